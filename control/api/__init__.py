@@ -1,0 +1,1 @@
+"""The controllers of the management API, one file a resource."""

@@ -1,0 +1,1 @@
+"""What is counted: the ledger, daily usage, limit totals and decisions."""

@@ -1,0 +1,110 @@
+"""Which limits hold for a group, and which groups a request is charged to (spec 2.2).
+
+Rules, over a chain that begins with the key's own group and ends with its root:
+
+- A group may call every slug that it or an ancestor lists.
+- INDEPENDENT: for each (slug, type, unit) the closest group that sets a limit wins; only the own group is charged.
+- CASCADING: every limit on the chain holds; every group on the chain is charged.
+
+Never looks a group up: callers hand over the chain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.config import GroupRecord
+from schemas.limits import (
+    EffectiveModelConfig,
+    EffectiveRateLimit,
+    EffectiveUsageLimit,
+    LimitEnforcement,
+    LimitType,
+    ModelConfig,
+    RateLimit,
+    UsageLimit,
+)
+
+Chain = Sequence[GroupRecord]
+"""The own group first, its parent next, the root last; never empty."""
+
+MAX_LEVELS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A day threshold that metering judges for one counter."""
+
+    type: LimitType
+    value: int
+
+
+def charged_groups(chain: Chain) -> tuple[str, ...]:
+    """Give the ids of the groups whose limit totals one request adds to, the own group first."""
+    if chain[0].limit_enforcement is LimitEnforcement.CASCADING:
+        return tuple(group.id for group in chain)
+    return (chain[0].id,)
+
+
+def callable_slugs(chain: Chain) -> tuple[str, ...]:
+    """Give the slugs the group may call, those it lists itself first, each once."""
+    return tuple(dict.fromkeys(model.slug for group in chain for model in group.models))
+
+
+def effective_model(chain: Chain, slug: str) -> EffectiveModelConfig | None:
+    """Give every limit that holds for `slug`, with its source; None where the group may not call it."""
+    settings = [(group.id, model) for group in chain if (model := _listed(group, slug)) is not None]
+    if not settings:
+        return None
+    closest_only = chain[0].limit_enforcement is LimitEnforcement.INDEPENDENT
+    rates: list[EffectiveRateLimit] = []
+    usages: list[EffectiveUsageLimit] = []
+    seen: set[tuple[str, str]] = set()
+    for source, model in settings:
+        for limit in (*model.rate_limits, *model.usage_limits):
+            name = (limit.type.value, limit.unit.value)
+            if closest_only and name in seen:
+                continue
+            seen.add(name)
+            _add(limit, source, rates, usages)
+    return EffectiveModelConfig(slug=slug, rate_limits=tuple(rates), usage_limits=tuple(usages))
+
+
+def effective_models(chain: Chain) -> tuple[EffectiveModelConfig, ...]:
+    """Give `effective_model` for every slug the group may call."""
+    models = (effective_model(chain, slug) for slug in callable_slugs(chain))
+    return tuple(model for model in models if model is not None)
+
+
+def counting_group(chain: Chain, limit: EffectiveRateLimit | EffectiveUsageLimit) -> str:
+    """Give the group whose counter a limit is compared with: its source where limits cascade, else the own group."""
+    if chain[0].limit_enforcement is LimitEnforcement.CASCADING:
+        return limit.source_group
+    return chain[0].id
+
+
+def day_thresholds(chain: Chain, slug: str) -> tuple[Threshold, ...]:
+    """Give the day thresholds that are compared with the counter of the chain's own group for `slug`."""
+    model = effective_model(chain, slug)
+    if model is None:
+        return ()
+    own = chain[0].id
+    return tuple(
+        Threshold(limit.type, limit.threshold) for limit in model.usage_limits if counting_group(chain, limit) == own
+    )
+
+
+def _listed(group: GroupRecord, slug: str) -> ModelConfig | None:
+    return next((model for model in group.models if model.slug == slug), None)
+
+
+def _add(
+    limit: RateLimit | UsageLimit, source: str, rates: list[EffectiveRateLimit], usages: list[EffectiveUsageLimit]
+) -> None:
+    if isinstance(limit, RateLimit):
+        rates.append(
+            EffectiveRateLimit(type=limit.type, unit=limit.unit, threshold=limit.threshold, source_group=source)
+        )
+    else:
+        usages.append(
+            EffectiveUsageLimit(type=limit.type, unit=limit.unit, threshold=limit.threshold, source_group=source)
+        )

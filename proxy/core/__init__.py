@@ -1,0 +1,1 @@
+"""Decisions of proxy: values and the time in, values out. No input, output, clock or chance."""

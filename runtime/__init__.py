@@ -1,0 +1,1 @@
+"""What every process needs to run: settings, database, clock, server. No domain."""

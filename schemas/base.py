@@ -1,0 +1,38 @@
+"""What all contracts share: field naming, times, and the base classes.
+
+Never holds a contract of its own.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+
+def rfc3339(moment: datetime) -> str:
+    """Give an aware time as RFC 3339 UTC with milliseconds, ending in ``Z`` (spec section 2)."""
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text[:-6] + "Z"
+
+
+Timestamp = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+"""An aware time; on the wire RFC 3339 UTC with milliseconds and ``Z``."""
+
+
+class Record(BaseModel):
+    """A contract between our own processes. Unknown fields of a newer version are ignored."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        frozen=True,
+        extra="ignore",
+    )
+
+
+class Message(BaseModel):
+    """A body of the management API: snake_case on the wire, unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

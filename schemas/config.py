@@ -1,0 +1,97 @@
+"""Configuration as it travels from control to the other processes (design 3.8).
+
+A record is the whole state of one thing; a change without a record is its end. Never holds a plaintext secret.
+"""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from schemas.base import Record, Timestamp
+from schemas.limits import LimitEnforcement, ModelConfig
+from schemas.targets import Target
+
+
+class ConfigKind(StrEnum):
+    """What a configuration record describes."""
+
+    WORKSPACE = "workspace"
+    ENDPOINT = "endpoint"
+    GROUP = "group"
+    KEY = "key"
+    WEBHOOK = "webhook"
+
+
+class WorkspaceState(StrEnum):
+    """Whether a workspace may use the product."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class WorkspaceRecord(Record):
+    """A lab's tenant. `id` is the change's id."""
+
+    id: str
+    name: str
+    state: WorkspaceState
+    operator_credential: bool = Field(description="Whether the operator's credential may serve BASETEN targets.")
+
+
+class EndpointRecord(Record):
+    """A slug and its one target."""
+
+    id: str
+    workspace_id: str
+    slug: str
+    target: Target
+
+
+class GroupRecord(Record):
+    """A node of a customer tree. Parents never change, so the way to the root is fixed."""
+
+    id: str
+    workspace_id: str
+    external_entity_id: str
+    parent_group_id: str | None
+    ancestor_ids: tuple[str, ...] = Field(description="Parent first, root last; empty for a root.")
+    limit_enforcement: LimitEnforcement
+    models: tuple[ModelConfig, ...]
+
+
+class KeyRecord(Record):
+    """A developer's credential; the change's id is its prefix (first 16 characters)."""
+
+    prefix: str
+    workspace_id: str
+    group_id: str
+    sha256: str = Field(description="Hex SHA-256 of the whole key; the plaintext is nowhere.")
+
+
+class SealedSecret(Record):
+    """A signing secret, encrypted with the master key (`runtime.vault`)."""
+
+    sealed: str
+    expires_at: Timestamp | None = Field(default=None, description="End of the overlap; null for the current one.")
+
+
+class WebhookRecord(Record):
+    """Where a workspace's billing webhooks go; the change's id is the workspace's."""
+
+    workspace_id: str
+    url: str | None
+    enabled: bool
+    secrets: tuple[SealedSecret, ...] = Field(description="Newest first; each that is valid signs.")
+
+
+ConfigRecord = WorkspaceRecord | EndpointRecord | GroupRecord | KeyRecord | WebhookRecord
+"""Told apart by their required fields, of which no two records share the whole set."""
+
+
+class ConfigChange(Record):
+    """One step of the configuration's history. Versions compare per (kind, id); a lower one is ignored."""
+
+    version: int
+    kind: ConfigKind
+    id: str
+    record: ConfigRecord | None = Field(description="The new state, or null where the thing is gone.")

@@ -1,0 +1,43 @@
+"""The billing webhook's body (spec section 5).
+
+Frozen to bytes when a delivery is created; every attempt signs and sends those bytes.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.base import Record, Timestamp
+from schemas.usage import Kind, Outcome, Tokens, UsageSource
+
+
+class BillingEvent(Record):
+    """A usage event as a lab sees it. The last three fields are there for corrections only."""
+
+    idempotency_key: str
+    timestamp: Timestamp
+    request_id: str
+    request_metadata: dict[str, str] | None
+    model_slug: str
+    external_entity_id: str
+    external_customer_id: str = Field(description="The same value as externalEntityId, under its older name.")
+    api_key_prefix: str
+    tokens: Tokens
+    usage_source: UsageSource
+    outcome: Outcome
+    kind: Literal[Kind.CORRECTION] | None = None
+    corrects: str | None = None
+    reason: str | None = None
+
+
+class DeliveryData(Record):
+    """The events of one delivery."""
+
+    events: tuple[BillingEvent, ...] = Field(min_length=1, max_length=100)
+
+
+class DeliveryBody(Record):
+    """What is POSTed to a lab."""
+
+    type: Literal["API_BILLING_USAGE"] = "API_BILLING_USAGE"
+    data: DeliveryData

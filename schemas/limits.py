@@ -1,0 +1,96 @@
+"""Limits as groups set them and as they hold after inheritance (spec 2.2, 3.1).
+
+Never says how use is measured against them: that is `metering.core` and `proxy.core`.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Message
+
+Threshold = Annotated[int, Field(ge=1, le=2**53)]
+"""The most that is allowed in a window or day. At most 2^53, what every JSON reader can hold."""
+
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
+"""``{org_prefix}/{name}``."""
+
+
+class LimitType(StrEnum):
+    """What is counted: requests, or prompt plus completion tokens."""
+
+    REQUEST = "REQUEST"
+    TOKEN = "TOKEN"
+
+
+class RateLimitUnit(StrEnum):
+    """The length of a rolling window."""
+
+    SECOND = "SECOND"
+    MINUTE = "MINUTE"
+
+
+class UsageLimitUnit(StrEnum):
+    """The period of a usage limit: the UTC day."""
+
+    DAY = "DAY"
+
+
+class LimitEnforcement(StrEnum):
+    """How limits act along a tree."""
+
+    INDEPENDENT = "INDEPENDENT"
+    CASCADING = "CASCADING"
+
+
+class RateLimit(Message):
+    """At most `threshold` of `type` in any rolling `unit`."""
+
+    type: LimitType
+    unit: RateLimitUnit
+    threshold: Threshold
+
+
+class UsageLimit(Message):
+    """At most `threshold` of `type` in a UTC day."""
+
+    type: LimitType
+    unit: UsageLimitUnit
+    threshold: Threshold
+
+
+class ModelConfig(Message):
+    """A slug that a group lists, with the limits that the group itself sets on it."""
+
+    slug: Slug
+    rate_limits: tuple[RateLimit, ...] = ()
+    usage_limits: tuple[UsageLimit, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_limit_each(self) -> Self:
+        if len({limit.type for limit in self.rate_limits}) < len(self.rate_limits):
+            raise ValueError("at most one rate limit per type")
+        if len({(limit.type, limit.unit) for limit in self.usage_limits}) < len(self.usage_limits):
+            raise ValueError("at most one usage limit per type and unit")
+        return self
+
+
+class EffectiveRateLimit(RateLimit):
+    """A rate limit that holds, and the group that set it."""
+
+    source_group: str
+
+
+class EffectiveUsageLimit(UsageLimit):
+    """A usage limit that holds, and the group that set it."""
+
+    source_group: str
+
+
+class EffectiveModelConfig(Message):
+    """A slug that a group may call, with every limit that holds for it."""
+
+    slug: Slug
+    rate_limits: tuple[EffectiveRateLimit, ...] = ()
+    usage_limits: tuple[EffectiveUsageLimit, ...] = ()

@@ -1,0 +1,23 @@
+"""Names and keys of the topics that finance and our own processes read (spec section 4).
+
+Never holds a partition count or a retention: those belong to the operator's settings.
+"""
+
+from schemas.base import Record
+from schemas.config import ConfigChange
+from schemas.daily import DailyUsage
+from schemas.decisions import Decision
+from schemas.usage import UsageEvent
+
+USAGE_EVENTS = "usage.events.v1"
+USAGE_DAILY = "usage.daily.v1"
+LIMITS_DECISIONS = "limits.decisions.v1"
+GATEWAY_CONFIG = "gateway.config.v1"
+
+VALUES: dict[str, type[Record]] = {
+    USAGE_EVENTS: UsageEvent,
+    USAGE_DAILY: DailyUsage,
+    LIMITS_DECISIONS: Decision,
+    GATEWAY_CONFIG: ConfigChange,
+}
+"""Topic to the contract of its values; their JSON Schemas lie in `schemas/json/`."""

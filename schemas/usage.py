@@ -1,0 +1,86 @@
+"""The usage event: what one request consumed (spec section 4).
+
+Never changed after it was written to a spool; a mistake is mended by a correction.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Record, Timestamp
+
+MAX_EVENT_BYTES = 32 * 1024
+"""The largest usage event as JSON; request metadata is refused long before (spec 3)."""
+
+
+class UsageSource(StrEnum):
+    """Where the token counts come from."""
+
+    PROVIDER = "provider"
+    ESTIMATED = "estimated"
+
+
+class Outcome(StrEnum):
+    """How the request ended, seen from the proxy."""
+
+    COMPLETE = "complete"
+    CLIENT_DISCONNECTED = "client_disconnected"
+    UPSTREAM_ERROR = "upstream_error"
+    GATEWAY_INTERRUPTED = "gateway_interrupted"
+
+
+class Kind(StrEnum):
+    """Whether the event is a request's own count or a later correction of one."""
+
+    USAGE = "usage"
+    CORRECTION = "correction"
+
+
+class Tokens(Record):
+    """Token counts. Signed, because a correction may take back; a usage event's are not negative."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = Field(default=0, description="Part of inputTokens, not beside it.")
+
+
+class Producer(Record):
+    """Who wrote the event and as which one: gapless per instance, so that a loss shows."""
+
+    instance: str = Field(description="Id kept in the spool file.")
+    sequence: Annotated[int, Field(ge=1, description="Gapless from 1, never reused.")]
+
+
+class UsageEvent(Record):
+    """What one request consumed; the unit of billing. Deduplicate by ``idempotencyKey``."""
+
+    idempotency_key: str = Field(description="ULID minted at admission.")
+    request_id: str = Field(description="UUID; the x-request-id of the answer and of the upstream call.")
+    timestamp: Timestamp = Field(description="Admission. Names the UTC day the event belongs to.")
+    workspace_id: str
+    group_id: str = Field(description="The key's own group.")
+    charged_groups: tuple[str, ...] = Field(
+        description="Groups whose limit totals the event adds to, the own group first; empty for a correction."
+    )
+    external_entity_id: str
+    api_key_prefix: str
+    model_slug: str = Field(description="The slug at admission.")
+    request_metadata: dict[str, str] | None = None
+    tokens: Tokens
+    usage_source: UsageSource
+    outcome: Outcome
+    kind: Kind = Kind.USAGE
+    corrects: str | None = Field(default=None, description="A correction's target: an idempotencyKey.")
+    reason: str | None = None
+    stream: bool
+    latency_ms: int | None = Field(description="Admission to the upstream's last byte.")
+    first_byte_ms: int | None = Field(description="Admission to the upstream's first byte.")
+    producer: Producer
+
+    @model_validator(mode="after")
+    def _usage_is_not_negative(self) -> Self:
+        tokens = self.tokens
+        if self.kind is Kind.USAGE and min(tokens.input_tokens, tokens.output_tokens, tokens.cached_input_tokens) < 0:
+            raise ValueError("a usage event's token counts must not be negative")
+        return self

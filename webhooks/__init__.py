@@ -1,0 +1,1 @@
+"""The dispatcher: usage events become signed deliveries, each brought to an end."""

@@ -1,0 +1,1 @@
+"""Decisions of webhooks: values and the time in, values out. No input, output, clock or chance."""
