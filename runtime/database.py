@@ -34,7 +34,7 @@ _BUSY_TIMEOUT_S = 20
 _READERS = 4
 
 
-class TransactionTooLong(Exception):
+class TransactionTooLongError(Exception):
     """A transaction took longer than TRANSACTION_BOUND_S and was rolled back."""
 
 
@@ -86,7 +86,7 @@ class Database:
         with self.engine.connect().execution_options(tollgate_write=True) as connection, connection.begin():
             result = work(connection)
             if time.monotonic() - started > TRANSACTION_BOUND_S:
-                raise TransactionTooLong(f"rolled back after {TRANSACTION_BOUND_S} s")
+                raise TransactionTooLongError(f"rolled back after {TRANSACTION_BOUND_S} s")
             return result
 
     def read_now(self, work: Callable[[Connection], Result]) -> Result:

@@ -60,7 +60,8 @@ def effective_model(chain: Chain, slug: str) -> EffectiveModelConfig | None:
     usages: list[EffectiveUsageLimit] = []
     seen: set[tuple[str, str]] = set()
     for source, model in settings:
-        for limit in (*model.rate_limits, *model.usage_limits):
+        limits: tuple[RateLimit | UsageLimit, ...] = (*model.rate_limits, *model.usage_limits)
+        for limit in limits:
             name = (limit.type.value, limit.unit.value)
             if closest_only and name in seen:
                 continue
