@@ -3,9 +3,16 @@
 Never mints a credential: those need `secrets` and are minted by the package that stores their hash.
 """
 
+import uuid
+
 from ulid import ULID
 
 
 def mint() -> str:
     """Give a new ULID: 26 characters, unique, sorting by the millisecond of its making."""
     return str(ULID())
+
+
+def request_id() -> str:
+    """Give a new random UUID, as the answers' ``x-request-id``."""
+    return str(uuid.uuid4())

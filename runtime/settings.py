@@ -33,6 +33,13 @@ class SpoolSync(StrEnum):
     FULL = "full"
 
 
+class OnDisconnect(StrEnum):
+    """What becomes of an upstream's answer whose client has gone: read on for its counts, or end it at once."""
+
+    DRAIN = "drain"
+    CANCEL = "cancel"
+
+
 class Settings(BaseSettings):
     """Every setting with its default. The environment wins over the file, the command line over both."""
 
@@ -55,6 +62,11 @@ class Settings(BaseSettings):
     upstream_connect_timeout_s: Seconds = 5
     upstream_first_byte_timeout_s: Seconds = 300
     upstream_idle_timeout_s: Seconds = 120
+
+    on_disconnect: OnDisconnect = OnDisconnect.DRAIN
+    drain_seconds: Seconds = 30
+    drain_max: Annotated[int, Field(ge=0)] = 1000
+    bill_interrupted: bool = True
 
     spool_sync: SpoolSync = SpoolSync.NORMAL
     spool_max_bytes: Bytes = 10 * 1024 * 1024 * 1024

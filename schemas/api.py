@@ -85,6 +85,26 @@ class CreateGroup(Message):
         return self
 
 
+class UpdateGroupMetadata(Message):
+    """What may change of a group's identity; an explicit null takes the name away."""
+
+    name: DisplayName | None = None
+
+
+class UpdateGroup(Message):
+    """Body of PATCH /v1/gateway/groups/{group_id}: `models` replaces the whole set, an empty one clears it."""
+
+    metadata: UpdateGroupMetadata | None = None
+    models: tuple[ModelConfig, ...] | None = None
+
+    @model_validator(mode="after")
+    def _each_slug_once(self) -> Self:
+        models = self.models or ()
+        if len({model.slug for model in models}) < len(models):
+            raise ValueError("models: a slug may appear at most once")
+        return self
+
+
 class GroupHierarchy(Message):
     """Where a group hangs."""
 

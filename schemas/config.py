@@ -45,6 +45,7 @@ class EndpointRecord(Record):
     workspace_id: str
     slug: str
     target: Target
+    created_at: Timestamp
 
 
 class GroupRecord(Record):

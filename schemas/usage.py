@@ -52,8 +52,8 @@ class Producer(Record):
     sequence: Annotated[int, Field(ge=1, description="Gapless from 1, never reused.")]
 
 
-class UsageEvent(Record):
-    """What one request consumed; the unit of billing. Deduplicate by ``idempotencyKey``."""
+class UsageDraft(Record):
+    """A usage event before a spool has numbered it."""
 
     idempotency_key: str = Field(description="ULID minted at admission.")
     request_id: str = Field(description="UUID; the x-request-id of the answer and of the upstream call.")
@@ -76,7 +76,6 @@ class UsageEvent(Record):
     stream: bool
     latency_ms: int | None = Field(description="Admission to the upstream's last byte.")
     first_byte_ms: int | None = Field(description="Admission to the upstream's first byte.")
-    producer: Producer
 
     @model_validator(mode="after")
     def _usage_is_not_negative(self) -> Self:
@@ -84,3 +83,9 @@ class UsageEvent(Record):
         if self.kind is Kind.USAGE and min(tokens.input_tokens, tokens.output_tokens, tokens.cached_input_tokens) < 0:
             raise ValueError("a usage event's token counts must not be negative")
         return self
+
+
+class UsageEvent(UsageDraft):
+    """What one request consumed; the unit of billing. Deduplicate by ``idempotencyKey``."""
+
+    producer: Producer

@@ -1,1 +1,1 @@
-"""The controllers of the management API, one file a resource."""
+"""The routes of the management API, one file for each kind of thing."""

@@ -1,0 +1,5 @@
+# Each target is ./run's of the same name; pass arguments as ARGS="tests/unit -k limits".
+TARGETS = help setup demo serve test bench lint types format lock
+.PHONY: $(TARGETS)
+$(TARGETS):
+	@./run $@ $(ARGS)

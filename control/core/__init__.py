@@ -1,0 +1,1 @@
+"""What control decides without touching anything: the records, the refusals, the rules."""

@@ -1,0 +1,41 @@
+"""Why the management API says no (spec section 2): one class for each HTTP status that control itself decides.
+
+Never carries a credential or a whole input in its message.
+
+    RefusalError
+      InvalidError        400
+      UnauthorizedError   401
+      ForbiddenError      403
+      NotFoundError       404
+      UnsupportedError    415
+"""
+
+
+class RefusalError(Exception):
+    """The request is refused. `message` names the field and what is allowed; `param` is the field's path."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class InvalidError(RefusalError):
+    """The body, the query or the state does not allow it."""
+
+
+class UnauthorizedError(RefusalError):
+    """The credential is missing, malformed or unknown."""
+
+
+class ForbiddenError(RefusalError):
+    """The credential is known, but may not do this."""
+
+
+class NotFoundError(RefusalError):
+    """The thing named is unknown or deleted."""
+
+
+class UnsupportedError(RefusalError):
+    """The body is not JSON by its content type."""

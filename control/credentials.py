@@ -1,0 +1,50 @@
+"""Mints credentials and takes the parts of them that may be kept (spec 2.3, section 5).
+
+Never stores, logs or returns a credential beyond the one call that mints it.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+import string
+
+PREFIX_LENGTH = 16
+
+_ALPHABET = string.ascii_letters + string.digits
+_NAME_LENGTH = 12
+_SECRET_LENGTH = 40
+
+
+def mint_management_key() -> str:
+    """Give a new management key: ``tgm_`` + 12 characters, ``.``, 40 random characters (238 bits)."""
+    return f"tgm_{_random(_NAME_LENGTH)}.{_random(_SECRET_LENGTH)}"
+
+
+def mint_developer_key() -> str:
+    """Give a new developer's key: ``sky_`` + 12 characters, ``.``, 40 random characters (238 bits)."""
+    return f"sky_{_random(_NAME_LENGTH)}.{_random(_SECRET_LENGTH)}"
+
+
+def mint_webhook_secret() -> str:
+    """Give a new signing secret: ``whsec_`` + base64 of 32 random bytes."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def prefix(key: str) -> str:
+    """Give the part of a key that names it: its first 16 characters."""
+    return key[:PREFIX_LENGTH]
+
+
+def digest(key: str) -> str:
+    """Give the hex SHA-256 of the whole key, the only form that is stored."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def matches(key: str, sha256: str) -> bool:
+    """Compare a key with a stored digest in constant time."""
+    return hmac.compare_digest(digest(key), sha256)
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))

@@ -1,0 +1,52 @@
+"""Queries of developers' keys.
+
+Never sees a plaintext, and never gives a revoked key.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select
+
+from control.core.records import ApiKey
+from control.store.tables import API_KEYS
+from runtime import config_log
+from schemas.config import ConfigKind, KeyRecord
+
+_LIVE = API_KEYS.c.revoked_at.is_(None)
+
+
+class ApiKeys:
+    """The keys of all groups that are not revoked, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def find(self, prefix: str) -> ApiKey | None:
+        """Give the key of any group."""
+        row = self._connection.execute(select(API_KEYS).where(API_KEYS.c.prefix == prefix, _LIVE)).first()
+        return None if row is None else _read(row)
+
+    def add(self, key: ApiKey) -> None:
+        """Keep a new key; the change goes to the log in the same transaction."""
+        record = key.record
+        values = record.model_dump(by_alias=False) | {"id": key.id, "name": key.name, "created_at": key.created_at}
+        self._connection.execute(insert(API_KEYS).values(values))
+        config_log.append(self._connection, key.created_at, ConfigKind.KEY, record.prefix, record)
+
+    def page(self, group_id: str, after: str, limit: int) -> Sequence[ApiKey]:
+        """Give at most `limit` keys of the group with an id above `after`, by id."""
+        query = select(API_KEYS).where(API_KEYS.c.group_id == group_id, API_KEYS.c.id > after, _LIVE)
+        return self._all(query.order_by(API_KEYS.c.id).limit(limit))
+
+    def every(self) -> Sequence[ApiKey]:
+        """Give all of them."""
+        return self._all(select(API_KEYS).where(_LIVE))
+
+    def _all(self, query: Select[Any]) -> Sequence[ApiKey]:
+        return [_read(row) for row in self._connection.execute(query)]
+
+
+def _read(row: Row[Any]) -> ApiKey:
+    record = KeyRecord(prefix=row.prefix, workspace_id=row.workspace_id, group_id=row.group_id, sha256=row.sha256)
+    return ApiKey(id=row.id, record=record, name=row.name, created_at=row.created_at)

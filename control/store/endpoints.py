@@ -1,0 +1,79 @@
+"""Queries of endpoints and of who owns a slug.
+
+Never judges a request: that is the flow's.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select
+
+from control.core.records import Endpoint
+from control.store import workspaces
+from control.store.tables import ENDPOINTS
+from runtime import config_log
+from schemas.api import Region
+from schemas.config import ConfigKind, EndpointRecord
+
+
+class Endpoints:
+    """The endpoints of all workspaces, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def prefix_owner(self, prefix: str) -> str | None:
+        """Give the workspace that owns the prefix (compared case-folded)."""
+        return workspaces.prefix_owner(self._connection, prefix)
+
+    def slug_taken(self, slug: str) -> bool:
+        """Tell whether any workspace has an endpoint of this slug."""
+        query = select(ENDPOINTS.c.id).where(ENDPOINTS.c.slug == slug)
+        return self._connection.execute(query).first() is not None
+
+    def find(self, endpoint_id: str) -> Endpoint | None:
+        """Give the endpoint of any workspace."""
+        row = self._connection.execute(select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)).first()
+        return None if row is None else _read(row)
+
+    def missing(self, workspace_id: str, slugs: Iterable[str]) -> Sequence[str]:
+        """Give those slugs that name no endpoint of the workspace, in their order."""
+        return [slug for slug in slugs if not self._owned(workspace_id, slug)]
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Keep a new endpoint; the change goes to the log in the same transaction."""
+        record = endpoint.record
+        values = {
+            "id": record.id,
+            "workspace_id": record.workspace_id,
+            "slug": record.slug,
+            "region": endpoint.region.value,
+            "target": record.target.model_dump(mode="json", exclude_unset=True),
+            "created_at": record.created_at,
+            "updated_at": endpoint.updated_at,
+        }
+        self._connection.execute(insert(ENDPOINTS).values(values))
+        config_log.append(self._connection, endpoint.updated_at, ConfigKind.ENDPOINT, record.id, record)
+
+    def page(self, workspace_id: str, after: str, limit: int) -> Sequence[Endpoint]:
+        """Give at most `limit` endpoints of the workspace with an id above `after`, by id."""
+        query = select(ENDPOINTS).where(ENDPOINTS.c.workspace_id == workspace_id, ENDPOINTS.c.id > after)
+        return self._all(query.order_by(ENDPOINTS.c.id).limit(limit))
+
+    def every(self) -> Sequence[Endpoint]:
+        """Give all of them, by id."""
+        return self._all(select(ENDPOINTS).order_by(ENDPOINTS.c.id))
+
+    def _owned(self, workspace_id: str, slug: str) -> bool:
+        query = select(ENDPOINTS.c.id).where(ENDPOINTS.c.slug == slug, ENDPOINTS.c.workspace_id == workspace_id)
+        return self._connection.execute(query).first() is not None
+
+    def _all(self, query: Select[Any]) -> Sequence[Endpoint]:
+        return [_read(row) for row in self._connection.execute(query)]
+
+
+def _read(row: Row[Any]) -> Endpoint:
+    record = EndpointRecord(
+        id=row.id, workspace_id=row.workspace_id, slug=row.slug, target=row.target, created_at=row.created_at
+    )
+    return Endpoint(record=record, region=Region(row.region), updated_at=row.updated_at)

@@ -1,0 +1,113 @@
+"""Queries of groups: a group's way to the root, what lies below it, pages of them.
+
+Never judges a limit, and never gives a deleted group.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from control.core.records import Chain, Group
+from control.store.tables import GROUPS
+from runtime import config_log
+from schemas.config import ConfigKind, GroupRecord
+
+_LIVE = GROUPS.c.deleted_at.is_(None)
+_MANY = 500
+"""How many ids one query names: well under every database's bound on parameters."""
+
+
+class Groups:
+    """The live groups of all workspaces, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def chain(self, group_id: str) -> Chain:
+        """Give the live group and its way to the root; empty where there is none."""
+        return next(iter(self._chains(self._named([group_id]))), ())
+
+    def descendants(self, group_id: str) -> Sequence[Group]:
+        """Give every live group below it."""
+        below = select(GROUPS.c.id).where(GROUPS.c.parent_group_id == group_id, _LIVE).cte(recursive=True)
+        deeper = select(GROUPS.c.id).where(GROUPS.c.parent_group_id == below.c.id, _LIVE)
+        query = select(GROUPS).join(below.union_all(deeper), GROUPS.c.id == below.c.id)
+        return [_read(row) for row in self._connection.execute(query)]
+
+    def external_id_taken(self, workspace_id: str, external_entity_id: str) -> bool:
+        """Tell whether a live group of the workspace has this id."""
+        query = select(GROUPS.c.id).where(
+            GROUPS.c.workspace_id == workspace_id, GROUPS.c.external_entity_id == external_entity_id, _LIVE
+        )
+        return self._connection.execute(query).first() is not None
+
+    def add(self, group: Group) -> None:
+        """Keep a new group; the change goes to the log in the same transaction."""
+        record = group.record
+        values = {
+            "id": record.id,
+            "workspace_id": record.workspace_id,
+            "external_entity_id": record.external_entity_id,
+            "name": group.name,
+            "parent_group_id": record.parent_group_id,
+            "root_id": record.ancestor_ids[-1] if record.ancestor_ids else record.id,
+            "depth": len(record.ancestor_ids),
+            "ancestor_ids": list(record.ancestor_ids),
+            "limit_enforcement": record.limit_enforcement.value,
+            "models": _models(record),
+            "created_at": group.created_at,
+        }
+        self._connection.execute(insert(GROUPS).values(values))
+        config_log.append(self._connection, group.created_at, ConfigKind.GROUP, record.id, record)
+
+    def replace(self, group: Group, now: datetime) -> None:
+        """Keep the new name and models of a group; the change goes to the log in the same transaction."""
+        change = update(GROUPS).where(GROUPS.c.id == group.record.id)
+        self._connection.execute(change.values(name=group.name, models=_models(group.record)))
+        config_log.append(self._connection, now, ConfigKind.GROUP, group.record.id, group.record)
+
+    def page(self, workspace_id: str, after: str, limit: int, external_entity_id: str | None) -> Sequence[Chain]:
+        """Give at most `limit` groups of the workspace with an id above `after`, by id, each with its way up."""
+        query = select(GROUPS).where(GROUPS.c.workspace_id == workspace_id, GROUPS.c.id > after, _LIVE)
+        if external_entity_id is not None:
+            query = query.where(GROUPS.c.external_entity_id == external_entity_id)
+        rows = self._connection.execute(query.order_by(GROUPS.c.id).limit(limit))
+        return self._chains([_read(row) for row in rows])
+
+    def every(self) -> Sequence[Group]:
+        """Give all of them, parents before children."""
+        return [_read(row) for row in self._connection.execute(select(GROUPS).where(_LIVE).order_by(GROUPS.c.depth))]
+
+    def _chains(self, groups: Sequence[Group]) -> Sequence[Chain]:
+        wanted = {ancestor for group in groups for ancestor in group.record.ancestor_ids}
+        ancestors = {group.record.id: group for group in self._named(sorted(wanted))}
+        return [(group, *(ancestors[ancestor] for ancestor in group.record.ancestor_ids)) for group in groups]
+
+    def _named(self, ids: Sequence[str]) -> Sequence[Group]:
+        return [_read(row) for some in _slices(ids) for row in self._select(some)]
+
+    def _select(self, ids: Sequence[str]) -> Iterable[Row[Any]]:
+        return self._connection.execute(select(GROUPS).where(GROUPS.c.id.in_(ids), _LIVE))
+
+
+def _slices(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[start : start + _MANY] for start in range(0, len(ids), _MANY))
+
+
+def _models(record: GroupRecord) -> list[dict[str, Any]]:
+    return [model.model_dump(mode="json") for model in record.models]
+
+
+def _read(row: Row[Any]) -> Group:
+    record = GroupRecord(
+        id=row.id,
+        workspace_id=row.workspace_id,
+        external_entity_id=row.external_entity_id,
+        parent_group_id=row.parent_group_id,
+        ancestor_ids=row.ancestor_ids,
+        limit_enforcement=row.limit_enforcement,
+        models=row.models,
+    )
+    return Group(record=record, name=row.name, created_at=row.created_at)

@@ -1,0 +1,114 @@
+"""Control's tables (design section 2).
+
+Never holds a query: those lie beside this module, one file for each kind of thing.
+"""
+
+from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, Integer, String, Table
+
+from runtime.database import METADATA, UtcDateTime
+
+_ID = String(26)
+
+WORKSPACES = Table(
+    "workspaces",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("operator_credential", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+ORG_PREFIXES = Table(
+    "org_prefixes",
+    METADATA,
+    Column("folded", String(255), primary_key=True),
+    Column("prefix", String(255), nullable=False),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False, index=True),
+)
+"""`folded` is what is compared; `prefix` is what the operator wrote."""
+
+MANAGEMENT_KEYS = Table(
+    "management_keys",
+    METADATA,
+    Column("prefix", String(16), primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False, index=True),
+    Column("sha256", String(64), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+ENDPOINTS = Table(
+    "endpoints",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("slug", String(255), nullable=False, unique=True),
+    Column("region", String(16), nullable=False),
+    Column("target", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "workspace_id", "id"),
+)
+
+GROUPS = Table(
+    "groups",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("external_entity_id", String(255), nullable=False),
+    Column("name", String(255)),
+    Column("parent_group_id", ForeignKey("groups.id"), index=True),
+    Column("root_id", _ID, nullable=False, index=True),
+    Column("depth", Integer, nullable=False),
+    Column("ancestor_ids", JSON, nullable=False),
+    Column("limit_enforcement", String(16), nullable=False),
+    Column("models", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),
+    Index(None, "workspace_id", "id"),
+)
+"""`depth` is 0 for a root; `ancestor_ids` begins with the parent. Parents never change."""
+
+Index(
+    "uq_groups_live_external_entity_id",
+    GROUPS.c.workspace_id,
+    GROUPS.c.external_entity_id,
+    unique=True,
+    sqlite_where=GROUPS.c.deleted_at.is_(None),
+    postgresql_where=GROUPS.c.deleted_at.is_(None),
+)
+
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("prefix", String(16), nullable=False),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("group_id", ForeignKey("groups.id"), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("name", String(255)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+    Index(None, "group_id", "id"),
+)
+
+Index(
+    "uq_api_keys_live_prefix",
+    API_KEYS.c.prefix,
+    unique=True,
+    sqlite_where=API_KEYS.c.revoked_at.is_(None),
+    postgresql_where=API_KEYS.c.revoked_at.is_(None),
+)
+
+WEBHOOK_SETTINGS = Table(
+    "webhook_settings",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("url", String(2048)),
+    Column("enabled", Boolean, nullable=False),
+    Column("secrets", JSON, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+"""`secrets` holds `schemas.config.SealedSecret`s, newest first."""

@@ -1,0 +1,131 @@
+"""Queries of workspaces, their org prefixes, management keys and webhook settings.
+
+Never opens a sealed secret.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, or_, select, update
+
+from control.core.records import ManagementKey, Scope
+from control.store.api_keys import ApiKeys
+from control.store.tables import MANAGEMENT_KEYS, ORG_PREFIXES, WEBHOOK_SETTINGS, WORKSPACES
+from runtime import config_log
+from schemas.config import ConfigKind, WebhookRecord, WorkspaceRecord, WorkspaceState
+
+
+def prefix_owner(connection: Connection, prefix: str) -> str | None:
+    """Give the workspace that owns the prefix (compared case-folded)."""
+    query = select(ORG_PREFIXES.c.workspace_id).where(ORG_PREFIXES.c.folded == prefix.casefold())
+    owner: str | None = connection.execute(query).scalar_one_or_none()
+    return owner
+
+
+class Workspaces:
+    """All workspaces, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def find(self, name_or_id: str) -> WorkspaceRecord | None:
+        """Give the workspace of this name or id; an id wins over another's name."""
+        query = select(WORKSPACES).where(or_(WORKSPACES.c.id == name_or_id, WORKSPACES.c.name == name_or_id))
+        rows = sorted(self._connection.execute(query), key=lambda row: bool(row.id != name_or_id))
+        return _workspace(rows[0]) if rows else None
+
+    def prefix_owner(self, prefix: str) -> str | None:
+        """Give the workspace that owns the prefix (compared case-folded)."""
+        return prefix_owner(self._connection, prefix)
+
+    def add(self, workspace: WorkspaceRecord, org_prefix: str, key: ManagementKey, now: datetime) -> None:
+        """Keep a new workspace; the change goes to the log in the same transaction."""
+        values = workspace.model_dump(mode="json", by_alias=False) | {"created_at": now}
+        self._connection.execute(insert(WORKSPACES).values(values))
+        owner = {"folded": org_prefix.casefold(), "prefix": org_prefix, "workspace_id": workspace.id}
+        self._connection.execute(insert(ORG_PREFIXES).values(owner))
+        self._connection.execute(
+            insert(MANAGEMENT_KEYS).values(
+                prefix=key.prefix,
+                workspace_id=key.workspace_id,
+                sha256=key.sha256,
+                scope=key.scope.value,
+                created_at=now,
+            )
+        )
+        config_log.append(self._connection, now, ConfigKind.WORKSPACE, workspace.id, workspace)
+
+    def replace(self, workspace: WorkspaceRecord, now: datetime) -> None:
+        """Keep a workspace's new state; the change goes to the log in the same transaction."""
+        change = update(WORKSPACES).where(WORKSPACES.c.id == workspace.id)
+        self._connection.execute(change.values(state=workspace.state.value))
+        config_log.append(self._connection, now, ConfigKind.WORKSPACE, workspace.id, workspace)
+
+    def every(self) -> Sequence[WorkspaceRecord]:
+        """Give all of them."""
+        return [_workspace(row) for row in self._connection.execute(select(WORKSPACES))]
+
+
+class Keys:
+    """Credentials by their prefix, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def management_key(self, prefix: str) -> ManagementKey | None:
+        """Give the management key that is not revoked."""
+        query = (
+            select(MANAGEMENT_KEYS, WORKSPACES.c.state)
+            .join(WORKSPACES, WORKSPACES.c.id == MANAGEMENT_KEYS.c.workspace_id)
+            .where(MANAGEMENT_KEYS.c.prefix == prefix, MANAGEMENT_KEYS.c.revoked_at.is_(None))
+        )
+        row = self._connection.execute(query).first()
+        if row is None:
+            return None
+        return ManagementKey(
+            prefix=row.prefix,
+            workspace_id=row.workspace_id,
+            workspace_state=WorkspaceState(row.state),
+            sha256=row.sha256,
+            scope=Scope(row.scope),
+        )
+
+    def developer_key_sha256(self, prefix: str) -> str | None:
+        """Give the digest of the developer's key that is not revoked."""
+        key = ApiKeys(self._connection).find(prefix)
+        return None if key is None else key.record.sha256
+
+
+class Webhooks:
+    """Where the billing webhooks of each workspace go, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def find(self, workspace_id: str) -> WebhookRecord | None:
+        """Give the workspace's settings."""
+        query = select(WEBHOOK_SETTINGS).where(WEBHOOK_SETTINGS.c.workspace_id == workspace_id)
+        row = self._connection.execute(query).first()
+        return None if row is None else _webhook(row)
+
+    def save(self, webhook: WebhookRecord, now: datetime) -> None:
+        """Keep new settings in place of the old; the change goes to the log in the same transaction."""
+        values = webhook.model_dump(mode="json", by_alias=False) | {"updated_at": now}
+        change = update(WEBHOOK_SETTINGS).where(WEBHOOK_SETTINGS.c.workspace_id == webhook.workspace_id)
+        if not self._connection.execute(change.values(values)).rowcount:
+            self._connection.execute(insert(WEBHOOK_SETTINGS).values(values))
+        config_log.append(self._connection, now, ConfigKind.WEBHOOK, webhook.workspace_id, webhook)
+
+    def every(self) -> Sequence[WebhookRecord]:
+        """Give all of them."""
+        return [_webhook(row) for row in self._connection.execute(select(WEBHOOK_SETTINGS))]
+
+
+def _workspace(row: Row[Any]) -> WorkspaceRecord:
+    state = WorkspaceState(row.state)
+    return WorkspaceRecord(id=row.id, name=row.name, state=state, operator_credential=row.operator_credential)
+
+
+def _webhook(row: Row[Any]) -> WebhookRecord:
+    return WebhookRecord(workspace_id=row.workspace_id, url=row.url, enabled=row.enabled, secrets=row.secrets)

@@ -1,0 +1,115 @@
+"""Metering as a part of the embedded process: follows the spools, and hands decisions over in memory (design 1).
+
+Never lets a failure go unseen: what does not pass by itself ends the task that follows the partition.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import date
+from typing import TypeVar
+
+from metering import flow, store
+from runtime.clock import Clock
+from runtime.database import Database
+from schemas.daily import DailyUsage
+from schemas.decisions import Decision
+
+BATCH = 1000
+MIN_INTERVAL_S = 0.02
+_WAIT_S = 1.0
+_FIRST_RETRY_S = 0.1
+_LAST_RETRY_S = 5.0
+
+Result = TypeVar("Result")
+Pause = Callable[[float], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+
+class Handover:
+    """Implements metering's `Publisher` by calling its readers, which have what they were given for good."""
+
+    def __init__(
+        self,
+        on_decisions: Callable[[Sequence[Decision]], None],
+        on_daily: Callable[[Sequence[DailyUsage]], None] | None = None,
+    ) -> None:
+        self._on_decisions = on_decisions
+        self._on_daily = on_daily
+
+    async def publish(self, decisions: Sequence[Decision], daily: Sequence[DailyUsage]) -> None:
+        """Hand over; what a reader raises is the caller's."""
+        self._on_decisions(decisions)
+        if self._on_daily is not None:
+            self._on_daily(daily)
+
+
+class EmbeddedMetering:
+    """Metering over one database. `follow` runs once for each partition, as a task of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        thresholds: flow.Thresholds,
+        publisher: flow.Publisher,
+        clock: Clock,
+        *,
+        min_interval_s: float = MIN_INTERVAL_S,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        """`min_interval_s` lies between two batches, so that under load the batches grow, not the transactions."""
+        self._database = database
+        self._thresholds = thresholds
+        self._ledger = store.SqlLedger(database, clock)
+        self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
+        self._min_interval_s = min_interval_s
+        self._pause = pause
+        self._committed: dict[tuple[str, int], int] = {}
+
+    def committed(self, topic: str, partition: int) -> int:
+        """Give the next offset to count: what lies below is counted and handed over. 0 before `follow` has read it."""
+        return self._committed.get((topic, partition), 0)
+
+    async def decisions_for(self, days: Collection[date]) -> tuple[Decision, ...]:
+        """Give every decision of `days` as the database has it: what the proxy needs before it starts."""
+        lanes = await self._database.read(lambda connection: store.current(connection, days))
+        return tuple(decision for totals in lanes for decision in flow.decisions(totals, self._thresholds))
+
+    async def follow(self, partition: flow.Partition) -> None:
+        """Count everything that comes on `partition`, forever. Ends only by an error that does not pass by itself."""
+        place = (partition.topic, partition.partition)
+        known = await self._patiently(lambda: self._ledger.position(*place))
+        offset = partition.first_offset if known is None else known
+        while True:
+            self._committed[place] = offset
+            offset = await self._step(partition, offset)
+
+    async def _step(self, partition: flow.Partition, offset: int) -> int:
+        """Count one batch, or wait for one; give the next offset."""
+        batch = await partition.read(offset, BATCH)
+        if batch.next_offset <= offset:
+            await partition.wait(offset, _WAIT_S)
+            return offset
+        await self._patiently(lambda: self._metering.process(batch))
+        self._committed[partition.topic, partition.partition] = batch.next_offset
+        await self._pause(self._min_interval_s)
+        return batch.next_offset
+
+    async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Run `work` until the database lets it pass; an outage is logged once, at its start and at its end."""
+        retry_s = 0.0
+        while True:
+            try:
+                result = await work()
+            except Exception as error:
+                if not store.is_transient(error):
+                    raise
+                if not retry_s:
+                    _log.warning("metering waits for the database: %s", error)
+                retry_s = min(max(2 * retry_s, _FIRST_RETRY_S), _LAST_RETRY_S)
+                await self._pause(retry_s)
+            else:
+                if retry_s:
+                    _log.info("metering goes on: the database is back")
+                return result

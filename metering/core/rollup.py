@@ -1,0 +1,162 @@
+"""What the new usage events of a batch add to daily usage and to limit totals (spec section 4).
+
+Rules:
+
+- Daily usage: the key's own group alone; corrections apart, in their own figures and nowhere else.
+- Limit totals: one request to each charged group, with its prompt plus completion tokens; corrections add nothing.
+- The day is the UTC day of the event's own timestamp, however late the event comes.
+
+Never sees an event twice: callers hand over only those whose key was new.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date
+from typing import NamedTuple
+
+from schemas.daily import DailyUsage
+from schemas.usage import Kind, UsageEvent
+
+
+class Counter(NamedTuple):
+    """What sums are kept for: a group, a slug, a UTC day. Sorts by day first, as the tables do."""
+
+    day: date
+    group_id: str
+    model_slug: str
+
+
+class DailyIncrement(NamedTuple):
+    """What events add to one counter's daily usage; the corrected tokens are signed."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    corrections: int = 0
+    corrected_input_tokens: int = 0
+    corrected_output_tokens: int = 0
+
+
+class LimitIncrement(NamedTuple):
+    """What events add to one counter's limit total; `tokens` is prompt plus completion."""
+
+    requests: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Increments:
+    """What a batch adds. Only counters that a new event touches are there."""
+
+    daily: Mapping[Counter, DailyIncrement]
+    limits: Mapping[Counter, LimitIncrement]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitTotal:
+    """What counts against one counter's limits, after `version` changes."""
+
+    counter: Counter
+    requests: int
+    tokens: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Current, versioned totals of one lane, as one transaction saw them."""
+
+    daily: tuple[DailyUsage, ...]
+    limits: tuple[LimitTotal, ...]
+    marks: Mapping[str, int]
+    """Producer instance to the highest sequence counted on the lane, inclusive."""
+    position: int | None = None
+    """The partition's next offset as the transaction left it; None where no partition was read."""
+
+
+def day_of(event: UsageEvent) -> date:
+    """Give the UTC day an event belongs to."""
+    return event.timestamp.astimezone(UTC).date()
+
+
+def daily_counter(event: UsageEvent) -> Counter:
+    """Give the counter whose daily usage names the event: the key's own group's."""
+    return Counter(day_of(event), event.group_id, event.model_slug)
+
+
+def limit_counters(event: UsageEvent) -> tuple[Counter, ...]:
+    """Give the counters whose limit totals name the event, each once; none for a correction."""
+    if event.kind is Kind.CORRECTION:
+        return ()
+    day = day_of(event)
+    return tuple(Counter(day, group_id, event.model_slug) for group_id in dict.fromkeys(event.charged_groups))
+
+
+def increments(events: Iterable[UsageEvent]) -> Increments:
+    """Sum what `events` add. The order of the events does not matter."""
+    daily: dict[Counter, DailyIncrement] = {}
+    limits: dict[Counter, LimitIncrement] = {}
+    for own, alike in _by_counter(events).items():
+        daily[own] = _daily(alike)
+        for group_id, charging in _by_charged_group(alike).items():
+            counter = Counter(own.day, group_id, own.model_slug)
+            limits[counter] = _add_limit(limits.get(counter, LimitIncrement()), _limit(charging))
+    return Increments(daily, limits)
+
+
+def merge(first: Increments, second: Increments) -> Increments:
+    """Give what both add together: associative and commutative, with no increments as its neutral element."""
+    daily = dict(first.daily)
+    for counter, increment in second.daily.items():
+        daily[counter] = _add_daily(daily.get(counter, DailyIncrement()), increment)
+    limits = dict(first.limits)
+    for counter, added in second.limits.items():
+        limits[counter] = _add_limit(limits.get(counter, LimitIncrement()), added)
+    return Increments(daily, limits)
+
+
+def _by_counter(events: Iterable[UsageEvent]) -> Mapping[Counter, list[UsageEvent]]:
+    alike: dict[Counter, list[UsageEvent]] = defaultdict(list)
+    for event in events:
+        alike[daily_counter(event)].append(event)
+    return alike
+
+
+def _by_charged_group(events: Iterable[UsageEvent]) -> Mapping[str, list[UsageEvent]]:
+    charging: dict[str, list[UsageEvent]] = defaultdict(list)
+    for event in events:
+        if event.kind is Kind.USAGE:
+            for group_id in dict.fromkeys(event.charged_groups):
+                charging[group_id].append(event)
+    return charging
+
+
+def _daily(events: Iterable[UsageEvent]) -> DailyIncrement:
+    requests = prompt = completion = cached = 0
+    corrections = corrected_prompt = corrected_completion = 0
+    for event in events:
+        tokens = event.tokens
+        if event.kind is Kind.CORRECTION:
+            corrections += 1
+            corrected_prompt += tokens.input_tokens
+            corrected_completion += tokens.output_tokens
+        else:
+            requests += 1
+            prompt += tokens.input_tokens
+            completion += tokens.output_tokens
+            cached += tokens.cached_input_tokens
+    return DailyIncrement(requests, prompt, completion, cached, corrections, corrected_prompt, corrected_completion)
+
+
+def _limit(events: list[UsageEvent]) -> LimitIncrement:
+    return LimitIncrement(len(events), sum(event.tokens.input_tokens + event.tokens.output_tokens for event in events))
+
+
+def _add_daily(first: DailyIncrement, second: DailyIncrement) -> DailyIncrement:
+    return DailyIncrement(*(a + b for a, b in zip(first, second, strict=True)))
+
+
+def _add_limit(first: LimitIncrement, second: LimitIncrement) -> LimitIncrement:
+    return LimitIncrement(first.requests + second.requests, first.tokens + second.tokens)

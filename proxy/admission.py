@@ -1,0 +1,168 @@
+"""Decides who gets in: the key, the route, the day's limits, the rate windows, a slot (spec 3, 3.1).
+
+Never takes from one limit what another then refuses: all of them, over all charged groups, or none.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.core import days, estimate, events, keys, replies, request, usage, windows
+from proxy.core.exchange import Key, Model, Route, SpoolUnavailableError
+from proxy.core.replies import Headers, Reply
+from runtime.clock import Clock
+from schemas.usage import UsageSource
+
+
+class Directory(Protocol):
+    """Knows keys, and where they lead."""
+
+    def key(self, prefix: str) -> Key | None:
+        """Give a live key by its prefix."""
+        ...
+
+    def route(self, key: Key, slug: str) -> Route | None:
+        """Give where a key's calls of a slug go; None where it may not call it."""
+        ...
+
+    def models(self, key: Key) -> list[Model]:
+        """Give what a key may call."""
+        ...
+
+
+class Windows(Protocol):
+    """Rate windows."""
+
+    async def reserve(self, chain: windows.RateChain, tokens: int) -> windows.Reservation | windows.Refusal:
+        """Take a place in every window of the chain, or in none."""
+        ...
+
+    async def settle(self, reservation: windows.Reservation, tokens: int) -> None:
+        """Replace the estimate by what was used."""
+        ...
+
+    async def release(self, reservation: windows.Reservation) -> None:
+        """Give the tokens back, never the place in a REQUEST window."""
+        ...
+
+
+class InFlight(Protocol):
+    """Remembers admitted requests beyond the life of the process."""
+
+    def open_slot(self, facts: bytes) -> int:
+        """Keep what the request's event would need. Raises SpoolUnavailableError where there is no room."""
+        ...
+
+    def close_slot(self, slot: int) -> None:
+        """Forget it: its event is durable, or there is to be none."""
+        ...
+
+
+@dataclass(slots=True)
+class Call:
+    """One admitted request on its way."""
+
+    asked: request.ChatRequest
+    admission: events.Admission
+    day: days.DayReservation
+    rate: windows.Reservation
+    slot: int
+    started_s: float
+    """On the event loop's clock, like `first_byte_s`."""
+    headers: Headers
+    """What every answer to it carries."""
+    answered: bool = False
+    """Whether the upstream has begun a 2xx answer."""
+    first_byte_s: float | None = None
+    stream: usage.Stream | None = None
+
+
+class Admissions:
+    """Lets requests in, and takes back or settles what they hold."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        day_counters: days.DayCounters,
+        rate_windows: Windows,
+        in_flight: InFlight,
+        accept_bearer: bool,
+        clock: Clock,
+        mint: Callable[[], str],
+    ) -> None:
+        self._directory = directory
+        self._days = day_counters
+        self._windows = rate_windows
+        self._in_flight = in_flight
+        self._accept_bearer = accept_bearer
+        self._clock = clock
+        self._mint = mint
+        self._means = estimate.CompletionMeans()
+
+    def authenticate(self, authorization: bytes | None) -> Key | Reply:
+        """Give the key of an Authorization header, or the answer that refuses it."""
+        sent = keys.read(authorization, accept_bearer=self._accept_bearer)
+        if isinstance(sent, keys.Unreadable):
+            return replies.unauthorized(sent.message)
+        key = self._directory.key(sent.prefix)
+        if not keys.matches(sent.key, key.sha256 if key else b"") or key is None:
+            return replies.unauthorized("This key is not known, or it was revoked.")
+        return replies.suspended() if key.suspended else key
+
+    def models(self, authorization: bytes | None) -> list[Model] | Reply:
+        """Give what the key of an Authorization header may call."""
+        key = self.authenticate(authorization)
+        return key if isinstance(key, Reply) else self._directory.models(key)
+
+    async def admit(self, key: Key, request_id: str, body: bytes) -> Call | Reply:
+        """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
+        asked = request.parse(body)
+        if isinstance(asked, request.Invalid):
+            return replies.bad_request(asked.message, asked.param)
+        route = self._directory.route(key, asked.slug)
+        if route is None:
+            return replies.model_not_found(asked.slug)
+        now = self._clock()
+        expected = estimate.expected(asked.body, asked.choices, asked.max_tokens, self._means.mean(route.slug))
+        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, expected.reserved)
+        if isinstance(day, days.DayRefusal):
+            return replies.used_up(route.slug, day.limit, now)
+        rate = await self._windows.reserve(route.rates, expected.reserved)
+        if isinstance(rate, windows.Refusal):
+            self._days.release(day)
+            return replies.rate_limited(route.slug, rate)
+        admission = events.Admission(
+            idempotency_key=self._mint(),
+            request_id=request_id,
+            admitted_at=now,
+            route=route,
+            api_key_prefix=key.prefix,
+            request_metadata=asked.metadata,
+            stream=asked.stream,
+            expected=expected.tokens,
+        )
+        try:
+            slot = self._in_flight.open_slot(events.in_flight(admission))
+        except SpoolUnavailableError:
+            self._days.release(day)
+            await self._windows.release(rate)
+            return replies.unavailable("too many requests are in flight")
+        headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
+        return Call(asked, admission, day, rate, slot, asyncio.get_running_loop().time(), headers)
+
+    async def settle(self, call: Call, sequence: int, count: usage.Count) -> None:
+        """Replace what a call holds by what it used; its event is durable as `sequence`."""
+        used = count.tokens.input_tokens + count.tokens.output_tokens
+        self._in_flight.close_slot(call.slot)
+        self._days.settle(call.day, sequence, used)
+        await self._windows.settle(call.rate, used)
+        if count.source is UsageSource.PROVIDER:
+            self._means.learn(call.admission.route.slug, count.tokens.output_tokens, call.asked.choices)
+
+    async def release(self, call: Call) -> None:
+        """Give back what a call holds: there will be no event."""
+        self._in_flight.close_slot(call.slot)
+        self._days.release(call.day)
+        await self._windows.release(call.rate)

@@ -1,0 +1,134 @@
+"""Wires one proxy: the only place that sees both its flow and what the flow talks to.
+
+Never decides anything, and never serves before `recover` has put back what an earlier process left.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from proxy import routes, spool
+from proxy.admission import Admissions
+from proxy.core import events
+from proxy.core.days import DayCounters
+from proxy.directory import Directory
+from proxy.flow import Gateway
+from proxy.patience import Drains
+from proxy.slots import Slots
+from proxy.upstream import Upstreams
+from proxy.windows_memory import MemoryWindows
+from runtime import ids
+from runtime.clock import Clock
+from runtime.settings import OnDisconnect, Settings
+from schemas.config import ConfigChange
+from schemas.decisions import Decision
+from schemas.usage import UsageDraft, UsageEvent
+
+_TIDY_EVERY_S = 5
+_KEPT_DAYS = timedelta(days=2)
+
+
+class Proxy:
+    """One proxy over a data directory that the caller has locked."""
+
+    def __init__(self, settings: Settings, data_dir: Path, clock: Clock) -> None:
+        self.directory = Directory()
+        self.spool, older = spool.open_folder(
+            data_dir / "spool", sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
+        )
+        self.older_files = spool.drained(older)
+        self._slots = Slots(data_dir / "in_flight")
+        self._days = DayCounters(self.spool.instance)
+        self._windows = MemoryWindows()
+        self._upstreams = Upstreams(
+            allow_private=settings.allow_private_upstreams,
+            connect_timeout_s=settings.upstream_connect_timeout_s,
+            first_byte_timeout_s=settings.upstream_first_byte_timeout_s,
+        )
+        self._settings = settings
+        self._clock = clock
+
+    def handlers(self) -> list[Any]:
+        """Give the inference API's handlers for a Litestar app."""
+        settings = self._settings
+        admissions = Admissions(
+            directory=self.directory,
+            day_counters=self._days,
+            rate_windows=self._windows,
+            in_flight=self._slots,
+            accept_bearer=settings.accept_bearer,
+            clock=self._clock,
+            mint=ids.mint,
+        )
+        gateway = Gateway(
+            admissions=admissions,
+            upstream=self._upstreams,
+            sink=self.spool,
+            drains=Drains(
+                settings.drain_seconds, settings.drain_max if settings.on_disconnect is OnDisconnect.DRAIN else 0
+            ),
+            first_byte_s=settings.upstream_first_byte_timeout_s,
+            idle_s=settings.upstream_idle_timeout_s,
+            mint=ids.request_id,
+        )
+        rules = routes.BodyRules(
+            max_bytes=settings.max_body_bytes,
+            within_s=settings.body_timeout_s,
+            budget=routes.BodyBudget(settings.max_buffered_bytes),
+        )
+        return routes.handlers(gateway, rules)
+
+    async def recover(self) -> list[UsageDraft]:
+        """Count the rows that spools still hold, and bill what was in flight when the last process died.
+
+        Gives the events of the latter. To be called once, before the first request.
+        """
+        spooled = set()
+        for file in (*self.older_files, self.spool.file):
+            for event in file.remaining():
+                spooled.add(event.idempotency_key)
+                self._restore(event)
+        interrupted = []
+        for kept in self._slots.leftovers():
+            draft = events.interrupted(kept, bill=self._settings.bill_interrupted)
+            if draft.idempotency_key not in spooled:
+                sequence = await self.spool.put(draft)
+                self._restore(spool.numbered(draft, self.spool.instance, sequence))
+                interrupted.append(draft)
+        self._slots.forget_leftovers()
+        return interrupted
+
+    def apply(self, change: ConfigChange) -> None:
+        """Take a change of the configuration."""
+        self.directory.apply(change)
+
+    def decide(self, decisions: Sequence[Decision]) -> None:
+        """Take metering's word on day limits."""
+        for decision in decisions:
+            self._days.decide(decision)
+
+    def background(self) -> list[Callable[[], Any]]:
+        """Give the coroutines that run as long as the process."""
+        return [self.spool.maintain, self._tidy]
+
+    async def close(self) -> None:
+        """Close connections and files; requests have ended."""
+        await self._upstreams.close()
+        self.spool.close()
+        for file in self.older_files:
+            file.close()
+        self._slots.close()
+
+    def _restore(self, event: UsageEvent) -> None:
+        tokens = event.tokens.input_tokens + event.tokens.output_tokens
+        day = event.timestamp.date()
+        producer = event.producer
+        self._days.restore(event.charged_groups, event.model_slug, day, producer.instance, producer.sequence, tokens)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY_EVERY_S)
+            self._windows.forget_idle()
+            self._days.forget(self._clock().date() - _KEPT_DAYS)

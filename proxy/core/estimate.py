@@ -1,0 +1,88 @@
+"""Decides how many tokens a request is expected to use, before anyone knows (spec 3.1).
+
+Never takes a client's number for more than a claim, and never looks at an answer: that is `core.usage`.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from schemas.usage import Tokens
+
+BYTES_PER_TOKEN = 4
+FIRST_MEAN = 512
+"""Completion tokens assumed of a slug that has answered nothing yet."""
+
+_MOST_TOKENS = 2**53
+_MOST_DATA_URLS = 1000
+_DATA_URL = re.compile(rb'"data:[^",\s]{0,256},')
+_WEIGHT = 1 / 16
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a request will use, as far as can be said before."""
+
+    tokens: Tokens
+    """The likely counts, at least 1 in: billed only where nothing better is ever known."""
+    reserved: int
+    """What is reserved: at least the real count, where the prompt is plain text and the client bounds the answer."""
+
+
+def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean: int) -> Expected:
+    """Give both estimates of one request.
+
+    `body` is the raw request. `n` and `max_tokens` (or `max_completion_tokens`) are as the client gave them; None, and
+    what no upstream accepts (below 1), count as not given, and no number takes an estimate above 2^53.
+    """
+    prompt = -(-(len(body) - _data_url_bytes(body)) // BYTES_PER_TOKEN)
+    choices = n if n is not None and n > 0 else 1
+    most = max_tokens if max_tokens is not None and max_tokens > 0 else completion_mean
+    likely = min(choices * min(most, completion_mean), _MOST_TOKENS)
+    return Expected(
+        tokens=Tokens(input_tokens=max(1, prompt), output_tokens=likely),
+        reserved=min(prompt + choices * most, _MOST_TOKENS),
+    )
+
+
+def _data_url_bytes(body: bytes) -> int:
+    """Sum the `data:` URLs that are whole JSON strings: inside a longer text the model reads them as text.
+
+    Beyond a thousand, the rest counts as text: a body of nothing else must not hold the event loop.
+    """
+    size = 0
+    start = body.find(b'"data:')
+    for _ in range(_MOST_DATA_URLS):
+        if start < 0:
+            break
+        end = body.find(b'"', start + 1)
+        if end < 0:
+            break
+        escaped = body[start - 1 : start] == b"\\"  # a quote inside a string: JSON as text, a tool call's arguments
+        if not escaped and _DATA_URL.match(body, start) and body.find(b" ", start, end) < 0:
+            size += end - start - 1
+        start = body.find(b'"data:', end)
+    return size
+
+
+class CompletionMeans:
+    """The running mean of completion tokens per slug, newer answers weighing more. Holds at most `size` slugs."""
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._size = size
+        self._means: dict[str, float] = {}
+
+    def mean(self, slug: str) -> int:
+        """Give the mean of one choice's tokens, rounded up."""
+        return math.ceil(self._means.get(slug, FIRST_MEAN))
+
+    def learn(self, slug: str, completion_tokens: int, n: int = 1) -> None:
+        """Take in one answer of `n` choices (at least 1) that together had `completion_tokens`."""
+        each = completion_tokens / n
+        known = self._means.get(slug)
+        if known is None:
+            if len(self._means) >= self._size:
+                del self._means[next(iter(self._means))]
+            self._means[slug] = each
+        else:
+            self._means[slug] = known + (each - known) * _WEIGHT

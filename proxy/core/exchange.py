@@ -1,0 +1,78 @@
+"""The values that pass between the flow and what it talks to: upstreams and the spool.
+
+Never holds behaviour beyond naming what happened.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from proxy.core.days import DayLimit
+from proxy.core.windows import RateChain
+
+
+class Failure(Enum):
+    """Why an upstream gave no answer."""
+
+    UNREACHABLE = "unreachable"
+    """No connection, so that no byte of the request was sent."""
+    TOO_SLOW = "too_slow"
+    BROKE_OFF = "broke_off"
+    """The connection ended after the request had gone out."""
+    REFUSED_ADDRESS = "refused_address"
+    """The host resolves to an address that may not be called."""
+
+
+class BrokenOffError(Exception):
+    """The upstream ended its answer before it was whole, or fell silent for too long."""
+
+
+class SpoolUnavailableError(Exception):
+    """A usage event could not be made durable: the disk is full or failing, or the spool is at its bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One call of an upstream."""
+
+    url: str
+    body: bytes
+    request_id: str
+    credential: str | None
+    """Sent as a bearer token; None where the target needs none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A developer's key whose group and every ancestor are there."""
+
+    prefix: str
+    sha256: bytes
+    workspace_id: str
+    group_id: str
+    suspended: bool
+    """Whether the lab's workspace is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one group's calls of one slug go, and what holds for them."""
+
+    slug: str
+    workspace_id: str
+    group_id: str
+    external_entity_id: str
+    charged_groups: tuple[str, ...]
+    url: str
+    target_model: str | None
+    credential: str | None
+    day_limits: tuple[DayLimit, ...]
+    rates: RateChain
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A slug as `GET /v1/models` lists it."""
+
+    slug: str
+    created_at: datetime

@@ -1,0 +1,52 @@
+"""Reads the Authorization header and compares a developer's key (spec 3).
+
+Never puts any part of a key into a message beyond what the caller already knows.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+PREFIX_LENGTH = 16
+"""A key is looked up by its first 16 characters (spec section 1)."""
+
+MAX_KEY_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key as it was sent."""
+
+    prefix: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why the header holds no key that could be looked up."""
+
+    message: str
+
+
+def read(authorization: bytes | None, *, accept_bearer: bool) -> Credential | Unreadable:
+    """Give the key of an Authorization header."""
+    if authorization is None:
+        return Unreadable("No credential was sent. Send your key as: Authorization: Api-Key <key>.")
+    scheme, _, key = authorization.strip().partition(b" ")
+    key = key.strip()
+    name = scheme.lower()
+    if name == b"bearer" and not accept_bearer:
+        return Unreadable(
+            "Bearer is not accepted here. Send your key as: Authorization: Api-Key <key>. With an OpenAI SDK set "
+            'default_headers={"Authorization": "Api-Key <key>"}.'
+        )
+    if name not in (b"api-key", b"bearer"):
+        return Unreadable("The scheme of the Authorization header is not known. Use: Authorization: Api-Key <key>.")
+    if not PREFIX_LENGTH < len(key) <= MAX_KEY_LENGTH or not key.isascii():
+        return Unreadable("This is not a key. Send your key as: Authorization: Api-Key <key>.")
+    return Credential(key[:PREFIX_LENGTH].decode("ascii"), key)
+
+
+def matches(key: bytes, sha256: bytes) -> bool:
+    """Compare a key with the digest on record, in constant time."""
+    return hmac.compare_digest(hashlib.sha256(key).digest(), sha256)

@@ -1,0 +1,94 @@
+"""Finds the top-level members of a JSON object in its original bytes, so that they can be replaced in place.
+
+Never checks the JSON (callers have decoded it before) and never re-serialises any of it.
+
+The rule the fast path rests on: within a JSON string every quote is escaped, and only a ``\\u`` escape can spell a
+letter another way. So where the text holds no ``\\u`` and ``"name"`` just once, and a decoder has found a top-level
+member of that name, that one place is it.
+"""
+
+import re
+from collections.abc import Iterator
+
+Span = tuple[int, int]
+"""Start (inclusive) and end (exclusive) of a value in the bytes."""
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_COLON = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
+_BLANK = b" \t\n\r"
+_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
+
+
+def locate(text: bytes, name: bytes, length: int) -> list[Span]:
+    """Give the value's span of each top-level member `name` of the object in `text`, known to hold at least one.
+
+    `length` is that of the decoded value's own text; where a name is repeated the spans are measured instead.
+    """
+    quoted = b'"' + name + b'"'
+    first = text.find(quoted)
+    if first >= 0 and text.find(quoted, first + 1) < 0 and b"\\u" not in text:
+        colon = _COLON.match(text, first + len(quoted))
+        if colon is not None:
+            return [(colon.end(), colon.end() + length)]
+    return [span for key, span in members(text) if key == name]
+
+
+def is_repeated(text: bytes, name: bytes) -> bool:
+    """Say whether the object in `text` has more than one top-level member `name`."""
+    quoted = b'"' + name + b'"'
+    first = text.find(quoted)
+    if b"\\u" not in text and (first < 0 or text.find(quoted, first + 1) < 0):
+        return False
+    return sum(key == name for key, _ in members(text)) > 1
+
+
+def members(text: bytes) -> Iterator[tuple[bytes, Span]]:
+    """Give each top-level member's name, with ``\\u`` escapes of ASCII resolved, and its value's span."""
+    depth = 0
+    key: bytes | None = None
+    start = -1
+    for token in _TOKEN.finditer(text):
+        mark = token.group()
+        if depth == 1 and mark[:1] == b'"' and key is None:
+            key = _plain(mark[1:-1])
+        elif depth == 1 and mark == b":" and start < 0:
+            start = token.end()
+        elif depth == 1 and mark in (b",", b"}"):
+            if key is not None:
+                yield key, _trim(text, start, token.start())
+            key, start = None, -1
+        if mark in (b"{", b"["):
+            depth += 1
+        elif mark in (b"}", b"]"):
+            depth -= 1
+
+
+def insert_first(text: bytes, member: bytes) -> bytes:
+    """Give the object in `text` with `member` (``"name":value``) put before its first one."""
+    brace = text.index(b"{") + 1
+    rest = text[brace:].lstrip(_BLANK)
+    return text[:brace] + member + (b"" if rest.startswith(b"}") else b",") + text[brace:]
+
+
+def splice(text: bytes, replacements: list[tuple[Span, bytes]]) -> bytes:
+    """Give `text` with each span replaced. The spans must not overlap."""
+    pieces: list[bytes] = []
+    end = 0
+    for (start, stop), value in sorted(replacements):
+        pieces += (text[end:start], value)
+        end = stop
+    pieces.append(text[end:])
+    return b"".join(pieces)
+
+
+def _trim(text: bytes, start: int, stop: int) -> Span:
+    value = text[start:stop]
+    return start + len(value) - len(value.lstrip(_BLANK)), stop - (len(value) - len(value.rstrip(_BLANK)))
+
+
+def _plain(name: bytes) -> bytes:
+    def letter(escape: re.Match[bytes]) -> bytes:
+        code = int(escape.group(1), 16)
+        return chr(code).encode() if code < 0x80 else escape.group()
+
+    return _ESCAPE.sub(letter, name) if b"\\u" in name else name

@@ -1,0 +1,173 @@
+"""Every answer that the proxy itself gives: OpenAI's error shape, its codes and headers (spec 3).
+
+Never names an upstream's address or credential.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+
+import msgspec
+
+from proxy.core import days, windows
+from proxy.core.exchange import Failure
+from schemas.limits import LimitType
+
+Headers = list[tuple[bytes, bytes]]
+"""Lower-case names, as ASGI wants them."""
+
+_JSON: Headers = [(b"content-type", b"application/json")]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def error(status: int, message: str, *, kind: str, code: str | None = None, param: str | None = None) -> Reply:
+    """Give an error answer in OpenAI's shape; `kind` is its `type`."""
+    return Reply(status, list(_JSON), error_body(message, kind=kind, code=code, param=param))
+
+
+def error_body(message: str, *, kind: str, code: str | None = None, param: str | None = None) -> bytes:
+    """Give the JSON of `error`, also for the event that ends a broken stream."""
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def json_reply(value: object) -> Reply:
+    """Give a 200 with a JSON body."""
+    return Reply(200, list(_JSON), msgspec.json.encode(value))
+
+
+def bad_request(message: str, param: str | None = None) -> Reply:
+    """400: the body or query is wrong; the message says which field and what is allowed."""
+    return error(400, message, kind="invalid_request_error", param=param)
+
+
+def unauthorized(message: str) -> Reply:
+    """401: missing, malformed or unknown key."""
+    return error(401, message, kind="invalid_request_error", code="invalid_api_key")
+
+
+def suspended() -> Reply:
+    """403: the lab's workspace is suspended."""
+    return error(403, "This workspace is suspended.", kind="invalid_request_error", code="workspace_suspended")
+
+
+def model_not_found(slug: str) -> Reply:
+    """404, the same where the slug does not exist and where the key may not call it."""
+    message = f"The model {slug[:255]!r} does not exist or this key may not call it."
+    return error(404, message, kind="invalid_request_error", code="model_not_found", param="model")
+
+
+def body_too_late(bound_s: float) -> Reply:
+    """408: the body did not arrive in time."""
+    return error(408, f"The body did not arrive within {bound_s:g} s.", kind="invalid_request_error")
+
+
+def body_too_large(bound_bytes: int) -> Reply:
+    """413."""
+    return error(413, f"The body is larger than {bound_bytes} bytes.", kind="invalid_request_error")
+
+
+def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
+    """429 for a rate limit; the wait is exact to one sub-bucket, and rounded up."""
+    limit = refusal.limit
+    named = _named(slug, limit.type.value, limit.unit.value, limit.threshold, limit.source_group)
+    reply = error(429, f"Rate limit reached: {named}.", kind="rate_limit_error", code="rate_limit_exceeded")
+    reply.headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
+    reply.headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
+    reply.headers.extend(rate_headers(refusal.standings))
+    return reply
+
+
+def used_up(slug: str, limit: days.DayLimit, now: datetime) -> Reply:
+    """429 for a used-up day, until midnight UTC; a client that retried before would only lose time."""
+    named = _named(slug, limit.type.value, "DAY", limit.threshold, limit.source_group)
+    reply = error(429, f"Usage limit reached: {named}.", kind="insufficient_quota", code="insufficient_quota")
+    left = datetime.combine(now.date() + timedelta(days=1), time.min, UTC) - now
+    reply.headers.append((b"retry-after", b"%d" % math.ceil(left.total_seconds())))
+    reply.headers.append((b"x-should-retry", b"false"))
+    return reply
+
+
+def rate_headers(standings: Sequence[windows.Standing]) -> Headers:
+    """Give the ``x-ratelimit-*`` headers: of each type the limit with the least remaining."""
+    headers = []
+    for standing in standings:
+        kind = b"requests" if standing.limit.type is LimitType.REQUEST else b"tokens"
+        headers.append((b"x-ratelimit-limit-" + kind, b"%d" % standing.limit.threshold))
+        headers.append((b"x-ratelimit-remaining-" + kind, b"%d" % standing.remaining))
+        headers.append((b"x-ratelimit-reset-" + kind, _span(standing.reset_s)))
+    return headers
+
+
+def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
+    """An upstream's own answer that is no success; its 401, 403 and redirects are the gateway's trouble: 502."""
+    if status in (401, 403):
+        return upstream_refused_credential()
+    if 300 <= status < 400:
+        return upstream_redirected()
+    return Reply(status, headers, body)
+
+
+def upstream_failed(failure: Failure) -> Reply:
+    """502 or 504: there was no answer."""
+    match failure:
+        case Failure.TOO_SLOW:
+            return upstream_too_slow()
+        case Failure.BROKE_OFF:
+            return upstream_broke_off()
+        case Failure.UNREACHABLE | Failure.REFUSED_ADDRESS:
+            return upstream_unreachable()
+
+
+def upstream_unreachable() -> Reply:
+    """502: no answer could be had from the model's server."""
+    return error(502, "The model's server could not be reached.", kind="api_error", code="upstream_unreachable")
+
+
+def upstream_refused_credential() -> Reply:
+    """502: the upstream's own 401 or 403; it is the operator's or the lab's credential that is wrong, not the key."""
+    return error(502, "The model's server refused the gateway.", kind="api_error", code="upstream_credential")
+
+
+def upstream_redirected() -> Reply:
+    """502: redirects are not followed."""
+    return error(502, "The model's server answered with a redirect.", kind="api_error", code="upstream_redirect")
+
+
+def upstream_broke_off() -> Reply:
+    """502: the upstream began an answer and did not end it."""
+    return error(502, "The model's server broke off its answer.", kind="api_error", code="upstream_error")
+
+
+def upstream_too_slow() -> Reply:
+    """504."""
+    return error(504, "The model's server did not answer in time.", kind="api_error", code="upstream_timeout")
+
+
+def unavailable(what: str) -> Reply:
+    """503: something Tollgate depends on is down, or it holds as much as it may."""
+    return error(503, f"Temporarily unavailable: {what}.", kind="api_error", code="service_unavailable")
+
+
+def stream_error() -> bytes:
+    """Give the one event that ends a stream whose upstream broke off; no ``[DONE]`` follows."""
+    body = error_body("The model's server broke off its answer.", kind="api_error", code="upstream_error")
+    return b"data: " + body + b"\n\n"
+
+
+def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -> str:
+    return f"{threshold} {kind} per {unit} for {slug}, set by group {source_group}"
+
+
+def _span(seconds: float) -> bytes:
+    """Give a time as OpenAI's headers do: ``1s``, ``6m0s``; rounded up to whole seconds."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest

@@ -1,0 +1,203 @@
+"""Reads what Tollgate must know of a chat completion's body, and writes the body that goes upstream (spec 3).
+
+Never re-serialises the body: but for `model` and `stream_options` every byte reaches the upstream as it came.
+
+Rules: the body is a JSON object in UTF-8; `model` is there once and a string; `stream` is a boolean or null;
+`stream_options` an object or null; `metadata` null or at most 16 pairs of strings. All else is the upstream's business.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from proxy.core import members
+from proxy.core.members import Span
+
+METADATA_MAX_PAIRS = 16
+METADATA_MAX_KEY = 64
+METADATA_MAX_VALUE = 512
+METADATA_MAX_BYTES = 16 * 1024
+_MAX_COUNT = 2**53
+_INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
+
+
+MISSING = Raw()
+"""Stands for a member that is not there."""
+
+
+class _Body(msgspec.Struct):
+    """The top-level members that Tollgate reads, undecoded. Of a repeated name the last one."""
+
+    model: Raw = MISSING
+    stream: Raw = MISSING
+    stream_options: Raw = MISSING
+    metadata: Raw = MISSING
+    max_tokens: Raw = MISSING
+    max_completion_tokens: Raw = MISSING
+    n: Raw = MISSING
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """Why a body is refused: the message says which field and what is allowed."""
+
+    message: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What Tollgate knows of a body."""
+
+    body: bytes
+    slug: str
+    model: Span
+    stream: bool
+    stream_options: Span | None
+    """The value of `stream_options`, only where `stream` is true and the member is there."""
+    include_usage: bool
+    """Whether the client itself asked for the usage chunk."""
+    metadata: dict[str, str] | None
+    max_tokens: int | None
+    """The most completion tokens of one choice, where the client says so."""
+    choices: int
+
+
+class _Refused(Exception):  # noqa: N818  (never leaves this module)
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.invalid = Invalid(message, param)
+
+
+def parse(body: bytes) -> ChatRequest | Invalid:
+    """Read a chat completion's body."""
+    try:
+        return _parse(body)
+    except _Refused as refused:
+        return refused.invalid
+
+
+def upstream_body(request: ChatRequest, target_model: str | None) -> bytes:
+    """Give the bytes for the upstream: the target's model name, and usage asked for in a stream."""
+    body = request.body
+    replacements: list[tuple[Span, bytes]] = []
+    if target_model is not None:
+        replacements.append((request.model, msgspec.json.encode(target_model)))
+    if request.stream and request.stream_options is not None:
+        start, stop = request.stream_options
+        replacements.append((request.stream_options, _asking_for_usage(body[start:stop])))
+    body = members.splice(body, replacements)
+    if request.stream and request.stream_options is None:
+        body = members.insert_first(body, _INCLUDE_USAGE)
+    return body
+
+
+def _parse(body: bytes) -> ChatRequest:
+    peeked = _peek(body)
+    slug, span = _model(body, peeked.model)
+    stream = _stream(body, peeked.stream)
+    options: Span | None = None
+    include_usage = False
+    if stream and peeked.stream_options is not MISSING:
+        options, include_usage = _stream_options(body, peeked.stream_options)
+    return ChatRequest(
+        body=body,
+        slug=slug,
+        model=span,
+        stream=stream,
+        stream_options=options,
+        include_usage=include_usage,
+        metadata=_metadata(peeked.metadata),
+        max_tokens=_count(peeked.max_completion_tokens) or _count(peeked.max_tokens),
+        choices=_count(peeked.n) or 1,
+    )
+
+
+def _peek(body: bytes) -> _Body:
+    try:
+        if not body.isascii():
+            body.decode()  # the JSON decoder does not look into the strings that it skips
+        return _decoder.decode(body)
+    except UnicodeDecodeError:
+        raise _Refused("The body is not valid UTF-8.") from None
+    except RecursionError:
+        raise _Refused("The body is nested too deeply.") from None
+    except msgspec.ValidationError:
+        raise _Refused("The body must be a JSON object.") from None
+    except msgspec.DecodeError as error:
+        raise _Refused(f"The body is not valid JSON: {error}.") from None
+
+
+def _model(body: bytes, raw: Raw) -> tuple[str, Span]:
+    if raw is MISSING:
+        raise _Refused("Field model is required: the slug of a model, as GET /v1/models lists them.", "model")
+    value = _decode(raw)
+    if not isinstance(value, str):
+        raise _Refused("Field model must be a string: the slug of a model.", "model")
+    spans = members.locate(body, b"model", len(bytes(raw)))
+    if len(spans) != 1:
+        raise _Refused("Field model must be given once.", "model")
+    return value, spans[0]
+
+
+def _stream(body: bytes, raw: Raw) -> bool:
+    value = _decode(raw)
+    if value is not None and not isinstance(value, bool):
+        raise _Refused("Field stream must be true or false.", "stream")
+    if raw is not MISSING and members.is_repeated(body, b"stream"):
+        raise _Refused("Field stream must be given once.", "stream")
+    return value is True
+
+
+def _stream_options(body: bytes, raw: Raw) -> tuple[Span, bool]:
+    options = _decode(raw)
+    if options is not None and not isinstance(options, dict):
+        raise _Refused("Field stream_options must be an object.", "stream_options")
+    spans = members.locate(body, b"stream_options", len(bytes(raw)))
+    if len(spans) != 1:
+        raise _Refused("Field stream_options must be given once.", "stream_options")
+    return spans[0], isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _asking_for_usage(options: bytes) -> bytes:
+    if options == b"null":
+        return b'{"include_usage":true}'
+    spans = [span for name, span in members.members(options) if name == b"include_usage"]
+    if spans:
+        return members.splice(options, [(span, b"true") for span in spans])
+    return members.insert_first(options, b'"include_usage":true')
+
+
+def _metadata(raw: Raw) -> dict[str, str] | None:
+    value = _decode(raw)
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise _Refused("Field metadata must be an object of strings.", "metadata")
+    if len(value) > METADATA_MAX_PAIRS:
+        raise _Refused(f"Field metadata may hold at most {METADATA_MAX_PAIRS} pairs.", "metadata")
+    if any(len(key) > METADATA_MAX_KEY or len(text) > METADATA_MAX_VALUE for key, text in value.items()):
+        limits = f"{METADATA_MAX_KEY} characters in a key, {METADATA_MAX_VALUE} in a value"
+        raise _Refused(f"Field metadata may hold at most {limits}.", "metadata")
+    if len(msgspec.json.encode(value)) > METADATA_MAX_BYTES:
+        raise _Refused(f"Field metadata may be at most {METADATA_MAX_BYTES} bytes as JSON.", "metadata")
+    return value
+
+
+def _count(raw: Raw) -> int | None:
+    value = _decode(raw)
+    return value if type(value) is int and 0 < value <= _MAX_COUNT else None
+
+
+def _decode(raw: Raw) -> Any:
+    if raw is MISSING:
+        return None
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise _Refused("The body is not valid JSON.") from None

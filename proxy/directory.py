@@ -1,0 +1,155 @@
+"""The snapshot of the configuration that requests are served from (design 4.11).
+
+Never reads a database: it is fed changes, and one with a version lower than what it holds is ignored.
+"""
+
+from typing import Generic, TypeVar
+
+from metering.core import hierarchy
+from proxy.core.days import DayLimit
+from proxy.core.exchange import Key, Model, Route
+from proxy.core.windows import RateChain, RateLimit
+from schemas.config import (
+    ConfigChange,
+    ConfigKind,
+    EndpointRecord,
+    GroupRecord,
+    KeyRecord,
+    WorkspaceRecord,
+    WorkspaceState,
+)
+
+Record = TypeVar("Record")
+
+
+class _Table(Generic[Record]):
+    """The newest record of each id. What is gone keeps its version, so that an older record cannot bring it back."""
+
+    def __init__(self) -> None:
+        self._versioned: dict[str, tuple[int, Record | None]] = {}
+
+    def get(self, id_: str | None) -> Record | None:
+        """Give the record; None where it is gone or was never there."""
+        found = self._versioned.get(id_) if id_ is not None else None
+        return found[1] if found else None
+
+    def put(self, id_: str, version: int, record: Record | None) -> bool:
+        """Take a newer record or end; say whether it was newer."""
+        known = self._versioned.get(id_)
+        if known is not None and version <= known[0]:
+            return False
+        self._versioned[id_] = (version, record)
+        return True
+
+
+class Directory:
+    """Keys, endpoints and groups by what a request names; routes are worked out on first use and kept."""
+
+    def __init__(self) -> None:
+        self._workspaces: _Table[WorkspaceRecord] = _Table()
+        self._endpoints: _Table[EndpointRecord] = _Table()
+        self._groups: _Table[GroupRecord] = _Table()
+        self._keys: _Table[tuple[bytes, str, str]] = _Table()
+        self._by_slug: dict[str, str] = {}
+        self._routes: dict[tuple[str, str], Route | None] = {}
+
+    def apply(self, change: ConfigChange) -> None:
+        """Take one change of the configuration; kinds that requests do not need are ignored."""
+        record = change.record
+        match change.kind:
+            case ConfigKind.KEY:
+                # a tuple, not the record: there may be a million of them
+                entry = (
+                    (bytes.fromhex(record.sha256), record.workspace_id, record.group_id)
+                    if isinstance(record, KeyRecord)
+                    else None
+                )
+                self._keys.put(change.id, change.version, entry)
+                return  # keys change often, and no route depends on one
+            case ConfigKind.WORKSPACE:
+                self._workspaces.put(change.id, change.version, record if isinstance(record, WorkspaceRecord) else None)
+            case ConfigKind.GROUP:
+                self._groups.put(change.id, change.version, record if isinstance(record, GroupRecord) else None)
+            case ConfigKind.ENDPOINT:
+                self._put_endpoint(change, record if isinstance(record, EndpointRecord) else None)
+            case _:
+                return
+        self._routes.clear()
+
+    def key(self, prefix: str) -> Key | None:
+        """Give a live key; None also where its group or an ancestor is gone."""
+        entry = self._keys.get(prefix)
+        if entry is None:
+            return None
+        sha256, workspace_id, group_id = entry
+        workspace = self._workspaces.get(workspace_id)
+        if workspace is None or not self._chain(group_id):
+            return None
+        return Key(prefix, sha256, workspace_id, group_id, workspace.state is WorkspaceState.SUSPENDED)
+
+    def route(self, key: Key, slug: str) -> Route | None:
+        """Give the route of a key's group to a slug; None where there is none or the key may not call it."""
+        name = (key.group_id, slug)
+        if name not in self._routes:
+            route = self._work_out(key, slug)
+            if route is None:
+                return None  # not kept: anyone could fill the memory with slugs that are not there
+            self._routes[name] = route
+        return self._routes[name]
+
+    def models(self, key: Key) -> list[Model]:
+        """Give the models that a key may call, in the order its groups list them."""
+        slugs = hierarchy.callable_slugs(self._chain(key.group_id))
+        found = (self._endpoint(slug, key.workspace_id) for slug in slugs)
+        return [Model(endpoint.slug, endpoint.created_at) for endpoint in found if endpoint is not None]
+
+    def _put_endpoint(self, change: ConfigChange, record: EndpointRecord | None) -> None:
+        before = self._endpoints.get(change.id)
+        if not self._endpoints.put(change.id, change.version, record):
+            return
+        if before is not None and self._by_slug.get(before.slug) == change.id:
+            del self._by_slug[before.slug]
+        if record is not None:
+            self._by_slug[record.slug] = change.id
+
+    def _chain(self, group_id: str) -> list[GroupRecord]:
+        """Give the group and its ancestors; empty where one of them is gone."""
+        group = self._groups.get(group_id)
+        if group is None:
+            return []
+        ancestors = [self._groups.get(id_) for id_ in group.ancestor_ids]
+        chain = [group, *(ancestor for ancestor in ancestors if ancestor is not None)]
+        return chain if len(chain) == len(ancestors) + 1 else []
+
+    def _endpoint(self, slug: str, workspace_id: str) -> EndpointRecord | None:
+        endpoint = self._endpoints.get(self._by_slug.get(slug))
+        return endpoint if endpoint is not None and endpoint.workspace_id == workspace_id else None
+
+    def _work_out(self, key: Key, slug: str) -> Route | None:
+        endpoint = self._endpoint(slug, key.workspace_id)
+        chain = self._chain(key.group_id)
+        model = hierarchy.effective_model(chain, slug) if chain else None
+        if endpoint is None or model is None or chain[0].workspace_id != key.workspace_id:
+            return None
+        rates = tuple(
+            RateLimit(
+                limit.type, limit.unit, limit.threshold, limit.source_group, hierarchy.counting_group(chain, limit)
+            )
+            for limit in model.rate_limits
+        )
+        days = tuple(
+            DayLimit(limit.type, limit.threshold, limit.source_group, hierarchy.counting_group(chain, limit))
+            for limit in model.usage_limits
+        )
+        return Route(
+            slug=slug,
+            workspace_id=key.workspace_id,
+            group_id=key.group_id,
+            external_entity_id=chain[0].external_entity_id,
+            charged_groups=hierarchy.charged_groups(chain),
+            url=f"{(endpoint.target.base_url or '').rstrip('/')}/chat/completions",
+            target_model=endpoint.target.target_model,
+            credential=None,
+            day_limits=days,
+            rates=RateChain(chain[-1].id, slug, rates),
+        )

@@ -1,0 +1,70 @@
+"""Bounds every wait of one request, and how long its upstream is read on once its client has gone (spec 3).
+
+Never decides what a request that ran out of patience costs: that is the flow's matter.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+
+class Drains:
+    """How long, and how many at once, upstreams are read on for clients that have gone. Times in seconds."""
+
+    def __init__(self, drain_s: float, most: int) -> None:
+        self._drain_s = drain_s
+        self._most = most
+        self.open = 0
+
+    def begin(self) -> float:
+        """Give the seconds that the next one has: none where too many are open."""
+        if self.open >= self._most:
+            return 0.0
+        self.open += 1
+        return self._drain_s
+
+
+class Patience:
+    """A time bound around one request that moves with each thing expected.
+
+    When it is over, the body of its ``async with`` is cancelled and TimeoutError raised behind it.
+    """
+
+    def __init__(self, drains: Drains) -> None:
+        self.gone = False
+        """Whether the client has gone away."""
+        self._drains = drains
+        self._draining = False
+        self._until: float | None = None
+        self._timeout = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        self._over = False
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        if self._draining:
+            self._drains.open -= 1
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def expect(self, within_s: float) -> None:
+        """Bound the next wait."""
+        when = self._loop.time() + within_s
+        self._timeout.reschedule(when if self._until is None else min(when, self._until))
+
+    def client_gone(self) -> None:
+        """Note that the client has gone: from now on only the drain's time is left."""
+        if self.gone or self._over:
+            return
+        self.gone = True
+        open_before = self._drains.open
+        self._until = self._loop.time() + self._drains.begin()
+        self._draining = self._drains.open > open_before
+        bound = self._timeout.when()
+        if not self._timeout.expired() and (bound is None or bound > self._until):
+            self._timeout.reschedule(self._until)

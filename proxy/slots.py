@@ -1,0 +1,72 @@
+"""Remembers what is in flight in a memory-mapped file, so that a killed gateway's requests can still be billed.
+
+Never runs SQL or waits for the disk: the operating system keeps the pages when the process dies (design 3.2).
+
+A slot is 24 KiB of a sparse file, of which only what is used is written: the length of what its event will need, then
+that as JSON. The length is written last and cleared first, so a slot is whole or empty.
+"""
+
+import mmap
+import os
+import struct
+from pathlib import Path
+
+from proxy.core.exchange import SpoolUnavailableError
+
+SLOT_BYTES = 24 * 1024
+_LENGTH = struct.Struct("<I")
+
+
+class Slots:
+    """The slots of one proxy process: as many as it may have requests in flight."""
+
+    def __init__(self, path: Path, *, count: int = 8192) -> None:
+        self._left: dict[int, bytes] = {}
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            count = max(count, os.fstat(descriptor).st_size // SLOT_BYTES)
+            os.ftruncate(descriptor, count * SLOT_BYTES)
+            self._memory = mmap.mmap(descriptor, count * SLOT_BYTES)
+        finally:
+            os.close(descriptor)
+        self._free = []
+        for slot in range(count - 1, -1, -1):
+            left = self._read(slot)
+            if left:
+                self._left[slot] = left
+            else:
+                self._free.append(slot)
+
+    def leftovers(self) -> list[bytes]:
+        """Give what a process that is gone had in flight; its slots stay taken until `forget_leftovers`."""
+        return list(self._left.values())
+
+    def forget_leftovers(self) -> None:
+        """Free the slots of `leftovers`: their events are durable now."""
+        for slot in self._left:
+            self.close_slot(slot)
+        self._left.clear()
+
+    def open_slot(self, facts: bytes) -> int:
+        """Write what a request's event will need; give the slot. Raises SpoolUnavailableError where none is free."""
+        if not self._free or len(facts) > SLOT_BYTES - _LENGTH.size:
+            raise SpoolUnavailableError("too many requests are in flight" if not self._free else "a slot is too small")
+        slot = self._free.pop()
+        start = slot * SLOT_BYTES + _LENGTH.size
+        self._memory[start : start + len(facts)] = facts
+        _LENGTH.pack_into(self._memory, start - _LENGTH.size, len(facts))
+        return slot
+
+    def close_slot(self, slot: int) -> None:
+        """Free a slot: its request's event is durable, or there will be none."""
+        _LENGTH.pack_into(self._memory, slot * SLOT_BYTES, 0)
+        self._free.append(slot)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._memory.close()
+
+    def _read(self, slot: int) -> bytes:
+        start = slot * SLOT_BYTES
+        (length,) = _LENGTH.unpack_from(self._memory, start)
+        return self._memory[start + _LENGTH.size : start + _LENGTH.size + min(length, SLOT_BYTES - _LENGTH.size)]

@@ -1,0 +1,341 @@
+"""The spool: a proxy's durable local queue of usage events, one SQLite file for each instance (design 3.1).
+
+Never waits for the disk on the event loop, never uses a sequence twice, and never gives a row away before its time:
+rows go only when `trim` says so.
+
+An event is safe from kill -9 when `put` returns, because the operating system has it; from a power cut it is safe
+only under `full`. So a file of another boot is not written to again: its last rows may be gone, and their sequences
+with them. It is left to be drained, and a new file with a new instance is begun.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from proxy.core.exchange import SpoolUnavailableError
+from runtime import ids
+from runtime.settings import SpoolSync
+from schemas.topics import UsageBatch
+from schemas.usage import Producer, UsageDraft, UsageEvent
+
+LANE = "spool"
+"""All spools of one data directory are counted in one order: only one of them is written at a time."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS event (sequence INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS file (instance TEXT NOT NULL, boot_id TEXT NOT NULL, probed_at REAL NOT NULL DEFAULT 0);
+"""
+_SUFFIX = ".spool"
+_CHECKPOINT_EVERY_S = 1.0
+_WAL_RESTART_BYTES = 64 * 1024 * 1024
+_LEAST_FREE_BYTES = 64 * 1024 * 1024
+_BUSY_RETRY_S = 0.002
+_BUSY_BOUND_S = 5.0
+_TRIM_ROWS = 250
+
+log = logging.getLogger(__name__)
+
+
+def boot_id() -> str:
+    """Name the operating system's present run; where it has no name, a new one each time, which is the safe side."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ids.mint()
+
+
+class SpoolFile:
+    """One spool file as its readers see it: a partition of usage events whose offsets are its sequences."""
+
+    lane = LANE
+    partition = 0
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = sqlite3.connect(path, check_same_thread=False)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-read")
+        self._waiters: list[asyncio.Future[None]] = []
+        self.instance, self.boot_id = _identity(self._connection)
+        self.topic = f"spool/{self.instance}"
+        self.first_offset = 1
+        self.end = _last_sequence(self._connection) + 1
+        """One past the newest event's sequence."""
+
+    async def read(self, offset: int, limit: int) -> UsageBatch:
+        """Give at most `limit` events from `offset` on, in order; none where there are none yet."""
+        events = await asyncio.get_running_loop().run_in_executor(self._thread, self._events, offset, limit)
+        next_offset = events[-1].producer.sequence + 1 if events else offset
+        return UsageBatch(self.topic, self.partition, self.lane, offset, next_offset, tuple(events))
+
+    async def wait(self, offset: int, timeout_s: float) -> None:
+        """Return when there is an event at `offset` or later, at the latest after `timeout_s`."""
+        if offset < self.end:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except TimeoutError:
+            pass
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def grown(self, end: int) -> None:
+        """Tell the readers that the file now ends at `end`."""
+        self.end = end
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def remaining(self) -> Iterator[UsageEvent]:
+        """Give every event that the file still holds, in order, for a start's sums."""
+        offset = self.first_offset
+        while events := self._events(offset, 1000):
+            yield from events
+            offset = events[-1].producer.sequence + 1
+
+    def is_empty(self) -> bool:
+        """Say whether no row is left."""
+        return self._connection.execute("SELECT 1 FROM event LIMIT 1").fetchone() is None
+
+    def trim(self, before: int) -> None:
+        """Remove the rows below sequence `before` of a file that nobody writes to."""
+        with self._connection:
+            self._connection.execute("DELETE FROM event WHERE sequence < ?", (before,))
+
+    def close(self) -> None:
+        """Wait for a read under way, then close."""
+        self._thread.shutdown()
+        self._connection.close()
+
+    def remove(self) -> None:
+        """Delete a drained file."""
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def _events(self, offset: int, limit: int) -> list[UsageEvent]:
+        rows = self._connection.execute(
+            "SELECT sequence, body FROM event WHERE sequence >= ? ORDER BY sequence LIMIT ?", (offset, limit)
+        )
+        tail = b',"producer":{"instance":"%s","sequence":' % self.instance.encode()
+        return [UsageEvent.model_validate_json(b"%b%b%d}}" % (body[:-1], tail, sequence)) for sequence, body in rows]
+
+
+class Spool:
+    """The file that this process writes. All that finishes in one turn of the loop goes in one transaction."""
+
+    def __init__(self, path: Path, *, sync: SpoolSync, max_bytes: int) -> None:
+        self.file = SpoolFile(path)
+        self.instance = self.file.instance
+        self._path = path
+        self._max_bytes = max_bytes
+        # a busy file is waited for by the loop's own timer, not inside SQLite
+        self._writer = sqlite3.connect(path, timeout=0, check_same_thread=False, isolation_level=None)
+        _set(self._writer, synchronous=sync.value)
+        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="spool-sync") if sync is SpoolSync.FULL else None
+        self._pending: list[tuple[bytes, asyncio.Future[int]]] = []
+        self._flushing = False
+        self._trim_before = 1
+        self._trimmed_before = 1
+        self._blocked: str | None = None
+
+    @property
+    def blocked(self) -> str | None:
+        """Say why no event could be kept right now, so that no upstream is called for nothing; None: all is well."""
+        return self._blocked
+
+    async def put(self, draft: UsageDraft) -> int:
+        """Make an event durable; give its sequence. Raises SpoolUnavailableError."""
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[int] = loop.create_future()
+        self._pending.append((draft.model_dump_json().encode(), written))
+        if not self._flushing:
+            self._flushing = True
+            loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)
+        return await written
+
+    def trim(self, before: int) -> None:
+        """Let the rows below sequence `before` go; they go a few at a time."""
+        self._trim_before = max(self._trim_before, min(before, self.file.end))
+
+    async def maintain(self) -> None:
+        """Checkpoint, trim and watch the space, for as long as the process runs."""
+        with ThreadPoolExecutor(1, thread_name_prefix="spool-checkpoint") as thread:
+            loop = asyncio.get_running_loop()
+            while True:
+                await asyncio.sleep(_CHECKPOINT_EVERY_S)
+                while self._trimmed_before < self._trim_before and self._trim_some():  # noqa: ASYNC110 (work to do)
+                    await asyncio.sleep(0)
+                self._blocked = await loop.run_in_executor(thread, self._check_up)
+
+    def close(self) -> None:
+        """Close the file; what was put before is in it."""
+        if self._writer_thread is not None:
+            self._writer_thread.shutdown()
+        self._writer.close()
+        self.file.close()
+
+    def _flush(self, give_up_at: float) -> None:
+        batch, self._pending = self._pending, []
+        loop = asyncio.get_running_loop()
+        if self._writer_thread is None:
+            self._settle(batch, self._write([body for body, _ in batch]), give_up_at)
+        else:
+            bodies = [body for body, _ in batch]
+            write = loop.run_in_executor(self._writer_thread, self._write, bodies)
+            write.add_done_callback(lambda done: self._settle(batch, done.result(), give_up_at))
+
+    def _write(self, bodies: list[bytes]) -> sqlite3.Error | None:
+        """Write rows from the file's end on, all or none."""
+        first = self.file.end
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._writer.executemany("INSERT INTO event VALUES (?, ?)", enumerate(bodies, first))
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            return error
+        return None
+
+    def _settle(
+        self, batch: list[tuple[bytes, asyncio.Future[int]]], error: sqlite3.Error | None, give_up_at: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if error is not None and _is_busy(error) and loop.time() < give_up_at:
+            self._pending = batch + self._pending
+            loop.call_later(_BUSY_RETRY_S, self._flush, give_up_at)
+            return
+        first = self.file.end
+        if error is None:
+            self.file.grown(first + len(batch))
+        else:
+            self._blocked = f"the spool cannot be written: {error}"
+            log.error("%s", self._blocked)
+        for place, (_, written) in enumerate(batch):
+            if written.done():  # its request was cancelled; the event is in the file all the same
+                continue
+            if error is None:
+                written.set_result(first + place)
+            else:
+                written.set_exception(SpoolUnavailableError(str(error)))
+        self._flushing = bool(self._pending)
+        if self._flushing:
+            loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)
+
+    def _trim_some(self) -> bool:
+        """Remove a few rows; say whether that worked."""
+        if self._flushing:
+            return True
+        before = min(self._trim_before, self._trimmed_before + _TRIM_ROWS)
+        try:
+            self._writer.execute("DELETE FROM event WHERE sequence < ?", (before,))
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                log.warning("spool: trimming failed: %s", error)
+            return False
+        self._trimmed_before = before
+        return True
+
+    def _check_up(self) -> str | None:
+        """Checkpoint and find out whether events can be kept; runs in a thread of its own."""
+        wal = Path(f"{self._path}-wal")
+        connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if wal.stat().st_size > _WAL_RESTART_BYTES:
+                # under steady writes a passive checkpoint never ends the log; this one holds writers off for a moment
+                connection.execute("PRAGMA wal_checkpoint(RESTART)")
+            if self._blocked is not None:
+                connection.execute("UPDATE file SET probed_at = ?", (time.time(),))
+            pages, page_size, free = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "page_size", "freelist_count")
+            )
+        except sqlite3.Error as error:
+            return self._blocked if _is_busy(error) else f"the spool cannot be written: {error}"
+        finally:
+            connection.close()
+        if (pages - free) * page_size > self._max_bytes:
+            return f"the spool holds its {self._max_bytes} bytes"
+        if shutil.disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
+            return f"the spool's disk is full ({os.strerror(errno.ENOSPC)})"
+        return None
+
+
+def open_folder(folder: Path, *, sync: SpoolSync, max_bytes: int) -> tuple[Spool, list[SpoolFile]]:
+    """Open the folder's spool of this boot, made where there is none, and the older files that are to be drained.
+
+    The caller holds the data directory's lock: no other process writes any of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    boot = boot_id()
+    older: list[SpoolFile] = []
+    current: Path | None = None
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        file = SpoolFile(path)
+        if file.boot_id == boot and current is None:
+            file.close()
+            current = path
+        else:
+            older.append(file)
+    return Spool(current or _create(folder, boot), sync=sync, max_bytes=max_bytes), older
+
+
+def drained(files: Iterable[SpoolFile]) -> list[SpoolFile]:
+    """Remove the files of older boots that hold nothing any more; give the others."""
+    kept = []
+    for file in files:
+        if file.is_empty():
+            file.remove()
+        else:
+            kept.append(file)
+    return kept
+
+
+def numbered(draft: UsageDraft, instance: str, sequence: int) -> UsageEvent:
+    """Give the event that a draft has become."""
+    producer = Producer(instance=instance, sequence=sequence)
+    return UsageEvent.model_construct(None, **dict(draft), producer=producer)
+
+
+def _create(folder: Path, boot: str) -> Path:
+    instance = ids.mint()
+    fresh = folder / f"{instance}.new"
+    connection = sqlite3.connect(fresh, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.executescript(_SCHEMA)
+    connection.execute("INSERT INTO file (instance, boot_id) VALUES (?, ?)", (instance, boot))
+    connection.close()
+    return fresh.rename(folder / f"{instance}{_SUFFIX}")  # a file that has the ending is whole
+
+
+def _set(connection: sqlite3.Connection, *, synchronous: str) -> None:
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA wal_autocheckpoint=0")  # `maintain` does it, off the loop
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[str, str]:
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    instance, boot = connection.execute("SELECT instance, boot_id FROM file").fetchone()
+    return instance, boot
+
+
+def _last_sequence(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
+    return row[0] if row else 0
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

@@ -1,0 +1,226 @@
+"""Calls upstreams over pyreqwest: one client per origin, connected only to addresses that were checked.
+
+Never follows a redirect, uses a proxy of the environment, decompresses, or sends a client's own headers on.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from urllib.parse import SplitResult, urlsplit
+
+from pyreqwest import exceptions
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.request import StreamRequest
+from pyreqwest.response import Response
+
+from proxy.core.exchange import BrokenOffError, Failure, UpstreamRequest
+from runtime import guard
+
+USER_AGENT = "tollgate/0.1"
+RECHECK_S = 60
+"""After this an origin's addresses are looked up and checked again, in the background."""
+STALE_S = 180
+"""After this the old addresses are used no more, and the request waits for the check."""
+
+_IDLE_CONNECTION_S = 50
+_PASSED_HEADERS = ("content-type", "retry-after", "retry-after-ms", "x-should-retry")
+
+log = logging.getLogger(__name__)
+
+
+class Answer:
+    """An upstream's answer, its body not yet read."""
+
+    def __init__(self, request: StreamRequest, response: Response) -> None:
+        self._request = request
+        self._response = response
+        self._reader = response.body_reader
+        self.status: int = response.status
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The few headers that may pass to the client."""
+        found = ((name, self._response.get_header(name)) for name in _PASSED_HEADERS)
+        return [(name.encode(), value.encode("latin-1", "replace")) for name, value in found if value is not None]
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is server-sent events."""
+        return (self._response.get_header("content-type") or "").lower().startswith("text/event-stream")
+
+    async def read_chunk(self) -> bytes | None:
+        """Give what has arrived, as soon as it has; None at the end. Raises BrokenOffError."""
+        try:
+            chunk = await self._reader.read_chunk()
+        except exceptions.PyreqwestError as error:
+            raise BrokenOffError(str(error)) from error
+        return None if chunk is None else chunk.to_bytes()
+
+    async def read(self) -> bytes:
+        """Give the whole body. Raises BrokenOffError."""
+        try:
+            return (await self._reader.bytes()).to_bytes()
+        except exceptions.PyreqwestError as error:
+            raise BrokenOffError(str(error)) from error
+
+    async def close(self) -> None:
+        """Give the connection back, or end it where the body was not read to its end."""
+        await self._request.__aexit__(None, None, None)
+
+
+@dataclass(slots=True)
+class _Origin:
+    """The client of one scheme, host and port."""
+
+    client: Client
+    addresses: tuple[str, ...]
+    checked_at: float
+    check: asyncio.Task[None] | None = field(default=None)
+
+
+class Upstreams:
+    """All upstreams of a proxy."""
+
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        connect_timeout_s: float,
+        first_byte_timeout_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._allow_private = allow_private
+        self._connect_timeout = timedelta(seconds=connect_timeout_s)
+        self._read_timeout = timedelta(seconds=first_byte_timeout_s)
+        self._monotonic = monotonic
+        self._origins: dict[str, _Origin] = {}
+        self._retired: list[Client] = []
+        self._lock = asyncio.Lock()
+
+    async def open(self, request: UpstreamRequest) -> Answer | Failure:
+        """Send a request; give the answer once its head is there, at most `first_byte_timeout_s` later.
+
+        One more try on a new connection is made only where no byte of the request had been sent.
+        """
+        failure = Failure.UNREACHABLE
+        for _ in range(2):
+            outcome = await self._open_once(request)
+            if not isinstance(outcome, Failure):
+                return outcome
+            failure = outcome
+            if failure is not Failure.UNREACHABLE:
+                break
+        return failure
+
+    async def close(self) -> None:
+        """End every connection."""
+        for origin in self._origins.values():
+            if origin.check is not None:
+                origin.check.cancel()
+            await origin.client.close()
+        for client in self._retired:
+            await client.close()
+        self._origins.clear()
+        self._retired.clear()
+
+    async def _open_once(self, request: UpstreamRequest) -> Answer | Failure:
+        url = urlsplit(request.url)
+        try:
+            client = await self._client(url)
+        except (OSError, guard.RefusedError) as error:
+            log.warning("upstream %s: %s", url.hostname, error)
+            return Failure.REFUSED_ADDRESS
+        builder = (
+            client.post(request.url)
+            .header("content-type", "application/json")
+            .header("x-request-id", request.request_id)
+            .streamed_read_buffer_limit(0)  # else the first byte waits for a full buffer (design 4.2)
+            .body_bytes(request.body)
+        )
+        if request.credential is not None:
+            builder = builder.bearer_auth(request.credential)
+        sent = builder.build_streamed()
+        try:
+            return Answer(sent, await sent.__aenter__())
+        except (exceptions.ConnectError, exceptions.ConnectTimeoutError):
+            self._turn(url)
+            return Failure.UNREACHABLE
+        except exceptions.RequestTimeoutError:
+            return Failure.TOO_SLOW
+        except exceptions.PyreqwestError as error:
+            log.warning("upstream %s: %s", url.hostname, error)
+            return Failure.BROKE_OFF
+
+    async def _client(self, url: SplitResult) -> Client:
+        name = _name(url)
+        origin = self._origins.get(name)
+        age = self._monotonic() - origin.checked_at if origin else STALE_S
+        if origin is None or age >= STALE_S:
+            async with self._lock:
+                await self._check(name, url)
+            return self._origins[name].client
+        if age >= RECHECK_S and (origin.check is None or origin.check.done()):
+            origin.check = asyncio.create_task(self._recheck(name, url))
+        return origin.client
+
+    async def _recheck(self, name: str, url: SplitResult) -> None:
+        try:
+            await self._check(name, url)
+        except (OSError, guard.RefusedError) as error:  # the old addresses hold until STALE_S
+            log.warning("upstream %s: looking its addresses up again failed: %s", url.hostname, error)
+
+    async def _check(self, name: str, url: SplitResult) -> None:
+        port = _port(url)
+        addresses = tuple(await guard.resolve(url.hostname or "", port, allow_private=self._allow_private))
+        origin = self._origins.get(name)
+        if origin is not None and set(origin.addresses) == set(addresses):
+            origin.checked_at = self._monotonic()
+            return
+        if origin is not None:
+            self._retire(origin.client)
+        client = self._build(url.hostname or "", port, addresses[0])
+        self._origins[name] = _Origin(client, addresses, self._monotonic())
+
+    def _turn(self, url: SplitResult) -> None:
+        """Let an origin's next address be the one that is called."""
+        origin = self._origins[_name(url)]
+        if len(origin.addresses) > 1:
+            self._retire(origin.client)
+            origin.addresses = (*origin.addresses[1:], origin.addresses[0])
+            origin.client = self._build(url.hostname or "", _port(url), origin.addresses[0])
+
+    def _retire(self, client: Client) -> None:
+        # requests under way keep it; the pool itself ends idle connections
+        self._retired = [*self._retired[-7:], client]
+
+    def _build(self, host: str, port: int, address: str) -> Client:
+        builder = (
+            ClientBuilder()
+            .no_proxy()
+            .follow_redirects(False)
+            .referer(False)
+            .gzip(False)
+            .brotli(False)
+            .zstd(False)
+            .deflate(False)
+            .http1_only()
+            .http1_lower_case_headers()
+            .tcp_nodelay(True)
+            .user_agent(USER_AGENT)
+            .connect_timeout(self._connect_timeout)
+            .read_timeout(self._read_timeout)
+            .pool_idle_timeout(timedelta(seconds=_IDLE_CONNECTION_S))
+        )
+        # the library keeps one address a host: the others take their turn where the first is not reachable
+        return builder.resolve(host, address, port).build()
+
+
+def _name(url: SplitResult) -> str:
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _port(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)

@@ -1,0 +1,39 @@
+"""What people type: the menu, the Makefile that forwards to it, and the lock files it installs from."""
+
+import re
+import subprocess
+
+import pytest
+
+from tests.architecture import sources
+
+
+def lines(name: str) -> list[str]:
+    return (sources.ROOT / name).read_text(encoding="utf-8").splitlines()
+
+
+def menu() -> set[str]:
+    command = ["./run", "help"]
+    printed = subprocess.run(command, check=True, cwd=sources.ROOT, capture_output=True, text=True, timeout=10).stdout
+    return {line.split()[1] for line in printed.splitlines()}
+
+
+def test_the_makefile_forwards_the_whole_menu() -> None:
+    (targets,) = [line.partition("=")[2].split() for line in lines("Makefile") if line.startswith("TARGETS")]
+    assert set(targets) == menu() | {"help"}
+
+
+def test_an_unknown_command_is_refused_with_the_menu() -> None:
+    result = subprocess.run(["./run", "dance"], check=False, cwd=sources.ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "no such thing as 'dance'" in result.stderr
+    assert "./run test" in result.stderr
+
+
+@pytest.mark.parametrize(("lock", "extras"), [("demo", ["demo"]), ("dev", ["demo", "dev"])])
+def test_the_lock_files_hold_what_the_project_asks_for(lock: str, extras: list[str]) -> None:
+    project = sources.project()["project"]
+    wanted = {*project["dependencies"], *(name for extra in extras for name in project["optional-dependencies"][extra])}
+    wanted |= {line for line in lines("requirements/build.in") if not line.startswith("#")}
+    locked = {line.split()[0] for line in lines(f"requirements/{lock}.lock") if re.match(r"\w", line)}
+    assert wanted <= locked, f"run ./run lock: {wanted - locked}"

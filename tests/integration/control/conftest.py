@@ -1,0 +1,42 @@
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from litestar import Litestar
+
+from runtime import database as databases
+from runtime.database import Database
+from tests.integration.control import helpers
+from tests.integration.control.helpers import Lab
+from tollgate import migrations
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with databases.sqlite(tmp_path / "tollgate.db") as opened:
+        migrations.upgrade(opened)
+        yield opened
+
+
+@pytest.fixture
+def pokes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def app(database: Database, pokes: list[str]) -> Litestar:
+    return helpers.application(database, lambda: pokes.append("poke"))
+
+
+@pytest.fixture
+async def lab(database: Database, app: Litestar) -> AsyncIterator[Lab]:
+    onboarded = helpers.onboard(database, "lab", "Acme")
+    async with helpers.client(app, onboarded.api_key) as client:
+        yield Lab(onboarded.workspace_id, onboarded.api_key, client)
+
+
+@pytest.fixture
+async def other(database: Database, app: Litestar) -> AsyncIterator[Lab]:
+    onboarded = helpers.onboard(database, "other", "globex")
+    async with helpers.client(app, onboarded.api_key) as client:
+        yield Lab(onboarded.workspace_id, onboarded.api_key, client)

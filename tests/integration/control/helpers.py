@@ -1,0 +1,106 @@
+"""A management API over a real SQLite file, and labs that use it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from litestar import Litestar
+from sqlalchemy import insert
+
+from control import app as control_app
+from control import credentials
+from control.core.records import Scope
+from control.flow import workspaces
+from control.store import tables
+from control.store.workspaces import Webhooks, Workspaces
+from runtime import clock, config_log
+from runtime.database import Database
+from runtime.settings import Settings
+from runtime.vault import Vault
+from schemas.config import ConfigChange, WorkspaceState
+
+VAULT = Vault(bytes(32))
+BASE = "http://gateway.test"
+
+
+@dataclass
+class Lab:
+    """A workspace and a client that carries its management key."""
+
+    id: str
+    api_key: str
+    client: httpx.AsyncClient
+
+    async def endpoint(self, slug: str, **target: Any) -> dict[str, Any]:
+        answer = await self.client.post("/v1/gateway/endpoints", json=endpoint_body(slug, **target))
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def group(self, external_id: str, *models: Mapping[str, Any], **hierarchy: Any) -> httpx.Response:
+        body = {"metadata": {"external_entity_id": external_id}, "models": models, "hierarchy": hierarchy}
+        return await self.client.post("/v1/gateway/groups", json=body)
+
+    async def made_group(self, external_id: str, *models: Mapping[str, Any], **hierarchy: Any) -> dict[str, Any]:
+        answer = await self.group(external_id, *models, **hierarchy)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+
+def endpoint_body(slug: str, **target: Any) -> dict[str, Any]:
+    given = {"provider": "OPENAI_COMPATIBLE", "base_url": "https://up.example/v1", "target_model": "m"} | target
+    return {"slug": slug, "targets": [given]}
+
+
+def day_limit(threshold: int, type_: str = "TOKEN") -> dict[str, Any]:
+    return {"type": type_, "unit": "DAY", "threshold": threshold}
+
+
+def application(database: Database, poke: Callable[[], None] = lambda: None, **settings: Any) -> Litestar:
+    router = control_app.build(database, VAULT, clock.steady(), Settings(**settings), poke)
+    openapi = control_app.openapi_config("0.1.0")
+    handlers = control_app.UNROUTED
+    return Litestar([router], openapi_config=openapi, exception_handlers=handlers, logging_config=None)
+
+
+def client(app: Litestar, api_key: str | None = None) -> httpx.AsyncClient:
+    headers = {"authorization": f"Api-Key {api_key}"} if api_key else {}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=BASE, headers=headers)  # type: ignore[arg-type]
+
+
+def onboard(database: Database, name: str, org_prefix: str) -> workspaces.Onboarded:
+    now = clock.steady()()
+    return database.write_now(
+        lambda connection: workspaces.create(
+            Workspaces(connection),
+            Webhooks(connection),
+            VAULT,
+            now,
+            name=name,
+            org_prefix=org_prefix,
+            operator_credential=False,
+        )
+    )
+
+
+def changes(database: Database) -> list[ConfigChange]:
+    return list(database.read_now(lambda connection: config_log.read_since(connection, 0)))
+
+
+def add_read_key(database: Database, workspace_id: str) -> str:
+    key = credentials.mint_management_key()
+    values = {
+        "prefix": credentials.prefix(key),
+        "workspace_id": workspace_id,
+        "sha256": credentials.digest(key),
+        "scope": Scope.READ.value,
+        "created_at": clock.steady()(),
+    }
+    database.write_now(lambda connection: connection.execute(insert(tables.MANAGEMENT_KEYS).values(values)))
+    return key
+
+
+def suspend(database: Database, workspace_id: str) -> None:
+    now = clock.steady()()
+    state = WorkspaceState.SUSPENDED
+    database.write_now(lambda connection: workspaces.set_state(Workspaces(connection), now, workspace_id, state))

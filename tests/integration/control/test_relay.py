@@ -1,0 +1,115 @@
+import asyncio
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from control import relay, store
+from control.relay import Relay
+from runtime import config_log
+from runtime import database as databases
+from runtime.database import Database
+from schemas.config import ConfigChange, ConfigKind
+from tests.integration.control import helpers
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def append(database: Database, id_: str) -> None:
+    database.write_now(lambda connection: config_log.append(connection, NOW, ConfigKind.ENDPOINT, id_, None))
+
+
+async def test_changes_are_handed_over_in_order_to_everyone(database: Database) -> None:
+    first: list[int] = []
+    second: list[str] = []
+    follower = Relay(
+        database, 0, [lambda change: first.append(change.version), lambda change: second.append(change.id)]
+    )
+    for id_ in ("a", "b", "c"):
+        append(database, id_)
+    assert await follower.step()
+    assert (first, second) == ([1, 2, 3], ["a", "b", "c"])
+    assert await follower.step()
+    assert first == [1, 2, 3]
+
+
+async def test_it_begins_behind_its_snapshot(database: Database) -> None:
+    helpers.onboard(database, "lab", "acme")
+    version, changes = database.read_now(store.snapshot)
+    assert {change.kind for change in changes} == {ConfigKind.WORKSPACE, ConfigKind.WEBHOOK}
+    assert {change.version for change in changes} == {version}
+    seen: list[ConfigChange] = []
+    follower = Relay(database, version, [seen.append])
+    append(database, "later")
+    await follower.step()
+    assert [change.id for change in seen] == ["later"]
+
+
+async def test_more_changes_than_one_read_gives_are_all_handed_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_BATCH", 2)
+    seen: list[ConfigChange] = []
+    follower = Relay(database, 0, [seen.append])
+    for number in range(5):
+        append(database, str(number))
+    await follower.step()
+    assert [change.version for change in seen] == [1, 2, 3, 4, 5]
+
+
+async def test_a_change_by_another_process_arrives_by_polling(database: Database, tmp_path: Path) -> None:
+    arrived = asyncio.Event()
+    follower = Relay(database, 0, [lambda _: arrived.set()])
+    running = asyncio.create_task(follower.run())
+    with databases.sqlite(tmp_path / "tollgate.db") as elsewhere:
+        append(elsewhere, "theirs")
+    await asyncio.wait_for(arrived.wait(), timeout=10)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_poke_is_not_kept_waiting_for_the_poll(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "POLL_S", 3600.0)
+    arrived: asyncio.Queue[str] = asyncio.Queue()
+    follower = Relay(database, 0, [lambda change: arrived.put_nowait(change.id)])
+    append(database, "first")
+    running = asyncio.create_task(follower.run())
+    assert await asyncio.wait_for(arrived.get(), timeout=10) == "first"
+    append(database, "second")
+    follower.poke()
+    assert await asyncio.wait_for(arrived.get(), timeout=10) == "second"
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_an_outage_is_said_once_and_ends(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[ConfigChange] = []
+    follower = Relay(database, 0, [seen.append])
+    append(database, "a")
+    database.write_now(lambda connection: connection.execute(text("ALTER TABLE config_change RENAME TO hidden")))
+    with caplog.at_level(logging.INFO, "control.relay"):
+        assert [await follower.step() for _ in range(3)] == [False, False, False]
+        database.write_now(lambda connection: connection.execute(text("ALTER TABLE hidden RENAME TO config_change")))
+        assert await follower.step()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert [change.id for change in seen] == ["a"]
+
+
+async def test_a_subscriber_that_fails_ends_the_relay(database: Database) -> None:
+    def fail(_: ConfigChange) -> None:
+        raise LookupError("a bug")
+
+    append(database, "a")
+    with pytest.raises(LookupError):
+        await asyncio.wait_for(Relay(database, 0, [fail]).run(), timeout=10)
+
+
+def test_the_pause_after_failures_grows_and_is_bounded() -> None:
+    pauses = [relay.pause_s(failures) for failures in range(1, 100)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] > relay.POLL_S
+    assert pauses[-1] == relay.MAX_PAUSE_S

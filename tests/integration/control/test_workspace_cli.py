@@ -1,0 +1,154 @@
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from control import auth, store
+from control.flow import workspaces
+from control.store.workspaces import Keys, Webhooks
+from runtime import database as databases
+from runtime import vault
+from schemas.config import WebhookRecord
+from tollgate.cli import workspace as cli
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOLLGATE_MASTER_KEY", raising=False)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "data"
+
+
+def run(data: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli.workspace, [*arguments, "--data", str(data)])
+
+
+def create(data: Path, *arguments: str) -> dict[str, Any]:
+    result = run(data, "create", "--name", "lab", "--org-prefix", "Acme", "--json", *arguments)
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def webhook(data: Path, workspace_id: str) -> WebhookRecord:
+    with databases.sqlite(data / "tollgate.db") as database:
+        found = database.read_now(lambda connection: Webhooks(connection).find(workspace_id))
+    assert found is not None
+    return found
+
+
+def test_create_works_before_the_first_serve(data: Path) -> None:
+    made = create(data)
+    assert set(made) == {"workspace_id", "api_key", "webhook_secret"}
+    assert (data / "master.key").stat().st_mode & 0o777 == 0o600
+    with databases.sqlite(data / "tollgate.db") as database:
+        header = f"Api-Key {made['api_key']}"
+        caller = database.read_now(lambda connection: auth.identify(Keys(connection), header, "POST"))
+    assert caller.workspace_id == made["workspace_id"]
+    assert made["api_key"].startswith("tgm_")
+    assert made["api_key"][16] == "."
+
+
+def test_the_webhook_secret_is_sealed_for_its_workspace(data: Path) -> None:
+    made = create(data)
+    assert len(base64.b64decode(made["webhook_secret"].removeprefix("whsec_"), validate=True)) == 32
+    (sealed,) = webhook(data, made["workspace_id"]).secrets
+    opener = vault.Vault(vault.load_or_create_key(data / "master.key"))
+    assert opener.open(sealed.sealed, workspaces.webhook_context(made["workspace_id"])) == made["webhook_secret"]
+    assert made["webhook_secret"].encode() not in (data / "tollgate.db").read_bytes()
+
+
+def test_the_human_form_names_every_value(data: Path) -> None:
+    result = run(data, "create", "--name", "lab", "--org-prefix", "acme")
+    assert result.exit_code == 0
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert set(lines) == {"workspace_id", "api_key", "webhook_secret"}
+    assert "not shown again" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--name", "lab", "--org-prefix", "new"], "'lab'"),
+        (["--name", "new", "--org-prefix", "aCME"], "'aCME'"),
+        (["--name", "new", "--org-prefix", "a/b"], "org_prefix"),
+        (["--name", " ", "--org-prefix", "new"], "name"),
+    ],
+)
+def test_a_refusal_is_one_line_and_exit_code_1(data: Path, arguments: list[str], complaint: str) -> None:
+    create(data)
+    result = run(data, "create", *arguments)
+    assert result.exit_code == 1
+    assert complaint in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_set_webhook_keeps_the_secret_and_can_disable(data: Path) -> None:
+    made = create(data)
+    result = run(data, "set-webhook", "--workspace", "lab", "--url", "https://hooks.example/in?token=1", "--json")
+    assert json.loads(result.stdout) == {
+        "workspace_id": made["workspace_id"],
+        "url": "https://hooks.example/in?token=1",
+        "enabled": True,
+    }
+    before = webhook(data, made["workspace_id"])
+    assert run(data, "set-webhook", "--workspace", made["workspace_id"], "--disable").exit_code == 0
+    after = webhook(data, made["workspace_id"])
+    assert after == before.model_copy(update={"enabled": False})
+
+
+def test_receivers_are_public_unless_the_operator_says_otherwise(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(data)
+    arguments = ("set-webhook", "--workspace", "lab", "--url", "http://127.0.0.1:9/hook")
+    refused = run(data, *arguments)
+    assert refused.exit_code == 1
+    assert "url" in refused.stderr
+    monkeypatch.setenv("TOLLGATE_ALLOW_PRIVATE_RECEIVERS", "true")
+    assert run(data, *arguments).exit_code == 0
+
+
+def test_suspend_and_resume(data: Path) -> None:
+    create(data)
+    for command, state in (("suspend", "suspended"), ("suspend", "suspended"), ("resume", "active")):
+        result = run(data, command, "--workspace", "lab", "--json")
+        assert json.loads(result.stdout)["state"] == state
+    with databases.sqlite(data / "tollgate.db") as database:
+        version, _ = database.read_now(store.snapshot)
+    assert version == 4  # workspace, webhook, suspended once, resumed
+
+
+@pytest.mark.parametrize(
+    "arguments", [["create"], ["set-webhook", "--workspace", "lab"], ["nothing"], ["create", "--name"]]
+)
+def test_wrong_usage_is_exit_code_2(data: Path, arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli.workspace, arguments)
+    assert result.exit_code == 2
+    assert not data.exists()
+
+
+def test_an_unknown_workspace_is_named(data: Path) -> None:
+    result = run(data, "suspend", "--workspace", "nobody")
+    assert result.exit_code == 1
+    assert "'nobody'" in result.stderr
+
+
+def test_a_data_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run(tmp_path / "file" / "data", "create", "--name", "lab", "--org-prefix", "acme")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_no_database_is_one_line(data: Path) -> None:
+    data.mkdir(parents=True)
+    (data / "tollgate.db").write_bytes(b"no database at all" * 100)
+    result = run(data, "create", "--name", "lab", "--org-prefix", "acme")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "not a database" in result.stderr

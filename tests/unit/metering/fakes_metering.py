@@ -1,0 +1,169 @@
+"""Slow, obvious stand-ins for metering's ports, and the model that the real ledger is compared with."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC
+
+from metering.core.hierarchy import Threshold
+from metering.core.position import BeyondPositionError
+from metering.core.rollup import Counter, LimitTotal, Totals
+from runtime.clock import Clock
+from schemas.daily import DailyUsage
+from schemas.decisions import Decision
+from schemas.topics import UsageBatch
+from schemas.usage import UsageEvent
+
+
+class DictLedger:
+    """Implements `Ledger` in dicts, event by event."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.events: dict[str, UsageEvent] = {}
+        self._clock = clock
+        self._daily: dict[Counter, DailyUsage] = {}
+        self._limits: dict[Counter, LimitTotal] = {}
+        self._marks: dict[str, dict[str, int]] = {}
+        self._positions: dict[tuple[str, int], int] = {}
+
+    async def apply(self, batch: UsageBatch) -> Totals:
+        place = (batch.topic, batch.partition)
+        position = self._positions.get(place, batch.first_offset)
+        if batch.first_offset > position:
+            raise BeyondPositionError(batch, position)
+        marks = self._marks.setdefault(batch.lane, {})
+        changed: set[tuple[str, Counter]] = set()
+        for event in batch.events if batch.next_offset > position else ():
+            producer = event.producer
+            marks[producer.instance] = max(marks.get(producer.instance, 0), producer.sequence)
+            if event.idempotency_key not in self.events:
+                self.events[event.idempotency_key] = event
+                self._count(event)
+                changed |= _names(event)
+        self._raise_versions(changed)
+        self._positions[place] = max(position, batch.next_offset)
+        named = {name for event in batch.events for name in _names(event)}
+        return Totals(
+            daily=tuple(self._daily[counter] for kind, counter in named if kind == "daily"),
+            limits=tuple(self._limits[counter] for kind, counter in named if kind == "limit"),
+            marks=dict(marks),
+            position=self._positions[place],
+        )
+
+    async def position(self, topic: str, partition: int) -> int | None:
+        return self._positions.get((topic, partition))
+
+    def _count(self, event: UsageEvent) -> None:
+        day, tokens = event.timestamp.astimezone(UTC).date(), event.tokens
+        own = Counter(day, event.group_id, event.model_slug)
+        usage = self._daily.get(own) or _no_usage(event, own)
+        if event.kind == "correction":
+            added = {
+                "corrections": usage.corrections + 1,
+                "corrected_input_tokens": usage.corrected_input_tokens + tokens.input_tokens,
+                "corrected_output_tokens": usage.corrected_output_tokens + tokens.output_tokens,
+            }
+            self._daily[own] = usage.model_copy(update=added)
+            return
+        added = {
+            "requests": usage.requests + 1,
+            "input_tokens": usage.input_tokens + tokens.input_tokens,
+            "output_tokens": usage.output_tokens + tokens.output_tokens,
+            "cached_input_tokens": usage.cached_input_tokens + tokens.cached_input_tokens,
+        }
+        self._daily[own] = usage.model_copy(update=added)
+        for group in event.charged_groups:
+            counter = Counter(day, group, event.model_slug)
+            total = self._limits.get(counter, LimitTotal(counter, 0, 0, 0))
+            used = total.tokens + tokens.input_tokens + tokens.output_tokens
+            self._limits[counter] = LimitTotal(counter, total.requests + 1, used, total.version)
+
+    def _raise_versions(self, changed: set[tuple[str, Counter]]) -> None:
+        for kind, counter in changed:
+            if kind == "daily":
+                usage = self._daily[counter]
+                raised = {"version": usage.version + 1, "updated_at": self._clock()}
+                self._daily[counter] = usage.model_copy(update=raised)
+            else:
+                total = self._limits[counter]
+                self._limits[counter] = LimitTotal(counter, total.requests, total.tokens, total.version + 1)
+
+
+def _names(event: UsageEvent) -> set[tuple[str, Counter]]:
+    day = event.timestamp.astimezone(UTC).date()
+    charged = event.charged_groups if event.kind == "usage" else ()
+    return {("daily", Counter(day, event.group_id, event.model_slug))} | {
+        ("limit", Counter(day, group, event.model_slug)) for group in charged
+    }
+
+
+def _no_usage(event: UsageEvent, counter: Counter) -> DailyUsage:
+    return DailyUsage(
+        workspace_id=event.workspace_id,
+        group_id=counter.group_id,
+        external_entity_id=event.external_entity_id,
+        model_slug=counter.model_slug,
+        day=counter.day,
+        requests=0,
+        input_tokens=0,
+        output_tokens=0,
+        cached_input_tokens=0,
+        corrections=0,
+        corrected_input_tokens=0,
+        corrected_output_tokens=0,
+        version=0,
+        updated_at=event.timestamp,
+    )
+
+
+class ListPublisher:
+    """Implements `Publisher`: keeps what it was given, or raises what it was told to."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.daily: list[DailyUsage] = []
+        self.failure: Exception | None = None
+
+    async def publish(self, decisions: Sequence[Decision], daily: Sequence[DailyUsage]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.decisions.extend(decisions)
+        self.daily.extend(daily)
+
+
+class DictThresholds:
+    """Implements `Thresholds`."""
+
+    def __init__(self, **of: tuple[Threshold, ...]) -> None:
+        self._of = of
+
+    def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
+        return self._of.get(group_id, ())
+
+
+class ListPartition:
+    """Implements `Partition` on a list whose first event has offset 1; `waited` tells when a reader found no more."""
+
+    def __init__(self, topic: str, lane: str = "embedded") -> None:
+        self.topic = topic
+        self.partition = 0
+        self.lane = lane
+        self.first_offset = 1
+        self.reads: list[tuple[int, int]] = []
+        self.waited = asyncio.Event()
+        self._events: list[UsageEvent] = []
+        self._more = asyncio.Event()
+
+    def put(self, *events: UsageEvent) -> None:
+        self._events.extend(events)
+        self.waited.clear()
+        self._more.set()
+
+    async def read(self, offset: int, limit: int) -> UsageBatch:
+        self.reads.append((offset, limit))
+        self._more.clear()
+        events = tuple(self._events[offset - 1 : offset - 1 + limit])
+        return UsageBatch(self.topic, self.partition, self.lane, offset, offset + len(events), events)
+
+    async def wait(self, offset: int, timeout_s: float) -> None:
+        self.waited.set()
+        await self._more.wait()

@@ -1,0 +1,101 @@
+"""Metering's story: count, decide, publish, and only then return."""
+
+from datetime import timedelta
+
+import pytest
+
+from metering import flow
+from metering.core.hierarchy import Threshold
+from metering.core.position import BeyondPositionError, PositionLostError
+from metering.core.rollup import Totals
+from schemas.decisions import UsedUp
+from schemas.limits import LimitType
+from schemas.topics import UsageBatch
+from tests.unit.metering.factories_metering import HandClock, batch, event
+from tests.unit.metering.fakes_metering import DictLedger, DictThresholds, ListPublisher
+
+TWO_REQUESTS = Threshold(LimitType.REQUEST, 2)
+
+
+class SlowLedger(DictLedger):
+    """A ledger after whose commit time passes, during which another worker may move the position."""
+
+    def __init__(self, clock: HandClock, pause: timedelta, *, moved: bool) -> None:
+        super().__init__(clock)
+        self.asked = 0
+        self._hand = clock
+        self._pause = pause
+        self._moved = moved
+
+    async def apply(self, batch: UsageBatch) -> Totals:
+        totals = await super().apply(batch)
+        self._hand.now += self._pause
+        return totals
+
+    async def position(self, topic: str, partition: int) -> int | None:
+        self.asked += 1
+        position = await super().position(topic, partition)
+        return position + 1 if self._moved and position is not None else position
+
+
+def metering(ledger: flow.Ledger, publisher: ListPublisher, clock: HandClock) -> flow.Metering:
+    return flow.Metering(ledger, publisher, DictThresholds(root=(TWO_REQUESTS,)), clock)
+
+
+async def test_what_a_batch_names_is_counted_judged_and_published() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    counting = metering(DictLedger(clock), publisher, clock)
+
+    await counting.process(batch([event(1, charged_groups=("group-a", "root"))]))
+    assert [decision.used_up for decision in publisher.decisions] == [(), ()]
+
+    await counting.process(batch([event(2, group_id="group-b", charged_groups=("group-b", "root"))], 2))
+    judged = {decision.group_id: decision.used_up for decision in publisher.decisions[2:]}
+    assert judged == {"group-b": (), "root": (UsedUp(type=LimitType.REQUEST, threshold=2),)}
+    assert all(decision.counted == {"proxy-a": 2} for decision in publisher.decisions[2:])
+    assert [usage.group_id for usage in publisher.daily] == ["group-a", "group-b"]
+
+
+async def test_a_crash_between_commit_and_send_heals_by_redelivery() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    ledger = DictLedger(clock)
+    publisher.failure = ConnectionError("the broker is away")
+    with pytest.raises(ConnectionError):
+        await metering(ledger, publisher, clock).process(batch([event(1)]))
+    assert publisher.decisions == []
+
+    publisher.failure = None
+    await metering(ledger, publisher, clock).process(batch([event(1)]))
+    assert [(decision.requests, decision.version) for decision in publisher.decisions] == [(1, 1)]
+    assert [(usage.requests, usage.version) for usage in publisher.daily] == [(1, 1)]
+
+
+async def test_a_batch_that_is_refused_publishes_nothing() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    counting = metering(DictLedger(clock), publisher, clock)
+    await counting.process(batch([event(1)]))
+    with pytest.raises(BeyondPositionError):
+        await counting.process(batch([event(3)], 3))
+    assert len(publisher.decisions) == 1
+
+
+async def test_a_writer_that_was_paused_and_lost_its_partition_publishes_nothing() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    ledger = SlowLedger(clock, flow.SEND_WITHIN + timedelta(milliseconds=1), moved=True)
+    with pytest.raises(PositionLostError):
+        await metering(ledger, publisher, clock).process(batch([event(1)]))
+    assert (publisher.decisions, ledger.asked) == ([], 1)
+
+
+async def test_a_writer_that_was_paused_and_still_owns_its_partition_publishes() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    ledger = SlowLedger(clock, flow.SEND_WITHIN + timedelta(milliseconds=1), moved=False)
+    await metering(ledger, publisher, clock).process(batch([event(1)]))
+    assert (len(publisher.decisions), ledger.asked) == (1, 1)
+
+
+async def test_a_writer_in_time_does_not_ask() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    ledger = SlowLedger(clock, flow.SEND_WITHIN, moved=True)
+    await metering(ledger, publisher, clock).process(batch([event(1)]))
+    assert (len(publisher.decisions), ledger.asked) == (1, 0)

@@ -1,0 +1,34 @@
+"""How batches lie to the position."""
+
+import pytest
+
+from metering.core import position
+from tests.unit.metering.factories_metering import batch, event
+
+EVENTS = (event(11), event(12), event(13))
+
+
+def test_everything_is_unseen_where_nothing_was_counted_and_at_the_position() -> None:
+    assert position.unseen(batch(EVENTS, 11), None) == EVENTS
+    assert position.unseen(batch(EVENTS, 11), 11) == EVENTS
+
+
+def test_what_lies_below_the_position_was_seen() -> None:
+    assert position.unseen(batch(EVENTS, 11), 13) == EVENTS[2:]
+    assert position.unseen(batch(EVENTS, 11), 14) == ()
+    assert position.unseen(batch(EVENTS, 11), 99) == ()
+
+
+def test_a_batch_with_skipped_offsets_is_given_whole_while_it_straddles_the_position() -> None:
+    assert position.unseen(batch(EVENTS, 11, gap=1), 13) == EVENTS
+    assert position.unseen(batch(EVENTS, 11, gap=1), 15) == ()
+
+
+def test_a_batch_beyond_the_position_is_refused_with_the_offset_to_read() -> None:
+    with pytest.raises(position.BeyondPositionError, match=r"begins at 11, beyond the position 10") as refused:
+        position.unseen(batch(EVENTS, 11), 10)
+    assert refused.value.position == 10
+
+
+def test_an_empty_batch_has_nothing_unseen() -> None:
+    assert position.unseen(batch((), 11), 11) == ()

@@ -1,0 +1,44 @@
+"""The `tollgate` command: one line for each thing an operator does.
+
+Never imports a command's module before that command is called: most need only a part of the product.
+"""
+
+import importlib
+import sys
+
+import click
+
+_COMMANDS = {
+    "mock-upstream": ("tollgate.cli.mock_upstream", "command"),
+    "schemas": ("tollgate.cli.schemas", "schemas"),
+    "serve": ("tollgate.cli.serve", "serve"),
+    "webhook": ("tollgate.cli.webhook", "webhook"),
+    "workspace": ("tollgate.cli.workspace", "workspace"),
+}
+
+
+class _Menu(click.Group):
+    """Finds commands by name in `_COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names, sorted."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.command(cls=_Menu, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tollgate-gateway", prog_name="tollgate")
+def tollgate() -> None:
+    """Sell access to your own language models: limits, exact counts, signed billing webhooks."""
+
+
+def main() -> None:
+    """Run the command line."""
+    tollgate(prog_name="tollgate", args=sys.argv[1:])

@@ -1,0 +1,61 @@
+"""`tollgate webhook`: what a lab tries its receiver against (spec section 6).
+
+Never verifies by itself: that is `webhooks.core.signing`.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from runtime import clock
+from tollgate import listen
+from webhooks.core import signing
+
+
+@click.group()
+def webhook() -> None:
+    """Receive and check billing webhooks."""
+
+
+@webhook.command("listen")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="0 picks a free one.")
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    required=True,
+    help="The workspace's signing secret; again for a second one during a rotation.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Append each request as a JSON line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def listen_command(*, host: str, port: int, secrets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Receive webhooks, verify both signatures and print the bodies; the first line printed is the URL.
+
+    Answers 200 where the signatures hold, 401 where they do not. Ends with Ctrl-C.
+    """
+
+    def announce(url: str) -> None:
+        click.echo(json.dumps({"url": url}) if as_json else url)
+
+    def show(receipt: listen.Receipt) -> None:
+        if as_json:
+            click.echo(json.dumps(receipt.as_dict()))
+            return
+        click.echo(listen.pretty(receipt.body))
+        if receipt.verified:
+            click.secho("signature verified", fg="green")
+        else:
+            click.secho(f"signature not verified: {receipt.problem}", fg="red")
+
+    try:
+        for secret in secrets:
+            signing.decode(secret)
+        app = listen.Listener(secrets, clock.steady(), listen.keeper(show, out))
+        asyncio.run(listen.serve(app, host, port, announce))
+    except signing.SecretError as error:
+        raise click.BadParameter(str(error), param_hint="--secret") from None
+    except OSError as error:
+        raise click.ClickException(f"cannot serve on {host}:{port}: {error}") from None

@@ -1,0 +1,101 @@
+"""A data directory, opened: its settings, database and master key, and the lock of the one process that serves it.
+
+Never makes a second copy of anything: every command and the embedded server open the directory here.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from runtime import database, settings, vault
+from runtime.vault import Vault
+from tollgate import migrations
+
+MASTER_KEY_FILE = "master.key"
+DATABASE_FILE = "tollgate.db"
+LOCK_FILE = "serve.lock"
+
+Result = TypeVar("Result")
+
+
+class WorkplaceError(Exception):
+    """The data directory cannot be used; the message is one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What a command or a server works on."""
+
+    folder: Path
+    settings: settings.Settings
+    vault: Vault
+    database: database.Database
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` in one transaction. Raises WorkplaceError where the database does not answer."""
+        return self._run(self.database.write_now, work)
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` on one consistent view. Raises WorkplaceError where the database does not answer."""
+        return self._run(self.database.read_now, work)
+
+    def _run(
+        self, how: Callable[[Callable[[Connection], Result]], Result], work: Callable[[Connection], Result]
+    ) -> Result:
+        try:
+            return how(work)
+        except SQLAlchemyError as error:
+            raise WorkplaceError(_unusable(self.folder, error)) from error
+
+
+@contextmanager
+def opened(loaded: settings.Settings) -> Iterator[Workplace]:
+    """Open the data directory, made and migrated where it is not. Raises WorkplaceError."""
+    folder = loaded.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        given = loaded.master_key
+        key = (
+            vault.decode_key(given.get_secret_value()) if given else vault.load_or_create_key(folder / MASTER_KEY_FILE)
+        )
+        with database.sqlite(folder / DATABASE_FILE) as main:
+            migrations.upgrade(main)
+            yield Workplace(folder, loaded, Vault(key), main)
+    except (vault.VaultError, migrations.MigrationError, OSError) as error:
+        raise WorkplaceError(str(error)) from error
+    except SQLAlchemyError as error:
+        raise WorkplaceError(_unusable(folder, error)) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the directory for the one process that serves it. Raises WorkplaceError where another one does.
+
+    The operating system gives the lock back when its process dies, however it dies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "another process"
+            raise WorkplaceError(
+                f"{folder} is already served by process {holder}; stop it, or use another --data"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unusable(folder: Path, error: SQLAlchemyError) -> str:
+    return f"the database in {folder} cannot be used: {getattr(error, 'orig', None) or type(error).__name__}"

@@ -1,0 +1,92 @@
+"""Cuts usage events into deliveries, says when to cut, and freezes a delivery's bytes (spec 5, design 3.7).
+
+Never reorders a workspace's events, and never renders the same events to two different texts.
+
+Rules:
+
+- A delivery holds 1 to `delivery_size` events of one workspace, in the order they were read.
+- A stretch is cut whole: what is left of another workspace goes with it, so that one position covers all of it.
+- It is cut when a workspace fills a delivery, when the reader gave all it may at once, or when the oldest event has
+  waited for the linger, whichever comes first.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic.main import IncEx
+
+from schemas.delivery import BillingEvent, DeliveryBody, DeliveryData
+from schemas.usage import Kind, UsageEvent
+
+_CORRECTION = {"kind", "corrects", "reason"}  # its own fields
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How deliveries are cut. A reader gives at most `read_limit` events at once."""
+
+    delivery_size: int
+    linger: timedelta
+    read_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutNow:
+    """The stretch is to be cut as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing is to be cut before `until`, unless `missing` more events have come."""
+
+    until: datetime
+    missing: int
+
+
+def decide(events: Sequence[UsageEvent], seen_at: datetime, now: datetime, batching: Batching) -> CutNow | Wait:
+    """Say whether `events` (at least one; the oldest first seen at `seen_at`) are cut now. The linger is inclusive."""
+    until = seen_at + batching.linger
+    fullest = max(Counter(event.workspace_id for event in events).values())
+    if fullest >= batching.delivery_size or len(events) >= batching.read_limit or now >= until:
+        return CutNow()
+    return Wait(until, missing=min(batching.delivery_size - fullest, batching.read_limit - len(events)))
+
+
+def cut(events: Sequence[UsageEvent], delivery_size: int) -> list[tuple[UsageEvent, ...]]:
+    """Give the deliveries of a stretch, each of one workspace. Of a key that comes twice the first event is taken."""
+    by_workspace: dict[str, dict[str, UsageEvent]] = {}
+    for event in events:
+        by_workspace.setdefault(event.workspace_id, {}).setdefault(event.idempotency_key, event)
+    return [
+        tuple(waiting[start : start + delivery_size])
+        for waiting in (list(keyed.values()) for keyed in by_workspace.values())
+        for start in range(0, len(waiting), delivery_size)
+    ]
+
+
+def freeze(events: Sequence[UsageEvent]) -> bytes:
+    """Render the body that every attempt sends: compact UTF-8 JSON; a correction's own fields on corrections alone."""
+    body = DeliveryBody(data=DeliveryData(events=tuple(_as_billed(event) for event in events)))
+    plain: IncEx = {index: _CORRECTION for index, event in enumerate(events) if event.kind is not Kind.CORRECTION}
+    return body.model_dump_json(by_alias=True, exclude={"data": {"events": plain}}).encode()
+
+
+def _as_billed(event: UsageEvent) -> BillingEvent:
+    return BillingEvent(
+        idempotency_key=event.idempotency_key,
+        timestamp=event.timestamp,
+        request_id=event.request_id,
+        request_metadata=event.request_metadata,
+        model_slug=event.model_slug,
+        external_entity_id=event.external_entity_id,
+        external_customer_id=event.external_entity_id,
+        api_key_prefix=event.api_key_prefix,
+        tokens=event.tokens,
+        usage_source=event.usage_source,
+        outcome=event.outcome,
+        kind=Kind.CORRECTION if event.kind is Kind.CORRECTION else None,
+        corrects=event.corrects,
+        reason=event.reason,
+    )

@@ -1,0 +1,116 @@
+"""What passes between the dispatcher's parts: deliveries on their way from a stretch of events to a receiver.
+
+Never decides anything, and never shows a secret in its repr.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from schemas.usage import UsageEvent
+from webhooks.core.retry import Decision
+
+
+class Status(StrEnum):
+    """Where a delivery stands (spec 2.5)."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    NOT_DUE = "not_due"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A delivery before it is frozen: its events may still turn out to be known already."""
+
+    id: str
+    """A UUID, the X-Baseten-Request-ID of all its attempts."""
+    workspace_id: str
+    status: Status
+    events: tuple[UsageEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Where a workspace's deliveries go at this moment."""
+
+    url: str | None
+    enabled: bool
+    secrets: tuple[str, ...] = field(repr=False)
+    """Those valid now, newest first."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether new deliveries are to be attempted at all; else they are `not_due`."""
+        return self.enabled and self.url is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an attempt can be made now."""
+        return self.is_due and bool(self.secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The earliest moment at which a workspace has a pending delivery to claim, in one of its two lanes."""
+
+    workspace_id: str
+    retrying: bool
+    """Whether the lane is that of deliveries that have failed at least once in their run."""
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many deliveries of one lane of a workspace may be claimed now."""
+
+    workspace_id: str
+    retrying: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery that is this dispatcher's until its lease ends."""
+
+    delivery_id: str
+    token: str
+    """Tells this claim from a later one of the same delivery."""
+    workspace_id: str
+    body: bytes = field(repr=False)
+    retrying: bool
+    attempt_number: int
+    """The coming attempt's, from 1 within the run."""
+    first_attempt_at: datetime
+    """When the run's first attempt begins or began."""
+    planned_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One attempt, ready to be sent."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes = field(repr=False)
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to deliver, as it is kept."""
+
+    at: datetime
+    status_code: int | None
+    error: str | None
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A claim's end. Without an attempt the decision is Release."""
+
+    claim: Claim
+    attempt: Attempt | None
+    decision: Decision

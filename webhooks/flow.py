@@ -1,0 +1,200 @@
+"""The dispatcher's story: intake freezes events into deliveries; dispatch claims, prepares, signs, sends, settles.
+
+Never decides a wait or a share itself, and never forgets an attempt that was made: it is kept until it is settled.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from runtime.clock import Clock
+from schemas.topics import UsageBatch
+from webhooks.core import batching, fairness, retry, signing
+from webhooks.core.fairness import Limits
+from webhooks.core.retry import Outcome, Policy
+from webhooks.core.values import (
+    Attempt,
+    Claim,
+    Draft,
+    Prepared,
+    Receiver,
+    Settlement,
+    Share,
+    Status,
+    Waiting,
+)
+
+
+class Partition(Protocol):
+    """One ordered source of usage events that can be read again from any offset."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    """Where reading starts while no position is stored."""
+
+    async def read(self, offset: int, limit: int) -> UsageBatch:
+        """Give at most `limit` events from `offset` on, at once; without any, `next_offset` may still move on."""
+
+    async def wait(self, offset: int, timeout_s: float) -> None:
+        """Return when an event at or above `offset` exists, or at the timeout."""
+
+
+class Deliveries(Protocol):
+    """Keeps deliveries, their events and attempts, and the position of intake."""
+
+    async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
+        """Freeze and keep what `drafts` hold that is new, and move the position over `batch`, in one transaction.
+
+        Raises PositionLostError where the position is not the batch's first offset; nothing is kept then.
+        """
+
+    async def waiting(self) -> Sequence[Waiting]:
+        """Give each lane that has a pending delivery, with the earliest moment one may be claimed."""
+
+    async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
+        """Claim what is due, at most the shares; the longest due first."""
+
+    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+        """Write the attempts and what became of their deliveries, in one transaction. Safe to repeat."""
+
+
+class Receivers(Protocol):
+    """Knows where each workspace's deliveries go."""
+
+    def receiver(self, workspace_id: str, now: datetime) -> Receiver:
+        """Give the receiver of this moment; one without a URL where nothing is known."""
+
+
+class Sender(Protocol):
+    """Makes attempts."""
+
+    async def send(self, prepared: Prepared) -> Outcome:
+        """Make one attempt, within its timeout. Never raises for what a receiver or the network does."""
+
+
+class Intake:
+    """Turns stretches of usage events into deliveries."""
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        receivers: Receivers,
+        clock: Clock,
+        new_id: Callable[[], str],
+        delivery_size: int,
+    ) -> None:
+        self._deliveries = deliveries
+        self._receivers = receivers
+        self._clock = clock
+        self._new_id = new_id
+        self._delivery_size = delivery_size
+
+    async def process(self, batch: UsageBatch) -> None:
+        """Cut, freeze and keep `batch`; on return its position is committed. Raises what `Deliveries.enqueue` does."""
+        now = self._clock()
+        drafts = [
+            Draft(self._new_id(), events[0].workspace_id, self._status(events[0].workspace_id, now), events)
+            for events in batching.cut(batch.events, self._delivery_size)
+        ]
+        await self._deliveries.enqueue(drafts, batch, now)
+
+    def _status(self, workspace_id: str, now: datetime) -> Status:
+        return Status.PENDING if self._receivers.receiver(workspace_id, now).is_due else Status.NOT_DUE
+
+
+class Dispatch:
+    """Brings pending deliveries to their receivers."""
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        receivers: Receivers,
+        sender: Sender,
+        *,
+        clock: Clock,
+        jitter: Callable[[], float],
+        policy: Policy,
+        limits: Limits,
+    ) -> None:
+        self._deliveries = deliveries
+        self._receivers = receivers
+        self._sender = sender
+        self._clock = clock
+        self._jitter = jitter
+        self._policy = policy
+        self._limits = limits
+        self._in_flight: Counter[fairness.Lane] = Counter()
+        self._failing: set[str] = set()
+        self._ended: list[Settlement] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no attempt is in flight and each that has ended is written."""
+        return not self._in_flight and not self._ended
+
+    async def settle(self) -> None:
+        """Write the attempts that have ended; where that fails they are kept for the next call."""
+        ended = tuple(self._ended)
+        if ended:
+            await self._deliveries.settle(ended, self._clock())
+            del self._ended[: len(ended)]
+
+    async def claim(self) -> tuple[Sequence[Claim], datetime | None]:
+        """Claim what may be attempted now; give it, and when the next is due among what had to wait.
+
+        Each claim must be handed to `attempt`. Deliveries of a receiver that is not ready wait unclaimed.
+        """
+        now = self._clock()
+        waiting = [
+            lane
+            for lane in await self._deliveries.waiting()
+            if self._receivers.receiver(lane.workspace_id, now).is_ready
+        ]
+        due = [lane for lane in waiting if lane.due_at <= now]
+        shares = fairness.share(due, self._in_flight, self._failing, self._limits)
+        claims = await self._deliveries.claim(shares, now) if shares else ()
+        for claim in claims:
+            self._in_flight[claim.workspace_id, claim.retrying] += 1
+        return claims, min((lane.due_at for lane in waiting if lane.due_at > now), default=None)
+
+    async def attempt(self, claim: Claim) -> None:
+        """Make the attempt that `claim` is for; what became of it is written by the next `settle`."""
+        lane = (claim.workspace_id, claim.retrying)
+        try:
+            self._ended.append(await self._deliver(claim))
+        finally:
+            self._in_flight[lane] -= 1
+            if not self._in_flight[lane]:
+                del self._in_flight[lane]
+
+    async def _deliver(self, claim: Claim) -> Settlement:
+        started_at = self._clock()
+        prepared = self._prepare(claim, started_at)
+        if prepared is None:
+            return Settlement(claim, None, retry.Release())
+        outcome = await self._sender.send(prepared)
+        decision = retry.decide(
+            outcome,
+            attempt_number=claim.attempt_number,
+            first_attempt_at=claim.first_attempt_at,
+            now=self._clock(),
+            policy=self._policy,
+            jitter=self._jitter(),
+        )
+        if isinstance(decision, retry.Delivered):
+            self._failing.discard(claim.workspace_id)
+        else:
+            self._failing.add(claim.workspace_id)
+        attempt = Attempt(started_at, outcome.status_code, outcome.error, outcome.duration_ms)
+        return Settlement(claim, attempt, decision)
+
+    def _prepare(self, claim: Claim, now: datetime) -> Prepared | None:
+        """Sign with the secrets of this moment; None where the receiver went away since the claim."""
+        receiver = self._receivers.receiver(claim.workspace_id, now)
+        if receiver.url is None or not receiver.is_ready:
+            return None
+        headers = signing.sign(claim.body, claim.delivery_id, receiver.secrets, now)
+        timeout_s = retry.attempt_timeout_s(claim.first_attempt_at, claim.planned_at, now, self._policy)
+        return Prepared(receiver.url, headers, claim.body, timeout_s)

@@ -1,0 +1,68 @@
+"""Follows one partition by pulling: reads, lingers until a stretch is to be cut, hands it on (design 3.7).
+
+Never moves on before the stretch is processed, and never holds more than one read of events.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from runtime.clock import Clock
+from schemas.topics import UsageBatch
+from webhooks.core import batching
+from webhooks.core.batching import Batching
+
+IDLE_WAIT_S = 5.0
+"""The longest single wait for an event."""
+
+Read = Callable[[int, int], Awaitable[UsageBatch]]
+Wait = Callable[[int, float], Awaitable[None]]
+Process = Callable[[UsageBatch], Awaitable[None]]
+
+
+class Follower:
+    """Reads on from `offset`, each event once. `read` and `wait` are those of a partition, `process` is intake's.
+
+    An error leaves it unusable: begin anew from the stored position.
+    """
+
+    def __init__(
+        self, read: Read, wait: Wait, process: Process, *, clock: Clock, batching: Batching, offset: int
+    ) -> None:
+        self._read = read
+        self._wait = wait
+        self._process = process
+        self._clock = clock
+        self._batching = batching
+        self._offset = offset
+        self._stretch: UsageBatch | None = None
+        self._seen_at = clock()
+
+    async def step(self) -> None:
+        """Read once; then either process what waits or wait for more."""
+        held = self._stretch
+        start = held.next_offset if held else self._offset
+        batch = await self._read(start, self._batching.read_limit - (len(held.events) if held else 0))
+        if held is None:
+            self._seen_at = self._clock()
+        else:
+            batch = replace(batch, first_offset=held.first_offset, events=held.events + batch.events)
+        missing, timeout_s = self._lacks(batch)
+        if missing:
+            self._stretch = batch if batch.events else None
+            await self._wait(batch.next_offset + missing - 1, timeout_s)
+            return
+        await self._process(batch)
+        self._offset = batch.next_offset
+        self._stretch = None
+
+    def _lacks(self, batch: UsageBatch) -> tuple[int, float]:
+        """Say how many events are missing before `batch` is worth a look, and for how long at most; 0: it is to go."""
+        if not batch.events:
+            # Unreadable records alone: the position moves past them all the same.
+            return (0, 0.0) if batch.next_offset > batch.first_offset else (1, IDLE_WAIT_S)
+        now = self._clock()
+        verdict = batching.decide(batch.events, self._seen_at, now, self._batching)
+        if isinstance(verdict, batching.CutNow):
+            return 0, 0.0
+        return verdict.missing, min((verdict.until - now) / timedelta(seconds=1), IDLE_WAIT_S)

@@ -1,0 +1,60 @@
+"""Where each workspace's deliveries go, as the configuration feed says (spec 5).
+
+Never gives an older version's URL or secrets, and never logs a secret.
+"""
+
+import logging
+from datetime import datetime
+from typing import NamedTuple
+
+from runtime.vault import Vault, VaultError
+from schemas.config import ConfigChange, ConfigKind, WebhookRecord
+from webhooks.core import signing
+from webhooks.core.values import Receiver
+
+_log = logging.getLogger(__name__)
+_NOWHERE = Receiver(url=None, enabled=False, secrets=())
+_Secret = tuple[str, datetime | None]  # the opened text, and when it ceases to sign
+
+
+class _Setting(NamedTuple):
+    version: int
+    record: WebhookRecord | None
+    secrets: tuple[_Secret, ...]
+
+
+class Receivers:
+    """Webhook settings by workspace. Feed it before intake starts: an unknown workspace's deliveries are `not_due`."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._settings: dict[str, _Setting] = {}
+
+    def apply(self, change: ConfigChange) -> None:
+        """Take one step of the feed; other kinds and versions not above the one held are ignored."""
+        held = self._settings.get(change.id)
+        if change.kind is not ConfigKind.WEBHOOK or (held is not None and change.version <= held.version):
+            return
+        record = change.record if isinstance(change.record, WebhookRecord) else None
+        self._settings[change.id] = _Setting(change.version, record, self._open(record) if record else ())
+
+    def receiver(self, workspace_id: str, now: datetime) -> Receiver:
+        """Give the receiver of this moment: its secrets are those whose overlap has not ended at `now`."""
+        setting = self._settings.get(workspace_id)
+        if setting is None or setting.record is None:
+            return _NOWHERE
+        valid = tuple(text for text, expires_at in setting.secrets if expires_at is None or now < expires_at)
+        return Receiver(setting.record.url, setting.record.enabled, valid)
+
+    def _open(self, record: WebhookRecord) -> tuple[_Secret, ...]:
+        """Open what can be opened: one lab's broken secret must not stop the others' deliveries."""
+        opened = []
+        for secret in record.secrets:
+            try:
+                text = self._vault.open(secret.sealed, f"webhook:{record.workspace_id}")
+                signing.decode(text)
+            except (VaultError, signing.SecretError) as error:
+                _log.error("workspace %s: a webhook secret cannot be used: %s", record.workspace_id, error)
+            else:
+                opened.append((text, secret.expires_at))
+        return tuple(opened)

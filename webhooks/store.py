@@ -1,0 +1,349 @@
+"""Deliveries, their events, their attempts and the position of intake: webhooks' tables and all SQL on them.
+
+Never changes a delivery's bytes once they are written, and never removes a dead letter here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Row,
+    String,
+    Table,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from metering.core import position as positions
+from metering.core import rollup
+from runtime import ids
+from runtime.database import METADATA, Database, UtcDateTime
+from schemas.topics import UsageBatch
+from webhooks.core import batching
+from webhooks.core.retry import Delivered, GiveUp, RetryAt
+from webhooks.core.values import Claim, Draft, Settlement, Share, Status, Waiting
+
+LEASE_S = 30
+"""How long a claim holds. Longer than any attempt, so that a claim only runs out when its dispatcher went away."""
+
+# No lengths on texts that come with events: what a proxy accepted must never stop its partition here.
+DELIVERY = Table(
+    "delivery",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("workspace_id", String, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", String),
+    Column("body", LargeBinary, nullable=False),
+    Column("event_count", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
+    Column("attempt_count", Integer, nullable=False, default=0),
+    Column("run_attempts", Integer, nullable=False, default=0),
+    Column("retrying", Boolean, nullable=False, default=False),
+    Column("first_attempt_at", UtcDateTime),
+    Column("next_attempt_at", UtcDateTime),
+    Column("claimable_at", UtcDateTime),
+    Column("claim", String(26)),
+    Index(None, "status", "workspace_id", "retrying", "claimable_at"),
+)
+"""A run is the attempts since the delivery was made or redriven; `first_attempt_at` starts its clock.
+
+`claimable_at` is `next_attempt_at` while nobody has claimed the delivery, and the end of the lease while somebody has:
+so a dispatcher that died frees its claims by the passing of time alone. Both are null unless pending.
+"""
+
+DELIVERY_EVENT = Table(
+    "delivery_event",
+    METADATA,
+    Column("workspace_id", String, nullable=False),
+    Column("idempotency_key", String, nullable=False),
+    # Deferred: which events are new, and so which deliveries there are, is known only after these rows are in.
+    Column(
+        "delivery_id",
+        String(36),
+        ForeignKey("delivery.id", deferrable=True, initially="DEFERRED"),
+        nullable=False,
+        index=True,
+    ),
+    Column("day", Date, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    PrimaryKeyConstraint("workspace_id", "idempotency_key"),
+)
+
+ATTEMPT = Table(
+    "attempt",
+    METADATA,
+    Column("delivery_id", String(36), ForeignKey("delivery.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("status_code", Integer),
+    Column("error", String),
+    Column("duration_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("delivery_id", "number"),
+)
+
+WEBHOOK_POSITION = Table(
+    "webhook_position",
+    METADATA,
+    Column("topic", String, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+    PrimaryKeyConstraint("topic", "partition"),
+)
+
+_INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over the deliveries of one status."""
+
+    deliveries: int = 0
+    events: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class StoredDeliveries:
+    """The `Deliveries` port on the database: each call is one transaction."""
+
+    def __init__(self, database: Database, lease_s: float = LEASE_S) -> None:
+        self._database = database
+        self._lease = timedelta(seconds=lease_s)
+
+    async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
+        """Keep what is new and move the position. Raises PositionLostError."""
+        await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
+
+    async def waiting(self) -> Sequence[Waiting]:
+        """Give the lanes that have pending deliveries."""
+        return await self._database.read(waiting)
+
+    async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
+        """Claim what is due, at most the shares."""
+        return await self._database.write(lambda connection: claim(connection, shares, now, self._lease))
+
+    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+        """Write attempts and decisions."""
+        await self._database.write(lambda connection: settle(connection, settlements, now))
+
+
+def position(connection: Connection, topic: str, partition: int) -> int | None:
+    """Give the committed next offset; None where nothing of the partition was taken in yet."""
+    columns = WEBHOOK_POSITION.c
+    offset: int | None = connection.execute(
+        select(columns.next_offset).where(columns.topic == topic, columns.partition == partition)
+    ).scalar_one_or_none()
+    return offset
+
+
+def enqueue(connection: Connection, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> int:
+    """Move the position over `batch` and keep what `drafts` hold that is new; give how many deliveries that made.
+
+    Raises PositionLostError where the stored position is not the batch's first offset: another worker moved it.
+    """
+    _move_position(connection, batch)
+    new = _insert_events(connection, drafts)
+    rows = []
+    for draft in drafts:
+        events = [event for event in draft.events if (draft.id, event.idempotency_key) in new]
+        if events:
+            pending_at = now if draft.status is Status.PENDING else None
+            rows.append(
+                {
+                    "id": draft.id,
+                    "workspace_id": draft.workspace_id,
+                    "status": draft.status.value,
+                    "body": batching.freeze(events),
+                    "event_count": len(events),
+                    "created_at": now,
+                    "next_attempt_at": pending_at,
+                    "claimable_at": pending_at,
+                }
+            )
+    if rows:
+        connection.execute(insert(DELIVERY), rows)
+    return len(rows)
+
+
+def waiting(connection: Connection) -> list[Waiting]:
+    """Give each lane that has pending deliveries. Jumps from workspace to workspace in the index, never over rows."""
+    column = DELIVERY.c
+    pending = column.status == Status.PENDING.value
+    found = select(func.min(column.workspace_id).label("workspace_id")).where(pending).cte("found", recursive=True)
+    beyond = select(func.min(column.workspace_id)).where(pending, column.workspace_id > found.c.workspace_id)
+    found = found.union_all(select(beyond.scalar_subquery()).where(found.c.workspace_id.is_not(None)))
+    earliest = [
+        select(func.min(column.claimable_at))
+        .where(pending, column.workspace_id == found.c.workspace_id, column.retrying.is_(retrying))
+        .scalar_subquery()
+        for retrying in (False, True)
+    ]
+    rows = connection.execute(select(found.c.workspace_id, *earliest).where(found.c.workspace_id.is_not(None)))
+    return [
+        Waiting(workspace_id, retrying, due_at)
+        for workspace_id, *dues in rows
+        for retrying, due_at in zip((False, True), dues, strict=True)
+        if due_at is not None
+    ]
+
+
+def claim(connection: Connection, shares: Sequence[Share], now: datetime, lease: timedelta) -> list[Claim]:
+    """Claim until `now + lease` what is due, the longest due first, at most the shares. Starts the clock of a run."""
+    token = ids.mint()
+    rows = [row for share in shares for row in _due(connection, share, now)]
+    if rows:
+        column = DELIVERY.c
+        connection.execute(
+            update(DELIVERY)
+            .where(column.id.in_([row.id for row in rows]))
+            .values(claim=token, claimable_at=now + lease, first_attempt_at=func.coalesce(column.first_attempt_at, now))
+        )
+    return [
+        Claim(
+            delivery_id=row.id,
+            token=token,
+            workspace_id=row.workspace_id,
+            body=row.body,
+            retrying=row.retrying,
+            attempt_number=row.run_attempts + 1,
+            first_attempt_at=row.first_attempt_at or now,
+            planned_at=row.next_attempt_at,
+        )
+        for row in rows
+    ]
+
+
+def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
+    """Write attempts and decisions. A claim that is no longer the delivery's own changes nothing, unless it delivered.
+
+    So it may be repeated after an error that left open whether it was committed.
+    """
+    column = DELIVERY.c
+    wanted = [settlement.claim.delivery_id for settlement in settlements]
+    found = select(DELIVERY).where(column.id.in_(wanted)).with_for_update()
+    rows = {row.id: row for row in connection.execute(found)}
+    attempts = []
+    for settlement in settlements:
+        row = rows.get(settlement.claim.delivery_id)
+        if row is None or not _still_counts(row, settlement):
+            continue
+        if settlement.attempt is not None:
+            attempts.append({"delivery_id": row.id, "number": row.attempt_count + 1, **asdict(settlement.attempt)})
+        connection.execute(
+            update(DELIVERY).where(column.id == bindparam("delivery_id")),
+            {"delivery_id": row.id, **_settled(row, settlement, now)},
+        )
+    if attempts:
+        connection.execute(insert(ATTEMPT), attempts)
+
+
+def tallies(connection: Connection) -> dict[Status, Tally]:
+    """Give the sums of every status, those without deliveries included."""
+    event = DELIVERY_EVENT.c
+    columns = (
+        func.count(event.delivery_id.distinct()),
+        func.count(),
+        func.sum(event.input_tokens),
+        func.sum(event.output_tokens),
+    )
+    joined = select(DELIVERY.c.status, *columns).join(DELIVERY_EVENT, event.delivery_id == DELIVERY.c.id)
+    rows = connection.execute(joined.group_by(DELIVERY.c.status))
+    found = {status: Tally(*(int(value) for value in sums)) for status, *sums in rows}
+    return {status: found.get(status.value, Tally()) for status in Status}
+
+
+def _move_position(connection: Connection, batch: UsageBatch) -> None:
+    columns = WEBHOOK_POSITION.c
+    moved = connection.execute(
+        update(WEBHOOK_POSITION)
+        .where(
+            columns.topic == batch.topic,
+            columns.partition == batch.partition,
+            columns.next_offset == batch.first_offset,
+        )
+        .values(next_offset=batch.next_offset)
+    )
+    if moved.rowcount == 0:
+        first = _INSERTS[connection.dialect.name](WEBHOOK_POSITION).on_conflict_do_nothing()
+        values = {"topic": batch.topic, "partition": batch.partition, "next_offset": batch.next_offset}
+        if connection.execute(first, values).rowcount == 0:
+            raise positions.PositionLostError(batch)
+
+
+def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple[str, str]]:
+    """Insert each draft's events; give (delivery id, key) of those whose key was new in their workspace."""
+    rows = [
+        {
+            "workspace_id": draft.workspace_id,
+            "idempotency_key": event.idempotency_key,
+            "delivery_id": draft.id,
+            "day": rollup.day_of(event),
+            "input_tokens": event.tokens.input_tokens,
+            "output_tokens": event.tokens.output_tokens,
+        }
+        for draft in drafts
+        for event in draft.events
+    ]
+    if not rows:
+        return set()
+    statement = _INSERTS[connection.dialect.name](DELIVERY_EVENT).on_conflict_do_nothing()
+    columns = DELIVERY_EVENT.c
+    new = connection.execute(statement.returning(columns.delivery_id, columns.idempotency_key), rows)
+    return {(row.delivery_id, row.idempotency_key) for row in new}
+
+
+def _due(connection: Connection, share: Share, now: datetime) -> Sequence[Row[Any]]:
+    column = DELIVERY.c
+    return connection.execute(
+        select(DELIVERY)
+        .where(
+            column.status == Status.PENDING.value,
+            column.workspace_id == share.workspace_id,
+            column.retrying.is_(share.retrying),
+            column.claimable_at <= now,
+        )
+        .order_by(column.claimable_at)
+        .limit(share.count)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def _still_counts(row: Row[Any], settlement: Settlement) -> bool:
+    if isinstance(settlement.decision, Delivered):
+        return bool(row.status != Status.DELIVERED.value)
+    return bool(row.claim == settlement.claim.token)
+
+
+def _settled(row: Row[Any], settlement: Settlement, now: datetime) -> dict[str, Any]:
+    """Give the delivery's new columns."""
+    counted = {"claim": None, "attempt_count": row.attempt_count + 1, "run_attempts": row.run_attempts + 1}
+    ended = {**counted, "settled_at": now, "next_attempt_at": None, "claimable_at": None}
+    match settlement.decision:
+        case Delivered():
+            return {**ended, "status": Status.DELIVERED.value, "reason": None}
+        case GiveUp(reason):
+            return {**ended, "status": Status.DEAD.value, "reason": reason}
+        case RetryAt(when):
+            return {**counted, "retrying": True, "next_attempt_at": when, "claimable_at": when}
+        case _:
+            first_attempt_at = row.first_attempt_at if row.run_attempts else None
+            return {"claim": None, "claimable_at": row.next_attempt_at, "first_attempt_at": first_attempt_at}
