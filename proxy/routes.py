@@ -139,7 +139,8 @@ def handlers(gateway: Gateway, rules: BodyRules) -> list[Any]:
         finally:
             client.close()
 
-    @asgi(["/v1/models", "/v1/models/{slug:path}"], copy_scope=False)
+    # mounted: the framework gives raw handlers no path parameters
+    @asgi("/v1/models", is_mount=True, copy_scope=False)
     async def models(scope: Scope, receive: Receive, send: Send) -> None:
         client = HttpClient(scope, receive, send, rules)
         if scope.get("method") not in ("GET", "HEAD"):

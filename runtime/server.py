@@ -91,7 +91,7 @@ def health_handlers(checks: Mapping[str, Check]) -> list[HTTPRouteHandler]:
 
 def ops_app(checks: Mapping[str, Check]) -> Litestar:
     """Give the operator's port."""
-    return Litestar(route_handlers=health_handlers(checks), openapi_config=None)
+    return Litestar(route_handlers=health_handlers(checks), openapi_config=None, logging_config=None)
 
 
 async def stop_all(servers: list[Server], runs: list[asyncio.Task[None]]) -> None:

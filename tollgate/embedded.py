@@ -115,6 +115,7 @@ class Embedded:
             route_handlers=[management, *self._proxy.handlers(), *server.health_handlers(checks)],
             openapi_config=control_app.openapi_config("0.1.0"),
             exception_handlers=control_app.UNROUTED,
+            logging_config=None,
         )
 
     def _background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:

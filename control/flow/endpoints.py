@@ -6,12 +6,14 @@ Never touches a table: what it needs of the others' records it asks for through 
 from datetime import datetime
 from typing import Protocol
 
+from control import addresses
 from control.core import rules
 from control.core.records import Endpoint
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from runtime import ids
 from schemas.api import CreateEndpoint
 from schemas.config import EndpointRecord
+from schemas.targets import Target
 
 
 class Endpoints(Protocol):
@@ -39,7 +41,7 @@ def create(
         raise InvalidError(
             f"slug: the org prefix '{prefix}' does not belong to this workspace", param="slug", code="org_prefix"
         )
-    target = rules.normal_target(body.targets[0], allow_private=allow_private)
+    target = _target(body.targets[0], allow_private=allow_private)
     if endpoints.slug_taken(body.slug):
         raise InvalidError("slug: an endpoint with this slug exists already", param="slug", code="slug_taken")
     record = EndpointRecord(id=ids.mint(), workspace_id=workspace_id, slug=body.slug, target=target, created_at=now)
@@ -56,3 +58,19 @@ def get(endpoints: Endpoints, workspace_id: str, endpoint_id: str) -> Endpoint:
     if endpoint.record.workspace_id != workspace_id:
         raise ForbiddenError("endpoint_id: belongs to another workspace", param="endpoint_id", code="other_workspace")
     return endpoint
+
+
+def _target(target: Target, *, allow_private: bool) -> Target:
+    """Give an OPENAI_COMPATIBLE target as it is kept: checked, only the fields that were set, no slash at the end."""
+    path = "targets[0]"
+    base_url = (target.base_url or "").rstrip("/")
+    for name, value in {"base_url": base_url, "target_model": target.target_model}.items():
+        if not value:
+            raise InvalidError(f"{path}.{name}: required for {target.provider}", param=f"{path}.{name}")
+    problem = addresses.problem(target.base_url or "", allow_private=allow_private, allow_query=False)
+    if problem:
+        raise InvalidError(f"{path}.base_url: {problem}", param=f"{path}.base_url")
+    if target.secret_id is not None:
+        # None exist yet; an unknown one and one of another workspace answer the same (spec section 2).
+        raise InvalidError(f"{path}.secret_id: must name a secret of this workspace", param=f"{path}.secret_id")
+    return Target.model_validate(target.model_dump(exclude_none=True) | {"base_url": base_url})

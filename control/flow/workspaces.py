@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from control import credentials
+from control import addresses, credentials
 from control.core import rules
 from control.core.records import ManagementKey, Scope
 from control.core.refusals import InvalidError, NotFoundError
@@ -107,7 +107,7 @@ def set_webhook(
     if current is None:
         raise NotFoundError(f"workspace: '{workspace}' has no webhook settings", param="workspace", code="not_found")
     if url is not None:
-        problem = rules.url_problem(url, allow_private=allow_private, allow_query=True)
+        problem = addresses.problem(url, allow_private=allow_private, allow_query=True)
         if problem:
             raise InvalidError(f"url: {problem}", param="url")
     changed = current.model_copy(update={"url": url if url is not None else current.url, "enabled": enabled})

@@ -2,7 +2,3 @@
 
 Every function and class works on the caller's connection and transaction; none commits.
 """
-
-from control.store.live import snapshot
-
-__all__ = ["snapshot"]

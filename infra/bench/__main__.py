@@ -54,13 +54,14 @@ def bench(folder: Path, rounds: int, seconds: int, connections: int) -> int:
         load.run(theirs.port, gateway.key, connections, WARM_UP_S)
         load.run(nginx, gateway.key, connections, WARM_UP_S)
         seen.append(load.run(gateway.port, gateway.key, connections, WARM_UP_S))
-        at_nginx, alone = [], []
+        at_nginx = []
         for number in range(1, rounds + 1):
             at_nginx.append(load.run(nginx, gateway.key, connections, seconds))
             seen.append(load.run(gateway.port, gateway.key, connections, seconds))
-            print(f"bench: round {number} of {rounds}", *(f"{r.per_second:,.0f}/s" for r in (at_nginx[-1], seen[-1])))
-        alone.append(load.run(theirs.port, gateway.key, connections, seconds))
-        print_table({"upstream alone": alone, "nginx": at_nginx, "tollgate": seen[1:]})
+            rates = f"nginx {at_nginx[-1].per_second:,.0f}/s, tollgate {seen[-1].per_second:,.0f}/s"
+            print(f"bench: round {number} of {rounds}: {rates}", flush=True)
+        alone = load.run(theirs.port, gateway.key, connections, seconds)
+        print_table({"upstream alone": [alone], "nginx": at_nginx, "tollgate": seen[1:]})
         print(NOTE.format(rounds=rounds, seconds=seconds, connections=connections))
         return check(gateway, ours, seen, connections)
 

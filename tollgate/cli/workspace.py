@@ -7,41 +7,24 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from control.core.refusals import RefusalError
 from control.flow import workspaces as flow
 from control.store.workspaces import Webhooks, Workspaces
-from runtime import clock, database, settings, vault
-from runtime.vault import Vault
+from runtime import clock, settings
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
-from tollgate import migrations
-
-MASTER_KEY_FILE = "master.key"
-DATABASE_FILE = "tollgate.db"
+from tollgate import workplace
+from tollgate.workplace import Workplace
 
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class _Workplace:
-    """An opened data directory."""
-
-    settings: settings.Settings
-    vault: Vault
-    database: database.Database
-
-    def change(self, work: Callable[[Connection, datetime], Result]) -> Result:
-        now = clock.steady()()
-        return self.database.write_now(lambda connection: work(connection, now))
 
 
 def _common(command: Command) -> Command:
@@ -68,7 +51,8 @@ def workspace() -> None:
 def create(data: Path | None, name: str, org_prefix: str, *, operator_credential: bool, as_json: bool) -> None:
     """Onboard a lab; its management key and signing secret are printed this once."""
     with _opened(data) as place:
-        onboarded = place.change(
+        onboarded = _change(
+            place,
             lambda connection, now: flow.create(
                 Workspaces(connection),
                 Webhooks(connection),
@@ -77,7 +61,7 @@ def create(data: Path | None, name: str, org_prefix: str, *, operator_credential
                 name=name,
                 org_prefix=org_prefix,
                 operator_credential=operator_credential,
-            )
+            ),
         )
     _print(asdict(onboarded), as_json=as_json)
     if not as_json:
@@ -106,7 +90,7 @@ def set_webhook(data: Path | None, workspace_name: str, url: str | None, *, disa
                 allow_private=place.settings.allow_private_receivers,
             )
 
-        saved = place.change(save)
+        saved = _change(place, save)
     _print({"workspace_id": saved.workspace_id, "url": saved.url, "enabled": saved.enabled}, as_json=as_json)
 
 
@@ -131,29 +115,23 @@ def _set_state(data: Path | None, name: str, state: WorkspaceState, *, as_json: 
         return flow.set_state(Workspaces(connection), now, name, state)
 
     with _opened(data) as place:
-        saved = place.change(save)
+        saved = _change(place, save)
     _print({"workspace_id": saved.id, "name": saved.name, "state": saved.state.value}, as_json=as_json)
 
 
 @contextmanager
-def _opened(data: Path | None) -> Iterator[_Workplace]:
-    """Open the data directory, made and migrated where it is not; every failure becomes one line and exit code 1."""
+def _opened(data: Path | None) -> Iterator[Workplace]:
+    """Open the data directory; every failure becomes one line and exit code 1."""
     try:
-        loaded = settings.load(data_dir=data)
-        folder = loaded.data_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        given = loaded.master_key
-        key = (
-            vault.decode_key(given.get_secret_value()) if given else vault.load_or_create_key(folder / MASTER_KEY_FILE)
-        )
-        with database.sqlite(folder / DATABASE_FILE) as opened:
-            migrations.upgrade(opened)
-            yield _Workplace(settings=loaded, vault=Vault(key), database=opened)
-    except (settings.SettingsError, vault.VaultError, migrations.MigrationError, RefusalError, OSError) as error:
+        with workplace.opened(settings.load(data_dir=data)) as place:
+            yield place
+    except (settings.SettingsError, workplace.WorkplaceError, RefusalError) as error:
         raise click.ClickException(str(error)) from None
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or type(error).__name__)
-        raise click.ClickException(f"the database in {folder} cannot be used: {reason}") from None
+
+
+def _change(place: Workplace, work: Callable[[Connection, datetime], Result]) -> Result:
+    now = clock.steady()()
+    return place.write(lambda connection: work(connection, now))
 
 
 def _print(answer: dict[str, Any], *, as_json: bool) -> None:

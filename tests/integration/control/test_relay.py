@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from control import relay, store
+from control import relay
 from control.relay import Relay
+from control.store import live
 from runtime import config_log
 from runtime import database as databases
 from runtime.database import Database
@@ -37,7 +38,7 @@ async def test_changes_are_handed_over_in_order_to_everyone(database: Database) 
 
 async def test_it_begins_behind_its_snapshot(database: Database) -> None:
     helpers.onboard(database, "lab", "acme")
-    version, changes = database.read_now(store.snapshot)
+    version, changes = database.read_now(live.snapshot)
     assert {change.kind for change in changes} == {ConfigKind.WORKSPACE, ConfigKind.WEBHOOK}
     assert {change.version for change in changes} == {version}
     seen: list[ConfigChange] = []

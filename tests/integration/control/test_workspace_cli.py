@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from control import auth, store
+from control import auth
 from control.flow import workspaces
+from control.store import live
 from control.store.workspaces import Keys, Webhooks
 from runtime import database as databases
 from runtime import vault
@@ -119,7 +120,7 @@ def test_suspend_and_resume(data: Path) -> None:
         result = run(data, command, "--workspace", "lab", "--json")
         assert json.loads(result.stdout)["state"] == state
     with databases.sqlite(data / "tollgate.db") as database:
-        version, _ = database.read_now(store.snapshot)
+        version, _ = database.read_now(live.snapshot)
     assert version == 4  # workspace, webhook, suspended once, resumed
 
 
