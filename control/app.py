@@ -15,7 +15,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ExceptionHandlersMap, Guard
 
 from control import auth
-from control.api import common
+from control.api import common, errors
 from control.api.api_keys import ApiKeyController
 from control.api.common import Desk, ManagementRequest
 from control.api.endpoints import EndpointController
@@ -29,7 +29,7 @@ from schemas.base import Message
 
 SECURITY_SCHEME = "ManagementKey"
 
-UNROUTED: ExceptionHandlersMap = {HTTPException: common.not_served}
+UNROUTED: ExceptionHandlersMap = {HTTPException: errors.not_served}
 """For the application that mounts the router: what no route takes never reaches a router's own handlers."""
 
 
@@ -41,7 +41,7 @@ def build(database: Database, vault: Vault, clock: Clock, settings: Settings, po
         route_handlers=[EndpointController, GroupController, ApiKeyController],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         guards=[_guard(database)],
-        exception_handlers=common.EXCEPTION_HANDLERS,
+        exception_handlers=errors.EXCEPTION_HANDLERS,
         request_class=ManagementRequest,
         request_max_body_size=common.MAX_BODY_BYTES,
         type_encoders={Message: common.encode},

@@ -191,7 +191,10 @@ def _move(connection: Connection, batch: UsageBatch, at: int | None, now: dateti
     target = {"next_offset": batch.next_offset, "recorded_at": now}
     if at is None:
         begin = ledger.insert_into(connection.dialect.name, METERING_POSITION).on_conflict_do_nothing()
-        moved = connection.execute(begin, {"topic": batch.topic, "partition": batch.partition, **target}).rowcount
+        place = {"topic": batch.topic, "partition": batch.partition}
+        # RETURNING, because not every driver counts the rows of an INSERT.
+        begun = connection.execute(begin.returning(METERING_POSITION.c.partition), {**place, **target})
+        moved = len(begun.all())
     else:
         here = {"of_topic": batch.topic, "of_partition": batch.partition, "of_offset": at}
         moved = connection.execute(_MOVE, {**here, **target}).rowcount
@@ -311,10 +314,10 @@ def _rows_of(connection: Connection, table: Table, counters: Collection[Counter]
 
 def _by_lane(connection: Connection, daily: ColumnElement[bool], limits: ColumnElement[bool]) -> tuple[Totals, ...]:
     usages: dict[str, list[DailyUsage]] = {}
-    for row in connection.execute(select(USAGE_DAILY).where(daily)).mappings():
+    for row in connection.execute(select(USAGE_DAILY).where(daily).order_by(*USAGE_DAILY.primary_key)).mappings():
         usages.setdefault(row["lane"], []).append(_daily(row))
     totals: dict[str, list[LimitTotal]] = {}
-    for row in connection.execute(select(LIMIT_DAILY).where(limits)).mappings():
+    for row in connection.execute(select(LIMIT_DAILY).where(limits).order_by(*LIMIT_DAILY.primary_key)).mappings():
         totals.setdefault(row["lane"], []).append(_limit(row))
     return tuple(
         Totals(tuple(usages.get(lane, ())), tuple(totals.get(lane, ())), _marks(connection, lane))

@@ -3,13 +3,14 @@
 Never follows a redirect, never uses a proxy of the environment, never keeps more than 16 KiB of an answer.
 """
 
-import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import anyio
 import httpcore
 import httpx
 
@@ -22,15 +23,18 @@ USER_AGENT = "tollgate-webhooks/1"
 
 _DRAIN_S = 1.0  # for the answer's body, which says nothing to us: reading it to its end lets the connection be reused
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close: a request must not meet a closing connection
-_CONNECTIONS = 256
+_CONNECTIONS = 256  # that rest at once, over all receivers
 _ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, OSError)
 _TEXT_LIMIT = 200
 
+Place = tuple[bytes, bytes, int]
+
 
 class Sender:
-    """The `Sender` port on httpcore: connections are kept per (scheme, host, port), each to an address checked then.
+    """The `Sender` port on httpcore.
 
-    A connection is made to the address that was checked, with the URL's host in SNI, certificate check and Host.
+    A connection is made to an address that was checked, with the URL's host in SNI, certificate check and Host; it is
+    used again for the same (scheme, host, port).
     """
 
     def __init__(
@@ -41,13 +45,8 @@ class Sender:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._allow_private = allow_private
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context or httpx.create_ssl_context(),
-            max_connections=_CONNECTIONS,
-            max_keepalive_connections=_CONNECTIONS,
-            keepalive_expiry=_KEEP_ALIVE_S,
-            network_backend=CheckedNetwork(allow_private=allow_private, resolver=resolver),
-        )
+        network = CheckedNetwork(allow_private=allow_private, resolver=resolver)
+        self._connections = Connections(network, ssl_context or httpx.create_ssl_context())
 
     async def send(self, prepared: Prepared) -> Outcome:
         """Make one attempt. Once a status has come it is the outcome, whatever becomes of the rest of the answer."""
@@ -55,7 +54,8 @@ class Sender:
         answers: list[httpcore.Response] = []
         error, final = None, False
         try:
-            async with asyncio.timeout(prepared.timeout_s):
+            # anyio's timeout, not asyncio's: httpcore shields its own clean-up from anyio's cancellation alone.
+            with anyio.fail_after(prepared.timeout_s):
                 await self._post(prepared, answers)
         except guard.RefusedError as refusal:
             error, final = f"refused: {refusal}", True
@@ -70,22 +70,92 @@ class Sender:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        await self._connections.aclose()
 
     async def _post(self, prepared: Prepared, answers: list[httpcore.Response]) -> None:
         place = guard.parse_url(prepared.url, allow_private=self._allow_private)
-        url = httpcore.URL(
-            scheme=place.scheme.encode(), host=place.host.encode(), port=place.port, target=place.target.encode()
-        )
+        scheme, host = place.scheme.encode(), place.host.encode()
         headers = [
             ("Host", place.authority),
             ("Content-Type", "application/json"),
+            ("Content-Length", str(len(prepared.body))),
             ("User-Agent", USER_AGENT),
             *prepared.headers.items(),
         ]
-        async with self._pool.stream("POST", url, headers=headers, content=prepared.body) as response:
+        url = httpcore.URL(scheme=scheme, host=host, port=place.port, target=place.target.encode())
+        request = httpcore.Request("POST", url, headers=headers, content=prepared.body)
+        async with self._connections.one(httpcore.Origin(scheme, host, place.port)) as connection:
+            response = await connection.handle_async_request(request)
             answers.append(response)
             await _drain(response)
+
+
+class Connections:
+    """Open connections that rest, by origin.
+
+    httpcore's own pool looks at every connection for every request, and gives one resting connection to several
+    requests at once: with 80 requests in flight to one origin it managed 100 a second.
+    """
+
+    def __init__(self, network: httpcore.AsyncNetworkBackend, ssl_context: ssl.SSLContext) -> None:
+        self._network = network
+        self._ssl_context = ssl_context
+        self._resting: OrderedDict[Place, list[httpcore.AsyncHTTPConnection]] = OrderedDict()
+        self._count = 0
+
+    @contextlib.asynccontextmanager
+    async def one(self, origin: httpcore.Origin) -> AsyncIterator[httpcore.AsyncHTTPConnection]:
+        """Give a connection for one request; keep it where the request left it good, else close it."""
+        connection = await self._take(origin)
+        good = False
+        try:
+            yield connection
+            good = True
+        finally:
+            with anyio.CancelScope(shield=True):
+                if good and connection.is_idle():
+                    await self._keep(origin, connection)
+                else:
+                    await connection.aclose()
+
+    async def aclose(self) -> None:
+        """Close what rests."""
+        while self._resting:
+            await self._close_oldest()
+
+    async def _take(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
+        place = _place(origin)
+        while resting := self._resting.get(place):
+            connection = resting.pop()
+            self._count -= 1
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        self._resting.pop(place, None)
+        return httpcore.AsyncHTTPConnection(
+            origin, ssl_context=self._ssl_context, keepalive_expiry=_KEEP_ALIVE_S, network_backend=self._network
+        )
+
+    async def _keep(self, origin: httpcore.Origin, connection: httpcore.AsyncHTTPConnection) -> None:
+        place = _place(origin)
+        self._resting.setdefault(place, []).append(connection)
+        self._resting.move_to_end(place)
+        self._count += 1
+        while self._count > _CONNECTIONS or self._oldest_has_expired():
+            await self._close_oldest()
+
+    def _oldest_has_expired(self) -> bool:
+        oldest = next(iter(self._resting.values()))
+        return bool(oldest) and oldest[0].has_expired()
+
+    async def _close_oldest(self) -> None:
+        place, resting = next(iter(self._resting.items()))
+        connection = resting.pop(0) if resting else None
+        if not resting:
+            del self._resting[place]
+        if connection is not None:
+            self._count -= 1
+            await connection.aclose()
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
@@ -132,12 +202,16 @@ _SHARE_S = 2.0  # for one of several addresses, so that a dead one leaves time f
 async def _drain(response: httpcore.Response) -> None:
     """Read what is left, as far as it is worth a connection; what is not read closes it."""
     read = 0
-    with contextlib.suppress(TimeoutError, httpcore.TimeoutException, *_ERRORS):
-        async with asyncio.timeout(_DRAIN_S):
-            async for chunk in response.aiter_stream():
-                read += len(chunk)
-                if read > MAX_ANSWER_BYTES:
-                    return
+    with contextlib.suppress(*_ERRORS), anyio.move_on_after(_DRAIN_S):
+        async for chunk in response.aiter_stream():
+            read += len(chunk)
+            if read > MAX_ANSWER_BYTES:
+                break
+    await response.aclose()
+
+
+def _place(origin: httpcore.Origin) -> Place:
+    return origin.scheme, origin.host, origin.port
 
 
 def _retry_after(response: httpcore.Response) -> str | None:

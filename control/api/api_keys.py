@@ -9,7 +9,7 @@ from litestar import Controller, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
-from control.api import common
+from control.api import common, errors
 from control.api.common import AtDesk, Limit, ManagementRequest
 from control.core.records import ApiKey as StoredApiKey
 from control.flow import api_keys as flow
@@ -25,7 +25,7 @@ class ApiKeyController(Controller):
     path = "/gateway/groups/{group_id:str}/api_keys"
     tags = ("API keys",)
 
-    @post(status_code=200, operation_id="create_api_key", summary="Mint a key", responses=common.WRITE_ERRORS)
+    @post(status_code=200, operation_id="create_api_key", summary="Mint a key", responses=errors.WRITE_ERRORS)
     async def create(
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], data: JSONBody[CreateApiKey]
     ) -> CreatedApiKey:
@@ -38,7 +38,7 @@ class ApiKeyController(Controller):
 
         return await desk.change(mint)
 
-    @get(operation_id="list_api_keys", summary="List a group's keys", responses=common.READ_ERRORS)
+    @get(operation_id="list_api_keys", summary="List a group's keys", responses=errors.READ_ERRORS)
     async def list_page(
         self,
         request: ManagementRequest,
@@ -57,7 +57,7 @@ class ApiKeyController(Controller):
         shown, pagination = common.page(await desk.look(find), limit, lambda key: key.id)
         return common.listed(map(_body, shown), pagination)
 
-    @get("/{api_key_prefix:str}", operation_id="get_api_key", summary="Get a key", responses=common.READ_ERRORS)
+    @get("/{api_key_prefix:str}", operation_id="get_api_key", summary="Get a key", responses=errors.READ_ERRORS)
     async def get_one(
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
     ) -> ApiKey:

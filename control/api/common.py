@@ -1,52 +1,49 @@
-"""What the routes share: reading a body, one transaction for each request, pages, and the error body (spec section 2).
+"""What the routes share: reading a body, one transaction for each request, and pages (spec section 2).
 
-Never answers 422, and never answers 500 to an input: what cannot be read is refused with the field's name.
+Never lets a body in that its contract does not allow: what cannot be read is refused with the field's name.
 """
 
+import asyncio
 import base64
 import binascii
 import json
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-from litestar import MediaType, Request, Response
+from litestar import MediaType, Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import NamedDependency
-from litestar.exceptions import HTTPException, SerializationException, ValidationException
-from litestar.openapi import ResponseSpec
+from litestar.exceptions import HTTPException, InternalServerException
 from litestar.params import QueryParameter
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from control.auth import Caller
-from control.core import refusals
 from control.core.refusals import InvalidError, UnsupportedError
 from runtime.clock import Clock
-from runtime.database import Database, TransactionTooLongError
+from runtime.database import Database
 from runtime.settings import Settings
 from runtime.vault import Vault
-from schemas.api import ErrorBody, ErrorDetail, Page, Pagination
+from schemas.api import Page, Pagination
 
 MAX_BODY_BYTES = 1024 * 1024
 """The largest body of the management API; a group of 1,000 slugs with every limit is a quarter of it."""
+
+BODY_TIMEOUT_S = 30
+"""How long a body may take to arrive: an open connection must not be held for nothing."""
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
 _ID_LENGTH = 26
-_MAX_MESSAGE = 500
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 Body = TypeVar("Body", bound=BaseModel)
 Connected = ASGIConnection[Any, Any, Any, Any]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,16 @@ Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)]
 
 class ManagementRequest(Request[None, Caller, State]):
     """A request whose body is read by its contract, strictly: "5" is no number and 1 is no string."""
+
+    async def body(self) -> bytes:
+        """Give the whole body. Raises InvalidError where the client breaks off, HTTPException where it dawdles."""
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await super().body()
+        except TimeoutError:
+            raise HTTPException(status_code=408, detail=f"the body must arrive within {BODY_TIMEOUT_S} s") from None
+        except InternalServerException:  # how the framework says it; nobody reads the answer, and it is no bug of ours
+            raise InvalidError("the body ended before it was whole", code="invalid_body") from None
 
     async def json(self) -> Any:
         """Give the body as the contract that the route names. Raises InvalidError or UnsupportedError."""
@@ -133,101 +140,9 @@ def refuse_nul(connection: Connected) -> None:
         raise InvalidError("the path and the query must not hold the character U+0000", code="invalid_query")
 
 
-def refused(_: Any, error: refusals.RefusalError) -> Response[ErrorBody]:
-    """Answer what control itself refused."""
-    statuses = {
-        refusals.InvalidError: 400,
-        refusals.UnauthorizedError: 401,
-        refusals.ForbiddenError: 403,
-        refusals.NotFoundError: 404,
-        refusals.UnsupportedError: 415,
-    }
-    return answer(statuses[type(error)], error.message, param=error.param, code=error.code)
-
-
-def not_served(request: Any, error: HTTPException) -> Response[ErrorBody]:
-    """Answer what the framework refused: an unread parameter, an unknown path or method, a body too large."""
-    if error.status_code >= 500:
-        return failed(request, error)
-    if isinstance(error, ValidationException | SerializationException):
-        return _invalid(error)
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
-    messages = {
-        404: "nothing is at this path",
-        405: "this path does not take this method",
-        413: f"the body may hold at most {MAX_BODY_BYTES} bytes",
-    }
-    message = messages.get(error.status_code, error.detail)
-    return answer(error.status_code, message, code=codes.get(error.status_code), headers=error.headers)
-
-
-def conflicted(_: Any, __: IntegrityError) -> Response[ErrorBody]:
-    """Answer where another change took the same name at the same moment."""
-    return answer(400, "another change took the same name at the same moment; send it again", code="conflict")
-
-
-def unavailable(_: Any, error: SQLAlchemyError | TransactionTooLongError) -> Response[ErrorBody]:
-    """Answer where the database cannot be reached or does not end a transaction."""
-    _log.warning("a management request failed for want of the database: %s", type(error).__name__)
-    return answer(503, "the database is unavailable; send it again later", code="database_unavailable")
-
-
-def failed(_: Any, error: Exception) -> Response[ErrorBody]:
-    """Answer a bug of ours, and say it in the log."""
-    _log.error("a management request failed", exc_info=error)
-    return answer(500, "an internal error; it is in the gateway's log", code="internal_error")
-
-
-EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
-    refusals.RefusalError: refused,
-    HTTPException: not_served,
-    IntegrityError: conflicted,
-    SQLAlchemyError: unavailable,
-    TransactionTooLongError: unavailable,
-    Exception: failed,
-}
-
-
-READ_ERRORS = {
-    status: ResponseSpec(ErrorBody, generate_examples=False, description=description)
-    for status, description in {
-        400: "The body, the query or the state does not allow it.",
-        401: "The management key is missing, malformed or unknown.",
-        403: "The management key may not do this.",
-        404: "The thing named is unknown or deleted.",
-        503: "The database is unavailable.",
-    }.items()
-}
-WRITE_ERRORS = READ_ERRORS | {
-    413: ResponseSpec(ErrorBody, generate_examples=False, description="The body is too large."),
-    415: ResponseSpec(ErrorBody, generate_examples=False, description="The body is not JSON."),
-}
-
-
-def answer(
-    status: int, message: str, *, param: str | None = None, code: str | None = None, headers: Any = None
-) -> Response[ErrorBody]:
-    """Give the error body of spec section 2."""
-    types = {401: "authentication_error", 403: "permission_error"}
-    type_ = "server_error" if status >= 500 else types.get(status, "invalid_request_error")
-    detail = ErrorDetail(message=message[:_MAX_MESSAGE], type=type_, param=param, code=code)
-    return Response(ErrorBody(error=detail), status_code=status, media_type=MediaType.JSON, headers=headers)
-
-
 def listed(items: Iterable[Item], pagination: Pagination) -> Page[Item]:
     """Give the body of a page."""
     return Page(items=tuple(items), pagination=pagination)
-
-
-def _invalid(error: ValidationException | SerializationException) -> Response[ErrorBody]:
-    given = getattr(error, "extra", None)
-    extra = given if isinstance(given, list) else []
-    first = extra[0] if extra and isinstance(extra[0], dict) else {}
-    param = first.get("key")
-    if param == "data":
-        return answer(400, "the body is missing; send a JSON object", code="invalid_body")
-    message = f"{param}: {first['message']}" if param and "message" in first else error.detail
-    return answer(400, message, param=param, code="invalid_query")
 
 
 def _explain(error: ValidationError) -> InvalidError:

@@ -6,7 +6,7 @@ Never judges a body beyond its contract: that is the flow's.
 from litestar import Controller, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from control.api import common
+from control.api import common, errors
 from control.api.common import AtDesk, Limit, ManagementRequest
 from control.core.records import Endpoint as StoredEndpoint
 from control.flow import endpoints as flow
@@ -20,7 +20,7 @@ class EndpointController(Controller):
     path = "/gateway/endpoints"
     tags = ("Endpoints",)
 
-    @post(status_code=200, operation_id="create_endpoint", summary="Create an endpoint", responses=common.WRITE_ERRORS)
+    @post(status_code=200, operation_id="create_endpoint", summary="Create an endpoint", responses=errors.WRITE_ERRORS)
     async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateEndpoint]) -> Endpoint:
         """Create an endpoint under one of the workspace's org prefixes."""
         workspace_id, private = request.auth.workspace_id, desk.settings.allow_private_upstreams
@@ -29,7 +29,7 @@ class EndpointController(Controller):
         )
         return _body(endpoint)
 
-    @get(operation_id="list_endpoints", summary="List endpoints", responses=common.READ_ERRORS)
+    @get(operation_id="list_endpoints", summary="List endpoints", responses=errors.READ_ERRORS)
     async def list_page(
         self,
         request: ManagementRequest,
@@ -43,7 +43,7 @@ class EndpointController(Controller):
         shown, pagination = common.page(found, limit, lambda endpoint: endpoint.record.id)
         return common.listed(map(_body, shown), pagination)
 
-    @get("/{endpoint_id:str}", operation_id="get_endpoint", summary="Get an endpoint", responses=common.READ_ERRORS)
+    @get("/{endpoint_id:str}", operation_id="get_endpoint", summary="Get an endpoint", responses=errors.READ_ERRORS)
     async def get_one(self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str]) -> Endpoint:
         """Get one endpoint."""
         workspace_id = request.auth.workspace_id

@@ -9,7 +9,7 @@ from litestar import Controller, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
-from control.api import common
+from control.api import common, errors
 from control.api.common import AtDesk, Limit, ManagementRequest
 from control.core.records import Chain
 from control.flow import groups as flow
@@ -26,7 +26,7 @@ class GroupController(Controller):
     path = "/gateway/groups"
     tags = ("Groups",)
 
-    @post(status_code=200, operation_id="create_group", summary="Create a group", responses=common.WRITE_ERRORS)
+    @post(status_code=200, operation_id="create_group", summary="Create a group", responses=errors.WRITE_ERRORS)
     async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateGroup]) -> Group:
         """Create a root, or a child of one of the workspace's groups."""
         workspace_id = request.auth.workspace_id
@@ -37,7 +37,7 @@ class GroupController(Controller):
 
         return _body(await desk.change(add))
 
-    @get(operation_id="list_groups", summary="List groups", responses=common.READ_ERRORS)
+    @get(operation_id="list_groups", summary="List groups", responses=errors.READ_ERRORS)
     async def list_page(
         self,
         request: ManagementRequest,
@@ -54,13 +54,13 @@ class GroupController(Controller):
         shown, pagination = common.page(found, limit, lambda chain: chain[0].record.id)
         return common.listed(map(_body, shown), pagination)
 
-    @get("/{group_id:str}", operation_id="get_group", summary="Get a group", responses=common.READ_ERRORS)
+    @get("/{group_id:str}", operation_id="get_group", summary="Get a group", responses=errors.READ_ERRORS)
     async def get_one(self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str]) -> Group:
         """Get one group."""
         workspace_id = request.auth.workspace_id
         return _body(await desk.look(lambda connection: flow.get(Groups(connection), workspace_id, group_id)))
 
-    @patch("/{group_id:str}", operation_id="update_group", summary="Change a group", responses=common.WRITE_ERRORS)
+    @patch("/{group_id:str}", operation_id="update_group", summary="Change a group", responses=errors.WRITE_ERRORS)
     async def update(
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], data: JSONBody[UpdateGroup]
     ) -> Group:

@@ -127,7 +127,7 @@ def set_state(workspaces: Workspaces, now: datetime, workspace: str, state: Work
 
 def get(workspaces: Workspaces, name_or_id: str) -> WorkspaceRecord:
     """Give a workspace by its name or id. Raises NotFoundError."""
-    workspace = workspaces.find(name_or_id)
+    workspace = workspaces.find(name_or_id) if name_or_id.isprintable() else None
     if workspace is None:
-        raise NotFoundError(f"workspace: none is named '{name_or_id}'", param="workspace", code="not_found")
+        raise NotFoundError(f"workspace: none is named {name_or_id!r}", param="workspace", code="not_found")
     return workspace

@@ -8,4 +8,4 @@ FOLDER = sources.ROOT / "schemas" / "json"
 
 def test_published_schemas_equal_the_contracts() -> None:
     published = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
-    assert published == publish.render(), "write them anew: python -c 'schemas.publish.write(...)' into schemas/json"
+    assert published == publish.render(), "type: tollgate schemas export schemas/json"

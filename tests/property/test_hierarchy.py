@@ -10,6 +10,8 @@ from metering.core import hierarchy
 from metering.core.hierarchy import Threshold
 from schemas.config import GroupRecord
 from schemas.limits import (
+    EffectiveRateLimit,
+    EffectiveUsageLimit,
     LimitEnforcement,
     LimitType,
     ModelConfig,
@@ -99,7 +101,9 @@ def test_effective_limits_are_those_of_the_slow_implementation(tree: dict[str, G
         for slug in SLUGS:
             model = hierarchy.effective_model(way, slug)
             assert (model is not None) == any(each.slug == slug for group in way for each in group.models)
-            limits = [] if model is None else [*model.rate_limits, *model.usage_limits]
+            limits: list[EffectiveRateLimit | EffectiveUsageLimit] = []
+            if model is not None:
+                limits += [*model.rate_limits, *model.usage_limits]
             found = [(slug, each.type, each.unit, each.threshold, each.source_group) for each in limits]
             assert set(found) == slow_limits(way, slug)
             assert len(found) == len(set(found))

@@ -179,6 +179,13 @@ async def test_marks_are_the_lanes_own(counted: flow.Ledger) -> None:
     assert dict(totals.marks) == {"proxy-a": 1}
 
 
+async def test_a_mark_never_falls(counted: flow.Ledger) -> None:
+    await counted.apply(batch([event(8), event(9)], 8))
+    totals = await counted.apply(batch([event(4), event(3)], topic="replayed from earlier"))
+
+    assert dict(totals.marks) == {"proxy-a": 9}
+
+
 async def test_a_batch_without_events_moves_the_position(counted: flow.Ledger) -> None:
     assert await counted.position(SPOOL, 0) is None
     await counted.apply(batch([event(1)]))

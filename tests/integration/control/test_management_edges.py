@@ -1,6 +1,8 @@
 """Who may call, and what is answered to input that no lab should send."""
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -10,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litestar import Litestar
 
+from control.api import common
+from control.store.endpoints import Endpoints
 from runtime.database import Database
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
@@ -38,6 +42,7 @@ async def test_other_credentials_are_unauthorized(lab: Lab, header: str) -> None
     answer = await lab.client.get(ENDPOINTS, headers={"authorization": header.format(lab.api_key)})
     assert answer.status_code == 401
     assert error(answer)["type"] == "authentication_error"
+    assert answer.headers["www-authenticate"] == "Api-Key"
     assert lab.api_key not in answer.text
 
 
@@ -134,6 +139,68 @@ async def test_bodies_that_no_lab_should_send_are_refused(lab: Lab, body: bytes)
     answer = await lab.client.post(GROUPS, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert error(answer)["message"]
+
+
+async def call_raw(app: Litestar, lab: Lab, receive: Callable[[], Awaitable[dict[str, Any]]]) -> int:
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+    headers = [(b"authorization", f"Api-Key {lab.api_key}".encode()), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http", "method": "POST", "path": GROUPS, "raw_path": GROUPS.encode(), "query_string": b"",
+        "headers": headers, "root_path": "", "scheme": "http", "server": ("gateway.test", 80), "client": None,
+        "http_version": "1.1", "asgi": {"version": "3.0"}, "state": {}, "extensions": {},
+    }  # fmt: skip
+    await app(scope, receive, send)  # type: ignore[arg-type]
+    return statuses[0]
+
+
+async def test_a_client_that_breaks_off_is_no_bug_of_ours(
+    app: Litestar, lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages: list[dict[str, Any]] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"{", "more_body": True},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop()
+
+    assert await call_raw(app, lab, receive) == 400
+    assert not caplog.records
+
+
+async def test_a_body_that_never_ends_is_given_up_on(app: Litestar, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "BODY_TIMEOUT_S", 0.01)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    assert await call_raw(app, lab, receive) == 408
+
+
+async def test_a_bug_of_ours_is_said_in_the_log_and_hidden_from_the_lab(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise LookupError("a detail of ours")
+
+    monkeypatch.setattr(Endpoints, "page", fail)
+    answer = await lab.client.get(ENDPOINTS)
+    assert answer.status_code == 500
+    assert "detail" not in error(answer)["message"]
+    assert "a detail of ours" in caplog.text
+
+
+async def test_a_name_taken_at_the_same_moment_is_a_bad_request(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lab.endpoint("acme/m")
+    monkeypatch.setattr(Endpoints, "slug_taken", lambda *_: False)
+    answer = await lab.client.post(ENDPOINTS, json=helpers.endpoint_body("acme/m"))
+    assert answer.status_code == 400
+    assert error(answer)["code"] == "conflict"
 
 
 @pytest.mark.parametrize("path", [f"{GROUPS}/%00", f"{GROUPS}?external_entity_id=%00", f"{GROUPS}?%00=1"])

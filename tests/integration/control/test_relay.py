@@ -14,6 +14,7 @@ from runtime import database as databases
 from runtime.database import Database
 from schemas.config import ConfigChange, ConfigKind
 from tests.integration.control import helpers
+from tests.integration.control.helpers import Lab
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -61,15 +62,60 @@ async def test_more_changes_than_one_read_gives_are_all_handed_over(
 
 
 async def test_a_change_by_another_process_arrives_by_polling(database: Database, tmp_path: Path) -> None:
-    arrived = asyncio.Event()
-    follower = Relay(database, 0, [lambda _: arrived.set()])
+    arrived: asyncio.Queue[str] = asyncio.Queue()
+    follower = Relay(database, 0, [lambda change: arrived.put_nowait(change.id)])
+    append(database, "ours")
     running = asyncio.create_task(follower.run())
+    assert await asyncio.wait_for(arrived.get(), timeout=10) == "ours"
     with databases.sqlite(tmp_path / "tollgate.db") as elsewhere:
         append(elsewhere, "theirs")
-    await asyncio.wait_for(arrived.wait(), timeout=10)
+    assert await asyncio.wait_for(arrived.get(), timeout=10) == "theirs"
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_it_outlives_an_outage(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = asyncio.Event()
+
+    def pause_s(failures: int) -> float:
+        failing.set()
+        return 0.0
+
+    monkeypatch.setattr(relay, "pause_s", pause_s)
+    arrived: asyncio.Queue[str] = asyncio.Queue()
+    follower = Relay(database, 0, [lambda change: arrived.put_nowait(change.id)])
+    append(database, "kept")
+    database.write_now(lambda connection: connection.execute(text("ALTER TABLE config_change RENAME TO hidden")))
+    running = asyncio.create_task(follower.run())
+    await asyncio.wait_for(failing.wait(), timeout=10)
+    database.write_now(lambda connection: connection.execute(text("ALTER TABLE hidden RENAME TO config_change")))
+    assert await asyncio.wait_for(arrived.get(), timeout=10) == "kept"
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_the_snapshot_is_what_the_whole_log_adds_up_to(lab: Lab, other: Lab, database: Database) -> None:
+    await lab.endpoint("acme/m")
+    root = await lab.made_group("root", {"slug": "acme/m", "usage_limits": [helpers.day_limit(5)]})
+    await lab.made_group("child", {"slug": "acme/m"}, parent_group_id=root["id"])
+    await lab.client.patch(f"/v1/gateway/groups/{root['id']}", json={"models": []})
+    await lab.client.post(f"/v1/gateway/groups/{root['id']}/api_keys", json={})
+    helpers.suspend(database, other.id)
+    log = {(change.kind, change.id): change.record for change in helpers.changes(database)}
+    version, changes = database.read_now(live.snapshot)
+    assert version == helpers.changes(database)[-1].version
+    shown = {(change.kind, change.id): change.record for change in changes}
+    assert shown.keys() == log.keys()
+    assert {kind for kind, _ in shown} == set(ConfigKind)
+    for name, record in shown.items():
+        logged = log[name]
+        assert record is not None
+        assert logged is not None
+        assert record.model_dump(mode="json") == logged.model_dump(mode="json")
+    order = [change.id for change in changes if change.kind is ConfigKind.GROUP]
+    assert order[0] == root["id"]
 
 
 async def test_a_poke_is_not_kept_waiting_for_the_poll(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,201 @@
+"""Real receivers on TCP, a live partition, and a dispatcher on a SQLite file with shortened times."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from runtime import clock, database, server
+from runtime.database import Database
+from runtime.settings import Settings
+from runtime.vault import Vault
+from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
+from schemas.topics import UsageBatch
+from schemas.usage import UsageEvent
+from tests.unit.webhooks import kit
+from webhooks import store
+from webhooks.app import Dispatcher
+from webhooks.core.fairness import Limits
+from webhooks.core.retry import Policy
+
+VAULT = Vault(bytes(32))
+SHORT = Policy(
+    bound_s=1.0,
+    attempt_timeout_s=0.4,
+    backoff_first_s=0.05,
+    backoff_most_s=0.2,
+    jitter_share=0.0,
+    shortest_attempt_s=0.02,
+)
+PATIENCE_S = 10.0
+
+Answer = Callable[["Receiver", Any], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as the receiver saw it."""
+
+    at: float
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def keys(self) -> list[str]:
+        return [event["idempotencyKey"] for event in json.loads(self.body)["data"]["events"]]
+
+
+class Receiver:
+    """A lab's server: gives the answers it was told, the last one again and again."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.received: list[Received] = []
+        self.peers: set[Any] = set()
+        self.released = asyncio.Event()
+        self.url = ""
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        self.peers.add(scope["client"])
+        self.received.append(Received(asyncio.get_running_loop().time(), headers, body))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        await answer(self, send)
+
+
+def status(code: int, *headers: tuple[bytes, bytes], body: bytes = b"{}") -> Answer:
+    async def answer(_receiver: Receiver, send: Any) -> None:
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": code, "headers": [length, *headers]})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+async def hang(receiver: Receiver, send: Any) -> None:
+    """Take the request and say nothing until the test is over."""
+    await receiver.released.wait()
+    await status(200)(receiver, send)
+
+
+@contextlib.asynccontextmanager
+async def serving(*answers: Answer) -> AsyncIterator[Receiver]:
+    receiver = Receiver(*answers)
+    listener = server.listen("127.0.0.1", 0)
+    running = server.Server(receiver, listener, grace_s=1)
+    run = asyncio.create_task(running.run_until_stopped())
+    receiver.url = f"{server.address_of(listener)}/hook?lab=1"
+    try:
+        yield receiver
+    finally:
+        receiver.released.set()
+        await server.stop_all([running], [run])
+
+
+class LivePartition:
+    """A partition over a list that grows."""
+
+    def __init__(self, topic: str = kit.TOPIC) -> None:
+        self.topic = topic
+        self.partition = 0
+        self.first_offset = 1
+        self._events: list[UsageEvent] = []
+        self._grown = asyncio.Condition()
+
+    async def put(self, *events: UsageEvent) -> None:
+        async with self._grown:
+            self._events.extend(events)
+            self._grown.notify_all()
+
+    async def read(self, offset: int, limit: int) -> UsageBatch:
+        events = tuple(self._events[offset - 1 : offset - 1 + limit])
+        return UsageBatch(self.topic, self.partition, "lane", offset, offset + len(events), events)
+
+    async def wait(self, offset: int, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._grown:
+                await self._grown.wait_for(lambda: len(self._events) >= offset)
+
+
+@dataclass
+class Scene:
+    """A dispatcher at work."""
+
+    database: Database
+    dispatcher: Dispatcher
+    partition: LivePartition
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    versions: int = 0
+
+    def set_webhook(self, url: str | None, workspace_id: str = "ws", *, enabled: bool = True) -> None:
+        self.versions += 1
+        sealed = SealedSecret(sealed=VAULT.seal(kit.SECRET, f"webhook:{workspace_id}"))
+        record = WebhookRecord(workspace_id=workspace_id, url=url, enabled=enabled, secrets=(sealed,))
+        change = ConfigChange(version=self.versions, kind=ConfigKind.WEBHOOK, id=workspace_id, record=record)
+        self.dispatcher.apply(change)
+
+    def deliveries(self) -> list[Row[Any]]:
+        query = select(store.DELIVERY).order_by(store.DELIVERY.c.created_at)
+        return list(self.database.read_now(lambda connection: connection.execute(query).all()))
+
+    def statuses(self) -> list[str]:
+        return [row.status for row in self.deliveries()]
+
+    def attempts(self) -> list[tuple[int, int | None, str | None]]:
+        query = select(store.ATTEMPT).order_by(store.ATTEMPT.c.delivery_id, store.ATTEMPT.c.number)
+        rows = self.database.read_now(lambda connection: connection.execute(query).all())
+        return [(row.number, row.status_code, row.error) for row in rows]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Return when `holds`; fail at once where a task of the dispatcher has ended with an error."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():
+                for task in self.tasks:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(0.01)
+
+    async def until_statuses(self, *expected: str) -> None:
+        await self.until(lambda: sorted(self.statuses()) == sorted(expected))
+
+
+@contextlib.asynccontextmanager
+async def dispatching(
+    folder: Path,
+    *,
+    policy: Policy = SHORT,
+    limits: Limits | None = None,
+    partition: LivePartition | None = None,
+    batch_size: int = 100,
+    opened: Database | None = None,
+    allow_private: bool = True,
+) -> AsyncIterator[Scene]:
+    settings = Settings(
+        webhook_linger_ms=20, webhook_batch_size=batch_size, allow_private_receivers=allow_private, data_dir=folder
+    )
+    with contextlib.ExitStack() as stack:
+        used = opened or stack.enter_context(database.sqlite(folder / "webhooks.db"))
+        database.METADATA.create_all(used.engine)
+        dispatcher = Dispatcher(used, VAULT, clock.steady(), settings, policy=policy, limits=limits)
+        scene = Scene(used, dispatcher, partition or LivePartition())
+        scene.tasks = [
+            asyncio.create_task(dispatcher.follow(scene.partition)),
+            asyncio.create_task(dispatcher.run()),
+        ]
+        try:
+            yield scene
+        finally:
+            for task in scene.tasks:
+                task.cancel()
+            await asyncio.gather(*scene.tasks, return_exceptions=True)
+            await dispatcher.close()

@@ -1,0 +1,279 @@
+"""The dispatcher against receivers that answer, fail, hang, lie and go away (spec 5 and 7)."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
+from standardwebhooks import Webhook
+
+from metering.core.position import PositionLostError
+from runtime import database, server
+from tests.integration.webhooks import scene as scenes
+from tests.integration.webhooks.scene import SHORT, LivePartition, dispatching, hang, serving, status
+from tests.unit.webhooks import kit
+from webhooks import store
+from webhooks.core.retry import Policy
+from webhooks.core.values import Status
+from webhooks.store import Tally
+
+
+async def test_events_arrive_signed_in_order_and_once(tmp_path: Path) -> None:
+    async with serving(status(200)) as receiver, dispatching(tmp_path, batch_size=3) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(*(kit.event(number) for number in range(1, 8)), kit.event(1))
+        await scene.until_statuses(*["delivered"] * 3)
+        assert sorted(key for one in receiver.received for key in one.keys) == [f"key-{n:06}" for n in range(1, 8)]
+        for one in receiver.received:
+            Webhook(kit.SECRET).verify(one.body, one.headers)
+            assert one.keys == sorted(one.keys)
+            assert one.headers["content-type"] == "application/json"
+            assert one.headers["host"] in receiver.url
+        assert scene.dispatcher.committed(kit.TOPIC, 0) == 9
+        tallies = scene.database.read_now(store.tallies)
+        assert tallies[Status.DELIVERED] == Tally(deliveries=3, events=7, input_tokens=28, output_tokens=56)
+        assert tallies[Status.DEAD] == Tally()
+
+
+async def test_500_then_200_comes_again_with_the_same_bytes_and_id(tmp_path: Path) -> None:
+    async with serving(status(500), status(200)) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until_statuses("delivered")
+        first, second = receiver.received
+        assert first.body == second.body
+        assert first.headers["x-baseten-request-id"] == second.headers["x-baseten-request-id"]
+        assert second.at - first.at >= SHORT.backoff_first_s
+        assert scene.attempts() == [(1, 500, None), (2, 200, None)]
+
+
+async def test_a_receiver_that_hangs_ends_as_a_dead_letter_within_the_bound(tmp_path: Path) -> None:
+    async with serving(hang) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until_statuses("dead")
+        attempts = scene.attempts()
+        assert len(attempts) == len(receiver.received) >= 2
+        assert all(code is None and error is not None and "no answer within" in error for _, code, error in attempts)
+        assert receiver.received[-1].at - receiver.received[0].at < SHORT.bound_s
+        assert "no success within the 1 s after the first attempt" in scene.deliveries()[0].reason
+
+
+@pytest.mark.parametrize("code", [301, 307, 400, 401, 404, 410, 422])
+async def test_these_answers_end_it_at_once(tmp_path: Path, code: int) -> None:
+    async with serving(status(200)) as elsewhere:
+        moved = status(code, (b"location", elsewhere.url.encode()))
+        async with serving(moved) as receiver, dispatching(tmp_path) as scene:
+            scene.set_webhook(receiver.url)
+            await scene.partition.put(kit.event(1))
+            await scene.until_statuses("dead")
+            assert scene.deliveries()[0].reason == f"answered {code}"
+            assert len(receiver.received) == 1
+            assert elsewhere.received == []
+
+
+async def test_retry_after_is_honoured_within_the_bound_and_ends_it_beyond(tmp_path: Path) -> None:
+    policy = Policy(bound_s=1.5, backoff_first_s=0.01, jitter_share=0.0)
+    asks = status(429, (b"retry-after", b"1"))
+    async with serving(asks, status(200)) as receiver, dispatching(tmp_path, policy=policy) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until_statuses("delivered")
+        first, second = receiver.received
+        assert second.at - first.at >= 1.0
+        receiver.answers = [status(503, (b"retry-after", b"2"))]
+        await scene.partition.put(kit.event(2))
+        await scene.until_statuses("delivered", "dead")
+        assert len(receiver.received) == 3
+
+
+async def test_a_refused_connection_is_tried_again_until_the_receiver_is_back(tmp_path: Path) -> None:
+    listener = server.listen("127.0.0.1", 0)
+    url = f"{server.address_of(listener)}/"
+    listener.close()
+    async with dispatching(tmp_path) as scene:
+        scene.set_webhook(url)
+        await scene.partition.put(kit.event(1))
+        await scene.until(lambda: len(scene.attempts()) >= 2)
+        async with serving(status(200)) as receiver:
+            scene.set_webhook(receiver.url)
+            await scene.until_statuses("delivered")
+        assert "ConnectError" in (scene.attempts()[0][2] or "")
+
+
+async def test_a_big_answer_is_a_success_that_is_not_read(tmp_path: Path) -> None:
+    big = status(200, body=b"x" * 5_000_000)
+    async with serving(big) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until_statuses("delivered")
+        assert len(receiver.received) == 1
+
+
+async def test_a_connection_is_used_again(tmp_path: Path) -> None:
+    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(receiver.url)
+        for number in range(1, 6):
+            await scene.partition.put(kit.event(number))
+            await scene.until_statuses(*["delivered"] * number)
+        assert len(receiver.received) == 5
+        assert len(receiver.peers) == 1
+
+
+async def test_without_url_or_disabled_deliveries_are_not_due(tmp_path: Path) -> None:
+    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(None, "a")
+        scene.set_webhook(receiver.url, "b", enabled=False)
+        await scene.partition.put(kit.event(1, "a"), kit.event(2, "b"), kit.event(3, "unknown"))
+        await scene.until_statuses("not_due", "not_due", "not_due")
+        scene.set_webhook(receiver.url, "a")
+        await scene.partition.put(kit.event(4, "a"))
+        await scene.until_statuses("not_due", "not_due", "not_due", "delivered")
+        assert [one.keys for one in receiver.received] == [["key-000004"]]
+
+
+async def test_while_disabled_pending_deliveries_wait_without_attempts(tmp_path: Path) -> None:
+    async with serving(status(500), status(200)) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until(lambda: len(scene.attempts()) == 1)
+        scene.set_webhook(receiver.url, enabled=False)
+        scene.set_webhook(receiver.url, "other")
+        await scene.partition.put(kit.event(2, "other"))
+        await scene.until_statuses("pending", "delivered")
+        assert len(receiver.received) == 2
+        scene.set_webhook(receiver.url)
+        await scene.until_statuses("delivered", "delivered")
+
+
+async def test_a_hanging_receiver_does_not_slow_another_labs(tmp_path: Path) -> None:
+    async with serving(hang) as slow, serving(status(200)) as fast, dispatching(tmp_path, batch_size=1) as scene:
+        scene.set_webhook(slow.url, "slow")
+        scene.set_webhook(fast.url, "fast")
+        await scene.partition.put(*(kit.event(number, "slow") for number in range(1, 31)))
+        await scene.until(lambda: len(slow.received) >= 4)
+        await scene.partition.put(*(kit.event(number, "fast") for number in range(31, 61)))
+        await scene.until(lambda: scene.statuses().count("delivered") == 30)
+        assert len(fast.received) == 30
+        assert scene.statuses().count("dead") < 30
+
+
+async def test_private_receivers_are_refused_unless_allowed(tmp_path: Path) -> None:
+    async with serving(status(200)) as receiver, dispatching(tmp_path, allow_private=False) as scene:
+        scene.set_webhook("https://127.0.0.1/")
+        await scene.partition.put(kit.event(1))
+        await scene.until_statuses("dead")
+        assert scene.deliveries()[0].reason == "refused: 127.0.0.1 is not a public address (loopback)"
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(2))
+        await scene.until_statuses("dead", "dead")
+        assert receiver.received == []
+
+
+async def test_what_was_claimed_when_a_dispatcher_died_is_delivered_after_its_lease(tmp_path: Path) -> None:
+    partition = LivePartition()
+    async with serving(hang, status(200)) as receiver:
+        async with dispatching(tmp_path, partition=partition) as scene:
+            scene.set_webhook(receiver.url)
+            await partition.put(kit.event(1))
+            await scene.until(lambda: len(receiver.received) == 1)
+        with database.sqlite(tmp_path / "webhooks.db") as opened:
+            lapsed = update(store.DELIVERY).values(claimable_at=kit.START)
+            opened.write_now(lambda connection: connection.execute(lapsed))
+        async with dispatching(tmp_path, partition=partition) as scene:
+            scene.set_webhook(receiver.url)
+            await scene.until_statuses("delivered")
+        assert receiver.received[0].body == receiver.received[1].body
+        assert len(receiver.received) == 2
+
+
+async def test_a_restart_goes_on_from_the_position(tmp_path: Path) -> None:
+    partition = LivePartition()
+    async with serving(status(200)) as receiver:
+        for number in (1, 2):
+            async with dispatching(tmp_path, partition=partition) as scene:
+                scene.set_webhook(receiver.url)
+                await partition.put(kit.event(number))
+                await scene.until_statuses(*["delivered"] * number)
+                assert scene.dispatcher.committed(kit.TOPIC, 0) == number + 1
+        assert [one.keys for one in receiver.received] == [["key-000001"], ["key-000002"]]
+
+
+async def test_drain_settles_what_is_in_flight_and_begins_nothing_more(tmp_path: Path) -> None:
+    async with serving(hang, status(200)) as receiver, dispatching(tmp_path, batch_size=1) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until(lambda: len(receiver.received) == 1)
+        draining = asyncio.create_task(scene.dispatcher.drain(scenes.PATIENCE_S))
+        receiver.released.set()
+        assert await draining
+        assert scene.statuses() == ["delivered"]
+        await scene.partition.put(kit.event(2))
+        await scene.until_statuses("delivered", "pending")
+        await scene.tasks[1]
+        assert len(receiver.received) == 1
+
+
+async def test_drain_says_when_it_was_not_in_time(tmp_path: Path) -> None:
+    async with serving(hang) as receiver, dispatching(tmp_path, policy=Policy()) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until(lambda: len(receiver.received) == 1)
+        assert not await scene.dispatcher.drain(0.05)
+
+
+async def test_an_outage_of_the_database_is_ridden_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = {"enqueue": 2, "settle": 2}
+
+    def flaky(name: str) -> None:
+        work = getattr(store, name)
+
+        def wrapped(*arguments: object) -> object:
+            if failures[name]:
+                failures[name] -= 1
+                raise OperationalError("UPDATE", {}, Exception("disk I/O error"))
+            return work(*arguments)
+
+        monkeypatch.setattr(store, name, wrapped)
+
+    flaky("enqueue")
+    flaky("settle")
+    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until_statuses("delivered")
+        assert len(receiver.received) == 1
+    assert failures == {"enqueue": 0, "settle": 0}
+    assert [record.message.split(" waits")[0] for record in caplog.records if " waits for" in record.message] == [
+        "webhook intake of spool/one/0",
+        "webhook dispatch",
+    ]
+
+
+async def test_a_partition_that_another_worker_took_over_ends_the_follower(tmp_path: Path) -> None:
+    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        await scene.until_statuses("delivered")
+        moved = update(store.WEBHOOK_POSITION).values(next_offset=100)
+        scene.database.write_now(lambda connection: connection.execute(moved))
+        await scene.partition.put(kit.event(2))
+        with pytest.raises(PositionLostError):
+            await scene.tasks[0]
+        assert scene.statuses() == ["delivered"]
+
+
+async def test_an_error_that_is_no_outage_ends_dispatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(store, "settle", broken)
+    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+        scene.set_webhook(receiver.url)
+        await scene.partition.put(kit.event(1))
+        with pytest.raises(ExceptionGroup) as caught:
+            await scene.tasks[1]
+        assert caught.group_contains(ValueError, match="a bug")

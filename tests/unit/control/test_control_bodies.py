@@ -1,0 +1,95 @@
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.api import common
+from control.core.refusals import InvalidError
+from runtime import ids
+from schemas.api import CreateGroup, Endpoint, Region, UpdateGroup
+from schemas.targets import Provider, Target
+
+
+def refusal(body: bytes) -> InvalidError:
+    with pytest.raises(InvalidError) as refused:
+        common.read(CreateGroup, body)
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"metadata": {"external_entity_id": ""}, "models": [{"slug": "a/m"}]}, "metadata.external_entity_id"),
+        ({"metadata": {"external_entity_id": 1}, "models": [{"slug": "a/m"}]}, "metadata.external_entity_id"),
+        ({"metadata": {"external_entity_id": "a"}, "models": []}, "models"),
+        ({"metadata": {"external_entity_id": "a"}, "models": [{"slug": "a"}]}, "models[0].slug"),
+        ({"metadata": {"external_entity_id": "a"}, "models": [{"slug": "a/m"}], "more\n": 1}, "more\\n"),
+    ],
+)
+def test_a_refusal_names_the_field(body: dict[str, Any], param: str) -> None:
+    refused = refusal(json.dumps(body).encode())
+    assert refused.param == param
+    assert refused.message.startswith(f"{param}: ")
+
+
+def test_what_is_allowed_is_said() -> None:
+    body = {"metadata": {"external_entity_id": "a"}, "models": [{"slug": "a/m", "usage_limits": [{"type": "X"}]}]}
+    assert "'REQUEST' or 'TOKEN'" in refusal(json.dumps(body).encode()).message
+    repeated = {"metadata": {"external_entity_id": "a"}, "models": [{"slug": "a/m"}, {"slug": "a/m"}]}
+    assert refusal(json.dumps(repeated).encode()).message == "models: a slug may appear at most once"
+
+
+def test_nul_is_refused_wherever_it_stands() -> None:
+    body = {"metadata": {"external_entity_id": "a", "name": "b\0"}, "models": [{"slug": "a/m"}]}
+    assert "U+0000" in refusal(json.dumps(body).encode()).message
+
+
+def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
+    read = common.read(UpdateGroup, rb'{"metadata": {"name": "\\u0000"}}')
+    assert read.metadata is not None
+    assert read.metadata.name == r"\u0000"
+
+
+@given(st.integers(0, 30), st.integers(1, 10))
+def test_pages_cover_everything_once(count: int, limit: int) -> None:
+    everything = sorted(ids.mint() for _ in range(count))
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        after = common.after(cursor)
+        shown, pagination = common.page([id_ for id_ in everything if id_ > after][: limit + 1], limit, str)
+        seen += shown
+        cursor = pagination.cursor
+        assert pagination.has_more is (cursor is not None)
+        if cursor is None:
+            break
+    assert seen == everything
+
+
+@given(st.text())
+def test_any_other_cursor_is_refused(cursor: str) -> None:
+    with pytest.raises(InvalidError, match="cursor"):
+        common.after(cursor)
+
+
+def test_an_answer_leaves_out_only_what_a_target_never_had() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+    endpoint = Endpoint(
+        id="e",
+        slug="a/m",
+        region=Region.EU,
+        targets=(Target(provider=Provider.OPENAI_COMPATIBLE, target_model="m"),),
+        created_at=moment,
+        updated_at=moment,
+    )
+    assert common.encode(endpoint) == {
+        "id": "e",
+        "slug": "a/m",
+        "region": "EU",
+        "targets": [{"provider": "OPENAI_COMPATIBLE", "target_model": "m"}],
+        "created_at": "2026-01-02T03:04:05.678Z",
+        "updated_at": "2026-01-02T03:04:05.678Z",
+    }

@@ -1,0 +1,223 @@
+"""What webhooks' tests build on: events, a clock moved by hand, and a fake for each port."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from metering.core.position import PositionLostError
+from schemas.topics import UsageBatch
+from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
+from webhooks.core.retry import Delivered, GiveUp, Release, RetryAt
+from webhooks.core.retry import Outcome as AttemptOutcome
+from webhooks.core.values import Attempt, Claim, Draft, Prepared, Receiver, Settlement, Share, Status, Waiting
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+OLDER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
+TOPIC = "spool/one"
+
+
+class HandClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def after(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def event(number: int, workspace_id: str = "ws", *, key: str | None = None) -> UsageEvent:
+    return UsageEvent(
+        idempotency_key=key or f"key-{number:06}",
+        request_id=f"request-{number}",
+        timestamp=START,
+        workspace_id=workspace_id,
+        group_id="group",
+        charged_groups=("group",),
+        external_entity_id="customer",
+        api_key_prefix="sky_aaaaaaaaaaaa",
+        model_slug="lab/model",
+        request_metadata={"team": "räksmörgås"},
+        tokens=Tokens(input_tokens=number, output_tokens=2 * number, cached_input_tokens=1),
+        usage_source=UsageSource.PROVIDER,
+        outcome=Outcome.COMPLETE,
+        stream=False,
+        latency_ms=1,
+        first_byte_ms=1,
+        producer=Producer(instance="one", sequence=max(number, 1)),
+    )
+
+
+def correction(number: int) -> UsageEvent:
+    changes = {"kind": Kind.CORRECTION, "corrects": "key-000001", "reason": "counted twice", "charged_groups": ()}
+    return event(number).model_copy(update=changes)
+
+
+def batch(*events: UsageEvent, first: int = 1, topic: str = TOPIC) -> UsageBatch:
+    return UsageBatch(topic, 0, "lane", first, first + len(events), events)
+
+
+def draft(delivery_id: str, *events: UsageEvent, status: Status = Status.PENDING) -> Draft:
+    return Draft(delivery_id, events[0].workspace_id, status, events)
+
+
+class ListPartition:
+    """A partition over a list; an event's offset is its place, from 1. Waiting ends when the clock was moved on."""
+
+    topic = TOPIC
+    partition = 0
+    first_offset = 1
+
+    def __init__(self, clock: HandClock, events: Sequence[UsageEvent] = ()) -> None:
+        self.events = list(events)
+        self.waits: list[tuple[int, float]] = []
+        self.reads: list[int] = []
+        self.coming: list[tuple[datetime, UsageEvent]] = []
+        self._clock = clock
+
+    async def read(self, offset: int, limit: int) -> UsageBatch:
+        self.reads.append(offset)
+        events = tuple(self.events[offset - 1 : offset - 1 + limit])
+        return UsageBatch(self.topic, self.partition, "lane", offset, offset + len(events), events)
+
+    async def wait(self, offset: int, timeout_s: float) -> None:
+        self.waits.append((offset, timeout_s))
+        ends = self._clock.now + timedelta(seconds=timeout_s)
+        while len(self.events) < offset and self.coming and self.coming[0][0] <= ends:
+            self._clock.now, event = self.coming.pop(0)
+            self.events.append(event)
+        if len(self.events) < offset:
+            self._clock.now = ends
+
+
+class FixedReceivers:
+    """The same receivers at every moment, until one is set."""
+
+    def __init__(self, **receivers: Receiver) -> None:
+        self.receivers = receivers
+
+    def receiver(self, workspace_id: str, now: datetime) -> Receiver:
+        return self.receivers.get(workspace_id, Receiver(None, enabled=False, secrets=()))
+
+
+class ScriptedSender:
+    """Gives the outcomes it was told, the last one again and again; keeps what it was asked to send."""
+
+    def __init__(self, *outcomes: AttemptOutcome) -> None:
+        self.outcomes = list(outcomes)
+        self.sent: list[Prepared] = []
+
+    async def send(self, prepared: Prepared) -> AttemptOutcome:
+        self.sent.append(prepared)
+        return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+
+
+def answered(status_code: int, retry_after: str | None = None) -> AttemptOutcome:
+    return AttemptOutcome(status_code, None, 5, retry_after)
+
+
+def failed(error: str = "no answer within 10 s") -> AttemptOutcome:
+    return AttemptOutcome(None, error, 10_000)
+
+
+class _Kept:
+    """One delivery of the fake."""
+
+    def __init__(self, draft: Draft, now: datetime) -> None:
+        self.draft = draft
+        self.status = draft.status
+        self.reason: str | None = None
+        self.attempts: list[Attempt] = []
+        self.retrying = False
+        self.token: str | None = None
+        self.first_attempt_at: datetime | None = None
+        self.next_attempt_at = now
+        self.claimable_at = now
+
+
+class ListDeliveries:
+    """The `Deliveries` port in memory."""
+
+    def __init__(self, lease_s: float = 30) -> None:
+        self.kept: dict[str, _Kept] = {}
+        self.keys: set[tuple[str, str]] = set()
+        self.positions: dict[tuple[str, int], int] = {}
+        self._lease = timedelta(seconds=lease_s)
+        self._claims = 0
+
+    async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
+        place = (batch.topic, batch.partition)
+        if self.positions.get(place, batch.first_offset) != batch.first_offset:
+            raise PositionLostError(batch)
+        self.positions[place] = batch.next_offset
+        for one in drafts:
+            new = tuple(event for event in one.events if (one.workspace_id, event.idempotency_key) not in self.keys)
+            self.keys.update((one.workspace_id, event.idempotency_key) for event in new)
+            if new:
+                self.kept[one.id] = _Kept(Draft(one.id, one.workspace_id, one.status, new), now)
+
+    async def waiting(self) -> Sequence[Waiting]:
+        earliest: dict[tuple[str, bool], datetime] = {}
+        for kept in self._pending():
+            lane = (kept.draft.workspace_id, kept.retrying)
+            earliest[lane] = min(earliest.get(lane, kept.claimable_at), kept.claimable_at)
+        return [Waiting(workspace_id, retrying, due_at) for (workspace_id, retrying), due_at in earliest.items()]
+
+    async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
+        claims = []
+        for share in shares:
+            lane = (share.workspace_id, share.retrying)
+            due = [
+                kept
+                for kept in self._pending()
+                if (kept.draft.workspace_id, kept.retrying) == lane and kept.claimable_at <= now
+            ]
+            for kept in sorted(due, key=lambda kept: kept.claimable_at)[: share.count]:
+                self._claims += 1
+                kept.token = str(self._claims)
+                kept.claimable_at = now + self._lease
+                kept.first_attempt_at = kept.first_attempt_at or now
+                claims.append(self._claim(kept, kept.token, kept.first_attempt_at))
+        return claims
+
+    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+        for settlement in settlements:
+            kept = self.kept[settlement.claim.delivery_id]
+            delivered = isinstance(settlement.decision, Delivered) and kept.status is not Status.DELIVERED
+            if not delivered and (isinstance(settlement.decision, Delivered) or kept.token != settlement.claim.token):
+                continue
+            kept.token = None
+            if settlement.attempt is not None:
+                kept.attempts.append(settlement.attempt)
+            match settlement.decision:
+                case Delivered():
+                    kept.status = Status.DELIVERED
+                case GiveUp(reason):
+                    kept.status, kept.reason = Status.DEAD, reason
+                case RetryAt(when):
+                    kept.retrying, kept.next_attempt_at, kept.claimable_at = True, when, when
+                case Release():
+                    kept.claimable_at = kept.next_attempt_at
+                    kept.first_attempt_at = kept.first_attempt_at if kept.attempts else None
+
+    def _pending(self) -> list[_Kept]:
+        return [kept for kept in self.kept.values() if kept.status is Status.PENDING]
+
+    def _claim(self, kept: _Kept, token: str, first_attempt_at: datetime) -> Claim:
+        return Claim(
+            delivery_id=kept.draft.id,
+            token=token,
+            workspace_id=kept.draft.workspace_id,
+            body=b" ".join(event.idempotency_key.encode() for event in kept.draft.events),
+            retrying=kept.retrying,
+            attempt_number=len(kept.attempts) + 1,
+            first_attempt_at=first_attempt_at,
+            planned_at=kept.next_attempt_at,
+        )

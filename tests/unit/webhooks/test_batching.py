@@ -1,0 +1,61 @@
+"""Cutting, timing and freezing of deliveries (spec 5)."""
+
+import json
+from datetime import timedelta
+
+from tests.unit.webhooks import kit
+from webhooks.core import batching
+from webhooks.core.batching import Batching, CutNow, Wait
+
+RULE = Batching(delivery_size=3, linger=timedelta(seconds=1), read_limit=5)
+
+
+def test_a_stretch_is_cut_per_workspace_in_order() -> None:
+    events = [kit.event(1, "a"), kit.event(2, "b"), kit.event(3, "a"), kit.event(4, "a"), kit.event(5, "a")]
+    cut = batching.cut(events, 3)
+    assert [[event.idempotency_key[-1] for event in delivery] for delivery in cut] == [["1", "3", "4"], ["5"], ["2"]]
+
+
+def test_of_a_key_that_comes_twice_the_first_event_is_taken() -> None:
+    first, second = kit.event(1, key="same"), kit.event(2, key="same")
+    assert batching.cut([first, second], 3) == [(first,)]
+    assert len(batching.cut([first, kit.event(2, "other", key="same")], 3)) == 2
+
+
+def test_a_short_stretch_waits_until_its_oldest_event_has_lingered() -> None:
+    events = [kit.event(1, "a"), kit.event(2, "a"), kit.event(3, "b")]
+    verdict = batching.decide(events, kit.START, kit.after(0.4), RULE)
+    assert verdict == Wait(kit.after(1), missing=1)
+    assert isinstance(batching.decide(events, kit.START, kit.after(0.999), RULE), Wait)
+    assert batching.decide(events, kit.START, kit.after(1), RULE) == CutNow()
+
+
+def test_a_full_delivery_or_a_full_read_is_cut_at_once() -> None:
+    full = [kit.event(number, "a") for number in range(3)]
+    assert batching.decide(full, kit.START, kit.START, RULE) == CutNow()
+    spread = [kit.event(number, f"ws-{number}") for number in range(5)]
+    assert batching.decide(spread, kit.START, kit.START, RULE) == CutNow()
+    assert batching.decide(spread[:4], kit.START, kit.START, RULE) == Wait(kit.after(1), missing=1)
+
+
+def test_the_frozen_body_is_compact_json_in_the_contracts_order() -> None:
+    text = batching.freeze([kit.event(7)]).decode()
+    assert text == (
+        '{"type":"API_BILLING_USAGE","data":{"events":[{"idempotencyKey":"key-000007",'
+        '"timestamp":"2026-01-01T00:00:00.000Z","requestId":"request-7","requestMetadata":{"team":"räksmörgås"},'
+        '"modelSlug":"lab/model","externalEntityId":"customer","externalCustomerId":"customer",'
+        '"apiKeyPrefix":"sky_aaaaaaaaaaaa","tokens":{"inputTokens":7,"outputTokens":14,"cachedInputTokens":1},'
+        '"usageSource":"provider","outcome":"complete"}]}}'
+    )
+
+
+def test_only_corrections_carry_their_own_fields() -> None:
+    without = kit.event(1).model_copy(update={"request_metadata": None})
+    plain, corrected = json.loads(batching.freeze([without, kit.correction(2)]))["data"]["events"]
+    assert plain["requestMetadata"] is None
+    assert not {"kind", "corrects", "reason"} & plain.keys()
+    assert (corrected["kind"], corrected["corrects"], corrected["reason"]) == (
+        "correction",
+        "key-000001",
+        "counted twice",
+    )

@@ -1,0 +1,165 @@
+"""Intake and dispatch in domain words, on fakes."""
+
+from itertools import count
+
+import pytest
+
+from tests.unit.webhooks import kit
+from webhooks.core import fairness, signing
+from webhooks.core.retry import Outcome, Policy
+from webhooks.core.values import Receiver, Status
+from webhooks.flow import Dispatch, Intake
+
+HOOK = Receiver("https://lab.example/hook", enabled=True, secrets=(kit.SECRET,))
+DISABLED = Receiver("https://lab.example/hook", enabled=False, secrets=(kit.SECRET,))
+
+
+class Scene:
+    def __init__(self, *outcomes: Outcome, **receivers: Receiver) -> None:
+        self.clock = kit.HandClock()
+        self.deliveries = kit.ListDeliveries()
+        self.receivers = kit.FixedReceivers(**receivers)
+        self.sender = kit.ScriptedSender(*outcomes)
+        numbers = count(1)
+        self.intake = Intake(self.deliveries, self.receivers, self.clock, lambda: f"id-{next(numbers)}", 2)
+        self.dispatch = Dispatch(
+            self.deliveries,
+            self.receivers,
+            self.sender,
+            clock=self.clock,
+            jitter=lambda: 0.0,
+            policy=Policy(),
+            limits=fairness.Limits(),
+        )
+
+    async def turn(self) -> int:
+        """Let dispatch do what it can now; give how many attempts were begun."""
+        claims, self.next_due_at = await self.dispatch.claim()
+        for claim in claims:
+            await self.dispatch.attempt(claim)
+        await self.dispatch.settle()
+        return len(claims)
+
+    def statuses(self) -> dict[str, Status]:
+        return {delivery_id: kept.status for delivery_id, kept in self.deliveries.kept.items()}
+
+
+async def test_intake_cuts_and_keeps_and_moves_the_position() -> None:
+    scene = Scene(kit.answered(200), a=HOOK, off=DISABLED)
+    events = (kit.event(1, "a"), kit.event(2, "a"), kit.event(3, "a"), kit.event(4, "off"), kit.event(5, "unknown"))
+    await scene.intake.process(kit.batch(*events))
+    assert scene.statuses() == {
+        "id-1": Status.PENDING,
+        "id-2": Status.PENDING,
+        "id-3": Status.NOT_DUE,
+        "id-4": Status.NOT_DUE,
+    }
+    assert scene.deliveries.positions == {(kit.TOPIC, 0): 6}
+
+
+async def test_a_delivery_is_signed_sent_and_settled() -> None:
+    scene = Scene(kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    assert await scene.turn() == 1
+    (sent,) = scene.sender.sent
+    assert (sent.url, sent.timeout_s) == (HOOK.url, 10)
+    signing.verify(sent.headers, sent.body, HOOK.secrets, kit.START)
+    assert sent.headers["webhook-id"] == "id-1"
+    assert scene.statuses() == {"id-1": Status.DELIVERED}
+    assert scene.dispatch.is_idle
+
+
+async def test_a_failed_delivery_comes_again_when_it_was_planned_with_the_same_bytes_and_id() -> None:
+    scene = Scene(kit.answered(500), kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.turn()
+    assert await scene.turn() == 0
+    assert scene.next_due_at == kit.after(1)
+    scene.clock.move(1)
+    assert await scene.turn() == 1
+    first, second = scene.sender.sent
+    assert (first.body, first.headers["webhook-id"]) == (second.body, second.headers["webhook-id"])
+    assert second.headers["webhook-timestamp"] != first.headers["webhook-timestamp"]
+    assert scene.statuses() == {"id-1": Status.DELIVERED}
+    assert [attempt.status_code for attempt in scene.deliveries.kept["id-1"].attempts] == [500, 200]
+
+
+async def test_each_attempt_uses_the_url_and_secrets_of_its_moment() -> None:
+    scene = Scene(kit.answered(500), kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.turn()
+    scene.clock.move(1)
+    scene.receivers.receivers["a"] = Receiver("https://new.example", enabled=True, secrets=(kit.OLDER_SECRET,))
+    await scene.turn()
+    sent = scene.sender.sent[1]
+    assert sent.url == "https://new.example"
+    signing.verify(sent.headers, sent.body, (kit.OLDER_SECRET,), scene.clock.now)
+
+
+async def test_a_dead_letter_keeps_its_reason() -> None:
+    scene = Scene(kit.answered(410), a=HOOK)
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.turn()
+    assert scene.statuses() == {"id-1": Status.DEAD}
+    assert scene.deliveries.kept["id-1"].reason == "answered 410"
+
+
+async def test_while_disabled_pending_deliveries_wait() -> None:
+    scene = Scene(kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    scene.receivers.receivers["a"] = DISABLED
+    assert await scene.turn() == 0
+    assert (scene.sender.sent, scene.next_due_at) == ([], None)
+    scene.receivers.receivers["a"] = HOOK
+    scene.clock.move(3600)
+    assert await scene.turn() == 1
+    assert scene.sender.sent[0].timeout_s == 10
+
+
+async def test_a_receiver_that_goes_away_after_the_claim_costs_no_attempt() -> None:
+    scene = Scene(kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    (claim,), _ = await scene.dispatch.claim()
+    scene.receivers.receivers["a"] = DISABLED
+    await scene.dispatch.attempt(claim)
+    await scene.dispatch.settle()
+    kept = scene.deliveries.kept["id-1"]
+    assert (kept.status, kept.attempts, kept.first_attempt_at) == (Status.PENDING, [], None)
+    assert scene.dispatch.is_idle
+
+
+async def test_an_attempt_that_could_not_be_settled_is_settled_later() -> None:
+    scene = Scene(kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    (claim,), _ = await scene.dispatch.claim()
+    await scene.dispatch.attempt(claim)
+    settle = scene.deliveries.settle
+
+    async def away(*arguments: object) -> None:
+        raise OSError("no database")
+
+    scene.deliveries.settle = away  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no database"):
+        await scene.dispatch.settle()
+    scene.deliveries.settle = settle  # type: ignore[method-assign]
+    assert not scene.dispatch.is_idle
+    await scene.dispatch.settle()
+    assert scene.statuses() == {"id-1": Status.DELIVERED}
+    assert scene.dispatch.is_idle
+
+
+async def test_a_failing_receiver_gets_one_first_attempt_at_a_time_until_it_succeeds() -> None:
+    scene = Scene(*[kit.answered(400)] * 4, kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 21))))
+    assert [await scene.turn() for _ in range(5)] == [4, 1, 4, 1, 0]
+
+
+async def test_it_does_not_claim_beyond_what_is_in_flight() -> None:
+    scene = Scene(kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 21))))
+    first, _ = await scene.dispatch.claim()
+    second, _ = await scene.dispatch.claim()
+    assert (len(first), len(second)) == (4, 0)
+    await scene.dispatch.attempt(first[0])
+    third, _ = await scene.dispatch.claim()
+    assert len(third) == 1

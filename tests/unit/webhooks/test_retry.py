@@ -1,0 +1,118 @@
+"""The retry rule of spec 5, case by case."""
+
+from email.utils import format_datetime
+
+import pytest
+
+from tests.unit.webhooks import kit
+from webhooks.core import retry
+from webhooks.core.retry import Decision, Delivered, GiveUp, Outcome, Policy, RetryAt
+
+POLICY = Policy()
+
+
+def judge(outcome: Outcome, *, number: int = 1, at_s: float = 0.0, jitter: float = 0.0) -> Decision:
+    return retry.decide(
+        outcome,
+        attempt_number=number,
+        first_attempt_at=kit.START,
+        now=kit.after(at_s),
+        policy=POLICY,
+        jitter=jitter,
+    )
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_2xx_is_success(status: int) -> None:
+    assert judge(kit.answered(status)) == Delivered()
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 599, 408, 429])
+def test_these_statuses_are_tried_again(status: int) -> None:
+    assert judge(kit.answered(status)) == RetryAt(kit.after(1))
+
+
+@pytest.mark.parametrize("status", [101, 300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 422])
+def test_other_statuses_end_it_at_once(status: int) -> None:
+    assert judge(kit.answered(status, retry_after="1")) == GiveUp(f"answered {status}")
+
+
+def test_timeouts_and_network_failures_are_tried_again() -> None:
+    assert judge(kit.failed(), at_s=10) == RetryAt(kit.after(11))
+    assert judge(Outcome(None, "ConnectError: refused", 1)) == RetryAt(kit.after(1))
+
+
+def test_a_refused_url_ends_it_at_once() -> None:
+    assert judge(Outcome(None, "refused: private", 0, final=True)) == GiveUp("refused: private")
+
+
+def test_waits_double_to_five_seconds_until_the_bound() -> None:
+    moments, at_s, number = [], 0.0, 1
+    while isinstance(decision := judge(kit.answered(500), number=number, at_s=at_s), RetryAt):
+        at_s = (decision.when - kit.START).total_seconds()
+        moments.append(at_s)
+        number += 1
+    assert moments == [1, 3, 7, 12]
+    assert decision == GiveUp("no success within the 15 s after the first attempt; the last: answered 500")
+
+
+def test_jitter_adds_at_most_a_tenth() -> None:
+    assert judge(kit.answered(500), jitter=1.0) == RetryAt(kit.after(1.1))
+    assert judge(kit.answered(500), number=9, jitter=0.5) == RetryAt(kit.after(5.25))
+
+
+def test_no_attempt_is_planned_at_the_bound() -> None:
+    assert judge(kit.answered(500), at_s=13.9) == RetryAt(kit.after(14.9))
+    assert isinstance(judge(kit.answered(500), at_s=14), GiveUp)
+
+
+@pytest.mark.parametrize(("header", "wait_s"), [("3", 3), ("0", 1), ("1", 1), ("soon", 1), ("-5", 1), ("", 1)])
+def test_retry_after_lengthens_a_wait(header: str, wait_s: float) -> None:
+    assert judge(kit.answered(429, header)) == RetryAt(kit.after(wait_s))
+
+
+@pytest.mark.parametrize("header", ["15", "60", "9" * 5000, format_datetime(kit.after(3600), usegmt=True)])
+def test_retry_after_beyond_the_bound_ends_it_at_once(header: str) -> None:
+    expected = "answered 503; its Retry-After lies beyond the 15 s after the first attempt"
+    assert judge(kit.answered(503, header)) == GiveUp(expected)
+
+
+def test_retry_after_within_the_bound_counts_from_now() -> None:
+    assert judge(kit.answered(503, "4"), at_s=10) == RetryAt(kit.after(14))
+    assert isinstance(judge(kit.answered(503, "4"), at_s=11), GiveUp)
+
+
+def test_retry_after_may_be_a_date() -> None:
+    assert judge(kit.answered(503, format_datetime(kit.after(6), usegmt=True))) == RetryAt(kit.after(6))
+    assert retry.retry_after_s(format_datetime(kit.after(-60), usegmt=True), kit.START) == 0
+    assert retry.retry_after_s("Thu, 01 Jan 2026 00:00:10 -0000", kit.START) == 10
+    assert retry.retry_after_s("Thu, 99 Jan 2026 00:00:10 GMT", kit.START) is None
+
+
+def timeout_s(*, planned_s: float, began_s: float) -> float:
+    return retry.attempt_timeout_s(kit.START, kit.after(planned_s), kit.after(began_s), POLICY)
+
+
+def test_an_attempt_has_ten_seconds_or_what_is_left() -> None:
+    assert timeout_s(planned_s=0, began_s=0) == 10
+    assert timeout_s(planned_s=5, began_s=5) == 10
+    assert timeout_s(planned_s=11, began_s=11.5) == 3.5
+    assert timeout_s(planned_s=14.99, began_s=15.2) == POLICY.shortest_attempt_s
+
+
+def test_an_attempt_whose_dispatcher_was_away_has_its_full_time_and_is_the_last() -> None:
+    assert timeout_s(planned_s=3, began_s=60) == 10
+    assert isinstance(judge(kit.answered(500), number=2, at_s=60), GiveUp)
+    assert judge(kit.answered(200), number=2, at_s=60) == Delivered()
+
+
+def test_a_longer_policy_goes_on_longer() -> None:
+    decision = retry.decide(
+        kit.answered(500),
+        attempt_number=5000,
+        first_attempt_at=kit.START,
+        now=kit.after(86_000),
+        policy=Policy(bound_s=86_400, backoff_most_s=300),
+        jitter=0.0,
+    )
+    assert decision == RetryAt(kit.after(86_300))
