@@ -121,17 +121,15 @@ class Connections:
     async def aclose(self) -> None:
         """Close what rests."""
         while self._resting:
-            await self._close_oldest()
+            await self._remove(next(iter(self._resting)), 0).aclose()
 
     async def _take(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
         place = _place(origin)
-        while resting := self._resting.get(place):
-            connection = resting.pop()
-            self._count -= 1
+        while place in self._resting:
+            connection = self._remove(place, -1)
             if not connection.has_expired():
                 return connection
             await connection.aclose()
-        self._resting.pop(place, None)
         return httpcore.AsyncHTTPConnection(
             origin, ssl_context=self._ssl_context, keepalive_expiry=_KEEP_ALIVE_S, network_backend=self._network
         )
@@ -141,21 +139,19 @@ class Connections:
         self._resting.setdefault(place, []).append(connection)
         self._resting.move_to_end(place)
         self._count += 1
-        while self._count > _CONNECTIONS or self._oldest_has_expired():
-            await self._close_oldest()
+        while self._resting:
+            oldest, resting = next(iter(self._resting.items()))
+            if self._count <= _CONNECTIONS and not resting[0].has_expired():
+                return
+            await self._remove(oldest, 0).aclose()
 
-    def _oldest_has_expired(self) -> bool:
-        oldest = next(iter(self._resting.values()))
-        return bool(oldest) and oldest[0].has_expired()
-
-    async def _close_oldest(self) -> None:
-        place, resting = next(iter(self._resting.items()))
-        connection = resting.pop(0) if resting else None
+    def _remove(self, place: Place, index: int) -> httpcore.AsyncHTTPConnection:
+        resting = self._resting[place]
+        connection = resting.pop(index)
+        self._count -= 1
         if not resting:
             del self._resting[place]
-        if connection is not None:
-            self._count -= 1
-            await connection.aclose()
+        return connection
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):

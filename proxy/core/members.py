@@ -2,9 +2,9 @@
 
 Never checks the JSON (callers have decoded it before) and never re-serialises any of it.
 
-The rule the fast path rests on: within a JSON string every quote is escaped, and only a ``\\u`` escape can spell a
-letter another way. So where the text holds no ``\\u`` and ``"name"`` just once, and a decoder has found a top-level
-member of that name, that one place is it.
+The rule the fast path rests on: within a JSON string every quote is escaped, and only a ``\\u00`` escape can spell a
+letter of ours another way. So where the text holds no ``\\u00`` and ``"name"`` just once, and a decoder has found a
+top-level member of that name, that one place is it.
 """
 
 import re
@@ -14,6 +14,10 @@ Span = tuple[int, int]
 """Start (inclusive) and end (exclusive) of a value in the bytes."""
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_BRACKET = re.compile(
+    rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{\[][^"{}\[\]]*+[}\]])*+([{}\[\]])',  # flat containers in one step
+    re.DOTALL,
+)
 _COLON = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
 _BLANK = b" \t\n\r"
 _ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
@@ -26,7 +30,7 @@ def locate(text: bytes, name: bytes, length: int) -> list[Span]:
     """
     quoted = b'"' + name + b'"'
     first = text.find(quoted)
-    if first >= 0 and text.find(quoted, first + 1) < 0 and b"\\u" not in text:
+    if first >= 0 and text.find(quoted, first + 1) < 0 and b"\\u00" not in text:
         colon = _COLON.match(text, first + len(quoted))
         if colon is not None:
             return [(colon.end(), colon.end() + length)]
@@ -37,30 +41,31 @@ def is_repeated(text: bytes, name: bytes) -> bool:
     """Say whether the object in `text` has more than one top-level member `name`."""
     quoted = b'"' + name + b'"'
     first = text.find(quoted)
-    if b"\\u" not in text and (first < 0 or text.find(quoted, first + 1) < 0):
+    if b"\\u00" not in text and (first < 0 or text.find(quoted, first + 1) < 0):
         return False
     return sum(key == name for key, _ in members(text)) > 1
 
 
 def members(text: bytes) -> Iterator[tuple[bytes, Span]]:
     """Give each top-level member's name, with ``\\u`` escapes of ASCII resolved, and its value's span."""
-    depth = 0
     key: bytes | None = None
     start = -1
-    for token in _TOKEN.finditer(text):
+    place = text.index(b"{") + 1
+    while (token := _TOKEN.search(text, place)) is not None:
         mark = token.group()
-        if depth == 1 and mark[:1] == b'"' and key is None:
-            key = _plain(mark[1:-1])
-        elif depth == 1 and mark == b":" and start < 0:
-            start = token.end()
-        elif depth == 1 and mark in (b",", b"}"):
+        place = token.end()
+        if mark in (b"{", b"["):
+            place = _after(text, token.start())
+        elif mark in (b",", b"}"):
             if key is not None:
                 yield key, _trim(text, start, token.start())
+            if mark == b"}":
+                return
             key, start = None, -1
-        if mark in (b"{", b"["):
-            depth += 1
-        elif mark in (b"}", b"]"):
-            depth -= 1
+        elif mark == b":" and start < 0:
+            start = place
+        elif key is None:
+            key = _plain(mark[1:-1])
 
 
 def insert_first(text: bytes, member: bytes) -> bytes:
@@ -79,6 +84,16 @@ def splice(text: bytes, replacements: list[tuple[Span, bytes]]) -> bytes:
         end = stop
     pieces.append(text[end:])
     return b"".join(pieces)
+
+
+def _after(text: bytes, start: int) -> int:
+    """Give the end of the object or list that begins at `start`."""
+    depth = 1
+    place = start + 1
+    while depth and (bracket := _BRACKET.match(text, place)) is not None:
+        depth += 1 if bracket.group(1) in (b"{", b"[") else -1
+        place = bracket.end()
+    return place
 
 
 def _trim(text: bytes, start: int, stop: int) -> Span:

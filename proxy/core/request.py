@@ -6,8 +6,8 @@ Rules: the body is a JSON object in UTF-8; `model` is there once and a string; `
 `stream_options` an object or null; `metadata` null or at most 16 pairs of strings. All else is the upstream's business.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -19,7 +19,12 @@ METADATA_MAX_PAIRS = 16
 METADATA_MAX_KEY = 64
 METADATA_MAX_VALUE = 512
 METADATA_MAX_BYTES = 16 * 1024
+_METADATA_MAX_TEXT = 16 * METADATA_MAX_BYTES  # as it was sent, with escapes and spaces; more is not even decoded
+_COUNT = re.compile(rb"[1-9][0-9]{0,15}")
 _MAX_COUNT = 2**53
+_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
+)
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
 
 
@@ -39,7 +44,12 @@ class _Body(msgspec.Struct):
     n: Raw = MISSING
 
 
+class _StreamOptions(msgspec.Struct):
+    include_usage: Raw = MISSING
+
+
 _decoder = msgspec.json.Decoder(_Body)
+_options_decoder = msgspec.json.Decoder(_StreamOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,38 +140,60 @@ def _peek(body: bytes) -> _Body:
     except msgspec.ValidationError:
         raise _Refused("The body must be a JSON object.") from None
     except msgspec.DecodeError as error:
-        raise _Refused(f"The body is not valid JSON: {error}.") from None
+        whole = _SURROGATE.sub(_replaced, body) if b"\\ud" in body.lower() else body
+        if whole == body:
+            raise _Refused(f"The body is not valid JSON: {error}.") from None
+        return _peek_around(body, whole)
+
+
+def _peek_around(body: bytes, whole: bytes) -> _Body:
+    """Read a body with halves of surrogate pairs, which JSON allows and the decoder does not, by a `whole` twin.
+
+    Both are of one length; the halves go upstream as they came, but may not be in what is read here.
+    """
+    peeked = _peek(whole)
+    for name, (start, stop) in members.members(body):
+        if name in (b"model", b"metadata") and body[start:stop] != whole[start:stop]:
+            field = name.decode()
+            raise _Refused(f"Field {field} must not hold half of a surrogate pair.", field)
+    return peeked
+
+
+def _replaced(escape: re.Match[bytes]) -> bytes:
+    lone = len(escape.group()) == len(rb"\ud800")
+    return rb"\ufffd" if lone else escape.group()
 
 
 def _model(body: bytes, raw: Raw) -> tuple[str, Span]:
     if raw is MISSING:
         raise _Refused("Field model is required: the slug of a model, as GET /v1/models lists them.", "model")
-    value = _decode(raw)
-    if not isinstance(value, str):
+    text = bytes(raw)
+    if not text.startswith(b'"'):
         raise _Refused("Field model must be a string: the slug of a model.", "model")
-    spans = members.locate(body, b"model", len(bytes(raw)))
+    spans = members.locate(body, b"model", len(text))
     if len(spans) != 1:
         raise _Refused("Field model must be given once.", "model")
-    return value, spans[0]
+    return msgspec.json.decode(text, type=str), spans[0]
 
 
 def _stream(body: bytes, raw: Raw) -> bool:
-    value = _decode(raw)
-    if value is not None and not isinstance(value, bool):
+    text = bytes(raw)
+    if text not in (b"", b"true", b"false", b"null"):
         raise _Refused("Field stream must be true or false.", "stream")
     if raw is not MISSING and members.is_repeated(body, b"stream"):
         raise _Refused("Field stream must be given once.", "stream")
-    return value is True
+    return text == b"true"
 
 
 def _stream_options(body: bytes, raw: Raw) -> tuple[Span, bool]:
-    options = _decode(raw)
-    if options is not None and not isinstance(options, dict):
+    text = bytes(raw)
+    if text != b"null" and not text.startswith(b"{"):
         raise _Refused("Field stream_options must be an object.", "stream_options")
-    spans = members.locate(body, b"stream_options", len(bytes(raw)))
+    spans = members.locate(body, b"stream_options", len(text))
     if len(spans) != 1:
         raise _Refused("Field stream_options must be given once.", "stream_options")
-    return spans[0], isinstance(options, dict) and options.get("include_usage") is True
+    asked = text != b"null" and bytes(_options_decoder.decode(text).include_usage) == b"true"
+    return spans[0], asked
 
 
 def _asking_for_usage(options: bytes) -> bytes:
@@ -174,14 +206,18 @@ def _asking_for_usage(options: bytes) -> bytes:
 
 
 def _metadata(raw: Raw) -> dict[str, str] | None:
-    value = _decode(raw)
-    if value is None:
+    text = bytes(raw)
+    if text in (b"", b"null"):
         return None
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise _Refused("Field metadata must be an object of strings.", "metadata")
+    if len(text) > _METADATA_MAX_TEXT:
+        raise _Refused(f"Field metadata may be at most {METADATA_MAX_BYTES} bytes as JSON.", "metadata")
+    try:
+        value = msgspec.json.decode(text, type=dict[str, str])
+    except (msgspec.DecodeError, RecursionError):
+        raise _Refused("Field metadata must be an object of strings.", "metadata") from None
     if len(value) > METADATA_MAX_PAIRS:
         raise _Refused(f"Field metadata may hold at most {METADATA_MAX_PAIRS} pairs.", "metadata")
-    if any(len(key) > METADATA_MAX_KEY or len(text) > METADATA_MAX_VALUE for key, text in value.items()):
+    if any(len(key) > METADATA_MAX_KEY or len(each) > METADATA_MAX_VALUE for key, each in value.items()):
         limits = f"{METADATA_MAX_KEY} characters in a key, {METADATA_MAX_VALUE} in a value"
         raise _Refused(f"Field metadata may hold at most {limits}.", "metadata")
     if len(msgspec.json.encode(value)) > METADATA_MAX_BYTES:
@@ -190,14 +226,6 @@ def _metadata(raw: Raw) -> dict[str, str] | None:
 
 
 def _count(raw: Raw) -> int | None:
-    value = _decode(raw)
-    return value if type(value) is int and 0 < value <= _MAX_COUNT else None
-
-
-def _decode(raw: Raw) -> Any:
-    if raw is MISSING:
-        return None
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        raise _Refused("The body is not valid JSON.") from None
+    text = bytes(raw)
+    count = int(text) if _COUNT.fullmatch(text) else 0
+    return count if 0 < count <= _MAX_COUNT else None

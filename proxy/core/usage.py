@@ -23,11 +23,13 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 _MAX_TOKENS = 2**53
 _BYTES_PER_TOKEN = 4
-_BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_LONGEST_BLANK_LINE = 4
 _MODEL = re.compile(rb'("model"[ \t]*:[ \t]*)"[^"\\]*(?:\\.[^"\\]*)*"')
-_USAGE = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*\{')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _CONTENT = re.compile(
-    rb'"(?:content|arguments|reasoning_content|reasoning|refusal)"[ ]*:[ ]*"([^"\\]*(?:\\.[^"\\]*)*)"'
+    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name|input|text)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"',
+    re.DOTALL,
 )
 _DATA_FIELD = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
 
@@ -55,17 +57,17 @@ class Count:
     source: UsageSource
 
 
-def plain(body: bytes, slug: str) -> tuple[bytes, Tokens | None]:
-    """Give an unstreamed answer with the slug as its model, and the counts it reports (None: none)."""
+def plain(body: bytes, slug: str) -> tuple[bytes, Tokens | None, int]:
+    """Give an unstreamed answer with the slug as its model, the counts it reports (None: none), its content's bytes.
+
+    An answer that is no JSON object passes as it is, all of it content.
+    """
     answer = _peek(body)
     if answer is None:
-        return body, None
-    if answer.model is not MISSING:
-        encoded = msgspec.json.encode(slug)
-        body = members.splice(
-            body, [(span, encoded) for span in members.locate(body, b"model", len(bytes(answer.model)))]
-        )
-    return body, _tokens(answer.usage)
+        return body, None, len(body)
+    tokens = _tokens(_decode(answer.usage))
+    content = 0 if tokens is not None else content_bytes(body)
+    return _named(body, answer.model, msgspec.json.encode(slug)), tokens, content
 
 
 def settle(reported: Tokens | None, prompt_tokens: int, content_bytes: int) -> Count:
@@ -94,102 +96,125 @@ class Stream:
         """Whether `[DONE]` has come: the answer is whole, whatever the connection does next."""
         self.held = b""
         self._keep_usage = keep_usage
-        self._model = b"\\1" + msgspec.json.encode(slug).replace(b"\\", b"\\\\")
-        self._slug = slug
-        self._partial = b""
+        self._slug = msgspec.json.encode(slug)
+        self._replacement = b"\\1" + self._slug.replace(b"\\", b"\\\\")
+        self._partial = bytearray()
+        self._removed = False
+        """Whether the last event was kept from the client."""
+        self._cut_at_cr = False
+        """Whether the last event ended in a CR at the end of a chunk, whose LF may still come."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Take what arrived; give the whole events in it, as the client may see them."""
-        text = self._partial + chunk if self._partial else chunk
-        self._partial = b""
-        if b"\r" not in text:
-            whole, separator, rest = text.rpartition(b"\n\n")
-            if not separator:
-                return self._gather(text)
-            out = [self._event(event + separator) for event in whole.split(b"\n\n")]
-        else:
-            out, rest = self._split(text)
-        out.append(self._gather(rest))
-        return b"".join(out)
+        if self._partial or self._cut_at_cr or b"\r" in chunk:
+            return self._gather(chunk)
+        *events, rest = chunk.split(b"\n\n")
+        self._partial += rest
+        return b"".join([self._event(event + b"\n\n") for event in events])
 
     def finish(self) -> None:
         """Take the end of the upstream's bytes: a last event without its blank line goes to `held`."""
-        rest, self._partial = self._partial, b""
+        rest = bytes(self._partial)
+        self._partial.clear()
         if rest:
             self.held += self._event(rest)
 
-    def _split(self, text: bytes) -> tuple[list[bytes], bytes]:
+    def _gather(self, chunk: bytes) -> bytes:
         out = []
+        if self._cut_at_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+            out.append(self._line_feed())
+        gathered = self._partial
+        searched = max(0, len(gathered) - _LONGEST_BLANK_LINE + 1)
+        gathered += chunk
         start = 0
-        for blank in _BLANK_LINE.finditer(text):
-            out.append(self._event(text[start : blank.end()]))
-            start = blank.end()
-        return out, text[start:]
+        while (blank := _BLANK_LINE.search(gathered, searched)) is not None:
+            searched = blank.end()
+            out.append(self._event(bytes(gathered[start:searched])))
+            start = searched
+        self._cut_at_cr = 0 < start == len(gathered) and gathered.endswith(b"\r")
+        del gathered[:start]
+        if len(gathered) > MAX_EVENT_BYTES:
+            self.content_bytes += content_bytes(gathered) or len(gathered)
+            out.append(bytes(gathered))
+            gathered.clear()
+        return b"".join(out)
 
-    def _gather(self, rest: bytes) -> bytes:
-        if len(rest) > MAX_EVENT_BYTES:
-            return rest
-        self._partial = rest
-        return b""
+    def _line_feed(self) -> bytes:
+        """Let the LF that completes the last event's CR go where that event went."""
+        if self.done:
+            self.held += b"\n"
+        return b"" if self.done or self._removed else b"\n"
 
     def _event(self, event: bytes) -> bytes:
+        self._removed = False
         if self.done:
             self.held += event
             return b""
-        if event.startswith(b"data: {") and event.find(b"\ndata:") < 0:
-            data = event[6:]
-        else:
-            data = b"\n".join(_DATA_FIELD.findall(event.replace(b"\r\n", b"\n").replace(b"\r", b"\n")))
+        line = event.strip(b"\r\n")
+        simple = line.startswith(b"data:") and b"\n" not in line and b"\r" not in line
+        data = line[5:] if simple else b"\n".join(_DATA_FIELD.findall(_with_lf(line)))
         if data.strip() == b"[DONE]":
             self.done = True
             self.held += event
             return b""
         if b'"usage"' in data and _USAGE.search(data) and self._read_usage(data) and not self._keep_usage:
+            self._removed = True
             return b""
         self.content_bytes += content_bytes(data)
-        return self._rename(event)
+        return self._rename(event, data, simple=simple) if b'"model"' in data else event
 
     def _read_usage(self, data: bytes) -> bool:
         """Keep the counts of a chunk; say whether it is the usage chunk, one without choices."""
         answer = _peek(data)
-        if answer is None:
+        usage = _decode(answer.usage) if answer is not None else None
+        if answer is None or not isinstance(usage, dict):
             return False
-        tokens = _tokens(answer.usage)
-        if tokens is not None:
-            self.tokens = tokens
-        return tokens is not None and not _decode(answer.choices)
+        self.tokens = _tokens(usage) or self.tokens
+        return not _decode(answer.choices)
 
-    def _rename(self, event: bytes) -> bytes:
-        count = event.count(b'"model"')
-        if count == 1:
-            return _MODEL.sub(self._model, event, count=1)
-        if count == 0:
+    def _rename(self, event: bytes, data: bytes, *, simple: bool) -> bytes:
+        place = event.find(b'"model"')
+        before = event[:place]
+        if simple and before.count(b"{") == 1 and b"[" not in before and event.find(b'"model"', place + 1) < 0:
+            return _MODEL.sub(self._replacement, event, count=1)  # at the top: no object or list began before it
+        answer = _peek(data)
+        if answer is None:
             return event
-        start = event.find(b"{")
-        if start < 0:
-            return event
-        encoded = msgspec.json.encode(self._slug)
-        spans = [span for name, span in members.members(event[start:]) if name == b"model"]
-        return event[:start] + members.splice(event[start:], [(span, encoded) for span in spans])
+        named = _named(data, answer.model, self._slug)
+        if simple:
+            return event.replace(data, named, 1)
+        others = [line for line in _with_lf(event).split(b"\n") if line and not line.startswith(b"data:")]
+        return b"\n".join([*others, *(b"data: " + line for line in named.split(b"\n"))]) + b"\n\n"
+
+
+def _with_lf(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+
+
+def _named(text: bytes, model: Raw, slug: bytes) -> bytes:
+    """Give an answer or chunk with `slug` (as JSON) for its `model`, as it was decoded."""
+    if model is MISSING:
+        return text
+    return members.splice(text, [(span, slug) for span in members.locate(text, b"model", len(bytes(model)))])
 
 
 def _peek(text: bytes) -> _Answer | None:
     try:
         return _decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def _decode(raw: Raw) -> Any:
     try:
         return None if raw is MISSING else msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _tokens(raw: Raw) -> Tokens | None:
+def _tokens(usage: Any) -> Tokens | None:
     """Read a `usage` object; None where it is missing or is not what the API document says."""
-    usage = _decode(raw)
     if not isinstance(usage, dict):
         return None
     details = usage.get("prompt_tokens_details")

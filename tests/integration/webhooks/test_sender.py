@@ -254,3 +254,32 @@ async def test_a_wrong_certificate_is_a_failure_that_sends_nothing(tmp_path: Pat
         outcome = await sender.send(prepared(f"https://lab.example:{peer.port}/"))
     assert "CERTIFICATE_VERIFY_FAILED" in (outcome.error or "")
     assert (outcome.final, peer.requests) == (False, [])
+
+
+async def test_a_timeout_leaves_no_connection_behind() -> None:
+    stalled = Peer(b"HTTP/1.1 200", stalls=True)
+    async with stalled.running(), sending() as sender:
+        outcomes = [await sender.send(prepared(f"http://127.0.0.1:{stalled.port}/", 0.05)) for _ in range(3)]
+        assert all(outcome.status_code is None for outcome in outcomes)
+        assert stalled.connections == 3
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(task for task in stalled._open if task is not None))
+
+
+async def test_a_connection_that_the_receiver_closed_is_not_used_again() -> None:
+    async with Peer(closes=True).running() as peer, sending() as sender:
+        assert (await sender.send(prepared(f"http://127.0.0.1:{peer.port}/"))).status_code == 200
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(task for task in peer._open if task is not None))
+        peer.requests.clear()
+        assert (await sender.send(prepared(f"http://127.0.0.1:{peer.port}/"))).status_code == 200
+        assert peer.connections == 2
+
+
+async def test_many_requests_at_once_share_a_bounded_number_of_connections() -> None:
+    async with Peer().running() as peer, sending() as sender:
+        url = f"http://127.0.0.1:{peer.port}/"
+        for _ in range(2):
+            outcomes = await asyncio.gather(*(sender.send(prepared(url)) for _ in range(40)))
+            assert all(outcome.status_code == 200 for outcome in outcomes)
+        assert peer.connections <= 40

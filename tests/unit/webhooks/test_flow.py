@@ -1,6 +1,7 @@
 """Intake and dispatch in domain words, on fakes."""
 
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -135,10 +136,10 @@ async def test_an_attempt_that_could_not_be_settled_is_settled_later() -> None:
     await scene.dispatch.attempt(claim)
     settle = scene.deliveries.settle
 
-    async def away(*arguments: object) -> None:
+    async def away(*arguments: Any) -> None:
         raise OSError("no database")
 
-    scene.deliveries.settle = away  # type: ignore[method-assign]
+    scene.deliveries.settle = away  # type: ignore[method-assign,assignment]
     with pytest.raises(OSError, match="no database"):
         await scene.dispatch.settle()
     scene.deliveries.settle = settle  # type: ignore[method-assign]

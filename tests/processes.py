@@ -1,0 +1,82 @@
+"""Real `tollgate` processes for tests: started on free ports, awaited by what they announce, ended by their id."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
+START_S = 30
+STOP_S = 45
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Give an environment without this machine's own settings; private addresses are allowed."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOLLGATE_")}
+    allowed = {"TOLLGATE_ALLOW_PRIVATE_UPSTREAMS": "true", "TOLLGATE_ALLOW_PRIVATE_RECEIVERS": "true"}
+    return inherited | allowed | {f"TOLLGATE_{name.upper()}": value for name, value in settings.items()}
+
+
+def run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [TOLLGATE, *words], env=environment(), capture_output=True, text=True, timeout=START_S, check=check
+    )
+
+
+def answer(*words: str) -> dict[str, Any]:
+    """Run a command with ``--json``; give what it printed."""
+    printed: dict[str, Any] = json.loads(run(*words, "--json").stdout)
+    return printed
+
+
+@dataclass
+class Server:
+    """A running `tollgate` server and what it announced."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    announced: dict[str, Any] = field(default_factory=dict)
+
+    def kill(self) -> None:
+        """End it as a power switch would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(STOP_S)
+
+    def stop(self) -> int:
+        """Ask it to end; give its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"did not stop within {STOP_S} s: {self.log.read_text()[-2000:]}") from None
+        finally:
+            if self.process.stdout:
+                self.process.stdout.close()
+
+
+@contextmanager
+def server(log: Path, *words: str, **settings: str) -> Iterator[Server]:
+    """Run a server for the length of a `with` block, its errors in `log`."""
+    with log.open("a", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [TOLLGATE, *words, "--json"], env=environment(**settings), stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    started = Server(process, log)
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        if not line:
+            raise AssertionError(f"tollgate {' '.join(words)} did not start: {log.read_text()[-2000:]}")
+        started.announced = json.loads(line)
+        yield started
+    finally:
+        started.stop()
