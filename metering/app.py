@@ -5,24 +5,19 @@ Never lets a failure go unseen: what does not pass by itself ends the task that 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
-from typing import TypeVar
 
 from metering import flow, store
 from runtime.clock import Clock
 from runtime.database import Database
+from runtime.outage import Outage, Pause
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
 
 BATCH = 1000
 MIN_INTERVAL_S = 0.02
 _WAIT_S = 1.0
-_FIRST_RETRY_S = 0.1
-_LAST_RETRY_S = 5.0
-
-Result = TypeVar("Result")
-Pause = Callable[[float], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -79,37 +74,20 @@ class EmbeddedMetering:
     async def follow(self, partition: flow.Partition) -> None:
         """Count everything that comes on `partition`, forever. Ends only by an error that does not pass by itself."""
         place = (partition.topic, partition.partition)
-        known = await self._patiently(lambda: self._ledger.position(*place))
+        outage = Outage(f"metering of {partition.topic}", _log, self._pause)
+        known = await outage.ride_out(lambda: self._ledger.position(*place))
         offset = partition.first_offset if known is None else known
         while True:
             self._committed[place] = offset
-            offset = await self._step(partition, offset)
+            offset = await self._step(partition, offset, outage)
 
-    async def _step(self, partition: flow.Partition, offset: int) -> int:
+    async def _step(self, partition: flow.Partition, offset: int, outage: Outage) -> int:
         """Count one batch, or wait for one; give the next offset."""
         batch = await partition.read(offset, BATCH)
         if batch.next_offset <= offset:
             await partition.wait(offset, _WAIT_S)
             return offset
-        await self._patiently(lambda: self._metering.process(batch))
+        await outage.ride_out(lambda: self._metering.process(batch))
         self._committed[partition.topic, partition.partition] = batch.next_offset
         await self._pause(self._min_interval_s)
         return batch.next_offset
-
-    async def _patiently(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Run `work` until the database lets it pass; an outage is logged once, at its start and at its end."""
-        retry_s = 0.0
-        while True:
-            try:
-                result = await work()
-            except Exception as error:
-                if not store.is_transient(error):
-                    raise
-                if not retry_s:
-                    _log.warning("metering waits for the database: %s", error)
-                retry_s = min(max(2 * retry_s, _FIRST_RETRY_S), _LAST_RETRY_S)
-                await self._pause(retry_s)
-            else:
-                if retry_s:
-                    _log.info("metering goes on: the database is back")
-                return result

@@ -3,7 +3,6 @@
 Never adds an event to a sum twice, and never moves one of these without the others.
 """
 
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
@@ -27,7 +26,6 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import ReturningInsert
 
 from metering import ledger
@@ -35,7 +33,7 @@ from metering.core import position as positions
 from metering.core import rollup
 from metering.core.rollup import Counter, LimitTotal, Totals
 from runtime.clock import Clock
-from runtime.database import METADATA, Database, TransactionTooLongError, UtcDateTime
+from runtime.database import METADATA, Database, UtcDateTime
 from schemas.daily import DailyUsage
 from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
@@ -176,14 +174,6 @@ def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[ledge
     sums = [func.sum(columns[name]) for name in figures + corrected]
     query = select(*owner, *sums).where(columns.day.between(from_day, to_day)).group_by(*owner).order_by(*owner)
     return tuple(ledger.Tally(row[0], row[1], *map(int, row[2:])) for row in connection.execute(query))
-
-
-def is_transient(error: Exception) -> bool:
-    """Tell whether the same transaction may succeed later: the database is away, busy, full or slow."""
-    if isinstance(error, OperationalError):
-        # SQLite calls a wrong statement operational too; that one stays wrong.
-        return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
-    return isinstance(error, TransactionTooLongError)
 
 
 def _move(connection: Connection, batch: UsageBatch, at: int | None, now: datetime) -> None:

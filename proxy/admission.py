@@ -6,6 +6,7 @@ Never takes from one limit what another then refuses: all of them, over all char
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from proxy.core import days, estimate, events, keys, replies, request, usage, windows
@@ -20,15 +21,12 @@ class Directory(Protocol):
 
     def key(self, prefix: str) -> Key | None:
         """Give a live key by its prefix."""
-        ...
 
     def route(self, key: Key, slug: str) -> Route | None:
         """Give where a key's calls of a slug go; None where it may not call it."""
-        ...
 
     def models(self, key: Key) -> list[Model]:
         """Give what a key may call."""
-        ...
 
 
 class Windows(Protocol):
@@ -36,15 +34,12 @@ class Windows(Protocol):
 
     async def reserve(self, chain: windows.RateChain, tokens: int) -> windows.Reservation | windows.Refusal:
         """Take a place in every window of the chain, or in none."""
-        ...
 
     async def settle(self, reservation: windows.Reservation, tokens: int) -> None:
         """Replace the estimate by what was used."""
-        ...
 
     async def release(self, reservation: windows.Reservation) -> None:
         """Give the tokens back, never the place in a REQUEST window."""
-        ...
 
 
 class InFlight(Protocol):
@@ -52,11 +47,9 @@ class InFlight(Protocol):
 
     def open_slot(self, facts: bytes) -> int:
         """Keep what the request's event would need. Raises SpoolUnavailableError where there is no room."""
-        ...
 
     def close_slot(self, slot: int) -> None:
         """Forget it: its event is durable, or there is to be none."""
-        ...
 
 
 @dataclass(slots=True)
@@ -72,10 +65,15 @@ class Call:
     """On the event loop's clock, like `first_byte_s`."""
     headers: Headers
     """What every answer to it carries."""
-    answered: bool = False
-    """Whether the upstream has begun a 2xx answer."""
+    answered: bool | None = None
+    """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
     stream: usage.Stream | None = None
+
+    def times_ms(self) -> tuple[int, int | None]:
+        """Give how long it has taken until now, and how long until the upstream's first byte; None: none came."""
+        first_byte_ms = None if self.first_byte_s is None else round((self.first_byte_s - self.started_s) * 1000)
+        return round((asyncio.get_running_loop().time() - self.started_s) * 1000), first_byte_ms
 
 
 class Admissions:
@@ -126,13 +124,10 @@ class Admissions:
             return replies.model_not_found(asked.slug)
         now = self._clock()
         expected = estimate.expected(asked.body, asked.choices, asked.max_tokens, self._means.mean(route.slug))
-        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, expected.reserved)
-        if isinstance(day, days.DayRefusal):
-            return replies.used_up(route.slug, day.limit, now)
-        rate = await self._windows.reserve(route.rates, expected.reserved)
-        if isinstance(rate, windows.Refusal):
-            self._days.release(day)
-            return replies.rate_limited(route.slug, rate)
+        held = await self._reserve(route, expected.reserved, now)
+        if isinstance(held, Reply):
+            return held
+        day, rate = held
         admission = events.Admission(
             idempotency_key=self._mint(),
             request_id=request_id,
@@ -145,12 +140,27 @@ class Admissions:
         )
         try:
             slot = self._in_flight.open_slot(events.in_flight(admission))
-        except SpoolUnavailableError:
+        except SpoolUnavailableError as error:
             self._days.release(day)
             await self._windows.release(rate)
-            return replies.unavailable("too many requests are in flight")
+            return replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
         return Call(asked, admission, day, rate, slot, asyncio.get_running_loop().time(), headers)
+
+    async def _reserve(
+        self, route: Route, tokens: int, now: datetime
+    ) -> tuple[days.DayReservation, windows.Reservation] | Reply:
+        """Take a place in the day, then in the rate windows, or in neither."""
+        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens)
+        if isinstance(day, days.DayRefusal):
+            return replies.used_up(route.slug, day.limit, now)
+        rate: windows.Reservation | windows.Refusal | None = None
+        try:
+            rate = await self._windows.reserve(route.rates, tokens)
+        finally:
+            if not isinstance(rate, windows.Reservation):
+                self._days.release(day)
+        return (day, rate) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
 
     async def settle(self, call: Call, sequence: int, count: usage.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""

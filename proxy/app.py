@@ -45,7 +45,7 @@ class Proxy:
         self._upstreams = Upstreams(
             allow_private=settings.allow_private_upstreams,
             connect_timeout_s=settings.upstream_connect_timeout_s,
-            first_byte_timeout_s=settings.upstream_first_byte_timeout_s,
+            read_timeout_s=max(settings.upstream_first_byte_timeout_s, settings.upstream_idle_timeout_s),
         )
         self._settings = settings
         self._clock = clock

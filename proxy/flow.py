@@ -3,20 +3,26 @@
 Never speaks HTTP, SQL or JSON itself, and never lets the client have the last byte before the usage event is durable.
 
 What must hold, whichever way a request ends: its reservations are settled or released once, its slot is closed when
-its event is durable or when there is to be none, and the upstream's connection is given back.
+its event is durable or when there is to be none, and the upstream's connection is given back. Where a stream's event
+could not be kept, the request stays in flight: the next start bills it from its slot.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from proxy.admission import Admissions, Call
-from proxy.core import events, replies, request, usage
+from proxy.core import endings, events, replies, request, usage
+from proxy.core.endings import Ending
 from proxy.core.exchange import BrokenOffError, Failure, Model, SpoolUnavailableError, UpstreamRequest
 from proxy.core.replies import Headers, Reply
 from proxy.patience import Drains, Patience
-from schemas.usage import Outcome, Tokens, UsageDraft
+from schemas.usage import Outcome, UsageDraft
+
+MAX_PLAIN_BYTES = 64 * 1024 * 1024
+"""An unstreamed answer that grows beyond this counts as broken off."""
 
 
 class Client(Protocol):
@@ -26,23 +32,18 @@ class Client(Protocol):
 
     async def body(self) -> bytes | Reply:
         """Give the whole request body, or the answer that refuses it."""
-        ...
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begin an answer that is sent piece by piece."""
-        ...
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a piece of it at once."""
-        ...
 
     async def reply(self, reply: Reply) -> None:
         """Give a whole answer."""
-        ...
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call back once if the client goes away; None: it no longer matters."""
-        ...
 
 
 class Answer(Protocol):
@@ -53,24 +54,16 @@ class Answer(Protocol):
     @property
     def headers(self) -> Headers:
         """The headers that may pass."""
-        ...
 
     @property
     def is_event_stream(self) -> bool:
         """Whether the body is server-sent events."""
-        ...
 
     async def read_chunk(self) -> bytes | None:
         """Give what has arrived as soon as it has; None at the end."""
-        ...
-
-    async def read(self) -> bytes:
-        """Give the whole body."""
-        ...
 
     async def close(self) -> None:
         """Give the connection back."""
-        ...
 
 
 class Upstream(Protocol):
@@ -78,7 +71,6 @@ class Upstream(Protocol):
 
     async def open(self, request: UpstreamRequest) -> Answer | Failure:
         """Give the answer when its head is there."""
-        ...
 
 
 class UsageSink(Protocol):
@@ -87,25 +79,9 @@ class UsageSink(Protocol):
     @property
     def blocked(self) -> str | None:
         """Say why no event could be kept now, so that no upstream is called for nothing; None: all is well."""
-        ...
 
     async def put(self, draft: UsageDraft) -> int:
         """Give the event's sequence once it is durable. Raises SpoolUnavailableError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a call ends: what to bill, and what the client still gets."""
-
-    outcome: Outcome | None
-    """None: there is no event."""
-    reply: Reply | None = None
-    """The whole answer, where none was begun."""
-    last: bytes = b""
-    """Else what ends the stream."""
-    tokens: Tokens | None = None
-    content_bytes: int = 0
 
 
 class Gateway:
@@ -136,12 +112,16 @@ class Gateway:
         call = await self._admit(client, request_id)
         if isinstance(call, Reply):
             call.headers.append((b"x-request-id", request_id.encode()))
-            await client.reply(call)
+            await self._give(client.reply(call))
             return
         try:
             ending = await self._forward(client, call)
         except asyncio.CancelledError:  # the gateway stops, and waits no longer
-            await self._emit(call, self._broken(call, Outcome.GATEWAY_INTERRUPTED))
+            with suppress(SpoolUnavailableError):
+                await self._emit(call, _cut_short(call, Outcome.GATEWAY_INTERRUPTED, replies.upstream_too_slow()))
+            raise
+        except Exception:  # a fault of ours
+            await self._emit(call, _cut_short(call, Outcome.UPSTREAM_ERROR, replies.upstream_broke_off()))
             raise
         await self._end(client, call, ending)
 
@@ -164,77 +144,107 @@ class Gateway:
         body = request.upstream_body(call.asked, route.target_model)
         sent = UpstreamRequest(route.url, body, call.admission.request_id, route.credential)
         bound = Patience(self._drains)
-        answer: Answer | Failure | None = None
+        answer: Answer | None = None
         try:
             async with bound:
                 client.on_gone(bound.client_gone)
                 bound.expect(self._first_byte_s)
-                answer = await self._upstream.open(sent)
-                if isinstance(answer, Failure):
-                    return Ending(None, replies.upstream_failed(answer))
+                opened = await self._upstream.open(sent)
+                if isinstance(opened, Failure):
+                    reply = replies.upstream_failed(opened)
+                    return _cut_short(call, bound, reply) if opened is Failure.TOO_SLOW else endings.refused(reply)
+                answer = opened
                 ending = await self._observe(client, call, answer, bound)
                 return replace(ending, outcome=Outcome.CLIENT_DISCONNECTED) if bound.gone and ending.outcome else ending
         except TimeoutError:
-            return self._broken(call, Outcome.CLIENT_DISCONNECTED if bound.gone else Outcome.UPSTREAM_ERROR)
+            if answer is not None and call.stream is not None and bound.for_client and not bound.gone:
+                return await self._read_on(client, call, call.stream, answer)
+            return _cut_short(call, bound, replies.upstream_too_slow())
         except BrokenOffError:
-            return self._broken(call, Outcome.UPSTREAM_ERROR)
+            return _cut_short(call, bound, replies.upstream_broke_off())
         finally:
             client.on_gone(None)
-            if answer is not None and not isinstance(answer, Failure):
+            if answer is not None:
                 await answer.close()
 
     async def _observe(self, client: Client, call: Call, answer: Answer, bound: Patience) -> Ending:
         call.first_byte_s = asyncio.get_running_loop().time()
-        bound.expect(self._idle_s)
-        if not 200 <= answer.status < 300:
-            return Ending(None, replies.passed_on(answer.status, answer.headers, await answer.read()))
-        call.answered = True
+        call.answered = 200 <= answer.status < 300
+        if not call.answered:
+            return endings.refused(replies.passed_on(answer.status, answer.headers, await self._read(answer, bound)))
+        slug, expected = call.admission.route.slug, call.admission.expected
         if not answer.is_event_stream:
-            body = await answer.read()
-            content, tokens = usage.plain(body, call.admission.route.slug)
-            reply = Reply(answer.status, answer.headers, content)
-            return Ending(Outcome.COMPLETE, reply, b"", tokens, 0 if tokens else usage.content_bytes(body))
+            return endings.plain(answer.status, answer.headers, await self._read(answer, bound), slug, expected)
+        stream = call.stream = usage.Stream(slug, keep_usage=call.asked.include_usage)
+        bound.expect(self._idle_s, for_client=True)
         await client.start(answer.status, answer.headers + call.headers)
-        stream = call.stream = usage.Stream(call.admission.route.slug, keep_usage=call.asked.include_usage)
-        while not stream.done and (chunk := await answer.read_chunk()) is not None:
+        await self._follow(client, stream, answer, bound)
+        return endings.streamed(stream, expected)
+
+    async def _read(self, answer: Answer, bound: Patience) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        bound.expect(self._idle_s)
+        while (chunk := await answer.read_chunk()) is not None:
             bound.expect(self._idle_s)
+            pieces.append(chunk)
+            if (size := size + len(chunk)) > MAX_PLAIN_BYTES:
+                raise BrokenOffError("the answer is too large")
+        return b"".join(pieces)
+
+    async def _follow(self, client: Client, stream: usage.Stream, answer: Answer, bound: Patience) -> None:
+        bound.expect(self._idle_s)
+        while not stream.done and (chunk := await answer.read_chunk()) is not None:
             ready = stream.feed(chunk)
             if ready and not bound.gone:
+                bound.expect(self._idle_s, for_client=True)
                 await client.send(ready)
+            bound.expect(self._idle_s)
         stream.finish()
-        return Ending(Outcome.COMPLETE, None, stream.held, stream.tokens, stream.content_bytes)
 
-    def _broken(self, call: Call, outcome: Outcome) -> Ending:
-        """End a call whose upstream did not: billed if it was answering, or still working when its client left."""
-        stream = call.stream
-        if stream is not None:
-            return Ending(outcome, None, replies.stream_error(), stream.tokens, stream.content_bytes)
-        if call.answered:
-            return Ending(outcome, replies.upstream_broke_off())
-        return Ending(None if outcome is Outcome.UPSTREAM_ERROR else outcome, replies.upstream_too_slow())
+    async def _read_on(self, client: Client, call: Call, stream: usage.Stream, answer: Answer) -> Ending:
+        """Follow a stream whose client takes nothing any more, as if it had gone."""
+        with suppress(TimeoutError, BrokenOffError):  # what has come until then is billed
+            async with Patience(self._drains) as bound:
+                bound.client_gone()
+                await self._follow(client, stream, answer, bound)
+        ending = endings.streamed(stream, call.admission.expected)
+        return replace(ending, outcome=Outcome.CLIENT_DISCONNECTED, client_lost=True)
 
     async def _end(self, client: Client, call: Call, ending: Ending) -> None:
         """Emit the event, or give everything back; then let the client have the rest."""
-        last = ending.last
-        reply = ending.reply
+        reply, last = ending.reply, ending.last
         try:
             await self._emit(call, ending)
         except SpoolUnavailableError:  # never an unbilled answer
-            last, reply = replies.stream_error(), reply and replies.unavailable("usage cannot be recorded")
-        if reply is None:
-            await client.send(last, last=True)
-        else:
+            unrecorded = replies.unavailable("usage cannot be recorded")
+            last = replies.as_event(unrecorded)
+            if reply is not None:
+                reply = unrecorded
+                await self._admissions.release(call)
+        if reply is not None:
             reply.headers.extend(call.headers)
-            await client.reply(reply)
+            await self._give(client.reply(reply))
+        elif not ending.client_lost:
+            await self._give(client.send(last, last=True))
+
+    async def _give(self, rest: Awaitable[None]) -> None:
+        """Let the client have the rest, if it takes it in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._idle_s):
+                await rest
 
     async def _emit(self, call: Call, ending: Ending) -> None:
-        if ending.outcome is None:
+        if ending.outcome is None or ending.count is None:
             await self._admissions.release(call)
             return
-        count = usage.settle(ending.tokens, call.admission.expected.input_tokens, ending.content_bytes)
-        now_s = asyncio.get_running_loop().time()
-        first_byte_ms = None if call.first_byte_s is None else round((call.first_byte_s - call.started_s) * 1000)
-        latency_ms = round((now_s - call.started_s) * 1000)
-        result = events.Result(count.tokens, count.source, ending.outcome, latency_ms, first_byte_ms)
+        result = events.Result(ending.count.tokens, ending.count.source, ending.outcome, *call.times_ms())
         sequence = await self._sink.put(events.draft(call.admission, result))
-        await self._admissions.settle(call, sequence, count)
+        await self._admissions.settle(call, sequence, ending.count)
+
+
+def _cut_short(call: Call, ended_by: Patience | Outcome, reply: Reply) -> Ending:
+    if isinstance(ended_by, Patience):
+        ended_by = Outcome.CLIENT_DISCONNECTED if ended_by.is_clients_fault else Outcome.UPSTREAM_ERROR
+    expected = call.admission.expected
+    return endings.cut_short(ended_by, reply, stream=call.stream, answered=call.answered, expected=expected)

@@ -4,6 +4,7 @@ Never decides what a request that ran out of patience costs: that is the flow's 
 """
 
 import asyncio
+import math
 from types import TracebackType
 from typing import Self
 
@@ -33,12 +34,21 @@ class Patience:
     def __init__(self, drains: Drains) -> None:
         self.gone = False
         """Whether the client has gone away."""
+        self.for_client = False
+        """Whether it is the client that is waited for, to take what it was sent."""
         self._drains = drains
         self._draining = False
-        self._until: float | None = None
-        self._timeout = asyncio.timeout(None)
-        self._loop = asyncio.get_running_loop()
         self._over = False
+        self._loop = asyncio.get_running_loop()
+        self._timeout = asyncio.timeout(None)
+        self._latest = math.inf
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_clients_fault(self) -> bool:
+        """Whether it is the client's doing, if it is over now."""
+        return self.gone or self.for_client
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
@@ -48,14 +58,18 @@ class Patience:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._draining:
             self._drains.open -= 1
         await self._timeout.__aexit__(kind, error, trace)
 
-    def expect(self, within_s: float) -> None:
+    def expect(self, within_s: float, *, for_client: bool = False) -> None:
         """Bound the next wait."""
-        when = self._loop.time() + within_s
-        self._timeout.reschedule(when if self._until is None else min(when, self._until))
+        self.for_client = for_client
+        self._due = min(self._loop.time() + within_s, self._latest)
+        if self._timer is None or self._due < self._timer.when():  # else the timer finds out when it is over
+            self._arm()
 
     def client_gone(self) -> None:
         """Note that the client has gone: from now on only the drain's time is left."""
@@ -63,8 +77,18 @@ class Patience:
             return
         self.gone = True
         open_before = self._drains.open
-        self._until = self._loop.time() + self._drains.begin()
+        self._latest = self._loop.time() + self._drains.begin()
         self._draining = self._drains.open > open_before
-        bound = self._timeout.when()
-        if not self._timeout.expired() and (bound is None or bound > self._until):
-            self._timeout.reschedule(self._until)
+        self._due = min(self._due, self._latest)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        if self._loop.time() < self._due:
+            self._arm()
+        else:
+            self._timeout.reschedule(self._due)

@@ -22,13 +22,12 @@ class Slots:
 
     def __init__(self, path: Path, *, count: int = 8192) -> None:
         self._left: dict[int, bytes] = {}
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            count = max(count, os.fstat(descriptor).st_size // SLOT_BYTES)
-            os.ftruncate(descriptor, count * SLOT_BYTES)
-            self._memory = mmap.mmap(descriptor, count * SLOT_BYTES)
-        finally:
-            os.close(descriptor)
+        self._file = path.open("r+b" if path.exists() else "x+b", opener=_private)
+        count = max(count, self._file.seek(0, os.SEEK_END) // SLOT_BYTES)
+        self._file.truncate(count * SLOT_BYTES)
+        self._memory = mmap.mmap(self._file.fileno(), count * SLOT_BYTES)
+        self._on_disk = [0] * count
+        """How many bytes of each slot have their place on the disk: a full disk must show here, not as a dead process."""
         self._free = []
         for slot in range(count - 1, -1, -1):
             left = self._read(slot)

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import SplitResult, urlsplit
 
@@ -43,13 +43,13 @@ class Answer:
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The few headers that may pass to the client."""
-        found = ((name, self._response.get_header(name)) for name in _PASSED_HEADERS)
-        return [(name.encode(), value.encode("latin-1", "replace")) for name, value in found if value is not None]
+        found = ((name, self._header(name)) for name in _PASSED_HEADERS)
+        return [(name.encode(), value.encode("ascii")) for name, value in found if value is not None]
 
     @property
     def is_event_stream(self) -> bool:
         """Whether the body is server-sent events."""
-        return (self._response.get_header("content-type") or "").lower().startswith("text/event-stream")
+        return (self._header("content-type") or "").lower().startswith("text/event-stream")
 
     async def read_chunk(self) -> bytes | None:
         """Give what has arrived, as soon as it has; None at the end. Raises BrokenOffError."""
@@ -59,16 +59,15 @@ class Answer:
             raise BrokenOffError(str(error)) from error
         return None if chunk is None else chunk.to_bytes()
 
-    async def read(self) -> bytes:
-        """Give the whole body. Raises BrokenOffError."""
-        try:
-            return (await self._reader.bytes()).to_bytes()
-        except exceptions.PyreqwestError as error:
-            raise BrokenOffError(str(error)) from error
-
     async def close(self) -> None:
         """Give the connection back, or end it where the body was not read to its end."""
         await self._request.__aexit__(None, None, None)
+
+    def _header(self, name: str) -> str | None:
+        try:
+            return self._response.get_header(name)
+        except ValueError:  # not ASCII: as good as none
+            return None
 
 
 @dataclass(slots=True)
@@ -77,31 +76,34 @@ class _Origin:
 
     client: Client
     addresses: tuple[str, ...]
+    """The first is the one that is called."""
     checked_at: float
-    check: asyncio.Task[None] | None = field(default=None)
 
 
 class Upstreams:
-    """All upstreams of a proxy."""
+    """All upstreams of a proxy.
+
+    `read_timeout_s` bounds each wait for bytes, the first ones included; callers with a shorter one bound it themselves.
+    """
 
     def __init__(
         self,
         *,
         allow_private: bool,
         connect_timeout_s: float,
-        first_byte_timeout_s: float,
+        read_timeout_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._allow_private = allow_private
         self._connect_timeout = timedelta(seconds=connect_timeout_s)
-        self._read_timeout = timedelta(seconds=first_byte_timeout_s)
+        self._read_timeout = timedelta(seconds=read_timeout_s)
         self._monotonic = monotonic
         self._origins: dict[str, _Origin] = {}
         self._retired: list[Client] = []
-        self._lock = asyncio.Lock()
+        self._checks: dict[str, asyncio.Task[None]] = {}
 
     async def open(self, request: UpstreamRequest) -> Answer | Failure:
-        """Send a request; give the answer once its head is there, at most `first_byte_timeout_s` later.
+        """Send a request; give the answer once its head is there.
 
         One more try on a new connection is made only where no byte of the request had been sent.
         """
@@ -111,17 +113,16 @@ class Upstreams:
             if not isinstance(outcome, Failure):
                 return outcome
             failure = outcome
-            if failure is not Failure.UNREACHABLE:
+            if failure not in (Failure.UNREACHABLE, Failure.CONNECT_TOO_SLOW):
                 break
         return failure
 
     async def close(self) -> None:
         """End every connection."""
-        for origin in self._origins.values():
-            if origin.check is not None:
-                origin.check.cancel()
-            await origin.client.close()
-        for client in self._retired:
+        for check in self._checks.values():
+            check.cancel()
+        await asyncio.gather(*self._checks.values(), return_exceptions=True)
+        for client in [*self._retired, *(origin.client for origin in self._origins.values())]:
             await client.close()
         self._origins.clear()
         self._retired.clear()
@@ -130,9 +131,10 @@ class Upstreams:
         url = urlsplit(request.url)
         try:
             client = await self._client(url)
-        except (OSError, guard.RefusedError) as error:
-            log.warning("upstream %s: %s", url.hostname, error)
+        except guard.RefusedError:
             return Failure.REFUSED_ADDRESS
+        except OSError:
+            return Failure.UNREACHABLE
         builder = (
             client.post(request.url)
             .header("content-type", "application/json")
@@ -145,9 +147,12 @@ class Upstreams:
         sent = builder.build_streamed()
         try:
             return Answer(sent, await sent.__aenter__())
-        except (exceptions.ConnectError, exceptions.ConnectTimeoutError):
+        except exceptions.ConnectError:
             self._turn(url)
             return Failure.UNREACHABLE
+        except exceptions.ConnectTimeoutError:
+            self._turn(url)
+            return Failure.CONNECT_TOO_SLOW
         except exceptions.RequestTimeoutError:
             return Failure.TOO_SLOW
         except exceptions.PyreqwestError as error:
@@ -158,31 +163,36 @@ class Upstreams:
         name = _name(url)
         origin = self._origins.get(name)
         age = self._monotonic() - origin.checked_at if origin else STALE_S
-        if origin is None or age >= STALE_S:
-            async with self._lock:
-                await self._check(name, url)
-            return self._origins[name].client
-        if age >= RECHECK_S and (origin.check is None or origin.check.done()):
-            origin.check = asyncio.create_task(self._recheck(name, url))
-        return origin.client
+        if age >= RECHECK_S:
+            check = self._checks.get(name) or self._begin_check(name, url)
+            if age >= STALE_S:
+                await asyncio.shield(check)  # others may wait for it too
+        return self._origins[name].client
 
-    async def _recheck(self, name: str, url: SplitResult) -> None:
-        try:
-            await self._check(name, url)
-        except (OSError, guard.RefusedError) as error:  # the old addresses hold until STALE_S
-            log.warning("upstream %s: looking its addresses up again failed: %s", url.hostname, error)
+    def _begin_check(self, name: str, url: SplitResult) -> asyncio.Task[None]:
+        check = self._checks[name] = asyncio.create_task(self._check(name, url))
+        check.add_done_callback(lambda done: self._checked(name, url, done))
+        return check
+
+    def _checked(self, name: str, url: SplitResult, check: asyncio.Task[None]) -> None:
+        del self._checks[name]
+        if not check.cancelled() and (error := check.exception()) is not None:  # the old addresses hold until STALE_S
+            log.warning("upstream %s: looking its addresses up failed: %s", url.hostname, error)
 
     async def _check(self, name: str, url: SplitResult) -> None:
+        """Look an origin's addresses up; its client stays while the address that it calls is still among them."""
         port = _port(url)
-        addresses = tuple(await guard.resolve(url.hostname or "", port, allow_private=self._allow_private))
+        found = await guard.resolve(url.hostname or "", port, allow_private=self._allow_private)
         origin = self._origins.get(name)
-        if origin is not None and set(origin.addresses) == set(addresses):
+        if origin is not None and origin.addresses[0] in found:
+            current = origin.addresses[0]
+            origin.addresses = (current, *(address for address in found if address != current))
             origin.checked_at = self._monotonic()
             return
         if origin is not None:
             self._retire(origin.client)
-        client = self._build(url.hostname or "", port, addresses[0])
-        self._origins[name] = _Origin(client, addresses, self._monotonic())
+        client = self._build(url.hostname or "", port, found[0])
+        self._origins[name] = _Origin(client, tuple(found), self._monotonic())
 
     def _turn(self, url: SplitResult) -> None:
         """Let an origin's next address be the one that is called."""

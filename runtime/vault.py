@@ -15,6 +15,11 @@ KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
+def webhook_context(workspace_id: str) -> str:
+    """Give the context that a workspace's webhook secrets are sealed in."""
+    return f"webhook:{workspace_id}"
+
+
 class VaultError(Exception):
     """The master key is unusable, or it is not the one that sealed a text."""
 

@@ -10,11 +10,10 @@ import random
 import uuid
 from datetime import datetime, timedelta
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-
 from runtime import guard
 from runtime.clock import Clock
-from runtime.database import Database, TransactionTooLongError
+from runtime.database import Database
+from runtime.outage import Outage
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.config import ConfigChange
@@ -33,9 +32,6 @@ POLL_S = 0.5
 """How long dispatch rests at most: what other processes queue, and receivers that change, are seen by then."""
 
 _LEASE_MARGIN_S = 20.0
-_OUTAGE = (OperationalError, InterfaceError, TransactionTooLongError)
-_BACKOFF_FIRST_S = 0.1
-_BACKOFF_MOST_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -97,20 +93,15 @@ class Dispatcher:
 
         Raises PositionLostError where another worker has taken the partition over.
         """
-        outage = Outage(f"webhook intake of {partition.topic}/{partition.partition}")
-        while True:
-            try:
-                await self._follow(partition, outage)
-            except _OUTAGE as error:
-                await outage.rest(error)
+        outage = Outage(f"webhook intake of {partition.topic}", _log)
+        await outage.ride_out(lambda: self._follow(partition, outage))
 
     async def run(self) -> None:
         """Deliver until `drain`. Call once; any error but an outage of the database ends it."""
         self._running = True
-        outage = Outage("webhook dispatch")
         try:
             async with asyncio.TaskGroup() as attempts:
-                await self._run(attempts, outage)
+                await self._run(attempts, Outage("webhook dispatch", _log))
         finally:
             self._running = False
             self._idle.set()
@@ -132,7 +123,7 @@ class Dispatcher:
         """Close the connections to receivers; `run` must have ended."""
         await self._sender.aclose()
 
-    async def _follow(self, partition: Partition, outage: "Outage") -> None:
+    async def _follow(self, partition: Partition, outage: Outage) -> None:
         topic, number = partition.topic, partition.partition
         stored = await self._database.read(lambda connection: store.position(connection, topic, number))
         offset = partition.first_offset if stored is None else stored
@@ -142,7 +133,7 @@ class Dispatcher:
             await self._intake.process(batch)
             self._committed[topic, number] = batch.next_offset
             self._wake.set()
-            outage.end()
+            outage.passed()
 
         follower = intake.Follower(
             partition.read, partition.wait, process, clock=self._clock, batching=self._batching, offset=offset
@@ -150,15 +141,10 @@ class Dispatcher:
         while True:
             await follower.step()
 
-    async def _run(self, attempts: asyncio.TaskGroup, outage: "Outage") -> None:
+    async def _run(self, attempts: asyncio.TaskGroup, outage: Outage) -> None:
         while True:
             self._wake.clear()
-            try:
-                rest_s = await self._turn(attempts)
-            except _OUTAGE as error:
-                await outage.rest(error)
-                continue
-            outage.end()
+            rest_s = await outage.ride_out(lambda: self._turn(attempts))
             if self._draining and self._dispatch.is_idle:
                 return
             with contextlib.suppress(TimeoutError):
@@ -182,24 +168,3 @@ class Dispatcher:
         if next_due_at is None:
             return POLL_S
         return min(POLL_S, max(0.0, (next_due_at - self._clock()).total_seconds()))
-
-
-class Outage:
-    """Spaces out tries while the database is away, and says so once."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._backoff_s = 0.0
-
-    async def rest(self, error: Exception) -> None:
-        """Note one failure and wait before the next try."""
-        if not self._backoff_s:
-            _log.warning("%s waits for the database: %s", self._what, error)
-        self._backoff_s = min(max(self._backoff_s * 2, _BACKOFF_FIRST_S), _BACKOFF_MOST_S)
-        await asyncio.sleep(self._backoff_s)
-
-    def end(self) -> None:
-        """Note a success."""
-        if self._backoff_s:
-            self._backoff_s = 0.0
-            _log.warning("%s goes on: the database is back", self._what)

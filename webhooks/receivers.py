@@ -7,7 +7,7 @@ import logging
 from datetime import datetime
 from typing import NamedTuple
 
-from runtime.vault import Vault, VaultError
+from runtime.vault import Vault, VaultError, webhook_context
 from schemas.config import ConfigChange, ConfigKind, WebhookRecord
 from webhooks.core import signing
 from webhooks.core.values import Receiver
@@ -51,7 +51,7 @@ class Receivers:
         opened = []
         for secret in record.secrets:
             try:
-                text = self._vault.open(secret.sealed, f"webhook:{record.workspace_id}")
+                text = self._vault.open(secret.sealed, webhook_context(record.workspace_id))
                 signing.decode(text)
             except (VaultError, signing.SecretError) as error:
                 _log.error("workspace %s: a webhook secret cannot be used: %s", record.workspace_id, error)

@@ -12,7 +12,7 @@ from control.core import rules
 from control.core.records import ManagementKey, Scope
 from control.core.refusals import InvalidError, NotFoundError
 from runtime import ids
-from runtime.vault import Vault
+from runtime.vault import Vault, webhook_context
 from schemas.config import SealedSecret, WebhookRecord, WorkspaceRecord, WorkspaceState
 
 
@@ -49,11 +49,6 @@ class Onboarded:
     workspace_id: str
     api_key: str
     webhook_secret: str
-
-
-def webhook_context(workspace_id: str) -> str:
-    """Give the vault's context of a workspace's signing secrets; whoever opens them names the same."""
-    return f"webhook:{workspace_id}"
 
 
 def create(

@@ -16,6 +16,8 @@ class Failure(Enum):
 
     UNREACHABLE = "unreachable"
     """No connection, so that no byte of the request was sent."""
+    CONNECT_TOO_SLOW = "connect_too_slow"
+    """The same, and it took too long to find out."""
     TOO_SLOW = "too_slow"
     BROKE_OFF = "broke_off"
     """The connection ended after the request had gone out."""

@@ -35,7 +35,7 @@ def error(status: int, message: str, *, kind: str, code: str | None = None, para
 
 
 def error_body(message: str, *, kind: str, code: str | None = None, param: str | None = None) -> bytes:
-    """Give the JSON of `error`, also for the event that ends a broken stream."""
+    """Give the JSON of `error`."""
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
@@ -67,7 +67,9 @@ def model_not_found(slug: str) -> Reply:
 
 def body_too_late(bound_s: float) -> Reply:
     """408: the body did not arrive in time."""
-    return error(408, f"The body did not arrive within {bound_s:g} s.", kind="invalid_request_error")
+    reply = error(408, f"The body did not arrive within {bound_s:g} s.", kind="invalid_request_error")
+    reply.headers.append((b"connection", b"close"))  # the rest of the body may come yet, or never
+    return reply
 
 
 def body_too_large(bound_bytes: int) -> Reply:
@@ -119,7 +121,7 @@ def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
 def upstream_failed(failure: Failure) -> Reply:
     """502 or 504: there was no answer."""
     match failure:
-        case Failure.TOO_SLOW:
+        case Failure.TOO_SLOW | Failure.CONNECT_TOO_SLOW:
             return upstream_too_slow()
         case Failure.BROKE_OFF:
             return upstream_broke_off()
@@ -157,10 +159,9 @@ def unavailable(what: str) -> Reply:
     return error(503, f"Temporarily unavailable: {what}.", kind="api_error", code="service_unavailable")
 
 
-def stream_error() -> bytes:
-    """Give the one event that ends a stream whose upstream broke off; no ``[DONE]`` follows."""
-    body = error_body("The model's server broke off its answer.", kind="api_error", code="upstream_error")
-    return b"data: " + body + b"\n\n"
+def as_event(reply: Reply) -> bytes:
+    """Give the one event that ends a stream with an error; no ``[DONE]`` follows."""
+    return b"data: " + reply.body + b"\n\n"
 
 
 def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -> str:

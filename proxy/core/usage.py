@@ -134,9 +134,10 @@ class Stream:
             start = searched
         self._cut_at_cr = 0 < start == len(gathered) and gathered.endswith(b"\r")
         del gathered[:start]
-        if len(gathered) > MAX_EVENT_BYTES:
-            self.content_bytes += content_bytes(gathered) or len(gathered)
-            out.append(bytes(gathered))
+        if len(gathered) > MAX_EVENT_BYTES and not self.done:
+            unread = bytes(gathered)
+            self.content_bytes += content_bytes(unread) or len(unread)
+            out.append(unread)
             gathered.clear()
         return b"".join(out)
 

@@ -7,7 +7,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from control import auth
-from control.flow import workspaces
 from control.store import live
 from control.store.workspaces import Keys, Webhooks
 from runtime import database as databases
@@ -61,7 +60,7 @@ def test_the_webhook_secret_is_sealed_for_its_workspace(data: Path) -> None:
     assert len(base64.b64decode(made["webhook_secret"].removeprefix("whsec_"), validate=True)) == 32
     (sealed,) = webhook(data, made["workspace_id"]).secrets
     opener = vault.Vault(vault.load_or_create_key(data / "master.key"))
-    assert opener.open(sealed.sealed, workspaces.webhook_context(made["workspace_id"])) == made["webhook_secret"]
+    assert opener.open(sealed.sealed, vault.webhook_context(made["workspace_id"])) == made["webhook_secret"]
     assert made["webhook_secret"].encode() not in (data / "tollgate.db").read_bytes()
 
 

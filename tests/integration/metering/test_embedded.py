@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from metering import app, ledger, store
 from metering.core.position import BeyondPositionError
 from metering.groups import GroupThresholds
-from runtime.database import Database, TransactionTooLongError
+from runtime.database import Database
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision, UsedUp
 from schemas.limits import LimitType
@@ -201,18 +201,3 @@ async def test_a_spool_that_lost_rows_ends_the_task(opened: Database) -> None:
     with pytest.raises(BeyondPositionError):
         async with following(embedded(opened, Proxy()), Lossy(SPOOL)):
             pytest.fail("the failure was not seen")
-
-
-def test_what_passes_by_itself_is_told_from_what_does_not() -> None:
-    def operational(code: int | None) -> OperationalError:
-        cause = sqlite3.OperationalError("?")
-        if code is not None:
-            cause.sqlite_errorcode = code
-        return OperationalError("SELECT", None, cause)
-
-    assert store.is_transient(operational(sqlite3.SQLITE_BUSY))
-    assert store.is_transient(operational(sqlite3.SQLITE_FULL))
-    assert store.is_transient(operational(None))
-    assert store.is_transient(TransactionTooLongError())
-    assert not store.is_transient(operational(sqlite3.SQLITE_ERROR))
-    assert not store.is_transient(ValueError())

@@ -248,7 +248,7 @@ async def test_an_outage_of_the_database_is_ridden_out(
         assert len(receiver.received) == 1
     assert failures == {"enqueue": 0, "settle": 0}
     assert [record.message.split(" waits")[0] for record in caplog.records if " waits for" in record.message] == [
-        "webhook intake of spool/one/0",
+        "webhook intake of spool/one",
         "webhook dispatch",
     ]
 

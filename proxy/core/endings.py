@@ -1,0 +1,64 @@
+"""What a call comes to: what is billed, and what its client still gets (spec 3, 4).
+
+Never sends or records anything.
+"""
+
+from dataclasses import dataclass
+
+from proxy.core import replies, usage
+from proxy.core.replies import Headers, Reply
+from schemas.usage import Outcome, Tokens, UsageSource
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a call ends."""
+
+    outcome: Outcome | None
+    """None: there is no event."""
+    count: usage.Count | None
+    """What to bill; None where there is no event."""
+    reply: Reply | None = None
+    """The whole answer, where none was begun."""
+    last: bytes = b""
+    """Else what ends the stream."""
+    client_lost: bool = False
+    """Whether the client takes nothing any more."""
+
+
+def refused(reply: Reply) -> Ending:
+    """End a call that the upstream did not answer with 2xx: there is no event."""
+    return Ending(None, None, reply)
+
+
+def plain(status: int, headers: Headers, body: bytes, slug: str, expected: Tokens) -> Ending:
+    """End a call that has its whole unstreamed answer."""
+    named, reported, content_bytes = usage.plain(body, slug)
+    count = usage.settle(reported, expected.input_tokens, content_bytes)
+    return Ending(Outcome.COMPLETE, count, Reply(status, headers, named))
+
+
+def streamed(stream: usage.Stream, expected: Tokens) -> Ending:
+    """End a call whose stream has come to its end."""
+    return Ending(Outcome.COMPLETE, _so_far(stream, expected), None, stream.held)
+
+
+def cut_short(
+    outcome: Outcome, reply: Reply, *, stream: usage.Stream | None, answered: bool | None, expected: Tokens
+) -> Ending:
+    """End a call whose upstream had not come to its end.
+
+    `answered` says whether its answer was a 2xx; None: it was still working. Whoever ended it, a 2xx is billed; one
+    that was still working is billed, as expected, unless it failed by itself.
+    """
+    if stream is not None:
+        return Ending(outcome, _so_far(stream, expected), None, replies.as_event(reply))
+    failed = outcome is Outcome.UPSTREAM_ERROR
+    if answered is False or (failed and not answered):
+        return refused(reply)
+    count = usage.settle(None, expected.input_tokens, 0) if failed else usage.Count(expected, UsageSource.ESTIMATED)
+    return Ending(outcome, count, reply)
+
+
+def _so_far(stream: usage.Stream, expected: Tokens) -> usage.Count:
+    return usage.settle(stream.tokens, expected.input_tokens, stream.content_bytes)
