@@ -53,7 +53,7 @@ class EmbeddedMetering:
         min_interval_s: float = MIN_INTERVAL_S,
         pause: Pause = asyncio.sleep,
     ) -> None:
-        """`min_interval_s` lies between two batches, so that under load the batches grow, not the transactions."""
+        """`min_interval_s` lies behind a batch that was not full: under load the batches grow, not the transactions."""
         self._database = database
         self._thresholds = thresholds
         self._ledger = store.SqlLedger(database, clock)
@@ -89,5 +89,6 @@ class EmbeddedMetering:
             return offset
         await outage.ride_out(lambda: self._metering.process(batch))
         self._committed[partition.topic, partition.partition] = batch.next_offset
-        await self._pause(self._min_interval_s)
+        if len(batch.events) < BATCH:
+            await self._pause(self._min_interval_s)
         return batch.next_offset

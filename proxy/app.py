@@ -4,6 +4,7 @@ Never decides anything, and never serves before `recover` has put back what an e
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ from schemas.usage import UsageDraft, UsageEvent
 
 _TIDY_EVERY_S = 5
 _KEPT_DAYS = timedelta(days=2)
+
+log = logging.getLogger(__name__)
 
 
 class Proxy:
@@ -92,7 +95,11 @@ class Proxy:
                 self._restore(event)
         interrupted = []
         for kept in self._slots.leftovers():
-            draft = events.interrupted(kept, bill=self._settings.bill_interrupted)
+            try:
+                draft = events.interrupted(kept, bill=self._settings.bill_interrupted)
+            except ValueError:  # torn by a power cut
+                log.error("a request that was in flight cannot be read any more, so it is not billed")  # noqa: TRY400
+                continue
             if draft.idempotency_key not in spooled:
                 sequence = await self.spool.put(draft)
                 self._restore(spool.numbered(draft, self.spool.instance, sequence))

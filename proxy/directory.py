@@ -21,6 +21,8 @@ from schemas.config import (
 
 Record = TypeVar("Record")
 
+_NOBODY = (0, "")
+
 
 class _Table(Generic[Record]):
     """The newest record of each id. What is gone keeps its version, so that an older record cannot bring it back."""
@@ -28,9 +30,9 @@ class _Table(Generic[Record]):
     def __init__(self) -> None:
         self._versioned: dict[str, tuple[int, Record | None]] = {}
 
-    def get(self, id_: str | None) -> Record | None:
+    def get(self, id_: str) -> Record | None:
         """Give the record; None where it is gone or was never there."""
-        found = self._versioned.get(id_) if id_ is not None else None
+        found = self._versioned.get(id_)
         return found[1] if found else None
 
     def put(self, id_: str, version: int, record: Record | None) -> bool:
@@ -50,7 +52,8 @@ class Directory:
         self._endpoints: _Table[EndpointRecord] = _Table()
         self._groups: _Table[GroupRecord] = _Table()
         self._keys: _Table[tuple[bytes, str, str]] = _Table()
-        self._by_slug: dict[str, str] = {}
+        self._by_slug: dict[str, tuple[int, str]] = {}
+        """The version and id of the newest endpoint that took each slug."""
         self._routes: dict[tuple[str, str], Route | None] = {}
 
     def apply(self, change: ConfigChange) -> None:
@@ -77,13 +80,14 @@ class Directory:
         self._routes.clear()
 
     def key(self, prefix: str) -> Key | None:
-        """Give a live key; None also where its group or an ancestor is gone."""
+        """Give a live key; None also where its group or an ancestor is gone, or is another workspace's."""
         entry = self._keys.get(prefix)
         if entry is None:
             return None
         sha256, workspace_id, group_id = entry
         workspace = self._workspaces.get(workspace_id)
-        if workspace is None or not self._chain(group_id):
+        chain = self._chain(group_id)
+        if workspace is None or not chain or chain[0].workspace_id != workspace_id:
             return None
         return Key(prefix, sha256, workspace_id, group_id, workspace.state is WorkspaceState.SUSPENDED)
 
@@ -107,10 +111,10 @@ class Directory:
         before = self._endpoints.get(change.id)
         if not self._endpoints.put(change.id, change.version, record):
             return
-        if before is not None and self._by_slug.get(before.slug) == change.id:
+        if before is not None and self._by_slug.get(before.slug, _NOBODY)[1] == change.id:
             del self._by_slug[before.slug]
-        if record is not None:
-            self._by_slug[record.slug] = change.id
+        if record is not None and self._by_slug.get(record.slug, _NOBODY)[0] < change.version:
+            self._by_slug[record.slug] = (change.version, change.id)
 
     def _chain(self, group_id: str) -> list[GroupRecord]:
         """Give the group and its ancestors; empty where one of them is gone."""
@@ -122,14 +126,14 @@ class Directory:
         return chain if len(chain) == len(ancestors) + 1 else []
 
     def _endpoint(self, slug: str, workspace_id: str) -> EndpointRecord | None:
-        endpoint = self._endpoints.get(self._by_slug.get(slug))
+        endpoint = self._endpoints.get(self._by_slug.get(slug, _NOBODY)[1])
         return endpoint if endpoint is not None and endpoint.workspace_id == workspace_id else None
 
     def _work_out(self, key: Key, slug: str) -> Route | None:
         endpoint = self._endpoint(slug, key.workspace_id)
         chain = self._chain(key.group_id)
         model = hierarchy.effective_model(chain, slug) if chain else None
-        if endpoint is None or model is None or chain[0].workspace_id != key.workspace_id:
+        if endpoint is None or model is None:
             return None
         rates = tuple(
             RateLimit(

@@ -22,12 +22,12 @@ class Slots:
 
     def __init__(self, path: Path, *, count: int = 8192) -> None:
         self._left: dict[int, bytes] = {}
-        self._file = path.open("r+b" if path.exists() else "x+b", opener=_private)
-        count = max(count, self._file.seek(0, os.SEEK_END) // SLOT_BYTES)
-        self._file.truncate(count * SLOT_BYTES)
-        self._memory = mmap.mmap(self._file.fileno(), count * SLOT_BYTES)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        count = max(count, os.fstat(self._file).st_size // SLOT_BYTES)
+        os.ftruncate(self._file, count * SLOT_BYTES)
+        self._memory = mmap.mmap(self._file, count * SLOT_BYTES)
         self._on_disk = [0] * count
-        """How many bytes of each slot have their place on the disk: a full disk must show here, not as a dead process."""
+        """How much of each slot is known to have its place on the disk."""
         self._free = []
         for slot in range(count - 1, -1, -1):
             left = self._read(slot)
@@ -47,9 +47,13 @@ class Slots:
         self._left.clear()
 
     def open_slot(self, facts: bytes) -> int:
-        """Write what a request's event will need; give the slot. Raises SpoolUnavailableError where none is free."""
-        if not self._free or len(facts) > SLOT_BYTES - _LENGTH.size:
-            raise SpoolUnavailableError("too many requests are in flight" if not self._free else "a slot is too small")
+        """Write what a request's event will need; give the slot. Raises SpoolUnavailableError: there is no room."""
+        size = _LENGTH.size + len(facts)
+        if not self._free:
+            raise SpoolUnavailableError("too many requests are in flight")
+        if size > SLOT_BYTES:
+            raise SpoolUnavailableError("what is known of a request does not fit its slot")
+        self._find_place(self._free[-1], size)
         slot = self._free.pop()
         start = slot * SLOT_BYTES + _LENGTH.size
         self._memory[start : start + len(facts)] = facts
@@ -64,6 +68,16 @@ class Slots:
     def close(self) -> None:
         """Unmap the file."""
         self._memory.close()
+        os.close(self._file)
+
+    def _find_place(self, slot: int, size: int) -> None:
+        # written to where the full disk has no place for it, mapped memory would kill the process
+        if size > self._on_disk[slot]:
+            try:
+                os.posix_fallocate(self._file, slot * SLOT_BYTES, size)
+            except OSError as error:
+                raise SpoolUnavailableError(f"no place for a request in flight: {error.strerror}") from None
+            self._on_disk[slot] = size
 
     def _read(self, slot: int) -> bytes:
         start = slot * SLOT_BYTES

@@ -17,6 +17,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 from proxy.core.exchange import SpoolUnavailableError
@@ -80,14 +81,11 @@ class SpoolFile:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await waiter
-        except TimeoutError:
-            pass
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     def grown(self, end: int) -> None:
         """Tell the readers that the file now ends at `end`."""
@@ -175,7 +173,7 @@ class Spool:
             loop = asyncio.get_running_loop()
             while True:
                 await asyncio.sleep(_CHECKPOINT_EVERY_S)
-                while self._trimmed_before < self._trim_before and self._trim_some():  # noqa: ASYNC110 (work to do)
+                while self._trimmed_before < self._trim_before and await self._trim_some():  # noqa: ASYNC110 (work to do)
                     await asyncio.sleep(0)
                 self._blocked = await loop.run_in_executor(thread, self._check_up)
 
@@ -183,6 +181,10 @@ class Spool:
         """Close the file; what was put before is in it."""
         if self._writer_thread is not None:
             self._writer_thread.shutdown()
+        batch, self._pending = self._pending, []
+        if batch:  # their requests were cut off
+            self.file.grown(_last_sequence(self._writer) + 1)
+            self._write([body for body, _ in batch])
         self._writer.close()
         self.file.close()
 
@@ -234,39 +236,44 @@ class Spool:
         if self._flushing:
             loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)
 
-    def _trim_some(self) -> bool:
+    async def _trim_some(self) -> bool:
         """Remove a few rows; say whether that worked."""
-        if self._flushing:
-            return True
         before = min(self._trim_before, self._trimmed_before + _TRIM_ROWS)
+        if self._writer_thread is None:
+            error = self._remove(before)
+        else:
+            error = await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._remove, before)
+        if error is None:
+            self._trimmed_before = before
+        elif not _is_busy(error):
+            log.warning("spool: trimming failed: %s", error)
+        return error is None
+
+    def _remove(self, before: int) -> sqlite3.Error | None:
         try:
             self._writer.execute("DELETE FROM event WHERE sequence < ?", (before,))
         except sqlite3.Error as error:
-            if not _is_busy(error):
-                log.warning("spool: trimming failed: %s", error)
-            return False
-        self._trimmed_before = before
-        return True
+            return error
+        return None
 
     def _check_up(self) -> str | None:
         """Checkpoint and find out whether events can be kept; runs in a thread of its own."""
-        wal = Path(f"{self._path}-wal")
-        connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            if wal.stat().st_size > _WAL_RESTART_BYTES:
-                # under steady writes a passive checkpoint never ends the log; this one holds writers off for a moment
-                connection.execute("PRAGMA wal_checkpoint(RESTART)")
-            if self._blocked is not None:
-                connection.execute("UPDATE file SET probed_at = ?", (time.time(),))
-            pages, page_size, free = (
-                connection.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("page_count", "page_size", "freelist_count")
-            )
+            with closing(sqlite3.connect(self._path, timeout=0, isolation_level=None)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                if Path(f"{self._path}-wal").stat().st_size > _WAL_RESTART_BYTES:
+                    # under steady writes a passive checkpoint never ends the log; this holds writers off for a moment
+                    connection.execute("PRAGMA wal_checkpoint(RESTART)")
+                if self._blocked is not None:
+                    connection.execute("UPDATE file SET probed_at = ?", (time.time(),))
+                pages, page_size, free = (
+                    connection.execute(f"PRAGMA {name}").fetchone()[0]
+                    for name in ("page_count", "page_size", "freelist_count")
+                )
         except sqlite3.Error as error:
             return self._blocked if _is_busy(error) else f"the spool cannot be written: {error}"
-        finally:
-            connection.close()
+        except OSError as error:
+            return f"the spool cannot be written: {error.strerror}"
         if (pages - free) * page_size > self._max_bytes:
             return f"the spool holds its {self._max_bytes} bytes"
         if shutil.disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:

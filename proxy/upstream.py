@@ -83,7 +83,7 @@ class _Origin:
 class Upstreams:
     """All upstreams of a proxy.
 
-    `read_timeout_s` bounds each wait for bytes, the first ones included; callers with a shorter one bound it themselves.
+    `read_timeout_s` bounds each wait for bytes, the first ones included; who wants less bounds it himself.
     """
 
     def __init__(
@@ -147,12 +147,9 @@ class Upstreams:
         sent = builder.build_streamed()
         try:
             return Answer(sent, await sent.__aenter__())
-        except exceptions.ConnectError:
+        except (exceptions.ConnectError, exceptions.ConnectTimeoutError) as error:
             self._turn(url)
-            return Failure.UNREACHABLE
-        except exceptions.ConnectTimeoutError:
-            self._turn(url)
-            return Failure.CONNECT_TOO_SLOW
+            return Failure.CONNECT_TOO_SLOW if isinstance(error, TimeoutError) else Failure.UNREACHABLE
         except exceptions.RequestTimeoutError:
             return Failure.TOO_SLOW
         except exceptions.PyreqwestError as error:

@@ -60,7 +60,7 @@ def opened(loaded: settings.Settings) -> Iterator[Workplace]:
     """Open the data directory, made and migrated where it is not. Raises WorkplaceError."""
     folder = loaded.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make(folder)
         given = loaded.master_key
         key = (
             vault.decode_key(given.get_secret_value()) if given else vault.load_or_create_key(folder / MASTER_KEY_FILE)
@@ -74,13 +74,18 @@ def opened(loaded: settings.Settings) -> Iterator[Workplace]:
         raise WorkplaceError(_unusable(folder, error)) from error
 
 
+def make(folder: Path) -> None:
+    """Make a data directory where there is none, for its owner's eyes alone: it holds the master key."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the directory for the one process that serves it. Raises WorkplaceError where another one does.
 
     The operating system gives the lock back when its process dies, however it dies.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
