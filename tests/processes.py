@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
 START_S = 30
@@ -59,9 +60,6 @@ class Server:
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"did not stop within {STOP_S} s: {self.log.read_text()[-2000:]}") from None
-        finally:
-            if self.process.stdout:
-                self.process.stdout.close()
 
 
 @contextmanager
@@ -77,6 +75,14 @@ def server(log: Path, *words: str, **settings: str) -> Iterator[Server]:
         if not line:
             raise AssertionError(f"tollgate {' '.join(words)} did not start: {log.read_text()[-2000:]}")
         started.announced = json.loads(line)
+        threading.Thread(target=_read_on, args=(process.stdout,), daemon=True).start()
         yield started
     finally:
         started.stop()
+
+
+def _read_on(stream: IO[str]) -> None:
+    """Take what a server prints: a full pipe would stop it."""
+    with stream:
+        for _ in stream:
+            pass
