@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import uvloop
 
+from control.store.workspaces import Workspaces
 from runtime import settings
 from tollgate import workplace
 from tollgate.embedded import Addresses, Embedded
@@ -64,10 +65,24 @@ def serve(
 
 
 async def _run(place: workplace.Workplace, *, as_json: bool) -> None:
+    onboarded = place.read(lambda connection: bool(Workspaces(connection).every()))
+
     def announce(addresses: Addresses) -> None:
         if as_json:
             click.echo(json.dumps({"url": addresses.public, "ops_url": addresses.ops}))
         else:
             click.echo(f"Tollgate serves {place.folder} on {addresses.public} (operator's port: {addresses.ops})")
+            if not onboarded:
+                click.echo(_next_steps(place.folder))
 
     await Embedded(place).serve(announce)
+
+
+def _next_steps(folder: Path) -> str:
+    tollgate = f"{sys.argv[0]} workspace"
+    return (
+        f"No lab is onboarded yet. In another terminal:\n"
+        f"  {tollgate} create --name lab --org-prefix your-org --data {folder}\n"
+        f"  {tollgate} set-webhook --workspace lab --url https://... --data {folder}\n"
+        f"Then README.md, \"Keep one\", shows the lab's and the developer's first calls."
+    )
