@@ -14,16 +14,19 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Date,
     Index,
     PrimaryKeyConstraint,
     RowMapping,
+    Select,
     String,
     Table,
     case,
     func,
     select,
+    true,
     tuple_,
     union,
 )
@@ -192,8 +195,20 @@ def find(connection: Connection, idempotency_key: str) -> UsageEvent | None:
     return None if row is None else _event(row)
 
 
-def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[Tally, ...]:
-    """Sum the ledger per workspace and day, both days inclusive, in that order."""
+def within(marks: Mapping[str, int]) -> ColumnElement[bool]:
+    """Tell of a row whether its number is at most its instance's mark; where there is no mark, it is not."""
+    return USAGE_EVENT.c.sequence <= case({"": 0, **marks}, value=USAGE_EVENT.c.instance, else_=0)
+
+
+def rows(from_day: date, to_day: date, which: ColumnElement[bool]) -> Select[Any]:
+    """Query the ledger's rows of these days, both inclusive, for a reader that streams or joins them."""
+    return select(USAGE_EVENT).where(USAGE_EVENT.c.day.between(from_day, to_day), which)
+
+
+def tallies(
+    connection: Connection, from_day: date, to_day: date, which: ColumnElement[bool] | None = None
+) -> tuple[Tally, ...]:
+    """Sum the ledger (or `which` of its rows) per workspace and day, both days inclusive, in that order."""
     columns = USAGE_EVENT.c
     usage, correction = columns.kind == Kind.USAGE.value, columns.kind == Kind.CORRECTION.value
     sums = [
@@ -208,15 +223,18 @@ def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[Tally
         )
     ]
     owner = (columns.workspace_id, columns.day)
-    query = select(*owner, *sums).where(columns.day.between(from_day, to_day)).group_by(*owner).order_by(*owner)
-    return tuple(Tally(row[0], row[1], *map(int, row[2:])) for row in connection.execute(query))
+    query = rows(from_day, to_day, true() if which is None else which).with_only_columns(*owner, *sums)
+    found = connection.execute(query.group_by(*owner).order_by(*owner))
+    return tuple(Tally(row[0], row[1], *map(int, row[2:])) for row in found)
 
 
-def gaps(connection: Connection, from_day: date, to_day: date) -> tuple[Gap, ...]:
+def gaps(
+    connection: Connection, from_day: date, to_day: date, ends: Mapping[str, int] | None = None
+) -> tuple[Gap, ...]:
     """Give the missing sequences of every instance that has events on these days, both inclusive.
 
-    Looks from the last number before the days' first one (0 where there is none) up to the days' last one; numbers
-    of dropped duplicates, and of events of other days, are no gap.
+    Looks from the last number before the days' first one (0 where there is none) up to the days' last one, or to the
+    instance's of `ends`; numbers of dropped duplicates, and of events of other days, are no gap.
     """
     columns = USAGE_EVENT.c
     bounds = (
@@ -225,11 +243,10 @@ def gaps(connection: Connection, from_day: date, to_day: date) -> tuple[Gap, ...
         .group_by(columns.instance)
         .order_by(columns.instance)
     )
-    return tuple(
-        gap
-        for instance, first, last in connection.execute(bounds).all()
-        for gap in _gaps_between(connection, instance, first, last)
-    )
+    spans = {instance: (end, end) for instance, end in (ends or {}).items() if end}
+    for instance, first, last in connection.execute(bounds):
+        spans[instance] = (first, max(last, spans.get(instance, (0, 0))[1]))
+    return tuple(gap for instance in sorted(spans) for gap in _gaps_between(connection, instance, *spans[instance]))
 
 
 def _gaps_between(connection: Connection, instance: str, first: int, last: int) -> Iterator[Gap]:
@@ -247,6 +264,9 @@ def _gaps_between(connection: Connection, instance: str, first: int, last: int) 
     jumps = select(steps.c.before, steps.c.sequence).where(steps.c.sequence - steps.c.before > 1)
     for previous, following in connection.execute(jumps.order_by(steps.c.sequence)):
         yield Gap(instance, previous + 1, following - 1)
+    highest = connection.execute(select(func.coalesce(func.max(numbers.c.sequence), 0))).scalar_one()
+    if highest < last:
+        yield Gap(instance, highest + 1, last)
 
 
 def insert_into(engine: str, table: Table) -> postgresql.Insert | sqlite.Insert:

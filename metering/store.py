@@ -150,6 +150,13 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
     return connection.execute(query).scalar_one_or_none()
 
 
+def marks(connection: Connection) -> dict[str, int]:
+    """Give the highest sequence counted of every producer instance, inclusive."""
+    columns = METERING_MARK.c
+    highest = select(columns.instance, func.max(columns.sequence)).group_by(columns.instance)
+    return {row[0]: row[1] for row in connection.execute(highest)}
+
+
 def current(connection: Connection, days: Collection[date]) -> tuple[Totals, ...]:
     """Give all totals of `days`, one `Totals` for each lane."""
     return _by_lane(connection, USAGE_DAILY.c.day.in_(days), LIMIT_DAILY.c.day.in_(days))

@@ -9,6 +9,7 @@ that as JSON. The length is written last and cleared first, so a slot is whole o
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.core.exchange import SpoolUnavailableError
@@ -23,14 +24,15 @@ class Slots:
     def __init__(self, path: Path, *, count: int = 8192) -> None:
         self._left: dict[int, bytes] = {}
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        count = max(count, os.fstat(self._file).st_size // SLOT_BYTES)
+        used_before = os.fstat(self._file).st_size // SLOT_BYTES
+        count = max(count, used_before)
         os.ftruncate(self._file, count * SLOT_BYTES)
         self._memory = mmap.mmap(self._file, count * SLOT_BYTES)
         self._on_disk = [0] * count
         """How much of each slot is known to have its place on the disk."""
         self._free = []
         for slot in range(count - 1, -1, -1):
-            left = self._read(slot)
+            left = self._read(slot) if slot < used_before else b""
             if left:
                 self._left[slot] = left
             else:
@@ -83,3 +85,21 @@ class Slots:
         start = slot * SLOT_BYTES
         (length,) = _LENGTH.unpack_from(self._memory, start)
         return self._memory[start + _LENGTH.size : start + _LENGTH.size + min(length, SLOT_BYTES - _LENGTH.size)]
+
+
+def peek(path: Path) -> Iterator[bytes]:
+    """Give what is in flight without opening a slot's file for writing, whoever holds it; none where it is missing.
+
+    A slot that changes hands while it is read may come out torn: the request it held has ended.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        for start in range(0, os.fstat(file).st_size, SLOT_BYTES):
+            (length,) = _LENGTH.unpack(os.pread(file, _LENGTH.size, start))
+            if length:
+                yield os.pread(file, length, start + _LENGTH.size)
+    finally:
+        os.close(file)

@@ -17,7 +17,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from proxy.core.exchange import SpoolUnavailableError
@@ -33,13 +33,14 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (sequence INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS file (instance TEXT NOT NULL, boot_id TEXT NOT NULL, probed_at REAL NOT NULL DEFAULT 0);
 """
-_SUFFIX = ".spool"
+SUFFIX = ".spool"
 _CHECKPOINT_EVERY_S = 1.0
 _WAL_RESTART_BYTES = 64 * 1024 * 1024
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
 _BUSY_RETRY_S = 0.002
 _BUSY_BOUND_S = 5.0
 _TRIM_ROWS = 250
+_REMEMBERED = 4096
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,11 @@ class SpoolFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = sqlite3.connect(path, check_same_thread=False)
+        self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-read")
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: dict[asyncio.Future[None], int] = {}
+        """Who waits, and for an event at which offset."""
+        self._decoded: dict[int, UsageEvent] = {}
         self.instance, self.boot_id = _identity(self._connection)
         self.topic = f"spool/{self.instance}"
         self.first_offset = 1
@@ -79,20 +82,21 @@ class SpoolFile:
         """Return when there is an event at `offset` or later, at the latest after `timeout_s`."""
         if offset < self.end:
             return
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        with suppress(TimeoutError):
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = offset
+        try:
             async with asyncio.timeout(timeout_s):
                 await waiter
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        except TimeoutError:
+            pass
+        finally:
+            del self._waiters[waiter]
 
     def grown(self, end: int) -> None:
         """Tell the readers that the file now ends at `end`."""
         self.end = end
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
+        for waiter, offset in self._waiters.items():
+            if offset < end and not waiter.done():
                 waiter.set_result(None)
 
     def remaining(self) -> Iterator[UsageEvent]:
@@ -126,8 +130,18 @@ class SpoolFile:
         rows = self._connection.execute(
             "SELECT sequence, body FROM event WHERE sequence >= ? ORDER BY sequence LIMIT ?", (offset, limit)
         )
-        tail = b',"producer":{"instance":"%s","sequence":' % self.instance.encode()
-        return [UsageEvent.model_validate_json(b"%b%b%d}}" % (body[:-1], tail, sequence)) for sequence, body in rows]
+        return [self._event(sequence, body) for sequence, body in rows]
+
+    def _event(self, sequence: int, body: bytes) -> UsageEvent:
+        """Decode a row, once for both readers: metering comes first, intake takes what it left."""
+        event = self._decoded.pop(sequence, None)
+        if event is None:
+            producer = b',"producer":{"instance":"%s","sequence":%d}}' % (self.instance.encode(), sequence)
+            event = UsageEvent.model_validate_json(body[:-1] + producer)
+            if len(self._decoded) >= _REMEMBERED:
+                self._decoded.clear()
+            self._decoded[sequence] = event
+        return event
 
 
 class Spool:
@@ -191,7 +205,9 @@ class Spool:
     def _flush(self, give_up_at: float) -> None:
         batch, self._pending = self._pending, []
         loop = asyncio.get_running_loop()
-        if self._writer_thread is None:
+        if not batch:  # `close` has written it
+            self._flushing = False
+        elif self._writer_thread is None:
             self._settle(batch, self._write([body for body, _ in batch]), give_up_at)
         else:
             bodies = [body for body, _ in batch]
@@ -290,7 +306,7 @@ def open_folder(folder: Path, *, sync: SpoolSync, max_bytes: int) -> tuple[Spool
     boot = boot_id()
     older: list[SpoolFile] = []
     current: Path | None = None
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
         file = SpoolFile(path)
         if file.boot_id == boot and current is None:
             file.close()
@@ -325,7 +341,7 @@ def _create(folder: Path, boot: str) -> Path:
     connection.executescript(_SCHEMA)
     connection.execute("INSERT INTO file (instance, boot_id) VALUES (?, ?)", (instance, boot))
     connection.close()
-    return fresh.rename(folder / f"{instance}{_SUFFIX}")  # a file that has the ending is whole
+    return fresh.rename(folder / f"{instance}{SUFFIX}")  # a file that has the ending is whole
 
 
 def _set(connection: sqlite3.Connection, *, synchronous: str) -> None:

@@ -28,6 +28,10 @@ STALE_S = 180
 _IDLE_CONNECTION_S = 50
 _PASSED_HEADERS = ("content-type", "retry-after", "retry-after-ms", "x-should-retry")
 
+_NOTHING_SENT = (Failure.UNREACHABLE, Failure.CONNECT_TOO_SLOW)
+_NOT_CONNECTED = "client error (Connect)"
+"""How the library names the one kind of failure where no byte was sent: its exceptions are the same for others too."""
+
 log = logging.getLogger(__name__)
 
 
@@ -105,7 +109,8 @@ class Upstreams:
     async def open(self, request: UpstreamRequest) -> Answer | Failure:
         """Send a request; give the answer once its head is there.
 
-        One more try on a new connection is made only where no byte of the request had been sent.
+        One more try on a new connection is made only where no byte of the request had been sent. Cancelling this ends
+        the wait at once, but the library ends the request only at its head or after `read_timeout_s`.
         """
         failure = Failure.UNREACHABLE
         for _ in range(2):
@@ -113,7 +118,7 @@ class Upstreams:
             if not isinstance(outcome, Failure):
                 return outcome
             failure = outcome
-            if failure not in (Failure.UNREACHABLE, Failure.CONNECT_TOO_SLOW):
+            if failure not in _NOTHING_SENT:
                 break
         return failure
 
@@ -133,8 +138,8 @@ class Upstreams:
             client = await self._client(url)
         except guard.RefusedError:
             return Failure.REFUSED_ADDRESS
-        except OSError:
-            return Failure.UNREACHABLE
+        except OSError as error:
+            return Failure.CONNECT_TOO_SLOW if isinstance(error, TimeoutError) else Failure.UNREACHABLE
         builder = (
             client.post(request.url)
             .header("content-type", "application/json")
@@ -147,14 +152,13 @@ class Upstreams:
         sent = builder.build_streamed()
         try:
             return Answer(sent, await sent.__aenter__())
-        except (exceptions.ConnectError, exceptions.ConnectTimeoutError) as error:
-            self._turn(url)
-            return Failure.CONNECT_TOO_SLOW if isinstance(error, TimeoutError) else Failure.UNREACHABLE
-        except exceptions.RequestTimeoutError:
-            return Failure.TOO_SLOW
         except exceptions.PyreqwestError as error:
-            log.warning("upstream %s: %s", url.hostname, error)
-            return Failure.BROKE_OFF
+            causes = _causes(error)
+            failure = _failure(error, causes)
+            if failure in _NOTHING_SENT:
+                self._turn(url)
+            log.warning("upstream %s: %s (%s)", url.hostname, failure.value, causes[-1] if causes else error)
+            return failure
 
     async def _client(self, url: SplitResult) -> Client:
         name = _name(url)
@@ -174,12 +178,13 @@ class Upstreams:
     def _checked(self, name: str, url: SplitResult, check: asyncio.Task[None]) -> None:
         del self._checks[name]
         if not check.cancelled() and (error := check.exception()) is not None:  # the old addresses hold until STALE_S
-            log.warning("upstream %s: looking its addresses up failed: %s", url.hostname, error)
+            log.warning("upstream %s: looking its addresses up failed: %r", url.hostname, error)
 
     async def _check(self, name: str, url: SplitResult) -> None:
         """Look an origin's addresses up; its client stays while the address that it calls is still among them."""
         port = _port(url)
-        found = await guard.resolve(url.hostname or "", port, allow_private=self._allow_private)
+        async with asyncio.timeout(self._connect_timeout.total_seconds()):
+            found = await guard.resolve(url.hostname or "", port, allow_private=self._allow_private)
         origin = self._origins.get(name)
         if origin is not None and origin.addresses[0] in found:
             current = origin.addresses[0]
@@ -223,6 +228,18 @@ class Upstreams:
         )
         # the library keeps one address a host: the others take their turn where the first is not reachable
         return builder.resolve(host, address, port).build()
+
+
+def _causes(error: exceptions.PyreqwestError) -> list[str]:
+    causes = error.details["causes"] if isinstance(error, exceptions.RequestError) else None
+    return [cause["message"] for cause in causes or ()]
+
+
+def _failure(error: exceptions.PyreqwestError, causes: list[str]) -> Failure:
+    slow = isinstance(error, TimeoutError)
+    if _NOT_CONNECTED in causes:
+        return Failure.CONNECT_TOO_SLOW if slow else Failure.UNREACHABLE
+    return Failure.TOO_SLOW if slow else Failure.BROKE_OFF
 
 
 def _name(url: SplitResult) -> str:

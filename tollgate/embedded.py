@@ -18,7 +18,7 @@ from litestar import Litestar
 
 from control import app as control_app
 from control.relay import Relay
-from control.store import live
+from control.store import corrections, live
 from metering import app as metering_app
 from metering.groups import GroupThresholds
 from proxy import spool
@@ -68,6 +68,7 @@ class Embedded:
             min_interval_s=METERING_INTERVAL_S,
         )
         self._dispatcher = webhooks_app.Dispatcher(workplace.database, workplace.vault, self._clock, settings)
+        self._corrections = corrections.Outbox(workplace.database)
         at, changes = workplace.read(live.snapshot)
         self._relay = Relay(workplace.database, at, [self._apply])
         for change in changes:
@@ -134,9 +135,9 @@ class Embedded:
             self._trim,
             *self._proxy.background(),
         ]
-        for file in self._files():
-            works.append(lambda file=file: self._metering.follow(file))  # type: ignore[misc]
-            works.append(lambda file=file: self._dispatcher.follow(file))  # type: ignore[misc]
+        for source in (*self._files(), self._corrections):
+            works.append(lambda source=source: self._metering.follow(source))  # type: ignore[misc]
+            works.append(lambda source=source: self._dispatcher.follow(source))  # type: ignore[misc]
         return works
 
     def _files(self) -> Sequence[spool.SpoolFile]:

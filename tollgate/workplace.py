@@ -102,5 +102,20 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_served(folder: Path) -> bool:
+    """Tell whether a process serves the directory. Holds the lock for a moment where none does."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _unusable(folder: Path, error: SQLAlchemyError) -> str:
     return f"the database in {folder} cannot be used: {getattr(error, 'orig', None) or type(error).__name__}"

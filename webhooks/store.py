@@ -5,7 +5,7 @@ Never changes a delivery's bytes once they are written, and never removes a dead
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -20,12 +20,14 @@ from sqlalchemy import (
     LargeBinary,
     PrimaryKeyConstraint,
     Row,
+    Select,
     String,
     Table,
     bindparam,
     func,
     insert,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -114,12 +116,14 @@ _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgre
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Sums over the deliveries of one status."""
+    """Sums over the events of one workspace and UTC day in deliveries of one status; corrections are among them."""
 
-    deliveries: int = 0
-    events: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    workspace_id: str
+    day: date
+    status: Status
+    events: int
+    input_tokens: int
+    output_tokens: int
 
 
 class StoredDeliveries:
@@ -256,19 +260,16 @@ def settle(connection: Connection, settlements: Sequence[Settlement], now: datet
         connection.execute(insert(ATTEMPT), attempts)
 
 
-def tallies(connection: Connection) -> dict[Status, Tally]:
-    """Give the sums of every status, those without deliveries included."""
+def tallies(connection: Connection, from_day: date, to_day: date, among: Select[Any] | None = None) -> list[Tally]:
+    """Sum per workspace, day and status, both days inclusive; of all, or of the (workspace, key) pairs of `among`."""
     event = DELIVERY_EVENT.c
-    columns = (
-        func.count(event.delivery_id.distinct()),
-        func.count(),
-        func.sum(event.input_tokens),
-        func.sum(event.output_tokens),
-    )
-    joined = select(DELIVERY.c.status, *columns).join(DELIVERY_EVENT, event.delivery_id == DELIVERY.c.id)
-    rows = connection.execute(joined.group_by(DELIVERY.c.status))
-    found = {status: Tally(*(int(value) for value in sums)) for status, *sums in rows}
-    return {status: found.get(status.value, Tally()) for status in Status}
+    owner = (event.workspace_id, event.day, DELIVERY.c.status)
+    sums = (func.count(), func.sum(event.input_tokens), func.sum(event.output_tokens))
+    query = select(*owner, *sums).join(DELIVERY, event.delivery_id == DELIVERY.c.id).group_by(*owner).order_by(*owner)
+    if among is not None:
+        query = query.where(tuple_(event.workspace_id, event.idempotency_key).in_(among))
+    rows = connection.execute(query.where(event.day.between(from_day, to_day)))
+    return [Tally(workspace, day, Status(status), *map(int, sums)) for workspace, day, status, *sums in rows]
 
 
 def _move_position(connection: Connection, batch: UsageBatch) -> None:

@@ -3,7 +3,7 @@
 Never holds a query: those lie beside this module, one file for each kind of thing.
 """
 
-from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table
 
 from runtime.database import METADATA, UtcDateTime
 
@@ -112,3 +112,24 @@ WEBHOOK_SETTINGS = Table(
     Column("updated_at", UtcDateTime, nullable=False),
 )
 """`secrets` holds `schemas.config.SealedSecret`s, newest first."""
+
+CORRECTION = Table(
+    "correction",
+    METADATA,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("corrects", String, nullable=False, index=True),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("event", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+"""The outbox of corrections. `event` is a `schemas.usage.UsageDraft`; `sequence` numbers it as its producer would."""
+
+CORRECTION_COUNTER = Table(
+    "correction_counter",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("instance", String(26), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)
+"""One row, id 1, made with the first correction: the database's own instance and the last sequence it gave out."""

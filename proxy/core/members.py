@@ -30,10 +30,10 @@ def locate(text: bytes, name: bytes, length: int) -> list[Span]:
     """
     quoted = b'"' + name + b'"'
     first = text.find(quoted)
-    if first >= 0 and text.find(quoted, first + 1) < 0 and b"\\u00" not in text:
-        colon = _COLON.match(text, first + len(quoted))
-        if colon is not None:
-            return [(colon.end(), colon.end() + length)]
+    alone = first >= 0 and text.find(quoted, first + 1) < 0 and b"\\u00" not in text
+    colon = _COLON.match(text, first + len(quoted)) if alone else None
+    if colon is not None:
+        return [(colon.end(), colon.end() + length)]
     return [span for key, span in members(text) if key == name]
 
 

@@ -120,13 +120,9 @@ def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
 
 def upstream_failed(failure: Failure) -> Reply:
     """502 or 504: there was no answer."""
-    match failure:
-        case Failure.TOO_SLOW | Failure.CONNECT_TOO_SLOW:
-            return upstream_too_slow()
-        case Failure.BROKE_OFF:
-            return upstream_broke_off()
-        case Failure.UNREACHABLE | Failure.REFUSED_ADDRESS:
-            return upstream_unreachable()
+    if failure in (Failure.TOO_SLOW, Failure.CONNECT_TOO_SLOW):
+        return upstream_too_slow()
+    return upstream_broke_off() if failure is Failure.BROKE_OFF else upstream_unreachable()
 
 
 def upstream_unreachable() -> Reply:

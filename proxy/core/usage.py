@@ -117,7 +117,8 @@ class Stream:
         rest = bytes(self._partial)
         self._partial.clear()
         if rest:
-            self.held += self._event(rest)
+            ready = self._event(rest)
+            self.held += ready
 
     def _gather(self, chunk: bytes) -> bytes:
         out = []
@@ -183,10 +184,11 @@ class Stream:
         if answer is None:
             return event
         named = _named(data, answer.model, self._slug)
-        if simple:
+        if data in event:
             return event.replace(data, named, 1)
         others = [line for line in _with_lf(event).split(b"\n") if line and not line.startswith(b"data:")]
-        return b"\n".join([*others, *(b"data: " + line for line in named.split(b"\n"))]) + b"\n\n"
+        ending = event[len(event.rstrip(b"\r\n")) :]
+        return b"\n".join([*others, *(b"data: " + line for line in named.split(b"\n"))]) + ending
 
 
 def _with_lf(text: bytes) -> bytes:

@@ -9,7 +9,9 @@ import sys
 import click
 
 _COMMANDS = {
+    "correct": ("tollgate.cli.correct", "correct"),
     "mock-upstream": ("tollgate.cli.mock_upstream", "command"),
+    "reconcile": ("tollgate.cli.reconcile", "reconcile"),
     "schemas": ("tollgate.cli.schemas", "schemas"),
     "serve": ("tollgate.cli.serve", "serve"),
     "webhook": ("tollgate.cli.webhook", "webhook"),

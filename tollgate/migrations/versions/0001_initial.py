@@ -28,6 +28,24 @@ def upgrade() -> None:
     sa.Column('version', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_config_version'))
     )
+    op.create_table('correction',
+    sa.Column('sequence', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('corrects', sa.String(), nullable=False),
+    sa.Column('input_tokens', sa.BigInteger(), nullable=False),
+    sa.Column('output_tokens', sa.BigInteger(), nullable=False),
+    sa.Column('event', sa.JSON(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('sequence', name=op.f('pk_correction'))
+    )
+    with op.batch_alter_table('correction', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_correction_corrects'), ['corrects'], unique=False)
+
+    op.create_table('correction_counter',
+    sa.Column('id', sa.Integer(), autoincrement=False, nullable=False),
+    sa.Column('instance', sa.String(length=26), nullable=False),
+    sa.Column('sequence', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_correction_counter'))
+    )
     op.create_table('delivery',
     sa.Column('id', sa.String(length=36), nullable=False),
     sa.Column('workspace_id', sa.String(), nullable=False),
@@ -321,6 +339,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_delivery_status_workspace_id_retrying_claimable_at'))
 
     op.drop_table('delivery')
+    op.drop_table('correction_counter')
+    with op.batch_alter_table('correction', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_correction_corrects'))
+
+    op.drop_table('correction')
     op.drop_table('config_version')
     op.drop_table('config_change')
     # ### end Alembic commands ###

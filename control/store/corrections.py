@@ -1,0 +1,137 @@
+"""The outbox of corrections: written by `tollgate correct`, followed by metering and webhooks like a spool (spec 4).
+
+Never removes a row, and never gives a sequence twice or leaves one out: one locked counter row hands them out inside
+the correction's own transaction.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from control.store.tables import CORRECTION, CORRECTION_COUNTER
+from metering import ledger
+from runtime import ids
+from runtime.database import Database
+from runtime.outage import Outage
+from schemas.topics import UsageBatch
+from schemas.usage import Producer, Tokens, UsageDraft, UsageEvent
+
+TOPIC = "corrections"
+LANE = "corrections"
+"""Corrections add to no limit total, so that they may be counted beside the proxies' events."""
+
+POLL_S = 0.25
+"""Corrections by another process are seen this late at most."""
+
+_log = logging.getLogger(__name__)
+
+
+class Corrections:
+    """The corrections and what they correct, in one transaction that writes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def find(self, idempotency_key: str) -> UsageEvent | None:
+        """Give the event of the ledger."""
+        return ledger.find(self._connection, idempotency_key)
+
+    def lock(self) -> None:
+        """Hold every other correction off until this transaction ends."""
+        first = ledger.insert_into(self._connection.dialect.name, CORRECTION_COUNTER).on_conflict_do_nothing()
+        self._connection.execute(first, {"id": 1, "instance": ids.mint(), "sequence": 0})
+        self._connection.execute(select(CORRECTION_COUNTER).with_for_update()).one()
+
+    def corrected(self, idempotency_key: str) -> Tokens:
+        """Sum the corrections of one event, those included that the ledger does not have yet."""
+        return corrected(self._connection, [idempotency_key]).get(
+            idempotency_key, Tokens(input_tokens=0, output_tokens=0)
+        )
+
+    def put(self, draft: UsageDraft, now: datetime) -> UsageEvent:
+        """Keep a correction; give it with its number."""
+        counter = CORRECTION_COUNTER.c
+        step = update(CORRECTION_COUNTER).values(sequence=counter.sequence + 1)
+        instance, sequence = self._connection.execute(step.returning(counter.instance, counter.sequence)).one()
+        row = {
+            "sequence": sequence,
+            "corrects": draft.corrects,
+            "input_tokens": draft.tokens.input_tokens,
+            "output_tokens": draft.tokens.output_tokens,
+            "event": draft.model_dump(mode="json"),
+            "created_at": now,
+        }
+        self._connection.execute(insert(CORRECTION).values(row))
+        return UsageEvent(**dict(draft), producer=Producer(instance=instance, sequence=sequence))
+
+
+class Outbox:
+    """A partition of usage events whose offsets are the corrections' sequences. An outage is waited out."""
+
+    topic = TOPIC
+    partition = 0
+    lane = LANE
+    first_offset = 1
+
+    def __init__(self, database: Database, *, poll_s: float = POLL_S) -> None:
+        self._database = database
+        self._poll_s = poll_s
+        self._outage = Outage("the outbox of corrections", _log)
+
+    async def read(self, offset: int, limit: int) -> UsageBatch:
+        """Give at most `limit` corrections from `offset` on, in order; none where there are none yet."""
+        events = await self._outage.ride_out(
+            lambda: self._database.read(lambda connection: read(connection, offset, limit))
+        )
+        return UsageBatch(self.topic, self.partition, self.lane, offset, offset + len(events), tuple(events))
+
+    async def wait(self, offset: int, timeout_s: float) -> None:
+        """Return when there is a correction at `offset` or later, at the latest after `timeout_s`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        while True:
+            mark = await self._outage.ride_out(lambda: self._database.read(last))
+            left_s = until - loop.time()
+            if (mark is not None and mark.sequence >= offset) or left_s <= 0:
+                return
+            await asyncio.sleep(min(self._poll_s, left_s))
+
+
+def read(connection: Connection, offset: int, limit: int) -> list[UsageEvent]:
+    """Give at most `limit` corrections from the sequence `offset` on, in order."""
+    rows = connection.execute(
+        select(CORRECTION.c.sequence, CORRECTION.c.event, CORRECTION_COUNTER.c.instance)
+        .join(CORRECTION_COUNTER, CORRECTION_COUNTER.c.id == 1)
+        .where(CORRECTION.c.sequence >= offset)
+        .order_by(CORRECTION.c.sequence)
+        .limit(limit)
+    )
+    return [_event(row) for row in rows]
+
+
+def last(connection: Connection) -> Producer | None:
+    """Give the database's own instance and the newest sequence; None where there never was a correction."""
+    row = connection.execute(select(CORRECTION_COUNTER).where(CORRECTION_COUNTER.c.sequence >= 1)).one_or_none()
+    return None if row is None else Producer(instance=row.instance, sequence=row.sequence)
+
+
+def corrected(connection: Connection, idempotency_keys: list[str]) -> Mapping[str, Tokens]:
+    """Sum the corrections of each of these events; those that have none are left out."""
+    columns = CORRECTION.c
+    sums = select(columns.corrects, func.sum(columns.input_tokens), func.sum(columns.output_tokens))
+    return {
+        key: Tokens(input_tokens=int(prompt), output_tokens=int(completion))
+        for some in ledger.chunks(idempotency_keys)
+        for key, prompt, completion in connection.execute(
+            sums.where(columns.corrects.in_(some)).group_by(columns.corrects)
+        )
+    }
+
+
+def _event(row: Row[Any, Any, Any]) -> UsageEvent:
+    producer = {"instance": row.instance, "sequence": row.sequence}
+    return UsageEvent.model_validate({**row.event, "producer": producer})

@@ -1,0 +1,32 @@
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.proxy.gate import Gate, gate
+from tests.integration.proxy.tcp import TcpUpstream
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[TcpUpstream]:
+    async with TcpUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+async def open_gate(tmp_path: Path, upstream: TcpUpstream) -> AsyncIterator[Callable[..., Any]]:
+    """Open a gate in front of `upstream`, with settings of the test's choice."""
+    async with AsyncExitStack() as stack:
+
+        async def open_gate(**settings: Any) -> Gate:
+            return await stack.enter_async_context(gate(tmp_path, upstream.base_url, **settings))
+
+        yield open_gate
+
+
+@pytest.fixture
+async def running(open_gate: Callable[..., Any]) -> Gate:
+    opened: Gate = await open_gate()
+    return opened

@@ -1,0 +1,8 @@
+import pytest
+
+from tests.unit.proxy.kit import House
+
+
+@pytest.fixture
+def house() -> House:
+    return House()

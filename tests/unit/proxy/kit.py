@@ -1,0 +1,329 @@
+"""A gateway whose every neighbour is a fake: what its client and its upstream do is written down by each test.
+
+Never touches a socket or a file. Times are those of the loop, which `virtual_time` moves.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from proxy.admission import Admissions
+from proxy.core import windows
+from proxy.core.days import DayCounters
+from proxy.core.exchange import Failure, Key, Model, Route, SpoolUnavailableError, UpstreamRequest
+from proxy.core.replies import Headers, Reply
+from proxy.core.windows import RateChain, Refusal, Reservation
+from proxy.flow import Gateway
+from proxy.patience import Drains
+from schemas.usage import UsageDraft
+
+SLUG = "lab/model"
+GROUP = "group-1"
+WORKSPACE = "workspace-1"
+TEXT_KEY = b"sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
+NOW = datetime(2025, 3, 1, 12, 30, 15, 250_999, tzinfo=UTC)
+INSTANCE = "instance-1"
+
+FIRST_BYTE_S = 300.0
+IDLE_S = 120.0
+DRAIN_S = 30.0
+
+
+def key(**changes: Any) -> Key:
+    digest = hashlib.sha256(TEXT_KEY).digest()
+    return replace(Key(TEXT_KEY[:16].decode(), digest, WORKSPACE, GROUP, suspended=False), **changes)
+
+
+def route(**changes: Any) -> Route:
+    plain = Route(
+        slug=SLUG,
+        workspace_id=WORKSPACE,
+        group_id=GROUP,
+        external_entity_id="customer-1",
+        charged_groups=(GROUP,),
+        url="https://up.example/v1/chat/completions",
+        target_model="their-model",
+        credential=None,
+        day_limits=(),
+        rates=RateChain(GROUP, SLUG, ()),
+    )
+    return replace(plain, **changes)
+
+
+@dataclass
+class FakeDirectory:
+    """The `Directory` port over dicts."""
+
+    keys: dict[str, Key] = field(default_factory=dict)
+    routes: dict[tuple[str, str], Route] = field(default_factory=dict)
+
+    def key(self, prefix: str) -> Key | None:
+        return self.keys.get(prefix)
+
+    def route(self, key: Key, slug: str) -> Route | None:
+        return self.routes.get((key.group_id, slug))
+
+    def models(self, key: Key) -> list[Model]:
+        return [Model(slug, NOW) for group, slug in self.routes if group == key.group_id]
+
+
+@dataclass
+class FakeWindows:
+    """The `Windows` port: admits unless told otherwise, and keeps account of how reservations end."""
+
+    refusal: Refusal | None = None
+    failure: Exception | None = None
+    standings: tuple[windows.Standing, ...] = ()
+    reserved: list[int] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
+    released: int = 0
+
+    async def reserve(self, chain: RateChain, tokens: int) -> Reservation | Refusal:
+        if self.failure is not None:
+            raise self.failure
+        if self.refusal is not None:
+            return self.refusal
+        self.reserved.append(tokens)
+        return Reservation(chain.slug, chain.limits, tokens, 0, self.standings)
+
+    async def settle(self, reservation: Reservation, tokens: int) -> None:
+        self.settled.append(tokens)
+
+    async def release(self, reservation: Reservation) -> None:
+        self.released += 1
+
+
+class FakeSlots:
+    """The `InFlight` port over a dict."""
+
+    def __init__(self, count: int = 8, size: int = 24 * 1024 - 4) -> None:
+        self.open: dict[int, bytes] = {}
+        self._free = list(range(count))
+        self._size = size
+
+    def open_slot(self, facts: bytes) -> int:
+        if not self._free or len(facts) > self._size:
+            raise SpoolUnavailableError("too many requests are in flight")
+        slot = self._free.pop()
+        self.open[slot] = facts
+        return slot
+
+    def close_slot(self, slot: int) -> None:
+        del self.open[slot]
+        self._free.append(slot)
+
+
+class ListSink:
+    """The `UsageSink` port over a list."""
+
+    def __init__(self, journal: list[str] | None = None) -> None:
+        self.drafts: list[UsageDraft] = []
+        self.blocked: str | None = None
+        self.failure: SpoolUnavailableError | None = None
+        self._journal = [] if journal is None else journal
+
+    async def put(self, draft: UsageDraft) -> int:
+        if self.failure is not None:
+            raise self.failure
+        self.drafts.append(draft)
+        self._journal.append("put")
+        return len(self.drafts)
+
+
+class FakeClient:
+    """The `Client` port: keeps what it got, and goes away or stops reading when a test says so."""
+
+    def __init__(self, journal: list[str], body: bytes | Reply, authorization: bytes | None) -> None:
+        self.authorization = authorization
+        self.status: int | None = None
+        self.headers: Headers = []
+        self.got = b""
+        self.pieces: list[bytes] = []
+        self.ended = False
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.watcher: Callable[[], None] | None = None
+        self.bodies_read = 0
+        self._body = body
+        self._journal = journal
+
+    async def body(self) -> bytes | Reply:
+        self.bodies_read += 1
+        return self._body
+
+    async def start(self, status: int, headers: Headers) -> None:
+        await self.reading.wait()
+        assert self.status is None, "an answer was begun twice"
+        self.status, self.headers = status, headers
+        self._journal.append("start")
+
+    async def send(self, chunk: bytes, *, last: bool = False) -> None:
+        await self.reading.wait()
+        assert self.status is not None
+        assert not self.ended, "something was sent after the end"
+        self.ended = last
+        self.got += chunk
+        self.pieces.append(chunk)
+        self._journal.append("last" if last else "send")
+
+    async def reply(self, reply: Reply) -> None:
+        await self.start(reply.status, reply.headers)
+        await self.send(reply.body, last=True)
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        self.watcher = callback
+
+    def leave(self) -> None:
+        """Go away, as the flow would be told."""
+        assert self.watcher is not None, "nobody watches the client"
+        self.watcher()
+
+    def header(self, name: bytes) -> bytes | None:
+        return dict(self.headers).get(name)
+
+
+class Hang:
+    """A step of a script: nothing more comes."""
+
+
+Step = bytes | Exception | Hang | float | Callable[[], None]
+"""What an upstream does next: sends bytes, fails, falls silent, waits that many seconds, or lets something happen."""
+
+
+async def _perform(steps: list[Step]) -> bytes | None:
+    while steps:
+        step = steps.pop(0)
+        if isinstance(step, bytes):
+            return step
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, Hang):
+            await asyncio.sleep(10**9)
+        elif isinstance(step, float):
+            await asyncio.sleep(step)
+        else:
+            step()
+    return None
+
+
+class FakeAnswer:
+    """The `Answer` port: plays its steps."""
+
+    def __init__(self, steps: Sequence[Step], status: int, content_type: str, headers: Headers) -> None:
+        self.status = status
+        self.headers = [(b"content-type", content_type.encode()), *headers]
+        self.is_event_stream = content_type.startswith("text/event-stream")
+        self.closed = 0
+        self._steps = list(steps)
+
+    async def read_chunk(self) -> bytes | None:
+        assert not self.closed
+        return await _perform(self._steps)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class ScriptedUpstream:
+    """The `Upstream` port: does what was written down."""
+
+    def __init__(self) -> None:
+        self.requests: list[UpstreamRequest] = []
+        self.given: list[FakeAnswer] = []
+        self.answer: FakeAnswer | None = None
+        self.failure: Failure | Exception | None = None
+        self.before: list[Step] = []
+
+    def answers(
+        self,
+        *steps: Step,
+        status: int = 200,
+        content_type: str = "application/json",
+        headers: Headers | None = None,
+        before: Sequence[Step] = (),
+    ) -> None:
+        """Write down an answer; `before` is what happens until its head is there."""
+        self.answer = FakeAnswer(steps, status, content_type, headers or [])
+        self.before = list(before)
+
+    def streams(self, *steps: Step, before: Sequence[Step] = ()) -> None:
+        self.answers(*steps, content_type="text/event-stream; charset=utf-8", before=before)
+
+    def fails(self, failure: Failure | Exception, before: Sequence[Step] = ()) -> None:
+        self.failure = failure
+        self.before = list(before)
+
+    async def open(self, request: UpstreamRequest) -> FakeAnswer | Failure:
+        self.requests.append(request)
+        answer = self.answer
+        await _perform(self.before)
+        if isinstance(self.failure, Exception):
+            raise self.failure
+        if self.failure is not None:
+            return self.failure
+        assert answer is not None, "no answer was written down"
+        self.given.append(answer)
+        return answer
+
+
+class House:
+    """A gateway and all its neighbours."""
+
+    def __init__(self, *, drain_max: int = 10, accept_bearer: bool = False) -> None:
+        self.journal: list[str] = []
+        self.sink = ListSink(self.journal)
+        self.upstream = ScriptedUpstream()
+        self.windows = FakeWindows()
+        self.slots = FakeSlots()
+        self.days = DayCounters(INSTANCE)
+        self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route()})
+        self.drains = Drains(DRAIN_S, drain_max)
+        self._minted = 0
+        admissions = Admissions(
+            directory=self.directory,
+            day_counters=self.days,
+            rate_windows=self.windows,
+            in_flight=self.slots,
+            accept_bearer=accept_bearer,
+            clock=lambda: NOW,
+            mint=lambda: self._mint("key"),
+        )
+        self.gateway = Gateway(
+            admissions=admissions,
+            upstream=self.upstream,
+            sink=self.sink,
+            drains=self.drains,
+            first_byte_s=FIRST_BYTE_S,
+            idle_s=IDLE_S,
+            mint=lambda: self._mint("request"),
+        )
+
+    def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:
+        return FakeClient(self.journal, body, authorization)
+
+    async def serve(self, client: FakeClient) -> FakeClient:
+        await self.gateway.complete(client)
+        return client
+
+    @property
+    def draft(self) -> UsageDraft:
+        """The one event there is."""
+        (draft,) = self.sink.drafts
+        return draft
+
+    def assert_all_given_back(self) -> None:
+        """Assert what must hold whichever way requests end."""
+        assert not self.slots.open, "a slot was left open"
+        assert len(self.windows.settled) + self.windows.released == len(self.windows.reserved)
+        used = [draft.tokens.input_tokens + draft.tokens.output_tokens for draft in self.sink.drafts]
+        assert self.windows.settled == used
+        assert self.days.total(GROUP, SLUG, NOW.date()) == (len(used), sum(used))
+        assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
+        assert self.drains.open == 0
+
+    def _mint(self, kind: str) -> str:
+        self._minted += 1
+        return f"{kind}-{self._minted}"

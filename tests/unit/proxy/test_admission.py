@@ -1,0 +1,125 @@
+"""Who is let in, who is not, and that a refusal takes nothing (spec 3, 3.1)."""
+
+from datetime import timedelta
+
+import pytest
+
+from proxy.core.days import DayLimit
+from proxy.core.replies import Reply
+from proxy.core.windows import RateLimit, Refusal, Standing
+from schemas.limits import LimitType, RateLimitUnit
+from tests.unit.proxy import kit
+from tests.unit.proxy.bodies import ASKED, INPUT, MEAN, PLAIN, error_of
+from tests.unit.proxy.kit import House
+from tests.unit.proxy.virtual_time import in_virtual_time
+
+
+@in_virtual_time
+async def test_an_unknown_key_is_refused_before_its_body_is_read(house: House) -> None:
+    client = await house.serve(house.client(ASKED, authorization=b"Api-Key " + kit.TEXT_KEY[:-1] + b"x"))
+    assert client.status == 401
+    assert error_of(client.got)["code"] == "invalid_api_key"
+    assert client.bodies_read == 0
+
+
+@in_virtual_time
+async def test_a_suspended_workspace(house: House) -> None:
+    house.directory.keys = {kit.key().prefix: kit.key(suspended=True)}
+    client = await house.serve(house.client(ASKED))
+    assert (client.status, error_of(client.got)["code"]) == (403, "workspace_suspended")
+
+
+@in_virtual_time
+async def test_a_slug_the_key_may_not_call(house: House) -> None:
+    client = await house.serve(house.client(b'{"model":"lab/other"}'))
+    assert (client.status, error_of(client.got)["code"]) == (404, "model_not_found")
+    assert "lab/other" in error_of(client.got)["message"]
+
+
+@in_virtual_time
+async def test_a_bad_body(house: House) -> None:
+    client = await house.serve(house.client(b'{"model":"lab/model","stream":1}'))
+    assert (client.status, error_of(client.got)["param"]) == (400, "stream")
+
+
+@in_virtual_time
+async def test_a_used_up_day(house: House) -> None:
+    limit = DayLimit(LimitType.REQUEST, 1, "parent", kit.GROUP)
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(day_limits=(limit,))
+    house.upstream.answers(PLAIN)
+    assert (await house.serve(house.client(ASKED))).status == 200
+    client = await house.serve(house.client(ASKED))
+    assert client.status == 429
+    error = error_of(client.got)
+    assert (error["code"], error["type"]) == ("insufficient_quota", "insufficient_quota")
+    for named in ("lab/model", "REQUEST", "DAY", "1", "parent"):
+        assert named in error["message"]
+    midnight = kit.NOW.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    assert client.header(b"retry-after") == b"%d" % -((kit.NOW - midnight) // timedelta(seconds=1))
+    assert client.header(b"x-should-retry") == b"false"
+    assert len(house.upstream.requests) == 1
+    house.assert_all_given_back()
+
+
+@in_virtual_time
+async def test_a_request_that_failed_gives_its_place_in_the_day_back(house: House) -> None:
+    limit = DayLimit(LimitType.REQUEST, 1, kit.GROUP, kit.GROUP)
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(day_limits=(limit,))
+    house.upstream.answers(b"oops", status=500)
+    assert (await house.serve(house.client(ASKED))).status == 500
+    house.upstream.answers(PLAIN)
+    assert (await house.serve(house.client(ASKED))).status == 200
+
+
+@in_virtual_time
+async def test_a_rate_limit_takes_no_place_in_the_day(house: House) -> None:
+    limit = RateLimit(LimitType.TOKEN, RateLimitUnit.SECOND, 40, "parent", "parent")
+    house.windows.refusal = Refusal(limit, 1001, (Standing(limit, 0, 1.001),))
+    client = await house.serve(house.client(ASKED))
+    assert client.status == 429
+    error = error_of(client.got)
+    assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
+    for named in ("lab/model", "TOKEN", "SECOND", "40", "parent"):
+        assert named in error["message"]
+    assert (client.header(b"retry-after"), client.header(b"retry-after-ms")) == (b"2", b"1001")
+    assert client.header(b"x-ratelimit-remaining-tokens") == b"0"
+    assert client.header(b"x-ratelimit-reset-tokens") == b"2s"
+    house.assert_all_given_back()
+
+
+@in_virtual_time
+async def test_windows_that_fail_take_no_place_in_the_day(house: House) -> None:
+    house.windows.failure = RuntimeError("no windows")
+    with pytest.raises(RuntimeError, match="no windows"):
+        await house.serve(house.client(ASKED))
+    house.assert_all_given_back()
+
+
+@in_virtual_time
+async def test_no_free_slot(house: House) -> None:
+    while len(house.slots.open) < 8:
+        house.slots.open_slot(b"{}")
+    client = await house.serve(house.client(ASKED))
+    assert client.status == 503
+    assert "in flight" in error_of(client.got)["message"]
+    house.slots.open.clear()
+    house.assert_all_given_back()
+
+
+@in_virtual_time
+async def test_the_mean_of_answers_is_what_the_next_one_is_expected_to_have(house: House) -> None:
+    house.upstream.answers(PLAIN)
+    await house.serve(house.client(ASKED))
+    await house.serve(house.client(b'{"model":"lab/model"'))  # a bad body changes nothing
+    house.upstream.answers(PLAIN)
+    await house.serve(house.client(ASKED))
+    assert house.windows.reserved == [INPUT + MEAN, INPUT + 2]
+
+
+def test_what_a_key_may_call(house: House) -> None:
+    listed = house.gateway.models(b"Api-Key " + kit.TEXT_KEY)
+    assert not isinstance(listed, Reply)
+    assert [model.slug for model in listed] == [kit.SLUG]
+    refused = house.gateway.models(b"Bearer " + kit.TEXT_KEY)
+    assert isinstance(refused, Reply)
+    assert refused.status == 401

@@ -1,0 +1,278 @@
+"""The snapshot that requests are served from (spec 2.2, 3.1, design 3.8, 4.11)."""
+
+import itertools
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from proxy.core.days import DayLimit
+from proxy.core.exchange import Key, Route
+from proxy.core.windows import RateLimit
+from proxy.directory import Directory
+from schemas.config import (
+    ConfigChange,
+    ConfigKind,
+    ConfigRecord,
+    EndpointRecord,
+    GroupRecord,
+    KeyRecord,
+    WorkspaceRecord,
+    WorkspaceState,
+)
+from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimitUnit, UsageLimit, UsageLimitUnit
+from schemas.limits import RateLimit as SetRateLimit
+from schemas.targets import Provider, Target
+
+PREFIX = "sky_abcdefghijkl"
+SHA256 = "ab" * 32
+MADE = datetime(2025, 1, 2, tzinfo=UTC)
+TREE = ("child", "middle", "root")
+_KINDS = {
+    WorkspaceRecord: ConfigKind.WORKSPACE,
+    EndpointRecord: ConfigKind.ENDPOINT,
+    GroupRecord: ConfigKind.GROUP,
+    KeyRecord: ConfigKind.KEY,
+}
+
+
+def workspace(state: WorkspaceState = WorkspaceState.ACTIVE, id_: str = "ws") -> WorkspaceRecord:
+    return WorkspaceRecord(id=id_, name="lab", state=state, operator_credential=False)
+
+
+def endpoint(id_: str = "e1", slug: str = "lab/a", workspace_id: str = "ws", **target: Any) -> EndpointRecord:
+    given = {"base_url": "https://up.example/v1", "target_model": "theirs"} | target
+    made = Target(provider=Provider.OPENAI_COMPATIBLE, **given)
+    return EndpointRecord(id=id_, workspace_id=workspace_id, slug=slug, target=made, created_at=MADE)
+
+
+def group(id_: str, *models: ModelConfig, tree: tuple[str, ...] = TREE, **changes: Any) -> GroupRecord:
+    ancestors = tree[tree.index(id_) + 1 :]
+    facts: dict[str, Any] = {
+        "id": id_,
+        "workspace_id": "ws",
+        "external_entity_id": f"customer {id_}",
+        "parent_group_id": ancestors[0] if ancestors else None,
+        "ancestor_ids": ancestors,
+        "limit_enforcement": LimitEnforcement.INDEPENDENT,
+        "models": models,
+    }
+    return GroupRecord(**(facts | changes))
+
+
+def key(group_id: str = "child", workspace_id: str = "ws") -> KeyRecord:
+    return KeyRecord(prefix=PREFIX, workspace_id=workspace_id, group_id=group_id, sha256=SHA256)
+
+
+def model(slug: str = "lab/a", day: int | None = None, minute: int | None = None) -> ModelConfig:
+    request = LimitType.REQUEST
+    days = () if day is None else (UsageLimit(type=request, unit=UsageLimitUnit.DAY, threshold=day),)
+    rates = () if minute is None else (SetRateLimit(type=request, unit=RateLimitUnit.MINUTE, threshold=minute),)
+    return ModelConfig(slug=slug, usage_limits=days, rate_limits=rates)
+
+
+def change(version: int, record: ConfigRecord) -> ConfigChange:
+    id_ = record.prefix if isinstance(record, KeyRecord) else getattr(record, "id")  # noqa: B009 - no base has one
+    return ConfigChange(version=version, kind=_KINDS[type(record)], id=id_, record=record)
+
+
+def end(version: int, kind: ConfigKind, id_: str) -> ConfigChange:
+    return ConfigChange(version=version, kind=kind, id=id_, record=None)
+
+
+def directory(*records: ConfigRecord) -> Directory:
+    """Give a directory of a workspace, an endpoint, a tree whose root lists it, and a key; `records` on top."""
+    made = Directory()
+    house = (workspace(), endpoint(), group("root", model()), group("middle"), group("child"), key())
+    for version, record in enumerate((*house, *records), 1):
+        made.apply(change(version, record))
+    return made
+
+
+def the_key(made: Directory) -> Key:
+    found = made.key(PREFIX)
+    assert found is not None
+    return found
+
+
+def the_route(made: Directory, slug: str = "lab/a") -> Route:
+    found = made.route(the_key(made), slug)
+    assert found is not None
+    return found
+
+
+def test_a_key_and_its_route() -> None:
+    made = directory()
+    assert the_key(made) == Key(PREFIX, bytes.fromhex(SHA256), "ws", "child", suspended=False)
+    route = the_route(made)
+    assert (route.url, route.target_model, route.credential) == (
+        "https://up.example/v1/chat/completions",
+        "theirs",
+        None,
+    )
+    assert (route.slug, route.workspace_id, route.group_id) == ("lab/a", "ws", "child")
+    assert (route.external_entity_id, route.charged_groups) == ("customer child", ("child",))
+    assert (route.rates.root_group, route.rates.slug) == ("root", "lab/a")
+    assert [(each.slug, each.created_at) for each in made.models(the_key(made))] == [("lab/a", MADE)]
+
+
+def test_a_base_url_may_end_in_a_slash() -> None:
+    assert (
+        the_route(directory(endpoint(base_url="https://x.example/v1/"))).url == "https://x.example/v1/chat/completions"
+    )
+
+
+def test_what_is_not_there_is_none() -> None:
+    assert Directory().key(PREFIX) is None
+    made = directory()
+    assert made.key("sky_other") is None
+    assert made.route(the_key(made), "lab/b") is None
+    assert made.route(the_key(made), "") is None
+
+
+def test_a_listed_slug_without_an_endpoint_is_not_callable() -> None:
+    made = directory(group("child", model("lab/gone")))
+    assert made.route(the_key(made), "lab/gone") is None
+    assert [each.slug for each in made.models(the_key(made))] == ["lab/a"]
+
+
+def test_a_revoked_key() -> None:
+    made = directory()
+    made.apply(end(50, ConfigKind.KEY, PREFIX))
+    assert made.key(PREFIX) is None
+
+
+@pytest.mark.parametrize("gone", TREE)
+def test_a_missing_ancestor_refuses_the_key(gone: str) -> None:
+    made = directory()
+    held = the_key(made)
+    the_route(made)
+    made.apply(end(50, ConfigKind.GROUP, gone))
+    assert made.key(PREFIX) is None
+    assert made.route(held, "lab/a") is None
+    assert made.models(held) == []
+
+
+def test_a_missing_workspace_refuses_the_key() -> None:
+    made = directory()
+    made.apply(end(50, ConfigKind.WORKSPACE, "ws"))
+    assert made.key(PREFIX) is None
+
+
+def test_a_suspended_workspace_shows_and_comes_back() -> None:
+    made = directory(workspace(WorkspaceState.SUSPENDED))
+    assert the_key(made).suspended
+    made.apply(change(50, workspace()))
+    assert not the_key(made).suspended
+
+
+def test_another_workspaces_endpoint_is_not_called() -> None:
+    made = directory(workspace(id_="other"), endpoint("e2", "other/b", "other"), group("child", model("other/b")))
+    assert made.route(the_key(made), "other/b") is None
+    assert [each.slug for each in made.models(the_key(made))] == ["lab/a"]
+
+
+def test_a_key_of_another_workspace_than_its_group_is_refused() -> None:
+    assert directory(workspace(id_="other"), key(workspace_id="other")).key(PREFIX) is None
+
+
+def test_a_new_slug_leaves_the_old_one_behind() -> None:
+    made = directory(group("child", model("lab/a"), model("lab/b")))
+    the_route(made)
+    made.apply(change(50, endpoint(slug="lab/b")))
+    assert made.route(the_key(made), "lab/a") is None
+    assert the_route(made, "lab/b").slug == "lab/b"
+
+
+def test_a_deleted_endpoints_slug_can_be_another_ones() -> None:
+    made = directory()
+    the_route(made)
+    made.apply(end(50, ConfigKind.ENDPOINT, "e1"))
+    assert made.route(the_key(made), "lab/a") is None
+    made.apply(change(51, endpoint("e2", base_url="https://new.example/v1")))
+    assert the_route(made).url.startswith("https://new.example")
+
+
+@pytest.mark.parametrize("version", [1, 9, 10])
+def test_what_is_not_newer_is_ignored(version: int) -> None:
+    made = directory()
+    made.apply(change(10, endpoint(target_model="newest")))
+    made.apply(change(version, endpoint(target_model="old")))
+    assert the_route(made).target_model == "newest"
+    made.apply(end(version, ConfigKind.ENDPOINT, "e1"))
+    assert the_route(made).target_model == "newest"
+
+
+def test_nothing_old_brings_back_what_is_gone() -> None:
+    made = directory()
+    made.apply(end(50, ConfigKind.KEY, PREFIX))
+    made.apply(change(49, key()))
+    assert made.key(PREFIX) is None
+    made.apply(change(51, key()))
+    assert made.key(PREFIX) is not None
+
+
+def test_kinds_it_does_not_need_are_ignored() -> None:
+    made = directory()
+    made.apply(end(50, ConfigKind.WEBHOOK, "ws"))
+    the_route(made)
+
+
+def test_a_change_of_an_ancestor_is_in_the_next_route() -> None:
+    made = directory()
+    assert the_route(made).day_limits == ()
+    made.apply(change(50, group("root", model(day=7))))
+    assert the_route(made).day_limits == (DayLimit(LimitType.REQUEST, 7, "root", "child"),)
+    made.apply(change(51, group("root", model(), model("lab/b"))))
+    assert the_route(made).day_limits == ()
+
+
+def test_independent_limits_come_from_the_closest_group_and_count_the_own_one() -> None:
+    made = directory(group("root", model(day=1, minute=2)), group("middle", model(day=3)))
+    route = the_route(made)
+    assert route.charged_groups == ("child",)
+    assert route.day_limits == (DayLimit(LimitType.REQUEST, 3, "middle", "child"),)
+    assert route.rates.limits == (RateLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 2, "root", "child"),)
+
+
+def test_cascading_limits_all_hold_and_count_their_sources() -> None:
+    cascading: dict[str, Any] = {"limit_enforcement": LimitEnforcement.CASCADING}
+    made = directory(
+        group("root", model(day=5, minute=6), **cascading),
+        group("middle", model(day=3), **cascading),
+        group("child", **cascading),
+    )
+    route = the_route(made)
+    assert route.charged_groups == TREE
+    assert route.day_limits == (
+        DayLimit(LimitType.REQUEST, 3, "middle", "middle"),
+        DayLimit(LimitType.REQUEST, 5, "root", "root"),
+    )
+    assert route.rates.limits == (RateLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 6, "root", "root"),)
+
+
+def test_unknown_slugs_fill_no_memory() -> None:
+    made = directory()
+    for number in range(100):
+        made.route(the_key(made), f"lab/{number}")
+    assert not made._routes
+
+
+HISTORY = [
+    change(11, endpoint("e1", "lab/s")),
+    change(12, endpoint("e1", "lab/t")),
+    change(13, endpoint("e2", "lab/s")),
+    end(14, ConfigKind.ENDPOINT, "e2"),
+    change(15, endpoint("e3", "lab/s", base_url="https://third.example/v1")),
+]
+
+
+def test_whatever_the_order_of_changes_the_end_is_the_same() -> None:
+    for order in itertools.permutations(HISTORY):
+        made = directory(group("child", model("lab/s"), model("lab/t")))
+        for each in order:
+            made.apply(each)
+        named = [each.version for each in order]
+        assert the_route(made, "lab/s").url.startswith("https://third.example"), named
+        assert the_route(made, "lab/t").url.startswith("https://up.example"), named
+        assert made.route(the_key(made), "lab/a") is None, named

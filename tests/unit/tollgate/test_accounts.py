@@ -1,0 +1,80 @@
+"""What the accounts of a reconciliation must satisfy."""
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from metering.ledger import Gap
+from tollgate.accounts import Figures, Line, Report, Sums
+from tollgate.upstream_account import Comparison, Listing, Request
+from webhooks.core.values import Status
+
+DAY = date(2026, 3, 10)
+LEDGER = Figures(4, 40, 20, 1, -3, 2)
+NOTHING: dict[Status, Sums] = dict.fromkeys(Status, Sums())
+LINE = Line(
+    workspace_id="ws",
+    day=DAY,
+    unpublished=Figures(1, 10, 5),
+    ledger=LEDGER,
+    daily=LEDGER,
+    deliveries=NOTHING | {Status.DELIVERED: Sums(3, 27, 17), Status.DEAD: Sums(2, 10, 5)},
+    untaken=Sums(1, 10, 5),
+)
+REPORT = Report(DAY, DAY, None, served=True, passed=True, waiting=0, in_flight=0, lines=(LINE,), gaps=(), upstream=None)
+NONE = Listing(0, ())
+EQUAL = Comparison(
+    agreeing=1, later=1, missing_in_ledger=NONE, missing_at_upstream=NONE, different_counts=NONE, apart=NONE
+)
+ONE = Listing(1, (Request("request", None, None, "2026-03-10", None, None, None, None, 10, 5),))
+
+
+def test_corrections_are_in_the_sums_and_apart_in_the_figures() -> None:
+    assert LEDGER.sums == Sums(5, 37, 22)
+    assert LEDGER.plus(LEDGER, -1) == Figures()
+
+
+def test_a_line_agrees_where_every_event_is_on_both_sides() -> None:
+    assert LINE.agrees
+    assert LINE.delivery_difference == Sums()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(LINE, daily=LEDGER._replace(output_tokens=21)),
+        replace(LINE, daily=LEDGER._replace(corrections=0)),
+        replace(LINE, unpublished=Figures()),
+        replace(LINE, untaken=Sums(1, 10, 6)),
+        replace(LINE, deliveries=NOTHING),
+    ],
+)
+def test_a_line_differs_where_one_account_does(changed: Line) -> None:
+    assert not changed.agrees
+    assert not replace(REPORT, lines=(LINE, changed)).agrees
+
+
+def test_deliveries_past_their_retention_are_not_compared() -> None:
+    line = replace(LINE, deliveries=None)
+    assert line.delivery_difference is None
+    assert line.agrees
+
+
+@pytest.mark.parametrize(
+    ("report", "agrees"),
+    [
+        (REPORT, True),
+        (replace(REPORT, lines=()), True),
+        (replace(REPORT, gaps=(Gap("a", 1, 1),)), False),
+        (replace(REPORT, passed=False), False),
+        (replace(REPORT, passed=False, served=False), True),
+        (replace(REPORT, upstream=EQUAL), True),
+        (replace(REPORT, upstream=replace(EQUAL, apart=ONE)), True),
+        (replace(REPORT, upstream=replace(EQUAL, missing_in_ledger=ONE)), False),
+        (replace(REPORT, upstream=replace(EQUAL, missing_at_upstream=ONE)), False),
+        (replace(REPORT, upstream=replace(EQUAL, different_counts=ONE)), False),
+    ],
+)
+def test_a_report_agrees_where_nothing_differs_and_a_running_server_has_kept_up(report: Report, agrees: bool) -> None:
+    assert report.agrees is agrees
