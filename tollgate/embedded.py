@@ -114,6 +114,7 @@ class Embedded:
     async def _recover(self) -> None:
         today = self._clock().date()
         self._proxy.decide(await self._metering.decisions_for([today, today - timedelta(days=1)]))
+        await self._dispatcher.take_over()
         interrupted = await self._proxy.recover()
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))

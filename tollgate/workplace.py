@@ -5,6 +5,7 @@ Never makes a second copy of anything: every command and the embedded server ope
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from tollgate import migrations
 MASTER_KEY_FILE = "master.key"
 DATABASE_FILE = "tollgate.db"
 LOCK_FILE = "serve.lock"
+_LOCK_TRIES = 5
+_LOCK_PAUSE_S = 0.05
 
 Result = TypeVar("Result")
 
@@ -88,13 +91,9 @@ def locked(folder: Path) -> Iterator[None]:
     make(folder)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locks(descriptor):
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "another process"
-            raise WorkplaceError(
-                f"{folder} is already served by process {holder}; stop it, or use another --data"
-            ) from None
+            raise WorkplaceError(f"{folder} is already served by process {holder}; stop it, or use another --data")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -114,6 +113,19 @@ def is_served(folder: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+    return False
+
+
+def _locks(descriptor: int) -> bool:
+    """Take the lock; tried for a moment, since `is_served` holds it that long."""
+    for left in range(_LOCK_TRIES - 1, -1, -1):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if left:
+                time.sleep(_LOCK_PAUSE_S)
+        else:
+            return True
     return False
 
 

@@ -88,6 +88,12 @@ class Dispatcher:
         """Give the first offset that is not yet taken in for good; 0 before `follow` has read the position."""
         return self._committed.get((topic, partition), 0)
 
+    async def take_over(self) -> None:
+        """Free what a dispatcher that died had claimed. Only where no other can be running on this database."""
+        freed = await self._database.write(store.free_claims)
+        if freed:
+            _log.warning("%d deliveries were under way when the last process died; they are attempted again", freed)
+
     async def follow(self, partition: Partition) -> None:
         """Take in one partition, for ever. May be cancelled at any moment: nothing is lost or taken in twice.
 

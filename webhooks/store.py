@@ -1,4 +1,4 @@
-"""Deliveries, their events, their attempts and the position of intake: webhooks' tables and all SQL on them.
+"""Deliveries, their events, their attempts and the position of intake: all SQL on the tables of the dispatcher.
 
 Never changes a delivery's bytes once they are written, and never removes a dead letter here.
 """
@@ -9,19 +9,9 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
     Connection,
-    Date,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    PrimaryKeyConstraint,
     Row,
     Select,
-    String,
     Table,
     bindparam,
     func,
@@ -35,81 +25,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from metering.core import position as positions
 from metering.core import rollup
 from runtime import ids
-from runtime.database import METADATA, Database, UtcDateTime
+from runtime.database import Database
 from schemas.topics import UsageBatch
 from webhooks.core import batching
 from webhooks.core.retry import Delivered, GiveUp, RetryAt
 from webhooks.core.values import Claim, Draft, Settlement, Share, Status, Waiting
+from webhooks.tables import ATTEMPT, DELIVERY, DELIVERY_EVENT, WEBHOOK_POSITION
 
 LEASE_S = 30
 """How long a claim holds. Longer than any attempt, so that a claim only runs out when its dispatcher went away."""
-
-# No lengths on texts that come with events: what a proxy accepted must never stop its partition here.
-DELIVERY = Table(
-    "delivery",
-    METADATA,
-    Column("id", String(36), primary_key=True),
-    Column("workspace_id", String, nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("reason", String),
-    Column("body", LargeBinary, nullable=False),
-    Column("event_count", Integer, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("settled_at", UtcDateTime),
-    Column("attempt_count", Integer, nullable=False, default=0),
-    Column("run_attempts", Integer, nullable=False, default=0),
-    Column("retrying", Boolean, nullable=False, default=False),
-    Column("first_attempt_at", UtcDateTime),
-    Column("next_attempt_at", UtcDateTime),
-    Column("claimable_at", UtcDateTime),
-    Column("claim", String(26)),
-    Index(None, "status", "workspace_id", "retrying", "claimable_at"),
-)
-"""A run is the attempts since the delivery was made or redriven; `first_attempt_at` starts its clock.
-
-`claimable_at` is `next_attempt_at` while nobody has claimed the delivery, and the end of the lease while somebody has:
-so a dispatcher that died frees its claims by the passing of time alone. Both are null unless pending.
-"""
-
-DELIVERY_EVENT = Table(
-    "delivery_event",
-    METADATA,
-    Column("workspace_id", String, nullable=False),
-    Column("idempotency_key", String, nullable=False),
-    # Deferred: which events are new, and so which deliveries there are, is known only after these rows are in.
-    Column(
-        "delivery_id",
-        String(36),
-        ForeignKey("delivery.id", deferrable=True, initially="DEFERRED"),
-        nullable=False,
-        index=True,
-    ),
-    Column("day", Date, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    PrimaryKeyConstraint("workspace_id", "idempotency_key"),
-)
-
-ATTEMPT = Table(
-    "attempt",
-    METADATA,
-    Column("delivery_id", String(36), ForeignKey("delivery.id"), nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Column("status_code", Integer),
-    Column("error", String),
-    Column("duration_ms", BigInteger, nullable=False),
-    PrimaryKeyConstraint("delivery_id", "number"),
-)
-
-WEBHOOK_POSITION = Table(
-    "webhook_position",
-    METADATA,
-    Column("topic", String, nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("next_offset", BigInteger, nullable=False),
-    PrimaryKeyConstraint("topic", "partition"),
-)
 
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -234,6 +158,13 @@ def claim(connection: Connection, shares: Sequence[Share], now: datetime, lease:
         )
         for row in rows
     ]
+
+
+def free_claims(connection: Connection) -> int:
+    """Free the claims of a dispatcher that is gone, for whoever knows that it is; give how many there were."""
+    column = DELIVERY.c
+    claimed = update(DELIVERY).where(column.status == Status.PENDING, column.claim.is_not(None))
+    return connection.execute(claimed.values(claim=None, claimable_at=column.next_attempt_at)).rowcount
 
 
 def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:

@@ -90,10 +90,12 @@ def _after(text: bytes, start: int) -> int:
     """Give the end of the object or list that begins at `start`."""
     depth = 1
     place = start + 1
-    while depth and (bracket := _BRACKET.match(text, place)) is not None:
-        depth += 1 if bracket.group(1) in (b"{", b"[") else -1
+    while (bracket := _BRACKET.match(text, place)) is not None:
         place = bracket.end()
-    return place
+        depth += 1 if bracket.group(1) in (b"{", b"[") else -1
+        if depth == 0:
+            return place
+    return len(text)
 
 
 def _trim(text: bytes, start: int, stop: int) -> Span:

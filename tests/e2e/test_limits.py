@@ -57,8 +57,10 @@ async def test_of_two_that_race_for_the_last_place_one_gets_it(lab: Lab, limits:
 @pytest.mark.parametrize("kind", ["rate_limits", "usage_limits"])
 async def test_fifty_at_once_overshoot_a_token_limit_by_at_most_one_request(lab: Lab, kind: str) -> None:
     threshold = 100
-    limit = rate("TOKEN", "MINUTE", threshold) if kind == "rate_limits" else day("TOKEN", threshold)
-    _, key = lab.customer(f"fifty-{kind}", **{kind: limit})
+    if kind == "rate_limits":
+        _, key = lab.customer(f"fifty-{kind}", rate_limits=rate("TOKEN", "MINUTE", threshold))
+    else:
+        _, key = lab.customer(f"fifty-{kind}", usage_limits=day("TOKEN", threshold))
     answers = await storm(lab, key, 50, max_tokens=8)
     used = tokens_of(answers)
     assert {answer.status_code for answer in answers} == {200, 429}

@@ -15,7 +15,7 @@ from sqlalchemy.pool import StaticPool
 
 from runtime.database import Database
 
-TABLE_MODULES = ("runtime.config_log", "control.store.tables", "metering.store", "webhooks.store")
+TABLE_MODULES = ("runtime.config_log", "control.store.tables", "metering.store", "webhooks.tables")
 """The modules that register the product's tables in METADATA."""
 
 _LOCATION = "tollgate:migrations"  # the installed package, wherever that is: there is no alembic.ini

@@ -25,7 +25,7 @@ from runtime.vault import Vault
 from schemas.usage import Kind, Producer, Tokens, UsageEvent
 from tests.integration.corrections.conftest import EVENT
 from tests.unit.metering.factories_metering import NOON
-from webhooks import store as webhooks_store
+from webhooks import tables as webhooks_tables
 from webhooks.app import Dispatcher
 
 TOMORROW = NOON + timedelta(days=1)
@@ -154,7 +154,7 @@ async def test_metering_and_webhooks_follow_it(database: Database, tmp_path: Pat
     assert (daily.corrections, daily.corrected_input_tokens, daily.corrected_output_tokens) == (2, -2, 2)
     assert rows(database, store.LIMIT_DAILY) == limits
     assert unwanted == []
-    bodies = [json.loads(row.body) for row in rows(database, webhooks_store.DELIVERY)]
+    bodies = [json.loads(row.body) for row in rows(database, webhooks_tables.DELIVERY)]
     sent = [event for body in bodies for event in body["data"]["events"]]
     assert [event["idempotencyKey"] for event in sent] == [made.idempotency_key, again.idempotency_key]
     assert (sent[0]["kind"], sent[0]["corrects"], sent[0]["reason"]) == (

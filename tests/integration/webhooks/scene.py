@@ -18,7 +18,7 @@ from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
 from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 from tests.unit.webhooks import kit
-from webhooks import store
+from webhooks import tables
 from webhooks.app import Dispatcher
 from webhooks.core.fairness import Limits
 from webhooks.core.retry import Policy
@@ -145,14 +145,14 @@ class Scene:
         self.dispatcher.apply(change)
 
     def deliveries(self) -> list[Row[Any]]:
-        query = select(store.DELIVERY).order_by(store.DELIVERY.c.created_at)
+        query = select(tables.DELIVERY).order_by(tables.DELIVERY.c.created_at)
         return list(self.database.read_now(lambda connection: connection.execute(query).all()))
 
     def statuses(self) -> list[str]:
         return [row.status for row in self.deliveries()]
 
     def attempts(self) -> list[tuple[int, int | None, str | None]]:
-        query = select(store.ATTEMPT).order_by(store.ATTEMPT.c.delivery_id, store.ATTEMPT.c.number)
+        query = select(tables.ATTEMPT).order_by(tables.ATTEMPT.c.delivery_id, tables.ATTEMPT.c.number)
         rows = self.database.read_now(lambda connection: connection.execute(query).all())
         return [(row.number, row.status_code, row.error) for row in rows]
 

@@ -14,7 +14,7 @@ from runtime import database, server
 from tests.integration.webhooks import scene as scenes
 from tests.integration.webhooks.scene import SHORT, LivePartition, dispatching, hang, serving, status
 from tests.unit.webhooks import kit
-from webhooks import store
+from webhooks import store, tables
 from webhooks.core.retry import Policy
 from webhooks.core.values import Status
 
@@ -179,12 +179,28 @@ async def test_what_was_claimed_when_a_dispatcher_died_is_delivered_after_its_le
             await partition.put(kit.event(1))
             await scene.until(lambda: len(receiver.received) == 1)
         with database.sqlite(tmp_path / "webhooks.db") as opened:
-            lapsed = update(store.DELIVERY).values(claimable_at=kit.START)
+            lapsed = update(tables.DELIVERY).values(claimable_at=kit.START)
             opened.write_now(lambda connection: connection.execute(lapsed))
         async with dispatching(tmp_path, partition=partition) as scene:
             scene.set_webhook(receiver.url)
             await scene.until_statuses("delivered")
         assert receiver.received[0].body == receiver.received[1].body
+        assert len(receiver.received) == 2
+
+
+async def test_a_start_that_knows_it_is_alone_does_not_wait_for_the_lease(tmp_path: Path) -> None:
+    partition = LivePartition()
+    async with serving(hang, status(200)) as receiver:
+        async with dispatching(tmp_path, partition=partition) as scene:
+            scene.set_webhook(receiver.url)
+            await partition.put(kit.event(1))
+            await scene.until(lambda: len(receiver.received) == 1)
+        with database.sqlite(tmp_path / "webhooks.db") as opened:
+            assert opened.write_now(store.free_claims) == 1
+            assert opened.write_now(store.free_claims) == 0
+        async with dispatching(tmp_path, partition=partition) as scene:
+            scene.set_webhook(receiver.url)
+            await scene.until_statuses("delivered")
         assert len(receiver.received) == 2
 
 
@@ -258,7 +274,7 @@ async def test_a_partition_that_another_worker_took_over_ends_the_follower(tmp_p
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("delivered")
-        moved = update(store.WEBHOOK_POSITION).values(next_offset=100)
+        moved = update(tables.WEBHOOK_POSITION).values(next_offset=100)
         scene.database.write_now(lambda connection: connection.execute(moved))
         await scene.partition.put(kit.event(2))
         with pytest.raises(PositionLostError):
