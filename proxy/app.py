@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from proxy import routes, spool
+from proxy import routes, spool, spool_file
 from proxy.admission import Admissions
 from proxy.core import events
 from proxy.core.days import DayCounters
@@ -102,7 +102,7 @@ class Proxy:
                 continue
             if draft.idempotency_key not in spooled:
                 sequence = await self.spool.put(draft)
-                self._restore(spool.numbered(draft, self.spool.instance, sequence))
+                self._restore(spool_file.numbered(draft, self.spool.instance, sequence))
                 interrupted.append(draft)
         self._slots.forget_leftovers()
         return interrupted

@@ -15,32 +15,23 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 from proxy.core.exchange import SpoolUnavailableError
+from proxy.spool_file import SUFFIX, SpoolFile, create, last_sequence
 from runtime import ids
 from runtime.settings import SpoolSync
-from schemas.topics import UsageBatch
-from schemas.usage import Producer, UsageDraft, UsageEvent
+from schemas.usage import UsageDraft
 
-LANE = "spool"
-"""All spools of one data directory are counted in one order: only one of them is written at a time."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS event (sequence INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS file (instance TEXT NOT NULL, boot_id TEXT NOT NULL, probed_at REAL NOT NULL DEFAULT 0);
-"""
-SUFFIX = ".spool"
 _CHECKPOINT_EVERY_S = 1.0
 _WAL_RESTART_BYTES = 64 * 1024 * 1024
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
 _BUSY_RETRY_S = 0.002
 _BUSY_BOUND_S = 5.0
 _TRIM_ROWS = 250
-_REMEMBERED = 4096
 
 log = logging.getLogger(__name__)
 
@@ -51,97 +42,6 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ids.mint()
-
-
-class SpoolFile:
-    """One spool file as its readers see it: a partition of usage events whose offsets are its sequences."""
-
-    lane = LANE
-    partition = 0
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-read")
-        self._waiters: dict[asyncio.Future[None], int] = {}
-        """Who waits, and for an event at which offset."""
-        self._decoded: dict[int, UsageEvent] = {}
-        self.instance, self.boot_id = _identity(self._connection)
-        self.topic = f"spool/{self.instance}"
-        self.first_offset = 1
-        self.end = _last_sequence(self._connection) + 1
-        """One past the newest event's sequence."""
-
-    async def read(self, offset: int, limit: int) -> UsageBatch:
-        """Give at most `limit` events from `offset` on, in order; none where there are none yet."""
-        events = await asyncio.get_running_loop().run_in_executor(self._thread, self._events, offset, limit)
-        next_offset = events[-1].producer.sequence + 1 if events else offset
-        return UsageBatch(self.topic, self.partition, self.lane, offset, next_offset, tuple(events))
-
-    async def wait(self, offset: int, timeout_s: float) -> None:
-        """Return when there is an event at `offset` or later, at the latest after `timeout_s`."""
-        if offset < self.end:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = offset
-        try:
-            async with asyncio.timeout(timeout_s):
-                await waiter
-        except TimeoutError:
-            pass
-        finally:
-            del self._waiters[waiter]
-
-    def grown(self, end: int) -> None:
-        """Tell the readers that the file now ends at `end`."""
-        self.end = end
-        for waiter, offset in self._waiters.items():
-            if offset < end and not waiter.done():
-                waiter.set_result(None)
-
-    def remaining(self) -> Iterator[UsageEvent]:
-        """Give every event that the file still holds, in order, for a start's sums."""
-        offset = self.first_offset
-        while events := self._events(offset, 1000):
-            yield from events
-            offset = events[-1].producer.sequence + 1
-
-    def is_empty(self) -> bool:
-        """Say whether no row is left."""
-        return self._connection.execute("SELECT 1 FROM event LIMIT 1").fetchone() is None
-
-    def trim(self, before: int) -> None:
-        """Remove the rows below sequence `before` of a file that nobody writes to."""
-        with self._connection:
-            self._connection.execute("DELETE FROM event WHERE sequence < ?", (before,))
-
-    def close(self) -> None:
-        """Wait for a read under way, then close."""
-        self._thread.shutdown()
-        self._connection.close()
-
-    def remove(self) -> None:
-        """Delete a drained file."""
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-
-    def _events(self, offset: int, limit: int) -> list[UsageEvent]:
-        rows = self._connection.execute(
-            "SELECT sequence, body FROM event WHERE sequence >= ? ORDER BY sequence LIMIT ?", (offset, limit)
-        )
-        return [self._event(sequence, body) for sequence, body in rows]
-
-    def _event(self, sequence: int, body: bytes) -> UsageEvent:
-        """Decode a row, once for both readers: metering comes first, intake takes what it left."""
-        event = self._decoded.pop(sequence, None)
-        if event is None:
-            producer = b',"producer":{"instance":"%s","sequence":%d}}' % (self.instance.encode(), sequence)
-            event = UsageEvent.model_validate_json(body[:-1] + producer)
-            if len(self._decoded) >= _REMEMBERED:
-                self._decoded.clear()
-            self._decoded[sequence] = event
-        return event
 
 
 class Spool:
@@ -197,7 +97,7 @@ class Spool:
             self._writer_thread.shutdown()
         batch, self._pending = self._pending, []
         if batch:  # their requests were cut off
-            self.file.grown(_last_sequence(self._writer) + 1)
+            self.file.grown(last_sequence(self._writer) + 1)
             self._write([body for body, _ in batch])
         self._writer.close()
         self.file.close()
@@ -313,7 +213,7 @@ def open_folder(folder: Path, *, sync: SpoolSync, max_bytes: int) -> tuple[Spool
             current = path
         else:
             older.append(file)
-    return Spool(current or _create(folder, boot), sync=sync, max_bytes=max_bytes), older
+    return Spool(current or create(folder, boot), sync=sync, max_bytes=max_bytes), older
 
 
 def drained(files: Iterable[SpoolFile]) -> list[SpoolFile]:
@@ -327,37 +227,9 @@ def drained(files: Iterable[SpoolFile]) -> list[SpoolFile]:
     return kept
 
 
-def numbered(draft: UsageDraft, instance: str, sequence: int) -> UsageEvent:
-    """Give the event that a draft has become."""
-    producer = Producer(instance=instance, sequence=sequence)
-    return UsageEvent.model_construct(None, **dict(draft), producer=producer)
-
-
-def _create(folder: Path, boot: str) -> Path:
-    instance = ids.mint()
-    fresh = folder / f"{instance}.new"
-    connection = sqlite3.connect(fresh, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.executescript(_SCHEMA)
-    connection.execute("INSERT INTO file (instance, boot_id) VALUES (?, ?)", (instance, boot))
-    connection.close()
-    return fresh.rename(folder / f"{instance}{SUFFIX}")  # a file that has the ending is whole
-
-
 def _set(connection: sqlite3.Connection, *, synchronous: str) -> None:
     connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute("PRAGMA wal_autocheckpoint=0")  # `maintain` does it, off the loop
-
-
-def _identity(connection: sqlite3.Connection) -> tuple[str, str]:
-    connection.execute("PRAGMA wal_autocheckpoint=0")
-    instance, boot = connection.execute("SELECT instance, boot_id FROM file").fetchone()
-    return instance, boot
-
-
-def _last_sequence(connection: sqlite3.Connection) -> int:
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
-    return row[0] if row else 0
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from control.store import corrections
 from metering import store as metering_store
-from proxy import slots, spool
+from proxy import slots, spool_file
 from schemas.usage import UsageEvent
 from tollgate.workplace import Workplace
 from webhooks import store as webhooks_store
@@ -131,13 +131,13 @@ class _InFlight(msgspec.Struct, rename="camel"):
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted((folder / SPOOL_FOLDER).glob(f"*{spool.SUFFIX}"))
+    return sorted((folder / SPOOL_FOLDER).glob(f"*{spool_file.SUFFIX}"))
 
 
 def _spool(path: Path) -> Source | None:
     """Read a spool's end; None where it was drained and removed since it was listed."""
     try:
-        file = spool.SpoolFile(path)
+        file = spool_file.SpoolFile(path)
     except sqlite3.OperationalError:
         if path.exists():
             raise
@@ -159,7 +159,7 @@ def _events(place: Workplace, source: Source, first: int) -> Iterator[UsageEvent
 
 def _remaining(path: Path) -> Iterator[UsageEvent]:
     try:
-        file = spool.SpoolFile(path)
+        file = spool_file.SpoolFile(path)
     except sqlite3.OperationalError:
         if path.exists():
             raise

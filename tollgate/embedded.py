@@ -21,7 +21,7 @@ from control.relay import Relay
 from control.store import corrections, live
 from metering import app as metering_app
 from metering.groups import GroupThresholds
-from proxy import spool
+from proxy import spool_file
 from proxy.app import Proxy
 from runtime import clock, server
 from schemas.config import ConfigChange
@@ -141,7 +141,7 @@ class Embedded:
             works.append(lambda source=source: self._dispatcher.follow(source))  # type: ignore[misc]
         return works
 
-    def _files(self) -> Sequence[spool.SpoolFile]:
+    def _files(self) -> Sequence[spool_file.SpoolFile]:
         return (*self._proxy.older_files, self._proxy.spool.file)
 
     async def _trim(self) -> None:
@@ -153,7 +153,7 @@ class Embedded:
                 if self._done_before(file) >= file.end:
                     file.trim(file.end)  # emptied now, removed at the next start
 
-    def _done_before(self, file: spool.SpoolFile) -> int:
+    def _done_before(self, file: spool_file.SpoolFile) -> int:
         place = (file.topic, file.partition)
         return min(self._metering.committed(*place), self._dispatcher.committed(*place))
 

@@ -205,7 +205,7 @@ def _named(text: bytes, model: Raw, slug: bytes) -> bytes:
 def _peek(text: bytes) -> _Answer | None:
     try:
         return _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from proxy.core import usage
 from proxy.core.usage import Stream
 
 SLUG = "lab/model"
@@ -36,6 +37,20 @@ DATA = chunks().map(lambda chunk: f"data: {json.dumps(chunk, ensure_ascii=False)
 FIELDS = st.sampled_from(
     [": ping", "event: x", "id: 7", "retry: 1", "data", "data:", "unknown", "data: {", 'data: {"model":']
 )
+JUNK = [
+    b'"model":',
+    b'"usage":{',
+    b'"choices":[]',
+    b'"x"',
+    b"{",
+    b"}",
+    b"data:",
+    b"\n",
+    b"\r",
+    b"[DONE]",
+    b",",
+    b"\xff",
+]
 EVENTS = st.lists(st.one_of(DATA, DATA, FIELDS), min_size=1, max_size=3)
 
 
@@ -100,6 +115,18 @@ def test_what_a_client_reads(text: bytes, keep_usage: bool) -> None:
     assert stream.done == ("[DONE]" in wanted)
     assert got[: len(wanted)] == wanted
     assert stream.done or len(got) == len(wanted)
+
+
+@given(st.lists(st.binary(max_size=9) | st.sampled_from(JUNK), max_size=9).map(b"".join))
+@example(b'{"usage":{"prompt_tokens":1,"completion_tokens":1,"\xff":2}}')
+@example(b'{"\xff":"\xff","model":"\xff","choices":[{"content":"\xff"}]}')
+@example(b'{"model":' + b"[" * 5000)
+@example(b'{"usage":{"x":' + b"[" * 900 + b"]" * 900 + b"}}")
+def test_no_bytes_make_an_exception(text: bytes) -> None:
+    usage.plain(text, SLUG)
+    for pieces in ([text], [b"data: ", text, b"\n\n", text]):
+        sent, held, _ = follow(pieces, keep_usage=False)
+        assert len(sent + held) <= 2 * len(text) + 8 + text.count(b'"model"') * 2 * (len(SLUG) + 2)
 
 
 def lines(text: bytes) -> list[bytes]:

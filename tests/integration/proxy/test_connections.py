@@ -196,7 +196,8 @@ async def test_the_name_is_looked_up_once_a_minute_and_the_connection_kept(
     assert await calls() == 200  # it does not wait for the check
     assert await calls() == 200
     names.answering.set()
-    assert await calls() == 200
+    for _ in range(3):
+        assert await calls() == 200
     assert names.asked == 2
     assert upstream.connections == 1
 

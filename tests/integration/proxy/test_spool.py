@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import spool
+from proxy import spool, spool_file
 from proxy.core.exchange import SpoolUnavailableError
 from proxy.spool import Spool
 from runtime.settings import SpoolSync
@@ -52,7 +52,7 @@ async def until_blocked_is(opened: Spool, *, blocked: bool) -> None:
             await asyncio.sleep(0.005)
 
 
-def keys(file: spool.SpoolFile) -> list[str]:
+def keys(file: spool_file.SpoolFile) -> list[str]:
     return [event.idempotency_key for event in file.remaining()]
 
 
@@ -78,9 +78,9 @@ def reopened(folder: Path) -> Spool:
 async def test_another_connection_reads_an_event_when_put_has_returned(opened: Spool) -> None:
     sequence = await opened.put(draft(7))
     assert rows(opened.file.path) == [sequence]
-    with closing(spool.SpoolFile(opened.file.path)) as other:
+    with closing(spool_file.SpoolFile(opened.file.path)) as other:
         (event,) = other.remaining()
-    assert event == spool.numbered(draft(7), opened.instance, sequence)
+    assert event == spool_file.numbered(draft(7), opened.instance, sequence)
     assert event.producer.instance == opened.instance
 
 
@@ -199,6 +199,18 @@ async def test_a_full_disk_blocks_and_an_emptier_one_opens(quick: None, opened: 
         await until_blocked_is(opened, blocked=False)
     assert await opened.put(draft(2)) == 2
     assert keys(opened.file) == ["key-0", "key-2"]
+
+
+async def test_a_write_that_fails_half_way_leaves_nothing_of_its_turn(opened: Spool) -> None:
+    with closing(sqlite3.connect(opened.file.path)) as other:
+        other.execute(
+            "CREATE TRIGGER stop BEFORE INSERT ON event WHEN NEW.sequence = 2 BEGIN SELECT RAISE(FAIL, 'no'); END"
+        )
+        for each in await asyncio.gather(*[opened.put(draft(n)) for n in range(3)], return_exceptions=True):
+            assert isinstance(each, SpoolUnavailableError)
+        other.execute("DROP TRIGGER stop")
+    assert await opened.put(draft(3)) == 1
+    assert keys(opened.file) == ["key-3"]
 
 
 async def test_a_disk_with_no_room_blocks_before_anything_fails(
