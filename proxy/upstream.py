@@ -26,6 +26,7 @@ STALE_S = 180
 """After this the old addresses are used no more, and the request waits for the check."""
 
 _IDLE_CONNECTION_S = 50
+_WARN_EVERY_S = 60
 _PASSED_HEADERS = ("content-type", "retry-after", "retry-after-ms", "x-should-retry")
 
 _NOTHING_SENT = (Failure.UNREACHABLE, Failure.CONNECT_TOO_SLOW)
@@ -105,6 +106,7 @@ class Upstreams:
         self._origins: dict[str, _Origin] = {}
         self._retired: list[Client] = []
         self._checks: dict[str, asyncio.Task[None]] = {}
+        self._warned: dict[str, tuple[str, float]] = {}
 
     async def open(self, request: UpstreamRequest) -> Answer | Failure:
         """Send a request; give the answer once its head is there.
@@ -157,8 +159,16 @@ class Upstreams:
             failure = _failure(error, causes)
             if failure in _NOTHING_SENT:
                 self._turn(url)
-            log.warning("upstream %s: %s (%s)", url.hostname, failure.value, causes[-1] if causes else error)
+            self._warn(_name(url), f"{failure.value} ({causes[-1] if causes else error})")
             return failure
+
+    def _warn(self, name: str, problem: str) -> None:
+        """Say what is wrong with an upstream, the same of the same one at most every `_WARN_EVERY_S`."""
+        now = self._monotonic()
+        said, at = self._warned.get(name, ("", now))
+        if problem != said or now - at >= _WARN_EVERY_S:
+            self._warned[name] = (problem, now)
+            log.warning("upstream %s: %s", name, problem)
 
     async def _client(self, url: SplitResult) -> Client:
         name = _name(url)
@@ -178,7 +188,7 @@ class Upstreams:
     def _checked(self, name: str, url: SplitResult, check: asyncio.Task[None]) -> None:
         del self._checks[name]
         if not check.cancelled() and (error := check.exception()) is not None:  # the old addresses hold until STALE_S
-            log.warning("upstream %s: looking its addresses up failed: %r", url.hostname, error)
+            self._warn(name, f"its addresses may not be called or are not known: {error or type(error).__name__}")
 
     async def _check(self, name: str, url: SplitResult) -> None:
         """Look an origin's addresses up; its client stays while the address that it calls is still among them."""

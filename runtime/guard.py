@@ -95,7 +95,11 @@ def parse_url(url: str, *, allow_private: bool) -> Place:
     except ValueError as error:
         raise RefusedError(f"the URL cannot be read: {error}") from None
     if parts.scheme not in _PORTS or (parts.scheme == "http" and not allow_private):
-        raise RefusedError(f"the URL must begin with https://{' or http://' if allow_private else ''}")
+        raise RefusedError(
+            "the URL must begin with https:// or http://"
+            if allow_private
+            else "the URL must begin with https:// (the operator may allow private places, http and ports)"
+        )
     if parts.username is not None or parts.password is not None:
         raise RefusedError("the URL must not carry a user name or password")
     if port is not None and not (allow_private and port > 0) and port != _PORTS[parts.scheme]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from control.store.workspaces import Webhooks
 from runtime import database, settings, vault
 from runtime.vault import Vault
 from tollgate import migrations
@@ -59,9 +60,11 @@ class Workplace:
 
 
 @contextmanager
-def opened(loaded: settings.Settings) -> Iterator[Workplace]:
-    """Open the data directory, made and migrated where it is not. Raises WorkplaceError."""
+def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Workplace]:
+    """Open the data directory and migrate it; `new` makes one where there is none. Raises WorkplaceError."""
     folder = loaded.data_dir
+    if not new and not (folder / DATABASE_FILE).exists():
+        raise WorkplaceError(f"there is no Tollgate data in {folder.resolve()}; name its directory with --data")
     try:
         make(folder)
         given = loaded.master_key
@@ -114,6 +117,17 @@ def is_served(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def check_master_key(place: Workplace) -> None:
+    """Raise WorkplaceError where another master key sealed what the database holds."""
+    webhooks = place.read(lambda connection: Webhooks(connection).every())
+    sealed = next((webhook for webhook in webhooks if webhook.secrets), None)
+    if sealed is not None:
+        try:
+            place.vault.open(sealed.secrets[0].sealed, vault.webhook_context(sealed.workspace_id))
+        except vault.VaultError as error:
+            raise WorkplaceError(f"{error} It guards the secrets in {place.folder.resolve()}") from None
 
 
 def _locks(descriptor: int) -> bool:

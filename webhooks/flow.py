@@ -3,6 +3,7 @@
 Never decides a wait or a share itself, and never forgets an attempt that was made: it is kept until it is settled.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -24,6 +25,8 @@ from webhooks.core.values import (
     Status,
     Waiting,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class Partition(Protocol):
@@ -127,6 +130,7 @@ class Dispatch:
         self._limits = limits
         self._in_flight: Counter[fairness.Lane] = Counter()
         self._failing: set[str] = set()
+        self._losing: set[str] = set()
         self._ended: list[Settlement] = []
 
     @property
@@ -183,12 +187,21 @@ class Dispatch:
             policy=self._policy,
             jitter=self._jitter(),
         )
-        if isinstance(decision, retry.Delivered):
-            self._failing.discard(claim.workspace_id)
-        else:
-            self._failing.add(claim.workspace_id)
+        self._note(claim, decision)
         attempt = Attempt(started_at, outcome.status_code, outcome.error, outcome.duration_ms)
         return Settlement(claim, attempt, decision)
+
+    def _note(self, claim: Claim, decision: retry.Decision) -> None:
+        """Remember which receivers fail, and say once of each that its deliveries become dead letters."""
+        workspace_id = claim.workspace_id
+        if isinstance(decision, retry.Delivered):
+            self._failing.discard(workspace_id)
+            self._losing.discard(workspace_id)
+            return
+        self._failing.add(workspace_id)
+        if isinstance(decision, retry.GiveUp) and workspace_id not in self._losing:
+            self._losing.add(workspace_id)
+            _log.warning("deliveries of workspace %s become dead letters: %s", workspace_id, decision.reason)
 
     def _prepare(self, claim: Claim, now: datetime) -> Prepared | None:
         """Sign with the secrets of this moment; None where the receiver went away since the claim."""

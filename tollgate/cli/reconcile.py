@@ -80,8 +80,6 @@ def reconcile(
 def _opened(data: Path | None) -> Iterator[Workplace]:
     try:
         loaded = settings.load(data_dir=data)
-        if not (loaded.data_dir / workplace.DATABASE_FILE).exists():
-            raise _WrongUseError(f"{loaded.data_dir} is no data directory: it has no {workplace.DATABASE_FILE}")
         with workplace.opened(loaded) as place:
             yield place
     except (

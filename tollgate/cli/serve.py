@@ -14,7 +14,7 @@ import click
 import uvloop
 
 from control.store.workspaces import Workspaces
-from runtime import settings
+from runtime import settings, vault
 from tollgate import workplace
 from tollgate.embedded import Addresses, Embedded
 
@@ -53,14 +53,17 @@ def serve(
         logging.getLogger("tollgate").warning("%s", warning)
     try:
         loaded = settings.load(config, data_dir=data, host=host, port=port, ops_host=ops_host, ops_port=ops_port)
+        if loaded.master_key is not None:
+            vault.decode_key(loaded.master_key.get_secret_value())
         if check:
             click.echo("the settings are valid")
             return
-        with workplace.locked(loaded.data_dir), workplace.opened(loaded) as place:
+        with workplace.locked(loaded.data_dir), workplace.opened(loaded, new=True) as place:
+            workplace.check_master_key(place)
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_run(place, as_json=as_json))
-    except (settings.SettingsError, workplace.WorkplaceError, OSError) as error:
+    except (settings.SettingsError, vault.VaultError, workplace.WorkplaceError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

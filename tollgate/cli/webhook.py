@@ -58,4 +58,4 @@ def listen_command(*, host: str, port: int, secrets: tuple[str, ...], out: Path 
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None
     except OSError as error:
-        raise click.ClickException(f"cannot serve on {host}:{port}: {error}") from None
+        raise click.ClickException(str(error)) from None

@@ -50,7 +50,7 @@ def workspace() -> None:
 @_common
 def create(data: Path | None, name: str, org_prefix: str, *, operator_credential: bool, as_json: bool) -> None:
     """Onboard a lab; its management key and signing secret are printed this once."""
-    with _opened(data) as place:
+    with _opened(data, new=True) as place:
         onboarded = _change(
             place,
             lambda connection, now: flow.create(
@@ -70,7 +70,9 @@ def create(data: Path | None, name: str, org_prefix: str, *, operator_credential
 
 @workspace.command("set-webhook")
 @_which
-@click.option("--url", help="Where billing webhooks go; https, public, unless private receivers are allowed.")
+@click.option(
+    "--url", help="Where billing webhooks go: https, public, unless TOLLGATE_ALLOW_PRIVATE_RECEIVERS is true."
+)
 @click.option("--disable", is_flag=True, help="Keep the settings, but send nothing.")
 @_common
 def set_webhook(data: Path | None, workspace_name: str, url: str | None, *, disable: bool, as_json: bool) -> None:
@@ -120,10 +122,10 @@ def _set_state(data: Path | None, name: str, state: WorkspaceState, *, as_json: 
 
 
 @contextmanager
-def _opened(data: Path | None) -> Iterator[Workplace]:
-    """Open the data directory; every failure becomes one line and exit code 1."""
+def _opened(data: Path | None, *, new: bool = False) -> Iterator[Workplace]:
+    """Open the data directory, or make one; every failure becomes one line and exit code 1."""
     try:
-        with workplace.opened(settings.load(data_dir=data)) as place:
+        with workplace.opened(settings.load(data_dir=data), new=new) as place:
             yield place
     except (settings.SettingsError, workplace.WorkplaceError, RefusalError) as error:
         raise click.ClickException(str(error)) from None

@@ -132,7 +132,15 @@ def test_wrong_usage_is_exit_code_2(data: Path, arguments: list[str]) -> None:
     assert not data.exists()
 
 
+def test_a_directory_that_is_not_there_is_named_and_not_made(data: Path) -> None:
+    result = run(data, "suspend", "--workspace", "lab")
+    assert result.exit_code == 1
+    assert f"there is no Tollgate data in {data}" in result.stderr
+    assert not data.exists()
+
+
 def test_an_unknown_workspace_is_named(data: Path) -> None:
+    create(data)
     result = run(data, "suspend", "--workspace", "nobody")
     assert result.exit_code == 1
     assert "'nobody'" in result.stderr

@@ -135,7 +135,7 @@ def served(*numbers: int, **fields: Any) -> list[dict[str, Any]]:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Desk]:
-    with workplace.opened(settings.load(data_dir=folder)) as place:
+    with workplace.opened(settings.load(data_dir=folder), new=True) as place:
         own, _ = spool.open_folder(folder / SPOOL_FOLDER, sync=SpoolSync.NORMAL, max_bytes=2**30)
         try:
             yield Desk(place, own)

@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 
 from tests.integration.reconcile import desk as desks
 from tests.integration.reconcile.desk import draft, served
-from tollgate import workplace
 from tollgate.cli import reconcile as cli
 
 
@@ -88,7 +87,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(data: Path, words: list[str], sai
 def test_a_folder_without_a_database_is_left_as_it_is(data: Path) -> None:
     result = run(data)
     assert result.exit_code == 2
-    assert f"no {workplace.DATABASE_FILE}" in result.stderr
+    assert "there is no Tollgate data" in result.stderr
     assert not data.exists()
 
 
