@@ -2,9 +2,8 @@
 
 Never speaks HTTP, SQL or JSON itself, and never lets the client have the last byte before the usage event is durable.
 
-What must hold, whichever way a request ends: its reservations are settled or released once, its slot is closed when
-its event is durable or when there is to be none, and the upstream's connection is given back. Where a stream's event
-could not be kept, the request stays in flight: the next start bills it from its slot.
+However a request ends, its reservations are settled or released once, its slot is closed when its event is durable or
+none is due, the connection is given back. A stream whose event cannot be kept is billed from its slot at a next start.
 """
 
 import asyncio
@@ -20,9 +19,6 @@ from proxy.core.exchange import BrokenOffError, Failure, Model, SpoolUnavailable
 from proxy.core.replies import Headers, Reply
 from proxy.patience import Drains, Patience
 from schemas.usage import Outcome, UsageDraft
-
-MAX_PLAIN_BYTES = 64 * 1024 * 1024
-"""An unstreamed answer that grows beyond this counts as broken off."""
 
 
 class Client(Protocol):
@@ -80,7 +76,7 @@ class UsageSink(Protocol):
     def blocked(self) -> str | None:
         """Say why no event could be kept now, so that no upstream is called for nothing; None: all is well."""
 
-    async def put(self, draft: UsageDraft) -> int:
+    def put(self, draft: UsageDraft) -> Awaitable[int]:
         """Give the event's sequence once it is durable. Raises SpoolUnavailableError."""
 
 
@@ -188,7 +184,7 @@ class Gateway:
         while (chunk := await answer.read_chunk()) is not None:
             bound.expect(self._idle_s)
             pieces.append(chunk)
-            if (size := size + len(chunk)) > MAX_PLAIN_BYTES:
+            if (size := size + len(chunk)) > endings.MAX_PLAIN_BYTES:
                 raise BrokenOffError("the answer is too large")
         return b"".join(pieces)
 
@@ -239,7 +235,12 @@ class Gateway:
             await self._admissions.release(call)
             return
         result = events.Result(ending.count.tokens, ending.count.source, ending.outcome, *call.times_ms())
-        sequence = await self._sink.put(events.draft(call.admission, result))
+        written = asyncio.ensure_future(self._sink.put(events.draft(call.admission, result)))
+        try:
+            sequence = await asyncio.shield(written)
+        except asyncio.CancelledError:  # it becomes durable all the same, so its slot must not outlive it
+            await self._admissions.settle(call, await written, ending.count)
+            raise
         await self._admissions.settle(call, sequence, ending.count)
 
 

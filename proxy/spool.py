@@ -17,7 +17,7 @@ import sqlite3
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from proxy.core.exchange import SpoolUnavailableError
@@ -58,8 +58,7 @@ class Spool:
         self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="spool-sync") if sync is SpoolSync.FULL else None
         self._pending: list[tuple[bytes, asyncio.Future[int]]] = []
         self._flushing = False
-        self._trim_before = 1
-        self._trimmed_before = 1
+        self._trim_before = self._trimmed_before = self.file.begin()
         self._blocked: str | None = None
 
     @property
@@ -67,15 +66,15 @@ class Spool:
         """Say why no event could be kept right now, so that no upstream is called for nothing; None: all is well."""
         return self._blocked
 
-    async def put(self, draft: UsageDraft) -> int:
-        """Make an event durable; give its sequence. Raises SpoolUnavailableError."""
+    def put(self, draft: UsageDraft) -> asyncio.Future[int]:
+        """Make an event durable; its sequence is there when it is. Fails with SpoolUnavailableError."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[int] = loop.create_future()
         self._pending.append((draft.model_dump_json().encode(), written))
         if not self._flushing:
             self._flushing = True
             loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)
-        return await written
+        return written
 
     def trim(self, before: int) -> None:
         """Let the rows below sequence `before` go; they go a few at a time."""
@@ -89,7 +88,10 @@ class Spool:
                 await asyncio.sleep(_CHECKPOINT_EVERY_S)
                 while self._trimmed_before < self._trim_before and await self._trim_some():  # noqa: ASYNC110 (work to do)
                     await asyncio.sleep(0)
-                self._blocked = await loop.run_in_executor(thread, self._check_up)
+                before = self._blocked
+                found = await loop.run_in_executor(thread, self._check_up)
+                if self._blocked is before or found is not None:  # else a write failed while the check ran
+                    self._blocked = found
 
     def close(self) -> None:
         """Close the file; what was put before is in it."""
@@ -98,7 +100,9 @@ class Spool:
         batch, self._pending = self._pending, []
         if batch:  # their requests were cut off
             self.file.grown(last_sequence(self._writer) + 1)
-            self._write([body for body, _ in batch])
+            error = self._write([body for body, _ in batch])
+            if error is not None:
+                log.error("%d events are only in their slots until the next start: %s", len(batch), error)
         self._writer.close()
         self.file.close()
 
@@ -122,8 +126,9 @@ class Spool:
             self._writer.executemany("INSERT INTO event VALUES (?, ?)", enumerate(bodies, first))
             self._writer.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # it failed already; what matters is said by `error`
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
             return error
         return None
 

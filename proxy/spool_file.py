@@ -77,14 +77,22 @@ class SpoolFile:
             yield from events
             offset = events[-1].producer.sequence + 1
 
+    def begin(self) -> int:
+        """Give the lowest sequence there still is; `end` where there is no row."""
+        lowest: int | None = self._connection.execute("SELECT min(sequence) FROM event").fetchone()[0]
+        return self.end if lowest is None else lowest
+
     def is_empty(self) -> bool:
         """Say whether no row is left."""
         return self._connection.execute("SELECT 1 FROM event LIMIT 1").fetchone() is None
 
-    def trim(self, before: int) -> None:
-        """Remove the rows below sequence `before` of a file that nobody writes to."""
+    async def empty(self) -> None:
+        """Remove every row of a file that nobody writes to any more."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._empty)
+
+    def _empty(self) -> None:
         with self._connection:
-            self._connection.execute("DELETE FROM event WHERE sequence < ?", (before,))
+            self._connection.execute("DELETE FROM event")
 
     def close(self) -> None:
         """Wait for a read under way, then close."""

@@ -62,6 +62,9 @@ class Answer:
             chunk = await self._reader.read_chunk()
         except exceptions.PyreqwestError as error:
             raise BrokenOffError(str(error)) from error
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # the library loses a cancellation that meets data that is there
+            raise asyncio.CancelledError
         return None if chunk is None else chunk.to_bytes()
 
     async def close(self) -> None:
@@ -158,7 +161,7 @@ class Upstreams:
             causes = _causes(error)
             failure = _failure(error, causes)
             if failure in _NOTHING_SENT:
-                self._turn(url)
+                self._turn(url, client)
             self._warn(_name(url), f"{failure.value} ({causes[-1] if causes else error})")
             return failure
 
@@ -206,10 +209,10 @@ class Upstreams:
         client = self._build(url.hostname or "", port, found[0])
         self._origins[name] = _Origin(client, tuple(found), self._monotonic())
 
-    def _turn(self, url: SplitResult) -> None:
-        """Let an origin's next address be the one that is called."""
+    def _turn(self, url: SplitResult, failed: Client) -> None:
+        """Let an origin's next address be the one that is called, unless another request has turned already."""
         origin = self._origins[_name(url)]
-        if len(origin.addresses) > 1:
+        if len(origin.addresses) > 1 and origin.client is failed:
             self._retire(origin.client)
             origin.addresses = (*origin.addresses[1:], origin.addresses[0])
             origin.client = self._build(url.hostname or "", _port(url), origin.addresses[0])

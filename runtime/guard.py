@@ -105,6 +105,8 @@ def parse_url(url: str, *, allow_private: bool) -> Place:
     if port is not None and not (allow_private and port > 0) and port != _PORTS[parts.scheme]:
         raise RefusedError("the URL must not name a port")
     host = parts.hostname or ""
+    if parts.netloc.lower() not in _authorities(host, port):
+        raise RefusedError("the URL's host cannot be read")
     literal = check_host(host)
     reason = check_address(literal) if literal and not allow_private else None
     if reason:
@@ -113,6 +115,12 @@ def parse_url(url: str, *, allow_private: bool) -> Place:
     if parts.query:
         target += "?" + quote(parts.query, safe=_SAFE_IN_PATH + "?[]")
     return Place(parts.scheme, host, port or _PORTS[parts.scheme], target)
+
+
+def _authorities(host: str, port: int | None) -> tuple[str, ...]:
+    """Give what may stand between the slashes: text around an address in brackets would be dropped without a word."""
+    written = f"[{host}]" if ":" in host else host
+    return (written, f"{written}:") if port is None else (f"{written}:{port}",)
 
 
 def check_host(host: str) -> IPv4Address | IPv6Address | None:

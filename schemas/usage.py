@@ -14,6 +14,10 @@ MAX_EVENT_BYTES = 32 * 1024
 """The largest usage event as JSON; request metadata is refused long before (spec 3)."""
 
 
+MOST_TOKENS = 10**9
+"""The most tokens of one kind that one event may hold: far above any model, and far from overflowing a day's sum."""
+
+
 class UsageSource(StrEnum):
     """Where the token counts come from."""
 

@@ -103,7 +103,10 @@ class Embedded:
             await self._dispatcher.drain(ATTEMPT_GRACE_S)
             for task in background:
                 task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            for ended in await asyncio.gather(*background, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    log.error("a part failed while the process stopped", exc_info=ended)
+            await self._dispatcher.close()
             await self._proxy.close()
 
     def _apply(self, change: ConfigChange) -> None:
@@ -146,12 +149,14 @@ class Embedded:
 
     async def _trim(self) -> None:
         """Let spool rows go once both readers have committed past them."""
+        emptied: list[spool_file.SpoolFile] = []
         while True:
             await asyncio.sleep(_TRIM_EVERY_S)
             self._proxy.spool.trim(self._done_before(self._proxy.spool.file))
-            for file in self._proxy.older_files:
-                if self._done_before(file) >= file.end:
-                    file.trim(file.end)  # emptied now, removed at the next start
+            for file in [older for older in self._proxy.older_files if self._done_before(older) >= older.end]:
+                if file not in emptied:
+                    await file.empty()  # removed at the next start
+                    emptied.append(file)
 
     def _done_before(self, file: spool_file.SpoolFile) -> int:
         place = (file.topic, file.partition)

@@ -81,14 +81,18 @@ class _Counter:
         return True
 
     def decide(self, decision: Decision) -> None:
-        if self.version is not None and decision.version <= self.version:
+        if self.version is not None and decision.version < self.version:
             return
-        self.add(decision.requests - self.decided_requests, decision.tokens - self.decided_tokens)
-        self.version = decision.version
-        self.decided_requests = decision.requests
-        self.decided_tokens = decision.tokens
-        self.counted = decision.counted
-        self.used_up = frozenset((threshold.type, threshold.threshold) for threshold in decision.used_up)
+        if decision.version == self.version:  # the same totals, but duplicates may have moved the marks since
+            marks = decision.counted
+            self.counted = marks | {name: max(mark, marks.get(name, 0)) for name, mark in self.counted.items()}
+        else:
+            self.add(decision.requests - self.decided_requests, decision.tokens - self.decided_tokens)
+            self.version = decision.version
+            self.decided_requests = decision.requests
+            self.decided_tokens = decision.tokens
+            self.counted = decision.counted
+            self.used_up = frozenset((threshold.type, threshold.threshold) for threshold in decision.used_up)
         for instance, rows in list(self.pending.items()):
             mark = self.counted.get(instance, 0)
             while rows and rows[0][0] <= mark:
@@ -163,7 +167,7 @@ class DayCounters:
                 counter.add(1, tokens)
 
     def decide(self, decision: Decision) -> None:
-        """Take metering's newest word on one counter; one that is not newer is ignored."""
+        """Take metering's newest word on one counter; an older one is ignored."""
         if decision.day >= self._oldest:
             self._counter(decision.group_id, decision.model_slug, decision.day).decide(decision)
 

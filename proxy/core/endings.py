@@ -9,6 +9,9 @@ from proxy.core import replies, usage
 from proxy.core.replies import Headers, Reply
 from schemas.usage import Outcome, Tokens, UsageSource
 
+MAX_PLAIN_BYTES = 16 * 1024 * 1024
+"""An unstreamed answer that grows beyond this counts as broken off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:

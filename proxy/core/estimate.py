@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from schemas.usage import Tokens
+from schemas.usage import MOST_TOKENS, Tokens
 
 BYTES_PER_TOKEN = 4
 FIRST_MEAN = 512
@@ -15,7 +15,8 @@ FIRST_MEAN = 512
 
 _MOST_TOKENS = 2**53
 _MOST_DATA_URLS = 1000
-_DATA_URL = re.compile(rb'"data:[^",\s]{0,256},')
+_MOST_CHOICES = 128
+_DATA_URL = re.compile(rb'"data:(?:image|audio|video|application)/[^",\s]{1,250};base64,')
 _WEIGHT = 1 / 16
 
 
@@ -38,9 +39,9 @@ def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean
     prompt = -(-(len(body) - _data_url_bytes(body)) // BYTES_PER_TOKEN)
     choices = n if n is not None and n > 0 else 1
     most = max_tokens if max_tokens is not None and max_tokens > 0 else completion_mean
-    likely = min(choices * min(most, completion_mean), _MOST_TOKENS)
+    likely = min(min(choices, _MOST_CHOICES) * min(most, completion_mean), MOST_TOKENS)
     return Expected(
-        tokens=Tokens(input_tokens=max(1, prompt), output_tokens=likely),
+        tokens=Tokens(input_tokens=min(max(1, prompt), MOST_TOKENS), output_tokens=likely),
         reserved=min(prompt + choices * most, _MOST_TOKENS),
     )
 

@@ -23,6 +23,14 @@ _BLANK = b" \t\n\r"
 _ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 
 
+MOST_MEMBERS = 1000
+"""An object with more top-level members than this is not looked through: nobody's request has that many."""
+
+
+class TooManyMembersError(Exception):
+    """An object would take too long to look through."""
+
+
 def locate(text: bytes, name: bytes, length: int) -> list[Span]:
     """Give the value's span of each top-level member `name` of the object in `text`, known to hold at least one.
 
@@ -47,9 +55,13 @@ def is_repeated(text: bytes, name: bytes) -> bool:
 
 
 def members(text: bytes) -> Iterator[tuple[bytes, Span]]:
-    """Give each top-level member's name, with ``\\u`` escapes of ASCII resolved, and its value's span."""
+    """Give each top-level member's name, with ``\\u`` escapes of ASCII resolved, and its value's span.
+
+    Raises TooManyMembersError.
+    """
     key: bytes | None = None
     start = -1
+    found = 0
     place = text.index(b"{") + 1
     while (token := _TOKEN.search(text, place)) is not None:
         mark = token.group()
@@ -57,6 +69,9 @@ def members(text: bytes) -> Iterator[tuple[bytes, Span]]:
         if mark in (b"{", b"["):
             place = _after(text, token.start())
         elif mark in (b",", b"}"):
+            found += 1
+            if found > MOST_MEMBERS:
+                raise TooManyMembersError
             if key is not None:
                 yield key, _trim(text, start, token.start())
             if mark == b"}":

@@ -115,6 +115,8 @@ def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
         return upstream_refused_credential()
     if 300 <= status < 400:
         return upstream_redirected()
+    if not 400 <= status < 600:  # 101, or what HTTP does not know
+        return upstream_broke_off()
     return Reply(status, headers, body)
 
 

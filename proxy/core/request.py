@@ -20,8 +20,11 @@ METADATA_MAX_KEY = 64
 METADATA_MAX_VALUE = 512
 METADATA_MAX_BYTES = 16 * 1024
 _METADATA_MAX_TEXT = 16 * METADATA_MAX_BYTES  # as it was sent, with escapes and spaces; more is not even decoded
-_COUNT = re.compile(rb"[1-9][0-9]{0,15}")
+_COUNT = re.compile(rb"[0-9][0-9.eE+]{0,24}")
 _MAX_COUNT = 2**53
+_MOST_HALVES = 10_000
+"""Of surrogate pairs; a body with more escapes of them that no decoder takes is not looked into."""
+_OPTIONS_MAX_BYTES = 4096
 _SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
 )
@@ -90,6 +93,8 @@ def parse(body: bytes) -> ChatRequest | Invalid:
         return _parse(body)
     except _Refused as refused:
         return refused.invalid
+    except members.TooManyMembersError:
+        return Invalid(f"The body may have at most {members.MOST_MEMBERS} members.")
 
 
 def upstream_body(request: ChatRequest, target_model: str | None) -> bytes:
@@ -123,7 +128,7 @@ def _parse(body: bytes) -> ChatRequest:
         stream_options=options,
         include_usage=include_usage,
         metadata=_metadata(peeked.metadata),
-        max_tokens=_count(peeked.max_completion_tokens) or _count(peeked.max_tokens),
+        max_tokens=max(filter(None, map(_count, (peeked.max_completion_tokens, peeked.max_tokens))), default=None),
         choices=_count(peeked.n) or 1,
     )
 
@@ -140,7 +145,8 @@ def _peek(body: bytes) -> _Body:
     except msgspec.ValidationError:
         raise _Refused("The body must be a JSON object.") from None
     except msgspec.DecodeError as error:
-        whole = _SURROGATE.sub(_replaced, body) if b"\\ud" in body.lower() else body
+        halves = body.lower().count(b"\\ud")
+        whole = _SURROGATE.sub(_replaced, body) if 0 < halves <= _MOST_HALVES else body
         if whole == body:
             raise _Refused(f"The body is not valid JSON: {error}.") from None
         return _peek_around(body, whole)
@@ -189,6 +195,8 @@ def _stream_options(body: bytes, raw: Raw) -> tuple[Span, bool]:
     text = bytes(raw)
     if text != b"null" and not text.startswith(b"{"):
         raise _Refused("Field stream_options must be an object.", "stream_options")
+    if len(text) > _OPTIONS_MAX_BYTES:
+        raise _Refused(f"Field stream_options may be at most {_OPTIONS_MAX_BYTES} bytes.", "stream_options")
     spans = members.locate(body, b"stream_options", len(text))
     if len(spans) != 1:
         raise _Refused("Field stream_options must be given once.", "stream_options")
@@ -226,6 +234,10 @@ def _metadata(raw: Raw) -> dict[str, str] | None:
 
 
 def _count(raw: Raw) -> int | None:
+    """Read a count as lenient upstreams do: ``1000``, ``1000.0`` and ``1e3`` are one; None for what is none."""
     text = bytes(raw)
-    count = int(text) if _COUNT.fullmatch(text) else 0
-    return count if 0 < count <= _MAX_COUNT else None
+    try:
+        count: float = (int(text) if text.isdigit() else float(text)) if _COUNT.fullmatch(text) else 0
+    except ValueError:
+        return None
+    return int(count) if 0 < count <= _MAX_COUNT and count == int(count) else None

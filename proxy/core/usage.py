@@ -16,12 +16,11 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core import members
-from schemas.usage import Tokens, UsageSource
+from schemas.usage import MOST_TOKENS, Tokens, UsageSource
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """A server-sent event longer than this is passed on unread rather than gathered."""
 
-_MAX_TOKENS = 2**53
 _BYTES_PER_TOKEN = 4
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LONGEST_BLANK_LINE = 4
@@ -172,7 +171,9 @@ class Stream:
         usage = _decode(answer.usage) if answer is not None else None
         if answer is None or not isinstance(usage, dict):
             return False
-        self.tokens = _tokens(usage) or self.tokens
+        tokens = _tokens(usage)
+        if tokens is not None and (self.tokens is None or _sum(tokens) >= _sum(self.tokens)):
+            self.tokens = tokens  # counts that are reported again are running sums: a smaller one takes nothing back
         return not _decode(answer.choices)
 
     def _rename(self, event: bytes, data: bytes, *, simple: bool) -> bytes:
@@ -199,7 +200,11 @@ def _named(text: bytes, model: Raw, slug: bytes) -> bytes:
     """Give an answer or chunk with `slug` (as JSON) for its `model`, as it was decoded."""
     if model is MISSING:
         return text
-    return members.splice(text, [(span, slug) for span in members.locate(text, b"model", len(bytes(model)))])
+    try:
+        spans = members.locate(text, b"model", len(bytes(model)))
+    except members.TooManyMembersError:  # no answer of the API; it passes as it is
+        return text
+    return members.splice(text, [(span, slug) for span in spans])
 
 
 def _peek(text: bytes) -> _Answer | None:
@@ -228,5 +233,9 @@ def _tokens(usage: Any) -> Tokens | None:
     return Tokens(input_tokens=prompt, output_tokens=completion, cached_input_tokens=min(_whole(cached) or 0, prompt))
 
 
+def _sum(tokens: Tokens) -> int:
+    return tokens.input_tokens + tokens.output_tokens
+
+
 def _whole(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

@@ -134,8 +134,7 @@ async def test_what_ends_in_one_turn_of_the_loop_goes_in_one_transaction(opened:
 
 
 async def test_an_event_whose_request_was_cancelled_is_kept_all_the_same(opened: Spool) -> None:
-    putting = asyncio.create_task(opened.put(draft(0)))
-    await asyncio.sleep(0)
+    putting = opened.put(draft(0))
     putting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await putting
@@ -145,7 +144,7 @@ async def test_an_event_whose_request_was_cancelled_is_kept_all_the_same(opened:
 
 async def test_what_was_put_before_the_close_is_in_the_file(tmp_path: Path, opened: Spool) -> None:
     await opened.put(draft(0))
-    putting = [asyncio.create_task(opened.put(draft(number))) for number in (1, 2)]
+    putting = [asyncio.ensure_future(opened.put(draft(number))) for number in (1, 2)]
     await asyncio.sleep(0)
     opened.close()
     for each in putting:
@@ -240,9 +239,9 @@ async def test_a_spool_at_its_bound_blocks_until_it_is_trimmed(quick: None, tmp_
 async def test_a_short_lock_is_waited_for(opened: Spool) -> None:
     with closing(sqlite3.connect(opened.file.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        putting = [asyncio.create_task(opened.put(draft(number))) for number in range(2)]
+        putting = [asyncio.ensure_future(opened.put(draft(number))) for number in range(2)]
         await asyncio.sleep(0.02)
-        putting.append(asyncio.create_task(opened.put(draft(2))))
+        putting.append(asyncio.ensure_future(opened.put(draft(2))))
         await asyncio.sleep(0.02)
         assert not any(task.done() for task in putting)
         other.execute("ROLLBACK")
@@ -321,7 +320,7 @@ async def test_a_file_of_another_boot_is_left_to_be_drained(tmp_path: Path, monk
     assert await second.put(draft(1)) == 1
     (old,) = spool.drained(older)
     assert (old.instance, keys(old), old.end) == (first.instance, ["key-0"], 2)
-    old.trim(old.end)
+    await old.empty()
     assert spool.drained([old]) == []
     assert [name for name in names(tmp_path) if first.instance in name] == []
     second.close()

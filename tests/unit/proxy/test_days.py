@@ -143,6 +143,17 @@ def test_a_decision_that_is_not_newer_is_ignored(stale: int) -> None:
     assert days.total("g1", SLUG, DAY) == (3, 30)
 
 
+def test_marks_that_duplicates_moved_count_without_a_new_version() -> None:
+    days = DayCounters("me")
+    days.decide(decision(5, requests=1, tokens=10, counted={"me": 1, "old": 7}))
+    days.restore(["g1"], SLUG, DAY, "me", 2, 10)
+    assert days.total("g1", SLUG, DAY) == (2, 20)
+    days.decide(decision(5, requests=1, tokens=10, counted={"me": 2}))
+    assert days.total("g1", SLUG, DAY) == (1, 10), "the row was a duplicate of what is counted"
+    days.restore(["g1"], SLUG, DAY, "old", 7, 10)
+    assert days.total("g1", SLUG, DAY) == (1, 10), "a mark never falls"
+
+
 def test_version_zero_is_a_decision_too() -> None:
     days = DayCounters("me")
     days.decide(decision(0, requests=3, tokens=30))

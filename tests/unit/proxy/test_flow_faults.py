@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from proxy import flow
+from proxy.core import endings
 from proxy.core.exchange import SpoolUnavailableError
 from schemas.usage import Outcome, Tokens, UsageSource
 from tests.unit.proxy import kit
@@ -114,7 +114,7 @@ async def test_a_fault_of_ours_gives_everything_back_and_shows(house: House, *, 
 
 @in_virtual_time
 async def test_an_answer_beyond_its_bound_counts_as_broken_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "MAX_PLAIN_BYTES", len(PLAIN))
+    monkeypatch.setattr(endings, "MAX_PLAIN_BYTES", len(PLAIN))
     house.upstream.answers(PLAIN)
     assert (await house.serve(house.client(ASKED))).status == 200
     house.upstream.answers(PLAIN, b" ")

@@ -216,9 +216,11 @@ def test_nesting_that_no_decoder_follows_is_refused() -> None:
         (b',"max_completion_tokens":null,"max_tokens":7', 7, 1),
         (b',"max_tokens":0,"n":0', None, 1),
         (b',"max_tokens":-1,"n":-1', None, 1),
-        (b',"max_tokens":7.0,"n":"3"', None, 1),
+        (b',"max_tokens":7.0,"n":"3"', 7, 1),
+        (b',"max_tokens":7.5,"n":2', None, 2),
+        (b',"max_completion_tokens":1,"max_tokens":5e3', 5000, 1),
         (b',"max_tokens":true,"n":[2]', None, 1),
-        (b',"max_tokens":1e999,"n":1e2', None, 1),
+        (b',"max_tokens":1e999,"n":1e2', None, 100),
         (b',"max_tokens":9007199254740992', 2**53, 1),
         (b',"max_tokens":9007199254740993', None, 1),
         (b',"max_tokens":1' + b"0" * 5000, None, 1),
@@ -227,6 +229,17 @@ def test_nesting_that_no_decoder_follows_is_refused() -> None:
 def test_counts_that_are_none_are_the_upstreams_business(members: bytes, max_tokens: int | None, choices: int) -> None:
     asked = read(b'{"model":"a/b"' + members + b"}")
     assert (asked.max_tokens, asked.choices) == (max_tokens, choices)
+
+
+def test_the_larger_bound_is_reserved_for_some_upstreams_know_only_one() -> None:
+    assert read(b'{"model":"a/b","max_completion_tokens":1,"max_tokens":5000}').max_tokens == 5000
+
+
+@pytest.mark.parametrize("body", [b'{"mo\\u0064el":"a/b","":0' + b',"":0' * 2000 + b"}"])
+def test_a_body_that_would_take_long_to_look_through_is_refused(body: bytes) -> None:
+    refused = request.parse(body)
+    assert isinstance(refused, request.Invalid)
+    assert "1000 members" in refused.message
 
 
 def with_metadata(value: Any) -> bytes:
