@@ -131,3 +131,13 @@ def test_an_upstreams_own_error_passes(status: int) -> None:
 def test_every_failure_has_an_answer(failure: Failure) -> None:
     reply = replies.upstream_failed(failure)
     assert reply.status == (504 if "slow" in failure.value else 502)
+
+
+@pytest.mark.parametrize("status", [101, 199, 300, 307, 401, 403, 600, 999])
+def test_what_must_not_pass_becomes_502(status: int) -> None:
+    assert replies.passed_on(status, [], b"secret").status == 502
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 429, 500, 599])
+def test_an_upstreams_own_errors_pass(status: int) -> None:
+    assert replies.passed_on(status, [], b"theirs").body == b"theirs"

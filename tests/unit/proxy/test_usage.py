@@ -251,3 +251,18 @@ def test_an_event_beyond_all_bounds_is_passed_on_unread(monkeypatch: pytest.Monk
 def test_content_is_counted_over_all_events_the_client_sees() -> None:
     _, stream = follow(b'data: {"choices":[{"delta":{"content":"abc"}}]}\n\n' * 3, DONE)
     assert stream.content_bytes == 9
+
+
+def test_counts_beyond_any_model_are_as_good_as_none() -> None:
+    def answer(count: int) -> bytes:
+        return b'{"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":1}}' % count
+
+    assert usage.plain(answer(10**9), SLUG)[1] is not None
+    assert usage.plain(answer(10**9 + 1), SLUG)[1] is None
+
+
+def test_counts_that_come_again_take_nothing_back() -> None:
+    stream = usage.Stream(SLUG, keep_usage=False)
+    for tokens in (5, 9, 0):
+        stream.feed(b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}\n\n' % (tokens, tokens))
+    assert stream.tokens == Tokens(input_tokens=9, output_tokens=9)

@@ -149,3 +149,18 @@ async def test_the_systems_resolver_answers_with_plain_addresses(monkeypatch: py
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     assert await guard.look_up("lab.example", 443) == ["8.8.8.8", "2600::1"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://[2606:4700::1111]foo/v1",
+        "https://foo[2606:4700::1111]/v1",
+        "https://[2606:4700::1111].127.0.0.1/v1",
+        "https://[2606:4700::1111]foo:443/v1",
+    ],
+)
+@pytest.mark.parametrize("allow_private", [True, False])
+def test_text_around_an_address_in_brackets_is_refused(url: str, allow_private: bool) -> None:
+    with pytest.raises(guard.RefusedError):
+        guard.parse_url(url, allow_private=allow_private)
