@@ -88,7 +88,7 @@ class Admissions:
         in_flight: InFlight,
         accept_bearer: bool,
         clock: Clock,
-        mint: Callable[[], str],
+        mint: Callable[[datetime], str],
     ) -> None:
         self._directory = directory
         self._days = day_counters
@@ -129,7 +129,7 @@ class Admissions:
             return held
         day, rate = held
         admission = events.Admission(
-            idempotency_key=self._mint(),
+            idempotency_key=self._mint(now),
             request_id=request_id,
             admitted_at=now,
             route=route,

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from proxy import routes, spool, spool_file
+from proxy import routes, slots, spool, spool_file
 from proxy.admission import Admissions
 from proxy.core import events
 from proxy.core.days import DayCounters
@@ -39,10 +39,10 @@ class Proxy:
     def __init__(self, settings: Settings, data_dir: Path, clock: Clock) -> None:
         self.directory = Directory()
         self.spool, older = spool.open_folder(
-            data_dir / "spool", sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
+            data_dir / spool_file.FOLDER, sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
         )
         self.older_files = spool.drained(older)
-        self._slots = Slots(data_dir / "in_flight")
+        self._slots = Slots(data_dir / slots.FILE)
         self._days = DayCounters(self.spool.instance)
         self._windows = MemoryWindows()
         self._upstreams = Upstreams(

@@ -225,8 +225,7 @@ class Gateway:
             await self._give(client.send(last, last=True))
 
     async def _give(self, rest: Awaitable[None]) -> None:
-        """Let the client have the rest, if it takes it in time."""
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # a client that does not take it in time goes without
             async with asyncio.timeout(self._idle_s):
                 await rest
 

@@ -15,11 +15,12 @@ from proxy.core import replies
 from proxy.core.exchange import Model
 from proxy.core.replies import Headers, Reply
 from proxy.flow import Gateway
+from runtime import server
 
 _WATCH_AFTER_S = 0.05
 """Most requests that are refused or fail end before this, and are spared a task that watches their client."""
 
-_NO_MORE = {"type": "http.response.body", "body": b"", "more_body": False}
+_PIECE_BYTES = 256 * 1024
 
 
 class BodyBudget:
@@ -59,7 +60,10 @@ class HttpClient:
         self._receive = receive
         self._send = send
         self._rules = rules
+        self._cut_off: Any = (scope.get("extensions") or {}).get(server.CUT_OFF)
         self._held = 0
+        self._begun = False
+        self._ended = False
         self._watch: asyncio.TimerHandle | asyncio.Task[None] | None = None
 
     async def body(self) -> bytes | Reply:
@@ -74,16 +78,22 @@ class HttpClient:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begin an answer."""
+        self._begun = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
-        """Send a piece of it."""
+        """Send a piece of it; waits while the client does not take what was sent before."""
         await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
+        self._ended = last
 
     async def reply(self, reply: Reply) -> None:
         """Give a whole answer."""
         await self.start(reply.status, [*reply.headers, (b"content-length", b"%d" % len(reply.body))])
-        await self.send(reply.body, last=True)
+        body = reply.body
+        end = max(0, len(body) - _PIECE_BYTES)
+        for start in range(0, end, _PIECE_BYTES):  # so that a client that does not read is felt, not buffered for
+            await self.send(body[start : start + _PIECE_BYTES])
+        await self.send(body[-(-end // _PIECE_BYTES) * _PIECE_BYTES :], last=True)
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Watch for the client's going away, or stop watching."""
@@ -95,7 +105,9 @@ class HttpClient:
             self._watch = loop.call_later(_WATCH_AFTER_S, self._begin_watch, callback)
 
     def close(self) -> None:
-        """Give the body's room back; the request is over."""
+        """Give the body's room back; the request is over. A client that did not take its answer is cut off."""
+        if self._begun and not self._ended and self._cut_off is not None:
+            self._cut_off["call"]()
         self._rules.budget.give_back(self._held)
         self._held = 0
 

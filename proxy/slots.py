@@ -14,6 +14,8 @@ from pathlib import Path
 
 from proxy.core.exchange import SpoolUnavailableError
 
+FILE = "in_flight"
+"""The name of the slots' file in a data directory."""
 SLOT_BYTES = 24 * 1024
 _LENGTH = struct.Struct("<I")
 

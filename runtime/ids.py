@@ -4,13 +4,14 @@ Never mints a credential: those need `secrets` and are minted by the package tha
 """
 
 import uuid
+from datetime import datetime
 
 from ulid import ULID
 
 
-def mint() -> str:
-    """Give a new ULID: 26 characters, unique, sorting by the millisecond of its making."""
-    return str(ULID())
+def mint(at: datetime | None = None) -> str:
+    """Give a new ULID: 26 characters, unique, sorting by the millisecond of its making, or of `at`."""
+    return str(ULID() if at is None else ULID.from_datetime(at))
 
 
 def request_id() -> str:

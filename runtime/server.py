@@ -5,6 +5,7 @@ Never installs a signal handler: the process that composes the parts decides whe
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,9 +13,68 @@ from typing import Any
 import uvicorn
 from litestar import Litestar, Response, get
 from litestar.handlers import HTTPRouteHandler
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_WITHIN_S = 30
+CUT_OFF = "tollgate.cut_off"
+"""The ASGI extension whose ``call`` ends a connection at once, without sending what is buffered."""
+
+_HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 Check = Callable[[], str | None]
 """Says what is missing before the process may take traffic; None: nothing."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, with bounds on a request's head and a way to cut a client off.
+
+    A head is at most `MAX_HEAD_BYTES` (431) and there within `HEAD_WITHIN_S` of its first byte, or of the connection.
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect the first head."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self._head_is_there()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Expect the next head; hand the way to cut off to the application."""
+        super().on_message_begin()
+        self._expect_head()
+        self.scope["extensions"] = {CUT_OFF: {"call": self.transport.abort}}
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is there."""
+        self._head_is_there()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head that is still not whole."""
+        in_head = self._head_timer is not None
+        super().data_received(data)
+        if in_head and self._head_timer is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_bytes = 0
+            self._head_timer = self.loop.call_later(HEAD_WITHIN_S, self.transport.abort)
+
+    def _head_is_there(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 class Server(uvicorn.Server):
@@ -25,7 +85,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http="httptools",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -38,6 +98,7 @@ class Server(uvicorn.Server):
             )
         )
         self._listener = listener
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -51,6 +112,11 @@ class Server(uvicorn.Server):
     def stop(self) -> None:
         """Accept nothing more; requests under way get their grace."""
         self.should_exit = True
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop what uvicorn says of answers that were cut off: whoever did that knows."""
+    return "without completing response" not in record.getMessage()
 
 
 def listen(host: str, port: int) -> socket.socket:

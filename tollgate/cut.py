@@ -19,8 +19,6 @@ from schemas.usage import UsageEvent
 from tollgate.workplace import Workplace
 from webhooks import store as webhooks_store
 
-SPOOL_FOLDER = "spool"
-SLOTS_FILE = "in_flight"
 _READ = 1000
 
 
@@ -119,7 +117,7 @@ def under_way(place: Workplace, cut: Cut) -> Iterator[str]:
 
 def in_flight(place: Workplace) -> Iterator[str]:
     """Give the ids of requests in flight: of a server that runs, or of one that died."""
-    for kept in slots.peek(place.folder / SLOTS_FILE):
+    for kept in slots.peek(place.folder / slots.FILE):
         try:
             yield msgspec.json.decode(kept, type=_InFlight).request_id
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -131,7 +129,7 @@ class _InFlight(msgspec.Struct, rename="camel"):
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted((folder / SPOOL_FOLDER).glob(f"*{spool_file.SUFFIX}"))
+    return sorted((folder / spool_file.FOLDER).glob(f"*{spool_file.SUFFIX}"))
 
 
 def _spool(path: Path) -> Source | None:

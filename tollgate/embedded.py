@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ from metering import app as metering_app
 from metering.groups import GroupThresholds
 from proxy import spool_file
 from proxy.app import Proxy
+from proxy.core.exchange import SpoolUnavailableError
 from runtime import clock, server
 from schemas.config import ConfigChange
-from tollgate.workplace import Workplace
+from tollgate.workplace import Workplace, WorkplaceError
 from webhooks import app as webhooks_app
 
 SHUTDOWN_GRACE_S = 30
@@ -58,7 +60,10 @@ class Embedded:
         settings = workplace.settings
         self._workplace = workplace
         self._clock = clock.steady()
-        self._proxy = Proxy(settings, workplace.folder, self._clock)
+        try:
+            self._proxy = Proxy(settings, workplace.folder, self._clock)
+        except sqlite3.DatabaseError as error:
+            raise WorkplaceError(f"a spool in {workplace.folder} cannot be read: {error}") from error
         self._thresholds = GroupThresholds()
         self._metering = metering_app.EmbeddedMetering(
             workplace.database,
@@ -118,7 +123,10 @@ class Embedded:
         today = self._clock().date()
         self._proxy.decide(await self._metering.decisions_for([today, today - timedelta(days=1)]))
         await self._dispatcher.take_over()
-        interrupted = await self._proxy.recover()
+        try:
+            interrupted = await self._proxy.recover()
+        except SpoolUnavailableError as error:
+            raise WorkplaceError(f"what was in flight when the last process died cannot be kept: {error}") from error
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
 

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -65,19 +65,19 @@ def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Workplac
     folder = loaded.data_dir
     if not new and not (folder / DATABASE_FILE).exists():
         raise WorkplaceError(f"there is no Tollgate data in {folder.resolve()}; name its directory with --data")
-    try:
-        make(folder)
-        given = loaded.master_key
-        key = (
-            vault.decode_key(given.get_secret_value()) if given else vault.load_or_create_key(folder / MASTER_KEY_FILE)
-        )
-        with database.sqlite(folder / DATABASE_FILE) as main:
+    with ExitStack() as closing:
+        try:
+            make(folder)
+            given = loaded.master_key
+            path = folder / MASTER_KEY_FILE
+            key = vault.decode_key(given.get_secret_value()) if given else vault.load_or_create_key(path)
+            main = closing.enter_context(database.sqlite(folder / DATABASE_FILE))
             migrations.upgrade(main)
-            yield Workplace(folder, loaded, Vault(key), main)
-    except (vault.VaultError, migrations.MigrationError, OSError) as error:
-        raise WorkplaceError(str(error)) from error
-    except SQLAlchemyError as error:
-        raise WorkplaceError(_unusable(folder, error)) from error
+        except (vault.VaultError, migrations.MigrationError, OSError) as error:
+            raise WorkplaceError(str(error)) from error
+        except SQLAlchemyError as error:
+            raise WorkplaceError(_unusable(folder, error)) from error
+        yield Workplace(folder, loaded, Vault(key), main)
 
 
 def make(folder: Path) -> None:

@@ -44,8 +44,8 @@ def serve(
 ) -> None:
     """Run everything in one process on SQLite: management, inference, metering and webhooks."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for library in ("alembic", "uvicorn"):  # they say at INFO what we say ourselves
-        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each connection that speaks no HTTP
     for variable in ("TOLLGATE_KAFKA_BOOTSTRAP", "TOLLGATE_DATABASE_URL"):
         if os.environ.get(variable):
             raise click.UsageError(f"{variable} is set, but `tollgate serve` runs on its own data directory; unset it")

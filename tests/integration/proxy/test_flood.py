@@ -10,7 +10,11 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 EVENT = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n' * 200
 
 
+flooding: set[asyncio.Task[None] | None] = set()
+
+
 async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    flooding.add(asyncio.current_task())
     with suppress(ConnectionError):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HEAD)
@@ -40,4 +44,4 @@ async def test_every_bound_holds_against_a_flood() -> None:
     assert [type(error) for error in ended] == [TimeoutError] * 12
     await upstreams.close()
     server.close()
-    await server.wait_closed()
+    await asyncio.wait([task for task in flooding if task], timeout=10)

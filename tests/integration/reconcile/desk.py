@@ -14,7 +14,8 @@ from ulid import ULID
 from control.flow import corrections as corrections_flow
 from control.store import corrections
 from metering import store as metering_store
-from proxy import spool
+from proxy import slots as slot_files
+from proxy import spool, spool_file
 from proxy.slots import Slots
 from runtime import ids, settings
 from runtime.settings import SpoolSync
@@ -22,7 +23,6 @@ from schemas.topics import UsageBatch
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageEvent, UsageSource
 from tollgate import workplace
 from tollgate.accounts import Report
-from tollgate.cut import SLOTS_FILE, SPOOL_FOLDER
 from tollgate.reconcile import Reconciliation
 from tollgate.workplace import Workplace
 from webhooks import store as webhooks_store
@@ -109,7 +109,7 @@ class Desk:
         return await corrections.Outbox(self.place.database).read(1, 100)
 
     def in_flight(self, request_id: str) -> None:
-        slots = Slots(self.place.folder / SLOTS_FILE, count=4)
+        slots = Slots(self.place.folder / slot_files.FILE, count=4)
         slots.open_slot(json.dumps({"idempotencyKey": ids.mint(), "requestId": request_id}).encode())
         slots.close()
 
@@ -136,7 +136,7 @@ def served(*numbers: int, **fields: Any) -> list[dict[str, Any]]:
 @contextmanager
 def opened(folder: Path) -> Iterator[Desk]:
     with workplace.opened(settings.load(data_dir=folder), new=True) as place:
-        own, _ = spool.open_folder(folder / SPOOL_FOLDER, sync=SpoolSync.NORMAL, max_bytes=2**30)
+        own, _ = spool.open_folder(folder / spool_file.FOLDER, sync=SpoolSync.NORMAL, max_bytes=2**30)
         try:
             yield Desk(place, own)
         finally:

@@ -76,7 +76,7 @@ def test_a_taken_port_and_an_unusable_secret_are_one_line_errors() -> None:
         _, complaints = process.communicate(timeout=20)
     taken.close()
     assert process.returncode == 1
-    assert complaints.startswith(f"Error: cannot serve on 127.0.0.1:{port}: ")
+    assert complaints.startswith(f"Error: cannot listen on 127.0.0.1:{port}: ")
     assert complaints.count("\n") == 1
     with listening("--secret", "secret-in-another-form") as process:
         _, complaints = process.communicate(timeout=20)

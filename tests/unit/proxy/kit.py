@@ -289,7 +289,7 @@ class House:
             in_flight=self.slots,
             accept_bearer=accept_bearer,
             clock=lambda: NOW,
-            mint=lambda: self._mint("key"),
+            mint=lambda _: self._mint("key"),
         )
         self.gateway = Gateway(
             admissions=admissions,

@@ -34,7 +34,7 @@ class Desk:
             in_flight=kit.FakeSlots(),
             accept_bearer=False,
             clock=clock.steady(lambda: self.seconds),
-            mint=lambda: "key",
+            mint=lambda _: "key",
         )
         self.sequence = 0
 
