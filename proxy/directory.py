@@ -3,12 +3,11 @@
 Never reads a database: it is fed changes, and one with a version lower than what it holds is ignored.
 """
 
-from typing import Generic, TypeVar
-
 from metering.core import hierarchy
 from proxy.core.days import DayLimit
 from proxy.core.exchange import Key, Model, Route
 from proxy.core.windows import RateChain, RateLimit
+from runtime.newest import Newest
 from schemas.config import (
     ConfigChange,
     ConfigKind,
@@ -19,39 +18,17 @@ from schemas.config import (
     WorkspaceState,
 )
 
-Record = TypeVar("Record")
-
 _NOBODY = (0, "")
-
-
-class _Table(Generic[Record]):
-    """The newest record of each id. What is gone keeps its version, so that an older record cannot bring it back."""
-
-    def __init__(self) -> None:
-        self._versioned: dict[str, tuple[int, Record | None]] = {}
-
-    def get(self, id_: str) -> Record | None:
-        """Give the record; None where it is gone or was never there."""
-        found = self._versioned.get(id_)
-        return found[1] if found else None
-
-    def put(self, id_: str, version: int, record: Record | None) -> bool:
-        """Take a newer record or end; say whether it was newer."""
-        known = self._versioned.get(id_)
-        if known is not None and version <= known[0]:
-            return False
-        self._versioned[id_] = (version, record)
-        return True
 
 
 class Directory:
     """Keys, endpoints and groups by what a request names; routes are worked out on first use and kept."""
 
     def __init__(self) -> None:
-        self._workspaces: _Table[WorkspaceRecord] = _Table()
-        self._endpoints: _Table[EndpointRecord] = _Table()
-        self._groups: _Table[GroupRecord] = _Table()
-        self._keys: _Table[tuple[bytes, str, str]] = _Table()
+        self._workspaces: Newest[WorkspaceRecord] = Newest()
+        self._endpoints: Newest[EndpointRecord] = Newest()
+        self._groups: Newest[GroupRecord] = Newest()
+        self._keys: Newest[tuple[bytes, str, str]] = Newest()
         self._by_slug: dict[str, tuple[int, str]] = {}
         """The version and id of the newest endpoint that took each slug."""
         self._routes: dict[tuple[str, str], Route | None] = {}
@@ -116,14 +93,8 @@ class Directory:
         if record is not None and self._by_slug.get(record.slug, _NOBODY)[0] < change.version:
             self._by_slug[record.slug] = (change.version, change.id)
 
-    def _chain(self, group_id: str) -> list[GroupRecord]:
-        """Give the group and its ancestors; empty where one of them is gone."""
-        group = self._groups.get(group_id)
-        if group is None:
-            return []
-        ancestors = [self._groups.get(id_) for id_ in group.ancestor_ids]
-        chain = [group, *(ancestor for ancestor in ancestors if ancestor is not None)]
-        return chain if len(chain) == len(ancestors) + 1 else []
+    def _chain(self, group_id: str) -> hierarchy.Chain:
+        return hierarchy.chain(group_id, self._groups.get)
 
     def _endpoint(self, slug: str, workspace_id: str) -> EndpointRecord | None:
         endpoint = self._endpoints.get(self._by_slug.get(slug, _NOBODY)[1])

@@ -7,6 +7,7 @@ import logging
 from datetime import datetime
 from typing import NamedTuple
 
+from runtime.newest import Newest
 from runtime.vault import Vault, VaultError, webhook_context
 from schemas.config import ConfigChange, ConfigKind, WebhookRecord
 from webhooks.core import signing
@@ -18,8 +19,7 @@ _Secret = tuple[str, datetime | None]  # the opened text, and when it ceases to 
 
 
 class _Setting(NamedTuple):
-    version: int
-    record: WebhookRecord | None
+    record: WebhookRecord
     secrets: tuple[_Secret, ...]
 
 
@@ -28,20 +28,19 @@ class Receivers:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._settings: dict[str, _Setting] = {}
+        self._settings: Newest[_Setting] = Newest()
 
     def apply(self, change: ConfigChange) -> None:
         """Take one step of the feed; other kinds and versions not above the one held are ignored."""
-        held = self._settings.get(change.id)
-        if change.kind is not ConfigKind.WEBHOOK or (held is not None and change.version <= held.version):
-            return
-        record = change.record if isinstance(change.record, WebhookRecord) else None
-        self._settings[change.id] = _Setting(change.version, record, self._open(record) if record else ())
+        if change.kind is ConfigKind.WEBHOOK and self._settings.is_new(change.id, change.version):
+            record = change.record
+            setting = _Setting(record, self._open(record)) if isinstance(record, WebhookRecord) else None
+            self._settings.put(change.id, change.version, setting)
 
     def receiver(self, workspace_id: str, now: datetime) -> Receiver:
         """Give the receiver of this moment: its secrets are those whose overlap has not ended at `now`."""
         setting = self._settings.get(workspace_id)
-        if setting is None or setting.record is None:
+        if setting is None:
             return _NOWHERE
         valid = tuple(text for text, expires_at in setting.secrets if expires_at is None or now < expires_at)
         return Receiver(setting.record.url, setting.record.enabled, valid)

@@ -6,10 +6,10 @@ Rules, over a chain that begins with the key's own group and ends with its root:
 - INDEPENDENT: for each (slug, type, unit) the closest group that sets a limit wins; only the own group is charged.
 - CASCADING: every limit on the chain holds; every group on the chain is charged.
 
-Never looks a group up: callers hand over the chain.
+Never knows a group: callers hand over the chain, or the way to find its groups.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from schemas.config import GroupRecord
@@ -36,6 +36,16 @@ class Threshold:
 
     type: LimitType
     value: int
+
+
+def chain(group_id: str, find: Callable[[str], GroupRecord | None]) -> Chain:
+    """Give a group and its ancestors, as `find` has them by id; empty where one of them is gone."""
+    own = find(group_id)
+    if own is None:
+        return ()
+    ancestors = [find(ancestor_id) for ancestor_id in own.ancestor_ids]
+    found = tuple(ancestor for ancestor in ancestors if ancestor is not None)
+    return (own, *found) if len(found) == len(ancestors) else ()
 
 
 def charged_groups(chain: Chain) -> tuple[str, ...]:
