@@ -5,7 +5,7 @@ Never decides anything, and never serves before `recover` has put back what an e
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,11 @@ class Proxy:
         )
         return routes.handlers(gateway, rules)
 
-    async def recover(self) -> list[UsageDraft]:
+    async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
         """Count the rows that spools still hold, and bill what was in flight when the last process died.
 
-        Gives the events of the latter. To be called once, before the first request.
+        Gives the events of the latter. `is_counted` knows the keys of the ledger: after a power cut a slot may be back
+        whose event was long counted. To be called once, before the first request.
         """
         spooled = set()
         for file in (*self.older_files, self.spool.file):
@@ -100,7 +101,7 @@ class Proxy:
             except ValueError:  # torn by a power cut
                 log.error("a request that was in flight cannot be read any more, so it is not billed")  # noqa: TRY400
                 continue
-            if draft.idempotency_key not in spooled:
+            if draft.idempotency_key not in spooled and not await is_counted(draft.idempotency_key):
                 sequence = await self.spool.put(draft)
                 self._restore(spool_file.numbered(draft, self.spool.instance, sequence))
                 interrupted.append(draft)

@@ -21,6 +21,7 @@ from control import app as control_app
 from control.relay import Relay
 from control.store import corrections, live
 from metering import app as metering_app
+from metering import ledger
 from metering.groups import GroupThresholds
 from proxy import spool_file
 from proxy.app import Proxy
@@ -124,11 +125,14 @@ class Embedded:
         self._proxy.decide(await self._metering.decisions_for([today, today - timedelta(days=1)]))
         await self._dispatcher.take_over()
         try:
-            interrupted = await self._proxy.recover()
+            interrupted = await self._proxy.recover(self._is_counted)
         except SpoolUnavailableError as error:
             raise WorkplaceError(f"what was in flight when the last process died cannot be kept: {error}") from error
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
+
+    async def _is_counted(self, key: str) -> bool:
+        return await self._workplace.database.read(lambda connection: ledger.find(connection, key)) is not None
 
     def _public_app(self, checks: dict[str, server.Check]) -> Litestar:
         place = self._workplace

@@ -32,6 +32,7 @@ from schemas.config import (
 from schemas.limits import LimitEnforcement, ModelConfig
 from schemas.targets import Provider, Target
 from schemas.usage import UsageEvent
+from tests.unit.proxy import kit
 from tests.unit.proxy.kit import NOW, SLUG
 
 KEY = "sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
@@ -111,7 +112,7 @@ def asked(**members: Any) -> bytes:
 async def gate(folder: Path, base_url: str, **settings: Any) -> AsyncIterator[Gate]:
     """Serve until the block ends."""
     proxy = Proxy(Settings(**({"allow_private_upstreams": True} | settings)), folder, clock.steady())
-    await proxy.recover()
+    await proxy.recover(kit.none_is_counted)
     app = Litestar(route_handlers=proxy.handlers(), openapi_config=None, logging_config=None)
     listener = server.listen("127.0.0.1", 0)
     serving = server.Server(app, listener, grace_s=1)

@@ -37,7 +37,7 @@ def spooled(started: Proxy) -> list[UsageEvent]:
 async def test_what_was_in_flight_becomes_an_event(tmp_path: Path, *, bill: bool, tokens: Tokens) -> None:
     leave(tmp_path, events.in_flight(admission()))
     started = proxy(tmp_path, bill_interrupted=bill)
-    (billed,) = await started.recover()
+    (billed,) = await started.recover(kit.none_is_counted)
     (event,) = spooled(started)
     assert event.idempotency_key == billed.idempotency_key == "01KEY"
     assert (event.outcome, event.usage_source, event.tokens) == (
@@ -49,13 +49,25 @@ async def test_what_was_in_flight_becomes_an_event(tmp_path: Path, *, bill: bool
     await started.close()
 
 
+async def test_a_slot_that_a_power_cut_brought_back_is_not_billed_again(tmp_path: Path) -> None:
+    leave(tmp_path, events.in_flight(admission()))
+    started = proxy(tmp_path)
+
+    async def is_counted(key: str) -> bool:
+        return key == "01KEY"
+
+    assert await started.recover(is_counted) == []
+    assert spooled(started) == []
+    await started.close()
+
+
 async def test_what_is_spooled_already_is_not_billed_again(tmp_path: Path) -> None:
     before = proxy(tmp_path)
     await before.spool.put(draft(1))
     await before.close()
     leave(tmp_path, events.in_flight(admission(idempotency_key=draft(1).idempotency_key)))
     started = proxy(tmp_path)
-    assert await started.recover() == []
+    assert await started.recover(kit.none_is_counted) == []
     assert len(spooled(started)) == 1
     await started.close()
 
@@ -64,11 +76,11 @@ async def test_what_a_power_cut_has_torn_holds_no_start_up(tmp_path: Path, caplo
     leave(tmp_path, b'{"idempotencyKey":"01', b"\x00" * 50, events.in_flight(admission()))
     started = proxy(tmp_path)
     with caplog.at_level(logging.ERROR):
-        assert [billed.idempotency_key for billed in await started.recover()] == ["01KEY"]
+        assert [billed.idempotency_key for billed in await started.recover(kit.none_is_counted)] == ["01KEY"]
     assert len(caplog.records) == 2
     await started.close()
     again = proxy(tmp_path)
-    assert await again.recover() == []
+    assert await again.recover(kit.none_is_counted) == []
     await again.close()
 
 
@@ -79,7 +91,7 @@ async def test_rows_and_interruptions_count_against_the_day(tmp_path: Path) -> N
     await before.close()
     leave(tmp_path, events.in_flight(admission(route=kit.route())))
     started = proxy(tmp_path)
-    await started.recover()
+    await started.recover(kit.none_is_counted)
     used = 1 + 2 + 2 + 2 + EXPECTED.input_tokens + EXPECTED.output_tokens
     assert started._days.total(kit.GROUP, kit.SLUG, kit.NOW.date()) == (3, used)
     assert started._days.total("parent", kit.SLUG, kit.NOW.date()) == (2, 7)
@@ -93,7 +105,7 @@ async def test_a_draining_spool_of_another_boot_counts_too(tmp_path: Path, monke
     leave(tmp_path, events.in_flight(admission(idempotency_key=draft(1).idempotency_key)))
     monkeypatch.setattr("proxy.spool.boot_id", lambda: "another boot")
     started = proxy(tmp_path)
-    assert await started.recover() == []
+    assert await started.recover(kit.none_is_counted) == []
     assert len(started.older_files) == 1
     assert started._days.total(kit.GROUP, kit.SLUG, kit.NOW.date()) == (1, 3)
     await started.close()

@@ -53,6 +53,11 @@ def route(**changes: Any) -> Route:
     return replace(plain, **changes)
 
 
+async def none_is_counted(_: str) -> bool:
+    """Stand for a ledger that holds nothing."""
+    return False
+
+
 @dataclass
 class FakeDirectory:
     """The `Directory` port over dicts."""
