@@ -1,6 +1,6 @@
 """`tollgate reconcile`: shows whether what was counted, delivered and served agrees (spec section 4).
 
-Never decides what a difference is: that is `tollgate.reconcile`.
+Never decides what a difference is: that is `tollgate.reconciliation`.
 """
 
 import json
@@ -19,10 +19,10 @@ from rich.text import Text
 
 from control.store.workspaces import Workspaces
 from runtime import clock, settings
-from tollgate import reconcile as reconciling
-from tollgate import upstream_account, workplace
-from tollgate.accounts import Figures, Line, Report
-from tollgate.upstream_account import Comparison, Listing, Request
+from tollgate import workplace
+from tollgate.reconciliation import compare, upstream_account
+from tollgate.reconciliation.accounts import Figures, Line, Report
+from tollgate.reconciliation.upstream_account import Comparison, Listing, Request
 from tollgate.workplace import Workplace
 
 _SHOWN = 20
@@ -65,7 +65,7 @@ def reconcile(
     if days[0] > days[1]:
         raise _WrongUseError(f"--from {days[0]} lies behind --to {days[1]}")
     with _opened(data) as place:
-        run = reconciling.Reconciliation(place, *days, now)
+        run = compare.Reconciliation(place, *days, now)
         with Console(stderr=True).status("comparing, when metering and intake have passed the cut"):
             report = run.run(upstream)
         names = {record.id: record.name for record in place.read(lambda connection: Workspaces(connection).every())}
@@ -85,7 +85,7 @@ def _opened(data: Path | None) -> Iterator[Workplace]:
     except (
         settings.SettingsError,
         workplace.WorkplaceError,
-        reconciling.ReconcileError,
+        compare.ReconcileError,
         upstream_account.AccountError,
     ) as error:
         raise _WrongUseError(str(error)) from None
@@ -156,7 +156,7 @@ def _remarks(report: Report) -> Iterator[str]:
     elif not report.passed:
         yield (
             f"[bold red]{report.waiting} events still wait in the spool: metering or intake did not pass the cut "
-            f"within {reconciling.WAIT_S:.0f} s[/]"
+            f"within {compare.WAIT_S:.0f} s[/]"
         )
     for gap in report.gaps:
         yield f"[bold red]gap: instance {gap.instance} lacks the sequences {gap.first} to {gap.last}[/]"

@@ -22,8 +22,8 @@ from runtime.settings import SpoolSync
 from schemas.topics import UsageBatch
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageEvent, UsageSource
 from tollgate import workplace
-from tollgate.accounts import Report
-from tollgate.reconcile import Reconciliation
+from tollgate.reconciliation.accounts import Report
+from tollgate.reconciliation.compare import Reconciliation
 from tollgate.workplace import Workplace
 from webhooks import store as webhooks_store
 from webhooks.core.values import Draft, Status

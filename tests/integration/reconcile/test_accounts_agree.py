@@ -14,8 +14,8 @@ from schemas.topics import UsageBatch
 from schemas.usage import UsageDraft
 from tests.integration.reconcile.desk import TODAY, Desk, days_ago, draft, numbered
 from tollgate import workplace
-from tollgate.accounts import Figures, Report, Sums
-from tollgate.reconcile import ReconcileError
+from tollgate.reconciliation.accounts import Figures, Report, Sums
+from tollgate.reconciliation.compare import ReconcileError
 from webhooks.core.values import Status
 
 THREE = Figures(3, 30, 15)

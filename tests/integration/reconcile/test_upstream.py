@@ -9,7 +9,7 @@ import pytest
 from schemas.usage import Outcome, UsageSource
 from tests.integration.reconcile.desk import TODAY, Desk, days_ago, draft, numbered, served
 from tollgate import workplace
-from tollgate.upstream_account import AccountError, Comparison, Listing
+from tollgate.reconciliation.upstream_account import AccountError, Comparison, Listing
 
 
 def compared(desk: Desk, *lines: dict[str, Any], **options: Any) -> Comparison:

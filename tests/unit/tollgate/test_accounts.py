@@ -6,8 +6,8 @@ from datetime import date
 import pytest
 
 from metering.ledger import Gap
-from tollgate.accounts import Figures, Line, Report, Sums
-from tollgate.upstream_account import Comparison, Listing, Request
+from tollgate.reconciliation.accounts import Figures, Line, Report, Sums
+from tollgate.reconciliation.upstream_account import Comparison, Listing, Request
 from webhooks.core.values import Status
 
 DAY = date(2026, 3, 10)

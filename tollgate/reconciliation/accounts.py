@@ -9,7 +9,7 @@ from datetime import date
 from typing import NamedTuple
 
 from metering.ledger import Gap
-from tollgate.upstream_account import Comparison
+from tollgate.reconciliation.upstream_account import Comparison
 from webhooks.core.values import Status
 
 Place = tuple[str, date]

@@ -31,11 +31,11 @@ from metering import store as metering_store
 from metering.core import rollup
 from metering.ledger import Gap, Tally
 from schemas.usage import Kind, UsageEvent
-from tollgate import cut as cuts
 from tollgate import workplace
-from tollgate.accounts import Figures, Line, Place, Report, Sums
-from tollgate.cut import Cut, Standing
-from tollgate.upstream_account import Comparison, Event, Pairing
+from tollgate.reconciliation import cut as cuts
+from tollgate.reconciliation.accounts import Figures, Line, Place, Report, Sums
+from tollgate.reconciliation.cut import Cut, Standing
+from tollgate.reconciliation.upstream_account import Comparison, Event, Pairing
 from tollgate.workplace import Workplace
 from webhooks import store as webhooks_store
 from webhooks.core.values import Status
