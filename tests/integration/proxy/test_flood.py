@@ -22,6 +22,8 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(b"%x\r\n%b\r\n" % (len(EVENT), EVENT))
             await writer.drain()
     writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def read_on(upstreams: Upstreams, url: str) -> None:
