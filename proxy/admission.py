@@ -15,6 +15,8 @@ from proxy.core.replies import Headers, Reply
 from runtime.clock import Clock
 from schemas.usage import UsageSource
 
+_PARSED_AT_ONCE_BYTES = 256 * 1024
+
 
 class Directory(Protocol):
     """Knows keys, and where they lead."""
@@ -116,7 +118,7 @@ class Admissions:
 
     async def admit(self, key: Key, request_id: str, body: bytes) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
-        asked = request.parse(body)
+        asked = await _parsed(body)
         if isinstance(asked, request.Invalid):
             return replies.bad_request(asked.message, asked.param)
         route = self._directory.route(key, asked.slug)
@@ -176,3 +178,10 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.release(call.day)
         await self._windows.release(call.rate)
+
+
+async def _parsed(body: bytes) -> request.ChatRequest | request.Invalid:
+    """Read a body; a large one beside the event loop, for a hostile one takes seconds to look through."""
+    if len(body) <= _PARSED_AT_ONCE_BYTES:
+        return request.parse(body)
+    return await asyncio.to_thread(request.parse, body)
