@@ -9,7 +9,7 @@ import hmac
 import secrets
 import string
 
-PREFIX_LENGTH = 16
+from schemas.config import KEY_PREFIX_LENGTH
 
 _ALPHABET = string.ascii_letters + string.digits
 _NAME_LENGTH = 12
@@ -33,7 +33,7 @@ def mint_webhook_secret() -> str:
 
 def prefix(key: str) -> str:
     """Give the part of a key that names it: its first 16 characters."""
-    return key[:PREFIX_LENGTH]
+    return key[:KEY_PREFIX_LENGTH]
 
 
 def digest(key: str) -> str:

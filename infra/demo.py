@@ -272,7 +272,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
         while not condition():
             if time.monotonic() > deadline:
                 raise DemoError(f"{what} did not come within {WAIT_S} s")
-            time.sleep(0.1)
+            time.sleep(0.1)  # another process says nothing when it is ready; the loop is bounded
 
 
 def title(text: str) -> None:

@@ -30,10 +30,11 @@ from sqlalchemy import (
     tuple_,
     union,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from ulid import ULID
 
 from metering.core import rollup
+from runtime import statements
 from runtime.database import METADATA, UtcDateTime
 from schemas.usage import Kind, Producer, Tokens, UsageEvent
 
@@ -85,7 +86,6 @@ Item = TypeVar("Item")
 Key = tuple[date, str]
 """What is unique in the ledger: the event's day and its idempotency key."""
 
-_CHUNK = 500  # keys in one query: far below every engine's bound on parameters
 _COLUMNS = [column.name for column in USAGE_EVENT.columns]
 _SQLITE = sqlite.dialect(paramstyle="qmark")
 _INSERT = str(sqlite.insert(USAGE_EVENT).on_conflict_do_nothing().compile(dialect=_SQLITE, column_keys=_COLUMNS))
@@ -157,7 +157,7 @@ def _insert_some(connection: Connection, events: Mapping[Key, UsageEvent], recor
         )
         for (day, _), event in events.items()
     )
-    statement = insert_into(connection.dialect.name, USAGE_EVENT).on_conflict_do_nothing()
+    statement = statements.insert_into(connection.dialect.name, USAGE_EVENT).on_conflict_do_nothing()
     inserted = connection.execute(
         statement.returning(USAGE_EVENT.c.day, USAGE_EVENT.c.idempotency_key),
         [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
@@ -169,7 +169,7 @@ def _note_duplicates(connection: Connection, dropped: Sequence[UsageEvent]) -> N
     """Keep the numbers that a dropped event does not share with the one the ledger has: they are no gap."""
     columns = USAGE_EVENT.c
     kept: dict[Key, tuple[str, int]] = {}
-    for some in chunks(list({(rollup.day_of(event), event.idempotency_key) for event in dropped})):
+    for some in statements.chunks(list({(rollup.day_of(event), event.idempotency_key) for event in dropped})):
         query = select(columns.day, columns.idempotency_key, columns.instance, columns.sequence)
         for row in connection.execute(query.where(tuple_(columns.day, columns.idempotency_key).in_(some))):
             kept[row.day, row.idempotency_key] = (row.instance, row.sequence)
@@ -180,7 +180,9 @@ def _note_duplicates(connection: Connection, dropped: Sequence[UsageEvent]) -> N
         != (event.producer.instance, event.producer.sequence)
     ]
     if others:
-        connection.execute(insert_into(connection.dialect.name, METERING_DUPLICATE).on_conflict_do_nothing(), others)
+        connection.execute(
+            statements.insert_into(connection.dialect.name, METERING_DUPLICATE).on_conflict_do_nothing(), others
+        )
 
 
 def find(connection: Connection, idempotency_key: str) -> UsageEvent | None:
@@ -267,17 +269,6 @@ def _gaps_between(connection: Connection, instance: str, first: int, last: int) 
     highest = connection.execute(select(func.coalesce(func.max(numbers.c.sequence), 0))).scalar_one()
     if highest < last:
         yield Gap(instance, highest + 1, last)
-
-
-def insert_into(engine: str, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """Begin an INSERT that can name its conflict, in the words of `engine` (SQLAlchemy's name of it)."""
-    return postgresql.insert(table) if engine == "postgresql" else sqlite.insert(table)
-
-
-def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """Cut `items` so that one query names no more than an engine allows."""
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]
 
 
 def _stored(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:

@@ -32,6 +32,7 @@ from metering import ledger
 from metering.core import position as positions
 from metering.core import rollup
 from metering.core.rollup import Counter, LimitTotal, Totals
+from runtime import statements
 from runtime.clock import Clock
 from runtime.database import METADATA, Database, UtcDateTime
 from schemas.daily import DailyUsage
@@ -187,7 +188,7 @@ def _move(connection: Connection, batch: UsageBatch, at: int | None, now: dateti
     """Move the position from `at` to the batch's end. Raises PositionLostError where it is no longer `at`."""
     target = {"next_offset": batch.next_offset, "recorded_at": now}
     if at is None:
-        begin = ledger.insert_into(connection.dialect.name, METERING_POSITION).on_conflict_do_nothing()
+        begin = statements.insert_into(connection.dialect.name, METERING_POSITION).on_conflict_do_nothing()
         place = {"topic": batch.topic, "partition": batch.partition}
         # RETURNING, because not every driver counts the rows of an INSERT.
         begun = connection.execute(begin.returning(METERING_POSITION.c.partition), {**place, **target})
@@ -240,7 +241,7 @@ def _add(
 # Building a statement costs as much as running it on a small batch, so those of every transaction are built once.
 @cache
 def _adding(engine: str, table: Table, sums: tuple[str, ...]) -> ReturningInsert[Any]:
-    statement = ledger.insert_into(engine, table)
+    statement = statements.insert_into(engine, table)
     given = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
@@ -256,7 +257,7 @@ def _adding(engine: str, table: Table, sums: tuple[str, ...]) -> ReturningInsert
 
 @cache
 def _raising(engine: str) -> Insert:
-    statement = ledger.insert_into(engine, METERING_MARK)
+    statement = statements.insert_into(engine, METERING_MARK)
     given = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=list(METERING_MARK.primary_key.columns),
@@ -304,7 +305,7 @@ def _rows_of(connection: Connection, table: Table, counters: Collection[Counter]
     place = tuple_(table.c.day, table.c.group_id, table.c.model_slug)
     return [
         row
-        for some in ledger.chunks(sorted(counters))
+        for some in statements.chunks(sorted(counters))
         for row in connection.execute(select(table).where(place.in_(some))).mappings()
     ]
 

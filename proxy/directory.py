@@ -31,7 +31,7 @@ class Directory:
         self._keys: Newest[tuple[bytes, str, str]] = Newest()
         self._by_slug: dict[str, tuple[int, str]] = {}
         """The version and id of the newest endpoint that took each slug."""
-        self._routes: dict[tuple[str, str], Route | None] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
 
     def apply(self, change: ConfigChange) -> None:
         """Take one change of the configuration; kinds that requests do not need are ignored."""
@@ -71,12 +71,12 @@ class Directory:
     def route(self, key: Key, slug: str) -> Route | None:
         """Give the route of a key's group to a slug; None where there is none or the key may not call it."""
         name = (key.group_id, slug)
-        if name not in self._routes:
+        route = self._routes.get(name)
+        if route is None:
             route = self._work_out(key, slug)
-            if route is None:
-                return None  # not kept: anyone could fill the memory with slugs that are not there
-            self._routes[name] = route
-        return self._routes[name]
+            if route is not None:  # else not kept: anyone could fill the memory with slugs that are not there
+                self._routes[name] = route
+        return route
 
     def models(self, key: Key) -> list[Model]:
         """Give the models that a key may call, in the order its groups list them."""

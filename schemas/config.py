@@ -60,6 +60,10 @@ class GroupRecord(Record):
     models: tuple[ModelConfig, ...]
 
 
+KEY_PREFIX_LENGTH = 16
+"""A key is known by its first 16 characters (spec section 1)."""
+
+
 class KeyRecord(Record):
     """A developer's credential; the change's id is its prefix (first 16 characters)."""
 

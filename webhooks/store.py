@@ -3,7 +3,7 @@
 Never changes a delivery's bytes once they are written, and never removes a dead letter here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -12,7 +12,6 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    Table,
     bindparam,
     func,
     insert,
@@ -20,11 +19,10 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from metering.core import position as positions
 from metering.core import rollup
-from runtime import ids
+from runtime import ids, statements
 from runtime.database import Database
 from schemas.topics import UsageBatch
 from webhooks.core import batching
@@ -34,8 +32,6 @@ from webhooks.tables import ATTEMPT, DELIVERY, DELIVERY_EVENT, WEBHOOK_POSITION
 
 LEASE_S = 30
 """How long a claim holds. Longer than any attempt, so that a claim only runs out when its dispatcher went away."""
-
-_INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +211,10 @@ def _move_position(connection: Connection, batch: UsageBatch) -> None:
         .values(next_offset=batch.next_offset)
     )
     if moved.rowcount == 0:
-        first = _INSERTS[connection.dialect.name](WEBHOOK_POSITION).on_conflict_do_nothing()
+        first = statements.insert_into(connection.dialect.name, WEBHOOK_POSITION).on_conflict_do_nothing()
         values = {"topic": batch.topic, "partition": batch.partition, "next_offset": batch.next_offset}
-        if connection.execute(first, values).rowcount == 0:
+        # RETURNING, because not every driver counts the rows of an INSERT
+        if connection.execute(first.returning(columns.partition), values).first() is None:
             raise positions.PositionLostError(batch)
 
 
@@ -237,7 +234,7 @@ def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple
     ]
     if not rows:
         return set()
-    statement = _INSERTS[connection.dialect.name](DELIVERY_EVENT).on_conflict_do_nothing()
+    statement = statements.insert_into(connection.dialect.name, DELIVERY_EVENT).on_conflict_do_nothing()
     columns = DELIVERY_EVENT.c
     new = connection.execute(statement.returning(columns.delivery_id, columns.idempotency_key), rows)
     return {(row.delivery_id, row.idempotency_key) for row in new}

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from control.store.tables import CORRECTION, CORRECTION_COUNTER
 from metering import ledger
-from runtime import ids
+from runtime import ids, statements
 from runtime.database import Database
 from runtime.outage import Outage
 from schemas.topics import UsageBatch
@@ -42,7 +42,7 @@ class Corrections:
 
     def lock(self) -> None:
         """Hold every other correction off until this transaction ends."""
-        first = ledger.insert_into(self._connection.dialect.name, CORRECTION_COUNTER).on_conflict_do_nothing()
+        first = statements.insert_into(self._connection.dialect.name, CORRECTION_COUNTER).on_conflict_do_nothing()
         self._connection.execute(first, {"id": 1, "instance": ids.mint(), "sequence": 0})
         self._connection.execute(select(CORRECTION_COUNTER).with_for_update()).one()
 
@@ -125,7 +125,7 @@ def corrected(connection: Connection, idempotency_keys: list[str]) -> Mapping[st
     sums = select(columns.corrects, func.sum(columns.input_tokens), func.sum(columns.output_tokens))
     return {
         key: Tokens(input_tokens=int(prompt), output_tokens=int(completion))
-        for some in ledger.chunks(idempotency_keys)
+        for some in statements.chunks(idempotency_keys)
         for key, prompt, completion in connection.execute(
             sums.where(columns.corrects.in_(some)).group_by(columns.corrects)
         )

@@ -11,12 +11,10 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from control.core.records import Chain, Group
 from control.store.tables import GROUPS
-from runtime import config_log
+from runtime import config_log, statements
 from schemas.config import ConfigKind, GroupRecord
 
 _LIVE = GROUPS.c.deleted_at.is_(None)
-_MANY = 500
-"""How many ids one query names: well under every database's bound on parameters."""
 
 
 class Groups:
@@ -86,14 +84,10 @@ class Groups:
         return [(group, *(ancestors[ancestor] for ancestor in group.record.ancestor_ids)) for group in groups]
 
     def _named(self, ids: Sequence[str]) -> Sequence[Group]:
-        return [_read(row) for some in _slices(ids) for row in self._select(some)]
+        return [_read(row) for some in statements.chunks(ids) for row in self._select(some)]
 
     def _select(self, ids: Sequence[str]) -> Iterable[Row[Any]]:
         return self._connection.execute(select(GROUPS).where(GROUPS.c.id.in_(ids), _LIVE))
-
-
-def _slices(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[start : start + _MANY] for start in range(0, len(ids), _MANY))
 
 
 def _models(record: GroupRecord) -> list[dict[str, Any]]:

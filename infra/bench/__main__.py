@@ -107,7 +107,7 @@ def settled(gateway: servers.Gateway, upstream: servers.Upstream) -> tuple[int, 
     """Give the ledger once it has what the upstream answered, or as it is after SETTLE_S."""
     deadline = time.monotonic() + SETTLE_S
     while (counted := gateway.ledger())[0] != upstream.requests() and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.2)  # another process says nothing when it is ready; the loop is bounded
     return counted
 
 

@@ -213,7 +213,7 @@ def _wait(come_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Pa
         with contextlib.suppress(OSError, httpx.TransportError):
             if come_up():
                 return
-        time.sleep(0.1)
+        time.sleep(0.1)  # another process says nothing when it is ready; the loop is bounded
     raise BenchError(f"{process.args!r} did not come up:\n{log.read_text(errors='replace')}")
 
 

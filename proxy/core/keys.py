@@ -7,8 +7,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-PREFIX_LENGTH = 16
-"""A key is looked up by its first 16 characters (spec section 1)."""
+from schemas.config import KEY_PREFIX_LENGTH
 
 MAX_KEY_LENGTH = 128
 
@@ -42,9 +41,9 @@ def read(authorization: bytes | None, *, accept_bearer: bool) -> Credential | Un
         )
     if name not in (b"api-key", b"bearer"):
         return Unreadable("The scheme of the Authorization header is not known. Use: Authorization: Api-Key <key>.")
-    if not PREFIX_LENGTH < len(key) <= MAX_KEY_LENGTH or not key.isascii():
+    if not KEY_PREFIX_LENGTH < len(key) <= MAX_KEY_LENGTH or not key.isascii():
         return Unreadable("This is not a key. Send your key as: Authorization: Api-Key <key>.")
-    return Credential(key[:PREFIX_LENGTH].decode("ascii"), key)
+    return Credential(key[:KEY_PREFIX_LENGTH].decode("ascii"), key)
 
 
 def matches(key: bytes, sha256: bytes) -> bool:

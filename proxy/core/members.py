@@ -10,6 +10,11 @@ top-level member of that name, that one place is it.
 import re
 from collections.abc import Iterator
 
+from msgspec import Raw
+
+MISSING = Raw()
+"""Stands for a member that is not there."""
+
 Span = tuple[int, int]
 """Start (inclusive) and end (exclusive) of a value in the bytes."""
 

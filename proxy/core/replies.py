@@ -6,10 +6,11 @@ Never names an upstream's address or credential.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime
 
 import msgspec
 
+from metering.core import decide
 from proxy.core import days, windows
 from proxy.core.exchange import Failure
 from schemas.limits import LimitType
@@ -92,7 +93,7 @@ def used_up(slug: str, limit: days.DayLimit, now: datetime) -> Reply:
     """429 for a used-up day, until midnight UTC; a client that retried before would only lose time."""
     named = _named(slug, limit.type.value, "DAY", limit.threshold, limit.source_group)
     reply = error(429, f"Usage limit reached: {named}.", kind="insufficient_quota", code="insufficient_quota")
-    left = datetime.combine(now.date() + timedelta(days=1), time.min, UTC) - now
+    left = decide.reset_at(now.date()) - now
     reply.headers.append((b"retry-after", b"%d" % math.ceil(left.total_seconds())))
     reply.headers.append((b"x-should-retry", b"false"))
     return reply

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core import members
-from proxy.core.members import Span
+from proxy.core.members import MISSING, Span
 
 METADATA_MAX_PAIRS = 16
 METADATA_MAX_KEY = 64
@@ -29,10 +29,6 @@ _SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
 )
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
-
-
-MISSING = Raw()
-"""Stands for a member that is not there."""
 
 
 class _Body(msgspec.Struct):

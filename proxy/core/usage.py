@@ -16,12 +16,13 @@ import msgspec
 from msgspec import Raw
 
 from proxy.core import members
+from proxy.core.estimate import BYTES_PER_TOKEN
+from proxy.core.members import MISSING
 from schemas.usage import MOST_TOKENS, Tokens, UsageSource
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """A server-sent event longer than this is passed on unread rather than gathered."""
 
-_BYTES_PER_TOKEN = 4
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LONGEST_BLANK_LINE = 4
 _MODEL = re.compile(rb'("model"[ \t]*:[ \t]*)"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -31,10 +32,6 @@ _CONTENT = re.compile(
     re.DOTALL,
 )
 _DATA_FIELD = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
-
-
-MISSING = Raw()
-"""Stands for a member that is not there."""
 
 
 class _Answer(msgspec.Struct):
@@ -73,7 +70,7 @@ def settle(reported: Tokens | None, prompt_tokens: int, content_bytes: int) -> C
     """Give the counts to bill: the provider's, else an estimate of at least 1 in, and 1 out where content was sent."""
     if reported is not None:
         return Count(reported, UsageSource.PROVIDER)
-    output = -(-content_bytes // _BYTES_PER_TOKEN)
+    output = -(-content_bytes // BYTES_PER_TOKEN)
     return Count(Tokens(input_tokens=max(1, prompt_tokens), output_tokens=output), UsageSource.ESTIMATED)
 
 

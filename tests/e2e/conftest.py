@@ -96,7 +96,7 @@ def eventually(condition: Callable[[], Any], within_s: float = 20) -> Any:
     deadline = time.monotonic() + within_s
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(0.02)  # another process says nothing when it is ready; the loop is bounded
     return value
 
 

@@ -153,5 +153,5 @@ def until(condition: Callable[[], Any], what: str, within_s: float = WITHIN_S) -
     deadline = time.monotonic() + within_s
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {within_s} s"
-        time.sleep(0.02)
+        time.sleep(0.02)  # another process says nothing when it is ready; the loop is bounded
     return value
