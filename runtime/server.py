@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import uvicorn
 from litestar import Litestar, Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -159,9 +159,9 @@ def health_handlers(checks: Mapping[str, Check]) -> list[HTTPRouteHandler]:
     return [healthz, readyz]
 
 
-def ops_app(checks: Mapping[str, Check]) -> Litestar:
-    """Give the operator's port."""
-    return Litestar(route_handlers=health_handlers(checks), openapi_config=None, logging_config=None)
+def ops_app(checks: Mapping[str, Check], handlers: Sequence[BaseRouteHandler] = ()) -> Litestar:
+    """Give the operator's port: health, and what else the process shows there."""
+    return Litestar(route_handlers=[*health_handlers(checks), *handlers], openapi_config=None, logging_config=None)
 
 
 async def stop_all(servers: list[Server], runs: list[asyncio.Task[None]]) -> None:

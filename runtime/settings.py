@@ -51,6 +51,13 @@ class Settings(BaseSettings):
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8081
     master_key: SecretStr | None = None
+    database_url: SecretStr | None = None
+    kafka_bootstrap: str | None = None
+    kafka_topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 12
+    kafka_replication: Annotated[int, Field(ge=1, le=9)] = 3
+    kafka_min_insync_replicas: Annotated[int, Field(ge=1, le=9)] = 2
+    ledger_days: Annotated[int, Field(ge=100, le=10_000)] = 400
 
     accept_bearer: bool = False
     allow_private_upstreams: bool = False

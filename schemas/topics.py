@@ -15,6 +15,8 @@ USAGE_EVENTS = "usage.events.v1"
 USAGE_DAILY = "usage.daily.v1"
 LIMITS_DECISIONS = "limits.decisions.v1"
 GATEWAY_CONFIG = "gateway.config.v1"
+USAGE_UNREADABLE = "usage.events.unreadable.v1"
+"""Records of USAGE_EVENTS that could not be decoded or placed, as they came; the reason is in their headers."""
 
 VALUES: dict[str, type[Record]] = {
     USAGE_EVENTS: UsageEvent,

@@ -1,21 +1,19 @@
 """The embedded default: control, proxy, metering and webhooks in one process on SQLite (design 1).
 
-Never does any of their work: it hands one part's output to the next in memory, and ends the process when one fails.
+Never does any of their work: it hands one part's output to the next in memory.
 """
 
 import asyncio
-import gc
 import logging
-import signal
 import sqlite3
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar
+from litestar.handlers import BaseRouteHandler
 
 from control import app as control_app
 from control.relay import Relay
@@ -27,12 +25,11 @@ from proxy import spool_file
 from proxy.app import Proxy
 from proxy.core.exchange import SpoolUnavailableError
 from runtime import clock, server
+from runtime.server import Check
 from schemas.config import ConfigChange
+from tollgate.process import Spawn
 from tollgate.workplace import Workplace, WorkplaceError
 from webhooks import app as webhooks_app
-
-SHUTDOWN_GRACE_S = 30
-"""How long open streams may go on after SIGTERM (spec 6)."""
 
 ATTEMPT_GRACE_S = 11
 """How long attempts under way may go on: one takes at most 10 s (spec 5)."""
@@ -46,16 +43,8 @@ _TRIM_EVERY_S = 1.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where the process listens."""
-
-    public: str
-    ops: str
-
-
 class Embedded:
-    """One process over one data directory, which the caller has locked and opened."""
+    """The role of one process over one data directory, which the caller has locked and opened."""
 
     def __init__(self, workplace: Workplace) -> None:
         settings = workplace.settings
@@ -79,41 +68,41 @@ class Embedded:
         self._relay = Relay(workplace.database, at, [self._apply])
         for change in changes:
             self._apply(change)
-        self._ready = False
 
-    async def serve(self, announce: Callable[[Addresses], None]) -> None:
-        """Run until SIGTERM or SIGINT; `announce` is called when the ports are open and traffic may come."""
-        settings = self._workplace.settings
-        stopping = asyncio.Event()
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signal_number, stopping.set)
+    def checks(self) -> Mapping[str, Check]:
+        """Ask the spool: the rest is there once `start` has returned."""
+        return {"spool": lambda: self._proxy.spool.blocked}
+
+    async def start(self, spawn: Spawn) -> None:
+        """Put back what an earlier process left, then follow."""
         await self._recover()
-        public = server.listen(settings.host, settings.port)
-        ops = server.listen(settings.ops_host, settings.ops_port)
-        checks = {"process": self._not_ready, "spool": lambda: self._proxy.spool.blocked}
-        servers = [
-            server.Server(self._public_app(checks), public, grace_s=SHUTDOWN_GRACE_S),
-            server.Server(server.ops_app(checks), ops, grace_s=1),
-        ]
-        runs = [asyncio.create_task(one.run_until_stopped()) for one in servers]
-        background = [asyncio.create_task(work()) for work in self._background()]
-        self._ready = True
-        gc.freeze()  # the snapshot is never garbage: later collections need not look through it
-        announce(Addresses(server.address_of(public), server.address_of(ops)))
-        try:
-            await self._until(stopping, [*runs, *background])
-        finally:
-            self._ready = False
-            await server.stop_all(servers, runs)
-            await self._drain()
-            await self._dispatcher.drain(ATTEMPT_GRACE_S)
-            for task in background:
-                task.cancel()
-            for ended in await asyncio.gather(*background, return_exceptions=True):
-                if isinstance(ended, Exception):
-                    log.error("a part failed while the process stopped", exc_info=ended)
-            await self._dispatcher.close()
-            await self._proxy.close()
+        for work in self._background():
+            spawn(work())
+
+    def public(self, checks: Mapping[str, Check]) -> Litestar:
+        """Give management and inference on one port."""
+        place = self._workplace
+        management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.poke)
+        return Litestar(
+            route_handlers=[management, *self._proxy.handlers(), *server.health_handlers(checks)],
+            openapi_config=control_app.openapi_config(version("tollgate-gateway")),
+            exception_handlers=control_app.UNROUTED,
+            logging_config=None,
+        )
+
+    def ops(self) -> Sequence[BaseRouteHandler]:
+        """Give nothing more."""
+        return ()
+
+    async def drain(self) -> None:
+        """Let the readers take what was spooled last, and attempts end."""
+        await self._read_out()
+        await self._dispatcher.drain(ATTEMPT_GRACE_S)
+
+    async def close(self) -> None:
+        """Close connections and files."""
+        await self._dispatcher.close()
+        await self._proxy.close()
 
     def _apply(self, change: ConfigChange) -> None:
         self._proxy.apply(change)
@@ -133,16 +122,6 @@ class Embedded:
 
     async def _is_counted(self, key: str) -> bool:
         return await self._workplace.database.read(lambda connection: ledger.find(connection, key)) is not None
-
-    def _public_app(self, checks: dict[str, server.Check]) -> Litestar:
-        place = self._workplace
-        management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.poke)
-        return Litestar(
-            route_handlers=[management, *self._proxy.handlers(), *server.health_handlers(checks)],
-            openapi_config=control_app.openapi_config(version("tollgate-gateway")),
-            exception_handlers=control_app.UNROUTED,
-            logging_config=None,
-        )
 
     def _background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         works: list[Callable[[], Coroutine[Any, Any, None]]] = [
@@ -174,21 +153,9 @@ class Embedded:
         place = (file.topic, file.partition)
         return min(self._metering.committed(*place), self._dispatcher.committed(*place))
 
-    async def _until(self, stopping: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Wait for the signal; a part that ends before it ends the process with its error."""
-        waiting = asyncio.create_task(stopping.wait())
-        done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        for task in done - {waiting}:
-            task.result()
-            raise RuntimeError(f"{task.get_coro()} ended by itself")
-
-    async def _drain(self) -> None:
+    async def _read_out(self) -> None:
         """Let the readers take what was spooled last; what they do not manage they find at the next start."""
         with suppress(TimeoutError):
             async with asyncio.timeout(5):
                 while any(self._done_before(file) < file.end for file in self._files()):  # noqa: ASYNC110 (bounded)
                     await asyncio.sleep(0.02)
-
-    def _not_ready(self) -> str | None:
-        return None if self._ready else "starting or stopping"

@@ -16,7 +16,8 @@ import uvloop
 from control.store.workspaces import Workspaces
 from runtime import settings, vault
 from tollgate import workplace
-from tollgate.embedded import Addresses, Embedded
+from tollgate.embedded import Embedded
+from tollgate.process import Addresses, Process
 
 _SWITCH_INTERVAL_S = 0.001
 """How long a database thread may keep the interpreter from the event loop; Python's own 5 ms is felt by every call."""
@@ -78,7 +79,7 @@ async def _run(place: workplace.Workplace, *, as_json: bool) -> None:
             if not onboarded:
                 click.echo(_next_steps(place.folder))
 
-    await Embedded(place).serve(announce)
+    await Process(place.settings, Embedded(place)).serve(announce)
 
 
 def _next_steps(folder: Path) -> str:

@@ -1,0 +1,158 @@
+"""One serving process: its ports, its background work, and its orderly end (spec 6).
+
+Never knows what a role does, and never outlives a part that failed: the process ends with that part's error.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from litestar import Litestar
+from litestar.handlers import BaseRouteHandler
+
+from runtime import server
+from runtime.server import Check
+from runtime.settings import Settings
+
+SHUTDOWN_GRACE_S = 30
+"""How long open streams may go on after SIGTERM (spec 6)."""
+
+_OPS_GRACE_S = 1
+
+Work = Coroutine[Any, Any, None]
+Spawn = Callable[[Work], None]
+"""Begins background work that goes on as long as the process; if it ends earlier, the process ends."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the process listens."""
+
+    public: str | None
+    """None: the role has no public port."""
+    ops: str
+
+
+class Role(Protocol):
+    """What a process does."""
+
+    def checks(self) -> Mapping[str, Check]:
+        """Say what must hold before traffic may come."""
+
+    async def start(self, spawn: Spawn) -> None:
+        """Begin the background work; return when traffic may come."""
+
+    def public(self, checks: Mapping[str, Check]) -> Litestar | None:
+        """Give the application of the public port, once started; None: there is none."""
+
+    def ops(self) -> Sequence[BaseRouteHandler]:
+        """Give what the operator's port has beside its health."""
+
+    async def drain(self) -> None:
+        """Bring what is under way to its end, in bounded time; no request comes any more."""
+
+    async def close(self) -> None:
+        """Let go of files and connections; the background work has ended."""
+
+
+class Process:
+    """Runs one role until SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings, role: Role) -> None:
+        self._settings = settings
+        self._role = role
+        self._servers: list[tuple[server.Server, asyncio.Task[None]]] = []
+        self._background: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ready = False
+
+    async def serve(self, announce: Callable[[Addresses], None]) -> None:
+        """Run; `announce` is called when every port is open and traffic may come. Raises what a part failed with."""
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signal_number, self._stopping.set)
+        settings, checks = self._settings, {"process": self._not_ready, **self._role.checks()}
+        ops = self._open(server.ops_app(checks, self._role.ops()), settings.ops_host, settings.ops_port, _OPS_GRACE_S)
+        try:
+            if await self._ends_unstopped(self._role.start(self.spawn)):
+                app = self._role.public(checks)
+                public = None if app is None else self._open(app, settings.host, settings.port, SHUTDOWN_GRACE_S)
+                self._ready = True
+                gc.freeze()  # the snapshot is never garbage: later collections need not look through it
+                announce(Addresses(public, ops))
+                await self._ends_unstopped(asyncio.Event().wait())
+        finally:
+            self._ready = False
+            await self._end()
+        if self._failure.done():  # a part failed while the process stopped
+            self._failure.result()
+
+    def spawn(self, work: Work) -> None:
+        """Begin background work; one that ends before the process does ends the process."""
+        self._background.append(self._watched(work))
+
+    def _open(self, app: Litestar, host: str, port: int, grace_s: int) -> str:
+        listener = server.listen(host, port)
+        one = server.Server(app, listener, grace_s=grace_s)
+        self._servers.append((one, self._watched(one.run_until_stopped())))
+        return server.address_of(listener)
+
+    def _watched(self, work: Work) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._failure.done():
+            return
+        error = task.exception()
+        if error is None and not self._stopping.is_set():
+            error = RuntimeError(f"{task.get_coro()} ended by itself")
+        if error is not None:
+            self._failure.set_exception(error)
+
+    async def _ends_unstopped(self, work: Coroutine[Any, Any, Any]) -> bool:
+        """Run `work` to its end; give False where the process was asked to stop before."""
+        own, stopping = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([own, stopping, self._failure], return_when=asyncio.FIRST_COMPLETED)
+            if self._failure.done():
+                self._failure.result()
+            if own.done():
+                own.result()
+                return True
+            return False
+        finally:
+            await _cancelled([own, stopping])
+
+    async def _end(self) -> None:
+        self._stopping.set()
+        (ops, ops_run), *public = self._servers
+        await server.stop_all([one for one, _ in public], [run for _, run in public])
+        try:
+            await self._role.drain()
+        finally:
+            await _cancelled(self._background)
+            try:
+                await self._role.close()
+            finally:
+                await server.stop_all([ops], [ops_run])
+
+    def _not_ready(self) -> str | None:
+        return None if self._ready else "starting or stopping"
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for them; what one fails with on its way is logged."""
+    under_way = [task for task in tasks if not task.done()]
+    for task in under_way:
+        task.cancel()
+    for ended in await asyncio.gather(*under_way, return_exceptions=True):
+        if isinstance(ended, Exception):
+            log.error("a part failed while the process stopped", exc_info=ended)
