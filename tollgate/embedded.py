@@ -7,7 +7,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
@@ -18,6 +18,7 @@ from litestar.handlers import BaseRouteHandler
 from control import app as control_app
 from control.relay import Relay
 from control.store import corrections, live
+from control.store.workspaces import Workspaces
 from metering import app as metering_app
 from metering import ledger
 from metering.groups import GroupThresholds
@@ -26,8 +27,10 @@ from proxy.app import Proxy
 from proxy.core.exchange import SpoolUnavailableError
 from runtime import clock, server
 from runtime.server import Check
+from runtime.settings import Settings
 from schemas.config import ConfigChange
-from tollgate.process import Spawn
+from tollgate import workplace
+from tollgate.process import Role, Spawn
 from tollgate.workplace import Workplace, WorkplaceError
 from webhooks import app as webhooks_app
 
@@ -43,31 +46,44 @@ _TRIM_EVERY_S = 1.0
 log = logging.getLogger(__name__)
 
 
+def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
+    """Lock and open the data directory, made where there is none. Raises WorkplaceError."""
+    closing.enter_context(workplace.locked(loaded.data_dir))
+    place = closing.enter_context(workplace.opened(loaded, new=True))
+    workplace.check_master_key(place)
+    return lambda: Embedded(place)
+
+
 class Embedded:
     """The role of one process over one data directory, which the caller has locked and opened."""
 
-    def __init__(self, workplace: Workplace) -> None:
-        settings = workplace.settings
-        self._workplace = workplace
+    def __init__(self, place: Workplace) -> None:
+        settings = place.settings
+        self._place = place
+        self.title = place.where
         self._clock = clock.steady()
         try:
-            self._proxy = Proxy(settings, workplace.folder, self._clock)
+            self._proxy = Proxy(settings, place.folder, self._clock)
         except sqlite3.DatabaseError as error:
-            raise WorkplaceError(f"a spool in {workplace.folder} cannot be read: {error}") from error
+            raise WorkplaceError(f"a spool in {place.folder} cannot be read: {error}") from error
         self._thresholds = GroupThresholds()
         self._metering = metering_app.EmbeddedMetering(
-            workplace.database,
+            place.database,
             self._thresholds,
             metering_app.Handover(self._proxy.decide),
             self._clock,
             min_interval_s=METERING_INTERVAL_S,
         )
-        self._dispatcher = webhooks_app.Dispatcher(workplace.database, workplace.vault, self._clock, settings)
-        self._corrections = corrections.Outbox(workplace.database)
-        at, changes = workplace.read(live.snapshot)
-        self._relay = Relay(workplace.database, at, [self._apply])
+        self._dispatcher = webhooks_app.Dispatcher(place.database, place.vault, self._clock, settings)
+        self._corrections = corrections.Outbox(place.database)
+        at, changes = place.read(live.snapshot)
+        self._relay = Relay(place.database, at, [self._apply])
         for change in changes:
             self._apply(change)
+
+    def is_new(self) -> bool:
+        """Ask the database."""
+        return not self._place.read(lambda connection: Workspaces(connection).every())
 
     def checks(self) -> Mapping[str, Check]:
         """Ask the spool: the rest is there once `start` has returned."""
@@ -81,7 +97,7 @@ class Embedded:
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Give management and inference on one port."""
-        place = self._workplace
+        place = self._place
         management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.poke)
         return Litestar(
             route_handlers=[management, *self._proxy.handlers(), *server.health_handlers(checks)],
@@ -121,7 +137,7 @@ class Embedded:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
 
     async def _is_counted(self, key: str) -> bool:
-        return await self._workplace.database.read(lambda connection: ledger.find(connection, key)) is not None
+        return await self._place.database.read(lambda connection: ledger.find(connection, key)) is not None
 
     def _background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         works: list[Callable[[], Coroutine[Any, Any, None]]] = [

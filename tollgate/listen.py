@@ -24,6 +24,17 @@ _STOP_S = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How the receiver answers what it has verified: a lab tries its own alarms against a bad one."""
+
+    status: int = 200
+    fail_rate: float = 0.0
+    """The share that is answered 500 instead, evenly spread."""
+    slow_s: float = 0.0
+    """How long each answer waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """One request as it came, and whether both its signatures hold."""
 
@@ -33,6 +44,8 @@ class Receipt:
     verified: bool
     problem: str | None
     received_at: str
+    answered: int
+    """The status that it is answered with."""
 
     def as_dict(self) -> dict[str, Any]:
         """Give what `--out` and `--json` write."""
@@ -42,14 +55,22 @@ class Receipt:
 class Listener:
     """The ASGI application."""
 
-    def __init__(self, secrets: Sequence[str], clock: Clock, keep: Callable[[Receipt], None]) -> None:
+    def __init__(
+        self,
+        secrets: Sequence[str],
+        clock: Clock,
+        keep: Callable[[Receipt], None],
+        behaviour: Behaviour | None = None,
+    ) -> None:
         """`keep` is called with each receipt before it is answered."""
         self._secrets = tuple(secrets)
         self._clock = clock
         self._keep = keep
+        self._behaviour = behaviour or Behaviour()
+        self._fails = mock_upstream.spread(self._behaviour.fail_rate)
 
     async def __call__(self, scope: mock_upstream.Message, receive: mock_upstream.Receive, send: Any) -> None:
-        """Answer one request: 200 where both signatures hold, 401 where they do not."""
+        """Answer one request as it should be where both signatures hold, 401 where they do not."""
         if scope["method"] != "POST":
             await _answer(send, 405, "a webhook is a POST")
             return
@@ -59,7 +80,9 @@ class Listener:
             return
         receipt = self._receipt(scope, body)
         self._keep(receipt)
-        await _answer(send, 200 if receipt.verified else 401, receipt.problem or "signature verified")
+        if self._behaviour.slow_s:
+            await asyncio.sleep(self._behaviour.slow_s)
+        await _answer(send, receipt.answered, receipt.problem or "signature verified")
 
     def _receipt(self, scope: mock_upstream.Message, body: bytes) -> Receipt:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -69,7 +92,11 @@ class Listener:
             signing.verify(headers, body, self._secrets, now)
         except signing.VerificationError as error:
             problem = str(error)
-        return Receipt(headers, body.decode(errors="replace"), problem is None, problem, rfc3339(now))
+        answered = self._status() if problem is None else 401
+        return Receipt(headers, body.decode(errors="replace"), problem is None, problem, rfc3339(now), answered)
+
+    def _status(self) -> int:
+        return 500 if next(self._fails) else self._behaviour.status
 
 
 async def serve(app: Listener, host: str, port: int, announce: Callable[[str], None]) -> None:

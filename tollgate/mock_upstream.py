@@ -134,8 +134,8 @@ class MockUpstream:
         self.account = Account(options.account)
         self._record = LineFile(options.record) if options.record else None
         self._serial = itertools.count(1)
-        self._fails = _spread(options.fail_rate)
-        self._breaks = _spread(options.break_rate)
+        self._fails = spread(options.fail_rate)
+        self._breaks = spread(options.break_rate)
 
     def close(self) -> None:
         """Close the files."""
@@ -333,7 +333,7 @@ def _recorded(scope: Message, body: bytes) -> dict[str, Any]:
     }
 
 
-def _spread(rate: float) -> Iterator[bool]:
+def spread(rate: float) -> Iterator[bool]:
     """Say yes as often as `rate` asks, evenly: the same run always hits the same requests."""
     for count in itertools.count():
         yield int((count + 1) * rate) > int(count * rate)

@@ -42,6 +42,12 @@ class Addresses:
 class Role(Protocol):
     """What a process does."""
 
+    title: str
+    """Names the process to people."""
+
+    def is_new(self) -> bool:
+        """Whether nobody has been onboarded yet, so that the operator is told how."""
+
     def checks(self) -> Mapping[str, Check]:
         """Say what must hold before traffic may come."""
 

@@ -1,6 +1,6 @@
-"""A data directory, opened: its settings, database and master key, and the lock of the one process that serves it.
+"""What a command or a server works on, opened: settings, database and master key, and the lock of a data directory.
 
-Never makes a second copy of anything: every command and the embedded server open the directory here.
+Never makes a second copy of anything: every command and every role opens its place here.
 """
 
 import fcntl
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from control.store.workspaces import Webhooks
 from runtime import database, settings, vault
@@ -35,9 +35,12 @@ class WorkplaceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What a command or a server works on."""
+    """A database and the master key of what it holds."""
 
     folder: Path
+    """The data directory; beside `TOLLGATE_DATABASE_URL` nothing lies there but a proxy's files."""
+    where: str
+    """Names the place to people, without a password."""
     settings: settings.Settings
     vault: Vault
     database: database.Database
@@ -56,28 +59,71 @@ class Workplace:
         try:
             return how(work)
         except SQLAlchemyError as error:
-            raise WorkplaceError(_unusable(self.folder, error)) from error
+            raise WorkplaceError(unusable(self.where, error)) from error
 
 
 @contextmanager
 def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Workplace]:
-    """Open the data directory and migrate it; `new` makes one where there is none. Raises WorkplaceError."""
+    """Open the database that `TOLLGATE_DATABASE_URL` names, else the data directory. Raises WorkplaceError.
+
+    The directory's own is migrated here, and `new` makes one where there is none; a database that several processes
+    share is migrated by `tollgate migrate` alone.
+    """
+    with ExitStack() as closing:
+        try:
+            place = _shared(loaded, closing) if loaded.database_url else _embedded(loaded, closing, new=new)
+        except (vault.VaultError, migrations.MigrationError, OSError) as error:
+            raise WorkplaceError(str(error)) from error
+        yield place
+
+
+def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Workplace:
     folder = loaded.data_dir
     if not new and not (folder / DATABASE_FILE).exists():
         raise WorkplaceError(f"there is no Tollgate data in {folder.resolve()}; name its directory with --data")
-    with ExitStack() as closing:
-        try:
-            make(folder)
-            given = loaded.master_key
-            path = folder / MASTER_KEY_FILE
-            key = vault.decode_key(given.get_secret_value()) if given else vault.load_or_create_key(path)
-            main = closing.enter_context(database.sqlite(folder / DATABASE_FILE))
-            migrations.upgrade(main)
-        except (vault.VaultError, migrations.MigrationError, OSError) as error:
-            raise WorkplaceError(str(error)) from error
-        except SQLAlchemyError as error:
-            raise WorkplaceError(_unusable(folder, error)) from error
-        yield Workplace(folder, loaded, Vault(key), main)
+    make(folder)
+    given = loaded.master_key
+    path = folder / MASTER_KEY_FILE
+    key = vault.decode_key(given.get_secret_value()) if given else vault.load_or_create_key(path)
+    try:
+        main = closing.enter_context(database.sqlite(folder / DATABASE_FILE))
+        migrations.upgrade(main)
+    except SQLAlchemyError as error:
+        raise WorkplaceError(unusable(str(folder), error)) from error
+    return Workplace(folder, str(folder), loaded, Vault(key), main)
+
+
+def _shared(loaded: settings.Settings, closing: ExitStack) -> Workplace:
+    main, where = shared_database(loaded, closing)
+    try:
+        problems = migrations.check(main)
+    except SQLAlchemyError as error:
+        raise WorkplaceError(unusable(where, error)) from error
+    if problems:
+        raise WorkplaceError(f"{where}: {'; '.join(problems)}")
+    return Workplace(loaded.data_dir, where, loaded, Vault(given_key(loaded)), main)
+
+
+def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[database.Database, str]:
+    """Open the database that `TOLLGATE_DATABASE_URL` names, whatever its schema; give it with a name for people.
+
+    Asks nothing of the server yet. Raises WorkplaceError where the setting is missing or no such URL.
+    """
+    if loaded.database_url is None:
+        raise WorkplaceError("TOLLGATE_DATABASE_URL is not set; it names the PostgreSQL database of this installation")
+    url = loaded.database_url.get_secret_value()
+    try:
+        where = make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        raise WorkplaceError("TOLLGATE_DATABASE_URL is no URL like postgresql://user:password@host:5432/name") from None
+    return closing.enter_context(database.postgres(url)), where
+
+
+def given_key(loaded: settings.Settings) -> bytes:
+    """Give the master key that every process of an installation shares. Raises WorkplaceError, VaultError."""
+    if loaded.master_key is None:
+        raise WorkplaceError("TOLLGATE_MASTER_KEY is not set; every process that opens secrets needs the same one")
+    return vault.decode_key(loaded.master_key.get_secret_value())
 
 
 def make(folder: Path) -> None:
@@ -127,7 +173,7 @@ def check_master_key(place: Workplace) -> None:
         try:
             place.vault.open(sealed.secrets[0].sealed, vault.webhook_context(sealed.workspace_id))
         except vault.VaultError as error:
-            raise WorkplaceError(f"{error} It guards the secrets in {place.folder.resolve()}") from None
+            raise WorkplaceError(f"{error} It guards the secrets in {place.where}") from None
 
 
 def _locks(descriptor: int) -> bool:
@@ -143,5 +189,6 @@ def _locks(descriptor: int) -> bool:
     return False
 
 
-def _unusable(folder: Path, error: SQLAlchemyError) -> str:
-    return f"the database in {folder} cannot be used: {getattr(error, 'orig', None) or type(error).__name__}"
+def unusable(where: str, error: SQLAlchemyError) -> str:
+    """Say in one line that a database does not answer as it should."""
+    return f"the database in {where} cannot be used: {getattr(error, 'orig', None) or type(error).__name__}"

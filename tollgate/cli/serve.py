@@ -1,29 +1,44 @@
-"""`tollgate serve`: runs the product.
+"""`tollgate serve`: runs the whole product in one process, or one role of it.
 
 Never starts over another server's data directory, and never without saying where it listens.
 """
 
 import asyncio
+import importlib
 import json
 import logging
-import os
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 import uvloop
 
-from control.store.workspaces import Workspaces
 from runtime import settings, vault
-from tollgate import workplace
-from tollgate.embedded import Embedded
-from tollgate.process import Addresses, Process
+from runtime.settings import Settings
+from tollgate.process import Addresses, Process, Role
+from tollgate.workplace import WorkplaceError
 
 _SWITCH_INTERVAL_S = 0.001
 """How long a database thread may keep the interpreter from the event loop; Python's own 5 ms is felt by every call."""
 
+_MODULES = {
+    None: "tollgate.embedded",
+    "control": "tollgate.roles.control",
+    "proxy": "tollgate.roles.proxy",
+    "metering": "tollgate.roles.metering",
+    "webhooks": "tollgate.roles.webhooks",
+}
+"""Role to the module whose `prepare` opens what it works on. None: all of them in one process."""
+
+_ROLES = tuple(role for role in _MODULES if role is not None)
+_APART = ("kafka_bootstrap", "database_url")
+"""The settings that only an installation of several processes has."""
+
 
 @click.command()
+@click.argument("role", type=click.Choice(_ROLES), required=False)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The data directory.  [default: data]")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A tollgate.toml.")
 @click.option("--host", help="Where management and inference listen.  [default: 127.0.0.1]")
@@ -34,6 +49,7 @@ _SWITCH_INTERVAL_S = 0.001
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON object.")
 def serve(
     *,
+    role: str | None,
     data: Path | None,
     config: Path | None,
     host: str | None,
@@ -43,43 +59,59 @@ def serve(
     check: bool,
     as_json: bool,
 ) -> None:
-    """Run everything in one process on SQLite: management, inference, metering and webhooks."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each connection that speaks no HTTP
-    for variable in ("TOLLGATE_KAFKA_BOOTSTRAP", "TOLLGATE_DATABASE_URL"):
-        if os.environ.get(variable):
-            raise click.UsageError(f"{variable} is set, but `tollgate serve` runs on its own data directory; unset it")
-    for warning in settings.unknown_variables():
-        logging.getLogger("tollgate").warning("%s", warning)
+    """Run everything in one process on SQLite, or with ROLE that part alone, over Kafka and PostgreSQL."""
+    _log_to_stderr()
     try:
         loaded = settings.load(config, data_dir=data, host=host, port=port, ops_host=ops_host, ops_port=ops_port)
-        if loaded.master_key is not None:
-            vault.decode_key(loaded.master_key.get_secret_value())
+        _refuse_contradictions(loaded, role)
         if check:
             click.echo("the settings are valid")
             return
-        with workplace.locked(loaded.data_dir), workplace.opened(loaded, new=True) as place:
-            workplace.check_master_key(place)
+        with ExitStack() as closing:
+            make = importlib.import_module(_MODULES[role]).prepare(loaded, closing)
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_run(place, as_json=as_json))
-    except (settings.SettingsError, vault.VaultError, workplace.WorkplaceError, OSError) as error:
+                runner.run(_run(loaded, make, as_json=as_json))
+    except (settings.SettingsError, vault.VaultError, WorkplaceError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _run(place: workplace.Workplace, *, as_json: bool) -> None:
-    onboarded = place.read(lambda connection: bool(Workspaces(connection).every()))
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each connection that speaks no HTTP
+    for warning in settings.unknown_variables():
+        logging.getLogger("tollgate").warning("%s", warning)
+
+
+def _refuse_contradictions(loaded: Settings, role: str | None) -> None:
+    given = [f"TOLLGATE_{name.upper()}" for name in _APART if getattr(loaded, name) is not None]
+    if role is None and given:
+        raise click.UsageError(
+            f"{given[0]} is set, but bare `tollgate serve` runs on its own data directory; "
+            f"unset it, or name a role: {', '.join(_ROLES)}"
+        )
+    if role is not None and "TOLLGATE_KAFKA_BOOTSTRAP" not in given:
+        raise click.UsageError(
+            f"`tollgate serve {role}` needs TOLLGATE_KAFKA_BOOTSTRAP; bare `tollgate serve` does not"
+        )
+    if loaded.master_key is not None:
+        vault.decode_key(loaded.master_key.get_secret_value())
+
+
+async def _run(loaded: Settings, make: Callable[[], Role], *, as_json: bool) -> None:
+    role = make()  # on the event loop, which its parts belong to
 
     def announce(addresses: Addresses) -> None:
         if as_json:
             click.echo(json.dumps({"url": addresses.public, "ops_url": addresses.ops}))
-        else:
-            click.echo(f"Tollgate serves {place.folder} on {addresses.public} (operator's port: {addresses.ops})")
-            if not onboarded:
-                click.echo(_next_steps(place.folder))
+            return
+        on = f" on {addresses.public}" if addresses.public else ""
+        click.echo(f"Tollgate serves {role.title}{on} (operator's port: {addresses.ops})")
+        if role.is_new():
+            click.echo(_next_steps(loaded.data_dir))
 
-    await Process(place.settings, Embedded(place)).serve(announce)
+    await Process(loaded, role).serve(announce)
 
 
 def _next_steps(folder: Path) -> str:

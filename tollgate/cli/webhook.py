@@ -30,12 +30,27 @@ def webhook() -> None:
     help="The workspace's signing secret; again for a second one during a rotation.",
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Append each request as a JSON line.")
+@click.option("--status", type=click.IntRange(200, 599), default=200, show_default=True, help="What it answers.")
+@click.option("--fail-rate", type=click.FloatRange(0, 1), default=0.0, help="The share that it answers 500 instead.")
+@click.option("--slow", "slow_s", type=click.FloatRange(0, 3600), default=0.0, help="Seconds that each answer waits.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def listen_command(*, host: str, port: int, secrets: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def listen_command(
+    *,
+    host: str,
+    port: int,
+    secrets: tuple[str, ...],
+    out: Path | None,
+    status: int,
+    fail_rate: float,
+    slow_s: float,
+    as_json: bool,
+) -> None:
     """Receive webhooks, verify both signatures and print the bodies; the first line printed is the URL.
 
-    Answers 200 where the signatures hold, 401 where they do not. Ends with Ctrl-C.
+    Answers 200 (or as --status, --fail-rate and --slow say) where the signatures hold, 401 where they do not. Ends with
+    Ctrl-C.
     """
+    behaviour = listen.Behaviour(status, fail_rate, slow_s)
 
     def announce(url: str) -> None:
         click.echo(json.dumps({"url": url}) if as_json else url)
@@ -46,14 +61,15 @@ def listen_command(*, host: str, port: int, secrets: tuple[str, ...], out: Path 
             return
         click.echo(listen.pretty(receipt.body))
         if receipt.verified:
-            click.secho("signature verified", fg="green")
+            answered = "" if receipt.answered == 200 else f", answered {receipt.answered}"
+            click.secho(f"signature verified{answered}", fg="green")
         else:
             click.secho(f"signature not verified: {receipt.problem}", fg="red")
 
     try:
         for secret in secrets:
             signing.decode(secret)
-        app = listen.Listener(secrets, clock.steady(), listen.keeper(show, out))
+        app = listen.Listener(secrets, clock.steady(), listen.keeper(show, out), behaviour)
         asyncio.run(listen.serve(app, host, port, announce))
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None

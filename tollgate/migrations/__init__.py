@@ -29,7 +29,7 @@ def upgrade(database: Database) -> None:
     """Bring the schema to what this code expects. Safe when several processes start at once. Raises MigrationError."""
     if not check(database):
         return
-    database.write_now(_upgrade)
+    database.change_schema(_upgrade)
 
 
 def check(database: Database) -> list[str]:
@@ -57,7 +57,6 @@ def draft(revision: str, message: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    # BEGIN IMMEDIATE was said before this reads the version, so on SQLite the lock is the transaction itself.
     current = _revision(connection)
     if current is not None and not _known(current):
         raise MigrationError(f"the database's schema {current} is newer than this program")

@@ -21,6 +21,8 @@ from runtime import config_log, database
 def _render(kind: str, item: Any, _: Any) -> str | Literal[False]:
     if kind == "type" and isinstance(item, database.UtcDateTime):
         return "sa.DateTime(timezone=True)"
+    if kind == "type" and type(item) is sa.String:
+        return f"text({item.length or ''})"
     return False
 
 

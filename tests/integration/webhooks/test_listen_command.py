@@ -83,3 +83,10 @@ def test_a_taken_port_and_an_unusable_secret_are_one_line_errors() -> None:
     assert process.returncode == 2
     assert "a signing secret must be whsec_ followed by base64" in complaints
     assert "secret-in-another-form" not in complaints
+
+
+@pytest.mark.slow
+def test_a_slow_receiver_answers_late_and_as_told() -> None:
+    with listening("--secret", kit.SECRET, "--status", "503", "--slow", "0.3", "--json") as process:
+        answer = post(json.loads(first_line(process))["url"])
+    assert (answer.status_code, answer.elapsed.total_seconds() >= 0.3) == (503, True)

@@ -15,10 +15,10 @@ BODY = '{"data":{"ä":1}}'.encode()
 
 
 class Scene:
-    def __init__(self, *secrets: str) -> None:
+    def __init__(self, *secrets: str, behaviour: listen.Behaviour | None = None) -> None:
         self.kept: list[listen.Receipt] = []
         self.sent: list[MutableMapping[str, Any]] = []
-        self.app = listen.Listener(secrets or (kit.SECRET,), kit.HandClock(), self.kept.append)
+        self.app = listen.Listener(secrets or (kit.SECRET,), kit.HandClock(), self.kept.append, behaviour)
 
     async def post(self, *parts: bytes, headers: dict[str, str] | None = None, method: str = "POST") -> int:
         messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
@@ -84,3 +84,15 @@ async def test_the_file_has_the_receipt_before_the_answer_goes(tmp_path: Path) -
 @pytest.mark.parametrize(("body", "shown"), [('{"a":"ä"}', '{\n  "a": "ä"\n}'), ("\x1b[2J", r"'\x1b[2J'")])
 def test_bodies_are_shown_for_reading(body: str, shown: str) -> None:
     assert listen.pretty(body) == shown
+
+
+async def test_it_answers_as_badly_as_it_is_told() -> None:
+    scene = Scene(behaviour=listen.Behaviour(status=410, fail_rate=0.5))
+    answered = []
+    for _ in range(4):
+        scene.sent.clear()
+        answered.append(await scene.post(BODY))
+    assert answered == [410, 500, 410, 500]
+    assert [receipt.answered for receipt in scene.kept] == answered
+    scene.sent.clear()
+    assert await scene.post(BODY, headers={}) == 401
