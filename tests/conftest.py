@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import pytest_socket
 
+pytest_plugins = ("tests.services", "tests.engines")
 SOCKETLESS = {"unit", "property"}
 
 

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
@@ -24,16 +25,18 @@ def environment(**settings: str) -> dict[str, str]:
     return inherited | allowed | {f"TOLLGATE_{name.upper()}": value for name, value in settings.items()}
 
 
-def run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, check: bool = True, settings: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        [TOLLGATE, *words], env=environment(), capture_output=True, text=True, timeout=START_S, check=check
+        [TOLLGATE, *words], env=environment(**settings), capture_output=True, text=True, timeout=START_S, check=check
     )
 
 
-def answer(*words: str) -> dict[str, Any]:
+def answer(*words: str, settings: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """Run a command with ``--json``; give what it printed."""
-    printed: dict[str, Any] = json.loads(run(*words, "--json").stdout)
+    printed: dict[str, Any] = json.loads(run(*words, "--json", settings=settings).stdout)
     return printed
 
 

@@ -1,0 +1,152 @@
+"""A Kafka broker on this machine: one KRaft node, from the jars that infra/kafka/pom.xml names.
+
+Never creates a topic by itself: a missing topic must be seen as missing.
+"""
+
+import base64
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import uuid
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local import process
+from infra.local.process import LocalError, Service
+
+ROOT = Path(__file__).resolve().parents[2]
+JARS = ROOT / ".tools" / "kafka"
+POM = ROOT / "infra" / "kafka" / "pom.xml"
+_DOWNLOAD_S = 600
+_FORMAT_S = 60
+_JVM = (
+    *("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC"),
+    *(f"-Dorg.slf4j.simpleLogger.{name}" for name in ("defaultLogLevel=warn", "showDateTime=true")),
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+)
+_METADATA_API, _METADATA_VERSION = 3, 4
+
+
+@dataclass
+class Broker(Service):
+    """A broker of one node."""
+
+    controller_port: int
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients find it: host:port."""
+        return f"{process.HOST}:{self.port}"
+
+    def launch(self, logs: Path | None = None) -> None:
+        """Start it without waiting."""
+        words = [_java(), *_JVM, "-cp", f"{JARS}/*", "kafka.Kafka", str(self._configuration())]
+        self.started = process.start("Kafka", words, (logs or self.folder) / "kafka.log")
+
+    def answers(self) -> bool:
+        """Whether it knows itself as a broker."""
+        return brokers(self.port) > 0
+
+    def _configuration(self) -> Path:
+        """Write its properties; format its data once."""
+        data = self.folder / "data"
+        path = self.folder / "server.properties"
+        lines = properties(self.port, self.controller_port) | {"log.dirs": str(data)}
+        path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
+        if not (data / "meta.properties").exists():
+            _format(path)
+        return path
+
+
+def properties(port: int, controller_port: int, listen: str = process.HOST) -> dict[str, str]:
+    """Give a single node's settings, but for where its data lie; clients reach it at 127.0.0.1:`port`."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "listeners": f"PLAINTEXT://{listen}:{port},CONTROLLER://{process.HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{process.HOST}:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.voters": f"1@{process.HOST}:{controller_port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "auto.create.topics.enable": "false",
+        "group.initial.rebalance.delay.ms": "0",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "1",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        # A broker that was killed may register again when its old session is over; the default is 9 s.
+        "broker.session.timeout.ms": "2000",
+        "broker.heartbeat.interval.ms": "500",
+        "log.cleaner.backoff.ms": "2000",
+        "log.cleaner.dedupe.buffer.size": "16777216",  # the default, 128 MiB, is a third of this heap
+    }
+
+
+def at(folder: Path, port: int | None = None) -> Broker:
+    """Give a broker of this folder that is not started yet; without a port, one on a free port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    client, controller = process.free_ports(2)
+    return Broker(folder.resolve(), port or client, controller)
+
+
+def running(folder: Path, port: int | None = None) -> AbstractContextManager[Broker]:
+    """Run a broker for the length of a `with` block, its data and log in `folder`. Raises LocalError."""
+    return process.running(at(folder, port))
+
+
+def download() -> None:
+    """Bring the jars to .tools/kafka with Maven, where they are not there yet. Raises LocalError."""
+    JARS.parent.mkdir(exist_ok=True)
+    with (JARS.parent / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once: the second waits and finds them
+        if downloaded():
+            return
+        made = JARS.with_name(f"kafka.{os.getpid()}")
+        words = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={made}"]
+        try:
+            ended = subprocess.run(words, capture_output=True, text=True, timeout=_DOWNLOAD_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise LocalError(f"Maven did not bring Kafka's jars: {error}") from None
+        if ended.returncode != 0:
+            raise LocalError(f"Maven did not bring Kafka's jars:\n{(ended.stdout + ended.stderr)[-1500:]}")
+        shutil.rmtree(JARS, ignore_errors=True)
+        made.rename(JARS)
+        (JARS / POM.name).write_bytes(POM.read_bytes())  # what they were brought for: another pom brings them anew
+
+
+def downloaded() -> bool:
+    """Whether the jars are in .tools/kafka, those that the pom names now."""
+    kept = JARS / POM.name
+    return kept.exists() and kept.read_bytes() == POM.read_bytes()
+
+
+def _format(configuration: Path) -> None:
+    identity = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]  # never begins with a dash
+    words = [_java(), "-cp", f"{JARS}/*", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(configuration)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=_FORMAT_S, check=False)
+    if ended.returncode != 0:
+        raise LocalError(f"Kafka's data folder cannot be formatted:\n{(ended.stdout + ended.stderr)[-1500:]}")
+
+
+def _java() -> str:
+    found = shutil.which("java")
+    if found is None:
+        raise LocalError("there is no java")
+    return found
+
+
+def brokers(port: int, host: str = process.HOST) -> int:
+    """Ask a broker for metadata of no topic; give how many brokers the answer names, 0 where none answers."""
+    client = b"probe"
+    head = struct.pack(">hhih", _METADATA_API, _METADATA_VERSION, 1, len(client)) + client
+    asked = head + struct.pack(">ib", 0, 0)  # no topics; do not create any
+    answer = process.ask(port, struct.pack(">i", len(asked)) + asked, 16, host)
+    # size, correlation id, throttle time, number of brokers
+    return int(struct.unpack(">iiii", answer)[3]) if len(answer) == 16 else 0

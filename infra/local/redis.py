@@ -1,0 +1,46 @@
+"""A Redis server on this machine that keeps nothing on disk.
+
+Never uses the system's own server.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+from infra.local import process
+from infra.local.process import LocalError, Service
+
+
+@dataclass
+class Server(Service):
+    """A server that is empty after each start."""
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"redis://{process.HOST}:{self.port}/0"
+
+    def launch(self, logs: Path | None = None) -> None:
+        """Start it without waiting."""
+        program = which("redis-server")
+        if program is None:
+            raise LocalError("there is no redis-server")
+        words = [program, "--port", str(self.port), "--bind", process.HOST, "--save", "", "--appendonly", "no"]
+        words += ["--dir", str(self.folder)]
+        self.started = process.start("Redis", words, (logs or self.folder) / "redis.log")
+
+    def answers(self) -> bool:
+        """Whether it answers a PING."""
+        return answers(self.port)
+
+
+def running(folder: Path, port: int | None = None) -> AbstractContextManager[Server]:
+    """Run a server for the length of a `with` block, its log in `folder`. Raises LocalError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return process.running(Server(folder.resolve(), port or process.free_ports(1)[0]))
+
+
+def answers(port: int, host: str = process.HOST) -> bool:
+    """Whether a server answers a PING there."""
+    return process.ask(port, b"PING\r\n", 5, host) == b"+PONG"

@@ -1,0 +1,92 @@
+"""`./run cluster`: it comes up, goes on with its data, ends in order, and says who ended by itself."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import processes, services
+from tests.architecture import sources
+
+pytestmark = pytest.mark.timeout(300)
+START_S = 120
+
+
+@pytest.fixture
+def folder(kafka_installed: None, postgres_installed: None) -> Iterator[Path]:
+    with services.folder("cluster") as made:
+        yield made
+
+
+class Running:
+    """`./run cluster` as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said = folder / "said"
+        with self.said.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "infra.cluster", "--data", str(folder / "data"), "--json"],
+                cwd=sources.ROOT,
+                env=processes.environment(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.said.read_text(encoding="utf-8")
+        self.addresses: dict[str, Any] = json.loads(line)
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        self.process.communicate(timeout=START_S)
+        return self.process.returncode
+
+
+def mentioning(text: str) -> list[int]:
+    """Give the processes whose command names `text`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text in path.read_text(encoding="utf-8", errors="replace"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def test_a_cluster_comes_up_goes_on_with_its_data_and_leaves_nothing_running(folder: Path) -> None:
+    first = Running(folder)
+    ops = first.addresses["ops"]
+    assert sorted(ops) == ["control-1", "metering-1", "metering-2", "proxy-1", "proxy-2", "webhooks-1", "webhooks-2"]
+    assert {httpx.get(f"{url}/readyz", timeout=10).status_code for url in ops.values()} == {200}
+    environment = first.addresses["environment"]
+    assert Path(environment).stat().st_mode & 0o077 == 0
+    lab = ["workspace", "create", "--name", "lab", "--org-prefix", "lab", "--json"]
+    command = f'. {environment} && exec "$@"'
+    create = ["sh", "-c", command, "sh", processes.TOLLGATE, *lab]
+    key = json.loads(subprocess.check_output(create, env=processes.environment(), text=True))["api_key"]
+    assert first.end(signal.SIGTERM) == 0, first.said.read_text(encoding="utf-8")
+    assert not mentioning(str(folder / "data"))
+
+    second = Running(folder)
+    assert second.addresses["control"] == first.addresses["control"]
+    assert second.addresses["proxies"] == first.addresses["proxies"]
+    headers = {"Authorization": f"Api-Key {key}"}
+    kept = httpx.get(f"{second.addresses['control'][0]}/v1/gateway/groups", headers=headers, timeout=10)
+    assert kept.status_code == 200, kept.text
+    (proxy,) = mentioning(str(folder / "data" / "proxy-2"))
+    os.kill(proxy, signal.SIGKILL)
+    assert second.wait() == 1
+    assert "proxy-2 ended with exit code -9" in second.said.read_text(encoding="utf-8")
+    assert not mentioning(str(folder / "data"))

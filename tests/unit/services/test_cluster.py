@@ -1,0 +1,54 @@
+"""What `./run cluster` starts, where its processes are found again, and what it tells the person at the terminal."""
+
+from pathlib import Path
+
+import pytest
+
+from infra import cluster
+from infra.local import parts, process
+
+
+def test_an_installation_has_every_role_and_two_of_what_may_be_lost() -> None:
+    names = [part.name for part in parts.parts(Path("data"))]
+    assert names == ["control-1", "proxy-1", "proxy-2", "metering-1", "metering-2", "webhooks-1", "webhooks-2"]
+
+
+def test_a_process_gets_a_directory_of_its_own_and_a_public_port_only_where_it_has_one() -> None:
+    proxy, metering = (parts.parts(Path("data"), {role: 1})[0] for role in ("proxy", "metering"))
+    serve = ["serve", "proxy", "--data", "data/proxy-1", "--port", "7", "--ops-port", "0", "--json"]
+    assert proxy.words(7) == serve
+    assert metering.words(7) == ["serve", "metering", "--data", "data/metering-1", "--ops-port", "0", "--json"]
+
+
+def test_a_port_is_kept_over_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [5, 6, 7]
+    monkeypatch.setattr(process, "free_ports", lambda count: free[:count])
+    monkeypatch.setattr(process, "is_free", lambda port: port in free)
+    ports = cluster.Ports(tmp_path / "ports.json")
+    assert (ports.of("kafka"), ports.of("postgres"), ports.of("kafka")) == (5, 6, 5)
+    assert cluster.Ports(tmp_path / "ports.json").of("postgres") == 6
+
+
+def test_a_port_that_somebody_took_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "free_ports", lambda count: [5, 6, 7][:count])
+    monkeypatch.setattr(process, "is_free", lambda port: False)
+    ports = cluster.Ports(tmp_path / "ports.json")
+    assert (ports.of("kafka"), ports.of("kafka")) == (5, 6)
+
+
+def test_the_next_commands_read_the_environment_that_holds_the_master_key() -> None:
+    said = cluster.shown(
+        {
+            "control": ["http://c"],
+            "proxies": ["http://p", "http://q"],
+            "ops": {"control-1": "http://o"},
+            "kafka": "k:1",
+            "database": "postgresql://d",
+            "environment": str(Path.cwd() / "data/environment"),
+            "logs": str(Path.cwd() / "data/logs"),
+        }
+    )
+    assert "  inference           http://p http://q\n" in said
+    assert "  control-1's health  http://o/readyz\n" in said
+    assert "  . data/environment; PATH=" in said
+    assert "tollgate workspace create --name lab --org-prefix your-org" in said
