@@ -3,11 +3,10 @@
 Never changes or removes a row, and never refuses an event for its size: that would stop its partition for good.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import cache
-from typing import Any, TypeVar
+from datetime import date, timedelta
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -27,14 +26,10 @@ from sqlalchemy import (
     func,
     select,
     true,
-    tuple_,
     union,
 )
-from sqlalchemy.dialects import sqlite
 from ulid import ULID
 
-from metering.core import rollup
-from runtime import statements
 from runtime.database import METADATA, UtcDateTime
 from schemas.usage import Kind, Producer, Tokens, UsageEvent
 
@@ -71,6 +66,7 @@ USAGE_EVENT = Table(
     Index(None, "workspace_id", "timestamp", "idempotency_key"),
     Index(None, "workspace_id", "recorded_at", "idempotency_key"),
     Index(None, "instance", "sequence"),
+    postgresql_partition_by="RANGE (day)",
 )
 
 METERING_DUPLICATE = Table(
@@ -81,14 +77,6 @@ METERING_DUPLICATE = Table(
     Column("idempotency_key", String, nullable=False),
 )
 """Numbers that were given to an event whose key the ledger already had under another number."""
-
-Item = TypeVar("Item")
-Key = tuple[date, str]
-"""What is unique in the ledger: the event's day and its idempotency key."""
-
-_COLUMNS = [column.name for column in USAGE_EVENT.columns]
-_SQLITE = sqlite.dialect(paramstyle="qmark")
-_INSERT = str(sqlite.insert(USAGE_EVENT).on_conflict_do_nothing().compile(dialect=_SQLITE, column_keys=_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,77 +102,6 @@ class Gap:
     last: int
 
 
-def record(connection: Connection, events: Sequence[UsageEvent], recorded_at: datetime) -> list[UsageEvent]:
-    """Insert `events`; give those whose key was new. Of one key's events within the batch the first is taken."""
-    firsts: dict[Key, UsageEvent] = {}
-    for event in events:
-        firsts.setdefault((rollup.day_of(event), event.idempotency_key), event)
-    if not firsts or _insert_all(connection, firsts, recorded_at):
-        new = list(firsts.values())
-    else:
-        inserted = _insert_some(connection, firsts, recorded_at)
-        new = [event for key, event in firsts.items() if key in inserted]
-    if len(new) < len(events):
-        taken = {id(event) for event in new}
-        _note_duplicates(connection, [event for event in events if id(event) not in taken])
-    return new
-
-
-def _insert_all(connection: Connection, events: Mapping[Key, UsageEvent], recorded_at: datetime) -> bool:
-    """Insert `events`, or none of them where a key is already there.
-
-    The driver's own executemany costs half of an INSERT with RETURNING, and nearly every batch is all new.
-    """
-    if connection.dialect.name != "sqlite":
-        return False
-    rows = list(_stored(events, recorded_at))
-    with connection.begin_nested() as attempt:
-        if connection.exec_driver_sql(_INSERT, rows).rowcount == len(rows):
-            return True
-        attempt.rollback()
-    return False
-
-
-def _insert_some(connection: Connection, events: Mapping[Key, UsageEvent], recorded_at: datetime) -> set[Key]:
-    rows = (
-        _row(
-            event,
-            day=day,
-            timestamp=event.timestamp,
-            recorded_at=recorded_at,
-            charged_groups=event.charged_groups,
-            metadata=event.request_metadata,
-        )
-        for (day, _), event in events.items()
-    )
-    statement = statements.insert_into(connection.dialect.name, USAGE_EVENT).on_conflict_do_nothing()
-    inserted = connection.execute(
-        statement.returning(USAGE_EVENT.c.day, USAGE_EVENT.c.idempotency_key),
-        [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
-    )
-    return {(row.day, row.idempotency_key) for row in inserted}
-
-
-def _note_duplicates(connection: Connection, dropped: Sequence[UsageEvent]) -> None:
-    """Keep the numbers that a dropped event does not share with the one the ledger has: they are no gap."""
-    columns = USAGE_EVENT.c
-    kept: dict[Key, tuple[str, int]] = {}
-    for some in statements.chunks(list({(rollup.day_of(event), event.idempotency_key) for event in dropped})):
-        query = select(columns.day, columns.idempotency_key, columns.instance, columns.sequence)
-        for row in connection.execute(query.where(tuple_(columns.day, columns.idempotency_key).in_(some))):
-            kept[row.day, row.idempotency_key] = (row.instance, row.sequence)
-    others = [
-        {"instance": event.producer.instance, "sequence": event.producer.sequence, "idempotency_key": key[1]}
-        for event in dropped
-        if kept[key := (rollup.day_of(event), event.idempotency_key)]
-        != (event.producer.instance, event.producer.sequence)
-    ]
-    if others:
-        connection.execute(
-            statements.insert_into(connection.dialect.name, METERING_DUPLICATE).on_conflict_do_nothing(), others
-        )
-
-
 def find(connection: Connection, idempotency_key: str) -> UsageEvent | None:
     """Give the event of a key, None where the ledger has none. The key's own time says on which days to look."""
     try:
@@ -194,7 +111,7 @@ def find(connection: Connection, idempotency_key: str) -> UsageEvent | None:
     days = [minted + timedelta(days=offset) for offset in (-1, 0, 1)]
     query = select(USAGE_EVENT).where(USAGE_EVENT.c.day.in_(days), USAGE_EVENT.c.idempotency_key == idempotency_key)
     row = connection.execute(query).mappings().one_or_none()
-    return None if row is None else _event(row)
+    return None if row is None else event_of(row)
 
 
 def within(marks: Mapping[str, int]) -> ColumnElement[bool]:
@@ -271,65 +188,8 @@ def _gaps_between(connection: Connection, instance: str, first: int, last: int) 
         yield Gap(instance, highest + 1, last)
 
 
-def _stored(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
-    """Give the rows as SQLite keeps them; what repeats within a batch is turned only once."""
-    columns = USAGE_EVENT.c
-    store_day, store_groups = cache(_storing(columns.day)), cache(_storing(columns.charged_groups))
-    store_moment, store_metadata = _storing(columns.timestamp), _storing(columns.request_metadata)
-    stored_at = store_moment(recorded_at)
-    for (day, _), event in events.items():
-        yield _row(
-            event,
-            day=store_day(day),
-            timestamp=store_moment(event.timestamp),
-            recorded_at=stored_at,
-            charged_groups=store_groups(event.charged_groups),
-            metadata=store_metadata(event.request_metadata),
-        )
-
-
-def _storing(column: Column[Any]) -> Callable[[Any], Any]:
-    process = column.type.dialect_impl(_SQLITE).bind_processor(_SQLITE)
-    if process is None:
-        raise TypeError(f"{column.name} is stored as it is")
-    return process
-
-
-def _row(
-    event: UsageEvent, *, day: Any, timestamp: Any, recorded_at: Any, charged_groups: Any, metadata: Any
-) -> tuple[Any, ...]:
-    """Give an event's values in the order of the table's columns."""
-    tokens, producer = event.tokens, event.producer
-    return (
-        day,
-        event.idempotency_key,
-        event.request_id,
-        timestamp,
-        recorded_at,
-        event.workspace_id,
-        event.group_id,
-        charged_groups,
-        event.external_entity_id,
-        event.api_key_prefix,
-        event.model_slug,
-        metadata,
-        tokens.input_tokens,
-        tokens.output_tokens,
-        tokens.cached_input_tokens,
-        event.usage_source.value,
-        event.outcome.value,
-        event.kind.value,
-        event.corrects,
-        event.reason,
-        event.stream,
-        event.latency_ms,
-        event.first_byte_ms,
-        producer.instance,
-        producer.sequence,
-    )
-
-
-def _event(row: RowMapping) -> UsageEvent:
+def event_of(row: RowMapping) -> UsageEvent:
+    """Give the event that a whole row holds."""
     own = {name: value for name, value in row.items() if name in UsageEvent.model_fields}
     tokens = {name: row[name] for name in Tokens.model_fields}
     producer = {name: row[name] for name in Producer.model_fields}

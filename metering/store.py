@@ -4,6 +4,7 @@ Never adds an event to a sum twice, and never moves one of these without the oth
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from functools import cache
 from typing import Any
@@ -28,9 +29,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from metering import ledger
+from metering import ledger, recording
+from metering.core import decide, rollup
 from metering.core import position as positions
-from metering.core import rollup
 from metering.core.rollup import Counter, LimitTotal, Totals
 from runtime import statements
 from runtime.clock import Clock
@@ -101,7 +102,7 @@ _MOVE = update(METERING_POSITION).where(
     METERING_POSITION.c.partition == bindparam("of_partition"),
     METERING_POSITION.c.next_offset == bindparam("of_offset"),
 )
-_MARKS = select(METERING_MARK.c.instance, METERING_MARK.c.sequence).where(METERING_MARK.c.lane == bindparam("of_lane"))
+_MARKS = select(METERING_MARK).where(METERING_MARK.c.lane == bindparam("of_lane"))
 
 
 class SqlLedger:
@@ -119,6 +120,10 @@ class SqlLedger:
         """Run `position` as one transaction."""
         return await self._database.read(lambda connection: position(connection, topic, partition))
 
+    async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Totals:
+        """Run `changed` as one transaction."""
+        return await self._database.read(lambda connection: changed(connection, topic, partition, lane, since))
+
 
 def apply(connection: Connection, batch: UsageBatch, clock: Clock) -> Totals:
     """Count what is new in `batch`, in the caller's transaction; give the totals of everything it names, new or not.
@@ -134,7 +139,7 @@ def apply(connection: Connection, batch: UsageBatch, clock: Clock) -> Totals:
         return _named(connection, batch, batch.events, Totals((), (), {}, at))
     now = max([clock(), *(row.recorded_at for row in moved.values())])
     _move(connection, batch, at, now)
-    new = ledger.record(connection, unseen, now)
+    new = recording.record(connection, unseen, now)
     increments = rollup.increments(new)
     daily = _add_daily(connection, batch.lane, increments, new, now)
     limits = _add_limits(connection, batch.lane, increments, now)
@@ -163,14 +168,18 @@ def current(connection: Connection, days: Collection[date]) -> tuple[Totals, ...
     return _by_lane(connection, USAGE_DAILY.c.day.in_(days), LIMIT_DAILY.c.day.in_(days))
 
 
-def changed(connection: Connection, lane: str, since: datetime) -> Totals:
-    """Give the totals of one lane that changed at or after `since`, for publishing them again (design 3.5)."""
+def limit_totals(connection: Connection, counters: Collection[Counter]) -> dict[Counter, LimitTotal]:
+    """Give the limit totals of these counters; those without an event are left out."""
+    return {total.counter: total for total in map(_limit, _rows_of(connection, LIMIT_DAILY, counters))}
+
+
+def changed(connection: Connection, topic: str, partition: int, lane: str, since: datetime) -> Totals:
+    """Give what changed on a lane at or after `since`, to publish it again (design 3.5), and its source's position."""
     found = _by_lane(
-        connection,
-        (USAGE_DAILY.c.lane == lane) & (USAGE_DAILY.c.updated_at >= since),
-        (LIMIT_DAILY.c.lane == lane) & (LIMIT_DAILY.c.updated_at >= since),
+        connection, *((table.c.lane == lane) & (table.c.updated_at >= since) for table in (USAGE_DAILY, LIMIT_DAILY))
     )
-    return found[0] if found else Totals((), (), {})
+    totals = found[0] if found else Totals((), (), {})
+    return replace(totals, position=position(connection, topic, partition))
 
 
 def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[ledger.Tally, ...]:
@@ -232,16 +241,23 @@ def _head(counter: Counter, lane: str, now: datetime) -> dict[str, Any]:
 def _add(
     connection: Connection, table: Table, rows: Sequence[dict[str, Any]], sums: tuple[str, ...]
 ) -> list[RowMapping]:
-    """Add `rows` to the rows that are there; give each as it is now, its version grown by one."""
+    """Add `rows` to the rows that are there; give each as it is now, its version grown by one.
+
+    Rows are locked in the given order, which is sorted: so two workers with the same counters never deadlock.
+    """
     if not rows:
         return []
-    return list(connection.execute(_adding(connection.dialect.name, table, sums), rows).mappings())
+    engine = connection.dialect.name
+    given = statements.columns_of(rows) if engine == "postgresql" else rows
+    return list(connection.execute(_adding(engine, table, sums), given).mappings())
 
 
 # Building a statement costs as much as running it on a small batch, so those of every transaction are built once.
 @cache
 def _adding(engine: str, table: Table, sums: tuple[str, ...]) -> ReturningInsert[Any]:
-    statement = statements.insert_into(engine, table)
+    # On PostgreSQL one text for any number of rows, so that neither side need read it each time.
+    arrays = engine == "postgresql"
+    statement = statements.insert_arrays(table) if arrays else statements.insert_into(engine, table)
     given = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
@@ -284,7 +300,8 @@ def _raise_marks(connection: Connection, lane: str, events: Sequence[UsageEvent]
 
 
 def _marks(connection: Connection, lane: str) -> Mapping[str, int]:
-    return {row.instance: row.sequence for row in connection.execute(_MARKS, {"of_lane": lane})}
+    rows = connection.execute(_MARKS, {"of_lane": lane})
+    return decide.heard((row.instance, row.sequence, row.updated_at) for row in rows)
 
 
 def _named(connection: Connection, batch: UsageBatch, events: Sequence[UsageEvent], counted: Totals) -> Totals:
@@ -328,8 +345,5 @@ def _daily(row: RowMapping) -> DailyUsage:
 
 
 def _limit(row: RowMapping) -> LimitTotal:
-    return LimitTotal(_counter(row), row["requests"], row["tokens"], row["version"])
-
-
-def _counter(row: RowMapping) -> Counter:
-    return Counter(row["day"], row["group_id"], row["model_slug"])
+    counter = Counter(row["day"], row["group_id"], row["model_slug"])
+    return LimitTotal(counter, row["requests"], row["tokens"], row["version"])

@@ -5,14 +5,25 @@ Never holds a query of a table: each table's SQL lives in one module of the pack
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, TypeDecorator, create_engine, event
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    TypeDecorator,
+    create_engine,
+    event,
+    func,
+    select,
+)
 from sqlalchemy.pool import QueuePool
 
 Result = TypeVar("Result")
@@ -31,11 +42,31 @@ TRANSACTION_BOUND_S = 30
 """A transaction older than this is rolled back, never committed: readers that hold back newer rows rely on it."""
 
 _BUSY_TIMEOUT_S = 20
+_WRITERS = 4
 _READERS = 4
+
+# PostgreSQL 15 ends no transaction for its age, so the bound is made of three: ours, the pause, and the COMMIT itself.
+_STATEMENT_BOUND_S = 10
+_IDLE_BOUND_S = 5
+_READ_BOUND_S = 600  # reports read for minutes; a reader that hangs must still not hold back the vacuum for ever
+_RECYCLE_S = 3600
+_REPEATABLE_READ = 3  # the number of it in psycopg.IsolationLevel
+_TCP = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds: how long what we sent may stay unacknowledged
+}
 
 
 class TransactionTooLongError(Exception):
     """A transaction took longer than TRANSACTION_BOUND_S and was rolled back."""
+
+
+class DatabaseUrlError(Exception):
+    """The URL of the database cannot be read; the message holds nothing of it."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -63,42 +94,80 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Database:
     """Runs functions of a connection as one transaction each, off the event loop.
 
-    Writers queue up for one thread (SQLite has one writer anyway), readers share a few. A cancelled caller does not
-    cancel its transaction: what it wrote may be committed all the same.
+    Writers queue up for `writers` threads (SQLite has one writer anyway), readers share a few. A cancelled caller does
+    not cancel its transaction: what it wrote may be committed all the same. `reader` is for engines whose reading
+    connections are set up in another way; `commit_within_s` is how old a transaction may be when it asks to commit.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        reader: Engine | None = None,
+        *,
+        writers: int = 1,
+        commit_within_s: float = TRANSACTION_BOUND_S,
+    ) -> None:
         self.engine = engine
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-write")
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        self._reader = reader or engine
+        self._commit_within_s = commit_within_s
+        self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="db-write")
+        self._read_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """What writes, and what reads where that is another."""
+        return (self.engine,) if self._reader is self.engine else (self.engine, self._reader)
 
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in a transaction; commits when it returns, rolls back when it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work)
+        return await asyncio.get_running_loop().run_in_executor(self._write_threads, self.write_now, work)
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on one consistent view; it must not write."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.read_now, work)
 
     def write_now(self, work: Callable[[Connection], Result]) -> Result:
         """`write` for callers without an event loop."""
         started = time.monotonic()
-        with self.engine.connect().execution_options(tollgate_write=True) as connection, connection.begin():
+        with self._writing() as connection:
             result = work(connection)
-            if time.monotonic() - started > TRANSACTION_BOUND_S:
-                raise TransactionTooLongError(f"rolled back after {TRANSACTION_BOUND_S} s")
+            if time.monotonic() - started > self._commit_within_s:
+                raise TransactionTooLongError(f"rolled back after {self._commit_within_s} s")
             return result
+
+    def change_schema(self, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` in a transaction without bounds, while no other process does the same."""
+        with self._writing() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            lock(connection, "schema")
+            return work(connection)
 
     def read_now(self, work: Callable[[Connection], Result]) -> Result:
         """`read` for callers without an event loop."""
-        with self.engine.connect() as connection, connection.begin():
+        with self._reader.connect() as connection, connection.begin():
             return work(connection)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self.engine.connect().execution_options(tollgate_write=True) as connection, connection.begin():
+            yield connection
 
     def close(self) -> None:
         """Wait for transactions under way, then close every connection."""
-        self._writer.shutdown()
-        self._readers.shutdown()
-        self.engine.dispose()
+        self._write_threads.shutdown()
+        self._read_threads.shutdown()
+        for engine in self.engines:
+            engine.dispose()
+
+
+def lock(connection: Connection, name: str) -> None:
+    """Wait until no other transaction holds the lock `name`, and hold it to the end of this one.
+
+    Nothing to do on SQLite: the transaction of a writer is the lock.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"tollgate {name}", 0))))
 
 
 def open_sqlite(path: Path) -> Database:
@@ -122,6 +191,85 @@ def sqlite(path: Path) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+def open_postgres(url: str) -> Database:
+    """Open the distributed database; `url` is `postgresql://...` in libpq's words (hosts, TLS and all).
+
+    Connects on first use, and again after the server was away. Raises DatabaseUrlError.
+
+    Nothing commits later than TRANSACTION_BOUND_S after it began: our own check comes first, then the server bounds how
+    long the COMMIT may stay away (a process that is stopped in between, a network that holds it back) and how long it
+    may take. The server's settings hold for a session, so a pooler in between must give each client its own.
+    """
+    writer = _postgres_engine(url, "tollgate", _WRITERS, _STATEMENT_BOUND_S, _IDLE_BOUND_S)
+    reader = _postgres_engine(url, "tollgate read", _READERS, _READ_BOUND_S, _READ_BOUND_S)
+    event.listen(reader, "connect", _only_read)
+    within_s = TRANSACTION_BOUND_S - _STATEMENT_BOUND_S - _IDLE_BOUND_S
+    return Database(writer, reader, writers=_WRITERS, commit_within_s=within_s)
+
+
+@contextmanager
+def postgres(url: str) -> Iterator[Database]:
+    """`open_postgres` for the length of a `with` block."""
+    database = open_postgres(url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _postgres_engine(url: str, name: str, connections: int, statement_s: float, idle_s: float) -> Engine:
+    # The address goes to the driver beside the engine: no URL of SQLAlchemy's could print its password, and libpq
+    # reads it as every other tool does. An engine of its own parameters prints none of them in its errors either.
+    settings = {
+        "application_name": name,
+        "TimeZone": "UTC",
+        "statement_timeout": f"{statement_s * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{idle_s * 1000:.0f}",
+    }
+    engine = create_engine(
+        "postgresql+psycopg://",
+        pool_size=connections,
+        pool_pre_ping=True,
+        pool_recycle=_RECYCLE_S,
+        hide_parameters=True,
+    )
+    given = _parsed(engine, url)
+    driver: Any = engine.dialect.loaded_dbapi
+
+    def connect(_dialect: Dialect, _record: Any, _arguments: Any, options: dict[str, Any]) -> Any:
+        connection = driver.connect(**(_TCP | given | options), autocommit=True)
+        connection.execute("SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(settings)), _flat(settings))
+        connection.autocommit = False
+        return connection
+
+    event.listen(engine, "do_connect", connect)
+    return engine
+
+
+def _parsed(engine: Engine, url: str) -> dict[str, Any]:
+    """Give what `url` says. Its reader's own messages may quote it, its password too, so none of them is passed on."""
+    driver: Any = engine.dialect.loaded_dbapi
+    parsed: dict[str, Any] = {}
+    if url.startswith(("postgresql://", "postgres://")):
+        with suppress(driver.Error, ValueError):
+            parsed = driver.conninfo.conninfo_to_dict(url)
+    # A password whose @ or / is not encoded ends up in the host, the port or the name, and so in the errors of connect.
+    places = [str(parsed.get(name, "")) for name in ("host", "dbname")]
+    ports = str(parsed.get("port", "")).replace(",", "")
+    if not parsed or any("@" in place for place in places) or not (ports.isdecimal() or not ports):
+        raise DatabaseUrlError("the database's URL must be postgresql://USER:PASSWORD@HOST:PORT/NAME, percent-encoded")
+    return parsed
+
+
+def _flat(settings: dict[str, str]) -> list[str]:
+    return [word for pair in settings.items() for word in pair]
+
+
+def _only_read(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.read_only = True
+    dbapi_connection.isolation_level = _REPEATABLE_READ  # else each query of a transaction sees another moment
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:

@@ -1,4 +1,4 @@
-"""Rides out an outage of the database: tries again with bounded pauses, and says so once at each end.
+"""Rides out an outage of the database or of Kafka: tries again with bounded pauses, and says so once at each end.
 
 Never rides out what stays wrong however often it is tried.
 """
@@ -9,41 +9,64 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from runtime.database import TransactionTooLongError
 
 FIRST_PAUSE_S = 0.1
 MOST_PAUSE_S = 5.0
 
+# PostgreSQL's: connection lost; rolled back (serialization, deadlock); out of resources; ended by the operator or by a
+# bound (shutdown, start-up, a statement cancelled); a system error of its machine.
+_PASSING_CLASSES = {"08", "40", "53", "57", "58"}
+_PASSING_STATES = {"25P03", "25P04", "55P03"}  # idle in a transaction, transaction too long, lock not available
+
 Result = TypeVar("Result")
 Pause = Callable[[float], Awaitable[None]]
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same transaction may succeed later: the database is away, busy, full or slow."""
-    if isinstance(error, OperationalError):
-        # SQLite calls a wrong statement operational too; that one stays wrong.
-        return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
-    return isinstance(error, TransactionTooLongError | InterfaceError)
+    """Tell whether the same transaction may succeed later: the database is away, busy, full, slow or gave it up."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, TransactionTooLongError | PoolTimeoutError)
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state in _PASSING_STATES or state[:2] in _PASSING_CLASSES
+    # SQLite calls a wrong statement operational too; that one stays wrong. PostgreSQL tells no state where it is away.
+    is_wrong = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    return isinstance(error, InterfaceError | OperationalError) and not is_wrong
 
 
 class Outage:
-    """The outages of one task; `what` names the task in the log."""
+    """The outages of one task; `what` names the task in the log, `of` what it waits for.
 
-    def __init__(self, what: str, log: logging.Logger, pause: Pause = asyncio.sleep) -> None:
+    `passes` tells whether an error may pass by itself.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        log: logging.Logger,
+        pause: Pause = asyncio.sleep,
+        *,
+        of: str = "the database",
+        passes: Callable[[BaseException], bool] = is_transient,
+    ) -> None:
         self._what = what
+        self._of = of
+        self._passes = passes
         self._log = log
         self._pause = pause
         self._pause_s = 0.0
 
     async def ride_out(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Run `work` until the database lets it pass. Raises what does not pass by itself."""
+        """Run `work` until it passes. Raises what does not pass by itself."""
         while True:
             try:
                 result = await work()
             except Exception as error:
-                if not is_transient(error):
+                if not self._passes(error):
                     raise
                 await self._rest(error)
             else:
@@ -54,10 +77,11 @@ class Outage:
         """Note a success, for work that goes on after it."""
         if self._pause_s:
             self._pause_s = 0.0
-            self._log.info("%s goes on: the database is back", self._what)
+            self._log.info("%s goes on: %s is back", self._what, self._of)
 
     async def _rest(self, error: Exception) -> None:
         if not self._pause_s:
-            self._log.warning("%s waits for the database: %s", self._what, getattr(error, "orig", None) or error)
+            cause = " ".join(str(getattr(error, "orig", None) or error).split())
+            self._log.warning("%s waits for %s: %s", self._what, self._of, cause)
         self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), MOST_PAUSE_S)
         await self._pause(self._pause_s)

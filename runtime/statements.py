@@ -3,13 +3,16 @@
 Never runs a statement and never names a table.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import Column, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 Item = TypeVar("Item")
+
+STREAMED: dict[str, Any] = {"yield_per": 1000}
+"""Execution options of a query whose rows are read one after the other, never all held at once."""
 
 _CHUNK = 500  # keys in one query: far below every engine's bound on parameters
 
@@ -17,6 +20,20 @@ _CHUNK = 500  # keys in one query: far below every engine's bound on parameters
 def insert_into(engine: str, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Begin an INSERT that can name its conflict, in the words of `engine` (SQLAlchemy's name of it)."""
     return postgresql.insert(table) if engine == "postgresql" else sqlite.insert(table)
+
+
+def insert_arrays(table: Table) -> postgresql.Insert:
+    """Begin an INSERT of PostgreSQL's that takes all its rows at once, in order: each column a list (`columns_of`)."""
+    names = [column.name for column in table.columns]
+    arrays = [bindparam(column.name, type_=postgresql.ARRAY(column.type)) for column in table.columns]
+    columns = (Column(column.name, column.type) for column in table.columns)
+    rows = func.unnest(*arrays).table_valued(*columns).render_derived()
+    return postgresql.insert(table).from_select(names, select(*rows.c))
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Turn rows, at least one and all with the same names, into a list of values for each name."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

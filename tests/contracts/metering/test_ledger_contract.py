@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from metering import flow, ledger, store
+from metering import flow, recording, store
 from metering.core.position import BeyondPositionError
 from metering.core.rollup import Counter, LimitTotal, Totals
-from runtime import database
 from schemas.daily import DailyUsage
-from tests.unit.metering.factories_metering import NOON, SLUG, SPOOL, HandClock, batch, correction, event
+from tests import engines
+from tests.unit.metering.factories_metering import LANE, NOON, SLUG, SPOOL, HandClock, batch, correction, event
 from tests.unit.metering.fakes_metering import DictLedger
 
 TODAY = NOON.date()
@@ -22,17 +22,17 @@ def clock() -> HandClock:
     return HandClock(NOON + timedelta(seconds=1))
 
 
-@pytest.fixture(params=["dict", "sqlite", "sqlite, general insert"])
+@pytest.fixture(params=["dict", *(engine + way for engine in engines.ENGINES for way in ("", ", general insert"))])
 def counted(
     request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[flow.Ledger]:
     if request.param == "dict":
         yield DictLedger(clock)
         return
-    if request.param != "sqlite":
-        monkeypatch.setattr(ledger, "_insert_all", lambda *_: False)
-    with database.sqlite(tmp_path / "main.db") as opened:
-        database.METADATA.create_all(opened.engine)
+    engine, _, general = request.param.partition(", ")
+    if general:
+        monkeypatch.setattr(recording, "_insert_all", lambda *_: False)
+    with engines.made(engine, request, tmp_path).open() as opened:
         yield store.SqlLedger(opened, clock)
 
 
@@ -202,3 +202,36 @@ async def test_counts_far_beyond_32_bits_are_kept(counted: flow.Ledger) -> None:
 
     assert limit_of(totals, "group-a").tokens == 2 * many
     assert dict(totals.marks) == {"proxy-a": 2**40}
+
+
+async def test_an_instance_that_the_lane_has_not_heard_of_for_long_is_no_longer_named(
+    counted: flow.Ledger, clock: HandClock
+) -> None:
+    await counted.apply(batch([event(1, instance="gone")]))
+    clock.advance(days=10)
+    at_the_edge = await counted.apply(batch([event(1, number=2)], 2))
+    clock.advance(seconds=1)
+    beyond = await counted.apply(batch([event(2, number=3)], 3))
+    clock.advance(days=300)
+    alone = await counted.apply(batch([event(2, number=3)], 3))
+
+    assert dict(at_the_edge.marks) == {"gone": 1, "proxy-a": 1}
+    assert dict(beyond.marks) == {"proxy-a": 2}
+    assert dict(alone.marks) == {"proxy-a": 2}, "a lane that is silent names those who spoke last"
+
+
+async def test_what_changed_on_a_lane_since_a_moment_comes_with_the_partitions_position(
+    counted: flow.Ledger, clock: HandClock
+) -> None:
+    await counted.apply(batch([event(1), event(2, group_id="group-b")]))
+    clock.advance(minutes=11)
+    await counted.apply(batch([event(3)], 3))
+
+    everything = await counted.changed(SPOOL, 0, LANE, NOON)
+    late = await counted.changed(SPOOL, 0, LANE, clock.now)
+    other = await counted.changed("other", 0, "other", NOON)
+
+    assert {usage.group_id for usage in everything.daily} == {"group-a", "group-b"}
+    assert [(total.counter.group_id, total.requests) for total in late.limits] == [("group-a", 2)]
+    assert (dict(late.marks), late.position) == ({"proxy-a": 3}, 4)
+    assert (other.daily, other.limits, other.position) == ((), (), None)

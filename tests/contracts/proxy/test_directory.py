@@ -7,7 +7,6 @@ import pytest
 
 from proxy.admission import Directory as Port
 from proxy.core.exchange import Key
-from proxy.directory import Directory
 from schemas.config import (
     ConfigChange,
     ConfigKind,
@@ -66,7 +65,7 @@ def real() -> Port:
             ),
         ),
     }
-    directory = Directory()
+    directory = kit.directory()
     for version, (id_, (kind, record)) in enumerate(records.items(), 1):
         directory.apply(ConfigChange(version=version, kind=kind, id=id_, record=record))
     return directory

@@ -1,4 +1,4 @@
-"""What every `Deliveries` keeps to: the fake that unit tests use, and the tables on SQLite."""
+"""What every `Deliveries` keeps to: the fake that unit tests use, and the tables on both engines."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -7,33 +7,32 @@ from pathlib import Path
 import pytest
 
 from metering.core.position import PositionLostError
-from runtime import database
+from tests import engines
 from tests.unit.webhooks import kit
 from webhooks import store
-from webhooks.core.retry import Delivered, GiveUp, Release, RetryAt
-from webhooks.core.values import Attempt, Claim, Settlement, Share, Status, Waiting
+from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
+from webhooks.core.values import Attempt, Claim, Lane, Settlement, Share, Status, Waiting
 from webhooks.flow import Deliveries
 
 LEASE_S = 30.0
 TRIED = Attempt(kit.START, 500, None, 12)
 
 
-@pytest.fixture(params=["list", "sqlite"])
+@pytest.fixture(params=["list", *engines.ENGINES])
 def deliveries(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deliveries]:
     if request.param == "list":
         yield kit.ListDeliveries(LEASE_S)
         return
-    with database.sqlite(tmp_path / "webhooks.db") as opened:
-        database.METADATA.create_all(opened.engine)
+    with engines.made(request.param, request, tmp_path).open() as opened:
         yield store.StoredDeliveries(opened, LEASE_S)
 
 
-def share(count: int = 10, workspace_id: str = "ws", *, retrying: bool = False) -> Share:
-    return Share(workspace_id, retrying, count)
+def share(count: int = 10, workspace_id: str = "ws", *, lane: Lane = Lane.FIRST) -> Share:
+    return Share(workspace_id, lane, count)
 
 
-async def claim_one(deliveries: Deliveries, at_s: float = 0, *, retrying: bool = False) -> Claim:
-    (claim,) = await deliveries.claim([share(retrying=retrying)], kit.after(at_s))
+async def claim_one(deliveries: Deliveries, at_s: float = 0, *, lane: Lane = Lane.FIRST) -> Claim:
+    (claim,) = await deliveries.claim([share(lane=lane)], kit.after(at_s))
     return claim
 
 
@@ -60,7 +59,7 @@ async def test_a_claim_carries_what_an_attempt_needs(deliveries: Deliveries) -> 
     claim = await claim_one(deliveries, 2)
     assert b"key-000001" in claim.body
     assert (claim.delivery_id, claim.workspace_id, claim.attempt_number) == ("one", "ws", 1)
-    assert (claim.first_attempt_at, claim.planned_at, claim.retrying) == (kit.after(2), kit.START, False)
+    assert (claim.first_attempt_at, claim.planned_at, claim.lane) == (kit.after(2), kit.START, Lane.FIRST)
 
 
 async def test_a_position_that_another_worker_moved_keeps_nothing(deliveries: Deliveries) -> None:
@@ -115,7 +114,11 @@ async def test_waiting_names_each_lane_with_its_earliest_moment(deliveries: Deli
     (claim,) = await deliveries.claim([share(1, "c")], kit.START)
     await deliveries.settle([Settlement(claim, TRIED, Delivered())], kit.START)
     assert sorted(await deliveries.waiting(), key=repr) == sorted(
-        [Waiting("a", False, kit.START), Waiting("a", True, kit.after(7)), Waiting("b", False, kit.START)],  # noqa: FBT003
+        [
+            Waiting("a", Lane.FIRST, kit.START),
+            Waiting("a", Lane.RETRY, kit.after(7)),
+            Waiting("b", Lane.FIRST, kit.START),
+        ],
         key=repr,
     )
 
@@ -125,8 +128,8 @@ async def test_a_retry_is_claimed_in_its_own_lane_when_it_is_planned(deliveries:
     claim = await claim_one(deliveries)
     await deliveries.settle([Settlement(claim, TRIED, RetryAt(kit.after(3)))], kit.after(1))
     assert await ids_due(deliveries, 100) == []
-    assert await ids_due(deliveries, 2.9, share(retrying=True)) == []
-    again = await claim_one(deliveries, 3, retrying=True)
+    assert await ids_due(deliveries, 2.9, share(lane=Lane.RETRY)) == []
+    again = await claim_one(deliveries, 3, lane=Lane.RETRY)
     assert (again.attempt_number, again.first_attempt_at, again.planned_at) == (2, kit.START, kit.after(3))
     assert again.body == claim.body
 
@@ -136,7 +139,7 @@ async def test_what_has_ended_is_not_claimed_again(deliveries: Deliveries, decis
     await keep(deliveries, "one")
     claim = await claim_one(deliveries)
     await deliveries.settle([Settlement(claim, TRIED, decision)], kit.START)
-    assert await ids_due(deliveries, 10_000, share(), share(retrying=True)) == []
+    assert await ids_due(deliveries, 10_000, share(), share(lane=Lane.RETRY)) == []
 
 
 async def test_a_released_claim_waits_as_before_and_its_clock_has_not_started(deliveries: Deliveries) -> None:
@@ -177,5 +180,112 @@ async def test_settling_again_changes_nothing(deliveries: Deliveries) -> None:
     ]
     await deliveries.settle(settlements, kit.START)
     await deliveries.settle(settlements, kit.START)
-    again = await claim_one(deliveries, 3, retrying=True)
+    again = await claim_one(deliveries, 3, lane=Lane.RETRY)
     assert (again.delivery_id, again.attempt_number) == ("one", 2)
+
+
+PROBE = Lane.PROBE
+
+
+async def lose(deliveries: Deliveries, *delivery_ids: str, at_s: float = 0) -> None:
+    """Let each of these, which must be due, become a dead letter."""
+    for claim in await deliveries.claim([share(len(delivery_ids))], kit.after(at_s)):
+        assert claim.delivery_id in delivery_ids
+        await deliveries.settle([Settlement(claim, TRIED, GiveUp("answered 410"))], kit.after(at_s))
+
+
+async def hold(deliveries: Deliveries, *, at_s: float = 0) -> None:
+    """Lose five deliveries in a row."""
+    names = [f"lost-{number}" for number in range(5)]
+    await keep(deliveries, *names)
+    await lose(deliveries, *names, at_s=at_s)
+
+
+async def test_four_dead_deliveries_do_not_hold_a_receiver_and_five_in_a_row_do(deliveries: Deliveries) -> None:
+    await keep(deliveries, "a", "b", "c", "d", "e", "f")
+    await lose(deliveries, *"abcd")
+    assert Waiting("ws", Lane.FIRST, kit.START) in await deliveries.waiting()
+    await lose(deliveries, "e", at_s=1)
+    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(31))]
+
+
+async def test_a_delivery_that_arrives_begins_the_row_anew(deliveries: Deliveries) -> None:
+    await keep(deliveries, "a", "b", "c", "d", "e")
+    await lose(deliveries, *"abcd")
+    arrived = await claim_one(deliveries)
+    await deliveries.settle([Settlement(arrived, TRIED, Delivered())], kit.START)
+    await keep(deliveries, "f", first=6)
+    await lose(deliveries, *"f")
+    assert await deliveries.waiting() == []
+    await keep(deliveries, "g", first=7)
+    assert await deliveries.waiting() == [Waiting("ws", Lane.FIRST, kit.START)]
+
+
+async def test_the_row_counts_what_one_settling_brings_in_its_order(deliveries: Deliveries) -> None:
+    await keep(deliveries, *"abcdef")
+    claims = await deliveries.claim([share()], kit.START)
+    decisions = [Delivered(), *[GiveUp("gone")] * 5]
+    settlements = [Settlement(claim, TRIED, decision) for claim, decision in zip(claims, decisions, strict=True)]
+    await deliveries.settle(settlements, kit.START)
+    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(30))]
+
+
+async def test_the_probe_is_the_oldest_that_waits_and_is_taken_once_in_thirty_seconds(deliveries: Deliveries) -> None:
+    await hold(deliveries)
+    await keep(deliveries, "new", "newer", first=6)
+    assert await ids_due(deliveries, 29.9, share(lane=PROBE)) == []
+    assert await ids_due(deliveries, 30, share(lane=PROBE)) == ["new"]
+    assert await ids_due(deliveries, 30, share(lane=PROBE)) == []
+    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(60))]
+
+
+async def test_a_probe_that_fails_starts_no_clock_and_leaves_the_delivery_as_it_was(deliveries: Deliveries) -> None:
+    await hold(deliveries)
+    await keep(deliveries, "new", first=6)
+    for at_s in (30, 60, 90):
+        probe = await claim_one(deliveries, at_s, lane=PROBE)
+        assert (probe.delivery_id, probe.attempt_number, probe.first_attempt_at) == ("new", 1, kit.after(at_s))
+        await deliveries.settle([Settlement(probe, TRIED, Leave())], kit.after(at_s + 10))
+    (claim,) = await deliveries.claim([share()], kit.after(100))
+    assert (claim.first_attempt_at, claim.planned_at, claim.attempt_number) == (kit.after(100), kit.START, 1)
+
+
+async def test_where_none_waits_the_oldest_dead_letter_of_a_day_is_the_probe(deliveries: Deliveries) -> None:
+    await hold(deliveries)
+    probe = await claim_one(deliveries, 30, lane=PROBE)
+    assert probe.delivery_id == "lost-0"
+    await deliveries.settle([Settlement(probe, TRIED, Leave())], kit.after(31))
+    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(60))]
+    assert (await claim_one(deliveries, 86_400, lane=PROBE)).delivery_id == "lost-0"
+    assert await ids_due(deliveries, 86_430.1, share(lane=PROBE)) == []
+
+
+async def test_a_probe_that_arrives_ends_the_hold(deliveries: Deliveries) -> None:
+    await hold(deliveries)
+    await keep(deliveries, "new", "newer", first=6)
+    probe = await claim_one(deliveries, 30, lane=PROBE)
+    await deliveries.settle([Settlement(probe, TRIED, Delivered())], kit.after(31))
+    assert await deliveries.waiting() == [Waiting("ws", Lane.FIRST, kit.START)]
+    assert await ids_due(deliveries, 32) == ["newer"]
+
+
+async def test_retries_of_a_receiver_that_is_held_go_on_and_one_that_arrives_ends_the_hold(
+    deliveries: Deliveries,
+) -> None:
+    await keep(deliveries, "tried")
+    claim = await claim_one(deliveries)
+    await deliveries.settle([Settlement(claim, TRIED, RetryAt(kit.after(1)))], kit.START)
+    names = [f"lost-{number}" for number in range(5)]
+    await keep(deliveries, *names, first=2)
+    await lose(deliveries, *names)
+    assert Waiting("ws", Lane.RETRY, kit.after(1)) in await deliveries.waiting()
+    again = await claim_one(deliveries, 1, lane=Lane.RETRY)
+    await deliveries.settle([Settlement(again, TRIED, Delivered())], kit.after(1))
+    assert await deliveries.waiting() == []
+
+
+async def test_a_probe_whose_receiver_went_away_before_it_was_made_leaves_no_trace(deliveries: Deliveries) -> None:
+    await hold(deliveries)
+    probe = await claim_one(deliveries, 30, lane=PROBE)
+    await deliveries.settle([Settlement(probe, None, Release())], kit.after(30))
+    assert (await claim_one(deliveries, 60, lane=PROBE)).delivery_id == "lost-0"

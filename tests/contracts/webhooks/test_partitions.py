@@ -1,4 +1,4 @@
-"""What every `Partition` that intake follows keeps to: the live fake, and the proxy's spool."""
+"""What every `Partition` that intake follows keeps to: the live fake, the proxy's spool, and Kafka's."""
 
 import asyncio
 import contextlib
@@ -6,13 +6,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 
 from proxy import spool
+from runtime.feed import Unreadable
+from runtime.kafka import Kafka, Record, Writer
 from runtime.settings import SpoolSync
+from schemas import topics
 from schemas.usage import UsageDraft, UsageEvent
+from tests import records
 from tests.integration.webhooks.scene import LivePartition
 from tests.unit.webhooks import kit
+from webhooks import stream
 from webhooks.flow import Partition
+from webhooks.topic_partition import TopicReader
 
 Put = Callable[[UsageEvent], Awaitable[object]]
 Made = tuple[Partition, Put]
@@ -33,10 +40,45 @@ async def spooled(folder: Path) -> AsyncIterator[Made]:
         opened.close()
 
 
-@pytest.fixture(params=[live, spooled])
+@contextlib.asynccontextmanager
+async def in_kafka(where: Kafka) -> AsyncIterator[Made]:
+    await records.make_topics(where, partitions=1, only=[topics.USAGE_EVENTS])
+    writer, consumer = Writer(where, "test"), stream.connect(where, None)
+    place = TopicPartition(where.name(topics.USAGE_EVENTS), 0)
+
+    async def put(event: UsageEvent) -> None:
+        value = event.model_dump_json(by_alias=True).encode()
+        await writer.write(topics.USAGE_EVENTS, [Record(b"group", value)])
+
+    await put(kit.event(99))  # every partition of this suite begins at 1
+    consumer.assign([place])
+    await consumer.start()
+    try:
+        reader = TopicReader(consumer, place, topics.USAGE_EVENTS, Unreadable(topics.USAGE_EVENTS))
+        reader.hold()
+        await reader.open()
+        assert reader.first_offset == 0
+        reader.first_offset = 1
+        yield reader, put
+    finally:
+        await consumer.stop()
+        await writer.close()
+
+
+@pytest.fixture(params=["live", "spooled", "kafka"])
 async def made(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Made]:
-    async with request.param(tmp_path) as partition_and_put:
+    make = {
+        "live": lambda: live(tmp_path),
+        "spooled": lambda: spooled(tmp_path),
+        "kafka": lambda: in_kafka(request.getfixturevalue("kafka")),
+    }[request.param]
+    async with make() as partition_and_put:
         yield partition_and_put
+
+
+async def fetched(partition: Partition, offset: int) -> None:
+    """Let what is there be fetched: `read` gives at once what is at hand."""
+    await asyncio.wait_for(partition.wait(offset, 60), 10)
 
 
 async def test_events_are_read_in_order_from_any_offset_and_again(made: Made) -> None:
@@ -44,6 +86,8 @@ async def test_events_are_read_in_order_from_any_offset_and_again(made: Made) ->
     for number in range(1, 6):
         await put(kit.event(number))
     for _ in range(2):
+        await partition.read(2, 3)
+        await fetched(partition, 4)
         batch = await partition.read(2, 3)
         assert (batch.topic, batch.partition) == (partition.topic, partition.partition)
         assert (batch.first_offset, batch.next_offset) == (2, 5)
@@ -55,6 +99,7 @@ async def test_nothing_there_is_an_empty_batch_at_once(made: Made) -> None:
     batch = await partition.read(partition.first_offset, 10)
     assert (batch.first_offset, batch.next_offset, batch.events) == (1, 1, ())
     await put(kit.event(1))
+    await fetched(partition, 1)
     batch = await partition.read(2, 10)
     assert (batch.first_offset, batch.next_offset, batch.events) == (2, 2, ())
 

@@ -1,0 +1,70 @@
+"""Which UTC days the ledger takes events of (spec section 4: "Kept").
+
+Never decides by the clock alone: the days are what the database has, and this only compares with them.
+"""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import NamedTuple
+
+LATE_DAYS = 100
+"""How many days an event may come late, today among them: the least that a ledger is kept.
+
+An event is up to 35 days in its topic, and before that in a spool; what is left of the 100 is the spool's.
+"""
+
+AHEAD_DAYS = 7
+"""How many days beyond today are made ready: as long may nobody be there to make more, or a proxy's clock run ahead."""
+
+
+class Days(NamedTuple):
+    """A stretch of days, both inclusive; empty where `last` lies before `first`."""
+
+    first: date
+    last: date
+
+    def holds(self, day: date) -> bool:
+        """Tell whether an event of `day` has a place."""
+        return self.first <= day <= self.last
+
+    def each(self) -> Iterator[date]:
+        """Give the days in order."""
+        for offset in range((self.last - self.first).days + 1):
+            yield self.first + timedelta(days=offset)
+
+    def refusal(self, day: date) -> str:
+        """Say in one line why an event of `day` has no place: the reason that goes with the unreadable record."""
+        if day > self.last:
+            return f"its day {day} is too far ahead: the ledger's last is {self.last}"
+        return f"its day {day} is no longer kept: the ledger's first is {self.first}"
+
+
+EVERY = Days(date.min, date.max)
+NONE = Days(date.max, date.min)
+
+
+def after(day: date) -> date:
+    """Give the day behind `day`."""
+    return day + timedelta(days=1)
+
+
+class DayClosedError(Exception):
+    """A batch holds an event of a day that the ledger has no place for; nothing of the batch was counted."""
+
+
+def missing(today: date, existing: Days) -> Days:
+    """Give the days to make: the whole stretch around `today` where none exists, else those behind the last one.
+
+    Never one before those that exist: it may have been dropped, and its keys with it, so its events would count twice.
+    """
+    last = today + timedelta(days=AHEAD_DAYS)
+    if existing == NONE:
+        return Days(today - timedelta(days=LATE_DAYS - 1), last)
+    return Days(after(existing.last), last)
+
+
+def expired(today: date, keep_days: int, existing: Days) -> Days:
+    """Give the days to drop, today among the `keep_days`. Raises ValueError where a late event could still come."""
+    if keep_days < LATE_DAYS:
+        raise ValueError(f"the ledger must be kept at least {LATE_DAYS} days")
+    return Days(existing.first, min(existing.last, today - timedelta(days=keep_days)))

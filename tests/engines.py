@@ -1,0 +1,79 @@
+"""Both engines for every test of SQL: a database that can be opened several times, as several processes do.
+
+Never tells a test which engine it has, unless the test asks: what holds on one holds on the other.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from metering import partitions
+from metering.core import days
+from runtime import database as databases
+from runtime.database import Database
+from tests.unit.metering.factories_metering import NOON
+from tollgate import migrations
+
+ENGINES = ("sqlite", "postgresql")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A migrated database, whose ledger has the days around NOON."""
+
+    engine: str
+    folder: Path
+    """A folder of the test's own, where SQLite's file lies."""
+    open: Callable[[], AbstractContextManager[Database]]
+
+
+def made(engine: str, request: pytest.FixtureRequest, folder: Path) -> Place:
+    """Make a place of `engine`, for fixtures with parameters of their own."""
+    if engine == "sqlite":
+        place = Place(engine, folder, partial(databases.sqlite, folder / "tollgate.db"))
+    else:
+        place = Place(engine, folder, partial(databases.postgres, request.getfixturevalue("postgres_migrated_url")))
+    with place.open() as opened, pytest.MonkeyPatch.context() as fewer:
+        fewer.setattr(days, "LATE_DAYS", 10)  # a hundred partitions would be half a second for each test
+        migrations.upgrade(opened)
+        opened.write_now(lambda connection: partitions.ensure(connection, NOON.date()))
+    return place
+
+
+@pytest.fixture(params=ENGINES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place of each engine in turn."""
+    return made(request.param, request, tmp_path)
+
+
+@pytest.fixture
+def database(place: Place) -> Iterator[Database]:
+    """The place, opened."""
+    with place.open() as opened:
+        yield opened
+
+
+@contextmanager
+def away(opened: Database, failures: int) -> Iterator[Callable[[], int]]:
+    """Let the next statements fail as if the database were away; gives how many of the `failures` are left."""
+    left = failures
+
+    def fail(*_: object) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            raise OperationalError("SELECT", None, Exception("away"))
+
+    for engine in opened.engines:
+        event.listen(engine, "do_execute", fail)
+    try:
+        yield lambda: left
+    finally:
+        for engine in opened.engines:
+            event.remove(engine, "do_execute", fail)
