@@ -7,20 +7,27 @@ from collections.abc import Callable
 
 from litestar import Router
 from litestar.di import Provide
-from litestar.exceptions import HTTPException
+from litestar.enums import HttpMethod
+from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap, Guard
 
 from control import auth
 from control.api import common, errors
 from control.api.api_keys import ApiKeyController
+from control.api.billing_webhook import BillingWebhookController
 from control.api.common import Desk, ManagementRequest
 from control.api.endpoints import EndpointController
+from control.api.events import EventController
 from control.api.groups import GroupController
+from control.api.page import Page
+from control.api.secrets import SecretController
 from control.store.workspaces import Keys
+from control.trial import Trial
 from runtime.clock import Clock
 from runtime.database import Database
 from runtime.settings import Settings
@@ -34,11 +41,19 @@ UNROUTED: ExceptionHandlersMap = {HTTPException: errors.not_served}
 
 
 def build(database: Database, vault: Vault, clock: Clock, settings: Settings, poke: Callable[[], None]) -> Router:
-    """Make the router of ``/v1/gateway``. `poke` is called on the event loop after every committed change."""
-    desk = Desk(database=database, vault=vault, clock=clock, settings=settings, poke=poke)
+    """Make the router of ``/v1/gateway`` and ``/v1/secrets``. `poke`: after every committed change."""
+    trial = Trial(vault, allow_private=settings.allow_private_receivers)
+    desk = Desk(database=database, vault=vault, clock=clock, settings=settings, trial=trial, poke=poke)
     return Router(
         path="/v1",
-        route_handlers=[EndpointController, GroupController, ApiKeyController],
+        route_handlers=[
+            EndpointController,
+            GroupController,
+            ApiKeyController,
+            SecretController,
+            EventController,
+            BillingWebhookController,
+        ],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         guards=[_guard(database)],
         exception_handlers=errors.EXCEPTION_HANDLERS,
@@ -51,7 +66,7 @@ def build(database: Database, vault: Vault, clock: Clock, settings: Settings, po
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
-    """Describe the API at ``/schema/openapi.json``; the application that mounts the router passes it on."""
+    """Describe the API at ``/schema/openapi.json``, and for people at ``/schema``, once the router is mounted."""
     scheme = SecurityScheme(
         type="apiKey",
         name="Authorization",
@@ -62,15 +77,27 @@ def openapi_config(version: str) -> OpenAPIConfig:
         title="Tollgate",
         version=version,
         path="/schema",
-        render_plugins=[JsonRenderPlugin()],
+        render_plugins=[JsonRenderPlugin(), Page()],
         components=Components(security_schemes={SECURITY_SCHEME: scheme}),
         use_handler_docstrings=True,
     )
 
 
+def _refuse_options(connection: common.Connected) -> None:
+    """Refuse OPTIONS: the framework would name the methods of one handler as those of the whole path."""
+    if connection.scope.get("method") == HttpMethod.OPTIONS:
+        template = connection.scope["path_template"]
+        here = [
+            route for route in connection.app.routes if isinstance(route, HTTPRoute) and route.path_format == template
+        ]
+        allowed = sorted({method for route in here for method in route.methods})
+        raise MethodNotAllowedException(headers={"allow": ", ".join(allowed)})
+
+
 def _guard(database: Database) -> Guard:
     async def authenticate(connection: common.Connected, _: BaseRouteHandler) -> None:
         common.refuse_nul(connection)
+        _refuse_options(connection)
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
         connection.scope["auth"] = await database.read(lambda view: auth.identify(Keys(view), header, method))
 

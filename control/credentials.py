@@ -4,10 +4,15 @@ Never stores, logs or returns a credential beyond the one call that mints it.
 """
 
 import base64
+import binascii
 import hashlib
 import hmac
 import secrets
 import string
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from schemas.config import KEY_PREFIX_LENGTH
 
@@ -44,6 +49,25 @@ def digest(key: str) -> str:
 def matches(key: str, sha256: str) -> bool:
     """Compare a key with a stored digest in constant time."""
     return hmac.compare_digest(digest(key), sha256)
+
+
+def public_key(pem: bytes) -> str | None:
+    """Give the Ed25519 public key of a PEM file in the form that is stored, base64 of its 32 bytes; None for others."""
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return base64.b64encode(key.public_bytes_raw()).decode() if isinstance(key, Ed25519PublicKey) else None
+
+
+def is_signed(key: str, signature: str, body: bytes) -> bool:
+    """Tell whether `signature`, base64, is the Ed25519 signature of the body by the private half of `key`."""
+    try:
+        raw = base64.b64decode(signature, validate=True)
+        Ed25519PublicKey.from_public_bytes(base64.b64decode(key)).verify(raw, body)
+    except (binascii.Error, ValueError, InvalidSignature):
+        return False
+    return True
 
 
 def _random(length: int) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from proxy.core import days, estimate, events, keys, replies, request, usage, windows
-from proxy.core.exchange import Key, Model, Route, SpoolUnavailableError
+from proxy.core.exchange import Key, Model, Route, SpoolUnavailableError, Unserved
 from proxy.core.replies import Headers, Reply
 from runtime.clock import Clock
 from schemas.usage import UsageSource
@@ -24,8 +24,8 @@ class Directory(Protocol):
     def key(self, prefix: str) -> Key | None:
         """Give a live key by its prefix."""
 
-    def route(self, key: Key, slug: str) -> Route | None:
-        """Give where a key's calls of a slug go; None where it may not call it."""
+    def route(self, key: Key, slug: str) -> Route | Unserved | None:
+        """Give where a key's calls of a slug go, or why nowhere; None where it may not call it."""
 
     def models(self, key: Key) -> list[Model]:
         """Give what a key may call."""
@@ -124,6 +124,8 @@ class Admissions:
         route = self._directory.route(key, asked.slug)
         if route is None:
             return replies.model_not_found(asked.slug)
+        if isinstance(route, Unserved):
+            return replies.unserved(asked.slug, route)
         now = self._clock()
         expected = estimate.expected(asked.body, asked.choices, asked.max_tokens, self._means.mean(route.slug))
         held = await self._reserve(route, expected.reserved, now)

@@ -12,17 +12,19 @@ from typing import Any
 
 from proxy import routes, slots, spool, spool_file
 from proxy.admission import Admissions
-from proxy.core import events
+from proxy.core import events, targets
 from proxy.core.days import DayCounters
 from proxy.directory import Directory
 from proxy.flow import Gateway
 from proxy.patience import Drains
+from proxy.publisher import Publisher, Writer
 from proxy.slots import Slots
 from proxy.upstream import Upstreams
 from proxy.windows_memory import MemoryWindows
 from runtime import ids
 from runtime.clock import Clock
 from runtime.settings import OnDisconnect, Settings
+from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.decisions import Decision
 from schemas.usage import UsageDraft, UsageEvent
@@ -36,10 +38,11 @@ log = logging.getLogger(__name__)
 class Proxy:
     """One proxy over a data directory that the caller has locked."""
 
-    def __init__(self, settings: Settings, data_dir: Path, clock: Clock) -> None:
-        self.directory = Directory()
+    def __init__(self, settings: Settings, data_dir: Path, vault: Vault, clock: Clock) -> None:
+        self.directory = Directory(_places(settings), vault)
+        self._spool_folder = data_dir / spool_file.FOLDER
         self.spool, older = spool.open_folder(
-            data_dir / spool_file.FOLDER, sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
+            self._spool_folder, sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
         )
         self.older_files = spool.drained(older)
         self._slots = Slots(data_dir / slots.FILE)
@@ -108,6 +111,11 @@ class Proxy:
         self._slots.forget_leftovers()
         return interrupted
 
+    def publisher(self, writer: Writer) -> Publisher:
+        """Give what drains this proxy's spools to Kafka, where it runs apart from metering and webhooks."""
+        drained = spool_file.drained_instances(self._spool_folder)
+        return Publisher(self.spool, self.older_files, drained, writer, self._days.is_counted, self._clock)
+
     def apply(self, change: ConfigChange) -> None:
         """Take a change of the configuration."""
         self.directory.apply(change)
@@ -140,3 +148,13 @@ class Proxy:
             await asyncio.sleep(_TIDY_EVERY_S)
             self._windows.forget_idle()
             self._days.forget(self._clock().date() - _KEPT_DAYS)
+
+
+def _places(settings: Settings) -> targets.Places:
+    operators = settings.baseten_api_key
+    return targets.Places(
+        openai=settings.openai_base_url,
+        baseten=settings.baseten_url_template,
+        baseten_model_api=settings.baseten_model_api_url,
+        baseten_credential=None if operators is None else operators.get_secret_value(),
+    )

@@ -3,32 +3,53 @@
 Never reads a database: it is fed changes, and one with a version lower than what it holds is ignored.
 """
 
+import logging
+from typing import Protocol
+
 from metering.core import hierarchy
+from proxy.core import targets
 from proxy.core.days import DayLimit
-from proxy.core.exchange import Key, Model, Route
+from proxy.core.exchange import Key, Model, Route, Unserved
 from proxy.core.windows import RateChain, RateLimit
 from runtime.newest import Newest
+from runtime.vault import VaultError, secret_context
 from schemas.config import (
     ConfigChange,
     ConfigKind,
     EndpointRecord,
     GroupRecord,
     KeyRecord,
+    SecretRecord,
     WorkspaceRecord,
     WorkspaceState,
 )
+from schemas.targets import Provider, Target
 
 _NOBODY = (0, "")
+_NONE = ("", "")
+
+_log = logging.getLogger(__name__)
+
+
+class Opener(Protocol):
+    """Opens sealed texts: `runtime.vault.Vault`."""
+
+    def open(self, sealed: str, context: str) -> str:
+        """Give the text. Raises VaultError."""
 
 
 class Directory:
     """Keys, endpoints and groups by what a request names; routes are worked out on first use and kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: targets.Places, opener: Opener) -> None:
+        self._places = places
+        self._opener = opener
         self._workspaces: Newest[WorkspaceRecord] = Newest()
         self._endpoints: Newest[EndpointRecord] = Newest()
         self._groups: Newest[GroupRecord] = Newest()
         self._keys: Newest[tuple[bytes, str, str]] = Newest()
+        self._credentials: Newest[tuple[str, str]] = Newest()
+        """Each secret's workspace and opened text, which is empty where it cannot be used."""
         self._by_slug: dict[str, tuple[int, str]] = {}
         """The version and id of the newest endpoint that took each slug."""
         self._routes: dict[tuple[str, str], Route] = {}
@@ -52,6 +73,8 @@ class Directory:
                 self._groups.put(change.id, change.version, record if isinstance(record, GroupRecord) else None)
             case ConfigKind.ENDPOINT:
                 self._put_endpoint(change, record if isinstance(record, EndpointRecord) else None)
+            case ConfigKind.SECRET:
+                self._put_secret(change, record if isinstance(record, SecretRecord) else None)
             case _:
                 return
         self._routes.clear()
@@ -68,14 +91,15 @@ class Directory:
             return None
         return Key(prefix, sha256, workspace_id, group_id, workspace.state is WorkspaceState.SUSPENDED)
 
-    def route(self, key: Key, slug: str) -> Route | None:
+    def route(self, key: Key, slug: str) -> Route | Unserved | None:
         """Give the route of a key's group to a slug; None where there is none or the key may not call it."""
         name = (key.group_id, slug)
-        route = self._routes.get(name)
-        if route is None:
-            route = self._work_out(key, slug)
-            if route is not None:  # else not kept: anyone could fill the memory with slugs that are not there
-                self._routes[name] = route
+        kept = self._routes.get(name)
+        if kept is not None:
+            return kept
+        route = self._work_out(key, slug)
+        if isinstance(route, Route):  # else not kept: anyone could fill the memory with slugs that are not there
+            self._routes[name] = route
         return route
 
     def models(self, key: Key) -> list[Model]:
@@ -100,12 +124,39 @@ class Directory:
         endpoint = self._endpoints.get(self._by_slug.get(slug, _NOBODY)[1])
         return endpoint if endpoint is not None and endpoint.workspace_id == workspace_id else None
 
-    def _work_out(self, key: Key, slug: str) -> Route | None:
+    def _put_secret(self, change: ConfigChange, record: SecretRecord | None) -> None:
+        if self._credentials.is_new(change.id, change.version):
+            credential = None if record is None else (record.workspace_id, self._opened(record))
+            self._credentials.put(change.id, change.version, credential)
+
+    def _opened(self, secret: SecretRecord) -> str:
+        """Open a secret once for all its calls: one that cannot be used must not stop the other labs'."""
+        try:
+            text = self._opener.open(secret.sealed, secret_context(secret.workspace_id, secret.id)).strip()
+        except VaultError as error:
+            _log.error("workspace %s: the secret %s cannot be used: %s", secret.workspace_id, secret.id, error)
+            return ""
+        return text if text.isascii() and text.isprintable() else ""  # it goes into a header
+
+    def _credential(self, target: Target, workspace_id: str) -> str | Unserved | None:
+        if target.secret_id is not None:
+            owner, credential = self._credentials.get(target.secret_id) or _NONE
+            return credential if credential and owner == workspace_id else Unserved.CREDENTIAL
+        workspace = self._workspaces.get(workspace_id)
+        if target.provider is Provider.BASETEN and workspace is not None and workspace.operator_credential:
+            return self._places.baseten_credential
+        return None
+
+    def _work_out(self, key: Key, slug: str) -> Route | Unserved | None:
         endpoint = self._endpoint(slug, key.workspace_id)
         chain = self._chain(key.group_id)
         model = hierarchy.effective_model(chain, slug) if chain else None
         if endpoint is None or model is None:
             return None
+        url = targets.url(endpoint.target, self._places)
+        credential = self._credential(endpoint.target, key.workspace_id)
+        if url is None or isinstance(credential, Unserved):
+            return Unserved.PROVIDER if url is None else Unserved.CREDENTIAL
         rates = tuple(
             RateLimit(
                 limit.type, limit.unit, limit.threshold, limit.source_group, hierarchy.counting_group(chain, limit)
@@ -122,9 +173,10 @@ class Directory:
             group_id=key.group_id,
             external_entity_id=chain[0].external_entity_id,
             charged_groups=hierarchy.charged_groups(chain),
-            url=f"{(endpoint.target.base_url or '').rstrip('/')}/chat/completions",
+            url=url,
             target_model=endpoint.target.target_model,
-            credential=None,
+            credential=credential,
+            stored_metadata_only=endpoint.target.provider is Provider.OPENAI,
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
         )

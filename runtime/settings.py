@@ -20,6 +20,9 @@ FILE_NAME = "tollgate.toml"
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Bytes = Annotated[int, Field(ge=1024)]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s{}?#]+$")]
+
+_BASETEN_URL = r"^https?://([^\s{}?#]|\{model_id\}|\{environment_name\})+$"
 
 
 class SettingsError(Exception):
@@ -70,6 +73,13 @@ class Settings(BaseSettings):
     upstream_first_byte_timeout_s: Seconds = 300
     upstream_idle_timeout_s: Seconds = 120
 
+    openai_base_url: HttpUrl = "https://api.openai.com/v1"
+    baseten_model_api_url: HttpUrl = "https://inference.baseten.co/v1"
+    baseten_url_template: Annotated[str, Field(pattern=_BASETEN_URL)] = (
+        "https://model-{model_id}.api.baseten.co/environments/{environment_name}/sync/v1"
+    )
+    baseten_api_key: SecretStr | None = None
+
     on_disconnect: OnDisconnect = OnDisconnect.DRAIN
     drain_seconds: Seconds = 30
     drain_max: Annotated[int, Field(ge=0)] = 1000
@@ -78,8 +88,18 @@ class Settings(BaseSettings):
     spool_sync: SpoolSync = SpoolSync.NORMAL
     spool_max_bytes: Bytes = 10 * 1024 * 1024 * 1024
 
+    events_hold_back_s: Annotated[float, Field(ge=0, le=86_400)] = 60
+
     webhook_batch_size: Annotated[int, Field(ge=1, le=100)] = 100
     webhook_linger_ms: Annotated[int, Field(ge=0, le=60_000)] = 1000
+    webhook_retry_for_s: Annotated[float, Field(gt=0, le=604_800)] = 15
+    webhook_attempt_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10
+    webhook_backoff_first_s: Seconds = 1
+    webhook_backoff_most_s: Seconds = 5
+    webhook_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    webhook_rate_per_s: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    webhook_auto_redrive: bool = True
+    webhook_redrive_per_s: Annotated[float, Field(gt=0, le=10_000)] = 10
 
     @classmethod
     def settings_customise_sources(

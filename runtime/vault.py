@@ -20,6 +20,11 @@ def webhook_context(workspace_id: str) -> str:
     return f"webhook:{workspace_id}"
 
 
+def secret_context(workspace_id: str, secret_id: str) -> str:
+    """Give the context that one secret of a workspace is sealed in."""
+    return f"secret:{workspace_id}:{secret_id}"
+
+
 class VaultError(Exception):
     """The master key is unusable, or it is not the one that sealed a text."""
 

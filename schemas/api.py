@@ -9,12 +9,21 @@ from typing import Annotated, Generic, Self, TypeVar
 from pydantic import Field, model_validator
 
 from schemas.base import Message, Timestamp
-from schemas.limits import EffectiveModelConfig, LimitEnforcement, ModelConfig, Slug
+from schemas.limits import (
+    EffectiveModelConfig,
+    LimitEnforcement,
+    LimitType,
+    ModelConfig,
+    Slug,
+    Threshold,
+    UsageLimitUnit,
+)
 from schemas.targets import Target
 
 Item = TypeVar("Item")
 ExternalEntityId = Annotated[str, Field(min_length=1, max_length=255)]
 DisplayName = Annotated[str, Field(max_length=255)]
+SecretName = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class Pagination(Message):
@@ -44,6 +53,20 @@ class CreateEndpoint(Message):
     slug: Slug
     region: Region = Region.UNRESTRICTED
     targets: tuple[Target, ...] = Field(min_length=1, max_length=1)
+
+
+class UpdateEndpoint(Message):
+    """Body of PATCH /v1/gateway/endpoints/{endpoint_id}; at least one of the two, null is as if left out."""
+
+    slug: Slug | None = None
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=1)] | None = None
+
+
+class EndpointTombstone(Message):
+    """What remains of a deleted endpoint."""
+
+    id: str
+    slug: str
 
 
 class Endpoint(Message):
@@ -123,6 +146,32 @@ class Group(Message):
     created_at: Timestamp
 
 
+class GroupTombstone(Message):
+    """What remains of a deleted group; everything below it is gone too."""
+
+    id: str
+    metadata: GroupMetadata
+    deleted_at: Timestamp
+
+
+class LimitUsage(Message):
+    """How far a usage limit in effect is used up today (UTC). Null until the day's first request that it counts."""
+
+    type: LimitType
+    unit: UsageLimitUnit
+    threshold: Threshold
+    current_usage: int | None
+    reset_at: Timestamp | None
+    source_group: str
+
+
+class GroupUsage(Message):
+    """A group's usage limits by slug; slugs without one are left out."""
+
+    customer_id: str = Field(description="The group's external_entity_id.")
+    usage: dict[str, tuple[LimitUsage, ...]]
+
+
 class CreateApiKey(Message):
     """Body of POST .../api_keys."""
 
@@ -142,6 +191,47 @@ class ApiKey(Message):
 
     prefix: str
     name: str | None = None
+
+
+class RevokedApiKey(Message):
+    """What remains of a revoked key."""
+
+    prefix: str
+
+
+class RegisterApiKey(Message):
+    """Body of POST .../api_keys/register: a key that the lab made itself."""
+
+    name: DisplayName | None = None
+    key: str = Field(pattern=r"^[!-~]{32,128}$", description="32 to 128 printable ASCII characters without spaces.")
+
+
+class RegisteredApiKey(Message):
+    """The key works from now on."""
+
+    ok: bool
+
+
+class CreateSecret(Message):
+    """Body of POST /v1/secrets: creates the secret of this name, or replaces its value."""
+
+    name: SecretName
+    value: str = Field(min_length=1, max_length=16 * 1024)
+
+
+class Secret(Message):
+    """A secret without its value."""
+
+    id: str
+    name: str
+    created_at: Timestamp
+
+
+class SecretTombstone(Message):
+    """What remains of a deleted secret."""
+
+    id: str
+    name: str
 
 
 class ErrorDetail(Message):

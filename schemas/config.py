@@ -19,6 +19,7 @@ class ConfigKind(StrEnum):
     ENDPOINT = "endpoint"
     GROUP = "group"
     KEY = "key"
+    SECRET = "secret"
     WEBHOOK = "webhook"
 
 
@@ -73,6 +74,14 @@ class KeyRecord(Record):
     sha256: str = Field(description="Hex SHA-256 of the whole key; the plaintext is nowhere.")
 
 
+class SecretRecord(Record):
+    """An upstream's credential that an endpoint's target names; the change's id is `id`."""
+
+    id: str
+    workspace_id: str
+    sealed: str = Field(description="Encrypted with the master key, for this workspace and id (`runtime.vault`).")
+
+
 class SealedSecret(Record):
     """A signing secret, encrypted with the master key (`runtime.vault`)."""
 
@@ -89,8 +98,18 @@ class WebhookRecord(Record):
     secrets: tuple[SealedSecret, ...] = Field(description="Newest first; each that is valid signs.")
 
 
-ConfigRecord = WorkspaceRecord | EndpointRecord | GroupRecord | KeyRecord | WebhookRecord
+ConfigRecord = WorkspaceRecord | EndpointRecord | GroupRecord | KeyRecord | SecretRecord | WebhookRecord
 """Told apart by their required fields, of which no two records share the whole set."""
+
+RECORD_OF: dict[ConfigKind, type[ConfigRecord]] = {
+    ConfigKind.WORKSPACE: WorkspaceRecord,
+    ConfigKind.ENDPOINT: EndpointRecord,
+    ConfigKind.GROUP: GroupRecord,
+    ConfigKind.KEY: KeyRecord,
+    ConfigKind.SECRET: SecretRecord,
+    ConfigKind.WEBHOOK: WebhookRecord,
+}
+"""What a change of each kind holds."""
 
 
 class ConfigChange(Record):

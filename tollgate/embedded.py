@@ -34,9 +34,6 @@ from tollgate.process import Role, Spawn
 from tollgate.workplace import Workplace, WorkplaceError
 from webhooks import app as webhooks_app
 
-ATTEMPT_GRACE_S = 11
-"""How long attempts under way may go on: one takes at most 10 s (spec 5)."""
-
 METERING_INTERVAL_S = 0.1
 """Between two batches: the one proxy knows its own part of every sum, so a late decision costs no exactness here,
 while each transaction costs the hot path about a millisecond of the interpreter."""
@@ -63,7 +60,7 @@ class Embedded:
         self.title = place.where
         self._clock = clock.steady()
         try:
-            self._proxy = Proxy(settings, place.folder, self._clock)
+            self._proxy = Proxy(settings, place.folder, place.vault, self._clock)
         except sqlite3.DatabaseError as error:
             raise WorkplaceError(f"a spool in {place.folder} cannot be read: {error}") from error
         self._thresholds = GroupThresholds()
@@ -76,10 +73,8 @@ class Embedded:
         )
         self._dispatcher = webhooks_app.Dispatcher(place.database, place.vault, self._clock, settings)
         self._corrections = corrections.Outbox(place.database)
-        at, changes = place.read(live.snapshot)
+        at = place.read(lambda connection: live.load(connection, self._apply))
         self._relay = Relay(place.database, at, [self._apply])
-        for change in changes:
-            self._apply(change)
 
     def is_new(self) -> bool:
         """Ask the database."""
@@ -113,7 +108,7 @@ class Embedded:
     async def drain(self) -> None:
         """Let the readers take what was spooled last, and attempts end."""
         await self._read_out()
-        await self._dispatcher.drain(ATTEMPT_GRACE_S)
+        await self._dispatcher.drain(self._place.settings.webhook_attempt_timeout_s + 1)
 
     async def close(self) -> None:
         """Close connections and files."""

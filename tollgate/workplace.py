@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from control.store.workspaces import Webhooks
-from runtime import database, settings, vault
+from runtime import config_log, database, settings, vault
 from runtime.vault import Vault
 from tollgate import migrations
 
@@ -47,7 +48,7 @@ class Workplace:
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in one transaction. Raises WorkplaceError where the database does not answer."""
-        return self._run(self.database.write_now, work)
+        return self._run(self.database.write_now, config_log.in_turn(work))
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on one consistent view. Raises WorkplaceError where the database does not answer."""
@@ -95,13 +96,24 @@ def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Wo
 
 def _shared(loaded: settings.Settings, closing: ExitStack) -> Workplace:
     main, where = shared_database(loaded, closing)
+    _check_schema(main, where)
+    return Workplace(loaded.data_dir, where, loaded, Vault(given_key(loaded)), main)
+
+
+def current_database(loaded: settings.Settings, closing: ExitStack) -> database.Database:
+    """Open the database that `TOLLGATE_DATABASE_URL` names. Raises WorkplaceError where its schema is not current."""
+    main, where = shared_database(loaded, closing)
+    _check_schema(main, where)
+    return main
+
+
+def _check_schema(main: database.Database, where: str) -> None:
     try:
         problems = migrations.check(main)
     except SQLAlchemyError as error:
         raise WorkplaceError(unusable(where, error)) from error
     if problems:
         raise WorkplaceError(f"{where}: {'; '.join(problems)}")
-    return Workplace(loaded.data_dir, where, loaded, Vault(given_key(loaded)), main)
 
 
 def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[database.Database, str]:
@@ -113,10 +125,11 @@ def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[data
         raise WorkplaceError("TOLLGATE_DATABASE_URL is not set; it names the PostgreSQL database of this installation")
     url = loaded.database_url.get_secret_value()
     try:
-        where = make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        raise WorkplaceError("TOLLGATE_DATABASE_URL is no URL like postgresql://user:password@host:5432/name") from None
-    return closing.enter_context(database.postgres(url)), where
+        opened = closing.enter_context(database.postgres(url))
+    except database.DatabaseUrlError as error:
+        raise WorkplaceError(f"TOLLGATE_DATABASE_URL: {error}") from None
+    named = conninfo_to_dict(url)
+    return opened, f"PostgreSQL {named.get('host', 'localhost')}:{named.get('port', 5432)}/{named.get('dbname', '')}"
 
 
 def given_key(loaded: settings.Settings) -> bytes:
@@ -191,4 +204,5 @@ def _locks(descriptor: int) -> bool:
 
 def unusable(where: str, error: SQLAlchemyError) -> str:
     """Say in one line that a database does not answer as it should."""
-    return f"the database in {where} cannot be used: {getattr(error, 'orig', None) or type(error).__name__}"
+    reason = str(getattr(error, "orig", None) or type(error).__name__)
+    return f"the database in {where} cannot be used: {' '.join(reason.split())}"

@@ -4,9 +4,11 @@ Never shows a plaintext but in the answer that mints it.
 """
 
 from datetime import datetime
+from typing import Annotated
+from urllib.parse import unquote
 
-from litestar import Controller, get, post
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar import Controller, delete, get, post
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from sqlalchemy import Connection
 
 from control.api import common, errors
@@ -15,8 +17,18 @@ from control.core.records import ApiKey as StoredApiKey
 from control.flow import api_keys as flow
 from control.flow import groups
 from control.store.api_keys import ApiKeys
+from control.store.audit import Audit
 from control.store.groups import Groups
-from schemas.api import ApiKey, CreateApiKey, CreatedApiKey, Page
+from control.store.workspaces import Workspaces
+from schemas.api import ApiKey, CreateApiKey, CreatedApiKey, Page, RegisterApiKey, RegisteredApiKey, RevokedApiKey
+
+Signature = Annotated[
+    str | None,
+    HeaderParameter(
+        name="X-Baseten-Signature",
+        description="Base64 of the raw body's Ed25519 signature by the private half of the workspace's public key.",
+    ),
+]
 
 
 class ApiKeyController(Controller):
@@ -30,13 +42,41 @@ class ApiKeyController(Controller):
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], data: JSONBody[CreateApiKey]
     ) -> CreatedApiKey:
         """Mint a key for the group; the plaintext is shown this once."""
-        workspace_id = request.auth.workspace_id
+        caller = request.auth
 
         def mint(connection: Connection, now: datetime) -> CreatedApiKey:
-            groups.get(Groups(connection), workspace_id, group_id)
-            return flow.mint(ApiKeys(connection), workspace_id, group_id, data, now)
+            groups.get(Groups(connection), caller.workspace_id, group_id)
+            keys, journal = ApiKeys(connection), Audit(connection, caller.key_prefix, now)
+            return flow.mint(keys, journal, workspace_id=caller.workspace_id, group_id=group_id, body=data, now=now)
 
         return await desk.change(mint)
+
+    @post(
+        "/register",
+        status_code=200,
+        operation_id="register_api_key",
+        summary="Register a key of the lab's own",
+        responses=errors.WRITE_ERRORS,
+    )
+    async def register(
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        group_id: FromPath[str],
+        data: JSONBody[RegisterApiKey],
+        signature: Signature = None,
+    ) -> RegisteredApiKey:
+        """Take over a key that the lab made; the request is signed with the workspace's Ed25519 key."""
+        caller, raw = request.auth, await request.body()
+
+        def keep(connection: Connection, now: datetime) -> None:
+            groups.get(Groups(connection), caller.workspace_id, group_id)
+            flow.check_signature(Workspaces(connection).public_key(caller.workspace_id), signature, raw)
+            keys, journal = ApiKeys(connection), Audit(connection, caller.key_prefix, now)
+            flow.register(keys, journal, workspace_id=caller.workspace_id, group_id=group_id, body=data, now=now)
+
+        await desk.change(keep)
+        return RegisteredApiKey(ok=True)
 
     @get(operation_id="list_api_keys", summary="List a group's keys", responses=errors.READ_ERRORS)
     async def list_page(
@@ -57,18 +97,45 @@ class ApiKeyController(Controller):
         shown, pagination = common.page(await desk.look(find), limit, lambda key: key.id)
         return common.listed(map(_body, shown), pagination)
 
-    @get("/{api_key_prefix:str}", operation_id="get_api_key", summary="Get a key", responses=errors.READ_ERRORS)
+    @get("/{api_key_prefix:path}", operation_id="get_api_key", summary="Get a key", responses=errors.READ_ERRORS)
     async def get_one(
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
     ) -> ApiKey:
         """Get one key of the group, without its secret."""
-        workspace_id = request.auth.workspace_id
+        workspace_id, prefix = request.auth.workspace_id, _prefix(request)
 
         def find(connection: Connection) -> StoredApiKey:
             groups.get(Groups(connection), workspace_id, group_id)
-            return flow.get(ApiKeys(connection), group_id, api_key_prefix)
+            return flow.get(ApiKeys(connection), group_id, prefix)
 
         return _body(await desk.look(find))
+
+    @delete(
+        "/{api_key_prefix:path}",
+        status_code=200,
+        operation_id="revoke_api_key",
+        summary="Revoke a key",
+        responses=errors.READ_ERRORS,
+    )
+    async def revoke(
+        self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
+    ) -> RevokedApiKey:
+        """Revoke a key; within a second no proxy takes it any more."""
+        caller, prefix = request.auth, _prefix(request)
+
+        def end(connection: Connection, now: datetime) -> StoredApiKey:
+            groups.get(Groups(connection), caller.workspace_id, group_id)
+            keys, journal = ApiKeys(connection), Audit(connection, caller.key_prefix, now)
+            return flow.revoke(
+                keys, journal, workspace_id=caller.workspace_id, group_id=group_id, prefix=prefix, now=now
+            )
+
+        return RevokedApiKey(prefix=(await desk.change(end)).record.prefix)
+
+
+def _prefix(request: ManagementRequest) -> str:
+    """Give the prefix as the path says it: a lab's own key may hold slashes, which the router would tidy up."""
+    return unquote(request.scope["raw_path"].decode("ascii").partition("/api_keys/")[2])
 
 
 def _body(key: StoredApiKey) -> ApiKey:

@@ -23,6 +23,8 @@ from sqlalchemy import Connection
 
 from control.auth import Caller
 from control.core.refusals import InvalidError, UnsupportedError
+from control.trial import Trial
+from runtime import config_log
 from runtime.clock import Clock
 from runtime.database import Database
 from runtime.settings import Settings
@@ -54,12 +56,13 @@ class Desk:
     vault: Vault
     clock: Clock
     settings: Settings
+    trial: Trial
     poke: Callable[[], None]
 
     async def change(self, work: Callable[[Connection, datetime], Result]) -> Result:
         """Run `work` in one transaction with the time of the change; tell the relay once it is committed."""
         now = self.clock()
-        result = await self.database.write(lambda connection: work(connection, now))
+        result = await self.database.write(config_log.in_turn(lambda connection: work(connection, now)))
         self.poke()
         return result
 

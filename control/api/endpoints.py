@@ -3,15 +3,22 @@
 Never judges a body beyond its contract: that is the flow's.
 """
 
-from litestar import Controller, get, post
+from datetime import datetime
+
+from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
+from sqlalchemy import Connection
 
 from control.api import common, errors
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, Desk, Limit, ManagementRequest
+from control.auth import Caller
 from control.core.records import Endpoint as StoredEndpoint
 from control.flow import endpoints as flow
+from control.store.audit import Audit
 from control.store.endpoints import Endpoints
-from schemas.api import CreateEndpoint, Endpoint, Page
+from control.store.secrets import Secrets
+from schemas.api import CreateEndpoint, Endpoint, EndpointTombstone, Page, UpdateEndpoint
+from schemas.config import EndpointRecord
 
 
 class EndpointController(Controller):
@@ -23,11 +30,14 @@ class EndpointController(Controller):
     @post(status_code=200, operation_id="create_endpoint", summary="Create an endpoint", responses=errors.WRITE_ERRORS)
     async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateEndpoint]) -> Endpoint:
         """Create an endpoint under one of the workspace's org prefixes."""
-        workspace_id, private = request.auth.workspace_id, desk.settings.allow_private_upstreams
-        endpoint = await desk.change(
-            lambda connection, now: flow.create(Endpoints(connection), workspace_id, data, now, allow_private=private)
-        )
-        return _body(endpoint)
+        caller = request.auth
+
+        def add(connection: Connection, now: datetime) -> StoredEndpoint:
+            judge, journal = _judge(desk, connection, caller), Audit(connection, caller.key_prefix, now)
+            endpoints = Endpoints(connection)
+            return flow.create(endpoints, judge, journal, workspace_id=caller.workspace_id, body=data, now=now)
+
+        return _body(await desk.change(add))
 
     @get(operation_id="list_endpoints", summary="List endpoints", responses=errors.READ_ERRORS)
     async def list_page(
@@ -48,6 +58,56 @@ class EndpointController(Controller):
         """Get one endpoint."""
         workspace_id = request.auth.workspace_id
         return _body(await desk.look(lambda connection: flow.get(Endpoints(connection), workspace_id, endpoint_id)))
+
+    @patch(
+        "/{endpoint_id:str}",
+        operation_id="update_endpoint",
+        summary="Change an endpoint",
+        responses=errors.WRITE_ERRORS,
+    )
+    async def update(
+        self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str], data: JSONBody[UpdateEndpoint]
+    ) -> Endpoint:
+        """Change an endpoint's slug, its target, or both; groups keep naming the slug that they name."""
+        caller = request.auth
+
+        def replace(connection: Connection, now: datetime) -> StoredEndpoint:
+            return flow.update(
+                Endpoints(connection),
+                _judge(desk, connection, caller),
+                Audit(connection, caller.key_prefix, now),
+                workspace_id=caller.workspace_id,
+                endpoint_id=endpoint_id,
+                body=data,
+                now=now,
+            )
+
+        return _body(await desk.change(replace))
+
+    @delete(
+        "/{endpoint_id:str}",
+        status_code=200,
+        operation_id="delete_endpoint",
+        summary="Delete an endpoint",
+        responses=errors.READ_ERRORS,
+    )
+    async def remove(self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str]) -> EndpointTombstone:
+        """Delete an endpoint; its slug is free again."""
+        caller = request.auth
+
+        def forget(connection: Connection, now: datetime) -> EndpointRecord:
+            journal = Audit(connection, caller.key_prefix, now)
+            return flow.delete(
+                Endpoints(connection), journal, workspace_id=caller.workspace_id, endpoint_id=endpoint_id, now=now
+            )
+
+        gone = await desk.change(forget)
+        return EndpointTombstone(id=gone.id, slug=gone.slug)
+
+
+def _judge(desk: Desk, connection: Connection, caller: Caller) -> flow.Targets:
+    private = desk.settings.allow_private_upstreams
+    return flow.Targets(Secrets(connection), caller.workspace_id, allow_private=private)
 
 
 def _body(endpoint: StoredEndpoint) -> Endpoint:

@@ -9,11 +9,12 @@ from typing import Any
 from litestar import MediaType, Response
 from litestar.exceptions import HTTPException, SerializationException, ValidationException
 from litestar.openapi import ResponseSpec
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from control.api import common
 from control.core import refusals
+from runtime import outage
 from runtime.database import TransactionTooLongError
 from schemas.api import ErrorBody, ErrorDetail
 
@@ -49,12 +50,20 @@ def not_served(request: Any, error: HTTPException) -> Response[ErrorBody]:
         413: f"the body may hold at most {common.MAX_BODY_BYTES} bytes",
     }
     message = messages.get(error.status_code, error.detail)
-    return answer(error.status_code, message, code=codes.get(error.status_code), headers=error.headers)
+    headers = dict(error.headers or {})
+    if "allow" in headers:  # OPTIONS is the framework's own, and refused too (`control.app`)
+        headers["allow"] = ", ".join(sorted(set(headers["allow"].split(", ")) - {"OPTIONS"}))
+    return answer(error.status_code, message, code=codes.get(error.status_code), headers=headers)
 
 
 def conflicted(_: Any, __: IntegrityError) -> Response[ErrorBody]:
     """Answer where another change took the same name at the same moment."""
     return answer(400, "another change took the same name at the same moment; send it again", code="conflict")
+
+
+def database_failed(request: Any, error: DBAPIError) -> Response[ErrorBody]:
+    """Answer what the database said: that it is away or busy, or that a statement of ours is wrong."""
+    return unavailable(request, error) if outage.is_transient(error) else failed(request, error)
 
 
 def unavailable(_: Any, error: Exception) -> Response[ErrorBody]:
@@ -73,8 +82,7 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Any] = {
     refusals.RefusalError: refused,
     HTTPException: not_served,
     IntegrityError: conflicted,
-    InterfaceError: unavailable,
-    OperationalError: unavailable,
+    DBAPIError: database_failed,
     PoolTimeoutError: unavailable,
     TransactionTooLongError: unavailable,
     Exception: failed,

@@ -4,19 +4,33 @@ Never judges a limit: that is the flow's; what is effective is metering's hierar
 """
 
 from datetime import datetime
+from functools import partial
 
-from litestar import Controller, get, patch, post
+from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
 from control.api import common, errors
 from control.api.common import AtDesk, Limit, ManagementRequest
 from control.core.records import Chain
+from control.core.records import Group as StoredGroup
 from control.flow import groups as flow
+from control.flow import usage
+from control.store.audit import Audit
 from control.store.endpoints import Endpoints
 from control.store.groups import Groups
+from metering import store
 from metering.core import hierarchy
-from schemas.api import CreateGroup, Group, GroupHierarchy, GroupMetadata, Page, UpdateGroup
+from schemas.api import (
+    CreateGroup,
+    Group,
+    GroupHierarchy,
+    GroupMetadata,
+    GroupTombstone,
+    GroupUsage,
+    Page,
+    UpdateGroup,
+)
 from schemas.limits import ModelConfig
 
 
@@ -29,11 +43,11 @@ class GroupController(Controller):
     @post(status_code=200, operation_id="create_group", summary="Create a group", responses=errors.WRITE_ERRORS)
     async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateGroup]) -> Group:
         """Create a root, or a child of one of the workspace's groups."""
-        workspace_id = request.auth.workspace_id
+        caller = request.auth
 
         def add(connection: Connection, now: datetime) -> Chain:
-            tree = Groups(connection)
-            return flow.create(tree, tree, Endpoints(connection), workspace_id=workspace_id, body=data, now=now)
+            tree, slugs, journal = Groups(connection), Endpoints(connection), Audit(connection, caller.key_prefix, now)
+            return flow.create(tree, tree, slugs, journal, workspace_id=caller.workspace_id, body=data, now=now)
 
         return _body(await desk.change(add))
 
@@ -48,11 +62,14 @@ class GroupController(Controller):
     ) -> Page[Group]:
         """List the workspace's groups, oldest first."""
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
-        found = await desk.look(
-            lambda connection: Groups(connection).page(workspace_id, after, limit + 1, external_entity_id)
-        )
-        shown, pagination = common.page(found, limit, lambda chain: chain[0].record.id)
-        return common.listed(map(_body, shown), pagination)
+
+        def find(connection: Connection) -> list[Group]:  # the bodies too: a long page would hold up the event loop
+            return [
+                _body(chain) for chain in Groups(connection).page(workspace_id, after, limit + 1, external_entity_id)
+            ]
+
+        shown, pagination = common.page(await desk.look(find), limit, lambda group: group.id)
+        return common.listed(shown, pagination)
 
     @get("/{group_id:str}", operation_id="get_group", summary="Get a group", responses=errors.READ_ERRORS)
     async def get_one(self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str]) -> Group:
@@ -65,13 +82,56 @@ class GroupController(Controller):
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], data: JSONBody[UpdateGroup]
     ) -> Group:
         """Change a group's name, its whole set of models, or both."""
-        workspace_id = request.auth.workspace_id
+        caller = request.auth
 
         def replace(connection: Connection, now: datetime) -> Chain:
-            tree, slugs = Groups(connection), Endpoints(connection)
-            return flow.update(tree, tree, slugs, workspace_id=workspace_id, group_id=group_id, body=data, now=now)
+            tree = Groups(connection)
+            return flow.update(
+                tree,
+                tree,
+                Endpoints(connection),
+                Audit(connection, caller.key_prefix, now),
+                workspace_id=caller.workspace_id,
+                group_id=group_id,
+                body=data,
+                now=now,
+            )
 
         return _body(await desk.change(replace))
+
+    @delete(
+        "/{group_id:str}",
+        status_code=200,
+        operation_id="delete_group",
+        summary="Delete a group",
+        responses=errors.READ_ERRORS,
+    )
+    async def remove(self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str]) -> GroupTombstone:
+        """Delete a group and every group below it; their keys stop working, their external ids are free again."""
+        caller = request.auth
+
+        def forget(connection: Connection, now: datetime) -> GroupTombstone:
+            tree, journal = Groups(connection), Audit(connection, caller.key_prefix, now)
+            gone = flow.delete(tree, tree, journal, workspace_id=caller.workspace_id, group_id=group_id, now=now)
+            return GroupTombstone(id=group_id, metadata=_metadata(gone), deleted_at=now)
+
+        return await desk.change(forget)
+
+    @get(
+        "/{group_id:str}/usage",
+        operation_id="get_group_usage",
+        summary="Get a group's use of its day limits",
+        responses=errors.READ_ERRORS,
+    )
+    async def get_usage(self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str]) -> GroupUsage:
+        """Get how far the usage limits in effect are used up today (UTC)."""
+        workspace_id, today = request.auth.workspace_id, desk.clock().date()
+
+        def find(connection: Connection) -> GroupUsage:
+            chain = flow.get(Groups(connection), workspace_id, group_id)
+            return usage.usage(chain, partial(store.limit_totals, connection), today)
+
+        return await desk.look(find)
 
 
 def _body(chain: Chain) -> Group:
@@ -79,7 +139,7 @@ def _body(chain: Chain) -> Group:
     record = group.record
     return Group(
         id=record.id,
-        metadata=GroupMetadata(name=group.name, external_entity_id=record.external_entity_id),
+        metadata=_metadata(group),
         models=tuple(_whole(model) for model in record.models),
         effective_models=hierarchy.effective_models([link.record for link in chain]),
         hierarchy=GroupHierarchy(limit_enforcement=record.limit_enforcement, parent_group_id=record.parent_group_id),
@@ -87,6 +147,12 @@ def _body(chain: Chain) -> Group:
     )
 
 
+def _metadata(group: StoredGroup) -> GroupMetadata:
+    return GroupMetadata(name=group.name, external_entity_id=group.record.external_entity_id)
+
+
 def _whole(model: ModelConfig) -> ModelConfig:
     """Set every field, so that a limit list which a body left out is shown as the empty list it is."""
+    if len(model.model_fields_set) == len(ModelConfig.model_fields):
+        return model
     return ModelConfig(slug=model.slug, rate_limits=model.rate_limits, usage_limits=model.usage_limits)

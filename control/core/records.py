@@ -3,13 +3,17 @@
 Never holds a query or a rule: the store fills these, the flow judges them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from schemas.api import Region
-from schemas.config import EndpointRecord, GroupRecord, KeyRecord, WorkspaceState
+from schemas.config import EndpointRecord, GroupRecord, KeyRecord, SecretRecord, WorkspaceState
+
+Shown = Mapping[str, Any]
+"""JSON values of a thing, as the audit log keeps them; never a secret."""
 
 
 class Scope(StrEnum):
@@ -60,3 +64,27 @@ class ApiKey:
     record: KeyRecord
     name: str | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """An upstream's credential as it is stored: encrypted."""
+
+    record: SecretRecord
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change: by whom, of what, from what to what."""
+
+    id: str
+    at: datetime
+    workspace_id: str
+    actor: str
+    """`operator`, or the prefix of the management key that was used."""
+    action: str
+    subject: str
+    before: Shown | None
+    after: Shown | None

@@ -1,17 +1,19 @@
-"""Endpoints: creating one, and looking one up (spec 2.1).
+"""Endpoints: creating, changing, deleting one, and looking one up (spec 2.1).
 
 Never touches a table: what it needs of the others' records it asks for through its port.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from control import addresses
-from control.core import rules
-from control.core.records import Endpoint
+from control.core import rules, shown, targets
+from control.core.records import Endpoint, Secret
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
+from control.flow.journal import Journal
 from runtime import ids
-from schemas.api import CreateEndpoint
+from schemas.api import CreateEndpoint, UpdateEndpoint
 from schemas.config import EndpointRecord
 from schemas.targets import Target
 
@@ -31,23 +33,95 @@ class Endpoints(Protocol):
     def add(self, endpoint: Endpoint) -> None:
         """Keep a new endpoint and tell the other processes."""
 
+    def replace(self, endpoint: Endpoint) -> None:
+        """Keep an endpoint's new slug and target and tell the other processes."""
+
+    def remove(self, endpoint: Endpoint, now: datetime) -> None:
+        """Forget an endpoint and tell the other processes."""
+
+
+class Secrets(Protocol):
+    """The stored secrets."""
+
+    def find(self, secret_id: str) -> Secret | None:
+        """Give the secret of any workspace."""
+
+
+class Targets:
+    """Judges the targets of one workspace's endpoints."""
+
+    def __init__(self, secrets: Secrets, workspace_id: str, *, allow_private: bool) -> None:
+        self._secrets = secrets
+        self._workspace_id = workspace_id
+        self._allow_private = allow_private
+
+    def checked(self, target: Target) -> Target:
+        """Give a target as it is kept. Raises InvalidError."""
+        target = targets.checked(target)
+        if target.base_url is not None:
+            problem = addresses.problem(target.base_url, allow_private=self._allow_private, allow_query=False)
+            if problem:
+                raise InvalidError(f"{targets.PATH}.base_url: {problem}", param=f"{targets.PATH}.base_url")
+        if target.secret_id is not None:
+            secret = self._secrets.find(target.secret_id)
+            if secret is None or secret.record.workspace_id != self._workspace_id:
+                param = f"{targets.PATH}.secret_id"
+                raise InvalidError(f"{param}: must name a secret of this workspace", param=param, code="unknown_secret")
+        return target
+
 
 def create(
-    endpoints: Endpoints, workspace_id: str, body: CreateEndpoint, now: datetime, *, allow_private: bool
+    endpoints: Endpoints, judge: Targets, journal: Journal, *, workspace_id: str, body: CreateEndpoint, now: datetime
 ) -> Endpoint:
     """Make an endpoint. Raises InvalidError."""
-    prefix = rules.org_prefix(body.slug)
-    if endpoints.prefix_owner(prefix) != workspace_id:
-        raise InvalidError(
-            f"slug: the org prefix '{prefix}' does not belong to this workspace", param="slug", code="org_prefix"
-        )
-    target = _target(body.targets[0], allow_private=allow_private)
-    if endpoints.slug_taken(body.slug):
-        raise InvalidError("slug: an endpoint with this slug exists already", param="slug", code="slug_taken")
+    _check_prefix(endpoints, workspace_id, body.slug)
+    target = judge.checked(body.targets[0])
+    _check_free(endpoints, body.slug)
     record = EndpointRecord(id=ids.mint(), workspace_id=workspace_id, slug=body.slug, target=target, created_at=now)
     endpoint = Endpoint(record=record, region=body.region, updated_at=now)
     endpoints.add(endpoint)
+    journal.note(workspace_id, "endpoint.create", record.id, after=shown.endpoint(endpoint))
     return endpoint
+
+
+def update(
+    endpoints: Endpoints,
+    judge: Targets,
+    journal: Journal,
+    *,
+    workspace_id: str,
+    endpoint_id: str,
+    body: UpdateEndpoint,
+    now: datetime,
+) -> Endpoint:
+    """Change an endpoint's slug, target or both; groups keep naming the slug they name. Raises RefusalError."""
+    before = get(endpoints, workspace_id, endpoint_id)
+    if body.slug is None and body.targets is None:
+        raise InvalidError("slug, targets: at least one of the two is required", code="nothing_to_change")
+    slug, target = before.record.slug, before.record.target
+    if body.slug is not None and body.slug != slug:
+        _check_prefix(endpoints, workspace_id, body.slug)
+        _check_free(endpoints, body.slug)
+        slug = body.slug
+    if body.targets is not None:
+        target = judge.checked(body.targets[0])
+    record = before.record.model_copy(update={"slug": slug, "target": target})
+    endpoint = replace(before, record=record, updated_at=now)
+    endpoints.replace(endpoint)
+    journal.note(
+        workspace_id, "endpoint.update", endpoint_id, before=shown.endpoint(before), after=shown.endpoint(endpoint)
+    )
+    return endpoint
+
+
+def delete(
+    endpoints: Endpoints, journal: Journal, *, workspace_id: str, endpoint_id: str, now: datetime
+) -> EndpointRecord:
+    """Delete an endpoint; its slug is free again. Gives what it was. Raises NotFoundError or ForbiddenError."""
+    endpoint = get(endpoints, workspace_id, endpoint_id)
+    endpoints.remove(endpoint, now)
+    journal.note(workspace_id, "endpoint.delete", endpoint_id, before=shown.endpoint(endpoint))
+    return endpoint.record
 
 
 def get(endpoints: Endpoints, workspace_id: str, endpoint_id: str) -> Endpoint:
@@ -60,17 +134,14 @@ def get(endpoints: Endpoints, workspace_id: str, endpoint_id: str) -> Endpoint:
     return endpoint
 
 
-def _target(target: Target, *, allow_private: bool) -> Target:
-    """Give an OPENAI_COMPATIBLE target as it is kept: checked, only the fields that were set, no slash at the end."""
-    path = "targets[0]"
-    base_url = (target.base_url or "").rstrip("/")
-    for name, value in {"base_url": base_url, "target_model": target.target_model}.items():
-        if not value:
-            raise InvalidError(f"{path}.{name}: required for {target.provider}", param=f"{path}.{name}")
-    problem = addresses.problem(target.base_url or "", allow_private=allow_private, allow_query=False)
-    if problem:
-        raise InvalidError(f"{path}.base_url: {problem}", param=f"{path}.base_url")
-    if target.secret_id is not None:
-        # None exist yet; an unknown one and one of another workspace answer the same (spec section 2).
-        raise InvalidError(f"{path}.secret_id: must name a secret of this workspace", param=f"{path}.secret_id")
-    return Target.model_validate(target.model_dump(exclude_none=True) | {"base_url": base_url})
+def _check_prefix(endpoints: Endpoints, workspace_id: str, slug: str) -> None:
+    prefix = rules.org_prefix(slug)
+    if endpoints.prefix_owner(prefix) != workspace_id:
+        raise InvalidError(
+            f"slug: the org prefix '{prefix}' does not belong to this workspace", param="slug", code="org_prefix"
+        )
+
+
+def _check_free(endpoints: Endpoints, slug: str) -> None:
+    if endpoints.slug_taken(slug):
+        raise InvalidError("slug: an endpoint with this slug exists already", param="slug", code="slug_taken")

@@ -1,4 +1,4 @@
-"""Groups: hanging one into its tree, changing it, looking one up (spec 2.2).
+"""Groups: hanging one into its tree, changing it, deleting it, looking one up (spec 2.2).
 
 Never leaves a tree in which a CASCADING group is above an ancestor: that is judged in the change's own transaction.
 """
@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from control.core import rules
+from control.core import rules, shown
 from control.core.records import Chain, Group
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
+from control.flow.journal import Journal
 from metering.core import hierarchy
 from runtime import ids
 from schemas.api import CreateGroup, CreateGroupHierarchy, UpdateGroup
@@ -42,6 +43,9 @@ class Changes(Protocol):
     def replace(self, group: Group, now: datetime) -> None:
         """Keep the new name and models of a group."""
 
+    def remove(self, group: Group, now: datetime) -> None:
+        """Forget a group and all below it, revoke their keys, and tell the other processes."""
+
 
 class Slugs(Protocol):
     """The endpoints, as groups name them."""
@@ -51,7 +55,14 @@ class Slugs(Protocol):
 
 
 def create(
-    tree: Tree, changes: Changes, slugs: Slugs, *, workspace_id: str, body: CreateGroup, now: datetime
+    tree: Tree,
+    changes: Changes,
+    slugs: Slugs,
+    journal: Journal,
+    *,
+    workspace_id: str,
+    body: CreateGroup,
+    now: datetime,
 ) -> tuple[Group, ...]:
     """Make a group; give it and its way to the root. Raises InvalidError or NotFoundError."""
     parents = _parents(tree, workspace_id, body.hierarchy.parent_group_id)
@@ -75,6 +86,7 @@ def create(
     _check_cascade(record, parents, descendants=())
     group = Group(record=record, name=body.metadata.name, created_at=now)
     changes.add(group)
+    journal.note(workspace_id, "group.create", record.id, after=shown.group(group))
     return (group, *parents)
 
 
@@ -82,6 +94,7 @@ def update(
     tree: Tree,
     changes: Changes,
     slugs: Slugs,
+    journal: Journal,
     *,
     workspace_id: str,
     group_id: str,
@@ -89,7 +102,8 @@ def update(
     now: datetime,
 ) -> tuple[Group, ...]:
     """Change a group's name, models or both; give it and its way to the root. Raises RefusalError."""
-    group, *parents = get(tree, workspace_id, group_id)
+    before, *parents = get(tree, workspace_id, group_id)
+    group = before
     renamed = body.metadata is not None and "name" in body.metadata.model_fields_set
     if not renamed and body.models is None:
         raise InvalidError("metadata.name, models: at least one of the two is required", code="nothing_to_change")
@@ -102,7 +116,16 @@ def update(
         _check_cascade(record, parents, tree.descendants(group_id) if _cascades(record) else ())
         group = replace(group, record=record)
     changes.replace(group, now)
+    journal.note(workspace_id, "group.update", group_id, before=shown.group(before), after=shown.group(group))
     return (group, *parents)
+
+
+def delete(tree: Tree, changes: Changes, journal: Journal, *, workspace_id: str, group_id: str, now: datetime) -> Group:
+    """Delete a group and everything below it; give what it was. Raises NotFoundError or ForbiddenError."""
+    group = get(tree, workspace_id, group_id)[0]
+    changes.remove(group, now)
+    journal.note(workspace_id, "group.delete", group_id, before=shown.group(group))
+    return group
 
 
 def get(tree: Tree, workspace_id: str, group_id: str) -> Chain:

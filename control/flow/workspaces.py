@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Protocol
 
 from control import addresses, credentials
-from control.core import rules
+from control.core import rules, shown
 from control.core.records import ManagementKey, Scope
 from control.core.refusals import InvalidError, NotFoundError
+from control.flow.journal import Journal
 from runtime import ids
 from runtime.vault import Vault, webhook_context
 from schemas.config import SealedSecret, WebhookRecord, WorkspaceRecord, WorkspaceState
@@ -25,11 +26,29 @@ class Workspaces(Protocol):
     def prefix_owner(self, prefix: str) -> str | None:
         """Give the workspace that owns the prefix (compared case-folded)."""
 
-    def add(self, workspace: WorkspaceRecord, org_prefix: str, key: ManagementKey, now: datetime) -> None:
+    def add(self, workspace: WorkspaceRecord, now: datetime) -> None:
         """Keep a new workspace and tell the other processes."""
 
     def replace(self, workspace: WorkspaceRecord, now: datetime) -> None:
         """Keep a workspace's new state and tell the other processes."""
+
+    def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
+        """Let the workspace own one more org prefix."""
+
+    def public_key(self, workspace_id: str) -> str | None:
+        """Give the key that confirms what the lab signs."""
+
+    def set_public_key(self, workspace_id: str, public_key: str) -> None:
+        """Keep the key that confirms what the lab signs."""
+
+    def management_key(self, prefix: str) -> ManagementKey | None:
+        """Give the management key that is not revoked, of any workspace."""
+
+    def add_key(self, key: ManagementKey, now: datetime) -> None:
+        """Keep one more management key."""
+
+    def revoke_key(self, prefix: str, now: datetime) -> None:
+        """Let a management key work no longer."""
 
 
 class Webhooks(Protocol):
@@ -55,6 +74,7 @@ def create(
     workspaces: Workspaces,
     webhooks: Webhooks,
     vault: Vault,
+    journal: Journal,
     now: datetime,
     *,
     name: str,
@@ -63,33 +83,28 @@ def create(
 ) -> Onboarded:
     """Onboard a lab. Raises InvalidError where the name or the prefix is taken or malformed."""
     rules.check_workspace_name(name)
-    rules.check_org_prefix(org_prefix)
     if workspaces.find(name) is not None:
         raise InvalidError(f"name: a workspace named '{name}' exists already", param="name", code="name_taken")
-    if workspaces.prefix_owner(org_prefix) is not None:
-        raise InvalidError(
-            f"org_prefix: '{org_prefix}' belongs to a workspace already", param="org_prefix", code="org_prefix_taken"
-        )
+    _check_prefix(workspaces, org_prefix)
     workspace = WorkspaceRecord(
         id=ids.mint(), name=name, state=WorkspaceState.ACTIVE, operator_credential=operator_credential
     )
-    api_key, secret = credentials.mint_management_key(), credentials.mint_webhook_secret()
-    key = ManagementKey(
-        prefix=credentials.prefix(api_key),
-        workspace_id=workspace.id,
-        workspace_state=workspace.state,
-        sha256=credentials.digest(api_key),
-        scope=Scope.MANAGE,
-    )
-    workspaces.add(workspace, org_prefix, key, now)
+    workspaces.add(workspace, now)
+    workspaces.add_prefix(workspace.id, org_prefix)
+    api_key, key = _mint(workspace, Scope.MANAGE)
+    workspaces.add_key(key, now)
+    secret = credentials.mint_webhook_secret()
     sealed = SealedSecret(sealed=vault.seal(secret, context=webhook_context(workspace.id)))
     webhooks.save(WebhookRecord(workspace_id=workspace.id, url=None, enabled=True, secrets=(sealed,)), now)
+    after = {**shown.workspace(workspace), "org_prefix": org_prefix, "management_key": key.prefix}
+    journal.note(workspace.id, "workspace.create", workspace.id, after=after)
     return Onboarded(workspace_id=workspace.id, api_key=api_key, webhook_secret=secret)
 
 
 def set_webhook(
     workspaces: Workspaces,
     webhooks: Webhooks,
+    journal: Journal,
     now: datetime,
     *,
     workspace: str,
@@ -107,17 +122,65 @@ def set_webhook(
             raise InvalidError(f"url: {problem}", param="url")
     changed = current.model_copy(update={"url": url if url is not None else current.url, "enabled": enabled})
     webhooks.save(changed, now)
+    id_ = changed.workspace_id
+    journal.note(id_, "webhook.update", id_, before=shown.webhook(current), after=shown.webhook(changed))
     return changed
 
 
-def set_state(workspaces: Workspaces, now: datetime, workspace: str, state: WorkspaceState) -> WorkspaceRecord:
+def set_state(
+    workspaces: Workspaces, journal: Journal, now: datetime, workspace: str, state: WorkspaceState
+) -> WorkspaceRecord:
     """Suspend or resume a workspace; no change where it is so already. Raises NotFoundError."""
     current = get(workspaces, workspace)
     if current.state is state:
         return current
     changed = current.model_copy(update={"state": state})
     workspaces.replace(changed, now)
+    action = "workspace.suspend" if state is WorkspaceState.SUSPENDED else "workspace.resume"
+    journal.note(changed.id, action, changed.id, before=shown.workspace(current), after=shown.workspace(changed))
     return changed
+
+
+def add_prefix(workspaces: Workspaces, journal: Journal, workspace: str, org_prefix: str) -> WorkspaceRecord:
+    """Let a workspace own one more org prefix. Raises InvalidError where it is taken or malformed, NotFoundError."""
+    owner = get(workspaces, workspace)
+    _check_prefix(workspaces, org_prefix)
+    workspaces.add_prefix(owner.id, org_prefix)
+    journal.note(owner.id, "workspace.add_prefix", owner.id, after={"org_prefix": org_prefix})
+    return owner
+
+
+def set_public_key(workspaces: Workspaces, journal: Journal, workspace: str, pem: bytes) -> WorkspaceRecord:
+    """Set the key that confirms what the lab signs. Raises InvalidError where it is not an Ed25519 public key."""
+    owner = get(workspaces, workspace)
+    key = credentials.public_key(pem)
+    if key is None:
+        raise InvalidError("file: must be an Ed25519 public key in PEM form", param="file", code="invalid_public_key")
+    before, after = {"public_key": workspaces.public_key(owner.id)}, {"public_key": key}
+    workspaces.set_public_key(owner.id, key)
+    journal.note(owner.id, "workspace.set_public_key", owner.id, before=before, after=after)
+    return owner
+
+
+def issue_key(
+    workspaces: Workspaces, journal: Journal, now: datetime, workspace: str, scope: Scope
+) -> tuple[str, ManagementKey]:
+    """Give a workspace one more management key, its plaintext this once. Raises NotFoundError."""
+    plaintext, key = _mint(get(workspaces, workspace), scope)
+    workspaces.add_key(key, now)
+    journal.note(key.workspace_id, "management_key.create", key.prefix, after=shown.management_key(key))
+    return plaintext, key
+
+
+def revoke_key(workspaces: Workspaces, journal: Journal, now: datetime, workspace: str, prefix: str) -> ManagementKey:
+    """Let a workspace's management key work no longer. Raises NotFoundError."""
+    owner = get(workspaces, workspace)
+    key = workspaces.management_key(prefix)
+    if key is None or key.workspace_id != owner.id:
+        raise NotFoundError("prefix: no management key of this workspace has it", param="prefix", code="not_found")
+    workspaces.revoke_key(prefix, now)
+    journal.note(owner.id, "management_key.revoke", prefix, before=shown.management_key(key))
+    return key
 
 
 def get(workspaces: Workspaces, name_or_id: str) -> WorkspaceRecord:
@@ -126,3 +189,23 @@ def get(workspaces: Workspaces, name_or_id: str) -> WorkspaceRecord:
     if workspace is None:
         raise NotFoundError(f"workspace: none is named {name_or_id!r}", param="workspace", code="not_found")
     return workspace
+
+
+def _mint(workspace: WorkspaceRecord, scope: Scope) -> tuple[str, ManagementKey]:
+    plaintext = credentials.mint_management_key()
+    key = ManagementKey(
+        prefix=credentials.prefix(plaintext),
+        workspace_id=workspace.id,
+        workspace_state=workspace.state,
+        sha256=credentials.digest(plaintext),
+        scope=scope,
+    )
+    return plaintext, key
+
+
+def _check_prefix(workspaces: Workspaces, org_prefix: str) -> None:
+    rules.check_org_prefix(org_prefix)
+    if workspaces.prefix_owner(org_prefix) is not None:
+        raise InvalidError(
+            f"org_prefix: '{org_prefix}' belongs to a workspace already", param="org_prefix", code="org_prefix_taken"
+        )

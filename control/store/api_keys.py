@@ -3,14 +3,15 @@
 Never sees a plaintext, and never gives a revoked key.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from control.core.records import ApiKey
 from control.store.tables import API_KEYS
-from runtime import config_log
+from runtime import config_log, statements
 from schemas.config import ConfigKind, KeyRecord
 
 _LIVE = API_KEYS.c.revoked_at.is_(None)
@@ -34,14 +35,20 @@ class ApiKeys:
         self._connection.execute(insert(API_KEYS).values(values))
         config_log.append(self._connection, key.created_at, ConfigKind.KEY, record.prefix, record)
 
+    def revoke(self, key: ApiKey, now: datetime) -> None:
+        """Let a key work no longer; the change goes to the log in the same transaction."""
+        self._connection.execute(update(API_KEYS).where(API_KEYS.c.id == key.id).values(revoked_at=now))
+        config_log.append(self._connection, now, ConfigKind.KEY, key.record.prefix, None)
+
     def page(self, group_id: str, after: str, limit: int) -> Sequence[ApiKey]:
         """Give at most `limit` keys of the group with an id above `after`, by id."""
         query = select(API_KEYS).where(API_KEYS.c.group_id == group_id, API_KEYS.c.id > after, _LIVE)
         return self._all(query.order_by(API_KEYS.c.id).limit(limit))
 
-    def every(self) -> Sequence[ApiKey]:
-        """Give all of them."""
-        return self._all(select(API_KEYS).where(_LIVE))
+    def every(self) -> Iterator[ApiKey]:
+        """Give all of them, one after the other: there may be a million."""
+        rows = self._connection.execute(select(API_KEYS).where(_LIVE), execution_options=statements.STREAMED)
+        return (_read(row) for row in rows)
 
     def _all(self, query: Select[Any]) -> Sequence[ApiKey]:
         return [_read(row) for row in self._connection.execute(query)]

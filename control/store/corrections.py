@@ -113,6 +113,20 @@ def read(connection: Connection, offset: int, limit: int) -> list[UsageEvent]:
     return [_event(row) for row in rows]
 
 
+def unsent(connection: Connection, sent: int, limit: int) -> list[tuple[UsageEvent, str]]:
+    """Give at most `limit` corrections after the sequence `sent`, each with the group that its topic's key names.
+
+    That is the key of the event it corrects, so that both come in one order; its own group, where the ledger no longer
+    has that event.
+    """
+    found = []
+    for correction in read(connection, sent + 1, limit):
+        event = ledger.find(connection, correction.corrects or "")
+        charged = event.charged_groups if event is not None else ()
+        found.append((correction, charged[-1] if charged else correction.group_id))
+    return found
+
+
 def last(connection: Connection) -> Producer | None:
     """Give the database's own instance and the newest sequence; None where there never was a correction."""
     row = connection.execute(select(CORRECTION_COUNTER).where(CORRECTION_COUNTER.c.sequence >= 1)).one_or_none()

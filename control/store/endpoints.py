@@ -3,15 +3,16 @@
 Never judges a request: that is the flow's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from control.core.records import Endpoint
 from control.store import workspaces
 from control.store.tables import ENDPOINTS
-from runtime import config_log
+from runtime import config_log, statements
 from schemas.api import Region
 from schemas.config import ConfigKind, EndpointRecord
 
@@ -38,38 +39,53 @@ class Endpoints:
 
     def missing(self, workspace_id: str, slugs: Iterable[str]) -> Sequence[str]:
         """Give those slugs that name no endpoint of the workspace, in their order."""
-        return [slug for slug in slugs if not self._owned(workspace_id, slug)]
+        named = list(slugs)
+        own = ENDPOINTS.c.workspace_id == workspace_id
+        queries = [select(ENDPOINTS.c.slug).where(ENDPOINTS.c.slug.in_(some), own) for some in statements.chunks(named)]
+        there = {slug for query in queries for slug in self._connection.execute(query).scalars()}
+        return [slug for slug in named if slug not in there]
 
     def add(self, endpoint: Endpoint) -> None:
         """Keep a new endpoint; the change goes to the log in the same transaction."""
         record = endpoint.record
-        values = {
-            "id": record.id,
-            "workspace_id": record.workspace_id,
-            "slug": record.slug,
-            "region": endpoint.region.value,
-            "target": record.target.model_dump(mode="json", exclude_unset=True),
-            "created_at": record.created_at,
-            "updated_at": endpoint.updated_at,
-        }
-        self._connection.execute(insert(ENDPOINTS).values(values))
+        fixed = {"id": record.id, "workspace_id": record.workspace_id, "created_at": record.created_at}
+        self._connection.execute(insert(ENDPOINTS).values(fixed | _values(endpoint)))
         config_log.append(self._connection, endpoint.updated_at, ConfigKind.ENDPOINT, record.id, record)
+
+    def replace(self, endpoint: Endpoint) -> None:
+        """Keep an endpoint's new slug and target; the change goes to the log in the same transaction."""
+        record = endpoint.record
+        self._connection.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == record.id).values(_values(endpoint)))
+        config_log.append(self._connection, endpoint.updated_at, ConfigKind.ENDPOINT, record.id, record)
+
+    def remove(self, endpoint: Endpoint, now: datetime) -> None:
+        """Forget an endpoint; the change goes to the log in the same transaction."""
+        self._connection.execute(delete(ENDPOINTS).where(ENDPOINTS.c.id == endpoint.record.id))
+        config_log.append(self._connection, now, ConfigKind.ENDPOINT, endpoint.record.id, None)
 
     def page(self, workspace_id: str, after: str, limit: int) -> Sequence[Endpoint]:
         """Give at most `limit` endpoints of the workspace with an id above `after`, by id."""
         query = select(ENDPOINTS).where(ENDPOINTS.c.workspace_id == workspace_id, ENDPOINTS.c.id > after)
         return self._all(query.order_by(ENDPOINTS.c.id).limit(limit))
 
-    def every(self) -> Sequence[Endpoint]:
-        """Give all of them, by id."""
-        return self._all(select(ENDPOINTS).order_by(ENDPOINTS.c.id))
-
-    def _owned(self, workspace_id: str, slug: str) -> bool:
-        query = select(ENDPOINTS.c.id).where(ENDPOINTS.c.slug == slug, ENDPOINTS.c.workspace_id == workspace_id)
-        return self._connection.execute(query).first() is not None
+    def every(self) -> Iterator[Endpoint]:
+        """Give all of them, by id, one after the other."""
+        query = select(ENDPOINTS).order_by(ENDPOINTS.c.id)
+        return (_read(row) for row in self._connection.execute(query, execution_options=statements.STREAMED))
 
     def _all(self, query: Select[Any]) -> Sequence[Endpoint]:
         return [_read(row) for row in self._connection.execute(query)]
+
+
+def _values(endpoint: Endpoint) -> dict[str, Any]:
+    target = endpoint.record.target
+    return {
+        "slug": endpoint.record.slug,
+        "region": endpoint.region.value,
+        "target": target.model_dump(mode="json", exclude_unset=True),
+        "secret_id": target.secret_id,
+        "updated_at": endpoint.updated_at,
+    }
 
 
 def _read(row: Row[Any]) -> Endpoint:

@@ -3,14 +3,14 @@
 Never judges a limit, and never gives a deleted group.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import CTE, ColumnElement, Connection, Row, insert, select, update
 
 from control.core.records import Chain, Group
-from control.store.tables import GROUPS
+from control.store.tables import API_KEYS, GROUPS
 from runtime import config_log, statements
 from schemas.config import ConfigKind, GroupRecord
 
@@ -29,9 +29,8 @@ class Groups:
 
     def descendants(self, group_id: str) -> Sequence[Group]:
         """Give every live group below it."""
-        below = select(GROUPS.c.id).where(GROUPS.c.parent_group_id == group_id, _LIVE).cte(recursive=True)
-        deeper = select(GROUPS.c.id).where(GROUPS.c.parent_group_id == below.c.id, _LIVE)
-        query = select(GROUPS).join(below.union_all(deeper), GROUPS.c.id == below.c.id)
+        below = _from(GROUPS.c.parent_group_id == group_id)
+        query = select(GROUPS).join(below, GROUPS.c.id == below.c.id)
         return [_read(row) for row in self._connection.execute(query)]
 
     def external_id_taken(self, workspace_id: str, external_entity_id: str) -> bool:
@@ -66,6 +65,17 @@ class Groups:
         self._connection.execute(change.values(name=group.name, models=_models(group.record)))
         config_log.append(self._connection, now, ConfigKind.GROUP, group.record.id, group.record)
 
+    def remove(self, group: Group, now: datetime) -> None:
+        """Forget a group and all below it, and revoke their keys.
+
+        One end goes to the log in the same transaction: who has it refuses each key whose way to the root it was on.
+        """
+        gone = select(_from(GROUPS.c.id == group.record.id).c.id)
+        keys = update(API_KEYS).where(API_KEYS.c.group_id.in_(gone), API_KEYS.c.revoked_at.is_(None))
+        self._connection.execute(keys.values(revoked_at=now))
+        self._connection.execute(update(GROUPS).where(GROUPS.c.id.in_(gone)).values(deleted_at=now))
+        config_log.append(self._connection, now, ConfigKind.GROUP, group.record.id, None)
+
     def page(self, workspace_id: str, after: str, limit: int, external_entity_id: str | None) -> Sequence[Chain]:
         """Give at most `limit` groups of the workspace with an id above `after`, by id, each with its way up."""
         query = select(GROUPS).where(GROUPS.c.workspace_id == workspace_id, GROUPS.c.id > after, _LIVE)
@@ -74,9 +84,10 @@ class Groups:
         rows = self._connection.execute(query.order_by(GROUPS.c.id).limit(limit))
         return self._chains([_read(row) for row in rows])
 
-    def every(self) -> Sequence[Group]:
-        """Give all of them, parents before children."""
-        return [_read(row) for row in self._connection.execute(select(GROUPS).where(_LIVE).order_by(GROUPS.c.depth))]
+    def every(self) -> Iterator[Group]:
+        """Give all of them, parents before children, one after the other."""
+        query = select(GROUPS).where(_LIVE).order_by(GROUPS.c.depth)
+        return (_read(row) for row in self._connection.execute(query, execution_options=statements.STREAMED))
 
     def _chains(self, groups: Sequence[Group]) -> Sequence[Chain]:
         wanted = {ancestor for group in groups for ancestor in group.record.ancestor_ids}
@@ -88,6 +99,13 @@ class Groups:
 
     def _select(self, ids: Sequence[str]) -> Iterable[Row[Any]]:
         return self._connection.execute(select(GROUPS).where(GROUPS.c.id.in_(ids), _LIVE))
+
+
+def _from(top: ColumnElement[bool]) -> CTE:
+    """Give the ids of the live groups that `top` names, and of all below them."""
+    found = select(GROUPS.c.id).where(top, _LIVE).cte(recursive=True)
+    below = select(GROUPS.c.id).where(GROUPS.c.parent_group_id == found.c.id, _LIVE)
+    return found.union_all(below)
 
 
 def _models(record: GroupRecord) -> list[dict[str, Any]]:

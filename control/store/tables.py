@@ -3,7 +3,7 @@
 Never holds a query: those lie beside this module, one file for each kind of thing.
 """
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
 
 from runtime.database import METADATA, UtcDateTime
 
@@ -16,8 +16,10 @@ WORKSPACES = Table(
     Column("name", String(255), nullable=False, unique=True),
     Column("state", String(16), nullable=False),
     Column("operator_credential", Boolean, nullable=False),
+    Column("public_key", String(64)),
     Column("created_at", UtcDateTime, nullable=False),
 )
+"""`public_key` is base64 of the 32 bytes of an Ed25519 key, with which the lab signs the keys that it registers."""
 
 ORG_PREFIXES = Table(
     "org_prefixes",
@@ -39,6 +41,18 @@ MANAGEMENT_KEYS = Table(
     Column("revoked_at", UtcDateTime),
 )
 
+SECRETS = Table(
+    "secrets",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "workspace_id", "name", unique=True),
+    Index(None, "workspace_id", "id"),
+)
+
 ENDPOINTS = Table(
     "endpoints",
     METADATA,
@@ -47,10 +61,12 @@ ENDPOINTS = Table(
     Column("slug", String(255), nullable=False, unique=True),
     Column("region", String(16), nullable=False),
     Column("target", JSON, nullable=False),
+    Column("secret_id", ForeignKey("secrets.id"), index=True),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Index(None, "workspace_id", "id"),
 )
+"""`secret_id` is the target's own, beside it so that a secret in use cannot go."""
 
 GROUPS = Table(
     "groups",
@@ -113,6 +129,21 @@ WEBHOOK_SETTINGS = Table(
 )
 """`secrets` holds `schemas.config.SealedSecret`s, newest first."""
 
+AUDIT_LOG = Table(
+    "audit_log",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("workspace_id", String(26), nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("before", JSON(none_as_null=True)),
+    Column("after", JSON(none_as_null=True)),
+    Index(None, "workspace_id", "id"),
+)
+"""Who changed what: `before` is null for what is new, `after` for what is gone. Never holds a secret."""
+
 CORRECTION = Table(
     "correction",
     METADATA,
@@ -133,3 +164,11 @@ CORRECTION_COUNTER = Table(
     Column("sequence", BigInteger, nullable=False),
 )
 """One row, id 1, made with the first correction: the database's own instance and the last sequence it gave out."""
+
+RELAY_MARK = Table(
+    "relay_mark",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""How far the relay to Kafka has got; `control.store.marks` says what each of its rows counts."""

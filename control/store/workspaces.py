@@ -39,12 +39,40 @@ class Workspaces:
         """Give the workspace that owns the prefix (compared case-folded)."""
         return prefix_owner(self._connection, prefix)
 
-    def add(self, workspace: WorkspaceRecord, org_prefix: str, key: ManagementKey, now: datetime) -> None:
+    def add(self, workspace: WorkspaceRecord, now: datetime) -> None:
         """Keep a new workspace; the change goes to the log in the same transaction."""
         values = workspace.model_dump(mode="json", by_alias=False) | {"created_at": now}
         self._connection.execute(insert(WORKSPACES).values(values))
-        owner = {"folded": org_prefix.casefold(), "prefix": org_prefix, "workspace_id": workspace.id}
+        config_log.append(self._connection, now, ConfigKind.WORKSPACE, workspace.id, workspace)
+
+    def replace(self, workspace: WorkspaceRecord, now: datetime) -> None:
+        """Keep a workspace's new state; the change goes to the log in the same transaction."""
+        change = update(WORKSPACES).where(WORKSPACES.c.id == workspace.id)
+        self._connection.execute(change.values(state=workspace.state.value))
+        config_log.append(self._connection, now, ConfigKind.WORKSPACE, workspace.id, workspace)
+
+    def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
+        """Let the workspace own one more org prefix."""
+        owner = {"folded": org_prefix.casefold(), "prefix": org_prefix, "workspace_id": workspace_id}
         self._connection.execute(insert(ORG_PREFIXES).values(owner))
+
+    def public_key(self, workspace_id: str) -> str | None:
+        """Give the key that confirms what the lab signs."""
+        query = select(WORKSPACES.c.public_key).where(WORKSPACES.c.id == workspace_id)
+        key: str | None = self._connection.execute(query).scalar_one_or_none()
+        return key
+
+    def set_public_key(self, workspace_id: str, public_key: str) -> None:
+        """Keep the key that confirms what the lab signs."""
+        change = update(WORKSPACES).where(WORKSPACES.c.id == workspace_id)
+        self._connection.execute(change.values(public_key=public_key))
+
+    def management_key(self, prefix: str) -> ManagementKey | None:
+        """Give the management key that is not revoked, of any workspace."""
+        return Keys(self._connection).management_key(prefix)
+
+    def add_key(self, key: ManagementKey, now: datetime) -> None:
+        """Keep one more management key."""
         self._connection.execute(
             insert(MANAGEMENT_KEYS).values(
                 prefix=key.prefix,
@@ -54,13 +82,11 @@ class Workspaces:
                 created_at=now,
             )
         )
-        config_log.append(self._connection, now, ConfigKind.WORKSPACE, workspace.id, workspace)
 
-    def replace(self, workspace: WorkspaceRecord, now: datetime) -> None:
-        """Keep a workspace's new state; the change goes to the log in the same transaction."""
-        change = update(WORKSPACES).where(WORKSPACES.c.id == workspace.id)
-        self._connection.execute(change.values(state=workspace.state.value))
-        config_log.append(self._connection, now, ConfigKind.WORKSPACE, workspace.id, workspace)
+    def revoke_key(self, prefix: str, now: datetime) -> None:
+        """Let a management key work no longer."""
+        change = update(MANAGEMENT_KEYS).where(MANAGEMENT_KEYS.c.prefix == prefix)
+        self._connection.execute(change.values(revoked_at=now))
 
     def every(self) -> Sequence[WorkspaceRecord]:
         """Give all of them."""

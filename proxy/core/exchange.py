@@ -3,7 +3,7 @@
 Never holds behaviour beyond naming what happened.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -40,7 +40,7 @@ class UpstreamRequest:
     url: str
     body: bytes
     request_id: str
-    credential: str | None
+    credential: str | None = field(repr=False)
     """Sent as a bearer token; None where the target needs none."""
 
 
@@ -67,9 +67,20 @@ class Route:
     charged_groups: tuple[str, ...]
     url: str
     target_model: str | None
-    credential: str | None
+    credential: str | None = field(repr=False)
+    stored_metadata_only: bool
+    """Whether the upstream refuses metadata of what it is not asked to store (spec 3: OPENAI)."""
     day_limits: tuple[DayLimit, ...]
     rates: RateChain
+
+
+class Unserved(Enum):
+    """Why a slug that a key may call leads nowhere."""
+
+    PROVIDER = "provider"
+    """This version does not serve the target's provider yet."""
+    CREDENTIAL = "credential"
+    """The target's secret is missing, cannot be opened, or is no bearer token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,28 @@ def members(text: bytes) -> Iterator[tuple[bytes, Span]]:
 
     Raises TooManyMembersError.
     """
+    return ((name, value) for name, value, _ in _entries(text))
+
+
+def without(text: bytes, name: bytes) -> bytes:
+    """Give the object in `text` without its top-level members `name`; what stays keeps its bytes, blanks included.
+
+    Raises TooManyMembersError.
+    """
+    entries = list(_entries(text))
+    kept = [text[start:stop] for key, _, (start, stop) in entries if key != name]
+    if len(kept) == len(entries):
+        return text
+    (first, _), (_, last) = entries[0][2], entries[-1][2]
+    return text[:first] + b",".join(kept) + text[last:]
+
+
+def _entries(text: bytes) -> Iterator[tuple[bytes, Span, Span]]:
+    """Give each top-level member's name, its value's span, and its own, from separator to separator."""
     key: bytes | None = None
     start = -1
     found = 0
-    place = text.index(b"{") + 1
+    begin = place = text.index(b"{") + 1
     while (token := _TOKEN.search(text, place)) is not None:
         mark = token.group()
         place = token.end()
@@ -78,10 +96,10 @@ def members(text: bytes) -> Iterator[tuple[bytes, Span]]:
             if found > MOST_MEMBERS:
                 raise TooManyMembersError
             if key is not None:
-                yield key, _trim(text, start, token.start())
+                yield key, _trim(text, start, token.start()), (begin, token.start())
             if mark == b"}":
                 return
-            key, start = None, -1
+            key, start, begin = None, -1, place
         elif mark == b":" and start < 0:
             start = place
         elif key is None:

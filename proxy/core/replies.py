@@ -12,7 +12,7 @@ import msgspec
 
 from metering.core import decide
 from proxy.core import days, windows
-from proxy.core.exchange import Failure
+from proxy.core.exchange import Failure, Unserved
 from schemas.limits import LimitType
 
 Headers = list[tuple[bytes, bytes]]
@@ -64,6 +64,18 @@ def model_not_found(slug: str) -> Reply:
     """404, the same where the slug does not exist and where the key may not call it."""
     message = f"The model {slug[:255]!r} does not exist or this key may not call it."
     return error(404, message, kind="invalid_request_error", code="model_not_found", param="model")
+
+
+def unserved(slug: str, why: Unserved) -> Reply:
+    """501 for a provider that is not served yet, 502 for a credential that cannot be used: no retry mends either."""
+    if why is Unserved.PROVIDER:
+        message = f"The provider of the model {slug!r} is not served by this version of the gateway."
+        reply = error(501, message, kind="api_error", code="provider_not_served", param="model")
+    else:
+        message = f"The gateway has no credential that it could use for the model {slug!r}."
+        reply = error(502, message, kind="api_error", code="upstream_credential", param="model")
+    reply.headers.append((b"x-should-retry", b"false"))
+    return reply
 
 
 def body_too_late(bound_s: float) -> Reply:

@@ -1,12 +1,13 @@
 """Reads what Tollgate must know of a chat completion's body, and writes the body that goes upstream (spec 3).
 
-Never re-serialises the body: but for `model` and `stream_options` every byte reaches the upstream as it came.
+Never re-serialises the body: all but `model`, `stream_options` and, to OPENAI, `metadata` goes on byte for byte.
 
 Rules: the body is a JSON object in UTF-8; `model` is there once and a string; `stream` is a boolean or null;
 `stream_options` an object or null; `metadata` null or at most 16 pairs of strings. All else is the upstream's business.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -41,6 +42,7 @@ class _Body(msgspec.Struct):
     max_tokens: Raw = MISSING
     max_completion_tokens: Raw = MISSING
     n: Raw = MISSING
+    store: Raw = MISSING
 
 
 class _StreamOptions(msgspec.Struct):
@@ -75,6 +77,8 @@ class ChatRequest:
     max_tokens: int | None
     """The most completion tokens of one choice, where the client says so."""
     choices: int
+    stores: bool
+    """Whether the upstream is asked to keep the completion, with its metadata."""
 
 
 class _Refused(Exception):  # noqa: N818  (never leaves this module)
@@ -93,8 +97,11 @@ def parse(body: bytes) -> ChatRequest | Invalid:
         return Invalid(f"The body may have at most {members.MOST_MEMBERS} members.")
 
 
-def upstream_body(request: ChatRequest, target_model: str | None) -> bytes:
-    """Give the bytes for the upstream: the target's model name, and usage asked for in a stream."""
+def upstream_body(request: ChatRequest, target_model: str | None, *, stored_metadata_only: bool = False) -> bytes:
+    """Give the bytes for the upstream: the target's model name, and usage asked for in a stream.
+
+    `stored_metadata_only`: the upstream refuses metadata, unless it is asked to store the completion with it.
+    """
     body = request.body
     replacements: list[tuple[Span, bytes]] = []
     if target_model is not None:
@@ -105,6 +112,9 @@ def upstream_body(request: ChatRequest, target_model: str | None) -> bytes:
     body = members.splice(body, replacements)
     if request.stream and request.stream_options is None:
         body = members.insert_first(body, _INCLUDE_USAGE)
+    if stored_metadata_only and request.metadata is not None and not request.stores:
+        with suppress(members.TooManyMembersError):  # then the upstream says itself what it refuses
+            body = members.without(body, b"metadata")
     return body
 
 
@@ -126,6 +136,7 @@ def _parse(body: bytes) -> ChatRequest:
         metadata=_metadata(peeked.metadata),
         max_tokens=max(filter(None, map(_count, (peeked.max_completion_tokens, peeked.max_tokens))), default=None),
         choices=_count(peeked.n) or 1,
+        stores=bytes(peeked.store) == b"true",
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.unit.webhooks import kit
 from webhooks.core import retry
-from webhooks.core.retry import Delivered, GiveUp, Outcome, Policy, RetryAt
+from webhooks.core.retry import Delivered, GiveUp, Outcome, Policy, RetryAt, Turn
 
 POLICY = Policy()
 RETRIED = [None, 500, 503, 408, 429]
@@ -49,19 +49,14 @@ class Run:
         planned_s = 0.0
         for number, one in enumerate(plan, start=1):
             began_s = planned_s + (one.late_s if number > 1 else 0.0)
-            timeout_s = retry.attempt_timeout_s(kit.START, kit.after(planned_s), kit.after(began_s), POLICY)
+            turn = Turn(number, kit.START, kit.after(planned_s), kit.after(began_s))
+            timeout_s = retry.attempt_timeout_s(turn, POLICY)
             ended_s = began_s + one.took * timeout_s
             self.began.append(began_s)
             self.timeouts.append(timeout_s)
             self.ended.append(ended_s)
-            decision = retry.decide(
-                Outcome(one.status, None if one.status else "gone", 0, one.retry_after),
-                attempt_number=number,
-                first_attempt_at=kit.START,
-                now=kit.after(ended_s),
-                policy=POLICY,
-                jitter=one.jitter,
-            )
+            outcome = Outcome(one.status, None if one.status else "gone", 0, one.retry_after)
+            decision = retry.decide(outcome, turn, kit.after(ended_s), POLICY, one.jitter)
             if not isinstance(decision, RetryAt):
                 assert isinstance(decision, Delivered | GiveUp)
                 self.end = decision
@@ -100,14 +95,9 @@ def test_waits_lie_between_the_doubling_and_a_tenth_more_or_what_retry_after_ask
 
 @given(tries, st.integers(1, 100), st.floats(0, 15))
 def test_the_last_word_is_a_success_or_a_reason(one: Try, number: int, at_s: float) -> None:
-    decision = retry.decide(
-        Outcome(one.status, None if one.status else "gone", 0, one.retry_after),
-        attempt_number=number,
-        first_attempt_at=kit.START,
-        now=kit.after(at_s),
-        policy=POLICY,
-        jitter=one.jitter,
-    )
+    turn = Turn(number, kit.START, kit.after(at_s), kit.after(at_s))
+    outcome = Outcome(one.status, None if one.status else "gone", 0, one.retry_after)
+    decision = retry.decide(outcome, turn, kit.after(at_s), POLICY, one.jitter)
     match decision:
         case Delivered():
             assert one.status == 200
@@ -123,3 +113,29 @@ def test_the_last_word_is_a_success_or_a_reason(one: Try, number: int, at_s: flo
 def test_any_retry_after_header_can_be_read(header: str) -> None:
     wait_s = retry.retry_after_s(header, kit.START)
     assert wait_s is None or 0 <= wait_s < 10**12
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 0.9) | st.floats(2, 600), st.floats(0, 1) | st.floats(2, 100)), min_size=20),
+    st.sampled_from(RETRIED),
+)
+def test_whoever_is_away_costs_no_delivery_its_last_chance(plan: list[tuple[float, float]], status: int | None) -> None:
+    """Each pair: how late an attempt begins, and how many of its timeouts it takes (above 1: nobody was there)."""
+    outcome = Outcome(status, None if status else "gone", 0)
+    planned_s, attempts, was_away = 0.0, 0, False
+    for number, (late_s, took) in enumerate(plan, start=1):
+        attempts = number
+        began_s = planned_s + late_s
+        turn = Turn(number, kit.START, kit.after(planned_s), kit.after(began_s))
+        ended_s = began_s + took * retry.attempt_timeout_s(turn, POLICY)
+        decision = retry.decide(outcome, turn, kit.after(ended_s), POLICY, 0.0)
+        if isinstance(decision, GiveUp):
+            # Away during this attempt and nothing after it: it must itself have been the one more.
+            if ended_s > POLICY.bound_s + POLICY.away_after_s:
+                assert turn.is_one_more(POLICY)
+            return
+        assert isinstance(decision, RetryAt)
+        was_away = ended_s > POLICY.bound_s + POLICY.away_after_s
+        planned_s = (decision.when - kit.START).total_seconds()
+        assert planned_s < POLICY.bound_s or was_away
+    assert attempts < 16, "a run does not end"

@@ -9,11 +9,17 @@ import sys
 import click
 
 _COMMANDS = {
+    "audit": ("tollgate.cli.audit", "audit"),
     "correct": ("tollgate.cli.correct", "correct"),
+    "doctor": ("tollgate.cli.doctor", "doctor"),
+    "events": ("tollgate.cli.events", "events"),
+    "export": ("tollgate.cli.export", "export"),
+    "migrate": ("tollgate.cli.migrate", "migrate"),
     "mock-upstream": ("tollgate.cli.mock_upstream", "command"),
     "reconcile": ("tollgate.cli.reconcile", "reconcile"),
     "schemas": ("tollgate.cli.schemas", "schemas"),
     "serve": ("tollgate.cli.serve", "serve"),
+    "unreadable": ("tollgate.cli.unreadable", "unreadable"),
     "webhook": ("tollgate.cli.webhook", "webhook"),
     "workspace": ("tollgate.cli.workspace", "workspace"),
 }

@@ -31,7 +31,7 @@ def migrate(*, data: Path | None, config: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"database": where, "topics": made}))
         return
-    click.echo(f"the schema in {where} is current")
+    click.echo(f"the schema of {where} is current")
     if made:
         click.echo(f"{len(made)} topics are there")
 

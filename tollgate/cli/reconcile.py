@@ -5,7 +5,7 @@ Never decides what a difference is: that is `tollgate.reconciliation`.
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date
@@ -14,14 +14,22 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from control.store.workspaces import Workspaces
 from runtime import clock, settings
+from runtime.kafka import Kafka
+from runtime.settings import Settings
 from tollgate import workplace
 from tollgate.reconciliation import compare, upstream_account
-from tollgate.reconciliation.accounts import Figures, Line, Report
+from tollgate.reconciliation.accounts import Figures, Line, Period, Report, TopicFigures
+from tollgate.reconciliation.cluster import ClusterAccounts
+from tollgate.reconciliation.compare import Accounts
+from tollgate.reconciliation.embedded import EmbeddedAccounts
+from tollgate.reconciliation.proxies import Proxies
+from tollgate.reconciliation.topic import Topic
 from tollgate.reconciliation.upstream_account import Comparison, Listing, Request
 from tollgate.workplace import Workplace
 
@@ -47,6 +55,20 @@ class _WrongUseError(click.ClickException):
 @click.option("--from", "from_day", metavar="DAY", help="The first UTC day, as 2026-01-31.  [default: today]")
 @click.option("--to", "to_day", metavar="DAY", help="The last UTC day, inclusive.  [default: today]")
 @click.option(
+    "--proxy",
+    "proxies",
+    metavar="OPS_URL",
+    multiple=True,
+    help="A proxy's ops port, as http://10.0.0.1:8081, to ask for what it has not published; may be repeated.",
+)
+@click.option(
+    "--ignore",
+    "ignored",
+    metavar="INSTANCE",
+    multiple=True,
+    help="A producer instance that no proxy needs to report; may be repeated.",
+)
+@click.option(
     "--upstream",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The upstream's own account, JSON Lines that reach up to now.",
@@ -54,18 +76,26 @@ class _WrongUseError(click.ClickException):
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reconcile(
-    *, from_day: str | None, to_day: str | None, upstream: Path | None, data: Path | None, as_json: bool
+    *,
+    from_day: str | None,
+    to_day: str | None,
+    proxies: tuple[str, ...],
+    ignored: tuple[str, ...],
+    upstream: Path | None,
+    data: Path | None,
+    as_json: bool,
 ) -> None:
-    """Compare spools, ledger, daily usage and deliveries, and the upstream's account. Exits 1 on any difference.
+    """Compare spools, topic, ledger, daily usage and deliveries, and the upstream's account. Exits 1 on any difference.
 
-    Works while the server runs; events after the start of the command are left to the next run.
+    Works while the server runs; what comes meanwhile is no difference.
     """
-    now = clock.steady()()
-    days = _day("--from", from_day, now.date()), _day("--to", to_day, now.date())
+    today = clock.steady()().date()
+    days = _day("--from", from_day, today), _day("--to", to_day, today)
     if days[0] > days[1]:
         raise _WrongUseError(f"--from {days[0]} lies behind --to {days[1]}")
-    with _opened(data) as place:
-        run = compare.Reconciliation(place, *days, now)
+    with _opened(data, asks_proxies=bool(proxies or ignored)) as place:
+        period = _period(place.settings, *days, today)
+        run = compare.Reconciliation(_accounts(place, period, proxies, ignored), period)
         with Console(stderr=True).status("comparing, when metering and intake have passed the cut"):
             report = run.run(upstream)
         names = {record.id: record.name for record in place.read(lambda connection: Workspaces(connection).every())}
@@ -77,9 +107,15 @@ def reconcile(
 
 
 @contextmanager
-def _opened(data: Path | None) -> Iterator[Workplace]:
+def _opened(data: Path | None, *, asks_proxies: bool) -> Iterator[Workplace]:
     try:
         loaded = settings.load(data_dir=data)
+        if (loaded.database_url is None) != (loaded.kafka_bootstrap is None):
+            raise _WrongUseError("TOLLGATE_DATABASE_URL and TOLLGATE_KAFKA_BOOTSTRAP are set together or not at all")
+        if loaded.kafka_bootstrap is None and asks_proxies:
+            raise _WrongUseError(
+                "--proxy and --ignore are for TOLLGATE_KAFKA_BOOTSTRAP: here the spools are on this disk"
+            )
         with workplace.opened(loaded) as place:
             yield place
     except (
@@ -89,6 +125,19 @@ def _opened(data: Path | None) -> Iterator[Workplace]:
         upstream_account.AccountError,
     ) as error:
         raise _WrongUseError(str(error)) from None
+
+
+def _period(loaded: Settings, from_day: date, to_day: date, today: date) -> Period:
+    if loaded.kafka_bootstrap is None:
+        return Period(from_day, to_day, today)
+    return Period(from_day, to_day, today, ledger_days=loaded.ledger_days - 1)  # today is one of those that are kept
+
+
+def _accounts(place: Workplace, period: Period, proxies: Sequence[str], ignored: Sequence[str]) -> Accounts:
+    """Choose where the accounts come from."""
+    if place.settings.kafka_bootstrap is None:
+        return EmbeddedAccounts(place, period)
+    return ClusterAccounts(place, period, Proxies(proxies), Topic(Kafka.of(place.settings)), ignored)
 
 
 def _day(option: str, text: str | None, today: date) -> date:
@@ -104,14 +153,15 @@ def _day(option: str, text: str | None, today: date) -> date:
 
 
 def _show(report: Report, names: dict[str, str], console: Console) -> None:
-    if report.expired_to is not None:
-        console.print(f"{report.from_day} to {report.expired_to}: expired")
+    period = report.period
+    if period.expired_to is not None:
+        console.print(f"{period.asked} to {period.expired_to}: expired")
     for line in report.lines:
         table = Table(title=Text(f"{names.get(line.workspace_id, line.workspace_id)}, {line.day} (UTC)"))
         table.add_column("account", min_width=_WIDTH)
         for heading in ("events", "input tokens", "output tokens"):
             table.add_column(heading, justify="right", overflow="fold")
-        for account, cells in _rows(line):
+        for account, cells in _rows(line, topic=report.topic is not None):
             wrong = account.startswith(_DIFFERENCE) and not set(cells) <= {"0", _EXPIRED}
             table.add_row(account, *cells, style="bold red" if wrong else None)
         console.print(table)
@@ -122,8 +172,10 @@ def _show(report: Report, names: dict[str, str], console: Console) -> None:
     console.print("[bold green]No difference.[/]" if report.agrees else "[bold red]There are differences.[/]")
 
 
-def _rows(line: Line) -> Iterator[tuple[str, list[str]]]:
+def _rows(line: Line, *, topic: bool) -> Iterator[tuple[str, list[str]]]:
     yield from _of("unpublished in spools", line.unpublished)
+    if topic:
+        yield from _of("topic", line.topic) if line.topic is not None else [("topic", [_EXPIRED])]
     yield from _of("ledger", line.ledger)
     yield from _of("daily usage", line.daily)
     if line.deliveries is None:
@@ -131,9 +183,12 @@ def _rows(line: Line) -> Iterator[tuple[str, list[str]]]:
     for status, sums in (line.deliveries or {}).items():
         yield status.value.replace("_", " "), _cells(sums)
     yield "not yet taken for delivery", _cells(line.untaken)
+    if topic:
+        name, difference = f"{_DIFFERENCE} topic", line.topic_difference
+        yield from _of(name, difference) if difference is not None else [(name, [_EXPIRED])]
     yield from _of(f"{_DIFFERENCE} daily usage", line.daily_difference)
-    difference = line.delivery_difference
-    yield f"{_DIFFERENCE} deliveries", [_EXPIRED] if difference is None else _cells(difference)
+    delivered = line.delivery_difference
+    yield f"{_DIFFERENCE} deliveries", [_EXPIRED] if delivered is None else _cells(delivered)
 
 
 def _of(account: str, figures: Figures) -> Iterator[tuple[str, list[str]]]:
@@ -155,13 +210,17 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"{report.in_flight} requests were in flight when it ended; the next start bills them."
     elif not report.passed:
         yield (
-            f"[bold red]{report.waiting} events still wait in the spool: metering or intake did not pass the cut "
+            f"[bold red]{report.waiting} events still wait: metering or intake did not pass the cut "
             f"within {compare.WAIT_S:.0f} s[/]"
         )
     for gap in report.gaps:
         yield f"[bold red]gap: instance {gap.instance} lacks the sequences {gap.first} to {gap.last}[/]"
     if not report.gaps:
         yield "Gaps in the producers' sequences: 0"
+    if report.topic is not None and report.topic.unreadable:
+        yield f"{report.topic.unreadable:,} unreadable records in the topic; `tollgate unreadable list` shows them"
+        for record in report.topic.named[:_SHOWN]:
+            yield escape(f"  partition {record.partition}, offset {record.offset}: {record.reason}")
 
 
 def _show_upstream(upstream: Comparison, console: Console) -> None:
@@ -195,32 +254,41 @@ def _told(request: Request) -> str:
 def _as_json(report: Report) -> dict[str, Any]:
     upstream = report.upstream
     return {
-        "from": str(report.from_day),
-        "to": str(report.to_day),
-        "expired_to": None if report.expired_to is None else str(report.expired_to),
+        "from": str(report.period.asked),
+        "to": str(report.period.last),
+        "expired_to": None if report.period.expired_to is None else str(report.period.expired_to),
         "agrees": report.agrees,
         "served": report.served,
         "passed": report.passed,
         "waiting": report.waiting,
         "in_flight": report.in_flight,
-        "days": [_line_as_json(line) for line in report.lines],
+        "days": [_line_as_json(line, topic=report.topic is not None) for line in report.lines],
+        "unreadable": None if report.topic is None else _unreadable_as_json(report.topic),
         "gaps": [asdict(gap) for gap in report.gaps],
         "upstream": None if upstream is None else _upstream_as_json(upstream),
     }
 
 
-def _line_as_json(line: Line) -> dict[str, Any]:
+def _unreadable_as_json(topic: TopicFigures) -> dict[str, Any]:
+    return {"count": topic.unreadable, "records": [record._asdict() for record in topic.named]}
+
+
+def _line_as_json(line: Line, *, topic: bool) -> dict[str, Any]:
     deliveries, difference = line.deliveries, line.delivery_difference
+    records, records_difference = line.topic, line.topic_difference
+    absent = _EXPIRED if topic else None
     return {
         "workspace_id": line.workspace_id,
         "day": str(line.day),
         "unpublished": line.unpublished._asdict(),
+        "topic": absent if records is None else records._asdict(),
         "ledger": line.ledger._asdict(),
         "daily": line.daily._asdict(),
         "deliveries": _EXPIRED
         if deliveries is None
         else {status.value: sums._asdict() for status, sums in deliveries.items()},
         "untaken": line.untaken._asdict(),
+        "topic_difference": absent if records_difference is None else records_difference._asdict(),
         "daily_difference": line.daily_difference._asdict(),
         "delivery_difference": _EXPIRED if difference is None else difference._asdict(),
     }

@@ -5,26 +5,28 @@ Never prints a credential but in the answer that mints it, and never needs the s
 
 import functools
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 from sqlalchemy import Connection
 
-from control.core.refusals import RefusalError
+from control.core.records import Scope
 from control.flow import workspaces as flow
+from control.store.audit import OPERATOR, Audit
 from control.store.workspaces import Webhooks, Workspaces
-from runtime import clock, settings
+from runtime import clock
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
-from tollgate import workplace
+from tollgate.cli import commands
 from tollgate.workplace import Workplace
 
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_MAX_PEM_BYTES = 16 * 1024
 
 
 def _common(command: Command) -> Command:
@@ -50,13 +52,14 @@ def workspace() -> None:
 @_common
 def create(data: Path | None, name: str, org_prefix: str, *, operator_credential: bool, as_json: bool) -> None:
     """Onboard a lab; its management key and signing secret are printed this once."""
-    with _opened(data, new=True) as place:
+    with commands.opened(data, new=True) as place:
         onboarded = _change(
             place,
-            lambda connection, now: flow.create(
+            lambda connection, journal, now: flow.create(
                 Workspaces(connection),
                 Webhooks(connection),
                 place.vault,
+                journal,
                 now,
                 name=name,
                 org_prefix=org_prefix,
@@ -79,12 +82,13 @@ def set_webhook(data: Path | None, workspace_name: str, url: str | None, *, disa
     """Set where a lab's billing webhooks go."""
     if url is None and not disable:
         raise click.UsageError("give --url, --disable or both")
-    with _opened(data) as place:
+    with commands.opened(data) as place:
 
-        def save(connection: Connection, now: datetime) -> WebhookRecord:
+        def save(connection: Connection, journal: Audit, now: datetime) -> WebhookRecord:
             return flow.set_webhook(
                 Workspaces(connection),
                 Webhooks(connection),
+                journal,
                 now,
                 workspace=workspace_name,
                 url=url,
@@ -112,28 +116,89 @@ def resume(data: Path | None, workspace_name: str, *, as_json: bool) -> None:
     _set_state(data, workspace_name, WorkspaceState.ACTIVE, as_json=as_json)
 
 
-def _set_state(data: Path | None, name: str, state: WorkspaceState, *, as_json: bool) -> None:
-    def save(connection: Connection, now: datetime) -> WorkspaceRecord:
-        return flow.set_state(Workspaces(connection), now, name, state)
+@workspace.command("add-prefix")
+@_which
+@click.option("--org-prefix", required=True, help="One more beginning of its slugs; owned by this workspace alone.")
+@_common
+def add_prefix(data: Path | None, workspace_name: str, org_prefix: str, *, as_json: bool) -> None:
+    """Let a lab own one more org prefix."""
+    with commands.opened(data) as place:
+        owner = _change(
+            place,
+            lambda connection, journal, _: flow.add_prefix(Workspaces(connection), journal, workspace_name, org_prefix),
+        )
+    _print({"workspace_id": owner.id, "org_prefix": org_prefix}, as_json=as_json)
 
-    with _opened(data) as place:
+
+@workspace.command("set-public-key")
+@_which
+@click.option(
+    "--file",
+    "pem",
+    required=True,
+    type=click.File("rb"),
+    help="An Ed25519 public key in PEM form; it confirms the lab's signatures of keys that it registers.",
+)
+@_common
+def set_public_key(data: Path | None, workspace_name: str, pem: BinaryIO, *, as_json: bool) -> None:
+    """Set the key that confirms what a lab signs when it registers keys of its own."""
+    text = pem.read(_MAX_PEM_BYTES)
+    with commands.opened(data) as place:
+        owner = _change(
+            place,
+            lambda connection, journal, _: flow.set_public_key(Workspaces(connection), journal, workspace_name, text),
+        )
+    _print({"workspace_id": owner.id, "name": owner.name}, as_json=as_json)
+
+
+@workspace.command("issue-key")
+@_which
+@click.option(
+    "--scope", required=True, type=click.Choice([scope.value for scope in Scope]), help="`read` may only GET."
+)
+@_common
+def issue_key(data: Path | None, workspace_name: str, scope: str, *, as_json: bool) -> None:
+    """Give a lab one more management key; it is printed this once."""
+    with commands.opened(data) as place:
+        plaintext, key = _change(
+            place,
+            lambda connection, journal, now: flow.issue_key(
+                Workspaces(connection), journal, now, workspace_name, Scope(scope)
+            ),
+        )
+    _print({"api_key": plaintext, "prefix": key.prefix}, as_json=as_json)
+    if not as_json:
+        click.echo("The management key is not shown again.", err=True)
+
+
+@workspace.command("revoke-key")
+@_which
+@click.option("--prefix", required=True, help="The first 16 characters of the management key.")
+@_common
+def revoke_key(data: Path | None, workspace_name: str, prefix: str, *, as_json: bool) -> None:
+    """Let one of a lab's management keys work no longer."""
+    with commands.opened(data) as place:
+        key = _change(
+            place,
+            lambda connection, journal, now: flow.revoke_key(
+                Workspaces(connection), journal, now, workspace_name, prefix
+            ),
+        )
+    _print({"workspace_id": key.workspace_id, "prefix": key.prefix}, as_json=as_json)
+
+
+def _set_state(data: Path | None, name: str, state: WorkspaceState, *, as_json: bool) -> None:
+    def save(connection: Connection, journal: Audit, now: datetime) -> WorkspaceRecord:
+        return flow.set_state(Workspaces(connection), journal, now, name, state)
+
+    with commands.opened(data) as place:
         saved = _change(place, save)
     _print({"workspace_id": saved.id, "name": saved.name, "state": saved.state.value}, as_json=as_json)
 
 
-@contextmanager
-def _opened(data: Path | None, *, new: bool = False) -> Iterator[Workplace]:
-    """Open the data directory, or make one; every failure becomes one line and exit code 1."""
-    try:
-        with workplace.opened(settings.load(data_dir=data), new=new) as place:
-            yield place
-    except (settings.SettingsError, workplace.WorkplaceError, RefusalError) as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _change(place: Workplace, work: Callable[[Connection, datetime], Result]) -> Result:
+def _change(place: Workplace, work: Callable[[Connection, Audit, datetime], Result]) -> Result:
     now = clock.steady()()
-    return place.write(lambda connection: work(connection, now))
+    return place.write(lambda connection: work(connection, Audit(connection, OPERATOR, now), now))
 
 
 def _print(answer: dict[str, Any], *, as_json: bool) -> None:

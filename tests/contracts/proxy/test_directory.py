@@ -19,7 +19,7 @@ from schemas.config import (
 )
 from schemas.limits import LimitEnforcement, ModelConfig
 from schemas.targets import Provider, Target
-from tests.unit.proxy import kit
+from tests.unit.proxy import directories, kit
 
 OTHER_SLUG = "lab/other"
 
@@ -65,7 +65,7 @@ def real() -> Port:
             ),
         ),
     }
-    directory = kit.directory()
+    directory = directories.empty()
     for version, (id_, (kind, record)) in enumerate(records.items(), 1):
         directory.apply(ConfigChange(version=version, kind=kind, id=id_, record=record))
     return directory

@@ -1,21 +1,11 @@
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from litestar import Litestar
 
-from runtime import database as databases
 from runtime.database import Database
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
-from tollgate import migrations
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with databases.sqlite(tmp_path / "tollgate.db") as opened:
-        migrations.upgrade(opened)
-        yield opened
 
 
 @pytest.fixture

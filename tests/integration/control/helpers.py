@@ -10,9 +10,10 @@ from sqlalchemy import insert
 
 from control import app as control_app
 from control import credentials
-from control.core.records import Scope
+from control.core.records import AuditEntry, Scope
 from control.flow import workspaces
-from control.store import tables
+from control.store import audit, tables
+from control.store.audit import OPERATOR, Audit
 from control.store.workspaces import Webhooks, Workspaces
 from runtime import clock, config_log
 from runtime.database import Database
@@ -36,6 +37,16 @@ class Lab:
         answer = await self.client.post("/v1/gateway/endpoints", json=endpoint_body(slug, **target))
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+    async def secret(self, name: str, value: str) -> str:
+        answer = await self.client.post("/v1/secrets", json={"name": name, "value": value})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    async def key(self, group_id: str) -> str:
+        answer = await self.client.post(f"/v1/gateway/groups/{group_id}/api_keys", json={})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["api_key"])
 
     async def group(self, external_id: str, *models: Mapping[str, Any], **hierarchy: Any) -> httpx.Response:
         body = {"metadata": {"external_entity_id": external_id}, "models": models, "hierarchy": hierarchy}
@@ -75,12 +86,17 @@ def onboard(database: Database, name: str, org_prefix: str) -> workspaces.Onboar
             Workspaces(connection),
             Webhooks(connection),
             VAULT,
+            Audit(connection, OPERATOR, now),
             now,
             name=name,
             org_prefix=org_prefix,
             operator_credential=False,
         )
     )
+
+
+def audited(database: Database) -> list[AuditEntry]:
+    return list(database.read_now(lambda connection: audit.newest(connection, None, 1000)))
 
 
 def changes(database: Database) -> list[ConfigChange]:
@@ -103,4 +119,8 @@ def add_read_key(database: Database, workspace_id: str) -> str:
 def suspend(database: Database, workspace_id: str) -> None:
     now = clock.steady()()
     state = WorkspaceState.SUSPENDED
-    database.write_now(lambda connection: workspaces.set_state(Workspaces(connection), now, workspace_id, state))
+    database.write_now(
+        lambda connection: workspaces.set_state(
+            Workspaces(connection), Audit(connection, OPERATOR, now), now, workspace_id, state
+        )
+    )

@@ -1,19 +1,16 @@
 import asyncio
-import sqlite3
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from control import relay
 from control.relay import Relay
 from control.store import live
 from runtime import config_log
-from runtime import database as databases
 from runtime.database import Database
 from schemas.config import ConfigChange, ConfigKind
+from tests import engines
+from tests.engines import Place
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
 
@@ -40,7 +37,8 @@ async def test_changes_are_handed_over_in_order_to_everyone(database: Database) 
 
 async def test_it_begins_behind_its_snapshot(database: Database) -> None:
     helpers.onboard(database, "lab", "acme")
-    version, changes = database.read_now(live.snapshot)
+    changes: list[ConfigChange] = []
+    version = database.read_now(lambda connection: live.load(connection, changes.append))
     assert {change.kind for change in changes} == {ConfigKind.WORKSPACE, ConfigKind.WEBHOOK}
     assert {change.version for change in changes} == {version}
     seen: list[ConfigChange] = []
@@ -62,13 +60,13 @@ async def test_more_changes_than_one_read_gives_are_all_handed_over(
     assert [change.version for change in seen] == [1, 2, 3, 4, 5]
 
 
-async def test_a_change_by_another_process_arrives_by_polling(database: Database, tmp_path: Path) -> None:
+async def test_a_change_by_another_process_arrives_by_polling(database: Database, place: Place) -> None:
     arrived: asyncio.Queue[str] = asyncio.Queue()
     follower = Relay(database, 0, [lambda change: arrived.put_nowait(change.id)])
     append(database, "ours")
     running = asyncio.create_task(follower.run())
     assert await asyncio.wait_for(arrived.get(), timeout=10) == "ours"
-    with databases.sqlite(tmp_path / "tollgate.db") as elsewhere:
+    with place.open() as elsewhere:
         append(elsewhere, "theirs")
     assert await asyncio.wait_for(arrived.get(), timeout=10) == "theirs"
     running.cancel()
@@ -78,24 +76,14 @@ async def test_a_change_by_another_process_arrives_by_polling(database: Database
 
 async def test_it_outlives_an_outage(database: Database) -> None:
     seen: list[ConfigChange] = []
-    failures = 3
-
-    def fail(*_: Any) -> None:
-        nonlocal failures
-        if failures:
-            failures -= 1
-            raise sqlite3.OperationalError("database is locked")
 
     async def pause(_: float) -> None:
         assert not seen
 
     append(database, "kept")
-    event.listen(database.engine, "do_execute", fail)
-    try:
+    with engines.away(database, 3) as left:
         await Relay(database, 0, [seen.append], pause).step()
-    finally:
-        event.remove(database.engine, "do_execute", fail)
-    assert failures == 0
+    assert left() == 0
     assert [change.id for change in seen] == ["kept"]
 
 
@@ -104,10 +92,12 @@ async def test_the_snapshot_is_what_the_whole_log_adds_up_to(lab: Lab, other: La
     root = await lab.made_group("root", {"slug": "acme/m", "usage_limits": [helpers.day_limit(5)]})
     await lab.made_group("child", {"slug": "acme/m"}, parent_group_id=root["id"])
     await lab.client.patch(f"/v1/gateway/groups/{root['id']}", json={"models": []})
+    await lab.secret("upstream", "sk-1")
     await lab.client.post(f"/v1/gateway/groups/{root['id']}/api_keys", json={})
     helpers.suspend(database, other.id)
     log = {(change.kind, change.id): change.record for change in helpers.changes(database)}
-    version, changes = database.read_now(live.snapshot)
+    changes: list[ConfigChange] = []
+    version = database.read_now(lambda connection: live.load(connection, changes.append))
     assert version == helpers.changes(database)[-1].version
     shown = {(change.kind, change.id): change.record for change in changes}
     assert shown.keys() == log.keys()

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from control import auth
+from control import auth, credentials
+from control.core.refusals import ForbiddenError, UnauthorizedError
 from control.store import live
-from control.store.workspaces import Keys, Webhooks
+from control.store.workspaces import Keys, Webhooks, Workspaces
 from runtime import database as databases
 from runtime import vault
 from schemas.config import WebhookRecord
+from tests.integration.control.test_management_keys import PEM
+from tollgate.cli import audit as audit_cli
 from tollgate.cli import workspace as cli
 
 
@@ -160,3 +163,105 @@ def test_a_file_that_is_no_database_is_one_line(data: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "not a database" in result.stderr
+
+
+def caller(data: Path, key: str, method: str = "POST") -> auth.Caller:
+    with databases.sqlite(data / "tollgate.db") as database:
+        return database.read_now(lambda connection: auth.identify(Keys(connection), f"Api-Key {key}", method))
+
+
+def test_management_keys_are_issued_with_a_scope_and_revoked(data: Path) -> None:
+    made = create(data)
+    issued = {
+        scope: json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", scope, "--json").stdout)
+        for scope in ("read", "manage")
+    }
+    for key in issued.values():
+        assert set(key) == {"api_key", "prefix"}
+        assert key["api_key"].startswith(key["prefix"])
+    assert caller(data, issued["manage"]["api_key"]).workspace_id == made["workspace_id"]
+    assert caller(data, issued["read"]["api_key"], "GET").workspace_id == made["workspace_id"]
+    with pytest.raises(ForbiddenError):
+        caller(data, issued["read"]["api_key"])
+    revoke = ("revoke-key", "--workspace", "lab", "--prefix", issued["manage"]["prefix"])
+    assert run(data, *revoke).exit_code == 0
+    with pytest.raises(UnauthorizedError):
+        caller(data, issued["manage"]["api_key"])
+    assert caller(data, made["api_key"]).workspace_id == made["workspace_id"]
+    assert run(data, *revoke).exit_code == 1
+    assert run(data, "issue-key", "--workspace", "lab", "--scope", "write").exit_code == 2
+
+
+def test_the_human_form_of_a_key_says_that_it_is_shown_once(data: Path) -> None:
+    create(data)
+    result = run(data, "issue-key", "--workspace", "lab", "--scope", "read")
+    assert "not shown again" in result.stderr
+    assert result.stdout.count("tgm_") == 2  # the key and its prefix
+
+
+def test_one_more_prefix(data: Path) -> None:
+    made = create(data)
+    arguments = ("add-prefix", "--workspace", "lab", "--org-prefix")
+    result = run(data, *arguments, "more", "--json")
+    assert json.loads(result.stdout) == {"workspace_id": made["workspace_id"], "org_prefix": "more"}
+    taken = run(data, *arguments, "MORE")
+    assert (taken.exit_code, taken.stderr.count("\n")) == (1, 1)
+    assert "MORE" in taken.stderr
+
+
+def test_a_public_key_is_read_from_a_file(data: Path, tmp_path: Path) -> None:
+    made = create(data)
+    good, bad = tmp_path / "key.pem", tmp_path / "bad.pem"
+    good.write_bytes(PEM)
+    bad.write_bytes(b"-----BEGIN PRIVATE KEY-----\nnot shown\n")
+    arguments = ("set-public-key", "--workspace", "lab", "--file")
+    assert run(data, *arguments, str(good)).exit_code == 0
+    refused = run(data, *arguments, str(bad))
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert "not shown" not in refused.output
+    assert run(data, *arguments, str(tmp_path / "nothing.pem")).exit_code == 2
+    with databases.sqlite(data / "tollgate.db") as database:
+        kept = database.read_now(lambda connection: Workspaces(connection).public_key(made["workspace_id"]))
+    assert kept == credentials.public_key(PEM)
+
+
+def audited(data: Path, *arguments: str) -> list[dict[str, Any]]:
+    result = CliRunner().invoke(audit_cli.audit, ["--data", str(data), "--json", *arguments])
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_the_audit_log_names_every_command(data: Path) -> None:
+    made = create(data)
+    run(data, "create", "--name", "other", "--org-prefix", "globex")
+    run(data, "add-prefix", "--workspace", "lab", "--org-prefix", "more")
+    run(data, "set-webhook", "--workspace", "lab", "--url", "https://hooks.example/in")
+    run(data, "suspend", "--workspace", "lab")
+    issued = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "read", "--json").stdout)
+    entries = audited(data, "--workspace", "lab")
+    assert [entry["action"] for entry in entries] == [
+        "workspace.create",
+        "workspace.add_prefix",
+        "webhook.update",
+        "workspace.suspend",
+        "management_key.create",
+    ]
+    assert {(entry["actor"], entry["workspace_id"]) for entry in entries} == {("operator", made["workspace_id"])}
+    assert entries[2]["before"] == {"url": None, "enabled": True}
+    assert entries[3]["after"]["state"] == "suspended"
+    assert len(audited(data)) == 6
+    assert [entry["id"] for entry in audited(data, "--limit", "1")] == [entries[-1]["id"]]
+    for secret in (made["api_key"], made["webhook_secret"], issued["api_key"]):
+        assert secret not in json.dumps(entries)
+
+
+def test_the_audit_log_for_people_says_what_changed(data: Path) -> None:
+    create(data)
+    run(data, "suspend", "--workspace", "lab")
+    result = CliRunner().invoke(audit_cli.audit, ["--data", str(data), "--limit", "1"])
+    head, change = result.stdout.splitlines()
+    assert "operator" in head
+    assert "workspace.suspend" in head
+    assert change.strip() == 'state: "active" -> "suspended"'
+    unknown = CliRunner().invoke(audit_cli.audit, ["--data", str(data), "--workspace", "nobody"])
+    assert (unknown.exit_code, unknown.stderr.count("\n")) == (1, 1)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, ManagementKey
+from control.core.records import ApiKey, Chain, Endpoint, Group, ManagementKey, Secret, Shown
 from schemas.config import WebhookRecord, WorkspaceRecord
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,6 +25,51 @@ class FakeEndpoints:
 
     def add(self, endpoint: Endpoint) -> None:
         self.kept[endpoint.record.id] = endpoint
+
+    def replace(self, endpoint: Endpoint) -> None:
+        self.kept[endpoint.record.id] = endpoint
+
+    def remove(self, endpoint: Endpoint, now: datetime) -> None:
+        del self.kept[endpoint.record.id]
+
+
+class FakeSecrets:
+    def __init__(self) -> None:
+        self.kept: dict[str, Secret] = {}
+        self.users: dict[str, str] = {}
+
+    def find(self, secret_id: str) -> Secret | None:
+        return self.kept.get(secret_id)
+
+    def named(self, workspace_id: str, name: str) -> Secret | None:
+        named = (workspace_id, name)
+        return next((kept for kept in self.kept.values() if (kept.record.workspace_id, kept.name) == named), None)
+
+    def user(self, secret_id: str) -> str | None:
+        return self.users.get(secret_id)
+
+    def add(self, secret: Secret) -> None:
+        self.kept[secret.record.id] = secret
+
+    def replace(self, secret: Secret, now: datetime) -> None:
+        self.kept[secret.record.id] = secret
+
+    def remove(self, secret: Secret, now: datetime) -> None:
+        del self.kept[secret.record.id]
+
+
+class FakeJournal:
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str, str, Shown | None, Shown | None]] = []
+
+    def note(
+        self, workspace_id: str, action: str, subject: str, *, before: Shown | None = None, after: Shown | None = None
+    ) -> None:
+        self.notes.append((workspace_id, action, subject, before, after))
+
+    @property
+    def actions(self) -> list[str]:
+        return [note[1] for note in self.notes]
 
 
 class FakeSlugs:
@@ -58,6 +103,10 @@ class FakeTree:
     def replace(self, group: Group, now: datetime) -> None:
         self.kept[group.record.id] = group
 
+    def remove(self, group: Group, now: datetime) -> None:
+        for gone in (group, *self.descendants(group.record.id)):
+            del self.kept[gone.record.id]
+
 
 class FakeApiKeys:
     def __init__(self) -> None:
@@ -68,6 +117,9 @@ class FakeApiKeys:
 
     def add(self, key: ApiKey) -> None:
         self.kept[key.record.prefix] = key
+
+    def revoke(self, key: ApiKey, now: datetime) -> None:
+        del self.kept[key.record.prefix]
 
 
 class FakeCredentials:
@@ -86,7 +138,8 @@ class FakeWorkspaces:
     def __init__(self) -> None:
         self.kept: dict[str, WorkspaceRecord] = {}
         self.prefixes: dict[str, str] = {}
-        self.keys: list[ManagementKey] = []
+        self.keys: dict[str, ManagementKey] = {}
+        self.public_keys: dict[str, str] = {}
         self.changes = 0
 
     def find(self, name_or_id: str) -> WorkspaceRecord | None:
@@ -95,14 +148,30 @@ class FakeWorkspaces:
     def prefix_owner(self, prefix: str) -> str | None:
         return self.prefixes.get(prefix.casefold())
 
-    def add(self, workspace: WorkspaceRecord, org_prefix: str, key: ManagementKey, now: datetime) -> None:
+    def add(self, workspace: WorkspaceRecord, now: datetime) -> None:
         self.kept[workspace.id] = workspace
-        self.prefixes[org_prefix.casefold()] = workspace.id
-        self.keys.append(key)
 
     def replace(self, workspace: WorkspaceRecord, now: datetime) -> None:
         self.kept[workspace.id] = workspace
         self.changes += 1
+
+    def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
+        self.prefixes[org_prefix.casefold()] = workspace_id
+
+    def public_key(self, workspace_id: str) -> str | None:
+        return self.public_keys.get(workspace_id)
+
+    def set_public_key(self, workspace_id: str, public_key: str) -> None:
+        self.public_keys[workspace_id] = public_key
+
+    def management_key(self, prefix: str) -> ManagementKey | None:
+        return self.keys.get(prefix)
+
+    def add_key(self, key: ManagementKey, now: datetime) -> None:
+        self.keys[key.prefix] = key
+
+    def revoke_key(self, prefix: str, now: datetime) -> None:
+        del self.keys[prefix]
 
 
 class FakeWebhooks:

@@ -13,11 +13,12 @@ from typing import Any
 from proxy.admission import Admissions
 from proxy.core import windows
 from proxy.core.days import DayCounters
-from proxy.core.exchange import Failure, Key, Model, Route, SpoolUnavailableError, UpstreamRequest
+from proxy.core.exchange import Failure, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.replies import Headers, Reply
 from proxy.core.windows import RateChain, Refusal, Reservation
 from proxy.flow import Gateway
 from proxy.patience import Drains
+from runtime.vault import Vault
 from schemas.usage import UsageDraft
 
 SLUG = "lab/model"
@@ -47,10 +48,14 @@ def route(**changes: Any) -> Route:
         url="https://up.example/v1/chat/completions",
         target_model="their-model",
         credential=None,
+        stored_metadata_only=False,
         day_limits=(),
         rates=RateChain(GROUP, SLUG, ()),
     )
     return replace(plain, **changes)
+
+
+VAULT = Vault(bytes(32))
 
 
 async def none_is_counted(_: str) -> bool:
@@ -63,12 +68,12 @@ class FakeDirectory:
     """The `Directory` port over dicts."""
 
     keys: dict[str, Key] = field(default_factory=dict)
-    routes: dict[tuple[str, str], Route] = field(default_factory=dict)
+    routes: dict[tuple[str, str], Route | Unserved] = field(default_factory=dict)
 
     def key(self, prefix: str) -> Key | None:
         return self.keys.get(prefix)
 
-    def route(self, key: Key, slug: str) -> Route | None:
+    def route(self, key: Key, slug: str) -> Route | Unserved | None:
         return self.routes.get((key.group_id, slug))
 
     def models(self, key: Key) -> list[Model]:

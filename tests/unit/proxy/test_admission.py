@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from proxy.core.days import DayLimit
+from proxy.core.exchange import Unserved
 from proxy.core.replies import Reply
 from proxy.core.windows import RateLimit, Refusal, Standing
 from schemas.limits import LimitType, RateLimitUnit
@@ -34,6 +35,22 @@ async def test_a_slug_the_key_may_not_call(house: House) -> None:
     client = await house.serve(house.client(b'{"model":"lab/other"}'))
     assert (client.status, error_of(client.got)["code"]) == (404, "model_not_found")
     assert "lab/other" in error_of(client.got)["message"]
+
+
+@pytest.mark.parametrize(
+    ("why", "status", "code"),
+    [(Unserved.PROVIDER, 501, "provider_not_served"), (Unserved.CREDENTIAL, 502, "upstream_credential")],
+)
+@in_virtual_time
+async def test_a_slug_that_leads_nowhere_takes_nothing(house: House, why: Unserved, status: int, code: str) -> None:
+    house.directory.routes[kit.GROUP, kit.SLUG] = why
+    client = await house.serve(house.client(ASKED))
+    error = error_of(client.got)
+    assert (client.status, error["code"], error["param"]) == (status, code, "model")
+    assert kit.SLUG in error["message"]
+    assert client.header(b"x-should-retry") == b"false"
+    assert not house.upstream.requests
+    house.assert_all_given_back()
 
 
 @in_virtual_time

@@ -234,3 +234,38 @@ def test_forgotten_days_stay_forgotten_and_what_is_in_flight_ends_harmlessly() -
     assert days.total("g1", SLUG, DAY) == (0, 0)
     assert days.total("g1", SLUG, tomorrow) == (1, 10)
     assert len(days) == 1
+
+
+def test_a_row_is_counted_when_decisions_count_it_for_every_charged_group() -> None:
+    days = DayCounters("me")
+    assert not days.is_counted(("g1",), SLUG, DAY, "me", 1), "nothing is known"
+    days.decide(decision(1, 5, 50, {"me": 5}))
+    assert days.is_counted(("g1",), SLUG, DAY, "me", 5)
+    assert not days.is_counted(("g1",), SLUG, DAY, "me", 6)
+    assert not days.is_counted(("g1",), SLUG, DAY, "other", 5)
+    assert not days.is_counted(("g1",), "lab/other", DAY, "me", 5)
+    assert not days.is_counted(("g1",), SLUG, DAY + timedelta(days=1), "me", 5)
+    assert not days.is_counted(("g1", "root"), SLUG, DAY, "me", 5), "the root's totals do not hold it yet"
+    days.decide(decision(1, 5, 50, {"me": 4}).model_copy(update={"group_id": "root"}))
+    assert not days.is_counted(("g1", "root"), SLUG, DAY, "me", 5)
+    assert days.is_counted(("g1", "root"), SLUG, DAY, "me", 4)
+
+
+def test_asking_makes_no_counter() -> None:
+    days = DayCounters("me")
+    days.is_counted(("g1",), SLUG, DAY, "me", 1)
+    assert len(days) == 0
+
+
+def test_a_restored_row_that_is_counted_is_in_the_sum_once_whichever_comes_first() -> None:
+    """Rows 3 to 5 remain in the spool; metering counts up to 4, of which 1 and 2 are gone from the spool."""
+    for decision_first in (True, False):
+        days = DayCounters("me")
+        counted = decision(7, 4, 40, {"me": 4})
+        if decision_first:
+            days.decide(counted)
+        for sequence in (3, 4, 5):
+            days.restore(("g1",), SLUG, DAY, "me", sequence, 10)
+        if not decision_first:
+            days.decide(counted)
+        assert days.total("g1", SLUG, DAY) == (5, 50)

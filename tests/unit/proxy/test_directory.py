@@ -1,104 +1,32 @@
 """The snapshot that requests are served from (spec 2.2, 3.1, design 3.8, 4.11)."""
 
 import itertools
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from proxy.core.days import DayLimit
-from proxy.core.exchange import Key, Route
+from proxy.core.exchange import Key
 from proxy.core.windows import RateLimit
-from proxy.directory import Directory
-from schemas.config import (
-    ConfigChange,
-    ConfigKind,
-    ConfigRecord,
-    EndpointRecord,
-    GroupRecord,
-    KeyRecord,
-    WorkspaceRecord,
-    WorkspaceState,
+from schemas.config import ConfigKind, WorkspaceState
+from schemas.limits import LimitEnforcement, LimitType, RateLimitUnit
+from tests.unit.proxy.directories import (
+    MADE,
+    PREFIX,
+    SHA256,
+    TREE,
+    change,
+    directory,
+    empty,
+    end,
+    endpoint,
+    group,
+    key,
+    model,
+    the_key,
+    the_route,
+    workspace,
 )
-from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimitUnit, UsageLimit, UsageLimitUnit
-from schemas.limits import RateLimit as SetRateLimit
-from schemas.targets import Provider, Target
-
-PREFIX = "sky_abcdefghijkl"
-SHA256 = "ab" * 32
-MADE = datetime(2025, 1, 2, tzinfo=UTC)
-TREE = ("child", "middle", "root")
-_KINDS = {
-    WorkspaceRecord: ConfigKind.WORKSPACE,
-    EndpointRecord: ConfigKind.ENDPOINT,
-    GroupRecord: ConfigKind.GROUP,
-    KeyRecord: ConfigKind.KEY,
-}
-
-
-def workspace(state: WorkspaceState = WorkspaceState.ACTIVE, id_: str = "ws") -> WorkspaceRecord:
-    return WorkspaceRecord(id=id_, name="lab", state=state, operator_credential=False)
-
-
-def endpoint(id_: str = "e1", slug: str = "lab/a", workspace_id: str = "ws", **target: Any) -> EndpointRecord:
-    given = {"base_url": "https://up.example/v1", "target_model": "theirs"} | target
-    made = Target(provider=Provider.OPENAI_COMPATIBLE, **given)
-    return EndpointRecord(id=id_, workspace_id=workspace_id, slug=slug, target=made, created_at=MADE)
-
-
-def group(id_: str, *models: ModelConfig, tree: tuple[str, ...] = TREE, **changes: Any) -> GroupRecord:
-    ancestors = tree[tree.index(id_) + 1 :]
-    facts: dict[str, Any] = {
-        "id": id_,
-        "workspace_id": "ws",
-        "external_entity_id": f"customer {id_}",
-        "parent_group_id": ancestors[0] if ancestors else None,
-        "ancestor_ids": ancestors,
-        "limit_enforcement": LimitEnforcement.INDEPENDENT,
-        "models": models,
-    }
-    return GroupRecord(**(facts | changes))
-
-
-def key(group_id: str = "child", workspace_id: str = "ws") -> KeyRecord:
-    return KeyRecord(prefix=PREFIX, workspace_id=workspace_id, group_id=group_id, sha256=SHA256)
-
-
-def model(slug: str = "lab/a", day: int | None = None, minute: int | None = None) -> ModelConfig:
-    request = LimitType.REQUEST
-    days = () if day is None else (UsageLimit(type=request, unit=UsageLimitUnit.DAY, threshold=day),)
-    rates = () if minute is None else (SetRateLimit(type=request, unit=RateLimitUnit.MINUTE, threshold=minute),)
-    return ModelConfig(slug=slug, usage_limits=days, rate_limits=rates)
-
-
-def change(version: int, record: ConfigRecord) -> ConfigChange:
-    id_ = record.prefix if isinstance(record, KeyRecord) else getattr(record, "id")  # noqa: B009 - no base has one
-    return ConfigChange(version=version, kind=_KINDS[type(record)], id=id_, record=record)
-
-
-def end(version: int, kind: ConfigKind, id_: str) -> ConfigChange:
-    return ConfigChange(version=version, kind=kind, id=id_, record=None)
-
-
-def directory(*records: ConfigRecord) -> Directory:
-    """Give a directory of a workspace, an endpoint, a tree whose root lists it, and a key; `records` on top."""
-    made = Directory()
-    house = (workspace(), endpoint(), group("root", model()), group("middle"), group("child"), key())
-    for version, record in enumerate((*house, *records), 1):
-        made.apply(change(version, record))
-    return made
-
-
-def the_key(made: Directory) -> Key:
-    found = made.key(PREFIX)
-    assert found is not None
-    return found
-
-
-def the_route(made: Directory, slug: str = "lab/a") -> Route:
-    found = made.route(the_key(made), slug)
-    assert found is not None
-    return found
 
 
 def test_a_key_and_its_route() -> None:
@@ -123,7 +51,7 @@ def test_a_base_url_may_end_in_a_slash() -> None:
 
 
 def test_what_is_not_there_is_none() -> None:
-    assert Directory().key(PREFIX) is None
+    assert empty().key(PREFIX) is None
     made = directory()
     assert made.key("sky_other") is None
     assert made.route(the_key(made), "lab/b") is None

@@ -84,6 +84,32 @@ def test_without_a_target_model_the_slug_stays_as_it_was_spelled() -> None:
     assert request.upstream_body(read(body), None) == body
 
 
+@pytest.mark.parametrize(
+    ("body", "upstream"),
+    [
+        (b'{"model":"a/b","metadata":{"k":"v"},"n":1.0}', b'{"model":"their","n":1.0}'),
+        (b'{"metadata":{},"store":false,"model":"a/b"}', b'{"store":false,"model":"their"}'),
+        (b'{"metadata":{"k":"v"},"store":"true","model":"a/b"}', b'{"store":"true","model":"their"}'),
+        (b'{"metadata":{"k":"v"},"store":true,"model":"a/b"}', b'{"metadata":{"k":"v"},"store":true,"model":"their"}'),
+        (b'{"metadata":null,"model":"a/b"}', b'{"metadata":null,"model":"their"}'),
+        (
+            b'{"metadata":{"k":"v"},"stream":true,"model":"a/b"}',
+            b"{" + USAGE_ASKED + b',"stream":true,"model":"their"}',
+        ),
+    ],
+)
+def test_metadata_is_dropped_where_it_may_only_be_stored(body: bytes, upstream: bytes) -> None:
+    asked = read(body)
+    assert request.upstream_body(asked, "their", stored_metadata_only=True) == upstream
+    assert (b"metadata" in request.upstream_body(asked, "their")) is True
+
+
+def test_a_body_of_too_many_members_keeps_its_metadata() -> None:
+    many = b",".join(b'"x%d":1' % number for number in range(1000))
+    body = b'{"metadata":{"k":"v"},"model":"a/b",' + many + b"}"
+    assert b'"metadata":{"k":"v"}' in request.upstream_body(read(body), "their", stored_metadata_only=True)
+
+
 def test_a_target_model_is_written_as_json() -> None:
     assert request.upstream_body(read(b'{"model":"a/b"}'), 'say "hi"\\é') == '{"model":"say \\"hi\\"\\\\é"}'.encode()
 

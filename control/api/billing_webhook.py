@@ -1,0 +1,96 @@
+"""Routes of billing webhooks' settings (spec 2.5).
+
+Never shows a signing secret but in the answer of the rotation that makes it.
+"""
+
+from datetime import datetime, timedelta
+
+from litestar import Controller, get, post, put
+from litestar.params import JSONBody
+from sqlalchemy import Connection
+
+from control.api import errors
+from control.api.common import AtDesk, ManagementRequest
+from control.core.refusals import InvalidError
+from control.flow import webhooks as flow
+from control.store.audit import Audit
+from control.store.workspaces import Webhooks
+from control.trial import BusyError
+from schemas.billing import BillingWebhook, RotatedSecret, RotateSecret, TestedWebhook
+from schemas.config import WebhookRecord
+
+
+class BillingWebhookController(Controller):
+    """``/v1/gateway/billing_webhook``."""
+
+    path = "/gateway/billing_webhook"
+    tags = ("Billing",)
+
+    @get(operation_id="get_billing_webhook", summary="Get the webhook's settings", responses=errors.READ_ERRORS)
+    async def get_one(self, request: ManagementRequest, desk: AtDesk) -> BillingWebhook:
+        """Get where the workspace's billing webhooks go."""
+        workspace_id = request.auth.workspace_id
+        return _body(await desk.look(lambda connection: flow.get(Webhooks(connection), workspace_id)))
+
+    @put(
+        status_code=200,
+        operation_id="update_billing_webhook",
+        summary="Set the webhook's settings",
+        responses=errors.WRITE_ERRORS,
+    )
+    async def replace(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[BillingWebhook]) -> BillingWebhook:
+        """Set where the webhooks go. Without a URL deliveries are kept as `not_due`; disabled, pending ones wait."""
+        caller = request.auth
+
+        def save(connection: Connection, now: datetime) -> WebhookRecord:
+            return flow.save(
+                Webhooks(connection),
+                Audit(connection, caller.key_prefix, now),
+                now,
+                workspace_id=caller.workspace_id,
+                body=data,
+                allow_private=desk.settings.allow_private_receivers,
+            )
+
+        return _body(await desk.change(save))
+
+    @post(
+        "/rotate_secret",
+        status_code=200,
+        operation_id="rotate_webhook_secret",
+        summary="Make a new signing secret",
+        responses=errors.WRITE_ERRORS,
+    )
+    async def rotate(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[RotateSecret]) -> RotatedSecret:
+        """Make a new signing secret, shown this once; the one before signs too until the overlap ends."""
+        caller, overlap = request.auth, timedelta(seconds=data.overlap_seconds)
+
+        def change(connection: Connection, now: datetime) -> RotatedSecret:
+            journal = Audit(connection, caller.key_prefix, now)
+            return flow.rotate_secret(
+                Webhooks(connection), desk.vault, journal, now, workspace_id=caller.workspace_id, overlap=overlap
+            )
+
+        return await desk.change(change)
+
+    @post(
+        "/test",
+        status_code=200,
+        operation_id="test_billing_webhook",
+        summary="Send a test delivery",
+        responses=errors.READ_ERRORS,
+    )
+    async def test(self, request: ManagementRequest, desk: AtDesk) -> TestedWebhook:
+        """Send one signed delivery whose event says `test` in its `requestMetadata`; it is on no bill."""
+        workspace_id = request.auth.workspace_id
+        record = await desk.look(lambda connection: flow.get(Webhooks(connection), workspace_id))
+        if record.url is None:
+            raise InvalidError("url: no URL is set", param="url", code="no_url")
+        try:
+            return await desk.trial.send(record, record.url, desk.clock())
+        except BusyError:
+            raise InvalidError("other tests are under way; try again in a moment", code="busy") from None
+
+
+def _body(record: WebhookRecord) -> BillingWebhook:
+    return BillingWebhook(url=record.url, enabled=record.enabled)

@@ -1,0 +1,152 @@
+"""Routes of the ledger's events (spec 2.5).
+
+Never shows what was recorded within the hold-back: an earlier transaction might still be under way.
+"""
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NamedTuple
+
+import msgspec
+from litestar import Controller, get
+from litestar.params import FromQuery, QueryParameter
+from sqlalchemy import Connection
+
+from control.api import common, errors
+from control.api.common import AtDesk, Limit, ManagementRequest
+from control.core.refusals import InvalidError
+from metering import pages
+from metering.pages import Entry, Order, Place, Window
+from schemas.api import Page, Pagination
+from schemas.billing import LedgerEvent
+from schemas.usage import Kind
+
+Moment = Annotated[str | None, QueryParameter(description="RFC 3339, with a zone.")]
+
+
+class _Cursor(NamedTuple):
+    """What a page hands to the next: where it ended, and which window it belongs to."""
+
+    order: Order
+    moment: datetime
+    key: str
+    end: datetime | None
+    api_key_prefix: str | None
+    external_entity_id: str | None
+
+
+class EventController(Controller):
+    """``/v1/gateway/events``."""
+
+    path = "/gateway/events"
+    tags = ("Billing",)
+
+    @get(operation_id="list_events", summary="List billing events", responses=errors.READ_ERRORS)
+    async def list_page(
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        *,
+        start_time: Moment = None,
+        end_time: Moment = None,
+        api_key_prefix: FromQuery[str | None] = None,
+        external_entity_id: FromQuery[str | None] = None,
+        order: FromQuery[Order | None] = None,
+        limit: Limit = common.DEFAULT_LIMIT,
+        cursor: FromQuery[str | None] = None,
+    ) -> Page[LedgerEvent]:
+        """List the events of a window, `start_time` included and `end_time` not; the newest are held back.
+
+        `order=timestamp` goes by admission; an event that comes late may lie behind a page that was read.
+        `order=recorded` goes by the ledger's own clock, which never runs behind: its last page has a cursor too, and
+        who goes on from there misses nothing.
+        """
+        asked = _Cursor(
+            order or Order.TIMESTAMP,
+            _moment("start_time", start_time) or _NEVER,
+            "",
+            _moment("end_time", end_time),
+            api_key_prefix,
+            external_entity_id,
+        )
+        if cursor is not None:
+            asked = _resume(cursor, asked, order)
+        elif start_time is None:
+            raise InvalidError("start_time: is required without a cursor", param="start_time", code="invalid_query")
+        now = desk.clock()
+        held = now - timedelta(seconds=desk.settings.events_hold_back_s)
+        window = Window(
+            request.auth.workspace_id,
+            asked.order,
+            Place(asked.moment, asked.key),
+            asked.end or now,
+            asked.api_key_prefix,
+            asked.external_entity_id,
+        )
+
+        def read(connection: Connection) -> list[Entry]:
+            return pages.page(connection, window, held, limit + 1)
+
+        found = await desk.look(read)
+        return common.listed(map(_body, found[:limit]), _pagination(asked, found, limit))
+
+
+_NEVER = datetime.fromtimestamp(0, UTC)
+
+
+def _pagination(asked: _Cursor, found: list[Entry], limit: int) -> Pagination:
+    has_more = len(found) > limit
+    if not has_more and asked.order is Order.TIMESTAMP:
+        return Pagination(has_more=False, cursor=None)
+    shown = found[:limit]
+    place = pages.place_of(shown[-1], asked.order) if shown else Place(asked.moment, asked.key)
+    raw = msgspec.json.encode(asked._replace(moment=place.moment, key=place.key))
+    return Pagination(has_more=has_more, cursor=base64.urlsafe_b64encode(raw).decode().rstrip("="))
+
+
+def _resume(cursor: str, asked: _Cursor, order: Order | None) -> _Cursor:
+    """Give the window that the cursor belongs to; what the query repeats of it must be the same."""
+    held = _decode(cursor)
+    if held is None:
+        raise InvalidError("cursor: must be one that a page of this list gave", param="cursor", code="invalid_cursor")
+    repeated = {
+        "order": (order, held.order),
+        "api_key_prefix": (asked.api_key_prefix, held.api_key_prefix),
+        "external_entity_id": (asked.external_entity_id, held.external_entity_id),
+    }
+    for name, (given, own) in repeated.items():
+        if given is not None and given != own:
+            raise InvalidError(f"{name}: is not the one that the cursor belongs to", param=name, code="invalid_cursor")
+    return held._replace(end=asked.end or held.end)
+
+
+def _decode(cursor: str) -> _Cursor | None:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        held = msgspec.json.decode(raw, type=_Cursor)
+    except (binascii.Error, ValueError):  # msgspec's errors are ValueErrors
+        return None
+    moments = [held.moment, held.end or held.moment]
+    texts = [held.key, held.api_key_prefix or "", held.external_entity_id or ""]
+    return held if all(moment.tzinfo for moment in moments) and "\0" not in "".join(texts) else None
+
+
+def _moment(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass  # said below
+    raise InvalidError(f"{name}: must be a time with a zone, as 2026-01-31T12:00:00Z", param=name, code="invalid_query")
+
+
+def _body(entry: Entry) -> LedgerEvent:
+    event = entry.event
+    fields = {name: getattr(event, name) for name in LedgerEvent.model_fields if name in type(event).model_fields}
+    if event.kind is not Kind.CORRECTION:
+        fields = {name: value for name, value in fields.items() if name not in {"kind", "corrects", "reason"}}
+    return LedgerEvent(**fields, external_customer_id=event.external_entity_id, recorded_at=entry.recorded_at)

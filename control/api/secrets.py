@@ -1,0 +1,79 @@
+"""Routes of secrets (spec 2.4).
+
+Never shows a value.
+"""
+
+from datetime import datetime
+
+from litestar import Controller, delete, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
+from sqlalchemy import Connection
+
+from control.api import common, errors
+from control.api.common import AtDesk, Limit, ManagementRequest
+from control.core.records import Secret as StoredSecret
+from control.flow import secrets as flow
+from control.store.audit import Audit
+from control.store.secrets import Secrets
+from schemas.api import CreateSecret, Page, Secret, SecretTombstone
+
+
+class SecretController(Controller):
+    """``/v1/secrets``."""
+
+    path = "/secrets"
+    tags = ("Secrets",)
+
+    @post(
+        status_code=200,
+        operation_id="save_secret",
+        summary="Create a secret or replace its value",
+        responses=errors.WRITE_ERRORS,
+    )
+    async def save(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateSecret]) -> Secret:
+        """Keep a value under its name; where the name is known its value is replaced and its id stays."""
+        caller = request.auth
+
+        def keep(connection: Connection, now: datetime) -> StoredSecret:
+            journal = Audit(connection, caller.key_prefix, now)
+            return flow.save(
+                Secrets(connection), desk.vault, journal, workspace_id=caller.workspace_id, body=data, now=now
+            )
+
+        return _body(await desk.change(keep))
+
+    @get(operation_id="list_secrets", summary="List secrets", responses=errors.READ_ERRORS)
+    async def list_page(
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        limit: Limit = common.DEFAULT_LIMIT,
+        cursor: FromQuery[str | None] = None,
+    ) -> Page[Secret]:
+        """List the workspace's secrets, oldest first, without their values."""
+        workspace_id, after = request.auth.workspace_id, common.after(cursor)
+        found = await desk.look(lambda connection: Secrets(connection).page(workspace_id, after, limit + 1))
+        shown, pagination = common.page(found, limit, lambda secret: secret.record.id)
+        return common.listed(map(_body, shown), pagination)
+
+    @delete(
+        "/{secret_id:str}",
+        status_code=200,
+        operation_id="delete_secret",
+        summary="Delete a secret",
+        responses=errors.READ_ERRORS,
+    )
+    async def remove(self, request: ManagementRequest, desk: AtDesk, secret_id: FromPath[str]) -> SecretTombstone:
+        """Delete a secret that no endpoint names."""
+        caller = request.auth
+
+        def forget(connection: Connection, now: datetime) -> StoredSecret:
+            secrets, journal = Secrets(connection), Audit(connection, caller.key_prefix, now)
+            return flow.delete(secrets, journal, workspace_id=caller.workspace_id, secret_id=secret_id, now=now)
+
+        gone = await desk.change(forget)
+        return SecretTombstone(id=gone.record.id, name=gone.name)
+
+
+def _body(secret: StoredSecret) -> Secret:
+    return Secret(id=secret.record.id, name=secret.name, created_at=secret.created_at)

@@ -1,0 +1,50 @@
+"""What the audit log keeps of each thing.
+
+Never gives a secret, sealed or open, nor the digest of a key.
+"""
+
+from control.core.records import ApiKey, Endpoint, Group, ManagementKey, Secret, Shown
+from schemas.config import WebhookRecord, WorkspaceRecord
+
+
+def workspace(record: WorkspaceRecord) -> Shown:
+    """Show a workspace."""
+    return {"name": record.name, "state": record.state.value, "operator_credential": record.operator_credential}
+
+
+def management_key(key: ManagementKey) -> Shown:
+    """Show a management key."""
+    return {"scope": key.scope.value}
+
+
+def webhook(record: WebhookRecord) -> Shown:
+    """Show where webhooks go."""
+    return {"url": record.url, "enabled": record.enabled}
+
+
+def secret(kept: Secret) -> Shown:
+    """Show a secret, without its value."""
+    return {"name": kept.name}
+
+
+def endpoint(kept: Endpoint) -> Shown:
+    """Show an endpoint."""
+    target = kept.record.target.model_dump(mode="json", exclude_unset=True)
+    return {"slug": kept.record.slug, "region": kept.region.value, "targets": [target]}
+
+
+def group(kept: Group) -> Shown:
+    """Show a group."""
+    record = kept.record
+    return {
+        "name": kept.name,
+        "external_entity_id": record.external_entity_id,
+        "parent_group_id": record.parent_group_id,
+        "limit_enforcement": record.limit_enforcement.value,
+        "models": [model.model_dump(mode="json") for model in record.models],
+    }
+
+
+def api_key(key: ApiKey) -> Shown:
+    """Show a developer's key."""
+    return {"group_id": key.record.group_id, "name": key.name}

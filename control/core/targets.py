@@ -1,0 +1,43 @@
+"""Which fields belong to a target of each provider (spec 2.1).
+
+Never judges an address or a secret: those take the process's own guard and the workspace's records.
+"""
+
+from dataclasses import dataclass
+
+from control.core.refusals import InvalidError
+from schemas.targets import Provider, Target
+
+PATH = "targets[0]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+_FIELDS = {
+    Provider.BASETEN: _Fields(("model_id",), ("environment_name", "target_model", "secret_id")),
+    Provider.BASETEN_MODEL_API: _Fields(("target_model",), ("secret_id",)),
+    Provider.OPENAI: _Fields(("secret_id", "target_model")),
+    Provider.ANTHROPIC: _Fields(("secret_id", "target_model")),
+    Provider.OPENAI_COMPATIBLE: _Fields(("base_url", "target_model"), ("secret_id",)),
+    Provider.VERTEX: _Fields(("vertex_config", "secret_id", "target_model")),
+}
+
+
+def checked(target: Target) -> Target:
+    """Give a target as it is kept: only the fields that were set, no slash at its end. Raises InvalidError."""
+    given = target.model_dump(exclude_none=True)
+    if target.base_url is not None:
+        given["base_url"] = target.base_url.rstrip("/")
+    fields = _FIELDS[target.provider]
+    for name in fields.required:
+        if not given.get(name):
+            raise InvalidError(f"{PATH}.{name}: required for {target.provider}", param=f"{PATH}.{name}")
+    foreign = given.keys() - {"provider", *fields.required, *fields.optional}
+    if foreign:
+        name = min(foreign)
+        raise InvalidError(f"{PATH}.{name}: does not belong to {target.provider}", param=f"{PATH}.{name}")
+    return Target.model_validate(given)

@@ -1,0 +1,222 @@
+"""The stream: what metering counts a second, how long feedback takes, what publishing an event costs.
+
+Never reports a figure without having seen every event counted exactly once.
+"""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select
+
+from infra.bench import servers
+from infra.local import kafka as local_kafka
+from infra.local import parts, postgres
+from metering.ledger import USAGE_EVENT
+from proxy import spool
+from proxy.core.days import DayCounters
+from proxy.decisions_feed import DecisionsFeed
+from proxy.publisher import Publisher
+from runtime import clock, database, ids
+from runtime.database import Database
+from runtime.kafka import Kafka, Writer
+from runtime.settings import SpoolSync
+from schemas.decisions import Decision
+from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
+
+PARTITIONS = 4
+GROUPS = 50
+COUNTED = 60_000
+PUBLISHED = 60_000
+FEEDBACK_PER_S = 2_000
+FEEDBACK_S = 10
+WITHIN_S = 120
+_TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
+
+
+def bench(folder: Path) -> int:
+    """Measure on services of its own; print the figures. Gives 1 where something was not counted exactly once."""
+    with local_kafka.running(folder / "kafka") as broker, postgres.running(folder / "postgres") as server:
+        master_key = base64.b64encode(os.urandom(32)).decode()
+        settings = parts.settings(broker.bootstrap, server.url, master_key, PARTITIONS)
+        environment = os.environ | {f"TOLLGATE_{name.upper()}": value for name, value in settings.items()}
+        subprocess.run([_TOLLGATE, "migrate", "--data", str(folder / "migrate")], env=environment, check=True)
+        with database.postgres(server.url) as opened:
+            return asyncio.run(_bench(folder, Kafka(broker.bootstrap), opened, environment))
+
+
+async def _bench(folder: Path, where: Kafka, opened: Database, environment: dict[str, str]) -> int:
+    async with _publishing(folder / "one", where) as (made, publisher, _):
+        began = time.process_time()
+        await _put(made, PUBLISHED)
+        spooled_s = time.process_time() - began
+        runs = asyncio.create_task(publisher.run())
+        while publisher.published < PUBLISHED:
+            await asyncio.sleep(0.01)
+        published_us = (time.process_time() - began - spooled_s) / PUBLISHED * 1e6
+        await _cancelled(runs)
+    print(f"publisher: {published_us:.1f} us of CPU an event (reading the spool included)")
+    with _metering(folder, environment) as process:
+        rate, cpu_us = await _count(opened, process, PUBLISHED)
+        print(
+            f"metering through Faust: {rate:,.0f} events/s, {cpu_us:.0f} us of CPU an event: {1e6 / cpu_us:,.0f}/s a core"
+        )
+        delays = await _feedback(folder / "two", where)
+        total = PUBLISHED + FEEDBACK_PER_S * FEEDBACK_S
+        counted = await _until_counted(opened, total)
+    p50, p99 = statistics.quantiles(delays, n=100)[49], statistics.quantiles(delays, n=100)[98]
+    print(
+        f"feedback at {FEEDBACK_PER_S:,} events/s: p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms "
+        "(event spooled, to the decision that counts it at a proxy)"
+    )
+    print(f"ledger {counted:,} events of {total:,} spooled")
+    return 0 if counted == total else 1
+
+
+async def _count(opened: Database, process: subprocess.Popen[bytes], total: int) -> tuple[float, float]:
+    """Wait until all are counted; give events/s and CPU an event, from the first batch on."""
+    while (first := await opened.read(_rows)) == 0:
+        await asyncio.sleep(0.005)  # another process says nothing when it begins; the run has a bound
+    began, cpu = time.monotonic(), _cpu_s(process.pid)
+    await _until_counted(opened, total)
+    took = time.monotonic() - began
+    return (total - first) / took, (_cpu_s(process.pid) - cpu) / (total - first) * 1e6
+
+
+async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
+    """Spool events evenly; give for each how long it took until a decision counted it."""
+    put_at: dict[int, float] = {}
+    seen: dict[int, float] = {}
+    groups: dict[str, list[int]] = {}
+    async with _publishing(folder, where) as (made, publisher, counters):
+        instance = made.instance
+
+        def decided(decisions: Sequence[Decision]) -> None:
+            now = time.monotonic()
+            for decision in decisions:
+                counters.decide(decision)
+                mark, waiting = decision.counted.get(instance, 0), groups.get(decision.group_id, [])
+                while waiting and waiting[0] <= mark:
+                    seen.setdefault(waiting.pop(0), now)
+
+        feed = DecisionsFeed(where, decided, clock.steady())
+        runs = [asyncio.create_task(feed.run()), asyncio.create_task(publisher.run())]
+        await feed.caught_up()
+        began = time.monotonic()
+        for number in range(FEEDBACK_PER_S * FEEDBACK_S):
+            draft = _draft(number)
+            sequence = await made.put(draft)
+            put_at[sequence] = time.monotonic()
+            groups.setdefault(draft.group_id, []).append(sequence)
+            ahead = began + number / FEEDBACK_PER_S - time.monotonic()
+            if ahead > 0:
+                await asyncio.sleep(ahead)
+        async with asyncio.timeout(WITHIN_S):
+            while len(seen) < len(put_at):
+                await asyncio.sleep(0.05)
+        for run in runs:
+            await _cancelled(run)
+    return [seen[sequence] - moment for sequence, moment in put_at.items()]
+
+
+@contextlib.asynccontextmanager
+async def _publishing(folder: Path, where: Kafka) -> AsyncIterator[tuple[spool.Spool, Publisher, DayCounters]]:
+    made, older = spool.open_folder(folder, sync=SpoolSync.NORMAL, max_bytes=2**34)
+    counters, writer = DayCounters(made.instance), Writer(where, "the bench")
+    try:
+        yield made, Publisher(made, older, {}, writer, counters.is_counted, clock.steady()), counters
+    finally:
+        await writer.close()
+        made.close()
+
+
+async def _put(made: spool.Spool, count: int) -> None:
+    for start in range(0, count, 500):
+        await asyncio.gather(*[made.put(_draft(number)) for number in range(start, start + 500)])
+
+
+def _draft(number: int) -> UsageDraft:
+    """Give an event of one of the groups: the first half of them alone, the others below two ancestors."""
+    group = number % GROUPS
+    tree = group // 5
+    charged = (f"group-{group}",) if group < GROUPS // 2 else (f"group-{group}", f"middle-{tree}", f"root-{tree}")
+    now = datetime.now(UTC)
+    return UsageDraft(
+        idempotency_key=ids.mint(now),
+        request_id=ids.request_id(),
+        timestamp=now,
+        workspace_id="bench",
+        group_id=f"group-{group}",
+        charged_groups=charged,
+        external_entity_id=f"customer-{group}",
+        api_key_prefix="sky_abcdefghijkl",
+        model_slug="bench/model",
+        tokens=Tokens(input_tokens=12, output_tokens=34),
+        usage_source=UsageSource.PROVIDER,
+        outcome=Outcome.COMPLETE,
+        stream=False,
+        latency_ms=12,
+        first_byte_ms=3,
+    )
+
+
+@contextlib.contextmanager
+def _metering(folder: Path, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    words = [_TOLLGATE, "serve", "metering", "--data", str(folder / "metering"), "--ops-port", "0"]
+    with (folder / "metering.log").open("wb") as log:
+        process = subprocess.Popen(
+            servers.pinned(servers.GATEWAY_CORE, words), env=environment, stdout=subprocess.DEVNULL, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(servers.STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+async def _until_counted(opened: Database, total: int) -> int:
+    """Wait until the ledger has so many, or does not grow any more; give how many."""
+    counted, since = -1, time.monotonic()
+    while counted < total and time.monotonic() - since < 20:
+        before, counted = counted, await opened.read(_rows)
+        since = time.monotonic() if counted != before else since
+        await asyncio.sleep(0.02)
+    return counted
+
+
+def _rows(connection: Connection) -> int:
+    """Give how many events the ledger has."""
+    rows: int = connection.execute(select(func.count()).select_from(USAGE_EVENT)).scalar_one()
+    return rows
+
+
+def _cpu_s(pid: int) -> float:
+    """Give the CPU time of a process and all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return sum(map(int, itertools.islice(fields, 11, 13))) / os.sysconf("SC_CLK_TCK")
+
+
+async def _cancelled(run: asyncio.Task[None]) -> None:
+    run.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await run
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as name:
+        sys.exit(bench(Path(name)))

@@ -1,0 +1,45 @@
+"""Where the calls of a target go (spec 2.1).
+
+Never holds a lab's credential, and never lets what a lab chose change the host beyond the place that is meant for it.
+"""
+
+from dataclasses import dataclass, field
+
+from schemas.targets import Provider, Target
+
+_PATH = "/chat/completions"
+_DEFAULT_ENVIRONMENT = "production"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The providers' places as the operator's settings name them; each includes the version's path."""
+
+    openai: str
+    baseten: str
+    """A template: ``{model_id}`` and ``{environment_name}`` stand for the target's."""
+    baseten_model_api: str
+    baseten_credential: str | None = field(repr=False)
+    """The operator's own, for BASETEN targets without a secret of workspaces that may use it."""
+
+
+def url(target: Target, places: Places) -> str | None:
+    """Give the URL that a target's chat completions are posted to; None for a provider that is not served yet."""
+    base = _base_url(target, places)
+    return None if base is None else base.rstrip("/") + _PATH
+
+
+def _base_url(target: Target, places: Places) -> str | None:
+    match target.provider:
+        case Provider.OPENAI_COMPATIBLE:
+            return target.base_url
+        case Provider.OPENAI:
+            return places.openai
+        case Provider.BASETEN_MODEL_API:
+            return places.baseten_model_api
+        case Provider.BASETEN:
+            environment = target.environment_name or _DEFAULT_ENVIRONMENT
+            with_model = places.baseten.replace("{model_id}", target.model_id or "")
+            return with_model.replace("{environment_name}", environment)
+        case _:
+            return None

@@ -1,0 +1,64 @@
+"""Bodies of the management API about billing: the ledger's events, webhook settings, deliveries (spec 2.5).
+
+Never holds a secret, but in the answer of the rotation that makes it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import Message, Record, Timestamp
+from schemas.usage import Kind, Outcome, Tokens, UsageSource
+
+
+class LedgerEvent(Record):
+    """The webhook's event without `requestMetadata`. The last three fields are there for corrections only."""
+
+    idempotency_key: str
+    timestamp: Timestamp
+    request_id: str
+    model_slug: str
+    external_entity_id: str
+    external_customer_id: str = Field(description="The same value as externalEntityId, under its older name.")
+    api_key_prefix: str
+    tokens: Tokens
+    usage_source: UsageSource
+    outcome: Outcome
+    recorded_at: Timestamp = Field(description="When the ledger took it; what order=recorded goes by.")
+    kind: Literal[Kind.CORRECTION] | None = None
+    corrects: str | None = None
+    reason: str | None = None
+
+
+LONGEST_OVERLAP_S = 30 * 24 * 3600
+
+
+class BillingWebhook(Message):
+    """Where the billing webhooks go. Without a URL, or disabled, deliveries are kept as `not_due`."""
+
+    url: str | None = Field(description="https, public; null: nowhere.")
+    enabled: bool
+
+
+class RotateSecret(Message):
+    """Body of POST /v1/gateway/billing_webhook/rotate_secret."""
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP_S)] = Field(
+        description="How long the secret before signs too; 0 ends it at once."
+    )
+
+
+class RotatedSecret(Message):
+    """The new signing secret, shown this once."""
+
+    secret: str
+    previous_expires_at: Timestamp | None = Field(description="Until when the secret before signs too; null: it ended.")
+
+
+class TestedWebhook(Message):
+    """What came of a test delivery."""
+
+    delivered: bool
+    status_code: int | None
+    error: str | None
+    duration_ms: int

@@ -1,0 +1,75 @@
+"""Developers of many groups who call two proxies, plain and streamed, and go to the other one when theirs is gone."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import cycle
+
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import PyreqwestError
+
+SLUG = "lab/model"
+AT_ONCE = 24
+_PLAIN = b'{"model":"lab/model","messages":[{"role":"user","content":"How are you?"}]}'
+_STREAMED = _PLAIN[:-1] + b',"stream":true}'
+_PAUSE_S = 0.1
+_WITHIN = timedelta(seconds=60)
+
+
+@dataclass
+class Seen:
+    """What the developers saw, by request id."""
+
+    whole: set[str] = field(default_factory=set)
+    """Answers that were read to their last byte."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    broken: int = 0
+    """Calls that ended without an answer: their proxy was gone."""
+
+
+class Crowd:
+    """Makes `total` calls that succeed, spread over `keys`; every other one is streamed."""
+
+    def __init__(self, proxies: Callable[[], Sequence[str]], keys: Sequence[str], total: int) -> None:
+        """`proxies` gives their URLs of the moment: one that was replaced has another."""
+        self.seen = Seen()
+        self._proxies = proxies
+        self._keys = keys
+        self._total = total
+        self._begun = 0
+
+    @property
+    def done(self) -> int:
+        """How many calls have succeeded."""
+        return len(self.seen.whole)
+
+    async def run(self) -> None:
+        """Return when all have succeeded."""
+        client = ClientBuilder().no_proxy().http1_only().timeout(_WITHIN).build()
+        async with client, asyncio.TaskGroup() as tasks:
+            for number in range(AT_ONCE):
+                tasks.create_task(self._work(client, cycle((number % 2, 1 - number % 2))))
+
+    async def _work(self, client: Client, turns: Iterator[int]) -> None:
+        while self._begun < self._total:
+            number, self._begun = self._begun, self._begun + 1
+            while not await self._call(client, self._proxies()[next(turns)], number):
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _call(self, client: Client, proxy: str, number: int) -> bool:
+        streamed = number % 2 == 1
+        headers = {"authorization": f"Api-Key {self._keys[number % len(self._keys)]}"}
+        request = client.post(f"{proxy}/v1/chat/completions").headers(headers)
+        try:
+            answer = await request.body_bytes(_STREAMED if streamed else _PLAIN).build().send()
+            body = bytes(await answer.bytes())
+        except PyreqwestError:
+            self.seen.broken += 1
+            return False
+        self.seen.statuses[answer.status] += 1
+        if answer.status != 200 or (streamed and not body.endswith(b"data: [DONE]\n\n")):
+            return False
+        self.seen.whole.add(answer.headers["x-request-id"])
+        return True

@@ -1,0 +1,66 @@
+"""20,000 calls on separate processes, while each kind of process is killed and Kafka goes away: nothing is lost."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from infra.local import kafka as local_kafka
+from infra.local.kafka import Broker
+from runtime.kafka import Kafka
+from tests import cluster as clusters
+from tests.e2e.apart import lab as labs
+from tests.e2e.apart.crowd import Crowd
+
+CALLS = int(os.environ.get("TOLLGATE_TEST_CALLS", "20000"))
+OUTAGE_S = 20.0
+WITHIN_S = 600.0
+
+
+async def _when(crowd: Crowd, share: float, act: Callable[[], Awaitable[None]]) -> None:
+    """Do something once so much of the calls is done."""
+    while crowd.done < share * CALLS:
+        await asyncio.sleep(0.02)  # the crowd tells nobody; it has a bound of its own
+    await act()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WITHIN_S + 120)
+async def test_nothing_is_lost_and_nothing_is_counted_twice(tmp_path: Path, postgres_url: str) -> None:
+    with (
+        local_kafka.running(tmp_path / "kafka") as broker,
+        clusters.running(tmp_path, Kafka(broker.bootstrap), postgres_url, webhook_linger_ms="200") as cluster,
+        labs.on(cluster, tmp_path) as lab,
+    ):
+        keys = lab.trees(10)
+        crowd = Crowd(lambda: cluster.proxies, keys, CALLS)
+
+        def replaced(name: str) -> Callable[[], Awaitable[None]]:
+            return lambda: asyncio.to_thread(cluster.replace, name)
+
+        async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+            tasks.create_task(crowd.run())
+            tasks.create_task(_when(crowd, 0.1, replaced("metering-1")))
+            tasks.create_task(_when(crowd, 0.25, replaced("webhooks-1")))
+            tasks.create_task(_when(crowd, 0.4, replaced("proxy-1")))
+            tasks.create_task(_when(crowd, 0.6, lambda: asyncio.to_thread(_outage, broker)))
+        code, report = await asyncio.to_thread(lab.reconcile)
+        assert (code, report["agrees"], report["gaps"]) == (0, True, []), report
+        upstream = report["upstream"]
+        served = upstream["agreeing"] + upstream["apart"]["count"]
+        assert served >= CALLS == crowd.done
+        (day, *others) = report["days"]
+        assert sum(one["ledger"]["requests"] for one in (day, *others)) == served
+        brought = lab.received()
+        assert len(brought) == served
+        assert all(len(deliveries) == 1 for deliveries in brought.values()), "an event came in two deliveries"
+        assert set(crowd.seen.statuses) == {200}, crowd.seen.statuses
+
+
+def _outage(broker: Broker) -> None:
+    broker.process.kill()
+    time.sleep(OUTAGE_S)  # the length of the outage is what is tested
+    broker.start()

@@ -1,0 +1,93 @@
+"""What one proxy admits counts at the other, and no proxy needs the database (spec 3.1, 7)."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime.kafka import Kafka
+from tests import cluster as clusters
+from tests import processes
+from tests.e2e.apart import lab as labs
+from tests.e2e.apart.crowd import SLUG
+from tests.e2e.apart.lab import Lab
+
+COUNTS = {"control": 1, "proxy": 2, "metering": 1, "webhooks": 1}
+ASKING = {"model": SLUG, "messages": [{"role": "user", "content": "How are you?"}]}
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+WITHIN_S = 20.0
+
+
+@pytest.fixture
+def lab(tmp_path: Path, kafka: Kafka, postgres_url: str) -> Iterator[Lab]:
+    with clusters.running(tmp_path, kafka, postgres_url, COUNTS) as cluster, labs.on(cluster, tmp_path) as there:
+        yield there
+
+
+def call(proxy: str, key: str) -> httpx.Response:
+    headers = {"Authorization": f"Api-Key {key}"}
+    return httpx.post(f"{proxy}/v1/chat/completions", headers=headers, json=ASKING, timeout=30)
+
+
+def eventually(answer: Callable[[], httpx.Response], status: int) -> httpx.Response:
+    """Ask until the status is there: changes and decisions take a moment."""
+    deadline = time.monotonic() + WITHIN_S
+    while (got := answer()).status_code != status:
+        assert time.monotonic() < deadline, got.text
+        time.sleep(0.02)  # another process says nothing when it has heard; the loop is bounded
+    return got
+
+
+def day(type_: str, threshold: int) -> dict[str, Any]:
+    return {"usage_limits": [{"type": type_, "unit": "DAY", "threshold": threshold}]}
+
+
+def drive(proxy: str, key: str) -> int:
+    """Call until the day is used up; give how many calls were admitted."""
+    admitted = 0
+    while (answer := call(proxy, key)).status_code == 200:
+        admitted += 1
+    assert answer.json()["error"]["code"] == "insufficient_quota"
+    return admitted
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab: Lab) -> None:
+    first, second = lab.cluster.proxies
+    group, key = lab.customer("alone", **day("REQUEST", 20))
+    for proxy in (first, second):
+        eventually(lambda proxy=proxy: call(proxy, key), 200)  # type: ignore[misc]
+    assert 18 <= drive(first, key) <= 19  # the other proxy's one call may not be counted yet
+    refused = eventually(lambda: call(second, key), 429)
+    assert refused.json()["error"]["code"] == "insufficient_quota"
+    assert refused.headers["x-should-retry"] == "false"
+
+    root, root_key = lab.customer("family", mode="CASCADING", **day("TOKEN", 200))
+    _, child_key = lab.customer("child", parent=root)
+    eventually(lambda: call(first, child_key), 200)
+    drive(first, child_key)
+    eventually(lambda: call(second, root_key), 429)
+
+    lab.api("PATCH", f"/groups/{group}", {"models": [{"slug": SLUG, **day("REQUEST", 1000)}]})
+    for proxy in (first, second):
+        eventually(lambda proxy=proxy: call(proxy, key), 200)  # type: ignore[misc]
+    assert lab.reconcile()[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_proxy_starts_and_serves_without_the_database(lab: Lab, tmp_path: Path) -> None:
+    _, key = lab.customer("early", **day("REQUEST", 5))
+    first = lab.cluster.proxies[0]
+    eventually(lambda: call(first, key), 200)
+    assert drive(first, key) == 4
+    settings = lab.cluster.settings | {"database_url": NOWHERE}
+    words = ("serve", "proxy", "--data", str(tmp_path / "proxy-3"), "--port", "0", "--ops-port", "0")
+    with processes.server(tmp_path / "proxy-3.log", *words, **settings) as third:
+        assert call(third.announced["url"], key).status_code == 429  # it has read configuration and decisions
+        _, late_key = lab.customer("late")
+        eventually(lambda: call(third.announced["url"], late_key), 200)

@@ -1,0 +1,86 @@
+"""The served description says what the published document says, but for what docs/management-api.md lists."""
+
+import json
+import re
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import pytest
+
+from tests.architecture import sources
+from tests.integration.control import openapi_facts
+from tests.integration.control.helpers import Lab
+from tests.integration.control.openapi_facts import Facts
+
+DOC = (sources.ROOT / "docs" / "management-api.md").read_text(encoding="utf-8")
+PUBLISHED: Facts = json.loads((sources.ROOT / "tests" / "data" / "management_facts.json").read_text(encoding="utf-8"))
+OPERATIONS = {name for name, kind in PUBLISHED.items() if kind == "operation"}
+SECTION = "## Beside the published document"
+ROW = re.compile(r"^\| `([^`|]+)` \| (?:`([^`|]+)`)? ?\| (?:`([^`|]+)`)? ?\| .+ \|$", re.MULTILINE)
+
+
+class Difference(NamedTuple):
+    where: str
+    published: str | None
+    here: str | None
+
+
+LISTED = {
+    Difference(where, published or None, here or None)
+    for where, published, here in ROW.findall(DOC.partition(SECTION)[2])
+}
+
+
+def differences(ours: Facts) -> set[Difference]:
+    shared = {name for name in ours if any(name.startswith(f"{operation} ") for operation in OPERATIONS)}
+    return {
+        Difference(name, PUBLISHED.get(name), ours.get(name))
+        for name in shared | PUBLISHED.keys()
+        if PUBLISHED.get(name) != ours.get(name)
+    }
+
+
+def explains(listed: Difference, found: Difference) -> bool:
+    return fnmatchcase(found.where, listed.where) and listed[1:] == found[1:]
+
+
+@pytest.fixture
+async def ours(lab: Lab) -> Facts:
+    return openapi_facts.facts((await lab.client.get("/schema/openapi.json")).json())
+
+
+async def test_every_difference_from_the_published_document_is_listed(ours: Facts) -> None:
+    found = differences(ours)
+    unlisted = [each for each in found if not any(explains(listed, each) for listed in LISTED)]
+    assert not unlisted
+    stale = [listed for listed in LISTED if not any(explains(listed, each) for each in found)]
+    assert not stale
+
+
+async def test_every_operation_that_is_published_is_here(ours: Facts) -> None:
+    assert len(OPERATIONS) == 13
+    assert {name for name, kind in ours.items() if kind == "operation"} >= OPERATIONS
+
+
+def test_the_rule_sees_what_differs() -> None:
+    field = "POST /v1/gateway/groups body metadata"
+    assert differences(PUBLISHED) == set()
+    assert differences({name: kind for name, kind in PUBLISHED.items() if name != field}) == {
+        Difference(field, PUBLISHED[field], None)
+    }
+    assert differences(PUBLISHED | {f"{field}.more": "string"}) == {Difference(f"{field}.more", None, "string")}
+    assert differences(PUBLISHED | {field: "string"}) == {Difference(field, PUBLISHED[field], "string")}
+
+
+async def test_operation_ids_are_explicit_and_unique(lab: Lab) -> None:
+    described = (await lab.client.get("/schema/openapi.json")).json()
+    named = [operation["operationId"] for item in described["paths"].values() for operation in item.values()]
+    assert len(named) == len(set(named))
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+", name) for name in named)
+
+
+async def test_the_guide_to_the_api_names_what_it_is_about(ours: Facts) -> None:
+    own = ("/v1/secrets", "/v1/gateway/endpoints", "/v1/gateway/groups")
+    for name, kind in ours.items():
+        if kind == "operation" and name.partition(" ")[2].startswith(own):
+            assert f"`{name}`" in DOC

@@ -1,0 +1,95 @@
+"""`tollgate export` and `tollgate events tail` over a data directory that metering has filled."""
+
+import csv
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from pyarrow import parquet
+
+from metering import store
+from runtime import database
+from runtime.clock import steady
+from schemas.base import rfc3339
+from tests.unit.metering.factories_metering import HandClock, batch, correction, event
+from tollgate import exports, workplace
+from tollgate.cli.main import tollgate
+
+LONG_AGO = timedelta(hours=1)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory whose lab has five events and a correction today."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data"
+    made = invoke("workspace", "create", "--name", "lab", "--org-prefix", "org", "--data", str(folder), "--json")
+    lab = json.loads(made)["workspace_id"]
+    now = steady()() - LONG_AGO
+    events = [event(number, timestamp=now, workspace_id=lab, request_metadata={"n": 'a,"b"'}) for number in range(1, 6)]
+    stretch = batch([*events, correction(6, timestamp=now, workspace_id=lab)])
+    with database.sqlite(folder / workplace.DATABASE_FILE) as opened:
+        opened.write_now(lambda connection: store.apply(connection, stretch, HandClock(now)))
+    return folder
+
+
+def invoke(*words: str, code: int = 0) -> str:
+    ended = CliRunner().invoke(tollgate, words)
+    assert ended.exit_code == code, ended.output
+    return ended.stdout if code == 0 else ended.stderr
+
+
+def today() -> str:
+    return str((steady()() - LONG_AGO).date())
+
+
+def test_csv_holds_every_event_of_the_day(data: Path) -> None:
+    rows = list(csv.DictReader(invoke("export", "--day", today(), "--data", str(data)).splitlines()))
+    assert list(rows[0]) == list(exports.COLUMNS)
+    assert [int(row["sequence"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert sum(int(row["input_tokens"]) for row in rows) == 5 * 10 - 3
+    assert json.loads(rows[0]["request_metadata"]) == {"n": 'a,"b"'}
+    assert (rows[0]["kind"], rows[5]["kind"], rows[5]["latency_ms"]) == ("usage", "correction", "")
+    assert rows[0]["timestamp"].endswith("Z")
+
+
+def test_parquet_has_types_and_the_same_figures(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "day.parquet"
+    said = invoke("export", "--day", today(), "--format", "parquet", "--out", str(out), "--data", str(data), "--json")
+    assert json.loads(said)["events"] == 6
+    table = parquet.read_table(out)
+    assert table.column_names == list(exports.COLUMNS)
+    assert sum(table["output_tokens"].to_pylist()) == 5 * 5 - 1
+    assert table["timestamp"].to_pylist()[0].tzinfo is not None
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["day.parquet"]
+
+
+def test_a_day_without_events_is_an_empty_file(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "day.csv"
+    assert "0 events" in invoke("export", "--day", "2020-01-01", "--out", str(out), "--data", str(data))
+    assert out.read_text().count("\n") == 1
+
+
+def test_what_cannot_be_is_one_line(data: Path, tmp_path: Path) -> None:
+    words = ["export", "--day", today(), "--data", str(data)]
+    assert "need --out" in invoke(*words, "--json", code=2)
+    assert "No such file" in invoke(*words, "--out", str(tmp_path / "none" / "day.csv"), code=1)
+    assert "there is no Tollgate data" in invoke("export", "--day", today(), "--data", str(tmp_path / "no"), code=1)
+
+
+def test_tail_shows_each_event_once_in_the_ledgers_order(data: Path) -> None:
+    since = rfc3339(steady()() - 2 * LONG_AGO)[:19] + "Z"
+    words = ["events", "tail", "--workspace", "lab", "--data", str(data), "--once", "--since", since]
+    lines = [json.loads(line) for line in invoke(*words, "--json").splitlines()]
+    assert [line["producer"]["sequence"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert all(line["recordedAt"] for line in lines)
+    plain = invoke(*words).splitlines()
+    assert "10 in" in plain[0]
+    assert "correction of" in plain[5]
+
+
+def test_tail_names_an_unknown_workspace(data: Path) -> None:
+    said = invoke("events", "tail", "--workspace", "nobody", "--data", str(data), "--once", code=1)
+    assert "there is no workspace 'nobody'" in said

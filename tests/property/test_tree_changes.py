@@ -1,0 +1,80 @@
+"""Whatever is created, changed and deleted in whatever order, the trees keep their rules (spec 2.2)."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from control.core import rules
+from control.core.refusals import RefusalError
+from control.flow import groups
+from metering.core import hierarchy
+from schemas.api import CreateGroup, UpdateGroup
+from tests.unit.control.fakes import NOW, FakeJournal, FakeSlugs, FakeTree
+
+Step = tuple[str, int, int | None, str | None, int | None]
+SLUGS = ("acme/a", "acme/b")
+THRESHOLDS = st.none() | st.integers(1, 4)
+MODES = st.sampled_from([None, "CASCADING", "INDEPENDENT"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("make"), st.integers(0, 9), st.integers(0, 12), MODES, THRESHOLDS),
+        st.tuples(st.just("patch"), st.integers(0, 9), st.integers(0, 1), st.none(), THRESHOLDS),
+        st.tuples(st.just("delete"), st.integers(0, 9), st.none(), st.none(), st.none()),
+    ),
+    max_size=40,
+)
+
+
+def model(slug: str, threshold: int | None) -> dict[str, Any]:
+    limits = [] if threshold is None else [{"type": "TOKEN", "unit": "DAY", "threshold": threshold}]
+    rates = [] if threshold is None else [{"type": "REQUEST", "unit": "MINUTE", "threshold": 5 - threshold}]
+    return {"slug": slug, "usage_limits": limits, "rate_limits": rates}
+
+
+def take(tree: FakeTree, step: Step) -> None:
+    what, at, more, mode, threshold = step
+    there = list(tree.kept)
+    chosen = there[at % len(there)] if there and at else None
+    slugs, journal = FakeSlugs(*SLUGS), FakeJournal()
+    if what == "make":
+        body = {
+            "metadata": {"external_entity_id": f"customer {more}"},
+            "models": [model(SLUGS[0], threshold)],
+            "hierarchy": {"parent_group_id": chosen, "limit_enforcement": mode},
+        }
+        wanted = CreateGroup.model_validate(body)
+        groups.create(tree, tree, slugs, journal, workspace_id="w", body=wanted, now=NOW)
+    elif what == "patch":
+        change = UpdateGroup.model_validate({"models": [model(SLUGS[more or 0], threshold)]})
+        groups.update(tree, tree, slugs, journal, workspace_id="w", group_id=chosen or "nothing", body=change, now=NOW)
+    else:
+        groups.delete(tree, tree, journal, workspace_id="w", group_id=chosen or "nothing", now=NOW)
+    assert len(journal.notes) == 1
+
+
+def check(tree: FakeTree) -> None:
+    kept = tree.kept.values()
+    external_ids = [group.record.external_entity_id for group in kept]
+    assert len(external_ids) == len(set(external_ids))
+    for group in kept:
+        record, (_, *above) = group.record, tree.chain(group.record.id)
+        assert record.ancestor_ids == tuple(each.record.id for each in above)
+        assert record.parent_group_id == (above[0].record.id if above else None)
+        assert len(above) < hierarchy.MAX_LEVELS
+        assert {each.record.limit_enforcement for each in above} <= {record.limit_enforcement}
+        if record.limit_enforcement == "CASCADING":
+            assert not any(rules.exceeds(record.models, each.record.models) for each in above)
+
+
+@settings(deadline=None)
+@given(STEPS)
+def test_no_sequence_of_changes_breaks_a_tree(steps: list[Step]) -> None:
+    tree = FakeTree()
+    for step in steps:
+        before = dict(tree.kept)
+        try:
+            take(tree, step)
+        except RefusalError:
+            assert tree.kept == before
+        check(tree)

@@ -1,0 +1,68 @@
+"""Holding, probing and pacing, whatever becomes of the deliveries (spec 5)."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.webhooks import kit
+from webhooks.core import health, pace
+from webhooks.core.health import WELL, Rule
+from webhooks.core.pace import Pace
+from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Release, RetryAt
+
+decisions = st.sampled_from([Delivered(), GiveUp("gone"), GiveUp("gone"), RetryAt(kit.START), Release(), Leave()])
+
+
+@given(st.lists(decisions, max_size=60), st.integers(1, 8))
+def test_a_receiver_is_held_exactly_while_its_last_endings_were_all_dead(made: list[Decision], bound: int) -> None:
+    rule = Rule(dead_before_hold=bound)
+    known, in_row = WELL, 0
+    for number, decision in enumerate(made):
+        known = health.after(known, decision, kit.after(number), rule)
+        if isinstance(decision, Delivered):
+            in_row = 0
+        in_row += isinstance(decision, GiveUp)
+        assert known.dead_in_row == in_row
+        assert (known.probe_at is not None) == (in_row >= bound)
+
+
+@given(st.lists(decisions, max_size=60))
+def test_a_dead_letter_of_the_last_day_before_a_return_lies_in_what_is_redriven(made: list[Decision]) -> None:
+    rule = Rule()
+    known, was_held = WELL, False
+    for number, decision in enumerate(made):
+        known = health.after(known, decision, kit.after(number), rule)
+        if was_held and isinstance(decision, Delivered):
+            assert known.redrive_from is not None
+            assert known.redrive_from <= kit.START
+            assert known.redrive_to == kit.after(number)
+        was_held = known.probe_at is not None
+
+
+@given(st.lists(st.floats(0, 0.7), max_size=80), st.integers(1, 5))
+def test_no_second_holds_more_attempts_than_the_pace(gaps: list[float], per_s: int) -> None:
+    paced, at_s, begun = Pace(per_s), 0.0, []
+    for gap in gaps:
+        at_s += gap
+        if paced.left(["a"], kit.after(at_s))["a"] > 0:
+            paced.begin("a", kit.after(at_s))
+            begun.append(kit.after(at_s))
+        else:
+            free_at = paced.free_at("a")
+            assert free_at is not None
+            assert free_at > kit.after(at_s)
+    assert all((later - early).total_seconds() >= 1 for early, later in zip(begun, begun[per_s:], strict=False))
+
+
+@given(st.lists(st.integers(0, 20), max_size=10), st.floats(0.1, 1000), st.floats(-100, 100))
+def test_however_a_redrive_is_cut_its_rate_holds(steps: list[int], per_s: float, busy_s: float) -> None:
+    moments = []
+    busy_until = kit.after(busy_s)
+    for count in steps:
+        some = pace.spread(kit.START, busy_until, count, per_s)
+        moments += some
+        busy_until = max([busy_until, *some])
+    waits = [(later - early).total_seconds() for early, later in pairwise(moments)]
+    assert all(wait_s >= 1 / per_s - 1e-5 for wait_s in waits)
+    assert all(moment >= kit.START for moment in moments)

@@ -1,0 +1,200 @@
+from typing import Any
+
+import pytest
+
+from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
+from control.flow import endpoints, secrets
+from runtime.vault import Vault
+from schemas.api import CreateEndpoint, CreateSecret, UpdateEndpoint
+from tests.unit.control.fakes import NOW, FakeEndpoints, FakeJournal, FakeSecrets
+
+SLUG = "acme/m"
+OPENAI_COMPATIBLE = {"provider": "OPENAI_COMPATIBLE", "base_url": "https://up.example/v1/", "target_model": "m"}
+VERTEX = {"project_id": "p", "location": "global"}
+
+
+class Office:
+    def __init__(self) -> None:
+        self.endpoints = FakeEndpoints({"acme": "w", "globex": "other", "more": "w"})
+        self.secrets = FakeSecrets()
+        self.journal = FakeJournal()
+        self.own, self.others = self.secret("w"), self.secret("other")
+
+    def secret(self, workspace_id: str) -> str:
+        body = CreateSecret(name="upstream", value="v")
+        vault = Vault(bytes(32))
+        kept = secrets.save(self.secrets, vault, FakeJournal(), workspace_id=workspace_id, body=body, now=NOW)
+        return kept.record.id
+
+    def judge(self) -> endpoints.Targets:
+        return endpoints.Targets(self.secrets, "w", allow_private=False)
+
+    def create(self, target: dict[str, Any] | None = None, slug: str = SLUG) -> str:
+        body = CreateEndpoint.model_validate({"slug": slug, "targets": [target or OPENAI_COMPATIBLE]})
+        made = endpoints.create(self.endpoints, self.judge(), self.journal, workspace_id="w", body=body, now=NOW)
+        return made.record.id
+
+    def update(self, endpoint_id: str, **body: Any) -> None:
+        endpoints.update(
+            self.endpoints,
+            self.judge(),
+            self.journal,
+            workspace_id="w",
+            endpoint_id=endpoint_id,
+            body=UpdateEndpoint.model_validate(body),
+            now=NOW,
+        )
+
+
+def test_an_endpoint_is_kept_with_the_fields_that_were_set() -> None:
+    office = Office()
+    made = office.create(OPENAI_COMPATIBLE | {"secret_id": None})
+    endpoint = endpoints.get(office.endpoints, "w", made)
+    assert endpoint.record.target.model_fields_set == {"provider", "base_url", "target_model"}
+    assert endpoint.record.target.base_url == "https://up.example/v1"
+    with pytest.raises(ForbiddenError):
+        endpoints.get(office.endpoints, "other", endpoint.record.id)
+    with pytest.raises(NotFoundError):
+        endpoints.get(office.endpoints, "w", "nothing")
+
+
+def targets(secret_id: str) -> list[dict[str, Any]]:
+    external = {"secret_id": secret_id, "target_model": "m"}
+    return [
+        {"provider": "BASETEN", "model_id": "abc"},
+        {"provider": "BASETEN", "model_id": "abc", "environment_name": "staging", **external},
+        {"provider": "BASETEN_MODEL_API", "target_model": "m"},
+        {"provider": "BASETEN_MODEL_API", **external},
+        {"provider": "OPENAI", **external},
+        {"provider": "ANTHROPIC", **external},
+        {"provider": "VERTEX", "vertex_config": VERTEX, **external},
+        {"provider": "OPENAI_COMPATIBLE", "base_url": "https://up.example/v1", **external},
+    ]
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_each_provider_keeps_just_what_was_set(at: int) -> None:
+    office = Office()
+    target = targets(office.own)[at]
+    kept = office.endpoints.kept[office.create(target)]
+    assert kept.record.target.model_dump(mode="json", exclude_unset=True) == target
+
+
+REQUIRED = {
+    "BASETEN": {"model_id"},
+    "BASETEN_MODEL_API": {"target_model"},
+    "OPENAI": {"secret_id", "target_model"},
+    "ANTHROPIC": {"secret_id", "target_model"},
+    "VERTEX": {"vertex_config", "secret_id", "target_model"},
+    "OPENAI_COMPATIBLE": {"base_url", "target_model"},
+}
+FOREIGN = {
+    "BASETEN": {"base_url", "vertex_config"},
+    "BASETEN_MODEL_API": {"base_url", "model_id", "environment_name", "vertex_config"},
+    "OPENAI": {"base_url", "model_id", "environment_name", "vertex_config"},
+    "ANTHROPIC": {"base_url", "model_id", "environment_name", "vertex_config"},
+    "VERTEX": {"base_url", "model_id", "environment_name"},
+    "OPENAI_COMPATIBLE": {"model_id", "environment_name", "vertex_config"},
+}
+
+
+def full(office: Office) -> dict[str, Any]:
+    return {
+        "secret_id": office.own,
+        "target_model": "m",
+        "base_url": "https://up.example/v1",
+        "model_id": "abc",
+        "environment_name": "staging",
+        "vertex_config": VERTEX,
+    }
+
+
+@pytest.mark.parametrize(("provider", "field"), [(name, each) for name in REQUIRED for each in sorted(REQUIRED[name])])
+def test_what_a_provider_needs_is_required(provider: str, field: str) -> None:
+    office = Office()
+    given = {name: value for name, value in full(office).items() if name in REQUIRED[provider] - {field}}
+    with pytest.raises(InvalidError) as refusal:
+        office.create({"provider": provider, **given})
+    assert refusal.value.param == f"targets[0].{field}"
+    assert not office.endpoints.kept
+
+
+@pytest.mark.parametrize(("provider", "field"), [(name, each) for name in FOREIGN for each in sorted(FOREIGN[name])])
+def test_what_does_not_belong_to_a_provider_is_refused(provider: str, field: str) -> None:
+    office = Office()
+    given = {name: value for name, value in full(office).items() if name in REQUIRED[provider] | {field}}
+    with pytest.raises(InvalidError) as refusal:
+        office.create({"provider": provider, **given})
+    assert refusal.value.param == f"targets[0].{field}"
+
+
+@pytest.mark.parametrize(
+    ("target", "param"),
+    [
+        ({"base_url": None}, "targets[0].base_url"),
+        ({"base_url": "///"}, "targets[0].base_url"),
+        ({"base_url": "https://10.0.0.1"}, "targets[0].base_url"),
+        ({"target_model": None}, "targets[0].target_model"),
+        ({"secret_id": "nothing"}, "targets[0].secret_id"),
+    ],
+)
+def test_a_wrong_target_is_refused_by_its_field(target: dict[str, Any], param: str) -> None:
+    office = Office()
+    with pytest.raises(InvalidError) as refusal:
+        office.create(OPENAI_COMPATIBLE | target)
+    assert refusal.value.param == param
+    assert not office.endpoints.kept
+
+
+def test_another_workspaces_secret_is_answered_as_an_unknown_one() -> None:
+    office = Office()
+    messages = set()
+    for secret_id in (office.others, "nothing"):
+        with pytest.raises(InvalidError) as refusal:
+            office.create(OPENAI_COMPATIBLE | {"secret_id": secret_id})
+        messages.add(refusal.value.message)
+    assert len(messages) == 1
+
+
+def test_a_slug_needs_its_prefix_and_is_unique() -> None:
+    office = Office()
+    with pytest.raises(InvalidError) as refusal:
+        office.create(slug="globex/m")
+    assert refusal.value.code == "org_prefix"
+    office.create()
+    with pytest.raises(InvalidError) as refusal:
+        office.create()
+    assert refusal.value.code == "slug_taken"
+
+
+def test_a_change_of_slug_or_target() -> None:
+    office = Office()
+    made = office.create()
+    office.update(made, slug="more/other")
+    assert office.endpoints.kept[made].record.slug == "more/other"
+    assert office.endpoints.kept[made].record.target.base_url == "https://up.example/v1"
+    office.update(made, slug="more/other", targets=[{"provider": "BASETEN", "model_id": "abc"}])
+    kept = office.endpoints.kept[made].record.target
+    assert kept.model_dump(exclude_unset=True) == {"provider": "BASETEN", "model_id": "abc"}
+    office.create(slug=SLUG)
+    for slug, code in ((SLUG, "slug_taken"), ("globex/m", "org_prefix")):
+        with pytest.raises(InvalidError) as refusal:
+            office.update(made, slug=slug)
+        assert refusal.value.code == code
+    with pytest.raises(InvalidError, match="at least one"):
+        office.update(made, slug=None)
+    assert office.journal.actions == ["endpoint.create", "endpoint.update", "endpoint.update", "endpoint.create"]
+    _, _, _, before, after = office.journal.notes[1]
+    assert before is not None
+    assert after is not None
+    assert (before["slug"], after["slug"]) == (SLUG, "more/other")
+
+
+def test_a_deleted_endpoint_frees_its_slug() -> None:
+    office = Office()
+    made = office.create()
+    gone = endpoints.delete(office.endpoints, office.journal, workspace_id="w", endpoint_id=made, now=NOW)
+    assert (gone.id, gone.slug) == (made, SLUG)
+    office.create()
+    with pytest.raises(NotFoundError):
+        endpoints.delete(office.endpoints, office.journal, workspace_id="w", endpoint_id=made, now=NOW)

@@ -1,0 +1,135 @@
+"""Where a route leads, and with which credential (spec 2.1, 2.4)."""
+
+from typing import Any
+
+import pytest
+
+from proxy.core.exchange import Unserved
+from proxy.directory import Directory
+from runtime.vault import Vault
+from schemas.config import ConfigKind, ConfigRecord, SecretRecord
+from schemas.targets import Provider, VertexConfig
+from tests.unit.proxy.directories import (
+    OPERATORS,
+    PLACES,
+    change,
+    directory,
+    end,
+    endpoint,
+    group,
+    key,
+    model,
+    secret,
+    the_key,
+    the_route,
+    workspace,
+)
+
+BARE: dict[str, Any] = {"base_url": None, "target_model": None}
+VERTEX = {"vertex_config": VertexConfig(project_id="p", location="global"), "secret_id": "s1"}
+
+
+@pytest.mark.parametrize(
+    ("target", "url"),
+    [
+        ({"provider": Provider.OPENAI, "base_url": None}, "https://openai.example/v1/chat/completions"),
+        ({"provider": Provider.BASETEN_MODEL_API, "base_url": None}, "https://models.example/v1/chat/completions"),
+        (
+            {"provider": Provider.BASETEN, "model_id": "abc", **BARE},
+            "https://model-abc.example/environments/production/sync/v1/chat/completions",
+        ),
+        (
+            {"provider": Provider.BASETEN, "model_id": "abc", "environment_name": "staging", **BARE},
+            "https://model-abc.example/environments/staging/sync/v1/chat/completions",
+        ),
+    ],
+)
+def test_each_provider_has_its_place(target: dict[str, Any], url: str) -> None:
+    route = the_route(directory(secret(), endpoint(**target)))
+    assert route.url == url
+    assert route.stored_metadata_only is (target["provider"] is Provider.OPENAI)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [{"provider": Provider.ANTHROPIC, "secret_id": "s1"}, {"provider": Provider.VERTEX, **VERTEX}],
+)
+def test_a_provider_that_is_not_served_yet_leads_nowhere(target: dict[str, Any]) -> None:
+    made = directory(secret(), endpoint(base_url=None, **target))
+    assert made.route(the_key(made), "lab/a") is Unserved.PROVIDER
+    assert [each.slug for each in made.models(the_key(made))] == ["lab/a"]
+
+
+def test_a_targets_secret_is_its_credential() -> None:
+    made = directory(secret(" sk-1\n"), endpoint(secret_id="s1"))
+    route = the_route(made)
+    assert route.credential == "sk-1"
+    assert "sk-1" not in repr(route)
+    made.apply(change(50, secret("sk-2")))
+    assert the_route(made).credential == "sk-2"
+    made.apply(change(49, secret("sk-old")))
+    assert the_route(made).credential == "sk-2"
+    made.apply(end(51, ConfigKind.SECRET, "s1"))
+    assert made.route(the_key(made), "lab/a") is Unserved.CREDENTIAL
+
+
+class CountingVault(Vault):
+    opened = 0
+
+    def open(self, sealed: str, context: str) -> str:
+        self.opened += 1
+        return super().open(sealed, context)
+
+
+def test_a_secret_is_opened_once_for_all_its_calls() -> None:
+    vault = CountingVault(bytes(32))
+    made = Directory(PLACES, vault)
+    house: tuple[ConfigRecord, ...] = (
+        workspace(),
+        secret(),
+        endpoint(secret_id="s1"),
+        group("child", model(), tree=("child",)),
+        key(),
+    )
+    for version, record in enumerate(house, 1):
+        made.apply(change(version, record))
+    for version in range(60, 65):
+        the_route(made)
+        made.apply(change(2, secret()))  # the feed says things again
+        made.apply(change(version, workspace()))
+    assert vault.opened == 1
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        secret("sk\r\nx: y"),
+        secret("schlüssel"),
+        secret(" "),
+        secret(workspace_id="other"),
+        SecretRecord(id="s1", workspace_id="ws", sealed="AAAA"),
+        SecretRecord(id="s1", workspace_id="ws", sealed=secret(id_="s2").sealed),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_no_credential(
+    unusable: SecretRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = directory(unusable, endpoint(secret_id="s1"))
+    assert made.route(the_key(made), "lab/a") is Unserved.CREDENTIAL
+    assert "sk" not in caplog.text
+
+
+def test_the_operators_credential_is_for_baseten_targets_of_workspaces_that_may_use_it() -> None:
+    baseten = endpoint(provider=Provider.BASETEN, model_id="abc", **BARE)
+    allowed = workspace(operator_credential=True)
+    assert the_route(directory(baseten)).credential is None
+    assert the_route(directory(baseten, allowed)).credential == OPERATORS
+    assert the_route(directory(endpoint(), allowed)).credential is None
+    model_api = endpoint(provider=Provider.BASETEN_MODEL_API, base_url=None)
+    assert the_route(directory(model_api, allowed)).credential is None
+    own = endpoint(provider=Provider.BASETEN, model_id="abc", secret_id="s1", **BARE)
+    assert the_route(directory(secret(), own, allowed)).credential == "sk-1"
+    taken_back = directory(baseten, allowed)
+    the_route(taken_back)
+    taken_back.apply(change(50, workspace()))
+    assert the_route(taken_back).credential is None

@@ -1,0 +1,87 @@
+"""`tollgate events`: the ledger as it grows (spec section 6).
+
+Never misses an event and never shows one twice: it follows the ledger's own clock, behind the hold-back.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import click
+
+from control.store.workspaces import Workspaces
+from metering import pages
+from metering.pages import Entry, Order, Place, Window
+from runtime import clock
+from schemas.base import rfc3339
+from tollgate.cli import commands
+from tollgate.workplace import Workplace, WorkplaceError
+
+_POLL_S = 1.0
+_PAGE = 1000
+
+
+@click.group()
+def events() -> None:
+    """Look at the ledger's events."""
+
+
+@events.command()
+@click.option("--workspace", "workspace_name", required=True, help="Its name or id.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"]),
+    help="Recorded at or after, UTC.  [default: now]",
+)
+@click.option("--once", is_flag=True, help="End when everything there is has been shown.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def tail(*, workspace_name: str, since: datetime | None, once: bool, data: Path | None, as_json: bool) -> None:
+    """Print a lab's events in the order they were recorded, and go on until Ctrl-C.
+
+    The newest are held back for TOLLGATE_EVENTS_HOLD_BACK_S seconds, so that none is missed.
+    """
+    with commands.opened(data) as place:
+        workspace_id = _workspace(place, workspace_name)
+        start = clock.steady()() if since is None else since.replace(tzinfo=UTC)
+        for entry in _follow(place, workspace_id, start, once=once):
+            click.echo(_as_json(entry) if as_json else _as_line(entry))
+
+
+def _workspace(place: Workplace, name: str) -> str:
+    found = place.read(lambda connection: Workspaces(connection).find(name))
+    if found is None:
+        raise WorkplaceError(f"there is no workspace {name!r}")
+    return found.id
+
+
+def _follow(place: Workplace, workspace_id: str, start: datetime, *, once: bool) -> Iterator[Entry]:
+    now = clock.steady()
+    held = timedelta(seconds=place.settings.events_hold_back_s)
+    after = Place(start, "")
+    while True:
+        moment = now()
+        window = Window(workspace_id, Order.RECORDED, after, moment)
+        found = place.read(partial(pages.page, window=window, recorded_before=moment - held, limit=_PAGE))
+        for entry in found:
+            yield entry
+            after = pages.place_of(entry, Order.RECORDED)
+        if len(found) == _PAGE:
+            continue
+        if once:
+            return
+        time.sleep(_POLL_S)
+
+
+def _as_json(entry: Entry) -> str:
+    return json.dumps({**entry.event.model_dump(mode="json"), "recordedAt": rfc3339(entry.recorded_at)})
+
+
+def _as_line(entry: Entry) -> str:
+    event = entry.event
+    tokens = f"{event.tokens.input_tokens:>8,} in {event.tokens.output_tokens:>8,} out"
+    what = event.outcome.value if event.corrects is None else f"correction of {event.corrects}"
+    return f"{rfc3339(event.timestamp)}  {event.external_entity_id}  {event.model_slug}  {tokens}  {what}"

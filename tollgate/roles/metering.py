@@ -1,0 +1,99 @@
+"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (design 3.4, 3.5).
+
+Never keeps a number of its own: what is counted is in the database, and a worker that is lost loses nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from litestar.handlers import BaseRouteHandler
+
+from metering import partitions
+from metering.groups import GroupThresholds
+from metering.stream import StreamMetering
+from runtime import clock
+from runtime.config_feed import ConfigFeed
+from runtime.database import Database
+from runtime.kafka import Kafka, Writer
+from runtime.outage import Outage
+from runtime.server import Check
+from runtime.settings import Settings
+from schemas.config import ConfigChange, ConfigKind
+from tollgate import workplace
+from tollgate.process import Role, Spawn
+from tollgate.roles import common
+
+_TIDY_EVERY_S = 3600.0
+
+log = logging.getLogger(__name__)
+
+
+def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
+    """Open the database. Raises WorkplaceError where its schema is not current."""
+    database = workplace.current_database(loaded, closing)
+    return lambda: MeteringRole(loaded, database)
+
+
+class MeteringRole:
+    """The role; as many processes may have it as the topic has partitions."""
+
+    title = "metering"
+
+    def __init__(self, loaded: Settings, database: Database) -> None:
+        self._settings = loaded
+        self._database = database
+        self._clock = clock.steady()
+        self._kafka = Kafka.of(loaded)
+        self._writer = Writer(self._kafka, "metering")
+        self._thresholds = GroupThresholds()
+        self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=(ConfigKind.GROUP,))
+        self._stream = StreamMetering(self._kafka, database, self._thresholds, self._clock, self._writer)
+
+    def is_new(self) -> bool:
+        """Leave that to control."""
+        return False
+
+    def checks(self) -> Mapping[str, Check]:
+        """Ask whether the groups' thresholds are known."""
+        return {"configuration": lambda: None if self._config.is_caught_up else "not read to its end yet"}
+
+    async def start(self, spawn: Spawn) -> None:
+        """Hear of the groups' thresholds, then count."""
+        await common.topics_are_there(self._kafka, self._settings)
+        spawn(self._config.run())
+        await self._config.caught_up()
+        spawn(self._stream.run())
+        spawn(self._tidy())
+
+    def public(self, checks: Mapping[str, Check]) -> None:
+        """Give nothing: nobody calls metering."""
+
+    def ops(self) -> Sequence[BaseRouteHandler]:
+        """Give nothing more."""
+        return ()
+
+    async def drain(self) -> None:
+        """Bring the batch under way to its end."""
+        await self._stream.stop()
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._writer.close()
+
+    def _apply(self, changes: Sequence[ConfigChange]) -> None:
+        for change in changes:
+            self._thresholds.apply(change)
+
+    async def _tidy(self) -> None:
+        """Make the ledger's next days and drop those that are over; every worker does, the database lets one."""
+        outage = Outage("the ledger's days", log)
+        while True:
+            today = self._clock().date()
+            made = partial(partitions.ensure, today=today)
+            dropped = partial(partitions.drop_expired, today=today, keep_days=self._settings.ledger_days)
+            for change in (made, dropped):
+                await outage.ride_out(lambda change=change: self._database.write(change))  # type: ignore[misc]
+            await asyncio.sleep(_TIDY_EVERY_S)

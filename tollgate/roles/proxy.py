@@ -1,0 +1,121 @@
+"""`tollgate serve proxy`: the inference API, its spool, and what it hears from control and metering (design 1).
+
+Never needs the database: it serves from what it heard over Kafka, and falls back on the database only in silence.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from litestar import Litestar
+from litestar.handlers import BaseRouteHandler
+
+from proxy import spool_report
+from proxy.app import Proxy
+from proxy.core.exchange import SpoolUnavailableError
+from proxy.decisions_feed import DecisionsFeed
+from runtime import clock, server
+from runtime.config_feed import ConfigFeed
+from runtime.database import Database
+from runtime.kafka import Kafka, Writer
+from runtime.server import Check
+from runtime.settings import Settings
+from runtime.vault import Vault
+from schemas.config import ConfigChange, ConfigKind
+from tollgate import workplace
+from tollgate.process import Role, Spawn
+from tollgate.roles import common
+from tollgate.workplace import WorkplaceError
+
+PUBLISH_GRACE_S = 10
+"""How long a stopping proxy may go on publishing; the rest waits in the spool for the next start."""
+
+_KINDS = (ConfigKind.WORKSPACE, ConfigKind.ENDPOINT, ConfigKind.GROUP, ConfigKind.KEY, ConfigKind.SECRET)
+
+log = logging.getLogger(__name__)
+
+
+def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
+    """Lock the data directory. Raises WorkplaceError, VaultError."""
+    closing.enter_context(workplace.locked(loaded.data_dir))
+    vault = Vault(workplace.given_key(loaded))
+    database = workplace.shared_database(loaded, closing)[0] if loaded.database_url else None
+    return lambda: ProxyRole(loaded, vault, database)
+
+
+class ProxyRole:
+    """The role; any number of processes may have it, each with a data directory of its own."""
+
+    def __init__(self, loaded: Settings, vault: Vault, database: Database | None) -> None:
+        self.title = f"the inference API with its spool in {loaded.data_dir}"
+        self._settings = loaded
+        self._clock = clock.steady()
+        self._kafka = Kafka.of(loaded)
+        try:
+            self._proxy = Proxy(loaded, loaded.data_dir, vault, self._clock)
+        except sqlite3.DatabaseError as error:
+            raise WorkplaceError(f"a spool in {loaded.data_dir} cannot be read: {error}") from error
+        self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=_KINDS)
+        self._decisions = DecisionsFeed(self._kafka, self._proxy.decide, self._clock)
+        self._writer = Writer(self._kafka, "the spool's publisher")
+        self._publisher = self._proxy.publisher(self._writer)
+
+    def is_new(self) -> bool:
+        """Leave that to control."""
+        return False
+
+    def checks(self) -> Mapping[str, Check]:
+        """Ask the spool, and whether configuration and decisions have been read to their ends."""
+        return {
+            "spool": lambda: self._proxy.spool.blocked,
+            "configuration": lambda: None if self._config.is_caught_up else "not read to its end yet",
+            "decisions": lambda: None if self._decisions.is_caught_up else "not read to their end yet",
+        }
+
+    async def start(self, spawn: Spawn) -> None:
+        """Put back what an earlier process left, then hear what there is; until then no call may come."""
+        await self._recover()
+        for work in self._proxy.background():
+            spawn(work())
+        await common.topics_are_there(self._kafka, self._settings)
+        spawn(self._config.run())
+        spawn(self._decisions.run())
+        spawn(self._publisher.run())
+        await self._config.caught_up()
+        await self._decisions.caught_up()
+
+    def public(self, checks: Mapping[str, Check]) -> Litestar:
+        """Give the inference API."""
+        handlers = [*self._proxy.handlers(), *server.health_handlers(checks)]
+        return Litestar(route_handlers=handlers, openapi_config=None, logging_config=None)
+
+    def ops(self) -> Sequence[BaseRouteHandler]:
+        """Give the spool's report, which `tollgate reconcile` reads."""
+        return spool_report.handlers(self._publisher)
+
+    async def drain(self) -> None:
+        """Publish what the last requests have left."""
+        await self._publisher.drain(PUBLISH_GRACE_S)
+
+    async def close(self) -> None:
+        """Close connections and files."""
+        await self._writer.close()
+        await self._proxy.close()
+
+    def _apply(self, changes: Sequence[ConfigChange]) -> None:
+        for change in changes:
+            self._proxy.apply(change)
+
+    async def _recover(self) -> None:
+        """Bill what was in flight. Whether the ledger has it already is for the ledger to tell: its keys are unique."""
+        try:
+            interrupted = await self._proxy.recover(_unknown)
+        except SpoolUnavailableError as error:
+            raise WorkplaceError(f"what was in flight when the last process died cannot be kept: {error}") from error
+        if interrupted:
+            log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
+
+
+async def _unknown(_key: str) -> bool:
+    return False

@@ -1,0 +1,84 @@
+"""`tollgate serve webhooks`: turns what the proxies publish into deliveries, and brings each to an end (spec 5).
+
+Never delivers what it has not written down, and shares the work with its like over the database alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from litestar.handlers import BaseRouteHandler
+
+from metering import partitions
+from runtime import clock
+from runtime.config_feed import ConfigFeed
+from runtime.kafka import Kafka
+from runtime.server import Check
+from runtime.settings import Settings
+from schemas.config import ConfigChange, ConfigKind
+from tollgate import workplace
+from tollgate.process import Role, Spawn
+from tollgate.roles import common
+from tollgate.workplace import Workplace
+from webhooks import app as webhooks_app
+from webhooks.stream import Stream
+
+
+def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
+    """Open the database. Raises WorkplaceError where its schema is not current, or the master key another's."""
+    place = closing.enter_context(workplace.opened(loaded))
+    workplace.check_master_key(place)
+    return lambda: WebhooksRole(place)
+
+
+class WebhooksRole:
+    """The role; any number of processes may have it, those beyond the topic's partitions only deliver."""
+
+    title = "webhooks"
+
+    def __init__(self, place: Workplace) -> None:
+        self._settings = place.settings
+        self._clock = clock.steady()
+        self._kafka = Kafka.of(place.settings)
+        self._dispatcher = webhooks_app.Dispatcher(
+            place.database, place.vault, self._clock, place.settings, open_days=partitions.open_days
+        )
+        self._config = ConfigFeed(self._kafka, self._apply, place.database, self._clock, kinds=(ConfigKind.WEBHOOK,))
+        self._stream = Stream(self._kafka, self._dispatcher.follow)
+
+    def is_new(self) -> bool:
+        """Leave that to control."""
+        return False
+
+    def checks(self) -> Mapping[str, Check]:
+        """Ask whether the receivers are known and intake has joined its group."""
+        return {
+            "configuration": lambda: None if self._config.is_caught_up else "not read to its end yet",
+            "intake": lambda: self._stream.blocked,
+        }
+
+    async def start(self, spawn: Spawn) -> None:
+        """Hear of the receivers, then take in and deliver."""
+        await common.topics_are_there(self._kafka, self._settings)
+        spawn(self._config.run())
+        await self._config.caught_up()
+        spawn(self._stream.run())
+        spawn(self._dispatcher.run())
+
+    def public(self, checks: Mapping[str, Check]) -> None:
+        """Give nothing: nobody calls the dispatcher."""
+
+    def ops(self) -> Sequence[BaseRouteHandler]:
+        """Give nothing more."""
+        return ()
+
+    async def drain(self) -> None:
+        """Let attempts under way end."""
+        await self._dispatcher.drain(self._settings.webhook_attempt_timeout_s + 1)
+
+    async def close(self) -> None:
+        """Close the connections to receivers."""
+        await self._dispatcher.close()
+
+    def _apply(self, changes: Sequence[ConfigChange]) -> None:
+        for change in changes:
+            self._dispatcher.apply(change)
