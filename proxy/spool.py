@@ -15,13 +15,13 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
 from proxy.core.exchange import SpoolUnavailableError
-from proxy.spool_file import SUFFIX, SpoolFile, create, last_sequence
+from proxy.spool_file import SUFFIX, SpoolFile, create, keep_mark, last_sequence
 from runtime import ids
 from runtime.settings import SpoolSync
 from schemas.usage import UsageDraft
@@ -32,6 +32,8 @@ _LEAST_FREE_BYTES = 64 * 1024 * 1024
 _BUSY_RETRY_S = 0.002
 _BUSY_BOUND_S = 5.0
 _TRIM_ROWS = 250
+_FILLING = 0.9
+"""From this share of its bound on, the spool would rather lose rows that are published than refuse new ones."""
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,10 @@ class Spool:
         self._pending: list[tuple[bytes, asyncio.Future[int]]] = []
         self._flushing = False
         self._trim_before = self._trimmed_before = self.file.begin()
+        self._acknowledged = self._kept_mark = self.file.acknowledged_through
         self._blocked: str | None = None
+        self.filling = False
+        """Whether the file is near its bound, as of the last check."""
 
     @property
     def blocked(self) -> str | None:
@@ -80,6 +85,10 @@ class Spool:
         """Let the rows below sequence `before` go; they go a few at a time."""
         self._trim_before = max(self._trim_before, min(before, self.file.end))
 
+    def acknowledge(self, through: int) -> None:
+        """Note that the topic holds every event up to sequence `through`; the file remembers it within a second."""
+        self._acknowledged = max(self._acknowledged, through)
+
     async def maintain(self) -> None:
         """Checkpoint, trim and watch the space, for as long as the process runs."""
         with ThreadPoolExecutor(1, thread_name_prefix="spool-checkpoint") as thread:
@@ -88,6 +97,8 @@ class Spool:
                 await asyncio.sleep(_CHECKPOINT_EVERY_S)
                 while self._trimmed_before < self._trim_before and await self._trim_some():  # noqa: ASYNC110 (work to do)
                     await asyncio.sleep(0)
+                if self._kept_mark < self._acknowledged:
+                    await self._keep_mark(self._acknowledged)
                 before = self._blocked
                 found = await loop.run_in_executor(thread, self._check_up)
                 if self._blocked is before or found is not None:  # else a write failed while the check ran
@@ -103,6 +114,9 @@ class Spool:
             error = self._write([body for body, _ in batch])
             if error is not None:
                 log.error("%d events are only in their slots until the next start: %s", len(batch), error)
+        if self._kept_mark < self._acknowledged:
+            with suppress(sqlite3.Error):  # some events would be published again
+                keep_mark(self._writer, self._acknowledged)
         self._writer.close()
         self.file.close()
 
@@ -160,22 +174,30 @@ class Spool:
     async def _trim_some(self) -> bool:
         """Remove a few rows; say whether that worked."""
         before = min(self._trim_before, self._trimmed_before + _TRIM_ROWS)
-        if self._writer_thread is None:
-            error = self._remove(before)
-        else:
-            error = await asyncio.get_running_loop().run_in_executor(self._writer_thread, self._remove, before)
-        if error is None:
+        done = await self._tidied(lambda: self._writer.execute("DELETE FROM event WHERE sequence < ?", (before,)))
+        if done:
             self._trimmed_before = before
-        elif not _is_busy(error):
-            log.warning("spool: trimming failed: %s", error)
-        return error is None
+        return done
 
-    def _remove(self, before: int) -> sqlite3.Error | None:
-        try:
-            self._writer.execute("DELETE FROM event WHERE sequence < ?", (before,))
-        except sqlite3.Error as error:
-            return error
-        return None
+    async def _keep_mark(self, through: int) -> None:
+        if await self._tidied(lambda: keep_mark(self._writer, through)):
+            self._kept_mark = through
+
+    async def _tidied(self, change: Callable[[], object]) -> bool:
+        """Make a change that no event waits for; say whether that worked. It is tried again a second later."""
+
+        def attempt() -> sqlite3.Error | None:
+            try:
+                change()
+            except sqlite3.Error as error:
+                return error
+            return None
+
+        thread = self._writer_thread
+        error = attempt() if thread is None else await asyncio.get_running_loop().run_in_executor(thread, attempt)
+        if error is not None and not _is_busy(error):
+            log.warning("spool: tidying failed: %s", error)
+        return error is None
 
     def _check_up(self) -> str | None:
         """Checkpoint and find out whether events can be kept; runs in a thread of its own."""
@@ -195,7 +217,9 @@ class Spool:
             return self._blocked if _is_busy(error) else f"the spool cannot be written: {error}"
         except OSError as error:
             return f"the spool cannot be written: {error.strerror}"
-        if (pages - free) * page_size > self._max_bytes:
+        used = (pages - free) * page_size
+        self.filling = used > _FILLING * self._max_bytes
+        if used > self._max_bytes:
             return f"the spool holds its {self._max_bytes} bytes"
         if shutil.disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
             return f"the spool's disk is full ({os.strerror(errno.ENOSPC)})"

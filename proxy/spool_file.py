@@ -5,9 +5,11 @@ Never writes an event: that is `proxy.spool`, for the one file of this boot.
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from runtime import ids
 from schemas.topics import UsageBatch
@@ -18,12 +20,33 @@ LANE = "spool"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (sequence INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS file (instance TEXT NOT NULL, boot_id TEXT NOT NULL, probed_at REAL NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS file (instance TEXT NOT NULL, boot_id TEXT NOT NULL, probed_at REAL NOT NULL DEFAULT 0,
+    acknowledged_through INTEGER NOT NULL DEFAULT 0);
 """
+_SUMS = """
+SELECT json_extract(json, '$.workspaceId'), substr(json_extract(json, '$.timestamp'), 1, 10), count(*),
+    sum(json_extract(json, '$.tokens.inputTokens')), sum(json_extract(json, '$.tokens.outputTokens'))
+FROM (SELECT CAST(body AS TEXT) AS json FROM event WHERE sequence > ? AND sequence <= ?)
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_KEEP_MARK = "UPDATE file SET acknowledged_through = ? WHERE acknowledged_through < ?"
 FOLDER = "spool"
 """Where spools lie in a data directory."""
 SUFFIX = ".spool"
+_DRAINED = "drained"
+_MOST_DRAINED = 100
 _REMEMBERED = 4096
+Row = TypeVar("Row")
+
+
+class Sums(NamedTuple):
+    """What a stretch of a file holds for one workspace and UTC day."""
+
+    workspace_id: str
+    day: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
 
 
 class SpoolFile:
@@ -41,15 +64,33 @@ class SpoolFile:
         self._decoded: dict[int, UsageEvent] = {}
         self.instance, self.boot_id = _identity(self._connection)
         self.topic = f"spool/{self.instance}"
+        self._producer = b',"producer":{"instance":"%s","sequence":%%d}}' % self.instance.encode()
         self.first_offset = 1
         self.end = last_sequence(self._connection) + 1
         """One past the newest event's sequence."""
+        self.acknowledged_through = _mark(self._connection)
+        """Up to here the topic was known to hold every event when the file was opened; 0: nothing is known."""
 
     async def read(self, offset: int, limit: int) -> UsageBatch:
         """Give at most `limit` events from `offset` on, in order; none where there are none yet."""
         events = await asyncio.get_running_loop().run_in_executor(self._thread, self._events, offset, limit)
         next_offset = events[-1].producer.sequence + 1 if events else offset
         return UsageBatch(self.topic, self.partition, self.lane, offset, next_offset, tuple(events))
+
+    async def rows(self, offset: int, limit: int, form: Callable[[int, bytes], Row]) -> list[Row]:
+        """Give at most `limit` rows from `offset` on as `form` makes them of (sequence, event as JSON).
+
+        `form` runs in the reading thread.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._formed, offset, limit, form)
+
+    async def sums(self, after: int, through: int) -> list[Sums]:
+        """Sum up the events above `after` and up to `through`, per workspace and UTC day."""
+        return await asyncio.to_thread(self._sums, after, through)
+
+    async def let_go(self, before: int, acknowledged_through: int) -> None:
+        """Remove the rows below `before`, and keep the mark, in a file that nobody writes to any more."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._let_go, before, acknowledged_through)
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         """Return when there is an event at `offset` or later, at the latest after `timeout_s`."""
@@ -102,23 +143,42 @@ class SpoolFile:
         self._connection.close()
 
     def remove(self) -> None:
-        """Delete a drained file."""
+        """Delete a drained file; its instance joins the list of those that are drained."""
         self.close()
+        with self.path.with_name(_DRAINED).open("a", encoding="ascii") as drained:
+            drained.write(f"{self.instance} {self.end - 1}\n")
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def _events(self, offset: int, limit: int) -> list[UsageEvent]:
-        rows = self._connection.execute(
+        return [self._event(sequence, body) for sequence, body in self._rows(offset, limit)]
+
+    def _formed(self, offset: int, limit: int, form: Callable[[int, bytes], Row]) -> list[Row]:
+        return [form(sequence, self._numbered(sequence, body)) for sequence, body in self._rows(offset, limit)]
+
+    def _rows(self, offset: int, limit: int) -> sqlite3.Cursor:
+        return self._connection.execute(
             "SELECT sequence, body FROM event WHERE sequence >= ? ORDER BY sequence LIMIT ?", (offset, limit)
         )
-        return [self._event(sequence, body) for sequence, body in rows]
+
+    def _numbered(self, sequence: int, body: bytes) -> bytes:
+        return body[:-1] + self._producer % sequence
+
+    def _sums(self, after: int, through: int) -> list[Sums]:
+        # a connection of its own: the publisher reads on meanwhile, and SQLite lets the interpreter go
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return [Sums(*row) for row in connection.execute(_SUMS, (after, through))]
+
+    def _let_go(self, before: int, acknowledged_through: int) -> None:
+        with self._connection:
+            self._connection.execute("DELETE FROM event WHERE sequence < ?", (before,))
+            keep_mark(self._connection, acknowledged_through)
 
     def _event(self, sequence: int, body: bytes) -> UsageEvent:
         """Decode a row, once for both readers: metering comes first, intake takes what it left."""
         event = self._decoded.pop(sequence, None)
         if event is None:
-            producer = b',"producer":{"instance":"%s","sequence":%d}}' % (self.instance.encode(), sequence)
-            event = UsageEvent.model_validate_json(body[:-1] + producer)
+            event = UsageEvent.model_validate_json(self._numbered(sequence, body))
             if len(self._decoded) >= _REMEMBERED:
                 self._decoded.clear()
             self._decoded[sequence] = event
@@ -137,6 +197,19 @@ def create(folder: Path, boot: str) -> Path:
     return fresh.rename(folder / f"{instance}{SUFFIX}")  # a file that has the ending is whole
 
 
+def drained_instances(folder: Path) -> dict[str, int]:
+    """Give the latest instances of a folder whose files were drained and removed, each with its last sequence.
+
+    A reconciliation meets their events in the ledger, and asks who answers for them.
+    """
+    try:
+        lines = (folder / _DRAINED).read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = [line.split(" ") for line in lines[-_MOST_DRAINED:]]
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}  # torn by a power cut
+
+
 def numbered(draft: UsageDraft, instance: str, sequence: int) -> UsageEvent:
     """Give the event that a draft has become."""
     producer = Producer(instance=instance, sequence=sequence)
@@ -147,6 +220,16 @@ def _identity(connection: sqlite3.Connection) -> tuple[str, str]:
     connection.execute("PRAGMA wal_autocheckpoint=0")
     instance, boot = connection.execute("SELECT instance, boot_id FROM file").fetchone()
     return instance, boot
+
+
+def _mark(connection: sqlite3.Connection) -> int:
+    mark: int = connection.execute("SELECT acknowledged_through FROM file").fetchone()[0]
+    return mark
+
+
+def keep_mark(connection: sqlite3.Connection, acknowledged_through: int) -> None:
+    """Note up to where the topic holds every event, so that a restart repeats little; never back."""
+    connection.execute(_KEEP_MARK, (acknowledged_through, acknowledged_through))
 
 
 def last_sequence(connection: sqlite3.Connection) -> int:

@@ -18,6 +18,10 @@ MOST_TOKENS = 10**9
 """The most tokens of one kind that one event may hold: far above any model, and far from overflowing a day's sum."""
 
 
+MOST_NUMBER = 2**63 - 1
+"""The largest whole number that every store of ours takes."""
+
+
 class UsageSource(StrEnum):
     """Where the token counts come from."""
 
@@ -53,7 +57,7 @@ class Producer(Record):
     """Who wrote the event and as which one: gapless per instance, so that a loss shows."""
 
     instance: str = Field(description="Id kept in the spool file.")
-    sequence: Annotated[int, Field(ge=1, description="Gapless from 1, never reused.")]
+    sequence: Annotated[int, Field(ge=1, le=MOST_NUMBER, description="Gapless from 1, never reused.")]
 
 
 class UsageDraft(Record):
@@ -78,8 +82,8 @@ class UsageDraft(Record):
     corrects: str | None = Field(default=None, description="A correction's target: an idempotencyKey.")
     reason: str | None = None
     stream: bool
-    latency_ms: int | None = Field(description="Admission to the upstream's last byte.")
-    first_byte_ms: int | None = Field(description="Admission to the upstream's first byte.")
+    latency_ms: int | None = Field(ge=0, le=MOST_NUMBER, description="Admission to the upstream's last byte.")
+    first_byte_ms: int | None = Field(ge=0, le=MOST_NUMBER, description="Admission to the upstream's first byte.")
 
     @model_validator(mode="after")
     def _usage_is_not_negative(self) -> Self:

@@ -171,6 +171,14 @@ class DayCounters:
         if decision.day >= self._oldest:
             self._counter(decision.group_id, decision.model_slug, decision.day).decide(decision)
 
+    def is_counted(self, charged_groups: Sequence[str], slug: str, day: date, instance: str, sequence: int) -> bool:
+        """Say whether decisions count a row for every one of its charged groups, so that the sum needs it no more."""
+        counters = self._days.get(day, {})
+        return all(
+            counter is not None and counter.counted.get(instance, 0) >= sequence
+            for counter in [counters.get((group, slug)) for group in charged_groups]
+        )
+
     def forget(self, before: date) -> None:
         """Drop all days before `before`, which no later reservation may name. What is in flight ends harmlessly."""
         self._oldest = max(self._oldest, before)

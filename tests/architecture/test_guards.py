@@ -1,5 +1,6 @@
 """The guards of tests/conftest.py fail the tests they are there to fail, and no others."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
         "no:cacheprovider",
     ]
     command = [sys.executable, "-m", "pytest", *options, str(work)]
-    return subprocess.run(command, check=False, cwd=work, capture_output=True, text=True, timeout=60).stdout
+    environment = os.environ | {"PYTHONPATH": str(sources.ROOT)}  # the conftest names plugins of ours
+    done = subprocess.run(command, check=False, cwd=work, env=environment, capture_output=True, text=True, timeout=60)
+    return done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.spool import Spool
+from tests.integration.proxy import topic as topics
 from tests.integration.proxy.gate import Gate, gate
 from tests.integration.proxy.tcp import TcpUpstream
+from tests.integration.proxy.topic import Topic
 
 
 @pytest.fixture
@@ -30,3 +33,16 @@ async def open_gate(tmp_path: Path, upstream: TcpUpstream) -> AsyncIterator[Call
 async def running(open_gate: Callable[..., Any]) -> Gate:
     opened: Gate = await open_gate()
     return opened
+
+
+@pytest.fixture
+def topic() -> Topic:
+    return Topic()
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[Spool]:
+    made, older = topics.opened(tmp_path)
+    assert not older
+    yield made
+    made.close()

@@ -111,7 +111,7 @@ def asked(**members: Any) -> bytes:
 @asynccontextmanager
 async def gate(folder: Path, base_url: str, **settings: Any) -> AsyncIterator[Gate]:
     """Serve until the block ends."""
-    proxy = Proxy(Settings(**({"allow_private_upstreams": True} | settings)), folder, clock.steady())
+    proxy = Proxy(Settings(**({"allow_private_upstreams": True} | settings)), folder, kit.VAULT, clock.steady())
     await proxy.recover(kit.none_is_counted)
     app = Litestar(route_handlers=proxy.handlers(), openapi_config=None, logging_config=None)
     listener = server.listen("127.0.0.1", 0)

@@ -82,7 +82,7 @@ def leftovers(folder: Path) -> list[str]:
 
 async def recovered(folder: Path) -> tuple[list[str], list[UsageEvent]]:
     """Start a proxy; give the keys of what it bills for the one before, and all events it then has."""
-    proxy = Proxy(Settings(), folder, clock.steady())
+    proxy = Proxy(Settings(), folder, kit.VAULT, clock.steady())
     billed = [draft.idempotency_key for draft in await proxy.recover(kit.none_is_counted)]
     events = list(proxy.spool.file.remaining())
     await proxy.close()

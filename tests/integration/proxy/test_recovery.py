@@ -26,7 +26,7 @@ def leave(folder: Path, *facts: bytes) -> None:
 
 
 def proxy(folder: Path, **settings: Any) -> Proxy:
-    return Proxy(Settings(**settings), folder, clock.steady())
+    return Proxy(Settings(**settings), folder, kit.VAULT, clock.steady())
 
 
 def spooled(started: Proxy) -> list[UsageEvent]:

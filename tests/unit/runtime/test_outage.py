@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from runtime import outage
 from runtime.database import TransactionTooLongError
@@ -25,6 +26,55 @@ def test_what_passes_by_itself_is_told_from_what_does_not() -> None:
     assert outage.is_transient(TransactionTooLongError())
     assert not outage.is_transient(operational(sqlite3.SQLITE_ERROR))
     assert not outage.is_transient(ValueError())
+
+
+@pytest.mark.parametrize(
+    ("state", "passes"),
+    [
+        ("08006", True),  # connection failure
+        ("40001", True),  # serialization failure
+        ("40P01", True),  # deadlock
+        ("53300", True),  # too many connections
+        ("53100", True),  # disk full
+        ("55P03", True),  # a lock was not to be had
+        ("57P01", True),  # shutdown
+        ("57P03", True),  # starting up
+        ("57014", True),  # a statement was cancelled
+        ("25P03", True),  # idle in a transaction for too long
+        ("58030", True),  # an I/O error
+        (None, True),  # the connection broke, or there was none
+        ("42601", False),  # wrong syntax
+        ("42P01", False),  # no such table
+        ("23505", False),  # unique violation
+        ("23514", False),  # no partition for the day
+        ("22021", False),  # U+0000 in a text
+        ("25006", False),  # a reader that writes
+        ("XX001", False),  # data corrupted
+    ],
+)
+def test_postgresql_says_by_its_state_what_passes(state: str | None, passes: bool) -> None:
+    error = Exception("said by the server")
+    error.sqlstate = state  # type: ignore[attr-defined]
+    assert outage.is_transient(OperationalError("SELECT", None, error)) is passes
+
+
+def test_a_pool_without_a_free_connection_is_an_outage() -> None:
+    assert outage.is_transient(PoolTimeoutError())
+
+
+async def test_the_cause_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    away = OperationalError("SELECT", None, Exception("refused\n\tIs the server running?"))
+    failures = iter([away])
+
+    async def work() -> None:
+        for failure in failures:
+            raise failure
+
+    async def pause(_: float) -> None:
+        pass
+
+    await Outage("the work", logging.getLogger("some.place"), pause).ride_out(work)
+    assert "refused Is the server running?" in caplog.text
 
 
 async def test_it_is_said_once_at_each_end_and_the_pauses_grow_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:

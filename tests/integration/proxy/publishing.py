@@ -1,0 +1,36 @@
+"""A process of its own that spools and publishes until it is killed: run by test_publisher_on_kafka.py, never imported.
+
+Never ends by itself. Each sequence that `put` returned is a line of its output.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from proxy import spool_file
+from proxy.publisher import Publisher
+from runtime import clock
+from runtime.kafka import Kafka, Writer
+from tests.integration.proxy import topic
+
+
+async def main() -> None:
+    """Spool twenty events at a time, and let rows go as if metering counted at once."""
+    folder, bootstrap, prefix = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    sink, older = topic.opened(folder)
+    writer = Writer(Kafka(bootstrap, prefix), "publishing")
+    drained = spool_file.drained_instances(folder)
+    publisher = Publisher(sink, older, drained, writer, topic.all_is_counted, clock.steady())
+
+    async def put() -> None:
+        while True:
+            first = sink.file.end - 1
+            await topic.spooled(sink, range(first, first + 20))
+            sys.stdout.write(f"{sink.file.end - 1}\n")
+            sys.stdout.flush()
+
+    await asyncio.gather(publisher.run(), sink.maintain(), put())
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
