@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,8 @@ LOCK_FILE = "serve.lock"
 _LOCK_TRIES = 5
 _LOCK_PAUSE_S = 0.05
 
+_NO_KEY = "TOLLGATE_MASTER_KEY is not set; every process that opens secrets needs the same one"
+
 Result = TypeVar("Result")
 
 
@@ -43,8 +45,16 @@ class Workplace:
     where: str
     """Names the place to people, without a password."""
     settings: settings.Settings
-    vault: Vault
     database: database.Database
+    master_key: bytes | None = field(repr=False)
+    """None: `TOLLGATE_MASTER_KEY` is not set beside a database of several processes."""
+
+    @property
+    def vault(self) -> Vault:
+        """Give what opens and seals secrets. Raises WorkplaceError where there is no master key."""
+        if self.master_key is None:
+            raise WorkplaceError(_NO_KEY)
+        return Vault(self.master_key)
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in one transaction. Raises WorkplaceError where the database does not answer."""
@@ -91,13 +101,14 @@ def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Wo
         migrations.upgrade(main)
     except SQLAlchemyError as error:
         raise WorkplaceError(unusable(str(folder), error)) from error
-    return Workplace(folder, str(folder), loaded, Vault(key), main)
+    return Workplace(folder, str(folder), loaded, main, key)
 
 
 def _shared(loaded: settings.Settings, closing: ExitStack) -> Workplace:
     main, where = shared_database(loaded, closing)
     _check_schema(main, where)
-    return Workplace(loaded.data_dir, where, loaded, Vault(given_key(loaded)), main)
+    key = given_key(loaded) if loaded.master_key is not None else None
+    return Workplace(loaded.data_dir, where, loaded, main, key)
 
 
 def current_database(loaded: settings.Settings, closing: ExitStack) -> database.Database:
@@ -135,7 +146,7 @@ def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[data
 def given_key(loaded: settings.Settings) -> bytes:
     """Give the master key that every process of an installation shares. Raises WorkplaceError, VaultError."""
     if loaded.master_key is None:
-        raise WorkplaceError("TOLLGATE_MASTER_KEY is not set; every process that opens secrets needs the same one")
+        raise WorkplaceError(_NO_KEY)
     return vault.decode_key(loaded.master_key.get_secret_value())
 
 

@@ -4,13 +4,20 @@ Never reads anything: it is handed the figures.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from metering.ledger import Gap
+from schemas.usage import Kind, UsageEvent
 from tollgate.reconciliation.upstream_account import Comparison
 from webhooks.core.values import Status
+
+LEDGER_DAYS = 100
+"""How many days back the ledger is there to be compared (spec 4)."""
+
+KEPT_DAYS = 35
+"""How many days a delivery and a record of the topic are kept (spec 4, 5)."""
 
 Place = tuple[str, date]
 """A workspace and a UTC day."""
@@ -25,6 +32,14 @@ class Figures(NamedTuple):
     corrections: int = 0
     corrected_input_tokens: int = 0
     corrected_output_tokens: int = 0
+
+    @classmethod
+    def of(cls, event: UsageEvent) -> "Figures":
+        """Give the figures of one event."""
+        tokens = event.tokens
+        if event.kind is Kind.CORRECTION:
+            return cls(0, 0, 0, 1, tokens.input_tokens, tokens.output_tokens)
+        return cls(1, tokens.input_tokens, tokens.output_tokens)
 
     def plus(self, other: "Figures", times: int = 1) -> "Figures":
         """Add `other`, or take it off with -1."""
@@ -53,6 +68,68 @@ class Sums(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Period:
+    """The UTC days that are compared, both ends inclusive, and what of them is still there."""
+
+    asked: date
+    last: date
+    today: date
+    ledger_days: int = LEDGER_DAYS
+
+    @property
+    def kept_from(self) -> date:
+        """The first day that the ledger keeps."""
+        return self.today - timedelta(days=self.ledger_days)
+
+    @property
+    def first(self) -> date:
+        """The first day that is compared."""
+        return max(self.asked, self.kept_from)
+
+    @property
+    def whole_from(self) -> date:
+        """The first day whose deliveries and records are all there: one before it may be there in part."""
+        return self.today - timedelta(days=KEPT_DAYS - 1)
+
+    @property
+    def expired_to(self) -> date | None:
+        """Up to this day, inclusive, the ledger is past its retention: not compared."""
+        return min(self.first - timedelta(days=1), self.last) if self.first > self.asked else None
+
+
+class UnreadableRecord(NamedTuple):
+    """A record of the topic that is no usage event."""
+
+    partition: int
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFigures:
+    """What the topic holds, each event once."""
+
+    figures: Mapping[Place, Figures] = field(default_factory=dict)
+    gone_before: datetime | None = None
+    """Records may be gone that were written before this moment; None: none is gone."""
+    unreadable: int = 0
+    named: tuple[UnreadableRecord, ...] = ()
+    """The first of the unreadable records."""
+
+    def of(self, place: Place, ledger: Figures, first_day: date) -> Figures | None:
+        """Give the figures of a place; None where its records are past their retention, wholly or in part.
+
+        That is so before `first_day`, and where the topic holds less than the ledger of a day since whose beginning
+        records have gone: the broker does not tell of which days they were.
+        """
+        own, day = self.figures.get(place, Figures()), place[1]
+        since = starts_at(day)
+        holds_less = own.requests < ledger.requests or own.corrections < ledger.corrections
+        gone = day < first_day or (self.gone_before is not None and since < self.gone_before and holds_less)
+        return None if gone else own
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One workspace and UTC day as every account has it."""
 
@@ -65,12 +142,19 @@ class Line:
     deliveries: Mapping[Status, Sums] | None
     """None: past their retention."""
     untaken: Sums
-    """Still in a spool or the outbox, and in no delivery."""
+    """Still in a spool, the outbox or the topic, and in no delivery."""
+    topic: Figures | None = None
+    """None: past its retention, or there is no topic."""
 
     @property
     def daily_difference(self) -> Figures:
         """What daily usage has above the ledger."""
         return self.daily.plus(self.ledger, -1)
+
+    @property
+    def topic_difference(self) -> Figures | None:
+        """What the topic has above the ledger; None where it is not compared."""
+        return None if self.topic is None else self.topic.plus(self.ledger, -1)
 
     @property
     def delivery_difference(self) -> Sums | None:
@@ -83,17 +167,15 @@ class Line:
     @property
     def agrees(self) -> bool:
         """Whether all accounts agree."""
-        return not (any(self.daily_difference) or any(self.delivery_difference or ()))
+        differences = (self.daily_difference, self.topic_difference or (), self.delivery_difference or ())
+        return not any(map(any, differences))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """What was compared and what came of it."""
 
-    from_day: date
-    to_day: date
-    expired_to: date | None
-    """Up to this day, inclusive, the ledger is past its retention: not compared."""
+    period: Period
     served: bool
     passed: bool
     """Whether metering and intake had passed the cut."""
@@ -104,6 +186,8 @@ class Report:
     lines: tuple[Line, ...]
     gaps: tuple[Gap, ...]
     upstream: Comparison | None
+    topic: TopicFigures | None = None
+    """None: there is no topic."""
 
     @property
     def agrees(self) -> bool:
@@ -111,6 +195,11 @@ class Report:
         kept_up = self.passed or not self.served
         upstream = self.upstream is None or self.upstream.agrees
         return kept_up and upstream and not self.gaps and all(line.agrees for line in self.lines)
+
+
+def starts_at(day: date) -> datetime:
+    """Give the midnight UTC that begins `day`."""
+    return datetime.combine(day, time(), UTC)
 
 
 def sum_up(all_sums: Iterable[Sums]) -> Sums:

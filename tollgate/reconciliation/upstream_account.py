@@ -136,6 +136,14 @@ class Pairing:
     def __exit__(self, *_: object) -> None:
         self._scratch.close()
 
+    @staticmethod
+    def check(path: Path) -> None:
+        """Raise AccountError where there is no such file, before anything long begins."""
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise AccountError(f"{path}: {error.strerror}") from None
+
     def read(self, path: Path) -> None:
         """Take the account's lines. A last line without its end is still being written and left out.
 
@@ -158,6 +166,11 @@ class Pairing:
     def forgive(self, request_ids: Iterable[str]) -> None:
         """Take lines that pair with no event for later: their requests are known to be under way."""
         self._add("UPDATE line SET forgiven = 1 WHERE request_id = ?", ((request_id,) for request_id in request_ids))
+
+    def lacking(self, limit: int) -> list[str]:
+        """Give at most `limit` requests whose lines pair with no event and are not forgiven."""
+        found = self._scratch.execute(f"SELECT request_id {_KINDS['missing_in_ledger']} LIMIT {limit:d}", self._days)
+        return [request_id for (request_id,) in found]
 
     def settle(self, corrected: Callable[[list[str]], Mapping[str, Tokens]]) -> None:
         """Let those count as equal that are so with their corrections; `corrected` sums them by idempotency key."""

@@ -5,10 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from runtime.database import Database
+from runtime.kafka import Kafka
+from runtime.settings import Settings
+from runtime.vault import Vault
+from tests.integration.reconcile import cluster_desk
 from tests.integration.reconcile import desk as desks
+from tollgate.workplace import Workplace
 
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[desks.Desk]:
     with desks.opened(tmp_path / "data") as made:
+        yield made
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, kafka: Kafka, postgres: Database) -> AsyncIterator[cluster_desk.ClusterDesk]:
+    place = Workplace(tmp_path, "the test's database", Settings(), Vault(bytes(32)), postgres)
+    async with cluster_desk.opened(kafka, place) as made:
         yield made

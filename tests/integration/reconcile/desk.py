@@ -1,7 +1,8 @@
 """A data directory whose spool, ledger and deliveries are filled by hand, as far as a test wants them to be."""
 
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -22,8 +23,10 @@ from runtime.settings import SpoolSync
 from schemas.topics import UsageBatch
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageEvent, UsageSource
 from tollgate import workplace
-from tollgate.reconciliation.accounts import Report
+from tollgate.reconciliation import compare
+from tollgate.reconciliation.accounts import Period, Report
 from tollgate.reconciliation.compare import Reconciliation
+from tollgate.reconciliation.embedded import EmbeddedAccounts
 from tollgate.workplace import Workplace
 from webhooks import store as webhooks_store
 from webhooks.core.values import Draft, Status
@@ -94,16 +97,7 @@ class Desk:
         self.place.write(lambda connection: webhooks_store.enqueue(connection, drafts, batch, NOW))
 
     def correct(self, key: str, input_tokens: int, output_tokens: int) -> UsageEvent:
-        return self.place.write(
-            lambda connection: corrections_flow.correct(
-                corrections.Corrections(connection),
-                NOW,
-                event_key=key,
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                reason="miscounted",
-            )
-        )
+        return correct(self.place, key, input_tokens, output_tokens, NOW)
 
     async def corrections_batch(self) -> UsageBatch:
         return await corrections.Outbox(self.place.database).read(1, 100)
@@ -117,14 +111,41 @@ class Desk:
         self.place.write(lambda connection: connection.execute(text(statement)))
 
     def reconcile(
-        self, from_day: date = TODAY, to_day: date = TODAY, account: Path | None = None, **options: Any
+        self,
+        from_day: date = TODAY,
+        to_day: date = TODAY,
+        account: Path | None = None,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        wait_s: float = compare.WAIT_S,
     ) -> Report:
-        return Reconciliation(self.place, from_day, to_day, NOW, **options).run(account)
+        period = Period(from_day, to_day, TODAY)
+        accounts = EmbeddedAccounts(self.place, period, pause=pause)
+        return Reconciliation(accounts, period, pause=pause, wait_s=wait_s).run(account)
 
     def account(self, *lines: dict[str, Any]) -> Path:
-        path = self.place.folder / "account.jsonl"
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        return path
+        return write_account(self.place.folder, lines)
+
+
+def correct(place: Workplace, key: str, input_tokens: int, output_tokens: int, now: datetime) -> UsageEvent:
+    """Keep a correction in the outbox."""
+    return place.write(
+        lambda connection: corrections_flow.correct(
+            corrections.Corrections(connection),
+            now,
+            event_key=key,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            reason="miscounted",
+        )
+    )
+
+
+def write_account(folder: Path, lines: Iterable[dict[str, Any]]) -> Path:
+    """Write the upstream's account."""
+    path = folder / "account.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
 
 
 def served(*numbers: int, **fields: Any) -> list[dict[str, Any]]:

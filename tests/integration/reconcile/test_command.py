@@ -56,7 +56,10 @@ async def test_a_difference_exits_1_and_is_named(data: Path) -> None:
 
 async def test_a_workspace_is_shown_by_its_name_and_a_day_past_retention_as_expired(data: Path) -> None:
     with desks.opened(data) as desk:
-        desk.execute("INSERT INTO workspaces VALUES ('ws', 'a [bold]lab', 'active', 0, '2026-01-01 00:00:00')")
+        desk.execute(
+            "INSERT INTO workspaces (id, name, state, operator_credential, created_at) "
+            "VALUES ('ws', 'a [bold]lab', 'active', 0, '2026-01-01 00:00:00')"
+        )
         await desk.pass_on(draft(1, at=datetime.now(UTC)))
     result = run(data, "--from", "2020-01-01")
     assert result.exit_code == 0, result.output

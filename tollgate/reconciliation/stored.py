@@ -1,0 +1,120 @@
+"""What the database holds of the accounts: sums by workspace and day, and the usage events to be paired (spec 4).
+
+Never writes, and leaves it to its caller that all of one view is read in one transaction.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, true
+from ulid import ULID
+
+from control.store import corrections
+from metering import ledger
+from metering.ledger import Gap, Tally
+from schemas.usage import Kind
+from tollgate.reconciliation.accounts import Figures, Period, Place, Sums
+from tollgate.reconciliation.upstream_account import Event, Pairing
+from webhooks import store as webhooks_store
+from webhooks.core.values import Status
+
+_ROWS = 1000
+
+
+def by_place(tallies: Iterable[Tally]) -> dict[Place, Figures]:
+    """Give sums by the workspace and day they are of."""
+    return {
+        (tally.workspace_id, tally.day): Figures(*(getattr(tally, name) for name in Figures._fields))
+        for tally in tallies
+    }
+
+
+def instances(connection: Connection, period: Period) -> set[str]:
+    """Give every producer instance that has events on these days."""
+    query = ledger.rows(period.first, period.last, true()).with_only_columns(ledger.USAGE_EVENT.c.instance)
+    return set(connection.execute(query.distinct()).scalars())
+
+
+def usage_events(connection: Connection, period: Period, which: ColumnElement[bool] | None = None) -> Iterator[Event]:
+    """Stream the ledger's usage events, or `which` of them.
+
+    A day more at both ends: a request may end on another day than it began.
+    """
+    columns = ledger.USAGE_EVENT.c
+    query = ledger.rows(*_with_neighbours(period), true() if which is None else which)
+    wanted = query.where(columns.kind == Kind.USAGE.value).with_only_columns(
+        columns.request_id,
+        columns.idempotency_key,
+        columns.workspace_id,
+        columns.day,
+        columns.input_tokens,
+        columns.output_tokens,
+        columns.usage_source,
+        columns.outcome,
+    )
+    for row in connection.execute(wanted, execution_options={"yield_per": _ROWS}):
+        yield Event._make(row)
+
+
+def request_ids(connection: Connection, period: Period, which: ColumnElement[bool]) -> list[str]:
+    """Give the request ids of `which` of the ledger's rows, those of today too."""
+    first, last = _with_neighbours(period)
+    query = ledger.rows(first, max(last, period.today + timedelta(days=1)), which)
+    wanted = query.with_only_columns(ledger.USAGE_EVENT.c.request_id)
+    return list(connection.execute(wanted).scalars())
+
+
+def deliveries(
+    connection: Connection, period: Period, behind: ColumnElement[bool] | None = None
+) -> Mapping[Place, Mapping[Status, Sums]]:
+    """Sum the deliveries' events, without those of the ledger's rows that lie `behind` the cut."""
+    first = max(period.first, period.whole_from)
+    parts: list[tuple[int, Select[Any] | None]] = [(1, None)]
+    if behind is not None:
+        columns = ledger.USAGE_EVENT.c
+        rows = ledger.rows(first, period.last, behind)
+        parts.append((-1, rows.with_only_columns(columns.workspace_id, columns.idempotency_key)))
+    found: dict[Place, dict[Status, Sums]] = defaultdict(lambda: dict.fromkeys(Status, Sums()))
+    for sign, only in parts:
+        for tally in webhooks_store.tallies(connection, first, period.last, only):
+            sums = found[tally.workspace_id, tally.day]
+            own = Sums(tally.events, tally.input_tokens, tally.output_tokens)
+            sums[tally.status] = sums[tally.status].plus(own, sign)
+    return found
+
+
+def gaps(
+    connection: Connection, period: Period, ends: Mapping[str, int], looked_to: Mapping[str, int]
+) -> tuple[Gap, ...]:
+    """Give the gaps in the ledger's numbers, of each instance of `looked_to` up to its end there, inclusive.
+
+    `ends` says up to which number each instance is known to be counted, for days that reach to today. Numbers that may
+    be past the ledger's retention are no gap.
+    """
+    found = ledger.gaps(connection, period.first, period.last, ends if period.last >= period.today else None)
+    return tuple(
+        Gap(gap.instance, gap.first, min(gap.last, looked_to.get(gap.instance, gap.last)))
+        for gap in found
+        if gap.first <= looked_to.get(gap.instance, gap.first)
+        and not (gap.first == 1 and _older(gap.instance, period.kept_from))
+    )
+
+
+def settle(connection: Connection, pairing: Pairing) -> None:
+    """Let those pairs count as equal that are so with their corrections."""
+    pairing.settle(lambda keys: corrections.corrected(connection, keys))
+
+
+def _with_neighbours(period: Period) -> tuple[date, date]:
+    day = timedelta(days=1)
+    return period.first - day, period.last + day
+
+
+def _older(instance: str, day: date) -> bool:
+    """Tell whether an instance was minted before `day`, so that its first numbers may be past retention."""
+    try:
+        return ULID.from_str(instance).datetime.date() < day
+    except ValueError:
+        return False
