@@ -3,7 +3,10 @@
 Never sets anything for the whole application: authentication, errors and encoding hold on this router alone.
 """
 
+import logging
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 
 from litestar import Router
 from litestar.di import Provide
@@ -15,12 +18,14 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 from litestar.types import ExceptionHandlersMap, Guard
+from sqlalchemy import Connection
 
 from control import auth
 from control.api import common, errors
 from control.api.api_keys import ApiKeyController
 from control.api.billing_webhook import BillingWebhookController
 from control.api.common import Desk, ManagementRequest
+from control.api.deliveries import DeliveryController
 from control.api.endpoints import EndpointController
 from control.api.events import EventController
 from control.api.groups import GroupController
@@ -28,22 +33,49 @@ from control.api.page import Page
 from control.api.secrets import SecretController
 from control.store.workspaces import Keys
 from control.trial import Trial
+from runtime import database as databases
 from runtime.clock import Clock
-from runtime.database import Database
+from runtime.database import TRANSACTION_BOUND_S, Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
 
 SECURITY_SCHEME = "ManagementKey"
 
+_HOLD_BACK = (
+    "events_hold_back_s is {:g}, less than a second above the {} s that a transaction of the ledger may take: "
+    "who follows the ledger's events may miss some"
+)
+_log = logging.getLogger(__name__)
+
 UNROUTED: ExceptionHandlersMap = {HTTPException: errors.not_served}
 """For the application that mounts the router: what no route takes never reaches a router's own handlers."""
 
 
-def build(database: Database, vault: Vault, clock: Clock, settings: Settings, poke: Callable[[], None]) -> Router:
-    """Make the router of ``/v1/gateway`` and ``/v1/secrets``. `poke`: after every committed change."""
-    trial = Trial(vault, allow_private=settings.allow_private_receivers)
-    desk = Desk(database=database, vault=vault, clock=clock, settings=settings, trial=trial, poke=poke)
+def build(
+    database: Database,
+    vault: Vault,
+    clock: Clock,
+    settings: Settings,
+    poke: Callable[[], None],
+    *,
+    ledger_now: Callable[[Connection], datetime] | None = None,
+) -> Router:
+    """Make the router of ``/v1/gateway`` and ``/v1/secrets``. `poke`: after every committed change.
+
+    `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
+    """
+    if settings.events_hold_back_s < TRANSACTION_BOUND_S + 1:
+        _log.warning("%s", _HOLD_BACK.format(settings.events_hold_back_s, TRANSACTION_BOUND_S))
+    desk = Desk(
+        database=database,
+        vault=vault,
+        clock=clock,
+        settings=settings,
+        trial=Trial(vault, allow_private=settings.allow_private_receivers),
+        poke=poke,
+        ledger_now=ledger_now or partial(databases.now, clock=clock),
+    )
     return Router(
         path="/v1",
         route_handlers=[
@@ -53,6 +85,7 @@ def build(database: Database, vault: Vault, clock: Clock, settings: Settings, po
             SecretController,
             EventController,
             BillingWebhookController,
+            DeliveryController,
         ],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         guards=[_guard(database)],

@@ -27,6 +27,7 @@ from runtime.clock import Clock
 from runtime.database import Database
 from runtime.kafka import KafkaAwayError, Record, RecordTooLargeError, cloud_event
 from runtime.outage import Outage, Pause
+from runtime.telemetry import Telemetry
 from schemas.topics import GATEWAY_CONFIG, USAGE_EVENTS
 from schemas.usage import UsageEvent
 
@@ -82,6 +83,8 @@ class Broadcast:
         self._steady = steady
         self._pause = pause
         self._poked = asyncio.Event()
+        self._is_leading = False
+        self._unsent = 0
         self._outage = Outage("the relay to Kafka", log, pause, of="the database and Kafka", passes=_passes)
         self._sent = 0
         self._end = 0
@@ -93,6 +96,20 @@ class Broadcast:
     def poke(self) -> None:
         """Look at once instead of at the next poll. Called on the event loop."""
         self._poked.set()
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show who relays, and how far."""
+        telemetry.gauge(
+            "tollgate_relay_leading", "1 where this process relays to Kafka, else 0.", lambda: self._is_leading
+        )
+        telemetry.gauge(
+            "tollgate_relay_unsent_changes",
+            "Configuration changes and corrections that this relay holds and Kafka has not, at most 1000 of each.",
+            lambda: self._unsent,
+        )
+        telemetry.gauge(
+            "tollgate_relay_sent_version", "Newest version that this relay knows Kafka has.", lambda: self._sent
+        )
 
     async def run(self) -> None:
         """Relay whenever no other process does, until cancelled. An outage is waited out."""
@@ -106,6 +123,7 @@ class Broadcast:
             while not await self._leadership.take():
                 self._outage.passed()
                 await self._pause(_TAKE_EVERY_S)
+            self._is_leading = True
             await self.take_over()
             more = await self.step()
             log.info("this process relays the configuration to Kafka")
@@ -116,6 +134,7 @@ class Broadcast:
                 self._poked.clear()
                 more = await self.step()
         finally:
+            self._is_leading = False
             await self._leadership.release()
 
     async def take_over(self) -> None:
@@ -129,7 +148,8 @@ class Broadcast:
     async def step(self) -> bool:
         """Send what there is; say whether there is more."""
         now = self._steady()
-        changes, made = await self._database.read(self._unsent)
+        changes, made = await self._database.read(self._read_unsent)
+        self._unsent = len(changes) + len(made)
         if changes:
             await self._send(changes)
             self._sent = changes[-1].version
@@ -137,18 +157,21 @@ class Broadcast:
         if made:
             await self._publish(USAGE_EVENTS, [_correction(event, group) for event, group in made])
             await self._write(marks.advance, marks.CORRECTIONS, made[-1][0].producer.sequence)
+        self._unsent = 0
         if now >= self._beat_at:
+            await self._take_stock()  # a heartbeat says that the topic is whole
             await self._publish(GATEWAY_CONFIG, [config_records.heartbeat(self._sent, self._clock())])
             self._beat_at = now + HEARTBEAT_S
         if now >= self._republish_at:
-            await self._take_stock()
             await self._forget()
             self._republished = await self._read(config_log.version_before, self._clock() - REPUBLISHED)
             self._republish_at = now + REPUBLISH_EVERY_S
         await self._republish()
         return self._republished is not None or _BATCH in {len(changes), len(made)}
 
-    def _unsent(self, connection: Connection) -> tuple[list[config_log.LoggedChange], list[tuple[UsageEvent, str]]]:
+    def _read_unsent(
+        self, connection: Connection
+    ) -> tuple[list[config_log.LoggedChange], list[tuple[UsageEvent, str]]]:
         changes = config_log.rows_since(connection, self._sent, _BATCH)
         return changes, corrections.unsent(connection, marks.read(connection, marks.CORRECTIONS), _BATCH)
 

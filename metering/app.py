@@ -61,6 +61,8 @@ class EmbeddedMetering:
         self._min_interval_s = min_interval_s
         self._pause = pause
         self._committed: dict[tuple[str, int], int] = {}
+        self.counted = 0
+        """Usage events counted since the start, repeats among them."""
 
     def committed(self, topic: str, partition: int) -> int:
         """Give the next offset to count: what lies below is counted and handed over. 0 before `follow` has read it."""
@@ -88,6 +90,7 @@ class EmbeddedMetering:
             await partition.wait(offset, _WAIT_S)
             return offset
         await outage.ride_out(lambda: self._metering.process(batch))
+        self.counted += len(batch.events)
         self._committed[partition.topic, partition.partition] = batch.next_offset
         if len(batch.events) < BATCH:
             await self._pause(self._min_interval_s)

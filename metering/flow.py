@@ -4,8 +4,9 @@ Never publishes a total that is not committed, and never counts: the ledger's on
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Protocol
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Protocol, TypeVar
 
 from metering.core import decide
 from metering.core.hierarchy import Threshold
@@ -15,6 +16,8 @@ from runtime.clock import Clock
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
 from schemas.topics import UsageBatch
+
+Told = TypeVar("Told", Decision, DailyUsage)
 
 SEND_WITHIN = timedelta(seconds=5)
 """A writer that needs longer from its transaction to its send looks whether it still owns the partition."""
@@ -31,6 +34,9 @@ class Ledger(Protocol):
 
     async def position(self, topic: str, partition: int) -> int | None:
         """Give the committed next offset; None where nothing of the partition was counted yet."""
+
+    async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Totals:
+        """Give the totals of `lane` that changed at or after `since`, and the partition's position with them."""
 
 
 class Publisher(Protocol):
@@ -63,6 +69,16 @@ class Partition(Protocol):
         """Return when an event at or above `offset` exists, or at the timeout."""
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What is to be told of one partition: the totals that a transaction of the ledger gave."""
+
+    batch: UsageBatch
+    totals: Totals
+    began_at: datetime
+    """Before the transaction: a pause right after its commit must not go unseen."""
+
+
 class Metering:
     """Turns batches of usage events into counts and decisions."""
 
@@ -78,17 +94,51 @@ class Metering:
         A batch that comes again changes no sum, and its totals are published again: so a crash between commit and
         send heals. Raises BeyondPositionError, PositionLostError, and whatever the ledger or the publisher raise.
         """
-        began = self._clock()
-        totals = await self._ledger.apply(batch)
-        decided = decisions(totals, self._thresholds)
-        # Measured from before the transaction: a pause right after the commit must not go unseen.
-        if self._clock() - began > SEND_WITHIN:
-            await self._still_ours(batch, totals)
-        await self._publisher.publish(decided, totals.daily)
+        await self.publish([await self.count(batch)])
 
-    async def _still_ours(self, batch: UsageBatch, totals: Totals) -> None:
-        if await self._ledger.position(batch.topic, batch.partition) != totals.position:
-            raise PositionLostError(batch)
+    async def count(self, batch: UsageBatch) -> Counted:
+        """Count `batch`; what it names is still to be published. Raises as the ledger does."""
+        began_at = self._clock()
+        return Counted(batch, await self._ledger.apply(batch), began_at)
+
+    async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Counted:
+        """Find what changed on a lane at or after `since`, to publish it again (design 3.5)."""
+        began_at = self._clock()
+        totals = await self._ledger.changed(topic, partition, lane, since)
+        nothing_read = UsageBatch(topic, partition, lane, totals.position or 0, totals.position or 0, ())
+        return Counted(nothing_read, totals, began_at)
+
+    async def publish(self, counted: Sequence[Counted]) -> None:
+        """Publish the newest of every counter that `counted` names, each once. It may be called again after an error.
+
+        What took longer than SEND_WITHIN is looked at again first: where another worker has moved the position since,
+        its totals are left out, and PositionLostError is raised after the others were published.
+        """
+        owned, lost = await self._owned(counted)
+        decided: dict[tuple[str, str, date], Decision] = {}
+        daily: dict[tuple[str, str, date], DailyUsage] = {}
+        for totals in (one.totals for one in owned):
+            for decision in decisions(totals, self._thresholds):
+                _keep_newest(decided, (decision.group_id, decision.model_slug, decision.day), decision)
+            for usage in totals.daily:
+                _keep_newest(daily, (usage.group_id, usage.model_slug, usage.day), usage)
+        if decided or daily:
+            await self._publisher.publish(tuple(decided.values()), tuple(daily.values()))
+        if lost is not None:
+            raise PositionLostError(lost)
+
+    async def _owned(self, counted: Sequence[Counted]) -> tuple[list[Counted], UsageBatch | None]:
+        """Give what may be published, and one batch of those whose partition another worker has moved."""
+        ends = {_place(one): one.totals.position for one in counted}  # several batches of one partition come in order
+        owned: list[Counted] = []
+        lost: UsageBatch | None = None
+        for one in counted:
+            is_late = self._clock() - one.began_at > SEND_WITHIN
+            if is_late and await self._ledger.position(*_place(one)) != ends[_place(one)]:
+                lost = one.batch
+            else:
+                owned.append(one)
+        return owned, lost
 
 
 def decisions(totals: Totals, thresholds: Thresholds) -> tuple[Decision, ...]:
@@ -97,3 +147,14 @@ def decisions(totals: Totals, thresholds: Thresholds) -> tuple[Decision, ...]:
         decide.decide(total, thresholds.of(total.counter.group_id, total.counter.model_slug), totals.marks)
         for total in totals.limits
     )
+
+
+def _place(counted: Counted) -> tuple[str, int]:
+    return counted.batch.topic, counted.batch.partition
+
+
+def _keep_newest(newest: dict[tuple[str, str, date], Told], key: tuple[str, str, date], one: Told) -> None:
+    """Of equal versions the later stays: its marks may have moved since."""
+    known = newest.get(key)
+    if known is None or one.version >= known.version:
+        newest[key] = one

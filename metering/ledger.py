@@ -26,7 +26,7 @@ from sqlalchemy import (
     func,
     select,
     true,
-    union,
+    union_all,
 )
 from ulid import ULID
 
@@ -169,7 +169,7 @@ def gaps(
 
 
 def _gaps_between(connection: Connection, instance: str, first: int, last: int) -> Iterator[Gap]:
-    numbers = union(
+    numbers = union_all(
         *(
             select(table.c.sequence).where(table.c.instance == instance, table.c.sequence <= last)
             for table in (USAGE_EVENT, METERING_DUPLICATE)

@@ -5,6 +5,7 @@ Never decides anything, and never serves before `recover` has put back what an e
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -24,10 +25,11 @@ from proxy.windows_memory import MemoryWindows
 from runtime import ids
 from runtime.clock import Clock
 from runtime.settings import OnDisconnect, Settings
+from runtime.telemetry import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.decisions import Decision
-from schemas.usage import UsageDraft, UsageEvent
+from schemas.usage import Outcome, UsageDraft, UsageEvent
 
 _TIDY_EVERY_S = 5
 _KEPT_DAYS = timedelta(days=2)
@@ -55,6 +57,8 @@ class Proxy:
         )
         self._settings = settings
         self._clock = clock
+        self._answered: Counter[int] = Counter()
+        self._decided = 0
 
     def handlers(self) -> list[Any]:
         """Give the inference API's handlers for a Litestar app."""
@@ -84,7 +88,7 @@ class Proxy:
             within_s=settings.body_timeout_s,
             budget=routes.BodyBudget(settings.max_buffered_bytes),
         )
-        return routes.handlers(gateway, rules)
+        return routes.handlers(gateway, rules, self._answered)
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
         """Count the rows that spools still hold, and bill what was in flight when the last process died.
@@ -122,8 +126,47 @@ class Proxy:
 
     def decide(self, decisions: Sequence[Decision]) -> None:
         """Take metering's word on day limits."""
+        self._decided += len(decisions)
         for decision in decisions:
             self._days.decide(decision)
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what is known of requests, of the spool and of metering's word."""
+        telemetry.counter(
+            "tollgate_requests_total",
+            "Chat completions that have ended, by the HTTP status of the answer; 0: the client left before it began.",
+            lambda: {str(status): count for status, count in self._answered.items()},
+            "status",
+        )
+        telemetry.gauge("tollgate_requests_in_flight", "Requests admitted and not ended.", lambda: self._slots.in_use)
+        telemetry.counter(
+            "tollgate_usage_events_total",
+            "Usage events given to the spool, by outcome; one that it could not keep is answered with 503.",
+            lambda: {outcome.value: self.spool.taken[outcome] for outcome in Outcome},
+            "outcome",
+        )
+        telemetry.gauge("tollgate_spool_rows", "Usage events that the open spool file holds.", lambda: self.spool.rows)
+        telemetry.gauge(
+            "tollgate_spool_blocked",
+            "1 while no usage event could be kept, so that every request is answered with 503, else 0.",
+            lambda: self.spool.blocked is not None,
+        )
+        telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
+        telemetry.gauge(
+            "tollgate_feedback_lag_seconds",
+            "Age in seconds of the oldest usage event of today in this proxy's spool that no decision counts yet.",
+            self._feedback_lag_s,
+        )
+
+    async def _feedback_lag_s(self) -> float:
+        now = self._clock()
+        awaited = self._days.oldest_awaited(now.date())
+        lag_s = 0.0
+        for file in (*self.older_files, self.spool.file):
+            if file.instance in awaited:  # a row that went uncounted because the spool was full: the next one tells
+                spooled = await file.rows(awaited[file.instance], 1, spool_file.spooled_at)
+                lag_s = max([lag_s, *((now - at).total_seconds() for at in spooled)])
+        return lag_s
 
     def background(self) -> list[Callable[[], Any]]:
         """Give the coroutines that run as long as the process."""

@@ -24,6 +24,7 @@ from proxy.spool_file import SpoolFile
 from runtime import kafka
 from runtime.clock import Clock
 from runtime.kafka import KafkaAwayError, PlainRecord, RecordTooLargeError
+from runtime.telemetry import Telemetry
 from schemas.topics import USAGE_EVENTS
 
 EVENT_TYPE = f"tollgate.{USAGE_EVENTS}"
@@ -159,6 +160,23 @@ class Publisher:
     def marks(self) -> list[Mark]:
         """Say how far each spool is, also those that were drained; all of one moment."""
         return [*self._drained, *[source.mark for source in self._sources]]
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show how far the spools are published."""
+        telemetry.gauge(
+            "tollgate_spool_unpublished_rows",
+            "Spooled usage events that Kafka has not acknowledged.",
+            lambda: self.waiting,
+        )
+        telemetry.counter("tollgate_published_events_total", "Usage events that Kafka has.", lambda: self.published)
+        telemetry.counter(
+            "tollgate_spool_dropped_uncounted_rows_total",
+            "Published usage events dropped from a full spool before a decision counted them.",
+            lambda: self.dropped_uncounted,
+        )
+        telemetry.gauge(
+            "tollgate_kafka_away", "1 while Kafka takes no usage event from here, else 0.", lambda: self.is_away
+        )
 
     async def run(self) -> None:
         """Publish for as long as the process runs."""

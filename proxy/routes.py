@@ -4,6 +4,7 @@ Never decides anything about a request; it reads bodies within their bounds and 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -19,6 +20,9 @@ from runtime import server
 
 _WATCH_AFTER_S = 0.05
 """Most requests that are refused or fail end before this, and are spared a task that watches their client."""
+
+NO_ANSWER = 0
+"""The status of a request that ended before its answer began."""
 
 _PIECE_BYTES = 256 * 1024
 
@@ -62,7 +66,8 @@ class HttpClient:
         self._rules = rules
         self._cut_off: Any = (scope.get("extensions") or {}).get(server.CUT_OFF)
         self._held = 0
-        self._begun = False
+        self.status = NO_ANSWER
+        """Of the answer."""
         self._ended = False
         self._watch: asyncio.TimerHandle | asyncio.Task[None] | None = None
 
@@ -78,7 +83,7 @@ class HttpClient:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begin an answer."""
-        self._begun = True
+        self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
@@ -106,7 +111,7 @@ class HttpClient:
 
     def close(self) -> None:
         """Give the body's room back; the request is over. A client that did not take its answer is cut off."""
-        if self._begun and not self._ended and self._cut_off is not None:
+        if self.status != NO_ANSWER and not self._ended and self._cut_off is not None:
             self._cut_off["call"]()
         self._rules.budget.give_back(self._held)
         self._held = 0
@@ -137,8 +142,8 @@ class HttpClient:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def handlers(gateway: Gateway, rules: BodyRules) -> list[Any]:
-    """Give the inference API's handlers."""
+def handlers(gateway: Gateway, rules: BodyRules, answered: Counter[int]) -> list[Any]:
+    """Give the inference API's handlers; `answered` counts chat completions that have ended, by status."""
 
     @asgi("/v1/chat/completions", copy_scope=False)
     async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,6 +154,7 @@ def handlers(gateway: Gateway, rules: BodyRules) -> list[Any]:
         try:
             await gateway.complete(client)
         finally:
+            answered[client.status] += 1
             client.close()
 
     # mounted: the framework gives raw handlers no path parameters

@@ -40,6 +40,11 @@ class Slots:
             else:
                 self._free.append(slot)
 
+    @property
+    def in_use(self) -> int:
+        """How many requests are in flight."""
+        return len(self._on_disk) - len(self._free)
+
     def leftovers(self) -> list[bytes]:
         """Give what a process that is gone had in flight; its slots stay taken until `forget_leftovers`."""
         return list(self._left.values())

@@ -15,6 +15,7 @@ import os
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -24,7 +25,7 @@ from proxy.core.exchange import SpoolUnavailableError
 from proxy.spool_file import SUFFIX, SpoolFile, create, keep_mark, last_sequence
 from runtime import ids
 from runtime.settings import SpoolSync
-from schemas.usage import UsageDraft
+from schemas.usage import Outcome, UsageDraft
 
 _CHECKPOINT_EVERY_S = 1.0
 _WAL_RESTART_BYTES = 64 * 1024 * 1024
@@ -65,17 +66,25 @@ class Spool:
         self._blocked: str | None = None
         self.filling = False
         """Whether the file is near its bound, as of the last check."""
+        self.taken: Counter[Outcome] = Counter()
+        """How many events were given to `put` since the start."""
 
     @property
     def blocked(self) -> str | None:
         """Say why no event could be kept right now, so that no upstream is called for nothing; None: all is well."""
         return self._blocked
 
+    @property
+    def rows(self) -> int:
+        """How many events the file still holds."""
+        return self.file.end - self._trimmed_before
+
     def put(self, draft: UsageDraft) -> asyncio.Future[int]:
         """Make an event durable; its sequence is there when it is. Fails with SpoolUnavailableError."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[int] = loop.create_future()
         self._pending.append((draft.model_dump_json().encode(), written))
+        self.taken[draft.outcome] += 1
         if not self._flushing:
             self._flushing = True
             loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)

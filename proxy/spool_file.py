@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -214,6 +215,12 @@ def numbered(draft: UsageDraft, instance: str, sequence: int) -> UsageEvent:
     """Give the event that a draft has become."""
     producer = Producer(instance=instance, sequence=sequence)
     return UsageEvent.model_construct(None, **dict(draft), producer=producer)
+
+
+def spooled_at(_sequence: int, body: bytes) -> datetime:
+    """Tell when a row was written: at its request's end."""
+    event = UsageEvent.model_validate_json(body)
+    return event.timestamp + timedelta(milliseconds=event.latency_ms or 0)
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[str, str]:

@@ -20,6 +20,8 @@ from runtime.database import Database
 from runtime.feed import Consumer, Feed, FeedRecord, Unreadable
 from runtime.kafka import Kafka
 from runtime.outage import Outage, Pause
+from runtime.propagation import Propagation
+from runtime.telemetry import Telemetry
 from schemas.config import ConfigChange, ConfigKind
 from schemas.topics import GATEWAY_CONFIG
 
@@ -62,9 +64,9 @@ class ConfigFeed:
         self._on_changes = on_changes
         self._database = database
         self._kinds = frozenset(kinds)
-        self._silence_s = silence_s
-        self._read_every_s = read_every_s
+        self._silence_s, self._read_every_s = silence_s, read_every_s
         self._clock = clock
+        self._propagation = Propagation(clock)
         self._steady = steady
         self._pause = pause
         self._feed = Feed(
@@ -77,8 +79,7 @@ class ConfigFeed:
             pause=pause,
             connect=connect,
         )
-        self._unreadable = Unreadable(GATEWAY_CONFIG, steady)
-        self._refused = Unreadable(f"{GATEWAY_CONFIG}, applying", steady)
+        self._unreadable = Unreadable(GATEWAY_CONFIG, steady)  # what was not decoded, or not applied
         self._outage = Outage("the configuration's fallback", log, pause)
         self._known_at = steady()
         self._asked_at: float | None = None  # when the database was asked last in this silence
@@ -103,6 +104,15 @@ class ConfigFeed:
     async def caught_up(self) -> None:
         """Return when all of the configuration has been read that there was at start."""
         await self._caught_up.wait()
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show how far the configuration is known, how long changes took, and whether the relay is heard."""
+        self._propagation.show(telemetry, lambda: self.version)
+        telemetry.gauge(
+            "tollgate_config_silence_seconds",
+            "Seconds since a change or the relay's heartbeat (every 3 s) was heard over Kafka.",
+            lambda: self._steady() - self.heard_at,
+        )
 
     async def run(self) -> None:
         """Follow until cancelled; outages are waited out."""
@@ -131,19 +141,24 @@ class ConfigFeed:
         for change in changes:
             if change.record is not None:
                 self._ids[change.kind].add(change.id)
+        known, was_caught_up = self.version, self.is_caught_up
         try:
             if changes:
                 self._on_changes(changes)
         except Exception:  # noqa: BLE001 - one that cannot be applied must not keep the others from it
             for change in changes:
                 self._hand_over_one(change)
+        for change in changes:
+            if was_caught_up and change.version > known:  # neither of the start nor published again
+                self._propagation.applied(change)
+                known = change.version
         self.version = max(self.version, newest)
 
     def _hand_over_one(self, change: ConfigChange) -> None:
         try:
             self._on_changes([change])
         except Exception as error:  # noqa: BLE001 - likewise
-            self._refused.skip(f"version {change.version} of a {change.kind}", error)
+            self._unreadable.skip(f"version {change.version} of a {change.kind}", error)
 
     def _skip(self, record: FeedRecord, error: Exception) -> None:
         self._unreadable.skip(record.place, error)

@@ -99,7 +99,7 @@ def read_since(connection: Connection, version: int, limit: int = 1000) -> Seque
     """Give at most `limit` changes newer than `version`, oldest first; kinds that we do not know are left out."""
     columns = CONFIG_CHANGE.c
     rows = connection.execute(
-        select(columns.version, columns.kind, columns.id, columns.record)
+        select(columns.version, columns.kind, columns.id, columns.record, columns.created_at)
         .where(columns.version > version, columns.kind.in_(_KINDS))
         .order_by(columns.version)
         .limit(limit)
@@ -148,6 +148,6 @@ def change_of(kind: ConfigKind) -> type[ConfigChange]:
     return create_model(f"{record.__name__}Change", __base__=ConfigChange, record=(record | None, ...))
 
 
-def _change(version: int, kind: str, id_: str, record: dict[str, Any] | None) -> ConfigChange:
+def _change(version: int, kind: str, id_: str, record: dict[str, Any] | None, at: datetime) -> ConfigChange:
     known = ConfigKind(kind)
-    return change_of(known)(version=version, kind=known, id=id_, record=record)
+    return change_of(known)(version=version, kind=known, id=id_, record=record, at=at)

@@ -13,7 +13,8 @@ from typing import Any
 
 from runtime import config_log
 from runtime.feed import FeedRecord
-from runtime.kafka import Record, cloud_event
+from runtime.kafka import Headers, Record, cloud_event
+from schemas import base
 from schemas.config import ConfigChange, ConfigKind
 from schemas.topics import GATEWAY_CONFIG
 
@@ -29,23 +30,20 @@ OnUnreadable = Callable[[FeedRecord, Exception], None]
 
 
 def encode(version: int, kind: str, id_: str, record: Mapping[str, Any] | None, at: datetime) -> Record:
-    """Give the record of a change; `record` is the JSON of its state, None where the thing is gone.
+    """Give the record of a change committed at `at`; `record` is its state as JSON, None where the thing is gone.
 
     Takes any kind, so that a relay passes on what a newer version of control wrote.
     """
-    name = f"{kind}/{id_}"
-    headers = cloud_event(_CHANGE_TYPE, f"{name}/{version}", _SOURCE, at)
-    if record is None:
-        end = (("kind", kind.encode()), ("id", id_.encode()), ("version", b"%d" % version))
-        return Record(name.encode(), None, headers + end)
-    body = {"version": version, "kind": kind, "id": id_, "record": record}
-    return Record(name.encode(), json.dumps(body, separators=(",", ":")).encode(), headers)
+    headers = cloud_event(_CHANGE_TYPE, f"{kind}/{id_}/{version}", _SOURCE, at)
+    return _record(headers, version, kind, id_, record, base.rfc3339(at))
 
 
 def of(change: ConfigChange, at: datetime) -> Record:
-    """Give the record of a change that was decoded."""
-    record = None if change.record is None else change.record.model_dump(mode="json", by_alias=True)
-    return encode(change.version, change.kind.value, change.id, record, at)
+    """Give the record of what holds at `at`; unlike a change's, it does not tell when it was committed."""
+    kind, record = change.kind.value, change.record
+    headers = cloud_event(_CHANGE_TYPE, f"{kind}/{change.id}/{change.version}", _SOURCE, at)
+    state = None if record is None else record.model_dump(mode="json", by_alias=True)
+    return _record(headers, change.version, kind, change.id, state, None)
 
 
 def heartbeat(version: int, at: datetime) -> Record:
@@ -75,8 +73,20 @@ def decode(
     return changes, newest
 
 
+def _record(  # noqa: PLR0917 - a change's fields, in their order
+    headers: Headers, version: int, kind: str, id_: str, state: Mapping[str, Any] | None, at: str | None
+) -> Record:
+    key = f"{kind}/{id_}".encode()
+    if state is None:
+        end = {"kind": kind, "id": id_, "version": str(version)} | ({} if at is None else {"at": at})
+        return Record(key, None, headers + tuple((name, value.encode()) for name, value in end.items()))
+    body = {"version": version, "kind": kind, "id": id_, "record": state, "at": at}
+    return Record(key, json.dumps(body, separators=(",", ":")).encode(), headers)
+
+
 def _change(kind: ConfigKind, record: FeedRecord) -> ConfigChange:
     if record.value is not None:
         return config_log.change_of(kind).model_validate_json(record.value)
-    headers = dict(record.headers)
-    return ConfigChange(version=int(headers["version"]), kind=kind, id=headers["id"].decode(), record=None)
+    end = {name: value.decode() for name, value in record.headers if name in {"id", "version", "at"}}
+    at = datetime.fromisoformat(end["at"]) if "at" in end else None
+    return ConfigChange(version=int(end["version"]), kind=kind, id=end["id"], record=None, at=at)

@@ -170,6 +170,17 @@ def lock(connection: Connection, name: str) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"tollgate {name}", 0))))
 
 
+def now(connection: Connection, clock: Callable[[], datetime]) -> datetime:
+    """Give the moment on the one clock that all processes of a database share, taken when the transaction began.
+
+    PostgreSQL's own, since the clocks of several machines differ; on SQLite, whose processes share a machine, `clock`.
+    """
+    if connection.dialect.name == "postgresql":
+        moment: datetime = connection.execute(select(func.now())).scalar_one()
+        return moment.astimezone(UTC)
+    return clock()
+
+
 def open_sqlite(path: Path) -> Database:
     """Open the embedded default's database: WAL, every commit on disk before it returns (design 3.1)."""
     engine = create_engine(

@@ -224,7 +224,7 @@ class Feed:
 
 
 class Unreadable:
-    """Skips records that cannot be read, and says so: the first at once, the others once a minute."""
+    """Skips records that cannot be read or applied, and says so: the first at once, the others once a minute."""
 
     def __init__(self, topic: str, steady: Callable[[], float] = time.monotonic) -> None:
         self._topic = topic
@@ -237,7 +237,7 @@ class Unreadable:
         now = self._steady()
         self._unsaid += 1
         if self._said_at is None or now - self._said_at >= _SAY_EVERY_S:
-            text = "%s: skipped %d record(s) that cannot be read, the last at %s: %s"
+            text = "%s: skipped %d record(s) that cannot be used, the last at %s: %s"
             log.warning(text, self._topic, self._unsaid, place, type(error).__name__)
             self._unsaid, self._said_at = 0, now
 

@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     port: Port = 8080
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8081
+    public_metrics: bool = False
     master_key: SecretStr | None = None
     database_url: SecretStr | None = None
     kafka_bootstrap: str | None = None

@@ -3,9 +3,11 @@
 Never holds a secret, but in the answer of the rotation that makes it.
 """
 
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schemas.base import Message, Record, Timestamp
 from schemas.usage import Kind, Outcome, Tokens, UsageSource
@@ -31,6 +33,17 @@ class LedgerEvent(Record):
 
 
 LONGEST_OVERLAP_S = 30 * 24 * 3600
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time of the years 1 to 9999 in UTC") from None
+
+
+GivenMoment = Annotated[Timestamp, AfterValidator(_utc)]
+"""A time that a body names."""
 
 
 class BillingWebhook(Message):
@@ -62,3 +75,46 @@ class TestedWebhook(Message):
     status_code: int | None
     error: str | None
     duration_ms: int
+
+
+class DeliveryStatus(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    NOT_DUE = "not_due"
+
+
+class DeliveryAttempt(Message):
+    """One try to deliver."""
+
+    at: Timestamp
+    status_code: int | None = Field(description="null: no answer came; `error` says why.")
+    error: str | None
+    duration_ms: int
+
+
+class Delivery(Message):
+    """One signed webhook body and what became of it."""
+
+    id: str = Field(description="The X-Baseten-Request-ID of all its attempts.")
+    status: DeliveryStatus
+    reason: str | None = Field(description="Why it was given up; null unless it is dead.")
+    created_at: Timestamp
+    event_count: int
+    next_attempt_at: Timestamp | None = Field(description="null unless it is pending.")
+    attempts: tuple[DeliveryAttempt, ...] = Field(description="The last 50, in their order.")
+
+
+class RedriveDeliveries(Message):
+    """Body of POST /v1/gateway/deliveries/redrive: which of what was given up or put aside goes back, by when."""
+
+    from_: GivenMoment | None = Field(default=None, alias="from", description="Inclusive; without it: from the oldest.")
+    to: GivenMoment | None = Field(default=None, description="Exclusive; without it: to now.")
+
+
+class Redriven(Message):
+    """How many deliveries are pending again."""
+
+    count: int

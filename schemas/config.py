@@ -119,3 +119,4 @@ class ConfigChange(Record):
     kind: ConfigKind
     id: str
     record: ConfigRecord | None = Field(description="The new state, or null where the thing is gone.")
+    at: Timestamp | None = Field(default=None, description="When it was committed; null where that is not known.")

@@ -26,11 +26,14 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def run(
-    *words: str, check: bool = True, settings: Mapping[str, str] = MappingProxyType({})
+    *words: str,
+    check: bool = True,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    within_s: float = START_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        [TOLLGATE, *words], env=environment(**settings), capture_output=True, text=True, timeout=START_S, check=check
+        [TOLLGATE, *words], env=environment(**settings), capture_output=True, text=True, timeout=within_s, check=check
     )
 
 

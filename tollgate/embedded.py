@@ -26,8 +26,10 @@ from proxy import spool_file
 from proxy.app import Proxy
 from proxy.core.exchange import SpoolUnavailableError
 from runtime import clock, server
+from runtime.propagation import Propagation
 from runtime.server import Check
 from runtime.settings import Settings
+from runtime.telemetry import Telemetry
 from schemas.config import ConfigChange
 from tollgate import workplace
 from tollgate.process import Role, Spawn
@@ -74,7 +76,8 @@ class Embedded:
         self._dispatcher = webhooks_app.Dispatcher(place.database, place.vault, self._clock, settings)
         self._corrections = corrections.Outbox(place.database)
         at = place.read(lambda connection: live.load(connection, self._apply))
-        self._relay = Relay(place.database, at, [self._apply])
+        self._propagation = Propagation(self._clock)
+        self._relay = Relay(place.database, at, [self._apply, self._propagation.applied])
 
     def is_new(self) -> bool:
         """Ask the database."""
@@ -104,6 +107,20 @@ class Embedded:
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""
         return ()
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what all parts know."""
+        self._proxy.show(telemetry)
+        self._dispatcher.show(telemetry)
+        self._propagation.show(telemetry, lambda: self._relay.version)
+        telemetry.counter(
+            "tollgate_metering_events_total",
+            "Usage events counted, repeats among them.",
+            lambda: self._metering.counted,
+        )
+        telemetry.gauge(
+            "tollgate_metering_lag_events", "Usage events still to count, by spool.", self._lag, "partition"
+        )
 
     async def drain(self) -> None:
         """Let the readers take what was spooled last, and attempts end."""
@@ -159,6 +176,10 @@ class Embedded:
                 if file not in emptied:
                     await file.empty()  # removed at the next start
                     emptied.append(file)
+
+    def _lag(self) -> dict[str, int]:
+        committed = self._metering.committed
+        return {file.topic: max(0, file.end - committed(file.topic, file.partition)) for file in self._files()}
 
     def _done_before(self, file: spool_file.SpoolFile) -> int:
         place = (file.topic, file.partition)

@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Protocol
 
 from litestar import Litestar
@@ -17,6 +18,7 @@ from litestar.handlers import BaseRouteHandler
 from runtime import server
 from runtime.server import Check
 from runtime.settings import Settings
+from runtime.telemetry import Telemetry
 
 SHUTDOWN_GRACE_S = 30
 """How long open streams may go on after SIGTERM (spec 6)."""
@@ -60,6 +62,9 @@ class Role(Protocol):
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give what the operator's port has beside its health."""
 
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what this role's parts know, at `/metrics`."""
+
     async def drain(self) -> None:
         """Bring what is under way to its end, in bounded time; no request comes any more."""
 
@@ -84,10 +89,14 @@ class Process:
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, self._stopping.set)
         settings, checks = self._settings, {"process": self._not_ready, **self._role.checks()}
-        ops = self._open(server.ops_app(checks, self._role.ops()), settings.ops_host, settings.ops_port, _OPS_GRACE_S)
+        telemetry = self._telemetry(checks)
+        shown = server.ops_app(checks, [*self._role.ops(), telemetry.handler()])
+        ops = self._open(shown, settings.ops_host, settings.ops_port, _OPS_GRACE_S)
         try:
             if await self._ends_unstopped(self._role.start(self.spawn)):
                 app = self._role.public(checks)
+                if app is not None and settings.public_metrics:
+                    app.register(telemetry.handler())
                 public = None if app is None else self._open(app, settings.host, settings.port, SHUTDOWN_GRACE_S)
                 self._ready = True
                 gc.freeze()  # the snapshot is never garbage: later collections need not look through it
@@ -102,6 +111,16 @@ class Process:
     def spawn(self, work: Work) -> None:
         """Begin background work; one that ends before the process does ends the process."""
         self._background.append(self._watched(work))
+
+    def _telemetry(self, checks: Mapping[str, Check]) -> Telemetry:
+        telemetry = Telemetry()
+        build, is_ready = {version("tollgate-gateway"): 1}, lambda: not any(check() for check in checks.values())
+        telemetry.gauge(
+            "tollgate_build_info", "Always 1; the label tells the version that runs.", lambda: build, "version"
+        )
+        telemetry.gauge("tollgate_ready", "1 while traffic may come (as /readyz says), else 0.", is_ready)
+        self._role.show(telemetry)
+        return telemetry
 
     def _open(self, app: Litestar, host: str, port: int, grace_s: int) -> str:
         listener = server.listen(host, port)

@@ -8,30 +8,31 @@ import contextlib
 import logging
 import random
 import uuid
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 
+from sqlalchemy import Connection
+
+from metering.core.days import Days
 from runtime import guard
 from runtime.clock import Clock
 from runtime.database import Database
 from runtime.outage import Outage
 from runtime.settings import Settings
+from runtime.telemetry import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.topics import UsageBatch
-from webhooks import intake, receivers, sender, store
-from webhooks.core.batching import Batching
-from webhooks.core.fairness import Limits
-from webhooks.core.retry import Policy
-from webhooks.core.values import Claim
+from webhooks import claims, intake, receivers, sender, store
+from webhooks.core.values import Claim, Status
 from webhooks.flow import Dispatch, Intake, Partition
-
-READ_LIMIT = 1000
-"""Events of one partition in one transaction of intake."""
+from webhooks.open_days import OpenDays
+from webhooks.tuning import Tuning
+from webhooks.upkeep import Upkeep
 
 POLL_S = 0.5
 """How long dispatch rests at most: what other processes queue, and receivers that change, are seen by then."""
 
-_LEASE_MARGIN_S = 20.0
 _log = logging.getLogger(__name__)
 
 
@@ -48,21 +49,22 @@ class Dispatcher:
         clock: Clock,
         settings: Settings,
         *,
-        policy: Policy | None = None,
-        limits: Limits | None = None,
+        tuning: Tuning | None = None,
         resolver: guard.Resolver | None = None,
+        open_days: Callable[[Connection], Days] | None = None,
     ) -> None:
-        policy = policy or Policy()
-        deliveries = store.StoredDeliveries(database, policy.attempt_timeout_s + _LEASE_MARGIN_S)
+        """Without `tuning` as the settings say. `open_days` reads the ledger's days; None: it takes every day."""
+        tuning = tuning or Tuning.of(settings)
+        for line in tuning.contradictions():
+            _log.warning("%s", line)
+        deliveries = store.StoredDeliveries(database, tuning.claimed_for_s, tuning.rule)
         self._database = database
         self._receivers = receivers.Receivers(vault)
         self._clock = clock
-        self._batching = Batching(
-            settings.webhook_batch_size, timedelta(milliseconds=settings.webhook_linger_ms), READ_LIMIT
-        )
-        self._intake = Intake(
-            deliveries, self._receivers, clock, lambda: str(uuid.uuid4()), settings.webhook_batch_size
-        )
+        self._open_days = OpenDays(database, clock, open_days) if open_days else None
+        self._batching = tuning.batching
+        size = tuning.batching.delivery_size
+        self._intake = Intake(deliveries, self._receivers, clock, lambda: str(uuid.uuid4()), size)
         self._sender = sender.Sender(allow_private=settings.allow_private_receivers, resolver=resolver)
         self._dispatch = Dispatch(
             deliveries,
@@ -70,9 +72,11 @@ class Dispatcher:
             self._sender,
             clock=clock,
             jitter=random.SystemRandom().random,
-            policy=policy,
-            limits=limits or Limits(),
+            policy=tuning.policy,
+            limits=tuning.limits,
+            per_s=tuning.per_s,
         )
+        self._upkeep = Upkeep(database, clock, redrive_per_s=tuning.redrive_per_s, keep_days=tuning.keep_days)
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._draining = False
@@ -88,9 +92,26 @@ class Dispatcher:
         """Give the first offset that is not yet taken in for good; 0 before `follow` has read the position."""
         return self._committed.get((topic, partition), 0)
 
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what becomes of attempts and deliveries."""
+        dispatch = self._dispatch
+        telemetry.counter(
+            "tollgate_webhook_attempts_total",
+            "Attempts to deliver, by the class of the receiver's status: 2xx to 5xx, or no_answer.",
+            lambda: dispatch.attempts,
+            "status",
+        )
+        telemetry.gauge("tollgate_webhook_attempts_in_flight", "Attempts under way.", lambda: dispatch.in_flight)
+        telemetry.counter(
+            "tollgate_webhook_deliveries_total",
+            "Deliveries that this dispatcher brought to their end: delivered or dead.",
+            lambda: {status.value: dispatch.ended[status] for status in (Status.DELIVERED, Status.DEAD)},
+            "status",
+        )
+
     async def take_over(self) -> None:
         """Free what a dispatcher that died had claimed. Only where no other can be running on this database."""
-        freed = await self._database.write(store.free_claims)
+        freed = await self._database.write(claims.free_claims)
         if freed:
             _log.warning("%d deliveries were under way when the last process died; they are attempted again", freed)
 
@@ -106,8 +127,11 @@ class Dispatcher:
         """Deliver until `drain`. Call once; any error but an outage of the database ends it."""
         self._running = True
         try:
-            async with asyncio.TaskGroup() as attempts:
-                await self._run(attempts, Outage("webhook dispatch", _log))
+            async with asyncio.TaskGroup() as tasks:
+                beside = [tasks.create_task(work()) for work in (self._upkeep.redrive, self._upkeep.remove)]
+                await self._run(tasks, Outage("webhook dispatch", _log))
+                for task in beside:
+                    task.cancel()
         finally:
             self._running = False
             self._idle.set()
@@ -122,7 +146,8 @@ class Dispatcher:
         if not self._running:
             return True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
         return self._idle.is_set()
 
     async def close(self) -> None:
@@ -136,7 +161,7 @@ class Dispatcher:
         self._committed[topic, number] = offset
 
         async def process(batch: UsageBatch) -> None:
-            await self._intake.process(batch)
+            await self._intake.process(await self._open_days.only(batch) if self._open_days else batch)
             self._committed[topic, number] = batch.next_offset
             self._wake.set()
             outage.passed()
@@ -153,8 +178,10 @@ class Dispatcher:
             rest_s = await outage.ride_out(lambda: self._turn(attempts))
             if self._draining and self._dispatch.is_idle:
                 return
+            # Not wait_for: on Python 3.11 it loses a cancellation that comes with the wake (cpython 86296).
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), rest_s)
+                async with asyncio.timeout(rest_s):
+                    await self._wake.wait()
 
     async def _turn(self, attempts: asyncio.TaskGroup) -> float:
         """Settle what has ended, begin what is due; give how long there is nothing to do, unless woken."""

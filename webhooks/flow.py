@@ -13,11 +13,13 @@ from runtime.clock import Clock
 from schemas.topics import UsageBatch
 from webhooks.core import batching, fairness, retry, signing
 from webhooks.core.fairness import Limits
+from webhooks.core.pace import Pace
 from webhooks.core.retry import Outcome, Policy
 from webhooks.core.values import (
     Attempt,
     Claim,
     Draft,
+    Lane,
     Prepared,
     Receiver,
     Settlement,
@@ -38,7 +40,10 @@ class Partition(Protocol):
     """Where reading starts while no position is stored."""
 
     async def read(self, offset: int, limit: int) -> UsageBatch:
-        """Give at most `limit` events from `offset` on, at once; without any, `next_offset` may still move on."""
+        """Give at most `limit` events from `offset` on, at once. Without any, `next_offset` may still move.
+
+        It moves on over what holds no events, and back where the source was made anew; both are to be kept.
+        """
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         """Return when an event at or above `offset` exists, or at the timeout."""
@@ -54,13 +59,16 @@ class Deliveries(Protocol):
         """
 
     async def waiting(self) -> Sequence[Waiting]:
-        """Give each lane that has a pending delivery, with the earliest moment one may be claimed."""
+        """Give each lane that has something to claim, with the earliest moment it may be claimed."""
 
     async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
         """Claim what is due, at most the shares; the longest due first."""
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
-        """Write the attempts and what became of their deliveries, in one transaction. Safe to repeat."""
+        """Write the attempts, what became of their deliveries and how their receivers do, in one transaction.
+
+        Safe to repeat.
+        """
 
 
 class Receivers(Protocol):
@@ -120,7 +128,9 @@ class Dispatch:
         jitter: Callable[[], float],
         policy: Policy,
         limits: Limits,
+        per_s: int | None = None,
     ) -> None:
+        """`per_s` bounds how many attempts at one receiver begin within a second."""
         self._deliveries = deliveries
         self._receivers = receivers
         self._sender = sender
@@ -128,15 +138,25 @@ class Dispatch:
         self._jitter = jitter
         self._policy = policy
         self._limits = limits
-        self._in_flight: Counter[fairness.Lane] = Counter()
+        self._pace = Pace(per_s)
+        self._in_flight: Counter[fairness.Place] = Counter()
         self._failing: set[str] = set()
         self._losing: set[str] = set()
         self._ended: list[Settlement] = []
+        self.attempts: Counter[str] = Counter()
+        """Attempts written since the start, by the class of their status."""
+        self.ended: Counter[Status] = Counter()
+        """Deliveries brought to their end since the start."""
 
     @property
     def is_idle(self) -> bool:
         """Whether no attempt is in flight and each that has ended is written."""
         return not self._in_flight and not self._ended
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are under way."""
+        return self._in_flight.total()
 
     async def settle(self) -> None:
         """Write the attempts that have ended; where that fails they are kept for the next call."""
@@ -144,6 +164,8 @@ class Dispatch:
         if ended:
             await self._deliveries.settle(ended, self._clock())
             del self._ended[: len(ended)]
+            for settlement in ended:
+                self._count(settlement)
 
     async def claim(self) -> tuple[Sequence[Claim], datetime | None]:
         """Claim what may be attempted now; give it, and when the next is due among what had to wait.
@@ -152,44 +174,51 @@ class Dispatch:
         """
         now = self._clock()
         waiting = [
-            lane
-            for lane in await self._deliveries.waiting()
-            if self._receivers.receiver(lane.workspace_id, now).is_ready
+            one for one in await self._deliveries.waiting() if self._receivers.receiver(one.workspace_id, now).is_ready
         ]
-        due = [lane for lane in waiting if lane.due_at <= now]
-        shares = fairness.share(due, self._in_flight, self._failing, self._limits)
+        due = [one for one in waiting if one.due_at <= now]
+        left = self._pace.left({one.workspace_id for one in due}, now)
+        shares = fairness.share(due, self._in_flight, self._failing, self._limits, left)
         claims = await self._deliveries.claim(shares, now) if shares else ()
         for claim in claims:
-            self._in_flight[claim.workspace_id, claim.retrying] += 1
-        return claims, min((lane.due_at for lane in waiting if lane.due_at > now), default=None)
+            self._in_flight[claim.workspace_id, claim.lane] += 1
+            self._pace.begin(claim.workspace_id, now)
+        moments = [one.due_at for one in waiting if one.due_at > now]
+        moments += filter(None, map(self._pace.free_at, left))
+        return claims, min(moments, default=None)
 
     async def attempt(self, claim: Claim) -> None:
         """Make the attempt that `claim` is for; what became of it is written by the next `settle`."""
-        lane = (claim.workspace_id, claim.retrying)
+        place = (claim.workspace_id, claim.lane)
         try:
             self._ended.append(await self._deliver(claim))
         finally:
-            self._in_flight[lane] -= 1
-            if not self._in_flight[lane]:
-                del self._in_flight[lane]
+            self._in_flight[place] -= 1
+            if not self._in_flight[place]:
+                del self._in_flight[place]
 
     async def _deliver(self, claim: Claim) -> Settlement:
         started_at = self._clock()
-        prepared = self._prepare(claim, started_at)
+        turn = retry.Turn(claim.attempt_number, claim.first_attempt_at, claim.planned_at, started_at)
+        prepared = self._prepare(claim, turn)
         if prepared is None:
             return Settlement(claim, None, retry.Release())
         outcome = await self._sender.send(prepared)
-        decision = retry.decide(
-            outcome,
-            attempt_number=claim.attempt_number,
-            first_attempt_at=claim.first_attempt_at,
-            now=self._clock(),
-            policy=self._policy,
-            jitter=self._jitter(),
-        )
+        if claim.lane is Lane.PROBE:
+            decision = retry.decide_probe(outcome)
+        else:
+            decision = retry.decide(outcome, turn, self._clock(), self._policy, self._jitter())
         self._note(claim, decision)
         attempt = Attempt(started_at, outcome.status_code, outcome.error, outcome.duration_ms)
         return Settlement(claim, attempt, decision)
+
+    def _count(self, settlement: Settlement) -> None:
+        if settlement.attempt is not None:
+            status = settlement.attempt.status_code
+            self.attempts["no_answer" if status is None else f"{status // 100}xx"] += 1
+        if isinstance(settlement.decision, retry.Delivered | retry.GiveUp):
+            delivered = isinstance(settlement.decision, retry.Delivered)
+            self.ended[Status.DELIVERED if delivered else Status.DEAD] += 1
 
     def _note(self, claim: Claim, decision: retry.Decision) -> None:
         """Remember which receivers fail, and say once of each that its deliveries become dead letters."""
@@ -203,11 +232,10 @@ class Dispatch:
             self._losing.add(workspace_id)
             _log.warning("deliveries of workspace %s become dead letters: %s", workspace_id, decision.reason)
 
-    def _prepare(self, claim: Claim, now: datetime) -> Prepared | None:
+    def _prepare(self, claim: Claim, turn: retry.Turn) -> Prepared | None:
         """Sign with the secrets of this moment; None where the receiver went away since the claim."""
-        receiver = self._receivers.receiver(claim.workspace_id, now)
+        receiver = self._receivers.receiver(claim.workspace_id, turn.started_at)
         if receiver.url is None or not receiver.is_ready:
             return None
-        headers = signing.sign(claim.body, claim.delivery_id, receiver.secrets, now)
-        timeout_s = retry.attempt_timeout_s(claim.first_attempt_at, claim.planned_at, now, self._policy)
-        return Prepared(receiver.url, headers, claim.body, timeout_s)
+        headers = signing.sign(claim.body, claim.delivery_id, receiver.secrets, turn.started_at)
+        return Prepared(receiver.url, headers, claim.body, retry.attempt_timeout_s(turn, self._policy))

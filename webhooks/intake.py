@@ -59,8 +59,8 @@ class Follower:
     def _lacks(self, batch: UsageBatch) -> tuple[int, float]:
         """Say how many events are missing before `batch` is worth a look, and for how long at most; 0: it is to go."""
         if not batch.events:
-            # Unreadable records alone: the position moves past them all the same.
-            return (0, 0.0) if batch.next_offset > batch.first_offset else (1, IDLE_WAIT_S)
+            # Unreadable records alone, or a source made anew: the position moves all the same.
+            return (0, 0.0) if batch.next_offset != batch.first_offset else (1, IDLE_WAIT_S)
         now = self._clock()
         verdict = batching.decide(batch.events, self._seen_at, now, self._batching)
         if isinstance(verdict, batching.CutNow):

@@ -1,11 +1,12 @@
-"""Deliveries, their events, their attempts and the position of intake: all SQL on the tables of the dispatcher.
+"""What intake and dispatch ask of the database: deliveries, their events and attempts, the position of intake.
 
-Never changes a delivery's bytes once they are written, and never removes a dead letter here.
+Never changes a delivery's bytes once they are written, and never removes anything.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -19,14 +20,17 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.sql.dml import ReturningInsert
 
 from metering.core import position as positions
 from metering.core import rollup
-from runtime import ids, statements
+from runtime import statements
 from runtime.database import Database
 from schemas.topics import UsageBatch
+from webhooks import claims, standing
 from webhooks.core import batching
-from webhooks.core.retry import Delivered, GiveUp, RetryAt
+from webhooks.core.health import Rule
+from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt
 from webhooks.core.values import Claim, Draft, Settlement, Share, Status, Waiting
 from webhooks.tables import ATTEMPT, DELIVERY, DELIVERY_EVENT, WEBHOOK_POSITION
 
@@ -49,25 +53,28 @@ class Tally:
 class StoredDeliveries:
     """The `Deliveries` port on the database: each call is one transaction."""
 
-    def __init__(self, database: Database, lease_s: float = LEASE_S) -> None:
+    def __init__(self, database: Database, lease_s: float = LEASE_S, rule: Rule | None = None) -> None:
         self._database = database
         self._lease = timedelta(seconds=lease_s)
+        self._rule = rule or Rule()
 
     async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
         """Keep what is new and move the position. Raises PositionLostError."""
         await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
 
     async def waiting(self) -> Sequence[Waiting]:
-        """Give the lanes that have pending deliveries."""
-        return await self._database.read(waiting)
+        """Give the lanes that have something to claim."""
+        return await self._database.read(claims.waiting)
 
     async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
         """Claim what is due, at most the shares."""
-        return await self._database.write(lambda connection: claim(connection, shares, now, self._lease))
+        return await self._database.write(
+            lambda connection: claims.claim(connection, shares, now, self._lease, self._rule)
+        )
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
         """Write attempts and decisions."""
-        await self._database.write(lambda connection: settle(connection, settlements, now))
+        await self._database.write(lambda connection: settle(connection, settlements, now, self._rule))
 
 
 def position(connection: Connection, topic: str, partition: int) -> int | None:
@@ -99,6 +106,7 @@ def enqueue(connection: Connection, drafts: Sequence[Draft], batch: UsageBatch, 
                     "body": batching.freeze(events),
                     "event_count": len(events),
                     "created_at": now,
+                    "settled_at": None if pending_at else now,
                     "next_attempt_at": pending_at,
                     "claimable_at": pending_at,
                 }
@@ -108,83 +116,34 @@ def enqueue(connection: Connection, drafts: Sequence[Draft], batch: UsageBatch, 
     return len(rows)
 
 
-def waiting(connection: Connection) -> list[Waiting]:
-    """Give each lane that has pending deliveries. Jumps from workspace to workspace in the index, never over rows."""
-    column = DELIVERY.c
-    pending = column.status == Status.PENDING.value
-    found = select(func.min(column.workspace_id).label("workspace_id")).where(pending).cte("found", recursive=True)
-    beyond = select(func.min(column.workspace_id)).where(pending, column.workspace_id > found.c.workspace_id)
-    found = found.union_all(select(beyond.scalar_subquery()).where(found.c.workspace_id.is_not(None)))
-    earliest = [
-        select(func.min(column.claimable_at))
-        .where(pending, column.workspace_id == found.c.workspace_id, column.retrying.is_(retrying))
-        .scalar_subquery()
-        for retrying in (False, True)
-    ]
-    rows = connection.execute(select(found.c.workspace_id, *earliest).where(found.c.workspace_id.is_not(None)))
-    return [
-        Waiting(workspace_id, retrying, due_at)
-        for workspace_id, *dues in rows
-        for retrying, due_at in zip((False, True), dues, strict=True)
-        if due_at is not None
-    ]
+def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime, rule: Rule) -> None:
+    """Write attempts and decisions, and what they say of their receivers.
 
-
-def claim(connection: Connection, shares: Sequence[Share], now: datetime, lease: timedelta) -> list[Claim]:
-    """Claim until `now + lease` what is due, the longest due first, at most the shares. Starts the clock of a run."""
-    token = ids.mint()
-    rows = [row for share in shares for row in _due(connection, share, now)]
-    if rows:
-        column = DELIVERY.c
-        connection.execute(
-            update(DELIVERY)
-            .where(column.id.in_([row.id for row in rows]))
-            .values(claim=token, claimable_at=now + lease, first_attempt_at=func.coalesce(column.first_attempt_at, now))
-        )
-    return [
-        Claim(
-            delivery_id=row.id,
-            token=token,
-            workspace_id=row.workspace_id,
-            body=row.body,
-            retrying=row.retrying,
-            attempt_number=row.run_attempts + 1,
-            first_attempt_at=row.first_attempt_at or now,
-            planned_at=row.next_attempt_at,
-        )
-        for row in rows
-    ]
-
-
-def free_claims(connection: Connection) -> int:
-    """Free the claims of a dispatcher that is gone, for whoever knows that it is; give how many there were."""
-    column = DELIVERY.c
-    claimed = update(DELIVERY).where(column.status == Status.PENDING, column.claim.is_not(None))
-    return connection.execute(claimed.values(claim=None, claimable_at=column.next_attempt_at)).rowcount
-
-
-def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
-    """Write attempts and decisions. A claim that is no longer the delivery's own changes nothing, unless it delivered.
-
-    So it may be repeated after an error that left open whether it was committed.
+    A claim that is no longer the delivery's own changes nothing, unless it delivered. So it may be repeated after an
+    error that left open whether it was committed.
     """
     column = DELIVERY.c
     wanted = [settlement.claim.delivery_id for settlement in settlements]
-    found = select(DELIVERY).where(column.id.in_(wanted)).with_for_update()
+    # In one order, so that two dispatchers that settle the same deliveries wait for each other, never in a circle.
+    found = select(DELIVERY).where(column.id.in_(wanted)).order_by(column.id).with_for_update()
     rows = {row.id: row for row in connection.execute(found)}
-    attempts = []
+    counted = []
     for settlement in settlements:
-        row = rows.get(settlement.claim.delivery_id)
-        if row is None or not _still_counts(row, settlement):
-            continue
-        if settlement.attempt is not None:
-            attempts.append({"delivery_id": row.id, "number": row.attempt_count + 1, **asdict(settlement.attempt)})
-        connection.execute(
-            update(DELIVERY).where(column.id == bindparam("delivery_id")),
-            {"delivery_id": row.id, **_settled(row, settlement, now)},
-        )
+        row = rows.pop(settlement.claim.delivery_id, None)
+        if row is not None and _still_counts(row, settlement):
+            counted.append((row, settlement))
+    if not counted:
+        return
+    changed = [{"of_id": row.id, **_settled(row, settlement, now)} for row, settlement in counted]
+    connection.execute(_SETTLE, changed)
+    attempts = [
+        {"delivery_id": row.id, "number": row.attempt_count + 1, **asdict(settlement.attempt)}
+        for row, settlement in counted
+        if settlement.attempt is not None
+    ]
     if attempts:
         connection.execute(insert(ATTEMPT), attempts)
+    standing.note(connection, [(row.workspace_id, one.decision) for row, one in counted], now, rule)
 
 
 def tallies(connection: Connection, from_day: date, to_day: date, among: Select[Any] | None = None) -> list[Tally]:
@@ -222,10 +181,10 @@ def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple
     """Insert each draft's events; give (delivery id, key) of those whose key was new in their workspace."""
     rows = [
         {
+            "day": rollup.day_of(event),
             "workspace_id": draft.workspace_id,
             "idempotency_key": event.idempotency_key,
             "delivery_id": draft.id,
-            "day": rollup.day_of(event),
             "input_tokens": event.tokens.input_tokens,
             "output_tokens": event.tokens.output_tokens,
         }
@@ -234,26 +193,24 @@ def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple
     ]
     if not rows:
         return set()
-    statement = statements.insert_into(connection.dialect.name, DELIVERY_EVENT).on_conflict_do_nothing()
-    columns = DELIVERY_EVENT.c
-    new = connection.execute(statement.returning(columns.delivery_id, columns.idempotency_key), rows)
+    statement = _inserting_events(connection.dialect.name)
+    at_once = connection.dialect.name == "postgresql"
+    new = connection.execute(statement, statements.columns_of(rows) if at_once else rows)
     return {(row.delivery_id, row.idempotency_key) for row in new}
 
 
-def _due(connection: Connection, share: Share, now: datetime) -> Sequence[Row[Any]]:
-    column = DELIVERY.c
-    return connection.execute(
-        select(DELIVERY)
-        .where(
-            column.status == Status.PENDING.value,
-            column.workspace_id == share.workspace_id,
-            column.retrying.is_(share.retrying),
-            column.claimable_at <= now,
-        )
-        .order_by(column.claimable_at)
-        .limit(share.count)
-        .with_for_update(skip_locked=True)
-    ).all()
+# Building a statement costs as much as running it on a small batch.
+@cache
+def _inserting_events(engine: str) -> ReturningInsert[Any]:
+    if engine == "postgresql":
+        statement: Any = statements.insert_arrays(DELIVERY_EVENT)
+    else:
+        statement = statements.insert_into(engine, DELIVERY_EVENT)
+    columns = DELIVERY_EVENT.c
+    inserting: ReturningInsert[Any] = statement.on_conflict_do_nothing().returning(
+        columns.delivery_id, columns.idempotency_key
+    )
+    return inserting
 
 
 def _still_counts(row: Row[Any], settlement: Settlement) -> bool:
@@ -262,17 +219,30 @@ def _still_counts(row: Row[Any], settlement: Settlement) -> bool:
     return bool(row.claim == settlement.claim.token)
 
 
+_KEPT = ("status", "reason", "run_attempts", "retrying", "first_attempt_at", "settled_at", "next_attempt_at")
+_CHANGED = (*_KEPT, "attempt_count", "claim", "claimable_at")
+_SETTLE = (
+    update(DELIVERY)
+    .where(DELIVERY.c.id == bindparam("of_id"))
+    .values({name: bindparam(f"new_{name}") for name in _CHANGED})
+)
+
+
 def _settled(row: Row[Any], settlement: Settlement, now: datetime) -> dict[str, Any]:
-    """Give the delivery's new columns."""
-    counted = {"claim": None, "attempt_count": row.attempt_count + 1, "run_attempts": row.run_attempts + 1}
-    ended = {**counted, "settled_at": now, "next_attempt_at": None, "claimable_at": None}
+    """Give the parameters of _SETTLE."""
+    values = {name: getattr(row, name) for name in _KEPT}
+    values |= {"claim": None, "attempt_count": row.attempt_count + (settlement.attempt is not None)}
+    ended = {"settled_at": now, "next_attempt_at": None, "run_attempts": row.run_attempts + 1}
     match settlement.decision:
         case Delivered():
-            return {**ended, "status": Status.DELIVERED.value, "reason": None}
+            values |= {**ended, "status": Status.DELIVERED.value, "reason": None}
         case GiveUp(reason):
-            return {**ended, "status": Status.DEAD.value, "reason": reason}
+            values |= {**ended, "status": Status.DEAD.value, "reason": reason}
         case RetryAt(when):
-            return {**counted, "retrying": True, "next_attempt_at": when, "claimable_at": when}
+            values |= {"run_attempts": row.run_attempts + 1, "retrying": True, "next_attempt_at": when}
+        case Leave():
+            pass
         case _:
-            first_attempt_at = row.first_attempt_at if row.run_attempts else None
-            return {"claim": None, "claimable_at": row.next_attempt_at, "first_attempt_at": first_attempt_at}
+            values["first_attempt_at"] = row.first_attempt_at if row.run_attempts else None
+    values["claimable_at"] = values["next_attempt_at"]
+    return {f"new_{name}": value for name, value in values.items()}

@@ -15,6 +15,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    literal_column,
 )
 
 from runtime.database import METADATA, UtcDateTime
@@ -38,32 +39,43 @@ DELIVERY = Table(
     Column("next_attempt_at", UtcDateTime),
     Column("claimable_at", UtcDateTime),
     Column("claim", String(26)),
-    Index(None, "status", "workspace_id", "retrying", "claimable_at"),
+    Index(None, "status", "workspace_id", "settled_at"),
+    Index(None, "workspace_id", "created_at", "id"),
 )
 """A run is the attempts since the delivery was made or redriven; `first_attempt_at` starts its clock.
 
 `claimable_at` is `next_attempt_at` while nobody has claimed the delivery, and the end of the lease while somebody has:
-so a dispatcher that died frees its claims by the passing of time alone. Both are null unless pending.
+so a dispatcher that died frees its claims by the passing of time alone. Both are null unless pending; a dead letter
+that is a probe has the end of its lease alone. `settled_at` is when it was delivered, given up or put aside as not due.
 """
+
+PENDING = DELIVERY.c.status == literal_column("'pending'")
+"""The condition of the index below; a bound parameter would keep an engine from using it."""
+
+Index(
+    "ix_delivery_pending",
+    DELIVERY.c.workspace_id,
+    DELIVERY.c.retrying,
+    DELIVERY.c.claimable_at,
+    postgresql_where=PENDING,
+    sqlite_where=PENDING,
+)
 
 DELIVERY_EVENT = Table(
     "delivery_event",
     METADATA,
+    Column("day", Date, nullable=False),
     Column("workspace_id", String, nullable=False),
     Column("idempotency_key", String, nullable=False),
-    # Deferred: which events are new, and so which deliveries there are, is known only after these rows are in.
-    Column(
-        "delivery_id",
-        String(36),
-        ForeignKey("delivery.id", deferrable=True, initially="DEFERRED"),
-        nullable=False,
-        index=True,
-    ),
-    Column("day", Date, nullable=False),
+    Column("delivery_id", String(36), nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
-    PrimaryKeyConstraint("workspace_id", "idempotency_key"),
+    PrimaryKeyConstraint("day", "workspace_id", "idempotency_key"),
 )
+"""What intake knows already. A row outlives its delivery (`webhooks.retention`), so it does not refer to it.
+
+Unique as in the ledger: a key within its day. The day first, so that the days of now are the part in memory.
+"""
 
 ATTEMPT = Table(
     "attempt",
@@ -85,3 +97,14 @@ WEBHOOK_POSITION = Table(
     Column("next_offset", BigInteger, nullable=False),
     PrimaryKeyConstraint("topic", "partition"),
 )
+
+WEBHOOK_RECEIVER = Table(
+    "webhook_receiver",
+    METADATA,
+    Column("workspace_id", String, primary_key=True),
+    Column("dead_in_row", Integer, nullable=False),
+    Column("probe_at", UtcDateTime),
+    Column("redrive_from", UtcDateTime),
+    Column("redrive_to", UtcDateTime),
+)
+"""How a receiver does (`webhooks.core.health`). No row: it never lost a delivery."""

@@ -83,11 +83,9 @@ class BillingWebhookController(Controller):
     async def test(self, request: ManagementRequest, desk: AtDesk) -> TestedWebhook:
         """Send one signed delivery whose event says `test` in its `requestMetadata`; it is on no bill."""
         workspace_id = request.auth.workspace_id
-        record = await desk.look(lambda connection: flow.get(Webhooks(connection), workspace_id))
-        if record.url is None:
-            raise InvalidError("url: no URL is set", param="url", code="no_url")
+        record, url = await desk.look(lambda connection: flow.receiver(Webhooks(connection), workspace_id))
         try:
-            return await desk.trial.send(record, record.url, desk.clock())
+            return await desk.trial.send(record, url, desk.clock())
         except BusyError:
             raise InvalidError("other tests are under way; try again in a moment", code="busy") from None
 

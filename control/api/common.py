@@ -9,9 +9,10 @@ import binascii
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
+import msgspec
 from litestar import MediaType, Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
@@ -45,6 +46,7 @@ _ID_LENGTH = 26
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 Body = TypeVar("Body", bound=BaseModel)
+Held = TypeVar("Held", bound=tuple[Any, ...])
 Connected = ASGIConnection[Any, Any, Any, Any]
 
 
@@ -58,6 +60,8 @@ class Desk:
     settings: Settings
     trial: Trial
     poke: Callable[[], None]
+    ledger_now: Callable[[Connection], datetime]
+    """The moment on the clock that every process of this database goes by."""
 
     async def change(self, work: Callable[[Connection, datetime], Result]) -> Result:
         """Run `work` in one transaction with the time of the change; tell the relay once it is committed."""
@@ -115,8 +119,7 @@ def page(items: Sequence[Item], limit: int, last_id: Callable[[Item], str]) -> t
     if len(items) <= limit:
         return items, Pagination(has_more=False, cursor=None)
     shown = items[:limit]
-    cursor = base64.urlsafe_b64encode(last_id(shown[-1]).encode()).decode().rstrip("=")
-    return shown, Pagination(has_more=True, cursor=cursor)
+    return shown, Pagination(has_more=True, cursor=_written(last_id(shown[-1]).encode()))
 
 
 def after(cursor: str | None) -> str:
@@ -124,12 +127,45 @@ def after(cursor: str | None) -> str:
     if cursor is None:
         return ""
     try:
-        id_ = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        id_ = _read_back(cursor).decode("ascii")
     except (binascii.Error, ValueError):
         id_ = ""
     if len(id_) != _ID_LENGTH or not id_.isalnum():
-        raise InvalidError("cursor: must be one that a page of this list gave", param="cursor", code="invalid_cursor")
+        raise _foreign_cursor()
     return id_
+
+
+def cursor_of(place: tuple[Any, ...]) -> str:
+    """Give the cursor of a list whose pages hand on more than an id: the values of a named tuple."""
+    return _written(msgspec.json.encode(place))
+
+
+def read_cursor(cursor: str, shape: type[Held]) -> Held:
+    """Give what `cursor_of` was given, of the same shape; its values may still be anything. Raises InvalidError."""
+    try:
+        held: Held = msgspec.json.decode(_read_back(cursor), type=shape)
+        for value in held:
+            if isinstance(value, datetime):
+                value.astimezone(UTC)
+    except (binascii.Error, ValueError, OverflowError):  # msgspec's errors are ValueErrors
+        raise _foreign_cursor() from None
+    naive = any(isinstance(value, datetime) and value.tzinfo is None for value in held)
+    if naive or any(isinstance(value, str) and "\0" in value for value in held):
+        raise _foreign_cursor()
+    return held
+
+
+def _foreign_cursor() -> InvalidError:
+    """Give the refusal of a cursor that no page of the list gave."""
+    return InvalidError("cursor: must be one that a page of this list gave", param="cursor", code="invalid_cursor")
+
+
+def _written(place: bytes) -> str:
+    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def _read_back(cursor: str) -> bytes:
+    return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
 
 
 def encode(message: BaseModel) -> Any:

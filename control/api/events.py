@@ -3,18 +3,15 @@
 Never shows what was recorded within the hold-back: an earlier transaction might still be under way.
 """
 
-import base64
-import binascii
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple
 
-import msgspec
 from litestar import Controller, get
 from litestar.params import FromQuery, QueryParameter
 from sqlalchemy import Connection
 
 from control.api import common, errors
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, Desk, Limit, ManagementRequest
 from control.core.refusals import InvalidError
 from metering import pages
 from metering.pages import Entry, Order, Place, Window
@@ -62,37 +59,31 @@ class EventController(Controller):
         `order=recorded` goes by the ledger's own clock, which never runs behind: its last page has a cursor too, and
         who goes on from there misses nothing.
         """
-        asked = _Cursor(
-            order or Order.TIMESTAMP,
-            _moment("start_time", start_time) or _NEVER,
-            "",
-            _moment("end_time", end_time),
-            api_key_prefix,
-            external_entity_id,
-        )
+        start, end = _moment("start_time", start_time), _moment("end_time", end_time)
+        asked = _Cursor(order or Order.TIMESTAMP, start or _NEVER, "", end, api_key_prefix, external_entity_id)
         if cursor is not None:
             asked = _resume(cursor, asked, order)
-        elif start_time is None:
+        elif start is None:
             raise InvalidError("start_time: is required without a cursor", param="start_time", code="invalid_query")
-        now = desk.clock()
-        held = now - timedelta(seconds=desk.settings.events_hold_back_s)
-        window = Window(
-            request.auth.workspace_id,
-            asked.order,
-            Place(asked.moment, asked.key),
-            asked.end or now,
-            asked.api_key_prefix,
-            asked.external_entity_id,
-        )
-
-        def read(connection: Connection) -> list[Entry]:
-            return pages.page(connection, window, held, limit + 1)
-
-        found = await desk.look(read)
+        workspace_id = request.auth.workspace_id
+        found = await desk.look(lambda connection: _read(connection, desk, workspace_id, asked, limit + 1))
         return common.listed(map(_body, found[:limit]), _pagination(asked, found, limit))
 
 
 _NEVER = datetime.fromtimestamp(0, UTC)
+
+
+def _read(connection: Connection, desk: Desk, workspace_id: str, asked: _Cursor, limit: int) -> list[Entry]:
+    now = desk.ledger_now(connection)
+    window = Window(
+        workspace_id,
+        asked.order,
+        Place(asked.moment, asked.key),
+        asked.end or now,
+        asked.api_key_prefix,
+        asked.external_entity_id,
+    )
+    return pages.page(connection, window, now - timedelta(seconds=desk.settings.events_hold_back_s), limit)
 
 
 def _pagination(asked: _Cursor, found: list[Entry], limit: int) -> Pagination:
@@ -101,15 +92,12 @@ def _pagination(asked: _Cursor, found: list[Entry], limit: int) -> Pagination:
         return Pagination(has_more=False, cursor=None)
     shown = found[:limit]
     place = pages.place_of(shown[-1], asked.order) if shown else Place(asked.moment, asked.key)
-    raw = msgspec.json.encode(asked._replace(moment=place.moment, key=place.key))
-    return Pagination(has_more=has_more, cursor=base64.urlsafe_b64encode(raw).decode().rstrip("="))
+    return Pagination(has_more=has_more, cursor=common.cursor_of(asked._replace(moment=place.moment, key=place.key)))
 
 
 def _resume(cursor: str, asked: _Cursor, order: Order | None) -> _Cursor:
     """Give the window that the cursor belongs to; what the query repeats of it must be the same."""
-    held = _decode(cursor)
-    if held is None:
-        raise InvalidError("cursor: must be one that a page of this list gave", param="cursor", code="invalid_cursor")
+    held = common.read_cursor(cursor, _Cursor)
     repeated = {
         "order": (order, held.order),
         "api_key_prefix": (asked.api_key_prefix, held.api_key_prefix),
@@ -119,17 +107,6 @@ def _resume(cursor: str, asked: _Cursor, order: Order | None) -> _Cursor:
         if given is not None and given != own:
             raise InvalidError(f"{name}: is not the one that the cursor belongs to", param=name, code="invalid_cursor")
     return held._replace(end=asked.end or held.end)
-
-
-def _decode(cursor: str) -> _Cursor | None:
-    try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        held = msgspec.json.decode(raw, type=_Cursor)
-    except (binascii.Error, ValueError):  # msgspec's errors are ValueErrors
-        return None
-    moments = [held.moment, held.end or held.moment]
-    texts = [held.key, held.api_key_prefix or "", held.external_entity_id or ""]
-    return held if all(moment.tzinfo for moment in moments) and "\0" not in "".join(texts) else None
 
 
 def _moment(name: str, text: str | None) -> datetime | None:

@@ -34,6 +34,14 @@ def get(webhooks: Webhooks, workspace_id: str) -> WebhookRecord:
     return found
 
 
+def receiver(webhooks: Webhooks, workspace_id: str) -> tuple[WebhookRecord, str]:
+    """Give a workspace's settings and their URL. Raises InvalidError where none is set, NotFoundError."""
+    found = get(webhooks, workspace_id)
+    if found.url is None:
+        raise InvalidError("url: no URL is set", param="url", code="no_url")
+    return found, found.url
+
+
 def save(
     webhooks: Webhooks,
     journal: Journal,
@@ -43,9 +51,12 @@ def save(
     body: BillingWebhook,
     allow_private: bool,
 ) -> WebhookRecord:
-    """Set where the webhooks go, and whether they do. Raises InvalidError, NotFoundError."""
+    """Set where the webhooks go, and whether they do; a URL that stays is not judged anew.
+
+    Raises InvalidError, NotFoundError.
+    """
     current = get(webhooks, workspace_id)
-    if body.url is not None:
+    if body.url is not None and body.url != current.url:
         problem = addresses.problem(body.url, allow_private=allow_private, allow_query=True)
         if problem:
             raise InvalidError(f"url: {problem}", param="url")

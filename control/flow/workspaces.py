@@ -1,4 +1,4 @@
-"""Workspaces: onboarding a lab, where its webhooks go, suspending it (spec section 6).
+"""Workspaces: onboarding a lab, its prefixes and keys, suspending it (spec section 6).
 
 Never leaves half a lab: prefix, management key and signing secret come in one transaction.
 """
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from control import addresses, credentials
+from control import credentials
 from control.core import rules, shown
 from control.core.records import ManagementKey, Scope
 from control.core.refusals import InvalidError, NotFoundError
 from control.flow.journal import Journal
+from control.flow.webhooks import Webhooks
 from runtime import ids
 from runtime.vault import Vault, webhook_context
 from schemas.config import SealedSecret, WebhookRecord, WorkspaceRecord, WorkspaceState
@@ -49,16 +50,6 @@ class Workspaces(Protocol):
 
     def revoke_key(self, prefix: str, now: datetime) -> None:
         """Let a management key work no longer."""
-
-
-class Webhooks(Protocol):
-    """Where billing webhooks go."""
-
-    def find(self, workspace_id: str) -> WebhookRecord | None:
-        """Give the workspace's settings."""
-
-    def save(self, webhook: WebhookRecord, now: datetime) -> None:
-        """Keep new settings in place of the old and tell the other processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,32 +90,6 @@ def create(
     after = {**shown.workspace(workspace), "org_prefix": org_prefix, "management_key": key.prefix}
     journal.note(workspace.id, "workspace.create", workspace.id, after=after)
     return Onboarded(workspace_id=workspace.id, api_key=api_key, webhook_secret=secret)
-
-
-def set_webhook(
-    workspaces: Workspaces,
-    webhooks: Webhooks,
-    journal: Journal,
-    now: datetime,
-    *,
-    workspace: str,
-    url: str | None,
-    enabled: bool,
-    allow_private: bool,
-) -> WebhookRecord:
-    """Set where the webhooks go (None: keep the URL) and whether they do. Raises InvalidError or NotFoundError."""
-    current = webhooks.find(get(workspaces, workspace).id)
-    if current is None:
-        raise NotFoundError(f"workspace: '{workspace}' has no webhook settings", param="workspace", code="not_found")
-    if url is not None:
-        problem = addresses.problem(url, allow_private=allow_private, allow_query=True)
-        if problem:
-            raise InvalidError(f"url: {problem}", param="url")
-    changed = current.model_copy(update={"url": url if url is not None else current.url, "enabled": enabled})
-    webhooks.save(changed, now)
-    id_ = changed.workspace_id
-    journal.note(id_, "webhook.update", id_, before=shown.webhook(current), after=shown.webhook(changed))
-    return changed
 
 
 def set_state(

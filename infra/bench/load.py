@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import servers
+from infra.bench import servers
 
 _BODY = {"model": servers.SLUG, "messages": [{"role": "user", "content": "What does a request cost, all in all?"}]}
 

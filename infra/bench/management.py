@@ -1,18 +1,14 @@
 """The management API over a large installation: start-up, memory, and each call's time on the embedded default.
 
-Never touches an installation that is there: it fills one of its own. By itself:
-
-    .venv/bin/python infra/bench/management.py
+Never touches an installation that is there: it fills one of its own.
 """
 
-import argparse
 import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -26,6 +22,7 @@ from control.store import tables
 from runtime import database, ids
 
 TOLLGATE = str(Path(sys.executable).parent / "tollgate")
+GROUPS, KEYS = 100_000, 1_000_000
 START_S = 300
 CALLS = 50
 AIM_MS = 50
@@ -33,20 +30,15 @@ _BATCH = 5000
 _CHILDREN = 9
 
 
-def main() -> int:
+def bench(folder: Path) -> int:
     """Fill, serve, call; print the table. Gives 1 where a call's median is above the aim."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--groups", type=int, default=100_000)
-    parser.add_argument("--keys", type=int, default=1_000_000)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
-        data = Path(folder) / "data"
-        made = _answer("workspace", "create", "--name", "bench", "--org-prefix", "bench", "--data", str(data))
-        group_ids = _fill(data, made["workspace_id"], options.groups, options.keys // options.groups)
-        began = time.monotonic()
-        with _served(data) as (url, process):
-            print(f"start-up: {time.monotonic() - began:.1f} s, {_resident_mib(process.pid):.0f} MiB resident")
-            return _measure(url, made["api_key"], group_ids)
+    data = folder / "data"
+    made = _answer("workspace", "create", "--name", "bench", "--org-prefix", "bench", "--data", str(data))
+    group_ids = _fill(data, made["workspace_id"], GROUPS, KEYS // GROUPS)
+    began = time.monotonic()
+    with _served(data) as (url, process):
+        print(f"start-up: {time.monotonic() - began:.1f} s, {_resident_mib(process.pid):.0f} MiB resident")
+        return _measure(url, made["api_key"], group_ids)
 
 
 def _measure(url: str, key: str, group_ids: list[str]) -> int:
@@ -163,7 +155,3 @@ def _answer(*words: str) -> dict[str, Any]:
     ended = subprocess.run([TOLLGATE, *words, "--json"], check=True, capture_output=True, text=True, timeout=START_S)
     made: dict[str, Any] = json.loads(ended.stdout)
     return made
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 Never counts what it costs to spool the events: they lie in the file before the clock starts.
 """
 
-import argparse
 import asyncio
 import secrets
 import tempfile
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import uvloop
 
+from infra.local import kafka
 from proxy import spool
 from proxy.publisher import Publisher
 from runtime import ids, topics
@@ -23,6 +23,7 @@ from schemas.topics import USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 
 GROUPS = 50
+EVENTS, PARTITIONS, ROUNDS = 100_000, 12, 3
 WITHIN_S = 120.0
 
 
@@ -36,17 +37,14 @@ class Cost(NamedTuple):
     events_s: float
 
 
-def main() -> None:
+def bench(folder: Path) -> int:
     """Measure a few times and print each: the least is the least disturbed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bootstrap")
-    parser.add_argument("--events", type=int, default=100_000)
-    parser.add_argument("--partitions", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    for _ in range(options.rounds):
-        cost = uvloop.run(measure(options.bootstrap, options.events, options.partitions))
-        print(f"{cost.cpu_us:.1f} us CPU an event ({cost.loop_cpu_us:.1f} on the loop), {cost.events_s:,.0f} events/s")
+    with kafka.running(folder / "kafka") as broker:
+        for _ in range(ROUNDS):
+            cost = uvloop.run(measure(broker.bootstrap, EVENTS, PARTITIONS))
+            on_loop = f"{cost.loop_cpu_us:.1f} on the loop"
+            print(f"{cost.cpu_us:.1f} us CPU an event ({on_loop}), {cost.events_s:,.0f} events/s", flush=True)
+    return 0
 
 
 async def measure(bootstrap: str, events: int, partitions: int) -> Cost:
@@ -104,7 +102,3 @@ def _draft(group: str, now: datetime) -> UsageDraft:
         latency_ms=2400,
         first_byte_ms=180,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -3,6 +3,8 @@
 Never trusts the reader's own idea of the position: the one in the database is the truth.
 """
 
+from typing import NamedTuple
+
 from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 
@@ -26,6 +28,45 @@ class PositionLostError(PositionError):
 
     def __init__(self, batch: UsageBatch) -> None:
         super().__init__(f"{batch.topic}/{batch.partition}: another worker has moved the position")
+
+
+class LogShrunkError(Exception):
+    """The log ends before the position: what is written to it from now on would pass for counted."""
+
+    def __init__(self, place: str, position: int, end: int) -> None:
+        super().__init__(
+            f"{place}: the position {position} lies beyond the log's end {end}: the topic was made anew or has lost "
+            "records; once you know which, delete the partition's row of metering_position, and all that the topic "
+            "holds is read again (an event's key keeps it from counting twice)"
+        )
+
+
+class Start(NamedTuple):
+    """Where a reader begins: its first batch at `position`, its first record at or above `offset`.
+
+    `offset` is above `position` where the log no longer holds what lies between; it is gone for good.
+    """
+
+    position: int
+    offset: int
+
+
+def start(place: str, position: int | None, begin: int, end: int) -> Start:
+    """Say where to read a log that begins at `begin` (inclusive) and ends at `end` (exclusive).
+
+    Where nothing was counted yet (None) the log's present beginning begins the partition: the ledger cannot hold what
+    nobody has any more. Raises LogShrunkError; `place` names the partition in it.
+    """
+    if position is None:
+        return Start(begin, begin)
+    check_end(place, position, end)
+    return Start(position, max(position, begin))
+
+
+def check_end(place: str, position: int | None, end: int) -> None:
+    """Raise LogShrunkError where the position lies beyond the log's end; `end` must have been read after it."""
+    if position is not None and position > end:
+        raise LogShrunkError(place, position, end)
 
 
 def unseen(batch: UsageBatch, position: int | None) -> tuple[UsageEvent, ...]:

@@ -179,6 +179,14 @@ class DayCounters:
             for counter in [counters.get((group, slug)) for group in charged_groups]
         )
 
+    def oldest_awaited(self, day: date) -> dict[str, int]:
+        """Give, by instance, the lowest sequence of `day` that some decision still has to count."""
+        oldest: dict[str, int] = {}
+        for counter in self._days.get(day, {}).values():
+            for instance, rows in counter.pending.items():
+                oldest[instance] = min(rows[0][0], oldest.get(instance, rows[0][0]))
+        return oldest
+
     def forget(self, before: date) -> None:
         """Drop all days before `before`, which no later reservation may name. What is in flight ends harmlessly."""
         self._oldest = max(self._oldest, before)

@@ -7,15 +7,15 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import click
+from sqlalchemy import Connection
 
 from control.store.workspaces import Workspaces
 from metering import pages
 from metering.pages import Entry, Order, Place, Window
-from runtime import clock
+from runtime import clock, database
 from schemas.base import rfc3339
 from tollgate.cli import commands
 from tollgate.workplace import Workplace, WorkplaceError
@@ -46,7 +46,8 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, data: Path 
     """
     with commands.opened(data) as place:
         workspace_id = _workspace(place, workspace_name)
-        start = clock.steady()() if since is None else since.replace(tzinfo=UTC)
+        begun = clock.steady()
+        start = since.replace(tzinfo=UTC) if since else place.read(lambda view: database.now(view, begun))
         for entry in _follow(place, workspace_id, start, once=once):
             click.echo(_as_json(entry) if as_json else _as_line(entry))
 
@@ -62,10 +63,13 @@ def _follow(place: Workplace, workspace_id: str, start: datetime, *, once: bool)
     now = clock.steady()
     held = timedelta(seconds=place.settings.events_hold_back_s)
     after = Place(start, "")
+
+    def read(connection: Connection) -> list[Entry]:
+        moment = database.now(connection, now)
+        return pages.page(connection, Window(workspace_id, Order.RECORDED, after, moment), moment - held, _PAGE)
+
     while True:
-        moment = now()
-        window = Window(workspace_id, Order.RECORDED, after, moment)
-        found = place.read(partial(pages.page, window=window, recorded_before=moment - held, limit=_PAGE))
+        found = place.read(read)
         for entry in found:
             yield entry
             after = pages.place_of(entry, Order.RECORDED)

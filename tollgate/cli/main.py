@@ -11,6 +11,7 @@ import click
 _COMMANDS = {
     "audit": ("tollgate.cli.audit", "audit"),
     "correct": ("tollgate.cli.correct", "correct"),
+    "dead-letters": ("tollgate.cli.dead_letters", "dead_letters"),
     "doctor": ("tollgate.cli.doctor", "doctor"),
     "events": ("tollgate.cli.events", "events"),
     "export": ("tollgate.cli.export", "export"),

@@ -3,22 +3,26 @@
 Never prints a credential but in the answer that mints it, and never needs the server to run or to stand still.
 """
 
+import asyncio
 import functools
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import click
 from sqlalchemy import Connection
 
+from control import trial
 from control.core.records import Scope
+from control.flow import webhooks as webhooks_flow
 from control.flow import workspaces as flow
 from control.store.audit import OPERATOR, Audit
 from control.store.workspaces import Webhooks, Workspaces
 from runtime import clock
+from schemas.billing import LONGEST_OVERLAP_S, BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands
 from tollgate.workplace import Workplace
@@ -76,28 +80,75 @@ def create(data: Path | None, name: str, org_prefix: str, *, operator_credential
 @click.option(
     "--url", help="Where billing webhooks go: https, public, unless TOLLGATE_ALLOW_PRIVATE_RECEIVERS is true."
 )
-@click.option("--disable", is_flag=True, help="Keep the settings, but send nothing.")
+@click.option(
+    "--enable/--disable", default=None, help="Send, or keep the settings but send nothing.  [default: --enable]"
+)
 @_common
-def set_webhook(data: Path | None, workspace_name: str, url: str | None, *, disable: bool, as_json: bool) -> None:
-    """Set where a lab's billing webhooks go."""
-    if url is None and not disable:
-        raise click.UsageError("give --url, --disable or both")
+def set_webhook(data: Path | None, workspace_name: str, url: str | None, *, enable: bool | None, as_json: bool) -> None:
+    """Set where a lab's billing webhooks go; without --url it stays."""
+    if url is None and enable is None:
+        raise click.UsageError("give --url, --enable or --disable")
     with commands.opened(data) as place:
 
         def save(connection: Connection, journal: Audit, now: datetime) -> WebhookRecord:
-            return flow.set_webhook(
-                Workspaces(connection),
-                Webhooks(connection),
+            webhooks, workspace_id = Webhooks(connection), _named(connection, workspace_name)
+            kept = webhooks_flow.get(webhooks, workspace_id).url
+            return webhooks_flow.save(
+                webhooks,
                 journal,
                 now,
-                workspace=workspace_name,
-                url=url,
-                enabled=not disable,
+                workspace_id=workspace_id,
+                body=BillingWebhook(url=kept if url is None else url, enabled=enable is not False),
                 allow_private=place.settings.allow_private_receivers,
             )
 
         saved = _change(place, save)
     _print({"workspace_id": saved.workspace_id, "url": saved.url, "enabled": saved.enabled}, as_json=as_json)
+
+
+@workspace.command("rotate-secret")
+@_which
+@click.option(
+    "--overlap",
+    "overlap_s",
+    required=True,
+    type=click.IntRange(0, LONGEST_OVERLAP_S),
+    help="Seconds that the secret before signs too; 0 ends it at once.",
+)
+@_common
+def rotate_secret(data: Path | None, workspace_name: str, overlap_s: int, *, as_json: bool) -> None:
+    """Make a new signing secret; it is printed this once."""
+    with commands.opened(data) as place:
+        rotated = _change(
+            place,
+            lambda connection, journal, now: webhooks_flow.rotate_secret(
+                Webhooks(connection),
+                place.vault,
+                journal,
+                now,
+                workspace_id=_named(connection, workspace_name),
+                overlap=timedelta(seconds=overlap_s),
+            ),
+        )
+    _print(rotated.model_dump(mode="json"), as_json=as_json)
+    if not as_json:
+        click.echo("The secret is not shown again.", err=True)
+
+
+@workspace.command("test-webhook")
+@_which
+@_common
+def test_webhook(data: Path | None, workspace_name: str, *, as_json: bool) -> None:
+    """Send a lab's receiver one signed delivery that bills nothing; exits 1 where it did not take it."""
+    with commands.opened(data) as place:
+        record, url = place.read(
+            lambda connection: webhooks_flow.receiver(Webhooks(connection), _named(connection, workspace_name))
+        )
+        sender = trial.Trial(place.vault, allow_private=place.settings.allow_private_receivers)
+        tested = asyncio.run(sender.send(record, url, clock.steady()()))
+    _print(tested.model_dump(mode="json"), as_json=as_json)
+    if not tested.delivered:
+        raise click.exceptions.Exit(1)
 
 
 @workspace.command()
@@ -194,6 +245,10 @@ def _set_state(data: Path | None, name: str, state: WorkspaceState, *, as_json: 
     with commands.opened(data) as place:
         saved = _change(place, save)
     _print({"workspace_id": saved.id, "name": saved.name, "state": saved.state.value}, as_json=as_json)
+
+
+def _named(connection: Connection, name: str) -> str:
+    return flow.get(Workspaces(connection), name).id
 
 
 def _change(place: Workplace, work: Callable[[Connection, Audit, datetime], Result]) -> Result:

@@ -13,7 +13,7 @@ branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 
 
-def text(length=None):
+def text(length: int | None = None) -> sa.types.TypeEngine[str]:
     # Byte order on PostgreSQL, whatever the server's locale: quicker, and no update of its libc spoils an index.
     return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 

@@ -18,6 +18,7 @@ from runtime import clock, feed, server
 from runtime.kafka import Kafka, Writer
 from runtime.server import Check
 from runtime.settings import Settings
+from runtime.telemetry import Telemetry
 from schemas.topics import GATEWAY_CONFIG
 from tollgate import workplace
 from tollgate.process import Role, Spawn
@@ -75,6 +76,10 @@ class Control:
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""
         return ()
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show how the relay does."""
+        self._broadcast.show(telemetry)
 
     async def drain(self) -> None:
         """Leave what is not relayed to the next process: it is in the database."""

@@ -21,6 +21,7 @@ from runtime.kafka import Kafka, Writer
 from runtime.outage import Outage
 from runtime.server import Check
 from runtime.settings import Settings
+from runtime.telemetry import Telemetry
 from schemas.config import ConfigChange, ConfigKind
 from tollgate import workplace
 from tollgate.process import Role, Spawn
@@ -74,6 +75,11 @@ class MeteringRole:
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""
         return ()
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what is counted, and what is heard of the configuration."""
+        self._stream.show(telemetry)
+        self._config.show(telemetry)
 
     async def drain(self) -> None:
         """Bring the batch under way to its end."""

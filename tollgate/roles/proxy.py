@@ -21,6 +21,7 @@ from runtime.database import Database
 from runtime.kafka import Kafka, Writer
 from runtime.server import Check
 from runtime.settings import Settings
+from runtime.telemetry import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
 from tollgate import workplace
@@ -93,6 +94,12 @@ class ProxyRole:
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give the spool's report, which `tollgate reconcile` reads."""
         return spool_report.handlers(self._publisher)
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show the proxy, its publisher and what it hears of the configuration."""
+        self._proxy.show(telemetry)
+        self._publisher.show(telemetry)
+        self._config.show(telemetry)
 
     async def drain(self) -> None:
         """Publish what the last requests have left."""

@@ -14,6 +14,7 @@ from runtime.config_feed import ConfigFeed
 from runtime.kafka import Kafka
 from runtime.server import Check
 from runtime.settings import Settings
+from runtime.telemetry import Telemetry
 from schemas.config import ConfigChange, ConfigKind
 from tollgate import workplace
 from tollgate.process import Role, Spawn
@@ -70,6 +71,11 @@ class WebhooksRole:
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""
         return ()
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what is delivered, and what is heard of the configuration."""
+        self._dispatcher.show(telemetry)
+        self._config.show(telemetry)
 
     async def drain(self) -> None:
         """Let attempts under way end."""

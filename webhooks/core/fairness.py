@@ -2,17 +2,19 @@
 
 Never looks at more than what waits and what is in flight: both are handed in.
 
-Each workspace has two lanes with bounds of their own: first attempts and retries. A retry therefore never waits behind
-first attempts that hang, and comes when the retry rule planned it.
+Each workspace has lanes with bounds of their own: first attempts, retries, the probe. A retry therefore never waits
+behind first attempts that hang, and comes when the retry rule planned it.
+
+The bounds are one dispatcher's: where D share a database, a receiver may see D times as many attempts at once.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from webhooks.core.values import Share, Waiting
+from webhooks.core.values import Lane, Share, Waiting
 
-Lane = tuple[str, bool]
-"""A workspace and whether it is its lane of retries."""
+Place = tuple[str, Lane]
+"""A workspace and one of its lanes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +26,53 @@ class Limits:
     first_per_failing_receiver: int = 1
     """For a receiver whose last attempt failed: hanging receivers must not hold the dispatcher's attempts."""
     retries_per_receiver: int = 8
+    overall_to_failing: int = 64
+    """For all receivers whose last attempt failed: however many hang, the others have the rest."""
 
 
 def share(
-    waiting: Sequence[Waiting], in_flight: Mapping[Lane, int], failing: Collection[str], limits: Limits
+    waiting: Sequence[Waiting],
+    in_flight: Mapping[Place, int],
+    failing: Collection[str],
+    limits: Limits,
+    left: Mapping[str, int],
 ) -> list[Share]:
-    """Divide what is free among the lanes that are due: retries first, then the least busy, then the longest due."""
+    """Divide what is free among the lanes that are due: retries first, then the least busy, then the longest due.
+
+    `left` says how many attempts the pace lets begin now, for the workspaces that it bounds (`core.pace`).
+    """
     free = limits.overall - sum(in_flight.values())
+    to_failing = sum(count for (workspace_id, _), count in in_flight.items() if workspace_id in failing)
+    free_to_failing = limits.overall_to_failing - to_failing
+    paced = dict(left)
     shares = []
-    for lane in sorted(waiting, key=lambda one: _rank(one, in_flight)):
-        count = min(free, _bound(lane, failing, limits) - in_flight.get((lane.workspace_id, lane.retrying), 0))
-        if count > 0:
-            shares.append(Share(lane.workspace_id, lane.retrying, count))
-            free -= count
+    for one in sorted(waiting, key=lambda one: _rank(one, in_flight)):
+        count = min(free, _bound(one, failing, limits) - in_flight.get((one.workspace_id, one.lane), 0))
+        count = min(count, paced.get(one.workspace_id, count))
+        if one.workspace_id in failing:
+            count = min(count, free_to_failing)
+        if count <= 0:
+            continue
+        shares.append(Share(one.workspace_id, one.lane, count))
+        free -= count
+        if one.workspace_id in failing:
+            free_to_failing -= count
+        if one.workspace_id in paced:
+            paced[one.workspace_id] -= count
     return shares
 
 
-def _rank(lane: Waiting, in_flight: Mapping[Lane, int]) -> tuple[object, ...]:
-    return (not lane.retrying, in_flight.get((lane.workspace_id, lane.retrying), 0), lane.due_at, lane.workspace_id)
+def _rank(one: Waiting, in_flight: Mapping[Place, int]) -> tuple[object, ...]:
+    busy = in_flight.get((one.workspace_id, one.lane), 0)
+    return (one.lane is not Lane.RETRY, busy, one.due_at, one.workspace_id)
 
 
-def _bound(lane: Waiting, failing: Collection[str], limits: Limits) -> int:
-    if lane.retrying:
-        return limits.retries_per_receiver
-    return limits.first_per_failing_receiver if lane.workspace_id in failing else limits.first_per_receiver
+def _bound(one: Waiting, failing: Collection[str], limits: Limits) -> int:
+    match one.lane:
+        case Lane.RETRY:
+            return limits.retries_per_receiver
+        case Lane.PROBE:
+            return 1
+        case Lane.FIRST:
+            failed = one.workspace_id in failing
+            return limits.first_per_failing_receiver if failed else limits.first_per_receiver

@@ -8,9 +8,10 @@ Rules, over one run (a delivery's clock starts with the run's first attempt):
 - The n-th wait is `backoff_first_s` doubled n - 1 times, at most `backoff_most_s`, plus up to `jitter_share` of it.
 - `Retry-After` lengthens a wait, never shortens it.
 - No attempt is planned at or after `bound_s`: where the next one would be, the delivery is given up at once.
-- An attempt takes at most `attempt_timeout_s`, or what is left of the bound. One that begins more than `away_after_s`
-  later than planned comes after a dispatcher or database that was away: it is the one more that the delivery is due,
-  and has its full time.
+- An attempt takes at most `attempt_timeout_s`, or what is left of the bound.
+- A dispatcher or database that was away costs no delivery its last chance. An attempt that begins more than
+  `away_after_s` later than planned is the one more that is due, and has its full time. One that began in time and
+  ended more than `away_after_s` behind the bound, which no attempt does by itself, is followed by one more.
 """
 
 import re
@@ -34,6 +35,26 @@ class Policy:
     jitter_share: float = 0.1
     away_after_s: float = 1.0
     shortest_attempt_s: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One attempt's place in its run."""
+
+    number: int
+    """From 1, within the run."""
+    first_attempt_at: datetime
+    planned_at: datetime
+    started_at: datetime
+
+    def ends_at(self, policy: Policy) -> datetime:
+        """Give the run's bound: no attempt is planned at or after it."""
+        return self.first_attempt_at + timedelta(seconds=policy.bound_s)
+
+    def is_one_more(self, policy: Policy) -> bool:
+        """Tell whether the attempt makes up for a time when nobody was there."""
+        late_s = (self.started_at - self.planned_at).total_seconds()
+        return late_s > policy.away_after_s or self.planned_at >= self.ends_at(policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +94,39 @@ class Release:
     """No attempt was made: the delivery waits on as if it had not been claimed."""
 
 
-Decision = Delivered | RetryAt | GiveUp | Release
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A probe failed: the delivery stays as it was."""
 
 
-def decide(
-    outcome: Outcome, *, attempt_number: int, first_attempt_at: datetime, now: datetime, policy: Policy, jitter: float
-) -> Decision:
-    """Judge attempt `attempt_number` (from 1, within the run), which ended at `now`. `jitter` lies in [0, 1]."""
+Decision = Delivered | RetryAt | GiveUp | Release | Leave
+
+
+def decide(outcome: Outcome, turn: Turn, now: datetime, policy: Policy, jitter: float) -> Decision:
+    """Judge the attempt of `turn`, which ended at `now`. `jitter` lies in [0, 1]."""
     status = outcome.status_code
-    if status is not None and 200 <= status < 300:
+    if _is_success(outcome):
         return Delivered()
     if outcome.final or (status is not None and status < 500 and status not in _RETRIED):
         return GiveUp(_what(outcome))
-    wait_s = backoff_s(attempt_number, policy, jitter)
     asked_s = retry_after_s(outcome.retry_after, now)
+    wait_s = max(backoff_s(turn.number, policy, jitter), asked_s or 0.0)
+    last = turn.ends_at(policy)
+    if now > last + timedelta(seconds=policy.away_after_s) and not turn.is_one_more(policy):
+        last = now + timedelta(seconds=policy.bound_s)
+        wait_s = asked_s or 0.0
     bound = f"the {policy.bound_s:g} s after the first attempt"
-    last = first_attempt_at + timedelta(seconds=policy.bound_s)
     if asked_s is not None and now + timedelta(seconds=asked_s) >= last:
         return GiveUp(f"{_what(outcome)}; its Retry-After lies beyond {bound}")
-    when = now + timedelta(seconds=max(wait_s, asked_s or 0.0))
+    when = now + timedelta(seconds=wait_s)
     if when >= last:
         return GiveUp(f"no success within {bound}; the last: {_what(outcome)}")
     return RetryAt(when)
+
+
+def decide_probe(outcome: Outcome) -> Decision:
+    """Judge an attempt that shows whether a receiver is back."""
+    return Delivered() if _is_success(outcome) else Leave()
 
 
 def backoff_s(attempt_number: int, policy: Policy, jitter: float) -> float:
@@ -103,12 +135,34 @@ def backoff_s(attempt_number: int, policy: Policy, jitter: float) -> float:
     return min(doubled, policy.backoff_most_s) * (1 + policy.jitter_share * jitter)
 
 
-def attempt_timeout_s(first_attempt_at: datetime, planned_at: datetime, now: datetime, policy: Policy) -> float:
-    """Give how long the attempt that begins at `now` and was planned for `planned_at` may take."""
-    if (now - planned_at).total_seconds() > policy.away_after_s:
+def attempt_timeout_s(turn: Turn, policy: Policy) -> float:
+    """Give how long the attempt of `turn` may take."""
+    if turn.is_one_more(policy):
         return policy.attempt_timeout_s
-    left_s = policy.bound_s - (now - first_attempt_at).total_seconds()
+    left_s = (turn.ends_at(policy) - turn.started_at).total_seconds()
     return min(policy.attempt_timeout_s, max(left_s, policy.shortest_attempt_s))
+
+
+def contradictions(policy: Policy) -> list[str]:
+    """Say in one line each what of `policy` cannot hold together; such a policy works, but not as its values say."""
+    lines = []
+    if policy.attempt_timeout_s > policy.bound_s:
+        lines.append(
+            f"webhook_attempt_timeout_s ({policy.attempt_timeout_s:g}) is above webhook_retry_for_s"
+            f" ({policy.bound_s:g}): no attempt may take longer than the latter"
+        )
+    if policy.backoff_first_s > policy.backoff_most_s:
+        lines.append(
+            f"webhook_backoff_first_s ({policy.backoff_first_s:g}) is above webhook_backoff_most_s"
+            f" ({policy.backoff_most_s:g}): every wait is the latter"
+        )
+    shortest_s = min(policy.backoff_first_s, policy.backoff_most_s)
+    if shortest_s >= policy.bound_s:
+        lines.append(
+            f"the first wait ({shortest_s:g} s) is not below webhook_retry_for_s ({policy.bound_s:g}):"
+            " no delivery is ever tried a second time"
+        )
+    return lines
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
@@ -122,6 +176,10 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (aware - now).total_seconds())
+
+
+def _is_success(outcome: Outcome) -> bool:
+    return outcome.status_code is not None and 200 <= outcome.status_code < 300
 
 
 def _what(outcome: Outcome) -> str:

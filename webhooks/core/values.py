@@ -7,17 +7,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from schemas.billing import DeliveryStatus
 from schemas.usage import UsageEvent
 from webhooks.core.retry import Decision
 
 
-class Status(StrEnum):
-    """Where a delivery stands (spec 2.5)."""
+class Lane(StrEnum):
+    """Which way a delivery comes to its next attempt; each workspace has its own of each."""
 
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-    NOT_DUE = "not_due"
+    FIRST = "first"
+    """The run's first attempt."""
+    RETRY = "retry"
+    """The run has failed at least once."""
+    PROBE = "probe"
+    """The receiver is held, and this one attempt shows whether it is back (`core.health`)."""
+
+
+Status = DeliveryStatus
+"""Where a delivery stands (spec 2.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +60,10 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The earliest moment at which a workspace has a pending delivery to claim, in one of its two lanes."""
+    """The earliest moment at which a workspace has something to claim in one of its lanes."""
 
     workspace_id: str
-    retrying: bool
-    """Whether the lane is that of deliveries that have failed at least once in their run."""
+    lane: Lane
     due_at: datetime
 
 
@@ -66,7 +72,7 @@ class Share:
     """How many deliveries of one lane of a workspace may be claimed now."""
 
     workspace_id: str
-    retrying: bool
+    lane: Lane
     count: int
 
 
@@ -79,7 +85,7 @@ class Claim:
     """Tells this claim from a later one of the same delivery."""
     workspace_id: str
     body: bytes = field(repr=False)
-    retrying: bool
+    lane: Lane
     attempt_number: int
     """The coming attempt's, from 1 within the run."""
     first_attempt_at: datetime

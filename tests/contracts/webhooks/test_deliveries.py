@@ -10,7 +10,7 @@ from metering.core.position import PositionLostError
 from tests import engines
 from tests.unit.webhooks import kit
 from webhooks import store
-from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
+from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Release, RetryAt
 from webhooks.core.values import Attempt, Claim, Lane, Settlement, Share, Status, Waiting
 from webhooks.flow import Deliveries
 
@@ -224,7 +224,7 @@ async def test_a_delivery_that_arrives_begins_the_row_anew(deliveries: Deliverie
 async def test_the_row_counts_what_one_settling_brings_in_its_order(deliveries: Deliveries) -> None:
     await keep(deliveries, *"abcdef")
     claims = await deliveries.claim([share()], kit.START)
-    decisions = [Delivered(), *[GiveUp("gone")] * 5]
+    decisions: list[Decision] = [Delivered(), *[GiveUp("gone")] * 5]
     settlements = [Settlement(claim, TRIED, decision) for claim, decision in zip(claims, decisions, strict=True)]
     await deliveries.settle(settlements, kit.START)
     assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(30))]

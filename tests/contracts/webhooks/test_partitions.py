@@ -67,12 +67,11 @@ async def in_kafka(where: Kafka) -> AsyncIterator[Made]:
 
 @pytest.fixture(params=["live", "spooled", "kafka"])
 async def made(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Made]:
-    make = {
-        "live": lambda: live(tmp_path),
-        "spooled": lambda: spooled(tmp_path),
-        "kafka": lambda: in_kafka(request.getfixturevalue("kafka")),
-    }[request.param]
-    async with make() as partition_and_put:
+    if request.param == "kafka":
+        opened = in_kafka(request.getfixturevalue("kafka"))
+    else:
+        opened = live(tmp_path) if request.param == "live" else spooled(tmp_path)
+    async with opened as partition_and_put:
         yield partition_and_put
 
 

@@ -55,7 +55,7 @@ class Crowd:
     async def _work(self, client: Client, turns: Iterator[int]) -> None:
         while self._begun < self._total:
             number, self._begun = self._begun, self._begun + 1
-            while not await self._call(client, self._proxies()[next(turns)], number):
+            while not await self._call(client, self._proxies()[next(turns)], number):  # noqa: ASYNC110 (it calls again)
                 await asyncio.sleep(_PAUSE_S)
 
     async def _call(self, client: Client, proxy: str, number: int) -> bool:

@@ -31,7 +31,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def app(database: Database, clock: HandClock) -> Litestar:
-    router = control_app.build(database, VAULT, clock, Settings(), lambda: None)
+    router = control_app.build(database, VAULT, clock, Settings(), lambda: None, ledger_now=lambda _: clock())
     return Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
 
 

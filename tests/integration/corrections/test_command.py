@@ -9,10 +9,16 @@ from click.testing import CliRunner, Result
 from control.store import corrections
 from runtime.database import Database
 from schemas.usage import UsageEvent
-from tests import processes
+from tests import engines, processes
+from tests.engines import Place
 from tests.faults import scene as scenes
 from tests.integration.corrections.conftest import EVENT
 from tollgate.cli import correct as cli
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return engines.made("sqlite", request, tmp_path)
 
 
 def run(data: Path, *words: str, key: str = EVENT.idempotency_key) -> Result:

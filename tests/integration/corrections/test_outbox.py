@@ -4,13 +4,11 @@ import asyncio
 import json
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
 
 from control.core.refusals import InvalidError
 from control.flow import corrections as flow
@@ -18,11 +16,12 @@ from control.store import corrections, tables
 from metering import app, ledger, store
 from metering.groups import GroupThresholds
 from runtime import clock
-from runtime import database as databases
 from runtime.database import Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.usage import Kind, Producer, Tokens, UsageEvent
+from tests import engines
+from tests.engines import Place
 from tests.integration.corrections.conftest import EVENT
 from tests.unit.metering.factories_metering import NOON
 from webhooks import tables as webhooks_tables
@@ -73,8 +72,8 @@ def test_a_refused_first_correction_leaves_no_instance_behind(database: Database
     assert rows(database, tables.CORRECTION_COUNTER) == []
 
 
-async def test_corrections_at_once_never_take_more_than_there_is(database: Database, data: Path) -> None:
-    with databases.sqlite(data / "tollgate.db") as other:
+async def test_corrections_at_once_never_take_more_than_there_is(database: Database, place: Place) -> None:
+    with place.open() as other:
         tries = [asyncio.to_thread(correct, opened, -4) for _ in range(3) for opened in (database, other)]
         results = await asyncio.gather(*tries, return_exceptions=True)
     made = [result for result in results if isinstance(result, UsageEvent)]
@@ -94,12 +93,12 @@ async def test_the_outbox_reads_as_a_partition(database: Database) -> None:
 
 
 async def test_waiting_ends_soon_after_another_process_has_written_or_at_the_timeout(
-    database: Database, data: Path
+    database: Database, place: Place
 ) -> None:
     outbox = corrections.Outbox(database, poll_s=0.01)
     await outbox.wait(1, 0.02)
     waiting = asyncio.create_task(outbox.wait(2, WITHIN_S))
-    with databases.sqlite(data / "tollgate.db") as other:
+    with place.open() as other:
         await asyncio.to_thread(correct, other, 1)
         await asyncio.wait([waiting], timeout=0.1)
         assert not waiting.done(), "the second is not there yet"
@@ -110,23 +109,12 @@ async def test_waiting_ends_soon_after_another_process_has_written_or_at_the_tim
 
 async def test_an_outage_is_waited_out(database: Database) -> None:
     made = correct(database, 1)
-    failures = 2
-
-    def fail(*_: Any) -> None:
-        nonlocal failures
-        if failures:
-            failures -= 1
-            raise OperationalError("SELECT", None, Exception("away"))
-
-    sqlalchemy.event.listen(database.engine, "do_execute", fail)
-    try:
+    with engines.away(database, 2) as left:
         assert (await corrections.Outbox(database).read(1, 1)).events == (made,)
-    finally:
-        sqlalchemy.event.remove(database.engine, "do_execute", fail)
-    assert failures == 0
+    assert left() == 0
 
 
-async def test_metering_and_webhooks_follow_it(database: Database, tmp_path: Path) -> None:
+async def test_metering_and_webhooks_follow_it(database: Database) -> None:
     unwanted: list[Any] = []
     metering = app.EmbeddedMetering(database, GroupThresholds(), app.Handover(unwanted.extend), clock.steady())
     dispatcher = Dispatcher(database, Vault(bytes(32)), clock.steady(), Settings(webhook_linger_ms=0))

@@ -1,16 +1,10 @@
-"""A database of metering's tables in a file of its own."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""The database of both engines, under the name that these tests give it."""
 
 import pytest
 
-import metering.store  # noqa: F401  its tables register themselves
-from runtime import database
+from runtime.database import Database
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[database.Database]:
-    with database.sqlite(tmp_path / "main.db") as made:
-        database.METADATA.create_all(made.engine)
-        yield made
+def opened(database: Database) -> Database:
+    return database

@@ -26,6 +26,8 @@ from tests.unit.metering.fakes_metering import ListPartition
 
 WITHIN_S = 20
 
+pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # embedded there is no other
+
 
 class Proxy:
     """Keeps the newest decision on each group, and raises what it was told to."""

@@ -1,4 +1,4 @@
-"""Metering's tables on SQLite: one transaction or nothing, a clock that never runs behind, figures that agree."""
+"""Metering's tables on both engines: one transaction or nothing, a clock that never runs behind, figures that agree."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import select
 
-from metering import ledger, store
+from metering import ledger, recording, store
 from metering.core.position import PositionLostError
 from metering.core.rollup import Totals
 from runtime.database import METADATA, Database
@@ -67,7 +67,7 @@ def every_field_set(sequence: int) -> UsageEvent:
 @pytest.mark.parametrize("general", [False, True])
 def test_the_ledger_keeps_every_field(opened: Database, monkeypatch: pytest.MonkeyPatch, general: bool) -> None:
     if general:
-        monkeypatch.setattr(ledger, "_insert_all", lambda *_: False)
+        monkeypatch.setattr(recording, "_insert_all", lambda *_: False)
     events = [every_field_set(1), correction(2), event(3, timestamp=TOMORROW, latency_ms=None)]
     apply(opened, batch(events))
 
@@ -81,7 +81,7 @@ def test_both_ways_to_insert_leave_the_same_bytes(opened: Database, monkeypatch:
     columns = ", ".join({column.name for column in ledger.USAGE_EVENT.columns} - {"idempotency_key"})
     query = f"SELECT {columns} FROM usage_event"
     apply(opened, batch([every_field_set(1)]))
-    monkeypatch.setattr(ledger, "_insert_all", lambda *_: False)
+    monkeypatch.setattr(recording, "_insert_all", lambda *_: False)
     apply(opened, batch([every_field_set(1).model_copy(update={"idempotency_key": key(2)})], 2))
 
     first, second = opened.read_now(lambda connection: connection.exec_driver_sql(query).all())
@@ -111,7 +111,23 @@ def test_two_workers_that_begin_a_partition_at_once_do_not_both_win(opened: Data
     assert not any(contents(opened).values())
 
 
-@pytest.mark.parametrize("table", ["usage_event", "usage_daily", "limit_daily", "metering_mark"])
+def test_a_crash_among_the_ledgers_rows_leaves_nothing_and_redelivery_counts_once(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = batch([event(1), event(2)])
+
+    def die(*_: Any, **__: Any) -> tuple[Any, ...]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(recording, "_row", die)
+        apply(opened, read)
+    assert not any(contents(opened).values())
+
+    assert [usage.requests for usage in apply(opened, read).daily] == [2]
+
+
+@pytest.mark.parametrize("table", ["usage_daily", "limit_daily", "metering_mark"])
 def test_a_crash_at_any_statement_leaves_nothing_and_redelivery_counts_once(opened: Database, table: str) -> None:
     read = batch([event(1, charged_groups=("group-a", "root"))])
 
@@ -244,7 +260,8 @@ def test_changed_totals_are_those_of_one_lane_since_a_moment(opened: Database) -
     apply(opened, batch([event(3)], 3), clock)
 
     def changed(lane: str, since: datetime) -> list[str]:
-        totals = opened.read_now(lambda connection: store.changed(connection, lane, since))
+        totals = opened.read_now(lambda connection: store.changed(connection, SPOOL, 0, lane, since))
+        assert totals.position == 4
         assert [usage.group_id for usage in totals.daily] == [total.counter.group_id for total in totals.limits]
         return [usage.group_id for usage in totals.daily]
 

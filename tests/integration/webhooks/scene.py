@@ -4,24 +4,27 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
-from runtime import clock, database, server
+from metering.core.days import Days
+from runtime import clock, server
 from runtime.database import Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
 from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
+from tests.engines import Place
 from tests.unit.webhooks import kit
 from webhooks import tables
 from webhooks.app import Dispatcher
 from webhooks.core.fairness import Limits
+from webhooks.core.health import Rule
 from webhooks.core.retry import Policy
+from webhooks.tuning import Tuning
 
 VAULT = Vault(bytes(32))
 SHORT = Policy(
@@ -44,6 +47,7 @@ class Received:
     at: float
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
     @property
     def keys(self) -> list[str]:
@@ -68,7 +72,8 @@ class Receiver:
             more = message.get("more_body", False)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.peers.add(scope["client"])
-        self.received.append(Received(asyncio.get_running_loop().time(), headers, body))
+        now, query = asyncio.get_running_loop().time(), scope["query_string"].decode()
+        self.received.append(Received(now, headers, body, query))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         await answer(self, send)
 
@@ -86,6 +91,13 @@ async def hang(receiver: Receiver, send: Any) -> None:
     """Take the request and say nothing until the test is over."""
     await receiver.released.wait()
     await status(200)(receiver, send)
+
+
+def webhook(version: int, url: str | None, workspace_id: str, *, enabled: bool = True) -> ConfigChange:
+    """Give the step of the configuration that sets a workspace's receiver."""
+    sealed = SealedSecret(sealed=VAULT.seal(kit.SECRET, f"webhook:{workspace_id}"))
+    record = WebhookRecord(workspace_id=workspace_id, url=url, enabled=enabled, secrets=(sealed,))
+    return ConfigChange(version=version, kind=ConfigKind.WEBHOOK, id=workspace_id, record=record)
 
 
 @contextlib.asynccontextmanager
@@ -139,10 +151,7 @@ class Scene:
 
     def set_webhook(self, url: str | None, workspace_id: str = "ws", *, enabled: bool = True) -> None:
         self.versions += 1
-        sealed = SealedSecret(sealed=VAULT.seal(kit.SECRET, f"webhook:{workspace_id}"))
-        record = WebhookRecord(workspace_id=workspace_id, url=url, enabled=enabled, secrets=(sealed,))
-        change = ConfigChange(version=self.versions, kind=ConfigKind.WEBHOOK, id=workspace_id, record=record)
-        self.dispatcher.apply(change)
+        self.dispatcher.apply(webhook(self.versions, url, workspace_id, enabled=enabled))
 
     def deliveries(self) -> list[Row[Any]]:
         query = select(tables.DELIVERY).order_by(tables.DELIVERY.c.created_at)
@@ -171,22 +180,33 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def dispatching(
-    folder: Path,
+    place: Place,
     *,
     policy: Policy = SHORT,
     limits: Limits | None = None,
+    rule: Rule | None = None,
+    open_days: Callable[[Connection], Days] | None = None,
     partition: LivePartition | None = None,
     batch_size: int = 100,
+    per_s: int | None = None,
     opened: Database | None = None,
     allow_private: bool = True,
 ) -> AsyncIterator[Scene]:
     settings = Settings(
-        webhook_linger_ms=20, webhook_batch_size=batch_size, allow_private_receivers=allow_private, data_dir=folder
+        webhook_linger_ms=20,
+        webhook_batch_size=batch_size,
+        webhook_rate_per_s=per_s,
+        allow_private_receivers=allow_private,
+        data_dir=place.folder,
     )
     with contextlib.ExitStack() as stack:
-        used = opened or stack.enter_context(database.sqlite(folder / "webhooks.db"))
-        database.METADATA.create_all(used.engine)
-        dispatcher = Dispatcher(used, VAULT, clock.steady(), settings, policy=policy, limits=limits)
+        used = opened or stack.enter_context(place.open())
+        tuning = replace(Tuning.of(settings), policy=policy)
+        if limits is not None:
+            tuning = replace(tuning, limits=limits)
+        if rule is not None:
+            tuning = replace(tuning, rule=rule)
+        dispatcher = Dispatcher(used, VAULT, clock.steady(), settings, tuning=tuning, open_days=open_days)
         scene = Scene(used, dispatcher, partition or LivePartition())
         scene.tasks = [
             asyncio.create_task(dispatcher.follow(scene.partition)),

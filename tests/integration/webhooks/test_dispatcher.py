@@ -1,8 +1,8 @@
 """The dispatcher against receivers that answer, fail, hang, lie and go away (spec 5 and 7)."""
 
 import asyncio
+from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -10,17 +10,18 @@ from sqlalchemy.exc import OperationalError
 from standardwebhooks import Webhook
 
 from metering.core.position import PositionLostError
-from runtime import database, server
+from runtime import server
+from tests.engines import Place
 from tests.integration.webhooks import scene as scenes
 from tests.integration.webhooks.scene import SHORT, LivePartition, dispatching, hang, serving, status
 from tests.unit.webhooks import kit
-from webhooks import store, tables
+from webhooks import claims, store, tables
 from webhooks.core.retry import Policy
 from webhooks.core.values import Status
 
 
-async def test_events_arrive_signed_in_order_and_once(tmp_path: Path) -> None:
-    async with serving(status(200)) as receiver, dispatching(tmp_path, batch_size=3) as scene:
+async def test_events_arrive_signed_in_order_and_once(place: Place) -> None:
+    async with serving(status(200)) as receiver, dispatching(place, batch_size=3) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(*(kit.event(number) for number in range(1, 8)), kit.event(1))
         await scene.until_statuses(*["delivered"] * 3)
@@ -36,8 +37,8 @@ async def test_events_arrive_signed_in_order_and_once(tmp_path: Path) -> None:
         assert (tally.input_tokens, tally.output_tokens) == (28, 56)
 
 
-async def test_500_then_200_comes_again_with_the_same_bytes_and_id(tmp_path: Path) -> None:
-    async with serving(status(500), status(200)) as receiver, dispatching(tmp_path) as scene:
+async def test_500_then_200_comes_again_with_the_same_bytes_and_id(place: Place) -> None:
+    async with serving(status(500), status(200)) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("delivered")
@@ -48,8 +49,8 @@ async def test_500_then_200_comes_again_with_the_same_bytes_and_id(tmp_path: Pat
         assert scene.attempts() == [(1, 500, None), (2, 200, None)]
 
 
-async def test_a_receiver_that_hangs_ends_as_a_dead_letter_within_the_bound(tmp_path: Path) -> None:
-    async with serving(hang) as receiver, dispatching(tmp_path) as scene:
+async def test_a_receiver_that_hangs_ends_as_a_dead_letter_within_the_bound(place: Place) -> None:
+    async with serving(hang) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("dead")
@@ -61,10 +62,10 @@ async def test_a_receiver_that_hangs_ends_as_a_dead_letter_within_the_bound(tmp_
 
 
 @pytest.mark.parametrize("code", [301, 307, 400, 401, 404, 410, 422])
-async def test_these_answers_end_it_at_once(tmp_path: Path, code: int) -> None:
+async def test_these_answers_end_it_at_once(place: Place, code: int) -> None:
     async with serving(status(200)) as elsewhere:
         moved = status(code, (b"location", elsewhere.url.encode()))
-        async with serving(moved) as receiver, dispatching(tmp_path) as scene:
+        async with serving(moved) as receiver, dispatching(place) as scene:
             scene.set_webhook(receiver.url)
             await scene.partition.put(kit.event(1))
             await scene.until_statuses("dead")
@@ -73,10 +74,10 @@ async def test_these_answers_end_it_at_once(tmp_path: Path, code: int) -> None:
             assert elsewhere.received == []
 
 
-async def test_retry_after_is_honoured_within_the_bound_and_ends_it_beyond(tmp_path: Path) -> None:
+async def test_retry_after_is_honoured_within_the_bound_and_ends_it_beyond(place: Place) -> None:
     policy = Policy(bound_s=1.5, backoff_first_s=0.01, jitter_share=0.0)
     asks = status(429, (b"retry-after", b"1"))
-    async with serving(asks, status(200)) as receiver, dispatching(tmp_path, policy=policy) as scene:
+    async with serving(asks, status(200)) as receiver, dispatching(place, policy=policy) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("delivered")
@@ -88,11 +89,11 @@ async def test_retry_after_is_honoured_within_the_bound_and_ends_it_beyond(tmp_p
         assert len(receiver.received) == 3
 
 
-async def test_a_refused_connection_is_tried_again_until_the_receiver_is_back(tmp_path: Path) -> None:
+async def test_a_refused_connection_is_tried_again_until_the_receiver_is_back(place: Place) -> None:
     listener = server.listen("127.0.0.1", 0)
     url = f"{server.address_of(listener)}/"
     listener.close()
-    async with dispatching(tmp_path) as scene:
+    async with dispatching(place) as scene:
         scene.set_webhook(url)
         await scene.partition.put(kit.event(1))
         await scene.until(lambda: len(scene.attempts()) >= 2)
@@ -102,17 +103,17 @@ async def test_a_refused_connection_is_tried_again_until_the_receiver_is_back(tm
         assert "ConnectError" in (scene.attempts()[0][2] or "")
 
 
-async def test_a_big_answer_is_a_success_that_is_not_read(tmp_path: Path) -> None:
+async def test_a_big_answer_is_a_success_that_is_not_read(place: Place) -> None:
     big = status(200, body=b"x" * 5_000_000)
-    async with serving(big) as receiver, dispatching(tmp_path) as scene:
+    async with serving(big) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("delivered")
         assert len(receiver.received) == 1
 
 
-async def test_a_connection_is_used_again(tmp_path: Path) -> None:
-    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+async def test_a_connection_is_used_again(place: Place) -> None:
+    async with serving(status(200)) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         for number in range(1, 6):
             await scene.partition.put(kit.event(number))
@@ -121,8 +122,8 @@ async def test_a_connection_is_used_again(tmp_path: Path) -> None:
         assert len(receiver.peers) == 1
 
 
-async def test_without_url_or_disabled_deliveries_are_not_due(tmp_path: Path) -> None:
-    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+async def test_without_url_or_disabled_deliveries_are_not_due(place: Place) -> None:
+    async with serving(status(200)) as receiver, dispatching(place) as scene:
         scene.set_webhook(None, "a")
         scene.set_webhook(receiver.url, "b", enabled=False)
         await scene.partition.put(kit.event(1, "a"), kit.event(2, "b"), kit.event(3, "unknown"))
@@ -133,8 +134,9 @@ async def test_without_url_or_disabled_deliveries_are_not_due(tmp_path: Path) ->
         assert [one.keys for one in receiver.received] == [["key-000004"]]
 
 
-async def test_while_disabled_pending_deliveries_wait_without_attempts(tmp_path: Path) -> None:
-    async with serving(status(500), status(200)) as receiver, dispatching(tmp_path) as scene:
+async def test_while_disabled_pending_deliveries_wait_without_attempts(place: Place) -> None:
+    calm = replace(SHORT, backoff_first_s=0.5, backoff_most_s=0.5)
+    async with serving(status(500), status(200)) as receiver, dispatching(place, policy=calm) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until(lambda: len(scene.attempts()) == 1)
@@ -147,8 +149,8 @@ async def test_while_disabled_pending_deliveries_wait_without_attempts(tmp_path:
         await scene.until_statuses("delivered", "delivered")
 
 
-async def test_a_hanging_receiver_does_not_slow_another_labs(tmp_path: Path) -> None:
-    async with serving(hang) as slow, serving(status(200)) as fast, dispatching(tmp_path, batch_size=1) as scene:
+async def test_a_hanging_receiver_does_not_slow_another_labs(place: Place) -> None:
+    async with serving(hang) as slow, serving(status(200)) as fast, dispatching(place, batch_size=1) as scene:
         scene.set_webhook(slow.url, "slow")
         scene.set_webhook(fast.url, "fast")
         await scene.partition.put(*(kit.event(number, "slow") for number in range(1, 31)))
@@ -159,8 +161,8 @@ async def test_a_hanging_receiver_does_not_slow_another_labs(tmp_path: Path) -> 
         assert scene.statuses().count("dead") < 30
 
 
-async def test_private_receivers_are_refused_unless_allowed(tmp_path: Path) -> None:
-    async with serving(status(200)) as receiver, dispatching(tmp_path, allow_private=False) as scene:
+async def test_private_receivers_are_refused_unless_allowed(place: Place) -> None:
+    async with serving(status(200)) as receiver, dispatching(place, allow_private=False) as scene:
         scene.set_webhook("https://127.0.0.1/")
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("dead")
@@ -171,44 +173,44 @@ async def test_private_receivers_are_refused_unless_allowed(tmp_path: Path) -> N
         assert receiver.received == []
 
 
-async def test_what_was_claimed_when_a_dispatcher_died_is_delivered_after_its_lease(tmp_path: Path) -> None:
+async def test_what_was_claimed_when_a_dispatcher_died_is_delivered_after_its_lease(place: Place) -> None:
     partition = LivePartition()
     async with serving(hang, status(200)) as receiver:
-        async with dispatching(tmp_path, partition=partition) as scene:
+        async with dispatching(place, partition=partition) as scene:
             scene.set_webhook(receiver.url)
             await partition.put(kit.event(1))
             await scene.until(lambda: len(receiver.received) == 1)
-        with database.sqlite(tmp_path / "webhooks.db") as opened:
+        with place.open() as opened:
             lapsed = update(tables.DELIVERY).values(claimable_at=kit.START)
             opened.write_now(lambda connection: connection.execute(lapsed))
-        async with dispatching(tmp_path, partition=partition) as scene:
+        async with dispatching(place, partition=partition) as scene:
             scene.set_webhook(receiver.url)
             await scene.until_statuses("delivered")
         assert receiver.received[0].body == receiver.received[1].body
         assert len(receiver.received) == 2
 
 
-async def test_a_start_that_knows_it_is_alone_does_not_wait_for_the_lease(tmp_path: Path) -> None:
+async def test_a_start_that_knows_it_is_alone_does_not_wait_for_the_lease(place: Place) -> None:
     partition = LivePartition()
     async with serving(hang, status(200)) as receiver:
-        async with dispatching(tmp_path, partition=partition) as scene:
+        async with dispatching(place, partition=partition) as scene:
             scene.set_webhook(receiver.url)
             await partition.put(kit.event(1))
             await scene.until(lambda: len(receiver.received) == 1)
-        with database.sqlite(tmp_path / "webhooks.db") as opened:
-            assert opened.write_now(store.free_claims) == 1
-            assert opened.write_now(store.free_claims) == 0
-        async with dispatching(tmp_path, partition=partition) as scene:
+        with place.open() as opened:
+            assert opened.write_now(claims.free_claims) == 1
+            assert opened.write_now(claims.free_claims) == 0
+        async with dispatching(place, partition=partition) as scene:
             scene.set_webhook(receiver.url)
             await scene.until_statuses("delivered")
         assert len(receiver.received) == 2
 
 
-async def test_a_restart_goes_on_from_the_position(tmp_path: Path) -> None:
+async def test_a_restart_goes_on_from_the_position(place: Place) -> None:
     partition = LivePartition()
     async with serving(status(200)) as receiver:
         for number in (1, 2):
-            async with dispatching(tmp_path, partition=partition) as scene:
+            async with dispatching(place, partition=partition) as scene:
                 scene.set_webhook(receiver.url)
                 await partition.put(kit.event(number))
                 await scene.until_statuses(*["delivered"] * number)
@@ -216,8 +218,8 @@ async def test_a_restart_goes_on_from_the_position(tmp_path: Path) -> None:
         assert [one.keys for one in receiver.received] == [["key-000001"], ["key-000002"]]
 
 
-async def test_drain_settles_what_is_in_flight_and_begins_nothing_more(tmp_path: Path) -> None:
-    async with serving(hang, status(200)) as receiver, dispatching(tmp_path, batch_size=1) as scene:
+async def test_drain_settles_what_is_in_flight_and_begins_nothing_more(place: Place) -> None:
+    async with serving(hang, status(200)) as receiver, dispatching(place, batch_size=1) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until(lambda: len(receiver.received) == 1)
@@ -231,8 +233,8 @@ async def test_drain_settles_what_is_in_flight_and_begins_nothing_more(tmp_path:
         assert len(receiver.received) == 1
 
 
-async def test_drain_says_when_it_was_not_in_time(tmp_path: Path) -> None:
-    async with serving(hang) as receiver, dispatching(tmp_path, policy=Policy()) as scene:
+async def test_drain_says_when_it_was_not_in_time(place: Place) -> None:
+    async with serving(hang) as receiver, dispatching(place, policy=Policy()) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until(lambda: len(receiver.received) == 1)
@@ -240,7 +242,7 @@ async def test_drain_says_when_it_was_not_in_time(tmp_path: Path) -> None:
 
 
 async def test_an_outage_of_the_database_is_ridden_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failures = {"enqueue": 2, "settle": 2}
 
@@ -257,7 +259,7 @@ async def test_an_outage_of_the_database_is_ridden_out(
 
     flaky("enqueue")
     flaky("settle")
-    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+    async with serving(status(200)) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("delivered")
@@ -269,8 +271,8 @@ async def test_an_outage_of_the_database_is_ridden_out(
     ]
 
 
-async def test_a_partition_that_another_worker_took_over_ends_the_follower(tmp_path: Path) -> None:
-    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+async def test_a_partition_that_another_worker_took_over_ends_the_follower(place: Place) -> None:
+    async with serving(status(200)) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("delivered")
@@ -282,12 +284,12 @@ async def test_a_partition_that_another_worker_took_over_ends_the_follower(tmp_p
         assert scene.statuses() == ["delivered"]
 
 
-async def test_an_error_that_is_no_outage_ends_dispatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_that_is_no_outage_ends_dispatch(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise ValueError("a bug")
 
     monkeypatch.setattr(store, "settle", broken)
-    async with serving(status(200)) as receiver, dispatching(tmp_path) as scene:
+    async with serving(status(200)) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         with pytest.raises(ExceptionGroup) as caught:

@@ -29,18 +29,6 @@ class Onboarding:
             operator_credential=True,
         )
 
-    def set_webhook(self, url: str | None, enabled: bool = True) -> None:
-        workspaces.set_webhook(
-            self.workspaces,
-            self.webhooks,
-            self.journal,
-            NOW,
-            workspace="lab",
-            url=url,
-            enabled=enabled,
-            allow_private=False,
-        )
-
 
 def test_a_lab_is_onboarded_whole() -> None:
     desk = Onboarding()
@@ -64,20 +52,6 @@ def test_a_second_lab_needs_its_own_name_and_prefix(name: str, prefix: str) -> N
     with pytest.raises(RefusalError):
         desk.create(name, prefix)
     assert len(desk.workspaces.kept) == 1
-
-
-def test_a_webhook_keeps_its_url_and_secret_while_it_is_disabled() -> None:
-    desk = Onboarding()
-    workspace_id = desk.create().workspace_id
-    desk.set_webhook("https://hooks.example/in")
-    before = desk.webhooks.kept[workspace_id]
-    desk.set_webhook(None, enabled=False)
-    assert desk.webhooks.kept[workspace_id] == before.model_copy(update={"enabled": False})
-    with pytest.raises(InvalidError, match="url"):
-        desk.set_webhook("http://hooks.example/in")
-    desk.webhooks.kept.clear()
-    with pytest.raises(NotFoundError):
-        desk.set_webhook(None)
 
 
 def test_a_state_that_is_so_already_is_no_change() -> None:

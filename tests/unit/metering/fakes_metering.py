@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 
 from metering.core.hierarchy import Threshold
 from metering.core.position import BeyondPositionError
@@ -23,7 +23,9 @@ class DictLedger:
         self._daily: dict[Counter, DailyUsage] = {}
         self._limits: dict[Counter, LimitTotal] = {}
         self._marks: dict[str, dict[str, int]] = {}
+        self._heard_at: dict[tuple[str, str], datetime] = {}
         self._positions: dict[tuple[str, int], int] = {}
+        self._changed_at: dict[tuple[str, Counter], tuple[str, datetime]] = {}
 
     async def apply(self, batch: UsageBatch) -> Totals:
         place = (batch.topic, batch.partition)
@@ -34,23 +36,44 @@ class DictLedger:
         changed: set[tuple[str, Counter]] = set()
         for event in batch.events if batch.next_offset > position else ():
             producer = event.producer
-            marks[producer.instance] = max(marks.get(producer.instance, 0), producer.sequence)
+            if producer.sequence > marks.get(producer.instance, 0):
+                marks[producer.instance] = producer.sequence
+                self._heard_at[batch.lane, producer.instance] = self._clock()
             if event.idempotency_key not in self.events:
                 self.events[event.idempotency_key] = event
                 self._count(event)
                 changed |= _names(event)
         self._raise_versions(changed)
+        self._changed_at |= dict.fromkeys(changed, (batch.lane, self._clock()))
         self._positions[place] = max(position, batch.next_offset)
         named = {name for event in batch.events for name in _names(event)}
         return Totals(
             daily=tuple(self._daily[counter] for kind, counter in named if kind == "daily"),
             limits=tuple(self._limits[counter] for kind, counter in named if kind == "limit"),
-            marks=dict(marks),
+            marks=self._heard(batch.lane),
             position=self._positions[place],
         )
 
     async def position(self, topic: str, partition: int) -> int | None:
         return self._positions.get((topic, partition))
+
+    async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Totals:
+        found = {name for name, (of, at) in self._changed_at.items() if of == lane and at >= since}
+        return Totals(
+            daily=tuple(self._daily[counter] for kind, counter in found if kind == "daily"),
+            limits=tuple(self._limits[counter] for kind, counter in found if kind == "limit"),
+            marks=self._heard(lane) if found else {},
+            position=self._positions.get((topic, partition)),
+        )
+
+    def _heard(self, lane: str) -> dict[str, int]:
+        marks = self._marks.get(lane, {})
+        newest = max((self._heard_at[lane, instance] for instance in marks), default=None)
+        return {
+            instance: mark
+            for instance, mark in marks.items()
+            if newest is not None and newest - self._heard_at[lane, instance] <= timedelta(days=10)
+        }
 
     def _count(self, event: UsageEvent) -> None:
         day, tokens = event.timestamp.astimezone(UTC).date(), event.tokens

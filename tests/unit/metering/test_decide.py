@@ -1,10 +1,10 @@
 """Decisions on totals below, at and above their thresholds."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from metering.core import decide
+from metering.core import days, decide
 from metering.core.hierarchy import Threshold
 from metering.core.rollup import Counter, LimitTotal
 from schemas.decisions import UsedUp
@@ -55,3 +55,19 @@ def test_every_threshold_is_judged_by_itself() -> None:
 )
 def test_a_day_resets_at_the_midnight_utc_that_ends_it(day: date, midnight: datetime) -> None:
     assert decide.reset_at(day) == midnight
+
+
+def test_marks_of_instances_that_were_not_heard_of_for_long_are_left_out() -> None:
+    newest = datetime(2025, 3, 20, tzinfo=UTC)
+    marks = [
+        ("new", 3, newest),
+        ("at the edge", 2, newest - decide.HEARD_WITHIN),
+        ("gone", 9, newest - decide.HEARD_WITHIN - timedelta(microseconds=1)),
+    ]
+
+    assert decide.heard(marks) == {"new": 3, "at the edge": 2}
+    assert decide.heard([]) == {}
+
+
+def test_an_event_of_any_day_that_still_lasts_moved_its_mark_within_that_time() -> None:
+    assert timedelta(days=days.AHEAD_DAYS + 2) <= decide.HEARD_WITHIN

@@ -11,7 +11,7 @@ from metering.core.rollup import Totals
 from schemas.decisions import UsedUp
 from schemas.limits import LimitType
 from schemas.topics import UsageBatch
-from tests.unit.metering.factories_metering import HandClock, batch, event
+from tests.unit.metering.factories_metering import LANE, SPOOL, HandClock, batch, event
 from tests.unit.metering.fakes_metering import DictLedger, DictThresholds, ListPublisher
 
 TWO_REQUESTS = Threshold(LimitType.REQUEST, 2)
@@ -99,3 +99,80 @@ async def test_a_writer_in_time_does_not_ask() -> None:
     ledger = SlowLedger(clock, flow.SEND_WITHIN, moved=True)
     await metering(ledger, publisher, clock).process(batch([event(1)]))
     assert (len(publisher.decisions), ledger.asked) == (1, 0)
+
+
+async def test_of_one_counter_only_the_newest_is_published() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    counting = metering(DictLedger(clock), publisher, clock)
+    counted = [
+        await counting.count(batch([event(1, charged_groups=("group-a", "root"))])),
+        await counting.count(batch([event(2, group_id="group-b", charged_groups=("group-b", "root"))], 2)),
+        await counting.count(batch([event(3)], 3)),
+    ]
+    assert publisher.decisions == []
+    await counting.publish(counted)
+
+    versions = {decision.group_id: (decision.requests, decision.version) for decision in publisher.decisions}
+    assert versions == {"group-a": (2, 2), "group-b": (1, 1), "root": (2, 2)}
+    assert len(publisher.decisions) == len(versions)
+    assert sorted((usage.group_id, usage.version) for usage in publisher.daily) == [("group-a", 2), ("group-b", 1)]
+
+
+async def test_of_equal_versions_the_later_is_published_for_its_marks() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    counting = metering(DictLedger(clock), publisher, clock)
+    counted = [
+        await counting.count(batch([event(1)])),
+        await counting.count(batch([event(7, number=1, instance="proxy-b")], 2)),
+    ]
+    await counting.publish(counted)
+
+    assert [decision.counted for decision in publisher.decisions] == [{"proxy-a": 1, "proxy-b": 7}]
+
+
+async def test_publishing_nothing_asks_nobody() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    publisher.failure = ConnectionError("must not be asked")
+    await metering(DictLedger(clock), publisher, clock).publish([])
+
+
+async def test_several_batches_of_one_partition_are_late_together_and_still_ours() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    counting = metering(DictLedger(clock), publisher, clock)
+    counted = [await counting.count(batch([event(1)])), await counting.count(batch([event(2)], 2))]
+    clock.advance(minutes=1)
+    await counting.publish(counted)
+
+    assert [decision.requests for decision in publisher.decisions] == [2]
+
+
+async def test_a_lost_partition_holds_back_its_own_totals_alone() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    ledger = DictLedger(clock)
+    counting = metering(ledger, publisher, clock)
+    lost = await counting.count(batch([event(1)]))
+    ours = await counting.count(batch([event(1, number=2, group_id="group-b")], topic="spool-b", lane="b"))
+    clock.advance(minutes=1)
+    await ledger.apply(batch([event(2, number=3)], 2))
+
+    with pytest.raises(PositionLostError):
+        await counting.publish([lost, ours])
+    assert [decision.group_id for decision in publisher.decisions] == ["group-b"]
+
+
+async def test_what_changed_lately_is_published_again_unless_another_worker_has_moved_the_position() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    ledger = DictLedger(clock)
+    counting = metering(ledger, publisher, clock)
+    await ledger.apply(batch([event(1)]))
+    since = clock() - timedelta(minutes=10)
+
+    await counting.publish([await counting.changed(SPOOL, 0, LANE, since)])
+    assert [decision.requests for decision in publisher.decisions] == [1]
+
+    late = await counting.changed(SPOOL, 0, LANE, since)
+    clock.advance(seconds=6)
+    await ledger.apply(batch([event(2)], 2))
+    with pytest.raises(PositionLostError):
+        await counting.publish([late])
+    assert len(publisher.decisions) == 1

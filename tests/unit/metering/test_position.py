@@ -32,3 +32,23 @@ def test_a_batch_beyond_the_position_is_refused_with_the_offset_to_read() -> Non
 
 def test_an_empty_batch_has_nothing_unseen() -> None:
     assert position.unseen(batch((), 11), 11) == ()
+
+
+def test_reading_begins_at_the_position() -> None:
+    assert position.start("events/0", 7, 0, 9) == position.Start(7, 7)
+    assert position.start("events/0", 9, 0, 9) == position.Start(9, 9)
+
+
+def test_what_retention_took_before_it_was_counted_is_passed_by_the_first_batch() -> None:
+    assert position.start("events/0", 7, 8, 9) == position.Start(7, 8)
+
+
+def test_a_partition_of_which_nothing_was_counted_begins_where_its_log_begins_now() -> None:
+    assert position.start("events/0", None, 0, 9) == position.Start(0, 0)
+    assert position.start("events/0", None, 5, 9) == position.Start(5, 5)
+
+
+def test_a_log_that_ends_before_the_position_is_not_read() -> None:
+    with pytest.raises(position.LogShrunkError, match=r"events/0: the position 10 lies beyond the log's end 9"):
+        position.start("events/0", 10, 0, 9)
+    position.check_end("events/0", None, 0)

@@ -105,7 +105,7 @@ def test_an_end_has_no_value_and_its_version_in_the_headers() -> None:
     record = config_records.encode(9, "group", "g", None, AT)
     assert record.value is None
     (change,), newest, _ = decode(record)
-    assert change == ConfigChange(version=9, kind=ConfigKind.GROUP, id="g", record=None)
+    assert change == ConfigChange(version=9, kind=ConfigKind.GROUP, id="g", record=None, at=AT)
     assert newest == 9
 
 

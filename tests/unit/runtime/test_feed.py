@@ -230,6 +230,6 @@ def test_what_cannot_be_read_is_said_once_a_minute_without_its_content(caplog: p
     time.now += 60
     unreadable.skip("partition 0, offset 2", ValueError("a secret"))
     assert caplog.messages[1] == (
-        "a.topic.v1: skipped 100 record(s) that cannot be read, the last at partition 0, offset 2: ValueError"
+        "a.topic.v1: skipped 100 record(s) that cannot be used, the last at partition 0, offset 2: ValueError"
     )
     assert "a secret" not in caplog.text

@@ -1,14 +1,17 @@
 """What webhooks' tests build on: events, a clock moved by hand, and a fake for each port."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from metering.core.position import PositionLostError
 from schemas.topics import UsageBatch
 from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
-from webhooks.core.retry import Delivered, GiveUp, Release, RetryAt
+from webhooks.core import health
+from webhooks.core.health import Health, Rule
+from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
 from webhooks.core.retry import Outcome as AttemptOutcome
-from webhooks.core.values import Attempt, Claim, Draft, Prepared, Receiver, Settlement, Share, Status, Waiting
+from webhooks.core.values import Attempt, Claim, Draft, Lane, Prepared, Receiver, Settlement, Share, Status, Waiting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -135,21 +138,25 @@ class _Kept:
         self.status = draft.status
         self.reason: str | None = None
         self.attempts: list[Attempt] = []
-        self.retrying = False
+        self.run_attempts = 0
+        self.lane = Lane.FIRST
         self.token: str | None = None
         self.first_attempt_at: datetime | None = None
         self.next_attempt_at = now
         self.claimable_at = now
+        self.settled_at: datetime | None = None
 
 
 class ListDeliveries:
     """The `Deliveries` port in memory."""
 
-    def __init__(self, lease_s: float = 30) -> None:
+    def __init__(self, lease_s: float = 30, rule: Rule | None = None) -> None:
         self.kept: dict[str, _Kept] = {}
         self.keys: set[tuple[str, str]] = set()
         self.positions: dict[tuple[str, int], int] = {}
+        self.health: dict[str, Health] = {}
         self._lease = timedelta(seconds=lease_s)
+        self._rule = rule or Rule()
         self._claims = 0
 
     async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
@@ -164,27 +171,24 @@ class ListDeliveries:
                 self.kept[one.id] = _Kept(Draft(one.id, one.workspace_id, one.status, new), now)
 
     async def waiting(self) -> Sequence[Waiting]:
-        earliest: dict[tuple[str, bool], datetime] = {}
+        held = {name: known.probe_at for name, known in self.health.items() if known.probe_at is not None}
+        earliest: dict[tuple[str, Lane], datetime] = {(name, Lane.PROBE): at for name, at in held.items()}
         for kept in self._pending():
-            lane = (kept.draft.workspace_id, kept.retrying)
-            earliest[lane] = min(earliest.get(lane, kept.claimable_at), kept.claimable_at)
-        return [Waiting(workspace_id, retrying, due_at) for (workspace_id, retrying), due_at in earliest.items()]
+            place = (kept.draft.workspace_id, kept.lane)
+            if kept.lane is not Lane.FIRST or kept.draft.workspace_id not in held:
+                earliest[place] = min(earliest.get(place, kept.claimable_at), kept.claimable_at)
+        return [Waiting(workspace_id, lane, due_at) for (workspace_id, lane), due_at in earliest.items()]
 
     async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
         claims = []
         for share in shares:
-            lane = (share.workspace_id, share.retrying)
-            due = [
-                kept
-                for kept in self._pending()
-                if (kept.draft.workspace_id, kept.retrying) == lane and kept.claimable_at <= now
-            ]
-            for kept in sorted(due, key=lambda kept: kept.claimable_at)[: share.count]:
+            for kept in self._probe(share, now) if share.lane is Lane.PROBE else self._due(share, now):
                 self._claims += 1
                 kept.token = str(self._claims)
                 kept.claimable_at = now + self._lease
-                kept.first_attempt_at = kept.first_attempt_at or now
-                claims.append(self._claim(kept, kept.token, kept.first_attempt_at))
+                if share.lane is not Lane.PROBE:
+                    kept.first_attempt_at = kept.first_attempt_at or now
+                claims.append(self._claim(kept, share.lane, kept.token, now))
         return claims
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
@@ -196,28 +200,54 @@ class ListDeliveries:
             kept.token = None
             if settlement.attempt is not None:
                 kept.attempts.append(settlement.attempt)
+            workspace_id = kept.draft.workspace_id
+            known = self.health.get(workspace_id, health.WELL)
+            self.health[workspace_id] = health.after(known, settlement.decision, now, self._rule)
             match settlement.decision:
                 case Delivered():
-                    kept.status = Status.DELIVERED
+                    kept.status, kept.settled_at = Status.DELIVERED, now
                 case GiveUp(reason):
-                    kept.status, kept.reason = Status.DEAD, reason
+                    kept.status, kept.reason, kept.settled_at = Status.DEAD, reason, now
                 case RetryAt(when):
-                    kept.retrying, kept.next_attempt_at, kept.claimable_at = True, when, when
+                    kept.run_attempts += 1
+                    kept.lane, kept.next_attempt_at, kept.claimable_at = Lane.RETRY, when, when
+                case Leave():
+                    kept.claimable_at = kept.next_attempt_at
                 case Release():
                     kept.claimable_at = kept.next_attempt_at
-                    kept.first_attempt_at = kept.first_attempt_at if kept.attempts else None
+                    kept.first_attempt_at = kept.first_attempt_at if kept.run_attempts else None
 
     def _pending(self) -> list[_Kept]:
         return [kept for kept in self.kept.values() if kept.status is Status.PENDING]
 
-    def _claim(self, kept: _Kept, token: str, first_attempt_at: datetime) -> Claim:
+    def _due(self, share: Share, now: datetime) -> list[_Kept]:
+        place = (share.workspace_id, share.lane)
+        of_lane = [kept for kept in self._pending() if (kept.draft.workspace_id, kept.lane) == place]
+        due = [kept for kept in of_lane if kept.claimable_at <= now]
+        return sorted(due, key=lambda kept: kept.claimable_at)[: share.count]
+
+    def _probe(self, share: Share, now: datetime) -> list[_Kept]:
+        known = self.health.get(share.workspace_id, health.WELL)
+        if known.probe_at is None or known.probe_at > now:
+            return []
+        self.health[share.workspace_id] = replace(known, probe_at=self._rule.next_probe(now))
+        dead = [kept for kept in self.kept.values() if kept.status is Status.DEAD]
+        recent = [
+            kept
+            for kept in dead
+            if kept.draft.workspace_id == share.workspace_id and (kept.settled_at or now) >= self._rule.since(now)
+        ]
+        return self._due(Share(share.workspace_id, Lane.FIRST, 1), now) or recent[:1]
+
+    def _claim(self, kept: _Kept, lane: Lane, token: str, now: datetime) -> Claim:
+        is_probe = lane is Lane.PROBE
         return Claim(
             delivery_id=kept.draft.id,
             token=token,
             workspace_id=kept.draft.workspace_id,
             body=b" ".join(event.idempotency_key.encode() for event in kept.draft.events),
-            retrying=kept.retrying,
-            attempt_number=len(kept.attempts) + 1,
-            first_attempt_at=first_attempt_at,
-            planned_at=kept.next_attempt_at,
+            lane=lane,
+            attempt_number=kept.run_attempts + 1,
+            first_attempt_at=now if is_probe else kept.first_attempt_at or now,
+            planned_at=now if is_probe else kept.next_attempt_at,
         )

@@ -6,20 +6,18 @@ import pytest
 
 from tests.unit.webhooks import kit
 from webhooks.core import retry
-from webhooks.core.retry import Decision, Delivered, GiveUp, Outcome, Policy, RetryAt
+from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Outcome, Policy, RetryAt, Turn
 
 POLICY = Policy()
 
 
+def turn(number: int = 1, *, planned_s: float = 0.0, began_s: float = 0.0) -> Turn:
+    return Turn(number, kit.START, kit.after(planned_s), kit.after(began_s))
+
+
 def judge(outcome: Outcome, *, number: int = 1, at_s: float = 0.0, jitter: float = 0.0) -> Decision:
-    return retry.decide(
-        outcome,
-        attempt_number=number,
-        first_attempt_at=kit.START,
-        now=kit.after(at_s),
-        policy=POLICY,
-        jitter=jitter,
-    )
+    """Judge an attempt that took no time, and began when it was planned."""
+    return retry.decide(outcome, turn(number, planned_s=at_s, began_s=at_s), kit.after(at_s), POLICY, jitter)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -90,7 +88,7 @@ def test_retry_after_may_be_a_date() -> None:
 
 
 def timeout_s(*, planned_s: float, began_s: float) -> float:
-    return retry.attempt_timeout_s(kit.START, kit.after(planned_s), kit.after(began_s), POLICY)
+    return retry.attempt_timeout_s(turn(planned_s=planned_s, began_s=began_s), POLICY)
 
 
 def test_an_attempt_has_ten_seconds_or_what_is_left() -> None:
@@ -100,19 +98,54 @@ def test_an_attempt_has_ten_seconds_or_what_is_left() -> None:
     assert timeout_s(planned_s=14.99, began_s=15.2) == POLICY.shortest_attempt_s
 
 
-def test_an_attempt_whose_dispatcher_was_away_has_its_full_time_and_is_the_last() -> None:
+def test_an_attempt_that_comes_late_has_its_full_time_and_is_the_last() -> None:
     assert timeout_s(planned_s=3, began_s=60) == 10
-    assert isinstance(judge(kit.answered(500), number=2, at_s=60), GiveUp)
-    assert judge(kit.answered(200), number=2, at_s=60) == Delivered()
+    late = turn(2, planned_s=3, began_s=60)
+    assert isinstance(retry.decide(kit.answered(500), late, kit.after(61), POLICY, 0.0), GiveUp)
+    assert retry.decide(kit.answered(200), late, kit.after(61), POLICY, 0.0) == Delivered()
+
+
+def test_an_attempt_during_which_the_dispatcher_stood_still_is_followed_by_one_more() -> None:
+    stood_still = turn(1)
+    decision = retry.decide(kit.failed(), stood_still, kit.after(60), POLICY, 0.0)
+    assert decision == RetryAt(kit.after(60))
+    assert retry.decide(kit.answered(503, "4"), stood_still, kit.after(60), POLICY, 0.0) == RetryAt(kit.after(64))
+    assert isinstance(retry.decide(kit.answered(503, "15"), stood_still, kit.after(60), POLICY, 0.0), GiveUp)
+    assert isinstance(retry.decide(kit.answered(410), stood_still, kit.after(60), POLICY, 0.0), GiveUp)
+    assert timeout_s(planned_s=60, began_s=60.1) == 10
+    more = turn(2, planned_s=60, began_s=60.1)
+    assert isinstance(retry.decide(kit.failed(), more, kit.after(70.1), POLICY, 0.0), GiveUp)
+
+
+def test_an_attempt_that_used_up_its_time_is_not_followed_by_one_more() -> None:
+    last = turn(4, planned_s=12, began_s=12.5)
+    assert isinstance(retry.decide(kit.failed(), last, kit.after(15.9), POLICY, 0.0), GiveUp)
 
 
 def test_a_longer_policy_goes_on_longer() -> None:
-    decision = retry.decide(
-        kit.answered(500),
-        attempt_number=5000,
-        first_attempt_at=kit.START,
-        now=kit.after(86_000),
-        policy=Policy(bound_s=86_400, backoff_most_s=300),
-        jitter=0.0,
-    )
+    policy = Policy(bound_s=86_400, backoff_most_s=300)
+    decision = retry.decide(kit.answered(500), turn(5000, planned_s=86_000), kit.after(86_000), policy, 0.0)
     assert decision == RetryAt(kit.after(86_300))
+
+
+@pytest.mark.parametrize("outcome", [kit.answered(500), kit.answered(404), kit.failed(), kit.answered(429, "3600")])
+def test_a_probe_that_failed_leaves_its_delivery_as_it_was(outcome: Outcome) -> None:
+    assert retry.decide_probe(outcome) == Leave()
+    assert retry.decide_probe(kit.answered(204)) == Delivered()
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (Policy(), ()),
+        (Policy(attempt_timeout_s=20), ("webhook_attempt_timeout_s (20) is above",)),
+        (Policy(backoff_first_s=6), ("webhook_backoff_first_s (6) is above",)),
+        (Policy(bound_s=10), ()),
+        (Policy(bound_s=1, attempt_timeout_s=1), ("no delivery is ever tried a second time",)),
+        (Policy(bound_s=5, backoff_first_s=20), ("webhook_attempt", "webhook_backoff_first_s", "a second time")),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(policy: Policy, says: tuple[str, ...]) -> None:
+    lines = retry.contradictions(policy)
+    assert len(lines) == len(says)
+    assert all(words in line for words, line in zip(says, lines, strict=True))

@@ -1,0 +1,126 @@
+"""Routes of deliveries (spec 2.5).
+
+Never shows a delivery's bytes, and never puts many back in one transaction.
+"""
+
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple
+
+from litestar import Controller, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
+from sqlalchemy import Connection
+
+from control.api import common, errors
+from control.api.common import AtDesk, Limit, ManagementRequest
+from control.core.refusals import InvalidError
+from control.flow import deliveries as flow
+from control.store import deliveries
+from control.store.audit import Audit
+from control.store.deliveries import Deliveries
+from schemas.api import Page, Pagination
+from schemas.billing import Delivery, DeliveryStatus, RedriveDeliveries, Redriven
+from webhooks import listing
+from webhooks.listing import Listed, Place, Window
+
+
+class _Cursor(NamedTuple):
+    """What a page hands to the next: where it ended, and which list it belongs to."""
+
+    moment: datetime
+    id: str
+    status: DeliveryStatus | None
+
+
+class DeliveryController(Controller):
+    """``/v1/gateway/deliveries``."""
+
+    path = "/gateway/deliveries"
+    tags = ("Billing",)
+
+    @get(operation_id="list_deliveries", summary="List deliveries", responses=errors.READ_ERRORS)
+    async def list_page(
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        status: FromQuery[DeliveryStatus | None] = None,
+        limit: Limit = common.DEFAULT_LIMIT,
+        cursor: FromQuery[str | None] = None,
+    ) -> Page[Delivery]:
+        """List the workspace's deliveries, newest first.
+
+        With `status=delivered`, `dead` or `not_due` by when they were delivered, given up or put aside; else by when
+        they were made.
+        """
+        after = None if cursor is None else _resume(cursor, status)
+        if after is not None:
+            status = after.status
+        window = Window(request.auth.workspace_id, status)
+        place = None if after is None else Place(after.moment, after.id)
+        found = await desk.look(lambda connection: listing.page(connection, window, place, limit + 1))
+        return common.listed(map(deliveries.body, found[:limit]), _pagination(window, found, limit))
+
+    @post(
+        "/{delivery_id:str}/redeliver",
+        status_code=200,
+        operation_id="redeliver_delivery",
+        summary="Deliver one again",
+        responses=errors.READ_ERRORS,
+    )
+    async def redeliver(self, request: ManagementRequest, desk: AtDesk, delivery_id: FromPath[str]) -> Delivery:
+        """Have one delivery attempted again at once, whatever became of it: the same bytes, the same id."""
+        caller, now = request.auth, desk.clock()
+
+        def put_back(connection: Connection) -> Listed | None:
+            flow.redeliver(
+                Deliveries(connection, desk.settings.webhook_redrive_per_s),
+                Audit(connection, caller.key_prefix, now),
+                now,
+                workspace_id=caller.workspace_id,
+                delivery_id=delivery_id,
+            )
+            return listing.find(connection, delivery_id)
+
+        found = await desk.database.write(put_back)
+        if found is None:
+            raise RuntimeError("a delivery that was put back is gone within the same transaction")
+        return deliveries.body(found)
+
+    @post(
+        "/redrive",
+        status_code=200,
+        operation_id="redrive_deliveries",
+        summary="Deliver again what has failed",
+        responses=errors.WRITE_ERRORS,
+    )
+    async def redrive(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[RedriveDeliveries]) -> Redriven:
+        """Put dead letters and `not_due` deliveries back to `pending`, at a bounded rate.
+
+        `from` and `to` say when they were given up or put aside. Safe to repeat where the answer was lost.
+        """
+        caller, now = request.auth, desk.clock()
+
+        def step(connection: Connection, redrive: flow.Redrive) -> flow.Redrive:
+            stored = Deliveries(connection, desk.settings.webhook_redrive_per_s)
+            return flow.step(stored, Audit(connection, caller.key_prefix, now), desk.clock(), redrive)
+
+        before, redrive = None, flow.plan(caller.workspace_id, data.from_, data.to, now)
+        while redrive != before:
+            before = redrive
+            redrive = await desk.database.write(partial(step, redrive=redrive))
+        return Redriven(count=redrive.count)
+
+
+def _pagination(window: Window, found: list[Listed], limit: int) -> Pagination:
+    if len(found) <= limit:
+        return Pagination(has_more=False, cursor=None)
+    place = listing.place_of(found[limit - 1], window)
+    return Pagination(has_more=True, cursor=common.cursor_of(_Cursor(place.moment, place.id, window.status)))
+
+
+def _resume(cursor: str, status: DeliveryStatus | None) -> _Cursor:
+    """Give where the page begins; a status that the query repeats must be the cursor's."""
+    held = common.read_cursor(cursor, _Cursor)
+    if status is not None and status is not held.status:
+        raise InvalidError("status: is not the one that the cursor belongs to", param="status", code="invalid_cursor")
+    return held

@@ -1,0 +1,43 @@
+"""Which record of the usage events' topic is a usage event that can be counted, and so also delivered (spec section 4).
+
+Never says anything of a record's values: the reasons are for people to see.
+"""
+
+from pydantic import ValidationError
+
+from metering.core import rollup
+from metering.core.days import Days
+from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, UsageEvent
+
+_MOST = 2**63 - 1
+"""What a BIGINT holds."""
+
+
+class UnreadableError(Exception):
+    """A record is no usage event that can be counted; the message is one line and holds nothing of its values."""
+
+
+def read(value: bytes | None, open_days: Days) -> UsageEvent:
+    """Give the usage event that a record holds. Raises UnreadableError."""
+    if value is None:
+        raise UnreadableError("it has no value")
+    if len(value) > MAX_EVENT_BYTES:
+        raise UnreadableError(f"it has {len(value)} bytes; a usage event has {MAX_EVENT_BYTES} at most")
+    try:
+        event = UsageEvent.model_validate_json(value)
+        day = rollup.day_of(event)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UnreadableError(f"{name}: {first['msg']}" if name else first["msg"]) from None
+    except OverflowError:
+        raise UnreadableError("timestamp: it lies outside of the calendar") from None
+    tokens = event.tokens
+    counts = (tokens.input_tokens, tokens.output_tokens, tokens.cached_input_tokens)
+    if max(map(abs, counts)) > MOST_TOKENS:
+        raise UnreadableError(f"tokens: no event holds more than {MOST_TOKENS} of one kind")
+    if max(map(abs, (event.producer.sequence, event.latency_ms or 0, event.first_byte_ms or 0))) > _MOST:
+        raise UnreadableError("a number of it is larger than the ledger holds")
+    if not open_days.holds(day):
+        raise UnreadableError(open_days.refusal(day))
+    return event

@@ -1,0 +1,109 @@
+"""A topic that is new, was lost, or was filled in part gets all that is live."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from control import broadcast
+from runtime.config_log import CONFIG_CHANGE
+from runtime.database import Database
+from runtime.kafka import KafkaAwayError, Record
+from tests.integration.control import helpers
+from tests.integration.feeds import scene
+from tests.integration.feeds.kit import Scene
+
+
+async def test_an_empty_topic_gets_all_that_is_live(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "_BATCH", 2)
+    labs = [helpers.onboard(database, name, name) for name in ("acme", "globex", "initech")]
+    forget_the_log(database)
+    begun = Scene(database)
+    await begun.begin()
+    assert {change.id for change in begun.topics.changes()} == {lab.workspace_id for lab in labs}
+    assert {change.kind.value for change in begun.topics.changes()} == {"workspace", "webhook"}
+    begun.topics.forget()
+    await begun.begin()
+    assert begun.topics.config() == []
+
+
+def forget_the_log(database: Database) -> None:
+    """Remove the changes, as if they were older than 48 hours."""
+    database.write_now(lambda connection: connection.execute(CONFIG_CHANGE.delete()))
+
+
+@pytest.mark.parametrize("was_full", [False, True])
+async def test_a_topic_that_was_filled_in_part_is_filled_again(database: Database, was_full: bool) -> None:
+    helpers.onboard(database, "acme", "acme")
+    forget_the_log(database)
+    begun = Scene(database)
+    if was_full:
+        await begun.begin()
+        begun.topics.end = 0
+        begun.topics.forget()
+    begun.topics.refuses = lambda record: KafkaAwayError("away") if record.key.startswith(b"webhook/") else None
+    with pytest.raises(KafkaAwayError):
+        await begun.begin()
+    begun.topics.end = 1000  # records there are, but not all
+    begun.topics.refuses = lambda record: None
+    await begun.begin()
+    assert {change.kind.value for change in begun.topics.changes()} == {"workspace", "webhook"}
+
+
+async def test_a_topic_lost_while_it_leads_is_filled_again_with_what_ended_first(begun: Scene) -> None:
+    lab = helpers.onboard(begun.database, "acme", "acme")
+    begun.change("gone")
+    await begun.step()
+    begun.topics.forget()
+    begun.topics.end = 0
+    begun.topics.refuses = lambda record: KafkaAwayError("away")
+    begun.change("gone", None)
+    with pytest.raises(KafkaAwayError):
+        await begun.step()
+    begun.topics.refuses = lambda record: None
+    await begun.begin()
+    changes = begun.topics.changes()
+    ends = [place for place, change in enumerate(changes) if (change.id, change.record) == ("gone", None)]
+    lives = [place for place, change in enumerate(changes) if (change.id, change.version) == (lab.workspace_id, 4)]
+    assert min(ends) < min(lives)
+    assert {change.version for change in changes if change.id == "gone"} == {3, 4}
+
+
+async def test_a_shorter_topic_is_noticed_by_who_leads(begun: Scene) -> None:
+    lab = helpers.onboard(begun.database, "acme", "acme")
+    await begun.step()
+    begun.time.now += 3600
+    await begun.step()
+    begun.topics.forget()
+    begun.topics.end = 3
+    await begun.step(after_s=3)
+    assert begun.topics.written[-1][1].key == b"heartbeat"
+    assert lab.workspace_id in {change.id for change in begun.topics.changes()}
+
+
+async def test_a_relay_that_is_stopped_while_it_publishes_everything_leaves_no_thread_behind(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "_BATCH", 1)
+    for name in ("acme", "globex", "initech"):
+        helpers.onboard(database, name, name)
+    forget_the_log(database)
+    begun = Scene(database)
+    reading = threading.Event()
+    write = begun.topics.write
+
+    async def slow_write(topic: str, records: Sequence[Record]) -> None:
+        reading.set()
+        await asyncio.sleep(0.05)
+        await write(topic, records)
+
+    begun.topics.write = slow_write  # type: ignore[method-assign]
+    running = asyncio.create_task(begun.relay.run())
+    await asyncio.to_thread(reading.wait, scene.WITHIN_S)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    count = len(begun.topics.written)
+    await asyncio.sleep(0.2)  # there is nothing to wait for: that is what is shown
+    assert len(begun.topics.written) == count <= 2

@@ -1,0 +1,86 @@
+"""Redeliver and redrive: whose delivery, which window, one entry in the journal."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
+from control.flow import deliveries
+from schemas.base import rfc3339
+from tests.unit.control.fakes import NOW, FakeJournal
+
+
+class FakeDeliveries:
+    """Some deliveries that ended, each with its moment; gives back at most two at once."""
+
+    def __init__(self, **owners: str) -> None:
+        self.owners = owners
+        self.ended = {name: NOW - timedelta(hours=number) for number, name in enumerate(owners)}
+        self.going: list[str] = []
+        self.is_gone = False
+
+    def owner(self, delivery_id: str) -> str | None:
+        return self.owners.get(delivery_id)
+
+    def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
+        if self.is_gone:
+            return False
+        self.going.append(delivery_id)
+        return True
+
+    def redrive(self, workspace_id: str, now: datetime, since: datetime | None, until: datetime) -> int:
+        found = [
+            name
+            for name, moment in self.ended.items()
+            if self.owners[name] == workspace_id and (since or moment) <= moment < until
+        ][:2]
+        self.going += found
+        for name in found:
+            del self.ended[name]
+        return len(found)
+
+
+def redriven(
+    stored: FakeDeliveries, journal: FakeJournal, since: datetime | None, until: datetime | None
+) -> deliveries.Redrive:
+    before, redrive = None, deliveries.plan("lab", since, until, NOW)
+    while redrive != before:
+        before, redrive = redrive, deliveries.step(stored, journal, NOW, redrive)
+    return redrive
+
+
+def test_redeliver_is_for_the_workspaces_own() -> None:
+    stored, journal = FakeDeliveries(mine="lab", theirs="other"), FakeJournal()
+    deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="mine")
+    assert stored.going == ["mine"]
+    assert journal.notes == [("lab", "delivery.redeliver", "mine", None, None)]
+    with pytest.raises(ForbiddenError):
+        deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="theirs")
+    with pytest.raises(NotFoundError):
+        deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="none")
+    stored.is_gone = True
+    with pytest.raises(NotFoundError):
+        deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="mine")
+    assert len(journal.notes) == 1
+
+
+def test_a_redrive_goes_in_steps_and_is_noted_once() -> None:
+    stored = FakeDeliveries(now="lab", a="lab", theirs="other", b="lab", c="lab", d="lab", e="lab")
+    journal = FakeJournal()
+    assert redriven(stored, journal, None, None).count == 5
+    assert stored.going == ["a", "b", "c", "d", "e"]  # what failed at this moment or later is never part of it
+    assert journal.notes == [("lab", "deliveries.redrive", "lab", None, {"from": None, "to": rfc3339(NOW)})]
+    assert redriven(stored, journal, None, None).count == 0
+    assert len(journal.notes) == 1
+
+
+def test_a_redrives_window_is_kept_and_ends_now_at_the_latest() -> None:
+    stored, journal = FakeDeliveries(now="lab", a="lab", b="lab", c="lab"), FakeJournal()
+    since, until = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
+    assert redriven(stored, journal, since, until).count == 1
+    assert stored.going == ["b"]
+    assert journal.notes[0][4] == {"from": rfc3339(since), "to": rfc3339(until)}
+    assert deliveries.plan("lab", since, NOW + timedelta(days=1), NOW).until == NOW
+    with pytest.raises(InvalidError) as refusal:
+        deliveries.plan("lab", until, since, NOW)
+    assert refusal.value.param == "to"

@@ -1,0 +1,50 @@
+"""When a receiver is spared, probed and given its dead letters again (spec 5)."""
+
+from dataclasses import replace
+
+from tests.unit.webhooks import kit
+from webhooks.core import health
+from webhooks.core.health import WELL, Health, Rule
+from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
+
+RULE = Rule()
+GONE = GiveUp("answered 410")
+
+
+def after_dead(count: int, known: Health = WELL) -> Health:
+    for number in range(count):
+        known = health.after(known, GONE, kit.after(number), RULE)
+    return known
+
+
+def test_five_dead_deliveries_in_a_row_hold_a_receiver() -> None:
+    assert after_dead(4) == Health(dead_in_row=4)
+    assert after_dead(5) == Health(dead_in_row=5, probe_at=kit.after(4 + 30))
+
+
+def test_more_of_them_do_not_put_the_probe_off() -> None:
+    assert after_dead(50).probe_at == after_dead(5).probe_at
+
+
+def test_what_ends_no_delivery_changes_nothing() -> None:
+    for decision in (RetryAt(kit.START), Release(), Leave()):
+        assert health.after(after_dead(5), decision, kit.after(99), RULE) == after_dead(5)
+
+
+def test_a_receiver_that_was_not_held_has_nothing_redriven() -> None:
+    assert health.after(after_dead(4), Delivered(), kit.after(9), RULE) == WELL
+
+
+def test_a_receiver_that_is_back_has_the_last_day_redriven() -> None:
+    back = health.after(after_dead(5), Delivered(), kit.after(100_000), RULE)
+    assert back == Health(redrive_from=kit.after(100_000 - 86_400), redrive_to=kit.after(100_000))
+
+
+def test_that_may_be_switched_off() -> None:
+    assert health.after(after_dead(5), Delivered(), kit.after(9), replace(RULE, redrives=False)) == WELL
+
+
+def test_what_is_left_over_when_it_fails_again_is_redriven_when_it_is_back_for_good() -> None:
+    back = health.after(after_dead(5), Delivered(), kit.after(50), RULE)
+    again = health.after(after_dead(5, back), Delivered(), kit.after(90_000), RULE)
+    assert again == Health(redrive_from=back.redrive_from, redrive_to=kit.after(90_000))

@@ -1,0 +1,33 @@
+"""How fast attempts at one receiver may begin."""
+
+from tests.unit.webhooks import kit
+from webhooks.core import pace
+from webhooks.core.pace import Pace
+
+
+def test_without_a_bound_nothing_is_counted() -> None:
+    unbound = Pace(None)
+    for _ in range(1000):
+        unbound.begin("a", kit.START)
+    assert (unbound.left(["a"], kit.START), unbound.free_at("a")) == ({}, None)
+
+
+def test_no_second_holds_more_than_the_bound() -> None:
+    two = Pace(2)
+    assert two.left(["a", "b"], kit.START) == {"a": 2, "b": 2}
+    two.begin("a", kit.START)
+    assert two.free_at("a") is None
+    two.begin("a", kit.after(0.6))
+    assert two.left(["a", "b"], kit.after(0.9)) == {"a": 0, "b": 2}
+    assert two.free_at("a") == kit.after(1)
+    assert two.left(["a"], kit.after(1)) == {"a": 1}
+    assert two.left(["a"], kit.after(1.6)) == {"a": 2}
+
+
+def test_redriven_deliveries_follow_each_other_at_the_rate() -> None:
+    assert pace.spread(kit.START, None, 3, 2.0) == [kit.START, kit.after(0.5), kit.after(1)]
+
+
+def test_they_come_behind_what_is_planned_already() -> None:
+    assert pace.spread(kit.START, kit.after(10), 2, 0.5) == [kit.after(12), kit.after(14)]
+    assert pace.spread(kit.START, kit.after(-10), 1, 0.5) == [kit.START]

@@ -1,0 +1,144 @@
+"""`tollgate dead-letters`: the deliveries that were given up, and their way back (spec 2.5 and 5).
+
+Never attempts a delivery itself: what is put back is the dispatcher's.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from sqlalchemy import Connection
+
+from control.flow import deliveries as flow
+from control.flow import workspaces
+from control.store import deliveries
+from control.store.audit import OPERATOR, Audit
+from control.store.deliveries import Deliveries
+from control.store.workspaces import Workspaces
+from runtime import clock
+from schemas.base import rfc3339
+from schemas.billing import DeliveryStatus
+from tollgate.cli import commands
+from tollgate.workplace import Workplace
+from webhooks import listing
+from webhooks.listing import Listed, Place, Window
+
+_PAGE = 500
+_MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"])
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _common(command: Command) -> Command:
+    options = (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON; one object a line for a list."),
+        click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory."),
+        click.option("--to", "until", type=_MOMENT, help="Given up before, UTC.  [default: now]"),
+        click.option("--from", "since", type=_MOMENT, help="Given up at or after, UTC."),
+    )
+    return functools.reduce(lambda wrapped, option: option(wrapped), options, command)
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Deliveries that were given up on."""
+
+
+@dead_letters.command("list")
+@click.option("--workspace", "workspace_name", help="Its name or id.  [default: all]")
+@click.option("--not-due", is_flag=True, help="Those that were put aside for want of an enabled URL instead.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Of each workspace, the newest.")
+@_common
+def list_(
+    *,
+    workspace_name: str | None,
+    not_due: bool,
+    limit: int,
+    since: datetime | None,
+    until: datetime | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Show dead letters with their reasons, those that were given up last first."""
+    status = DeliveryStatus.NOT_DUE if not_due else DeliveryStatus.DEAD
+    with commands.opened(data) as place:
+        for id_, name in _workspaces(place, workspace_name):
+            for listed in _newest(place, Window(id_, status, _utc(since), _utc(until)), limit):
+                click.echo(json.dumps(_shown(listed)) if as_json else _line(name, listed))
+
+
+@dead_letters.command()
+@click.option("--workspace", "workspace_name", required=True, help="Its name or id.")
+@_common
+def redrive(
+    *, workspace_name: str, since: datetime | None, until: datetime | None, data: Path | None, as_json: bool
+) -> None:
+    """Have dead letters, and what was put aside as not due, delivered again, at the bounded rate.
+
+    Safe to repeat, and to interrupt: what is put back stays so.
+    """
+    now = clock.steady()
+    with commands.opened(data) as place, Progress(console=Console(stderr=True)) as shown:
+        ((workspace_id, _),) = _workspaces(place, workspace_name)
+        task = shown.add_task("putting back", total=None)
+        before, redriven = None, flow.plan(workspace_id, _utc(since), _utc(until), now())
+        while redriven != before:
+            before = redriven
+            redriven = place.write(functools.partial(_step, place=place, redriven=redriven, now=now()))
+            shown.update(task, completed=redriven.count)
+    if as_json:
+        click.echo(json.dumps({"workspace_id": workspace_id, "count": redriven.count}))
+    else:
+        per_s = place.settings.webhook_redrive_per_s
+        click.echo(f"{redriven.count:,} deliveries of {workspace_name} are pending again, {per_s:g} a second")
+
+
+def _step(connection: Connection, place: Workplace, redriven: flow.Redrive, now: datetime) -> flow.Redrive:
+    stored = Deliveries(connection, place.settings.webhook_redrive_per_s)
+    return flow.step(stored, Audit(connection, OPERATOR, now), now, redriven)
+
+
+def _workspaces(place: Workplace, name: str | None) -> list[tuple[str, str]]:
+    """Give ids and names. Raises NotFoundError."""
+
+    def find(connection: Connection) -> list[tuple[str, str]]:
+        stored = Workspaces(connection)
+        found = stored.every() if name is None else [workspaces.get(stored, name)]
+        return [(one.id, one.name) for one in found]
+
+    return place.read(find)
+
+
+def _newest(place: Workplace, window: Window, limit: int) -> Iterator[Listed]:
+    after: Place | None = None
+    left = limit
+    while left:
+        wanted = min(left, _PAGE)
+        found = place.read(functools.partial(listing.page, window=window, after=after, limit=wanted))
+        yield from found
+        if len(found) < wanted:
+            return
+        left -= wanted
+        after = listing.place_of(found[-1], window)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def _shown(listed: Listed) -> dict[str, Any]:
+    settled_at = None if listed.settled_at is None else rfc3339(listed.settled_at)
+    shown = deliveries.body(listed).model_dump(mode="json")
+    return {"workspace_id": listed.workspace_id, **shown, "settled_at": settled_at}
+
+
+def _line(workspace: str, listed: Listed) -> str:
+    at = rfc3339(listed.settled_at or listed.created_at)
+    reason = listed.reason or "no URL was set, or the webhook was disabled"
+    return f"{at}  {workspace}  {listed.id}  {listed.event_count} event(s): {json.dumps(reason, ensure_ascii=False)}"
