@@ -42,9 +42,24 @@ from schemas.base import Message
 
 SECURITY_SCHEME = "ManagementKey"
 
-_HOLD_BACK = (
-    "events_hold_back_s is {:g}, less than a second above the {} s that a transaction of the ledger may take: "
-    "who follows the ledger's events may miss some"
+_CONTROLLERS = (
+    EndpointController,
+    GroupController,
+    ApiKeyController,
+    SecretController,
+    EventController,
+    BillingWebhookController,
+    DeliveryController,
+)
+
+_CONTROLLERS = (
+    EndpointController,
+    GroupController,
+    ApiKeyController,
+    SecretController,
+    EventController,
+    BillingWebhookController,
+    DeliveryController,
 )
 _log = logging.getLogger(__name__)
 
@@ -65,8 +80,7 @@ def build(
 
     `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
     """
-    if settings.events_hold_back_s < TRANSACTION_BOUND_S + 1:
-        _log.warning("%s", _HOLD_BACK.format(settings.events_hold_back_s, TRANSACTION_BOUND_S))
+    _warn(settings)
     desk = Desk(
         database=database,
         vault=vault,
@@ -78,15 +92,7 @@ def build(
     )
     return Router(
         path="/v1",
-        route_handlers=[
-            EndpointController,
-            GroupController,
-            ApiKeyController,
-            SecretController,
-            EventController,
-            BillingWebhookController,
-            DeliveryController,
-        ],
+        route_handlers=_CONTROLLERS,
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         guards=[_guard(database)],
         exception_handlers=errors.EXCEPTION_HANDLERS,
@@ -114,6 +120,18 @@ def openapi_config(version: str) -> OpenAPIConfig:
         components=Components(security_schemes={SECURITY_SCHEME: scheme}),
         use_handler_docstrings=True,
     )
+
+
+def _warn(settings: Settings) -> None:
+    held_s, bound_s = settings.events_hold_back_s, TRANSACTION_BOUND_S
+    if held_s < bound_s + 1:
+        _log.warning(
+            "events_hold_back_s is %g, but a transaction of the ledger may take %d s: who follows its events may miss "
+            "some; give it at least %d",
+            held_s,
+            bound_s,
+            bound_s + 1,
+        )
 
 
 def _refuse_options(connection: common.Connected) -> None:

@@ -47,8 +47,7 @@ def listen_command(
 ) -> None:
     """Receive webhooks, verify both signatures and print the bodies; the first line printed is the URL.
 
-    Answers 200 (or as --status, --fail-rate and --slow say) where the signatures hold, 401 where they do not. Ends with
-    Ctrl-C.
+    Answers 200, or as --status, --fail-rate and --slow say, where the signatures hold, else 401. Ends with Ctrl-C.
     """
     behaviour = listen.Behaviour(status, fail_rate, slow_s)
 
