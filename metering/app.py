@@ -56,7 +56,7 @@ class EmbeddedMetering:
         """`min_interval_s` lies behind a batch that was not full: under load the batches grow, not the transactions."""
         self._database = database
         self._thresholds = thresholds
-        self._ledger = store.SqlLedger(database, clock)
+        self._ledger = store.SqlLedger(database, lambda _: clock())
         self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
         self._min_interval_s = min_interval_s
         self._pause = pause

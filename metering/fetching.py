@@ -145,9 +145,7 @@ class _Consumer(driver.Consumer):
         """Leave it to our own watchdog."""
 
     async def perform_seek(self) -> None:
-        """Forget where partitions are read, after a rebalance; `getmany` asks anew, without Faust's bound on this."""
-        self._places.clear()
-        self._read_offset.clear()  # else Faust would drop what lies below what it has read before
+        """Leave it to `getmany`, which sees the new generation: Faust gives this no longer than a request may take."""
         self._room.set()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's signature
@@ -224,11 +222,11 @@ class _Consumer(driver.Consumer):
                 for tp in new:
                     position = starts[tp.partition].position
                     self._places[tp] = _Place(generation, position, position)
-                    self._read_offset.pop(tp, None)
 
     async def _has_room(self) -> bool:
         """Wait while too much is fetched and not done with; False after a while, so that a rebalance is noticed."""
-        if sum(at.next_offset - at.done for at in self._places.values()) < AHEAD:
+        current = [at for at in self._places.values() if at.generation == self._generation]
+        if sum(at.next_offset - at.done for at in current) < AHEAD:
             return True
         self._room.clear()
         with suppress(TimeoutError):

@@ -3,7 +3,7 @@
 Never adds an event to a sum twice, and never moves one of these without the others.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from functools import cache, partial
@@ -33,7 +33,7 @@ from metering import ledger, recording
 from metering.core import decide, rollup
 from metering.core import position as positions
 from metering.core.rollup import Counter, LimitTotal, Totals
-from runtime import database, statements
+from runtime import statements
 from runtime.clock import Clock
 from runtime.database import METADATA, Database, UtcDateTime
 from schemas.daily import DailyUsage
@@ -106,15 +106,16 @@ _MARKS = select(METERING_MARK).where(METERING_MARK.c.lane == bindparam("of_lane"
 
 
 class SqlLedger:
-    """Implements metering's `Ledger` on the database."""
+    """Implements metering's `Ledger` on the database; `now_of` reads the clock that readers hold the newest back by."""
 
-    def __init__(self, opened: Database, clock: Clock) -> None:
-        self._database = opened
-        self._clock = clock
+    def __init__(self, database: Database, now_of: Callable[[Connection], datetime]) -> None:
+        self._database = database
+        self._now_of = now_of
 
     async def apply(self, batch: UsageBatch) -> Totals:
         """Run `apply` as one transaction."""
-        return await self._database.write(lambda connection: apply(connection, batch, self._now_of(connection)))
+        now_of = self._now_of
+        return await self._database.write(lambda connection: apply(connection, batch, partial(now_of, connection)))
 
     async def position(self, topic: str, partition: int) -> int | None:
         """Run `position` as one transaction."""
@@ -123,10 +124,6 @@ class SqlLedger:
     async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Totals:
         """Run `changed` as one transaction."""
         return await self._database.read(lambda connection: changed(connection, topic, partition, lane, since))
-
-    def _now_of(self, connection: Connection) -> Clock:
-        """Give the clock that readers of the ledger hold back by: not each worker's own, whose clocks differ."""
-        return partial(database.now, connection, self._clock)
 
 
 def apply(connection: Connection, batch: UsageBatch, clock: Clock) -> Totals:

@@ -34,6 +34,7 @@ from metering.flow import Counted
 from metering.logs import Reader
 from metering.publishing import KafkaTotals
 from metering.watchdog import STALLED_S, Watchdog
+from runtime import database as databases
 from runtime.clock import Clock
 from runtime.database import Database
 from runtime.kafka import Kafka, KafkaAwayError, Writer
@@ -70,7 +71,7 @@ class StreamMetering:
     ) -> None:
         self._clock = clock
         self._pause = pause
-        self._ledger = store.SqlLedger(database, clock)
+        self._ledger = store.SqlLedger(database, partial(databases.now, clock=clock))
         self._metering = flow.Metering(self._ledger, KafkaTotals(writer, clock), thresholds, clock)
         self._database = Outage("metering", log, self._rest)
         self._kafka = Outage("metering", log, self._rest, of="Kafka", passes=_is_away)
@@ -83,6 +84,7 @@ class StreamMetering:
         self._turn = asyncio.Lock()
         """Held by whoever counts or publishes, so that no total of ours overtakes a newer one."""
         self._assigned = asyncio.Event()
+        self._begun = False
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -117,6 +119,7 @@ class StreamMetering:
 
     async def run(self) -> None:
         """Count until `stop`. Raises what does not pass by itself."""
+        self._begun = True
         work = (self._serve(), self._commit(), self._republish(), self._watchdog.run(), self._stopping.wait())
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in work]
         try:
@@ -131,6 +134,8 @@ class StreamMetering:
     async def stop(self) -> None:
         """Let the batch under way come to its end, and leave the group. Returns in bounded time."""
         self._stopping.set()
+        if not self._begun:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(3 * STOP_WITHIN_S):
                 await self._ended.wait()

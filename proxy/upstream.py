@@ -138,10 +138,10 @@ class Upstreams:
         self._retired.clear()
 
     async def _open_once(self, request: UpstreamRequest) -> Answer | Failure:
-        url = urlsplit(request.url)
         try:
+            url = urlsplit(request.url)
             client = await self._client(url)
-        except guard.RefusedError:
+        except (guard.RefusedError, ValueError):  # the latter of a URL that cannot be read at all
             return Failure.REFUSED_ADDRESS
         except OSError as error:
             return Failure.CONNECT_TOO_SLOW if isinstance(error, TimeoutError) else Failure.UNREACHABLE
@@ -195,9 +195,11 @@ class Upstreams:
 
     async def _check(self, name: str, url: SplitResult) -> None:
         """Look an origin's addresses up; its client stays while the address that it calls is still among them."""
-        port = _port(url)
+        # Read anew, strictly: where two readers of a URL differ (a backslash, a user name), the library would call
+        # another host than the one that was checked.
+        host, port = guard.parse_url(f"{name}/", allow_private=True)[1:3]
         async with asyncio.timeout(self._connect_timeout.total_seconds()):
-            found = await guard.resolve(url.hostname or "", port, allow_private=self._allow_private)
+            found = await guard.resolve(host, port, allow_private=self._allow_private)
         origin = self._origins.get(name)
         if origin is not None and origin.addresses[0] in found:
             current = origin.addresses[0]

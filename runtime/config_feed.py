@@ -65,10 +65,8 @@ class ConfigFeed:
         self._database = database
         self._kinds = frozenset(kinds)
         self._silence_s, self._read_every_s = silence_s, read_every_s
-        self._clock = clock
+        self._clock, self._steady, self._pause = clock, steady, pause
         self._propagation = Propagation(clock)
-        self._steady = steady
-        self._pause = pause
         self._feed = Feed(
             where,
             GATEWAY_CONFIG,

@@ -7,7 +7,7 @@ Rules, unless private places are allowed:
 - https alone, on its own port. No user name in a URL, and no host that reads as an address without being written as one
   (decimal, octal, hex, short forms, zone ids): those also where private places are allowed.
 - Every address that a host resolves to must be public: none of IANA's special ranges. An address that carries an IPv4
-  address (v4-mapped, NAT64) is judged by that one; 6to4 and Teredo, whose relays are anybody's, are refused.
+  address (v4-mapped, NAT64) is judged by that one; 6to4, Teredo and ISATAP, whose relays are anybody's, are refused.
 - Whoever connects must connect to an address that `resolve` gave, not to the name: it may resolve anew.
 """
 
@@ -60,6 +60,7 @@ _V6_REFUSED = {
 }
 _V6_PUBLIC = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+_ISATAP = 0x5EFE
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _SAFE_IN_PATH = "/%:@!$&'()*+,;=~"
@@ -182,6 +183,8 @@ def _refused_v6(address: IPv6Address) -> str | None:
         return _refused_v4(address.ipv4_mapped)
     if address in _NAT64:
         return _refused_v4(IPv4Address(int(address) & 0xFFFF_FFFF))
+    if (int(address) >> 32) & 0xFDFF_FFFF == _ISATAP:  # RFC 5214: the bit that is left out says "globally unique"
+        return "ISATAP"
     if address not in _V6_PUBLIC:
         return "not global unicast"
     return next((name for network, name in _V6_REFUSED.items() if address in network), None)

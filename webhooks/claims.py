@@ -12,14 +12,14 @@ from sqlalchemy import Connection, Row, func, select, update
 from runtime import ids
 from webhooks import standing
 from webhooks.core.health import Rule
-from webhooks.core.values import Claim, Lane, Share, Status, Waiting
+from webhooks.core.values import Claim, Queue, Share, Status, Waiting
 from webhooks.tables import DELIVERY, PENDING
 
 
 def waiting(connection: Connection) -> list[Waiting]:
-    """Give each lane that has something to claim. Jumps from workspace to workspace in the index, never over rows.
+    """Give each queue that has something to claim. Jumps from workspace to workspace in the index, never over rows.
 
-    First attempts at a receiver that is held wait; its probe is a lane, whether there is anything to probe with or not.
+    First attempts at a receiver that is held wait; its probe is a queue, whether or not there is anything to try.
     """
     column = DELIVERY.c
     found = select(func.min(column.workspace_id).label("workspace_id")).where(PENDING).cte("found", recursive=True)
@@ -33,26 +33,26 @@ def waiting(connection: Connection) -> list[Waiting]:
     ]
     rows = connection.execute(select(found.c.workspace_id, *earliest).where(found.c.workspace_id.is_not(None)))
     held = standing.held(connection)
-    lanes = [
-        Waiting(workspace_id, lane, due_at)
+    queues = [
+        Waiting(workspace_id, queue, due_at)
         for workspace_id, *dues in rows
-        for lane, due_at in zip((Lane.FIRST, Lane.RETRY), dues, strict=True)
-        if due_at is not None and not (lane is Lane.FIRST and workspace_id in held)
+        for queue, due_at in zip((Queue.FIRST, Queue.RETRY), dues, strict=True)
+        if due_at is not None and not (queue is Queue.FIRST and workspace_id in held)
     ]
-    return lanes + [Waiting(workspace_id, Lane.PROBE, probe_at) for workspace_id, probe_at in held.items()]
+    return queues + [Waiting(workspace_id, Queue.PROBE, probe_at) for workspace_id, probe_at in held.items()]
 
 
 def claim(connection: Connection, shares: Sequence[Share], now: datetime, lease: timedelta, rule: Rule) -> list[Claim]:
     """Claim until `now + lease` what is due, the longest due first, at most the shares. Starts the clock of a run."""
     token = ids.mint()
     probes = [
-        _claim(row, token, Lane.PROBE, now, now)
+        _claim(row, token, Queue.PROBE, now, now)
         for share in shares
-        if share.lane is Lane.PROBE
+        if share.queue is Queue.PROBE
         for row in _take_probe(connection, share, now, rule)
     ]
-    others = [share for share in shares if share.lane is not Lane.PROBE]
-    found = [(share.lane, row) for share in others for row in _due(connection, share, now)]
+    others = [share for share in shares if share.queue is not Queue.PROBE]
+    found = [(share.queue, row) for share in others for row in _due(connection, share, now)]
     column = DELIVERY.c
     held = update(DELIVERY).values(claim=token, claimable_at=now + lease)
     if probes:
@@ -60,7 +60,9 @@ def claim(connection: Connection, shares: Sequence[Share], now: datetime, lease:
     if found:
         begun = held.values(first_attempt_at=func.coalesce(column.first_attempt_at, now))
         connection.execute(begun.where(column.id.in_([row.id for _, row in found])))
-    return probes + [_claim(row, token, lane, row.first_attempt_at or now, row.next_attempt_at) for lane, row in found]
+    return probes + [
+        _claim(row, token, queue, row.first_attempt_at or now, row.next_attempt_at) for queue, row in found
+    ]
 
 
 def free_claims(connection: Connection) -> int:
@@ -77,7 +79,7 @@ def _due(connection: Connection, share: Share, now: datetime) -> Sequence[Row[An
         .where(
             PENDING,
             column.workspace_id == share.workspace_id,
-            column.retrying.is_(share.lane is Lane.RETRY),
+            column.retrying.is_(share.queue is Queue.RETRY),
             column.claimable_at <= now,
         )
         .order_by(column.claimable_at)
@@ -103,17 +105,17 @@ def _take_probe(connection: Connection, share: Share, now: datetime, rule: Rule)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    waits = Share(share.workspace_id, Lane.FIRST, 1)
+    waits = Share(share.workspace_id, Queue.FIRST, 1)
     return _due(connection, waits, now) or connection.execute(dead).all()
 
 
-def _claim(row: Row[Any], token: str, lane: Lane, first_attempt_at: datetime, planned_at: datetime) -> Claim:
+def _claim(row: Row[Any], token: str, queue: Queue, first_attempt_at: datetime, planned_at: datetime) -> Claim:
     return Claim(
         delivery_id=row.id,
         token=token,
         workspace_id=row.workspace_id,
         body=row.body,
-        lane=lane,
+        queue=queue,
         attempt_number=row.run_attempts + 1,
         first_attempt_at=first_attempt_at,
         planned_at=planned_at,

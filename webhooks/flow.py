@@ -19,8 +19,8 @@ from webhooks.core.values import (
     Attempt,
     Claim,
     Draft,
-    Lane,
     Prepared,
+    Queue,
     Receiver,
     Settlement,
     Share,
@@ -59,7 +59,7 @@ class Deliveries(Protocol):
         """
 
     async def waiting(self) -> Sequence[Waiting]:
-        """Give each lane that has something to claim, with the earliest moment it may be claimed."""
+        """Give each queue that has something to claim, with the earliest moment it may be claimed."""
 
     async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
         """Claim what is due, at most the shares; the longest due first."""
@@ -181,7 +181,7 @@ class Dispatch:
         shares = fairness.share(due, self._in_flight, self._failing, self._limits, left)
         claims = await self._deliveries.claim(shares, now) if shares else ()
         for claim in claims:
-            self._in_flight[claim.workspace_id, claim.lane] += 1
+            self._in_flight[claim.workspace_id, claim.queue] += 1
             self._pace.begin(claim.workspace_id, now)
         moments = [one.due_at for one in waiting if one.due_at > now]
         moments += filter(None, map(self._pace.free_at, left))
@@ -189,7 +189,7 @@ class Dispatch:
 
     async def attempt(self, claim: Claim) -> None:
         """Make the attempt that `claim` is for; what became of it is written by the next `settle`."""
-        place = (claim.workspace_id, claim.lane)
+        place = (claim.workspace_id, claim.queue)
         try:
             self._ended.append(await self._deliver(claim))
         finally:
@@ -204,7 +204,7 @@ class Dispatch:
         if prepared is None:
             return Settlement(claim, None, retry.Release())
         outcome = await self._sender.send(prepared)
-        if claim.lane is Lane.PROBE:
+        if claim.queue is Queue.PROBE:
             decision = retry.decide_probe(outcome)
         else:
             decision = retry.decide(outcome, turn, self._clock(), self._policy, self._jitter())

@@ -63,7 +63,7 @@ class StoredDeliveries:
         await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
 
     async def waiting(self) -> Sequence[Waiting]:
-        """Give the lanes that have something to claim."""
+        """Give the queues that have something to claim."""
         return await self._database.read(claims.waiting)
 
     async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:

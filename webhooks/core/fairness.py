@@ -2,7 +2,7 @@
 
 Never looks at more than what waits and what is in flight: both are handed in.
 
-Each workspace has lanes with bounds of their own: first attempts, retries, the probe. A retry therefore never waits
+Each workspace has queues with bounds of their own: first attempts, retries, the probe. A retry therefore never waits
 behind first attempts that hang, and comes when the retry rule planned it.
 
 The bounds are one dispatcher's: where D share a database, a receiver may see D times as many attempts at once.
@@ -11,10 +11,10 @@ The bounds are one dispatcher's: where D share a database, a receiver may see D 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from webhooks.core.values import Lane, Share, Waiting
+from webhooks.core.values import Queue, Share, Waiting
 
-Place = tuple[str, Lane]
-"""A workspace and one of its lanes."""
+Place = tuple[str, Queue]
+"""A workspace and one of its queues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def share(
     limits: Limits,
     left: Mapping[str, int],
 ) -> list[Share]:
-    """Divide what is free among the lanes that are due: retries first, then the least busy, then the longest due.
+    """Divide what is free among the queues that are due: retries first, then the least busy, then the longest due.
 
     `left` says how many attempts the pace lets begin now, for the workspaces that it bounds (`core.pace`).
     """
@@ -47,13 +47,13 @@ def share(
     paced = dict(left)
     shares = []
     for one in sorted(waiting, key=lambda one: _rank(one, in_flight)):
-        count = min(free, _bound(one, failing, limits) - in_flight.get((one.workspace_id, one.lane), 0))
+        count = min(free, _bound(one, failing, limits) - in_flight.get((one.workspace_id, one.queue), 0))
         count = min(count, paced.get(one.workspace_id, count))
         if one.workspace_id in failing:
             count = min(count, free_to_failing)
         if count <= 0:
             continue
-        shares.append(Share(one.workspace_id, one.lane, count))
+        shares.append(Share(one.workspace_id, one.queue, count))
         free -= count
         if one.workspace_id in failing:
             free_to_failing -= count
@@ -63,16 +63,16 @@ def share(
 
 
 def _rank(one: Waiting, in_flight: Mapping[Place, int]) -> tuple[object, ...]:
-    busy = in_flight.get((one.workspace_id, one.lane), 0)
-    return (one.lane is not Lane.RETRY, busy, one.due_at, one.workspace_id)
+    busy = in_flight.get((one.workspace_id, one.queue), 0)
+    return (one.queue is not Queue.RETRY, busy, one.due_at, one.workspace_id)
 
 
 def _bound(one: Waiting, failing: Collection[str], limits: Limits) -> int:
-    match one.lane:
-        case Lane.RETRY:
+    match one.queue:
+        case Queue.RETRY:
             return limits.retries_per_receiver
-        case Lane.PROBE:
+        case Queue.PROBE:
             return 1
-        case Lane.FIRST:
+        case Queue.FIRST:
             failed = one.workspace_id in failing
             return limits.first_per_failing_receiver if failed else limits.first_per_receiver

@@ -12,7 +12,7 @@ from schemas.usage import UsageEvent
 from webhooks.core.retry import Decision
 
 
-class Lane(StrEnum):
+class Queue(StrEnum):
     """Which way a delivery comes to its next attempt; each workspace has its own of each."""
 
     FIRST = "first"
@@ -60,19 +60,19 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The earliest moment at which a workspace has something to claim in one of its lanes."""
+    """The earliest moment at which a workspace has something to claim in one of its queues."""
 
     workspace_id: str
-    lane: Lane
+    queue: Queue
     due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many deliveries of one lane of a workspace may be claimed now."""
+    """How many deliveries of one queue of a workspace may be claimed now."""
 
     workspace_id: str
-    lane: Lane
+    queue: Queue
     count: int
 
 
@@ -85,7 +85,7 @@ class Claim:
     """Tells this claim from a later one of the same delivery."""
     workspace_id: str
     body: bytes = field(repr=False)
-    lane: Lane
+    queue: Queue
     attempt_number: int
     """The coming attempt's, from 1 within the run."""
     first_attempt_at: datetime

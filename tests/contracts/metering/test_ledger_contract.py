@@ -33,7 +33,7 @@ def counted(
     if general:
         monkeypatch.setattr(recording, "_insert_all", lambda *_: False)
     with engines.made(engine, request, tmp_path).open() as opened:
-        yield store.SqlLedger(opened, clock)
+        yield store.SqlLedger(opened, lambda _: clock())
 
 
 def usage_of(totals: Totals, group_id: str, day: object = TODAY) -> DailyUsage:

@@ -11,7 +11,7 @@ from tests import engines
 from tests.unit.webhooks import kit
 from webhooks import store
 from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Release, RetryAt
-from webhooks.core.values import Attempt, Claim, Lane, Settlement, Share, Status, Waiting
+from webhooks.core.values import Attempt, Claim, Queue, Settlement, Share, Status, Waiting
 from webhooks.flow import Deliveries
 
 LEASE_S = 30.0
@@ -27,12 +27,12 @@ def deliveries(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deliv
         yield store.StoredDeliveries(opened, LEASE_S)
 
 
-def share(count: int = 10, workspace_id: str = "ws", *, lane: Lane = Lane.FIRST) -> Share:
-    return Share(workspace_id, lane, count)
+def share(count: int = 10, workspace_id: str = "ws", *, queue: Queue = Queue.FIRST) -> Share:
+    return Share(workspace_id, queue, count)
 
 
-async def claim_one(deliveries: Deliveries, at_s: float = 0, *, lane: Lane = Lane.FIRST) -> Claim:
-    (claim,) = await deliveries.claim([share(lane=lane)], kit.after(at_s))
+async def claim_one(deliveries: Deliveries, at_s: float = 0, *, queue: Queue = Queue.FIRST) -> Claim:
+    (claim,) = await deliveries.claim([share(queue=queue)], kit.after(at_s))
     return claim
 
 
@@ -59,7 +59,7 @@ async def test_a_claim_carries_what_an_attempt_needs(deliveries: Deliveries) -> 
     claim = await claim_one(deliveries, 2)
     assert b"key-000001" in claim.body
     assert (claim.delivery_id, claim.workspace_id, claim.attempt_number) == ("one", "ws", 1)
-    assert (claim.first_attempt_at, claim.planned_at, claim.lane) == (kit.after(2), kit.START, Lane.FIRST)
+    assert (claim.first_attempt_at, claim.planned_at, claim.queue) == (kit.after(2), kit.START, Queue.FIRST)
 
 
 async def test_a_position_that_another_worker_moved_keeps_nothing(deliveries: Deliveries) -> None:
@@ -115,9 +115,9 @@ async def test_waiting_names_each_lane_with_its_earliest_moment(deliveries: Deli
     await deliveries.settle([Settlement(claim, TRIED, Delivered())], kit.START)
     assert sorted(await deliveries.waiting(), key=repr) == sorted(
         [
-            Waiting("a", Lane.FIRST, kit.START),
-            Waiting("a", Lane.RETRY, kit.after(7)),
-            Waiting("b", Lane.FIRST, kit.START),
+            Waiting("a", Queue.FIRST, kit.START),
+            Waiting("a", Queue.RETRY, kit.after(7)),
+            Waiting("b", Queue.FIRST, kit.START),
         ],
         key=repr,
     )
@@ -128,8 +128,8 @@ async def test_a_retry_is_claimed_in_its_own_lane_when_it_is_planned(deliveries:
     claim = await claim_one(deliveries)
     await deliveries.settle([Settlement(claim, TRIED, RetryAt(kit.after(3)))], kit.after(1))
     assert await ids_due(deliveries, 100) == []
-    assert await ids_due(deliveries, 2.9, share(lane=Lane.RETRY)) == []
-    again = await claim_one(deliveries, 3, lane=Lane.RETRY)
+    assert await ids_due(deliveries, 2.9, share(queue=Queue.RETRY)) == []
+    again = await claim_one(deliveries, 3, queue=Queue.RETRY)
     assert (again.attempt_number, again.first_attempt_at, again.planned_at) == (2, kit.START, kit.after(3))
     assert again.body == claim.body
 
@@ -139,7 +139,7 @@ async def test_what_has_ended_is_not_claimed_again(deliveries: Deliveries, decis
     await keep(deliveries, "one")
     claim = await claim_one(deliveries)
     await deliveries.settle([Settlement(claim, TRIED, decision)], kit.START)
-    assert await ids_due(deliveries, 10_000, share(), share(lane=Lane.RETRY)) == []
+    assert await ids_due(deliveries, 10_000, share(), share(queue=Queue.RETRY)) == []
 
 
 async def test_a_released_claim_waits_as_before_and_its_clock_has_not_started(deliveries: Deliveries) -> None:
@@ -180,11 +180,11 @@ async def test_settling_again_changes_nothing(deliveries: Deliveries) -> None:
     ]
     await deliveries.settle(settlements, kit.START)
     await deliveries.settle(settlements, kit.START)
-    again = await claim_one(deliveries, 3, lane=Lane.RETRY)
+    again = await claim_one(deliveries, 3, queue=Queue.RETRY)
     assert (again.delivery_id, again.attempt_number) == ("one", 2)
 
 
-PROBE = Lane.PROBE
+PROBE = Queue.PROBE
 
 
 async def lose(deliveries: Deliveries, *delivery_ids: str, at_s: float = 0) -> None:
@@ -204,7 +204,7 @@ async def hold(deliveries: Deliveries, *, at_s: float = 0) -> None:
 async def test_four_dead_deliveries_do_not_hold_a_receiver_and_five_in_a_row_do(deliveries: Deliveries) -> None:
     await keep(deliveries, "a", "b", "c", "d", "e", "f")
     await lose(deliveries, *"abcd")
-    assert Waiting("ws", Lane.FIRST, kit.START) in await deliveries.waiting()
+    assert Waiting("ws", Queue.FIRST, kit.START) in await deliveries.waiting()
     await lose(deliveries, "e", at_s=1)
     assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(31))]
 
@@ -218,7 +218,7 @@ async def test_a_delivery_that_arrives_begins_the_row_anew(deliveries: Deliverie
     await lose(deliveries, *"f")
     assert await deliveries.waiting() == []
     await keep(deliveries, "g", first=7)
-    assert await deliveries.waiting() == [Waiting("ws", Lane.FIRST, kit.START)]
+    assert await deliveries.waiting() == [Waiting("ws", Queue.FIRST, kit.START)]
 
 
 async def test_the_row_counts_what_one_settling_brings_in_its_order(deliveries: Deliveries) -> None:
@@ -233,9 +233,9 @@ async def test_the_row_counts_what_one_settling_brings_in_its_order(deliveries: 
 async def test_the_probe_is_the_oldest_that_waits_and_is_taken_once_in_thirty_seconds(deliveries: Deliveries) -> None:
     await hold(deliveries)
     await keep(deliveries, "new", "newer", first=6)
-    assert await ids_due(deliveries, 29.9, share(lane=PROBE)) == []
-    assert await ids_due(deliveries, 30, share(lane=PROBE)) == ["new"]
-    assert await ids_due(deliveries, 30, share(lane=PROBE)) == []
+    assert await ids_due(deliveries, 29.9, share(queue=PROBE)) == []
+    assert await ids_due(deliveries, 30, share(queue=PROBE)) == ["new"]
+    assert await ids_due(deliveries, 30, share(queue=PROBE)) == []
     assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(60))]
 
 
@@ -243,7 +243,7 @@ async def test_a_probe_that_fails_starts_no_clock_and_leaves_the_delivery_as_it_
     await hold(deliveries)
     await keep(deliveries, "new", first=6)
     for at_s in (30, 60, 90):
-        probe = await claim_one(deliveries, at_s, lane=PROBE)
+        probe = await claim_one(deliveries, at_s, queue=PROBE)
         assert (probe.delivery_id, probe.attempt_number, probe.first_attempt_at) == ("new", 1, kit.after(at_s))
         await deliveries.settle([Settlement(probe, TRIED, Leave())], kit.after(at_s + 10))
     (claim,) = await deliveries.claim([share()], kit.after(100))
@@ -252,20 +252,20 @@ async def test_a_probe_that_fails_starts_no_clock_and_leaves_the_delivery_as_it_
 
 async def test_where_none_waits_the_oldest_dead_letter_of_a_day_is_the_probe(deliveries: Deliveries) -> None:
     await hold(deliveries)
-    probe = await claim_one(deliveries, 30, lane=PROBE)
+    probe = await claim_one(deliveries, 30, queue=PROBE)
     assert probe.delivery_id == "lost-0"
     await deliveries.settle([Settlement(probe, TRIED, Leave())], kit.after(31))
     assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(60))]
-    assert (await claim_one(deliveries, 86_400, lane=PROBE)).delivery_id == "lost-0"
-    assert await ids_due(deliveries, 86_430.1, share(lane=PROBE)) == []
+    assert (await claim_one(deliveries, 86_400, queue=PROBE)).delivery_id == "lost-0"
+    assert await ids_due(deliveries, 86_430.1, share(queue=PROBE)) == []
 
 
 async def test_a_probe_that_arrives_ends_the_hold(deliveries: Deliveries) -> None:
     await hold(deliveries)
     await keep(deliveries, "new", "newer", first=6)
-    probe = await claim_one(deliveries, 30, lane=PROBE)
+    probe = await claim_one(deliveries, 30, queue=PROBE)
     await deliveries.settle([Settlement(probe, TRIED, Delivered())], kit.after(31))
-    assert await deliveries.waiting() == [Waiting("ws", Lane.FIRST, kit.START)]
+    assert await deliveries.waiting() == [Waiting("ws", Queue.FIRST, kit.START)]
     assert await ids_due(deliveries, 32) == ["newer"]
 
 
@@ -278,14 +278,14 @@ async def test_retries_of_a_receiver_that_is_held_go_on_and_one_that_arrives_end
     names = [f"lost-{number}" for number in range(5)]
     await keep(deliveries, *names, first=2)
     await lose(deliveries, *names)
-    assert Waiting("ws", Lane.RETRY, kit.after(1)) in await deliveries.waiting()
-    again = await claim_one(deliveries, 1, lane=Lane.RETRY)
+    assert Waiting("ws", Queue.RETRY, kit.after(1)) in await deliveries.waiting()
+    again = await claim_one(deliveries, 1, queue=Queue.RETRY)
     await deliveries.settle([Settlement(again, TRIED, Delivered())], kit.after(1))
     assert await deliveries.waiting() == []
 
 
 async def test_a_probe_whose_receiver_went_away_before_it_was_made_leaves_no_trace(deliveries: Deliveries) -> None:
     await hold(deliveries)
-    probe = await claim_one(deliveries, 30, lane=PROBE)
+    probe = await claim_one(deliveries, 30, queue=PROBE)
     await deliveries.settle([Settlement(probe, None, Release())], kit.after(30))
-    assert (await claim_one(deliveries, 60, lane=PROBE)).delivery_id == "lost-0"
+    assert (await claim_one(deliveries, 60, queue=PROBE)).delivery_id == "lost-0"

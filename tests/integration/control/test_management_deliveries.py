@@ -13,6 +13,7 @@ from control import app as control_app
 from runtime.database import Database
 from runtime.settings import Settings
 from schemas.base import rfc3339
+from schemas.billing import DeliveryStatus
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
 from tests.unit.webhooks import kit
@@ -287,7 +288,7 @@ async def test_a_read_key_may_only_look(lab: Lab, app: Litestar, database: Datab
 @pytest.mark.parametrize("status", [None, "pending", "delivered", "dead", "not_due"])
 def test_a_page_reads_an_index_never_the_table(database: Database, status: str | None) -> None:
     keep(database, *(row("ws", f"one-{n}", "dead", made_s=n, ended_s=n) for n in range(20)))
-    window = listing.Window("ws", None if status is None else listing.Status(status))
+    window = listing.Window("ws", None if status is None else DeliveryStatus(status))
     plans: list[str] = []
 
     def explain(connection: Any) -> None:

@@ -1,21 +1,30 @@
 """The ledger's events over the API: both orders, the hold-back, cursors, walls between tenants (spec 2.5)."""
 
+import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from litestar import Litestar
+from sqlalchemy import Connection
 
 from control import app as control_app
-from metering import store
+from metering import partitions, store
+from metering.core.rollup import Totals
+from runtime import database as databases
+from runtime.clock import Clock, steady
 from runtime.database import Database
 from runtime.settings import Settings
 from schemas.base import rfc3339
 from schemas.billing import LedgerEvent
 from schemas.delivery import BillingEvent
+from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
+from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
 from tests.unit.metering.factories_metering import NOON, HandClock, batch, correction, event
 
@@ -204,3 +213,65 @@ async def test_a_wrong_query_names_the_field(lab: Lab, query: dict[str, Any], pa
 async def test_an_empty_window_is_no_error(lab: Lab, clock: HandClock) -> None:
     assert await keys(lab, end_time=START) == []
     assert await keys(lab, start_time=rfc3339(NOON + timedelta(days=400))) == []
+
+
+@pytest.mark.parametrize(("held_s", "warns"), [(30.9, True), (0, True), (31, False), (60, False)])
+def test_a_hold_back_that_a_transaction_may_outlive_is_said_at_start(
+    database: Database, clock: HandClock, caplog: pytest.LogCaptureFixture, held_s: float, warns: bool
+) -> None:
+    control_app.build(database, VAULT, clock, Settings(events_hold_back_s=held_s), lambda: None)
+    assert [record.getMessage().split(" is ")[0] for record in caplog.records] == ["events_hold_back_s"] * warns
+
+
+async def test_a_follower_misses_nothing_of_a_worker_that_commits_late_and_whose_clock_is_wrong(
+    postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers count at once. The first commits last, and both their clocks are minutes behind the database's."""
+    onboarded = helpers.onboard(postgres, "lab", "Acme")
+    today = postgres.read_now(lambda connection: databases.now(connection, steady()))
+    postgres.write_now(lambda connection: partitions.ensure(connection, today.date()))
+    first, second = (
+        event(number, timestamp=today, workspace_id=onboarded.workspace_id, group_id=f"group-{number}")
+        for number in (1, 2)
+    )
+    counted, may_commit = threading.Event(), threading.Event()
+    real = store.apply
+
+    def dawdling(connection: Connection, stretch: UsageBatch, clock: Clock) -> Totals:
+        totals = real(connection, stretch, clock)
+        if first in stretch.events:
+            counted.set()
+            assert may_commit.wait(4)
+        return totals
+
+    monkeypatch.setattr(store, "apply", dawdling)
+
+    def worker(behind_s: float) -> store.SqlLedger:
+        own = HandClock(today - timedelta(seconds=behind_s))
+        return store.SqlLedger(postgres, partial(databases.now, clock=own))
+
+    late = asyncio.create_task(worker(600).apply(batch([first], topic="late", lane="late")))
+    assert await asyncio.to_thread(counted.wait, 4)
+    await worker(300).apply(batch([second], topic="early", lane="early"))
+    ahead = timedelta(0)
+    router = control_app.build(
+        postgres,
+        VAULT,
+        HandClock(today + timedelta(minutes=10)),
+        Settings(),
+        lambda: None,
+        ledger_now=lambda connection: databases.now(connection, steady()) + ahead,
+    )
+    app = Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
+    async with helpers.client(app, onboarded.api_key) as client:
+        query: dict[str, Any] = {"start_time": rfc3339(today - timedelta(hours=1)), "order": "recorded"}
+        for seconds in (0, 30, 59 - 5):
+            ahead = timedelta(seconds=seconds)
+            page = (await client.get(PATH, params=query)).json()
+            assert page["items"] == []
+            query = {"cursor": page["pagination"]["cursor"]}
+        may_commit.set()
+        await late
+        ahead = timedelta(seconds=61)
+        page = (await client.get(PATH, params=query)).json()
+    assert [item["idempotencyKey"] for item in page["items"]] == [first.idempotency_key, second.idempotency_key]

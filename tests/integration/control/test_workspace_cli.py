@@ -1,5 +1,9 @@
 import base64
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,13 @@ from control import auth, credentials
 from control.core.refusals import ForbiddenError, UnauthorizedError
 from control.store import live
 from control.store.workspaces import Keys, Webhooks, Workspaces
+from runtime import clock, vault
 from runtime import database as databases
-from runtime import vault
 from schemas.config import WebhookRecord
 from tests.integration.control.test_management_keys import PEM
 from tollgate.cli import audit as audit_cli
 from tollgate.cli import workspace as cli
+from webhooks.core import signing
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +109,74 @@ def test_set_webhook_keeps_the_secret_and_can_disable(data: Path) -> None:
     assert run(data, "set-webhook", "--workspace", made["workspace_id"], "--disable").exit_code == 0
     after = webhook(data, made["workspace_id"])
     assert after == before.model_copy(update={"enabled": False})
+    assert run(data, "set-webhook", "--workspace", "lab", "--enable").exit_code == 0
+    assert webhook(data, made["workspace_id"]) == before
+
+
+def opened(data: Path, record: WebhookRecord) -> list[str]:
+    opener = vault.Vault(vault.load_or_create_key(data / "master.key"))
+    return [opener.open(secret.sealed, vault.webhook_context(record.workspace_id)) for secret in record.secrets]
+
+
+def test_a_secret_is_rotated_with_an_overlap_and_printed_once(data: Path) -> None:
+    made = create(data)
+    result = run(data, "rotate-secret", "--workspace", "lab", "--overlap", "60", "--json")
+    rotated = json.loads(result.stdout)
+    assert set(rotated) == {"secret", "previous_expires_at"}
+    assert opened(data, webhook(data, made["workspace_id"])) == [rotated["secret"], made["webhook_secret"]]
+    refused = run(data, "rotate-secret", "--workspace", "lab", "--overlap", "60")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    ended = run(data, "rotate-secret", "--workspace", "lab", "--overlap", "0")
+    assert "not shown again" in ended.stderr
+    (last,) = opened(data, webhook(data, made["workspace_id"]))
+    assert last in ended.stdout
+    assert run(data, "rotate-secret", "--workspace", "lab").exit_code == 2
+    noted = [entry for entry in audited(data) if entry["action"] == "webhook.rotate_secret"]
+    assert len(noted) == 2
+    assert last not in json.dumps(noted)
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes one kind of answer from its server, and keeps what came."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.came.append((dict(self.headers), body))  # type: ignore[attr-defined]
+        self.send_response(self.server.answers)  # type: ignore[attr-defined]
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 (the base's name)
+        pass
+
+
+@contextmanager
+def receiving(code: int) -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        server.came, server.answers = [], code  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(200, 0), (503, 1)])
+def test_a_receiver_is_tried(data: Path, monkeypatch: pytest.MonkeyPatch, code: int, exit_code: int) -> None:
+    monkeypatch.setenv("TOLLGATE_ALLOW_PRIVATE_RECEIVERS", "true")
+    made = create(data)
+    nowhere = run(data, "test-webhook", "--workspace", "lab")
+    assert (nowhere.exit_code, "no URL is set" in nowhere.stderr) == (1, True)
+    with receiving(code) as server:
+        run(data, "set-webhook", "--workspace", "lab", "--url", f"http://127.0.0.1:{server.server_port}/")
+        result = run(data, "test-webhook", "--workspace", "lab", "--json")
+        ((headers, body),) = server.came  # type: ignore[attr-defined]
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["delivered"], answer["status_code"]) == (exit_code, code == 200, code)
+    signing.verify(headers, body, [made["webhook_secret"]], clock.steady()())
+    assert json.loads(body)["data"]["events"][0]["requestMetadata"] == {"test": "true"}
 
 
 def test_receivers_are_public_unless_the_operator_says_otherwise(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from runtime import config_log
 from runtime.config_log import CONFIG_CHANGE
 from runtime.database import Database
 from runtime.kafka import KafkaAwayError, Record, RecordTooLargeError
+from schemas import base
 from tests.integration.feeds import kit, scene
 from tests.integration.feeds.kit import Scene
 
@@ -163,8 +164,9 @@ async def test_a_kind_of_a_newer_version_is_passed_on(begun: Scene) -> None:
     begun.database.write_now(lambda connection: connection.execute(insert(CONFIG_CHANGE).values(row)))
     await begun.step()
     (record,) = begun.topics.config()
+    at = base.rfc3339(begun.now())
     assert record.key == b"quota/q"
-    assert record.value == b'{"version":1,"kind":"quota","id":"q","record":{"much":1}}'
+    assert record.value == b'{"version":1,"kind":"quota","id":"q","record":{"much":1},"at":"%s"}' % at.encode()
     assert kit.decoded([record]) == []
 
 

@@ -81,7 +81,7 @@ class Company:
 
     async def count(self) -> None:
         counting = flow.Metering(
-            store.SqlLedger(self.database, lambda: NOW), KafkaTotals(self.writer, lambda: NOW), NoLimits(), lambda: NOW
+            store.SqlLedger(self.database, lambda _: NOW), KafkaTotals(self.writer, lambda: NOW), NoLimits(), lambda: NOW
         )
         async for batch in self.reader.batches():
             await counting.process(batch)

@@ -5,9 +5,11 @@ import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from metering.fetching import Fetch
 from metering.groups import GroupThresholds
 from schemas.limits import LimitType
 from schemas.topics import USAGE_EVENTS
@@ -103,6 +105,21 @@ async def test_a_worker_that_is_stopped_before_it_began_ends(scene: Scene) -> No
         await asyncio.sleep(0)
         await worker.stop()
         await run
+
+
+async def test_a_worker_that_never_ran_is_stopped_at_once(scene: Scene) -> None:
+    async with asyncio.timeout(1):
+        await scene.worker().stop()
+
+
+async def test_what_was_fetched_before_a_rebalance_is_left_to_whoever_owns_the_partition_now(scene: Scene) -> None:
+    worker = scene.worker()
+    async with running(worker) as run:
+        await until(lambda: bool(worker._owned()), run)
+        value = scene.event(1).model_dump_json().encode()
+        record = SimpleNamespace(value=value, key=b"", headers=(), partition=0, offset=0)
+        await worker._take([Fetch(0, 0, 1, [record], generation=-1)])
+        assert (scene.counted(), scene.position()) == (0, None)
 
 
 async def test_a_worker_that_is_cancelled_ends(scene: Scene) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from itertools import pairwise
 
 import pytest
 
@@ -33,8 +32,8 @@ async def test_a_receiver_that_keeps_failing_is_probed_and_gets_all_of_it_once_i
         assert scene.statuses().count("pending") == 20
         probes = [one.keys for one in receiver.received[tried : tried + 3]]
         assert probes == [["key-000006"]] * 3
-        gaps = [after.at - before.at for before, after in pairwise(receiver.received[tried:])]
-        assert min(gaps) >= 0.3 - 0.05
+        # Not hammered: what lies between two of them to the millisecond is the contract suite's.
+        assert receiver.received[tried + 2].at - receiver.received[tried].at >= rule.probe_every_s
         receiver.answers = [status(200)]
         await scene.until_statuses(*["delivered"] * 25)
         by_id: dict[str, set[bytes]] = {}

@@ -11,7 +11,7 @@ from tests.unit.webhooks import kit
 from webhooks import claims, redrive, standing, store, tables
 from webhooks.core.health import Rule
 from webhooks.core.retry import Decision, Delivered, GiveUp
-from webhooks.core.values import Attempt, Lane, Settlement, Share, Status
+from webhooks.core.values import Attempt, Queue, Settlement, Share, Status
 
 RULE = Rule()
 TRIED = Attempt(kit.START, 500, None, 12)
@@ -33,7 +33,7 @@ class Desk:
 
     def end(self, *delivery_ids: str, decision: Decision, at_s: float = 0) -> None:
         """Settle an attempt at each."""
-        shares = [Share("ws", Lane.FIRST, 100)]
+        shares = [Share("ws", Queue.FIRST, 100)]
         found = {
             one.delivery_id: one
             for one in self.write(claims.claim, shares, kit.after(at_s), kit.after(30) - kit.START, RULE)
@@ -59,8 +59,8 @@ class Desk:
         query = select(tables.DELIVERY).where(tables.DELIVERY.c.id == delivery_id)
         return self.database.read_now(lambda connection: connection.execute(query).one())
 
-    def lanes(self) -> set[Lane]:
-        return {one.lane for one in self.database.read_now(claims.waiting)}
+    def queues(self) -> set[Queue]:
+        return {one.queue for one in self.database.read_now(claims.waiting)}
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_redrive_takes_a_window_by_when_deliveries_ended_in_steps_that_keep_the_
 def test_a_probe_that_is_under_way_is_not_begun_a_second_time_by_a_redrive(desk: Desk) -> None:
     for number in range(5):
         desk.lose(f"lost-{number}")
-    (probe,) = desk.write(claims.claim, [Share("ws", Lane.PROBE, 1)], kit.after(30), kit.after(30) - kit.START, RULE)
+    (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), kit.after(30) - kit.START, RULE)
     desk.write(redrive.redeliver, "ws", "lost-0", kit.after(31))
     assert desk.due() == {"lost-0": kit.after(60)}
     desk.write(store.settle, [Settlement(probe, TRIED, Delivered())], kit.after(40), RULE)
@@ -131,7 +131,7 @@ def test_a_probe_that_is_under_way_is_not_begun_a_second_time_by_a_redrive(desk:
 def test_whoever_redrives_has_the_receiver_probed_at_once(desk: Desk) -> None:
     for number in range(5):
         desk.lose(f"lost-{number}")
-    assert desk.lanes() == {Lane.PROBE}
+    assert desk.queues() == {Queue.PROBE}
     desk.write(redrive.redrive, "ws", kit.after(2), 10.0)
     assert desk.database.read_now(standing.held) == {"ws": kit.after(2)}
 
@@ -143,7 +143,7 @@ def test_a_receiver_that_is_back_has_its_last_day_redriven_once(desk: Desk) -> N
         desk.lose(f"lost-{number}", at_s=day + number)
     assert desk.write(redrive.redrive_returned, kit.after(day + 5), 10.0) is None
     desk.keep("new", at_s=day + 6)
-    shares = [Share("ws", Lane.PROBE, 1)]
+    shares = [Share("ws", Queue.PROBE, 1)]
     (probe,) = desk.write(claims.claim, shares, kit.after(day + 40), kit.after(30) - kit.START, RULE)
     desk.write(store.settle, [Settlement(probe, TRIED, Delivered())], kit.after(day + 40), RULE)
     now = kit.after(day + 41)
@@ -157,7 +157,7 @@ def test_what_fails_again_is_not_redriven_without_end(desk: Desk) -> None:
     for number in range(5):
         desk.lose(f"lost-{number}")
     desk.keep("new")
-    (probe,) = desk.write(claims.claim, [Share("ws", Lane.PROBE, 1)], kit.after(30), kit.after(30) - kit.START, RULE)
+    (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), kit.after(30) - kit.START, RULE)
     desk.write(store.settle, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
     assert desk.write(redrive.redrive_returned, kit.after(31), 1000.0, 3) == 3
     desk.end("lost-0", "lost-1", "lost-2", decision=GiveUp("again"), at_s=32)
@@ -168,12 +168,12 @@ def test_what_fails_again_is_not_redriven_without_end(desk: Desk) -> None:
 def test_a_receiver_that_fails_again_is_held_again_and_what_is_left_waits(desk: Desk) -> None:
     for number in range(8):
         desk.lose(f"lost-{number}")
-    (probe,) = desk.write(claims.claim, [Share("ws", Lane.PROBE, 1)], kit.after(30), kit.after(30) - kit.START, RULE)
+    (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), kit.after(30) - kit.START, RULE)
     desk.write(store.settle, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
     assert desk.write(redrive.redrive_returned, kit.after(31), 1000.0, 5) == 5
     desk.end(*desk.due(), decision=GiveUp("again"), at_s=32)
     assert desk.write(redrive.redrive_returned, kit.after(33), 1000.0, 5) is None
-    assert desk.lanes() == {Lane.PROBE}
-    (probe,) = desk.write(claims.claim, [Share("ws", Lane.PROBE, 1)], kit.after(62), kit.after(30) - kit.START, RULE)
+    assert desk.queues() == {Queue.PROBE}
+    (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(62), kit.after(30) - kit.START, RULE)
     desk.write(store.settle, [Settlement(probe, TRIED, Delivered())], kit.after(62), RULE)
     assert desk.write(redrive.redrive_returned, kit.after(63), 1000.0) == 6

@@ -13,7 +13,7 @@ from tests.integration.webhooks.test_redrive import RULE, TRIED, Desk
 from tests.unit.webhooks import kit
 from webhooks import claims, redrive, retention, store, tables
 from webhooks.core.retry import Delivered, GiveUp
-from webhooks.core.values import Lane, Settlement, Share, Status
+from webhooks.core.values import Queue, Settlement, Share, Status
 from webhooks.upkeep import Upkeep
 
 DAY_S = 86_400
@@ -75,7 +75,7 @@ def test_what_waits_is_never_removed_but_becomes_a_dead_letter(desk: Desk) -> No
 def test_what_an_attempt_has_is_not_given_up_under_it(desk: Desk) -> None:
     desk.keep("one")
     now = kit.after(EXPIRED_S + 60)
-    (claim,) = desk.write(claims.claim, [Share("ws", Lane.FIRST, 1)], now, timedelta(seconds=30), RULE)
+    (claim,) = desk.write(claims.claim, [Share("ws", Queue.FIRST, 1)], now, timedelta(seconds=30), RULE)
     assert desk.write(retention.give_up, "ws", now) == 0
     desk.write(store.settle, [Settlement(claim, TRIED, Delivered())], now, RULE)
     assert desk.row("one").status == "delivered"
@@ -110,7 +110,7 @@ async def test_upkeep_redrives_for_receivers_that_are_back(desk: Desk) -> None:
         desk.lose(f"lost-{number}")
     upkeep = Upkeep(desk.database, kit.HandClock(kit.after(99)), redrive_per_s=10, keep_days=100)
     assert not await upkeep.redrive_some()
-    (probe,) = desk.write(claims.claim, [Share("ws", Lane.PROBE, 1)], kit.after(30), timedelta(seconds=30), RULE)
+    (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), timedelta(seconds=30), RULE)
     desk.write(store.settle, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
     assert await upkeep.redrive_some()
     assert len(desk.due()) == 4

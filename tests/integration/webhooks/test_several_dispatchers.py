@@ -20,7 +20,7 @@ LEASE_S = 4.0
 PATIENT = {"webhook_attempt_timeout_s": 60, "webhook_retry_for_s": 120}
 
 
-def queue(opened: Database, labs: Sequence[str], each: int, prefix: str = "") -> None:
+def put(opened: Database, labs: Sequence[str], each: int, prefix: str = "") -> None:
     """Put `each` deliveries of one event for every lab, their labs mixed."""
     now = clock.steady()()
     drafts = [
@@ -62,14 +62,14 @@ def place(receiver: Receiver, name: str) -> str:
 
 async def test_each_delivery_is_attempted_once_by_one_of_two(postgres: Database, postgres_migrated_url: str) -> None:
     labs = [f"lab-{number:02}" for number in range(10)]
-    queue(postgres, labs, 60)
+    put(postgres, labs, 60)
     async with serving(status(200)) as receiver:
         with (
             worker.running(postgres_migrated_url, dict.fromkeys(labs, place(receiver, "one"))),
             worker.running(postgres_migrated_url, dict.fromkeys(labs, place(receiver, "two"))),
         ):
             for round_ in range(4):
-                await asyncio.to_thread(queue, postgres, labs, 30, f"{round_}-")
+                await asyncio.to_thread(put, postgres, labs, 30, f"{round_}-")
                 await until(lambda: statuses(postgres)["pending"] < 100)
             await until(lambda: statuses(postgres) == {"delivered": 10 * (60 + 4 * 30)})
         assert set((by(receiver, "one") + by(receiver, "two")).values()) == {1}
@@ -84,7 +84,7 @@ async def test_what_a_killed_dispatcher_had_claimed_is_attempted_by_the_other_af
     async def answer(receiver: Receiver, send: Any) -> None:
         await (hang if receiver.received[-1].query == "one" else status(200))(receiver, send)
 
-    queue(postgres, ["lab"], 20)
+    put(postgres, ["lab"], 20)
     async with serving(answer) as receiver:
         with worker.running(postgres_migrated_url, {"lab": place(receiver, "one")}, LEASE_S) as one:
             await until(lambda: len(receiver.received) == 4)
@@ -105,7 +105,7 @@ async def test_what_a_killed_dispatcher_had_claimed_is_attempted_by_the_other_af
 
 async def test_hanging_receivers_hold_no_other_lab_back(postgres: Database, postgres_migrated_url: str) -> None:
     hanging, well = ["hangs-1", "hangs-2"], [f"lab-{number:02}" for number in range(18)]
-    queue(postgres, hanging + well, 20)
+    put(postgres, hanging + well, 20)
     async with serving(hang) as slow, serving(status(200)) as fast:
         places = dict.fromkeys(hanging, place(slow, "")) | dict.fromkeys(well, place(fast, ""))
         with (

@@ -251,6 +251,19 @@ def test_a_row_is_counted_when_decisions_count_it_for_every_charged_group() -> N
     assert days.is_counted(("g1", "root"), SLUG, DAY, "me", 4)
 
 
+def test_the_oldest_row_that_is_awaited_is_told_by_instance() -> None:
+    days = DayCounters("me")
+    assert days.oldest_awaited(DAY) == {}
+    for instance, sequence in (("me", 7), ("me", 5), ("old", 9)):
+        days.restore(("g1", "root"), SLUG, DAY, instance, sequence, 10)
+    assert days.oldest_awaited(DAY) == {"me": 5, "old": 9}
+    assert days.oldest_awaited(DAY + timedelta(days=1)) == {}
+    days.decide(decision(1, 3, 30, {"me": 7, "old": 9}))
+    assert days.oldest_awaited(DAY) == {"me": 5, "old": 9}, "the root's totals do not hold them yet"
+    days.decide(decision(1, 2, 20, {"me": 5}).model_copy(update={"group_id": "root"}))
+    assert days.oldest_awaited(DAY) == {"me": 7, "old": 9}
+
+
 def test_asking_makes_no_counter() -> None:
     days = DayCounters("me")
     days.is_counted(("g1",), SLUG, DAY, "me", 1)

@@ -40,6 +40,17 @@ def test_the_next_process_finds_what_was_in_flight(start: Open) -> None:
     assert sorted(start().leftovers()) == [b"three", b"two"]
 
 
+def test_those_in_use_are_counted_leftovers_too(start: Open) -> None:
+    start().open_slot(b"one")
+    slots = start()
+    assert slots.in_use == 1
+    slot = slots.open_slot(b"two")
+    assert slots.in_use == 2
+    slots.close_slot(slot)
+    slots.forget_leftovers()
+    assert slots.in_use == 0
+
+
 def test_leftovers_are_found_until_they_are_forgotten(start: Open) -> None:
     start().open_slot(b"one")
     assert start().leftovers() == [b"one"]

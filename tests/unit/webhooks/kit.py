@@ -11,7 +11,7 @@ from webhooks.core import health
 from webhooks.core.health import Health, Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
 from webhooks.core.retry import Outcome as AttemptOutcome
-from webhooks.core.values import Attempt, Claim, Draft, Lane, Prepared, Receiver, Settlement, Share, Status, Waiting
+from webhooks.core.values import Attempt, Claim, Draft, Prepared, Queue, Receiver, Settlement, Share, Status, Waiting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -139,7 +139,7 @@ class _Kept:
         self.reason: str | None = None
         self.attempts: list[Attempt] = []
         self.run_attempts = 0
-        self.lane = Lane.FIRST
+        self.queue = Queue.FIRST
         self.token: str | None = None
         self.first_attempt_at: datetime | None = None
         self.next_attempt_at = now
@@ -172,23 +172,23 @@ class ListDeliveries:
 
     async def waiting(self) -> Sequence[Waiting]:
         held = {name: known.probe_at for name, known in self.health.items() if known.probe_at is not None}
-        earliest: dict[tuple[str, Lane], datetime] = {(name, Lane.PROBE): at for name, at in held.items()}
+        earliest: dict[tuple[str, Queue], datetime] = {(name, Queue.PROBE): at for name, at in held.items()}
         for kept in self._pending():
-            place = (kept.draft.workspace_id, kept.lane)
-            if kept.lane is not Lane.FIRST or kept.draft.workspace_id not in held:
+            place = (kept.draft.workspace_id, kept.queue)
+            if kept.queue is not Queue.FIRST or kept.draft.workspace_id not in held:
                 earliest[place] = min(earliest.get(place, kept.claimable_at), kept.claimable_at)
-        return [Waiting(workspace_id, lane, due_at) for (workspace_id, lane), due_at in earliest.items()]
+        return [Waiting(workspace_id, queue, due_at) for (workspace_id, queue), due_at in earliest.items()]
 
     async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
         claims = []
         for share in shares:
-            for kept in self._probe(share, now) if share.lane is Lane.PROBE else self._due(share, now):
+            for kept in self._probe(share, now) if share.queue is Queue.PROBE else self._due(share, now):
                 self._claims += 1
                 kept.token = str(self._claims)
                 kept.claimable_at = now + self._lease
-                if share.lane is not Lane.PROBE:
+                if share.queue is not Queue.PROBE:
                     kept.first_attempt_at = kept.first_attempt_at or now
-                claims.append(self._claim(kept, share.lane, kept.token, now))
+                claims.append(self._claim(kept, share.queue, kept.token, now))
         return claims
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
@@ -210,7 +210,7 @@ class ListDeliveries:
                     kept.status, kept.reason, kept.settled_at = Status.DEAD, reason, now
                 case RetryAt(when):
                     kept.run_attempts += 1
-                    kept.lane, kept.next_attempt_at, kept.claimable_at = Lane.RETRY, when, when
+                    kept.queue, kept.next_attempt_at, kept.claimable_at = Queue.RETRY, when, when
                 case Leave():
                     kept.claimable_at = kept.next_attempt_at
                 case Release():
@@ -221,8 +221,8 @@ class ListDeliveries:
         return [kept for kept in self.kept.values() if kept.status is Status.PENDING]
 
     def _due(self, share: Share, now: datetime) -> list[_Kept]:
-        place = (share.workspace_id, share.lane)
-        of_lane = [kept for kept in self._pending() if (kept.draft.workspace_id, kept.lane) == place]
+        place = (share.workspace_id, share.queue)
+        of_lane = [kept for kept in self._pending() if (kept.draft.workspace_id, kept.queue) == place]
         due = [kept for kept in of_lane if kept.claimable_at <= now]
         return sorted(due, key=lambda kept: kept.claimable_at)[: share.count]
 
@@ -237,16 +237,16 @@ class ListDeliveries:
             for kept in dead
             if kept.draft.workspace_id == share.workspace_id and (kept.settled_at or now) >= self._rule.since(now)
         ]
-        return self._due(Share(share.workspace_id, Lane.FIRST, 1), now) or recent[:1]
+        return self._due(Share(share.workspace_id, Queue.FIRST, 1), now) or recent[:1]
 
-    def _claim(self, kept: _Kept, lane: Lane, token: str, now: datetime) -> Claim:
-        is_probe = lane is Lane.PROBE
+    def _claim(self, kept: _Kept, queue: Queue, token: str, now: datetime) -> Claim:
+        is_probe = queue is Queue.PROBE
         return Claim(
             delivery_id=kept.draft.id,
             token=token,
             workspace_id=kept.draft.workspace_id,
             body=b" ".join(event.idempotency_key.encode() for event in kept.draft.events),
-            lane=lane,
+            queue=queue,
             attempt_number=kept.run_attempts + 1,
             first_attempt_at=now if is_probe else kept.first_attempt_at or now,
             planned_at=now if is_probe else kept.next_attempt_at,

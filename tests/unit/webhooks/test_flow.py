@@ -16,6 +16,8 @@ DISABLED = Receiver("https://lab.example/hook", enabled=False, secrets=(kit.SECR
 
 
 class Scene:
+    per_s: int | None = None
+
     def __init__(self, *outcomes: Outcome, **receivers: Receiver) -> None:
         self.clock = kit.HandClock()
         self.deliveries = kit.ListDeliveries()
@@ -31,6 +33,7 @@ class Scene:
             jitter=lambda: 0.0,
             policy=Policy(),
             limits=fairness.Limits(),
+            per_s=self.per_s,
         )
 
     async def turn(self) -> int:
@@ -68,6 +71,22 @@ async def test_a_delivery_is_signed_sent_and_settled() -> None:
     assert sent.headers["webhook-id"] == "id-1"
     assert scene.statuses() == {"id-1": Status.DELIVERED}
     assert scene.dispatch.is_idle
+
+
+async def test_attempts_and_what_became_of_deliveries_are_counted_once_they_are_written() -> None:
+    scene = Scene(kit.answered(200), kit.answered(503), kit.failed(), kit.answered(404), a=HOOK)
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    (claim,), _ = await scene.dispatch.claim()
+    assert scene.dispatch.in_flight == 1
+    await scene.dispatch.attempt(claim)
+    assert (scene.dispatch.in_flight, scene.dispatch.attempts) == (0, {})
+    await scene.dispatch.settle()
+    await scene.intake.process(kit.batch(kit.event(2, "a"), first=2))
+    for _ in range(3):
+        assert await scene.turn() == 1
+        scene.clock.move(5)
+    assert scene.dispatch.attempts == {"2xx": 1, "5xx": 1, "no_answer": 1, "4xx": 1}
+    assert scene.dispatch.ended == {Status.DELIVERED: 1, Status.DEAD: 1}
 
 
 async def test_a_failed_delivery_comes_again_when_it_was_planned_with_the_same_bytes_and_id() -> None:
@@ -164,3 +183,45 @@ async def test_it_does_not_claim_beyond_what_is_in_flight() -> None:
     await scene.dispatch.attempt(first[0])
     third, _ = await scene.dispatch.claim()
     assert len(third) == 1
+
+
+async def test_a_receiver_that_keeps_failing_gets_a_probe_alone_until_it_is_back() -> None:
+    scene = Scene(*[kit.answered(410)] * 5, kit.answered(503, "3600"), kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 11))))
+    while list(scene.statuses().values()).count(Status.DEAD) < 5:
+        await scene.turn()
+    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(11, 15)), first=11))
+    assert await scene.turn() == 0
+    assert scene.next_due_at == kit.after(30)
+    scene.clock.move(30)
+    assert await scene.turn() == 1
+    assert scene.statuses()["id-6"] is Status.PENDING
+    assert len(scene.deliveries.kept["id-6"].attempts) == 1
+    assert await scene.turn() == 0
+    scene.clock.move(30)
+    assert await scene.turn() == 1
+    assert scene.statuses()["id-6"] is Status.DELIVERED
+    assert await scene.turn() == 1
+    assert scene.statuses()["id-7"] is Status.DELIVERED
+
+
+async def test_a_probe_has_the_time_of_a_first_attempt_however_long_its_delivery_waited() -> None:
+    scene = Scene(kit.answered(410), a=HOOK)
+    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 15))))
+    while list(scene.statuses().values()).count(Status.DEAD) < 5:
+        await scene.turn()
+    scene.clock.move(3600)
+    await scene.turn()
+    assert scene.sender.sent[-1].timeout_s == 10
+
+
+async def test_no_more_attempts_begin_within_a_second_than_the_pace_allows() -> None:
+    class Paced(Scene):
+        per_s = 3
+
+    scene = Paced(kit.answered(200), a=HOOK)
+    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 15))))
+    assert [await scene.turn(), await scene.turn()] == [3, 0]
+    assert scene.next_due_at == kit.after(1)
+    scene.clock.move(1)
+    assert await scene.turn() == 3
