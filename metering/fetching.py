@@ -12,12 +12,11 @@ What Faust 0.15.3 does, and is guarded against here:
 - Each record costs it five tasks and two queues (64 us of CPU); once its buffer is full it drops records
   (faust-streaming 88) or waits a second. So a fetch of many records travels as one, and `Fetches` bounds them.
 - Its check for stalls only logs, and wrongly (faust-streaming 175, 640): it is off; `metering.core.backlog` is ours.
-- Its consumer's thread keeps the process alive, and its end is waited for without a bound.
+- Its consumer's thread keeps the process alive, and its end is waited for without a bound (`metering.threads`).
 """
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,8 +29,8 @@ from faust.app.base import BootStrategy
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
-from mode.threads import WorkerThread
 
+from metering import threads
 from metering.core.position import Start
 from runtime.kafka import Kafka
 
@@ -50,11 +49,7 @@ _REQUEST_S = 20.0
 _REBALANCE_S = 30.0
 _POLL_INTERVAL_S = 7 * 24 * 3600.0  # while the database is away nothing is polled, and the worker stays in its group
 _FETCH_BYTES = 1024 * 1024
-_THREAD_ENDS_S = 5.0
 _LOOK_S = 1.0
-
-log = logging.getLogger(__name__)
-_faust_log = logging.getLogger("faust.metering")
 
 
 class Fetch(NamedTuple):
@@ -96,39 +91,10 @@ class _Place:
     """What lies below is counted, or was dropped."""
 
 
-class _DaemonThread(WorkerThread):
-    """Never keeps the process alive, and is waited for in bounded time."""
-
-    def __init__(self, service: Any, **options: Any) -> None:
-        super().__init__(service, **options)
-        self.daemon = True
-
-    def run(self) -> None:
-        try:
-            self.service._start_thread()  # noqa: SLF001 - as its base does
-        except Exception as error:  # noqa: BLE001 - the app was told; a thread's own end is nobody's news
-            log.info("the consumer's thread ended: %r", error)
-        finally:
-            self._set_stopped()
-
-    def stop(self) -> None:
-        if self.is_stopped.wait(_THREAD_ENDS_S):
-            threading.Thread.join(self, _THREAD_ENDS_S)
-
-
-class _Thread(driver.AIOKafkaConsumerThread):
-    logger = _faust_log
-    Worker = _DaemonThread
-    shutdown_timeout = _REQUEST_S
-
-    def on_crash(self, msg: str, *fmt: Any, **_: Any) -> None:
-        log.error("the consumer's thread ended: %s", msg.format(*fmt))
-
-
 class _Consumer(driver.Consumer):
     """Gives whole fetches, each partition from where the ledger's position is."""
 
-    logger = _faust_log
+    logger = threads.FAUST_LOG
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -137,9 +103,7 @@ class _Consumer(driver.Consumer):
         self._room = asyncio.Event()
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-        thread = _Thread(self, loop=self.loop, beacon=self.beacon)
-        thread.thread_loop.set_exception_handler(_tell)
-        return thread
+        return threads.of(self, _REQUEST_S)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Leave it to our own watchdog."""
@@ -272,7 +236,7 @@ class _Boot(BootStrategy):
 
 
 class _App(faust.App):
-    logger = _faust_log
+    logger = threads.FAUST_LOG
     BootStrategy = _Boot
     source: Source
     topic_name: str
@@ -348,11 +312,6 @@ class Fetches:
         if self._is_started:
             await self._app.stop()
             self.consumer.close_loop()
-
-
-def _tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say what a task of the consumer's own failed with after we had given up on it: an offset's write, say."""
-    log.warning("in the consumer's thread: %s: %r", context["message"], context.get("exception"))
 
 
 def _hush() -> None:

@@ -113,10 +113,12 @@ async def _fairness(opened: Database, url: str, hanging: int) -> tuple[float, in
     bad = [f"stuck-{number}" for number in range(hanging)]
     urls = dict.fromkeys(good, f"{url}/take") | dict.fromkeys(bad, f"{url}/hang")
     labs = good + bad
-    source = _Source([_event(number, labs[number % len(labs)]) for number in range(EVENTS_EACH * len(labs))])
+    # A delivery's events lie together, so that with any number of labs the same deliveries are cut for each.
+    count = EVENTS_EACH * len(labs)
+    source = _Source([_event(number, labs[number // EACH_BATCH % len(labs)]) for number in range(count)])
     dispatcher = _dispatcher(opened, EACH_BATCH, urls)
     follow = asyncio.create_task(dispatcher.follow(source))
-    await _until([follow], opened, lambda connection: _has_all(connection, len(source.events)))
+    await _until([follow], opened, lambda connection: _has_all(connection, count))
     began = time.perf_counter()
     tasks = [follow, asyncio.create_task(dispatcher.run())]
     await _until(tasks, opened, lambda connection: not _waits(connection, "lab-", "lab."))

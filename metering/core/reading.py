@@ -9,9 +9,6 @@ from metering.core import rollup
 from metering.core.days import Days
 from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, UsageEvent
 
-_MOST = 2**63 - 1
-"""What a BIGINT holds."""
-
 
 class UnreadableError(Exception):
     """A record is no usage event that can be counted; the message is one line and holds nothing of its values."""
@@ -36,8 +33,6 @@ def read(value: bytes | None, open_days: Days) -> UsageEvent:
     counts = (tokens.input_tokens, tokens.output_tokens, tokens.cached_input_tokens)
     if max(map(abs, counts)) > MOST_TOKENS:
         raise UnreadableError(f"tokens: no event holds more than {MOST_TOKENS} of one kind")
-    if max(map(abs, (event.producer.sequence, event.latency_ms or 0, event.first_byte_ms or 0))) > _MOST:
-        raise UnreadableError("a number of it is larger than the ledger holds")
     if not open_days.holds(day):
         raise UnreadableError(open_days.refusal(day))
     return event

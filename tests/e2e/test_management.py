@@ -170,7 +170,7 @@ def test_keys_end_with_their_revocation_and_with_any_group_above(house: Lab, ups
     )
     kept = house.api("POST", f"/groups/{below['id']}/api_keys", {})["api_key"]
     for key in (revoked, kept):
-        eventually(lambda key=key: call(house, key, "lab/tree") == 200, within_s=SOON_S)
+        eventually(lambda key=key: call(house, key, "lab/tree") == 200, within_s=SOON_S)  # type: ignore[misc]
     house.api("DELETE", f"/groups/{root}/api_keys/{revoked[:16]}")
     eventually(lambda: call(house, revoked, "lab/tree") == 401, within_s=SOON_S)
     assert call(house, kept, "lab/tree") == 200

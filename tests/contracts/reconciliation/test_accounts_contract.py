@@ -10,7 +10,6 @@ import pytest
 
 from metering.ledger import Gap
 from runtime.settings import Settings
-from runtime.vault import Vault
 from tests.integration.reconcile import cluster_desk
 from tests.integration.reconcile import desk as desks
 from tests.integration.reconcile.cluster_desk import ClusterDesk
@@ -94,7 +93,7 @@ async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             yield Embedded(desk)
         return
     kafka, postgres = request.getfixturevalue("kafka"), request.getfixturevalue("postgres")
-    place = Workplace(tmp_path, "the test's database", Settings(), Vault(bytes(32)), postgres)
+    place = Workplace(tmp_path, "the test's database", Settings(), postgres, bytes(32))
     async with cluster_desk.opened(kafka, place) as cluster:
         yield Clustered(cluster)
 

@@ -15,6 +15,7 @@ import pytest
 
 from runtime.clock import steady
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
+from tests import engines
 from tests.architecture import sources
 from tests.integration.webhooks.scene import VAULT, dispatching, serving, status
 from tests.unit.webhooks import kit
@@ -124,9 +125,9 @@ def in_go(cases: list[Case], folder: Path) -> list[bool]:
     return run([needed("go", "golang-go"), "run", "."], cases, folder)
 
 
-async def signed_by_the_dispatcher(folder: Path) -> list[Case]:
+async def signed_by_the_dispatcher(place: engines.Place) -> list[Case]:
     """Deliver during a rotation; give what the receiver got, as it should and should not verify."""
-    async with serving(status(200)) as receiver, dispatching(folder) as scene:
+    async with serving(status(200)) as receiver, dispatching(place) as scene:
         secrets = tuple(
             SealedSecret(sealed=VAULT.seal(secret, "webhook:ws"), expires_at=expires_at)
             for secret, expires_at in [(kit.SECRET, None), (kit.OLDER_SECRET, datetime(2999, 1, 1, tzinfo=UTC))]
@@ -150,12 +151,11 @@ async def signed_by_the_dispatcher(folder: Path) -> list[Case]:
 
 @pytest.mark.parametrize("verified", [in_python, in_node, in_go])
 async def test_a_snippet_accepts_what_the_dispatcher_signed_and_nothing_else(
-    verified: Callable[[list[Case], Path], list[bool]], tmp_path: Path
+    verified: Callable[[list[Case], Path], list[bool]], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    scene, work = tmp_path / "scene", tmp_path / "work"
-    scene.mkdir()
+    cases = await signed_by_the_dispatcher(engines.made("sqlite", request, tmp_path))
+    work = tmp_path / "work"
     work.mkdir()
-    cases = await signed_by_the_dispatcher(scene)
     assert verified(cases, work) == [case.ours for case in cases]
 
 

@@ -8,7 +8,6 @@ import pytest
 from runtime.database import Database
 from runtime.kafka import Kafka
 from runtime.settings import Settings
-from runtime.vault import Vault
 from tests.integration.reconcile import cluster_desk
 from tests.integration.reconcile import desk as desks
 from tollgate.workplace import Workplace
@@ -22,6 +21,6 @@ async def desk(tmp_path: Path) -> AsyncIterator[desks.Desk]:
 
 @pytest.fixture
 async def cluster(tmp_path: Path, kafka: Kafka, postgres: Database) -> AsyncIterator[cluster_desk.ClusterDesk]:
-    place = Workplace(tmp_path, "the test's database", Settings(), Vault(bytes(32)), postgres)
+    place = Workplace(tmp_path, "the test's database", Settings(), postgres, bytes(32))
     async with cluster_desk.opened(kafka, place) as made:
         yield made
