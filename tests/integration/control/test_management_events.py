@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -223,6 +223,29 @@ def test_a_hold_back_that_a_transaction_may_outlive_is_said_at_start(
     assert [record.getMessage().split(" is ")[0] for record in caplog.records] == ["events_hold_back_s"] * warns
 
 
+class Dawdler:
+    """Lets `store.apply` of one event come back only when told: its transaction has counted and is not committed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, held: UsageEvent) -> None:
+        self.counted = threading.Event()
+        self.may_commit = threading.Event()
+        self._held = held
+        self._apply = store.apply
+        monkeypatch.setattr(store, "apply", self)
+
+    def __call__(self, connection: Connection, stretch: UsageBatch, clock: Clock) -> Totals:
+        totals = self._apply(connection, stretch, clock)
+        if self._held in stretch.events:
+            self.counted.set()
+            assert self.may_commit.wait(4)
+        return totals
+
+
+def worker(database: Database, own: datetime) -> store.SqlLedger:
+    """A metering worker on PostgreSQL as it runs, whose machine's clock says `own`."""
+    return store.SqlLedger(database, partial(databases.now, clock=HandClock(own)))
+
+
 async def test_a_follower_misses_nothing_of_a_worker_that_commits_late_and_whose_clock_is_wrong(
     postgres: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,47 +253,27 @@ async def test_a_follower_misses_nothing_of_a_worker_that_commits_late_and_whose
     onboarded = helpers.onboard(postgres, "lab", "Acme")
     today = postgres.read_now(lambda connection: databases.now(connection, steady()))
     postgres.write_now(lambda connection: partitions.ensure(connection, today.date()))
-    first, second = (
-        event(number, timestamp=today, workspace_id=onboarded.workspace_id, group_id=f"group-{number}")
-        for number in (1, 2)
-    )
-    counted, may_commit = threading.Event(), threading.Event()
-    real = store.apply
-
-    def dawdling(connection: Connection, stretch: UsageBatch, clock: Clock) -> Totals:
-        totals = real(connection, stretch, clock)
-        if first in stretch.events:
-            counted.set()
-            assert may_commit.wait(4)
-        return totals
-
-    monkeypatch.setattr(store, "apply", dawdling)
-
-    def worker(behind_s: float) -> store.SqlLedger:
-        own = HandClock(today - timedelta(seconds=behind_s))
-        return store.SqlLedger(postgres, partial(databases.now, clock=own))
-
-    late = asyncio.create_task(worker(600).apply(batch([first], topic="late", lane="late")))
-    assert await asyncio.to_thread(counted.wait, 4)
-    await worker(300).apply(batch([second], topic="early", lane="early"))
+    own: dict[str, Any] = {"timestamp": today, "workspace_id": onboarded.workspace_id}
+    first, second = (event(number, group_id=f"group-{number}", **own) for number in (1, 2))
+    dawdler = Dawdler(monkeypatch, first)
+    ten, five = (today - timedelta(minutes=minutes) for minutes in (10, 5))
+    late = asyncio.create_task(worker(postgres, ten).apply(batch([first], topic="late", lane="late")))
+    assert await asyncio.to_thread(dawdler.counted.wait, 4)
+    await worker(postgres, five).apply(batch([second], topic="early", lane="early"))
     ahead = timedelta(0)
-    router = control_app.build(
-        postgres,
-        VAULT,
-        HandClock(today + timedelta(minutes=10)),
-        Settings(),
-        lambda: None,
-        ledger_now=lambda connection: databases.now(connection, steady()) + ahead,
-    )
-    app = Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
-    async with helpers.client(app, onboarded.api_key) as client:
+
+    def ledger_now(connection: Connection) -> datetime:
+        return databases.now(connection, steady()) + ahead
+
+    router = control_app.build(postgres, VAULT, steady(), Settings(), lambda: None, ledger_now=ledger_now)
+    async with helpers.client(Litestar([router], logging_config=None), onboarded.api_key) as client:
         query: dict[str, Any] = {"start_time": rfc3339(today - timedelta(hours=1)), "order": "recorded"}
-        for seconds in (0, 30, 59 - 5):
+        for seconds in (0, 30, 54):
             ahead = timedelta(seconds=seconds)
             page = (await client.get(PATH, params=query)).json()
             assert page["items"] == []
             query = {"cursor": page["pagination"]["cursor"]}
-        may_commit.set()
+        dawdler.may_commit.set()
         await late
         ahead = timedelta(seconds=61)
         page = (await client.get(PATH, params=query)).json()
