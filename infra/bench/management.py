@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,8 @@ def _fill(data: Path, workspace_id: str, groups: int, keys_each: int) -> list[st
         opened.write_now(lambda connection: _add_endpoint(connection, workspace_id, now))
         for start in range(0, groups, _BATCH):
             numbers = range(start, min(groups, start + _BATCH))
-            opened.write_now(
-                lambda connection, numbers=numbers: _add(
-                    connection, group_ids, numbers, keys_each, {"workspace_id": workspace_id, "created_at": now}
-                )
-            )
+            shared = {"workspace_id": workspace_id, "created_at": now}
+            opened.write_now(partial(_add, group_ids=group_ids, numbers=numbers, keys_each=keys_each, shared=shared))
     print(f"filled {groups:,} groups with {groups * keys_each:,} keys", flush=True)
     return group_ids
 
