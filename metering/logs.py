@@ -11,12 +11,11 @@ from typing import Any, NamedTuple, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from runtime import kafka
+from runtime import consumers, kafka
 from runtime.kafka import Kafka, KafkaAwayError
 
 _ANSWER_S = 10.0
 _SILENCE_S = 30.0
-_CLOSE_S = 5.0
 _RECORDS = 500
 _POLL_MS = 1000
 
@@ -95,10 +94,7 @@ class Reader:
         """Let go of the connection, in bounded time."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            stopping = asyncio.create_task(consumer.stop())
-            await asyncio.wait({stopping}, timeout=_CLOSE_S)
-            stopping.cancel()
-            await asyncio.gather(stopping, return_exceptions=True)
+            await consumers.stop(consumer)
 
     async def _bounds(self) -> Mapping[int, Bounds]:
         try:
@@ -116,7 +112,7 @@ class Reader:
 
     async def _connect(self) -> AIOKafkaConsumer:
         kafka.hush()
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = consumers.Consumer(
             bootstrap_servers=self._where.bootstrap,
             client_id="tollgate-metering-logs",
             group_id=None,

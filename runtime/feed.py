@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from runtime import kafka
+from runtime import consumers, kafka
 from runtime.kafka import Kafka, KafkaAwayError
 from runtime.outage import Outage, Pause
 
@@ -28,7 +28,6 @@ BATCH = 1000
 
 _POLL_MS = 1000
 _ANSWER_S = 10.0
-_CLOSE_S = 5.0
 _METADATA_AGE_S = 10.0
 _FETCH_BYTES = 4 * 1024 * 1024
 _SAY_EVERY_S = 60.0
@@ -85,21 +84,10 @@ class Consumer(Protocol):
         """Let go of the connections."""
 
 
-class _GrouplessConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
-    """Closes its connections also where its fetching task had died."""
-
-    async def stop(self) -> None:
-        try:
-            await super().stop()
-        except BaseException:
-            await self._client.close()
-            raise
-
-
 def connect(where: Kafka) -> Consumer:
     """Make a consumer without a group."""
     kafka.hush()
-    consumer: Consumer = _GrouplessConsumer(
+    consumer: Consumer = consumers.Consumer(
         bootstrap_servers=where.bootstrap,
         group_id=None,
         enable_auto_commit=False,
@@ -220,7 +208,7 @@ class Feed:
     async def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await _stop(consumer)
+            await consumers.stop(consumer)
 
 
 class Unreadable:
@@ -252,7 +240,7 @@ async def ends(where: Kafka, topic: str, connect: Callable[[Kafka], Consumer] = 
     except (KafkaError, OSError, TimeoutError) as error:
         raise _away(error) from error
     finally:
-        await _stop(consumer)
+        await consumers.stop(consumer)
 
 
 async def _start(consumer: Consumer, name: str) -> list[TopicPartition]:
@@ -263,16 +251,6 @@ async def _start(consumer: Consumer, name: str) -> list[TopicPartition]:
     except UnknownTopicOrPartitionError:
         raise KafkaAwayError(f"the topic {name} is not there: run `tollgate migrate`") from None
     return [TopicPartition(name, partition) for partition in sorted(consumer.partitions_for_topic(name) or ())]
-
-
-async def _stop(consumer: Consumer) -> None:
-    """Stop it in bounded time, in a task of its own: a stop may end with the end of the tasks that it ends."""
-    stopping = asyncio.create_task(consumer.stop())
-    await asyncio.wait({stopping}, timeout=_CLOSE_S)
-    stopping.cancel()
-    await asyncio.wait({stopping}, timeout=_CLOSE_S)
-    if stopping.done() and not stopping.cancelled() and (error := stopping.exception()) is not None:
-        log.debug("a consumer failed while it was stopped: %r", error)
 
 
 def _away(error: Exception) -> KafkaAwayError:

@@ -18,7 +18,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from metering.core.position import PositionLostError
-from runtime import feed, kafka
+from runtime import consumers, feed, kafka
 from runtime.kafka import Kafka, KafkaAwayError
 from runtime.outage import Outage, Pause
 from schemas import topics
@@ -89,7 +89,7 @@ class Stream:
         finally:
             self._session = None
             await session.end()
-            await _stop(consumer)
+            await consumers.stop(consumer)
 
     async def _followed(self, reader: TopicReader) -> None:
         """Follow one partition until cancelled; where another dispatcher moves its position, from there again.
@@ -189,7 +189,7 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc]  # it has no ty
 def connect(where: Kafka, group: str | None) -> AIOKafkaConsumer:
     """Make a consumer, as a member of `group` or of none."""
     kafka.hush()
-    return AIOKafkaConsumer(
+    return consumers.Consumer(
         bootstrap_servers=where.bootstrap,
         group_id=group,
         enable_auto_commit=False,
@@ -201,16 +201,6 @@ def connect(where: Kafka, group: str | None) -> AIOKafkaConsumer:
         fetch_max_wait_ms=_FETCH_WAIT_MS,
         max_partition_fetch_bytes=_FETCH_BYTES,
     )
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """Leave the group and let go of the connections, in bounded time and whatever the consumer died of."""
-    stopping = asyncio.create_task(consumer.stop())
-    await asyncio.wait({stopping}, timeout=_CLOSE_S)
-    stopping.cancel()
-    await asyncio.wait({stopping}, timeout=_CLOSE_S)
-    if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
-        await consumer._client.close()  # noqa: SLF001 - `stop` did not come to it
 
 
 async def _answered(work: Awaitable[Result]) -> Result:
