@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import date
 from functools import partial
 
 from litestar.handlers import BaseRouteHandler
@@ -18,7 +19,7 @@ from runtime import clock
 from runtime.config_feed import ConfigFeed
 from runtime.database import Database
 from runtime.kafka import Kafka, Writer
-from runtime.outage import Outage
+from runtime.outage import Outage, is_transient
 from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry import Telemetry
@@ -98,8 +99,17 @@ class MeteringRole:
         outage = Outage("the ledger's days", log)
         while True:
             today = self._clock().date()
-            made = partial(partitions.ensure, today=today)
-            dropped = partial(partitions.drop_expired, today=today, keep_days=self._settings.ledger_days)
-            for change in (made, dropped):
-                await outage.ride_out(lambda change=change: self._database.write(change))  # type: ignore[misc]
+            await outage.ride_out(lambda today=today: self._database.write(partial(partitions.ensure, today=today)))  # type: ignore[misc]
+            await self._drop(today)
             await asyncio.sleep(_TIDY_EVERY_S)
+
+    async def _drop(self, today: date) -> None:
+        """Drop what is over; an hour later where a long reader is in the way, since each try holds the writers up."""
+        try:
+            await self._database.write(
+                partial(partitions.drop_expired, today=today, keep_days=self._settings.ledger_days)
+            )
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.info("the days that are over are dropped later: %s", getattr(error, "orig", None) or error)
