@@ -51,16 +51,6 @@ _CONTROLLERS = (
     BillingWebhookController,
     DeliveryController,
 )
-
-_CONTROLLERS = (
-    EndpointController,
-    GroupController,
-    ApiKeyController,
-    SecretController,
-    EventController,
-    BillingWebhookController,
-    DeliveryController,
-)
 _log = logging.getLogger(__name__)
 
 UNROUTED: ExceptionHandlersMap = {HTTPException: errors.not_served}

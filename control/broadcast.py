@@ -222,7 +222,12 @@ class Broadcast:
                 if stopped.is_set():
                     return
                 records = [config_records.of(change, self._clock()) for change in page]
-                asyncio.run_coroutine_threadsafe(self._publish(GATEWAY_CONFIG, records), loop).result(_PAGE_WITHIN_S)
+                page_sent = asyncio.run_coroutine_threadsafe(self._publish(GATEWAY_CONFIG, records), loop)
+                try:
+                    page_sent.result(_PAGE_WITHIN_S)
+                except BaseException:
+                    page_sent.cancel()  # else the next attempt's pages would come beside this one
+                    raise
 
         reading = asyncio.ensure_future(self._database.read(read))
         try:

@@ -28,6 +28,8 @@ from tollgate import workplace
 MIGRATE_S = 120
 STOP_S = 45
 _LOOK_S = 0.5
+_ON_THIS_MACHINE = {"allow_private_upstreams": "true", "allow_private_receivers": "true"}
+"""Upstreams and receivers of a trial are on this machine too."""
 _ENDING = (("control", "proxy"), ("metering", "webhooks"))
 """Who ends first: those that take requests, so that the others may still hear of their last ones."""
 
@@ -118,7 +120,7 @@ class Cluster:
             service.await_ready()
             self._services.append(service.process)
         key = base64.b64encode(vault.load_or_create_key(self.folder / workplace.MASTER_KEY_FILE)).decode()
-        self._settings = parts.settings(broker.bootstrap, database.url, key)
+        self._settings = parts.settings(broker.bootstrap, database.url, key) | _ON_THIS_MACHINE
 
     def _write_environment(self) -> None:
         """Write what a shell needs so that `tollgate` works on this installation; it holds the master key."""
@@ -141,9 +143,10 @@ class Cluster:
         announcement = self.logs / f"{part.name}.json"
         announcement.write_text("", encoding="utf-8")
         port = self._ports.of(part.name) if part.role in parts.PUBLIC else 0
+        ops_port = self._ports.of(f"{part.name} ops")
         started = process.start(
             part.name,
-            [tollgate(), *part.words(port)],
+            [tollgate(), *part.words(port, ops_port)],
             self.logs / f"{part.name}.log",
             announcement=announcement,
             environment=os.environ | self._variables(),

@@ -22,8 +22,8 @@ from runtime.outage import Outage
 from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE, UsageBatch
 from schemas.usage import UsageEvent
 
-_DATA_REFUSED = {"22", "23"}
-"""PostgreSQL's classes for what is wrong with the data itself, not with the statement or the server."""
+_DATA_REFUSED = {"22", "23", "54"}
+"""PostgreSQL's classes for what is wrong with the data itself or its size, not with the statement or the server."""
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ Never joins a consumer group, and shares nothing with the stream that it is comp
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
@@ -56,14 +57,10 @@ class Reader:
 
     async def first_since(self, moment: datetime) -> Mapping[int, First]:
         """Give the first record written at or after `moment` of each partition that has one. Raises KafkaAwayError."""
-        try:
-            async with asyncio.timeout(_ANSWER_S):
-                consumer = self._consumer or await self._connect()
-                places = [TopicPartition(self._name, one) for one in consumer.partitions_for_topic(self._name) or ()]
-                found = await consumer.offsets_for_times(dict.fromkeys(places, int(moment.timestamp() * 1000)))
-        except (KafkaError, OSError, TimeoutError) as error:
-            await self.close()
-            raise KafkaAwayError(str(error) or f"no answer from Kafka within {_ANSWER_S:g} s") from error
+        async with self._guarded(), asyncio.timeout(_ANSWER_S):
+            consumer = self._consumer or await self._connect()
+            places = [TopicPartition(self._name, one) for one in consumer.partitions_for_topic(self._name) or ()]
+            found = await consumer.offsets_for_times(dict.fromkeys(places, int(moment.timestamp() * 1000)))
         return {
             place.partition: First(first.offset, datetime.fromtimestamp(first.timestamp / 1000, UTC))
             for place, first in found.items()
@@ -73,8 +70,9 @@ class Reader:
     async def until(self, bounds: Mapping[int, Bounds]) -> AsyncIterator[Sequence[Any]]:
         """Give the records (aiokafka's ConsumerRecord) between `bounds`, some at a time. Raises KafkaAwayError."""
         left = {TopicPartition(self._name, one): log.end for one, log in bounds.items() if log.begin < log.end}
-        try:
-            consumer = self._consumer or await self._connect()
+        async with self._guarded(_SILENCE_S):
+            async with asyncio.timeout(_ANSWER_S):
+                consumer = self._consumer or await self._connect()
             consumer.assign(list(left))
             for place in left:
                 consumer.seek(place, bounds[place.partition].begin)
@@ -87,8 +85,6 @@ class Reader:
                 for place in ended:
                     consumer.pause(place)
                     del left[place]
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise KafkaAwayError(str(error) or f"no answer from Kafka within {_SILENCE_S:g} s") from error
 
     async def close(self) -> None:
         """Let go of the connection, in bounded time."""
@@ -97,18 +93,27 @@ class Reader:
             await consumers.stop(consumer)
 
     async def _bounds(self) -> Mapping[int, Bounds]:
+        async with self._guarded(), asyncio.timeout(_ANSWER_S):
+            consumer = self._consumer or await self._connect()
+            await consumer._client._wait_on_metadata(self._name)  # noqa: SLF001 - what is not assigned is not known
+            places = [TopicPartition(self._name, one) for one in consumer.partitions_for_topic(self._name)]
+            begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+        return {place.partition: Bounds(begins[place], ends[place]) for place in places}
+
+    @asynccontextmanager
+    async def _guarded(self, within_s: float = _ANSWER_S) -> AsyncIterator[None]:
+        """Keep no connection that failed, or whose use was cut off half-way. Raises KafkaAwayError."""
         try:
-            async with asyncio.timeout(_ANSWER_S):
-                consumer = self._consumer or await self._connect()
-                await consumer._client._wait_on_metadata(self._name)  # noqa: SLF001 - what is not assigned is not known
-                places = [TopicPartition(self._name, one) for one in consumer.partitions_for_topic(self._name)]
-                begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+            yield
         except UnknownTopicOrPartitionError:
+            await self.close()
             raise KafkaAwayError(f"the topic {self._name} is not there: run `tollgate migrate`") from None
         except (KafkaError, OSError, TimeoutError) as error:
             await self.close()
-            raise KafkaAwayError(str(error) or f"no answer from Kafka within {_ANSWER_S:g} s") from error
-        return {place.partition: Bounds(begins[place], ends[place]) for place in places}
+            raise KafkaAwayError(str(error) or f"no answer from Kafka within {within_s:g} s") from error
+        except (Exception, asyncio.CancelledError):  # not where a reader of `until` has merely enough
+            await self.close()
+            raise
 
     async def _connect(self) -> AIOKafkaConsumer:
         kafka.hush()
@@ -122,6 +127,5 @@ class Reader:
         )
         await self._consumer.start()
         if self._name not in await self._consumer.topics():  # else what is asked of it would wait for it
-            await self.close()
             raise KafkaAwayError(f"the topic {self._name} is not there: run `tollgate migrate`")
         return self._consumer

@@ -174,11 +174,13 @@ class Proxy:
 
     async def close(self) -> None:
         """Close connections and files; requests have ended."""
-        await self._upstreams.close()
-        self.spool.close()
-        for file in self.older_files:
-            file.close()
-        self._slots.close()
+        try:
+            await self._upstreams.close()
+        finally:
+            self.spool.close()
+            for file in self.older_files:
+                file.close()
+            self._slots.close()
 
     def _restore(self, event: UsageEvent) -> None:
         tokens = event.tokens.input_tokens + event.tokens.output_tokens

@@ -1,6 +1,6 @@
 """Drains spools to the topic of usage events, and says which of their rows may go (design 3.1 and 3.3).
 
-Never lets a row go that is not acknowledged, and never ends because Kafka is away: the spool waits, and grows.
+Never lets a row go that is not acknowledged, and never ends because Kafka is away or the disk is full: it waits.
 
 An event is sent at least once: what Kafka may have taken without our hearing of it is sent again, also after a restart.
 Within a partition events stand in the order of their sequences, repeats aside.
@@ -21,9 +21,10 @@ import msgspec
 from proxy.core.draining import MOST_AT_ONCE, Draining
 from proxy.spool import Spool
 from proxy.spool_file import SpoolFile
-from runtime import kafka
+from runtime import kafka, outage
 from runtime.clock import Clock
 from runtime.kafka import KafkaAwayError, PlainRecord, RecordTooLargeError
+from runtime.outage import Outage
 from runtime.telemetry import Telemetry
 from schemas.topics import USAGE_EVENTS
 
@@ -253,11 +254,24 @@ class Publisher:
                 return result
 
     async def _let_go_for_ever(self) -> None:
+        disk = Outage("the removal of published usage events", log, of="the disk", passes=outage.is_of_disk)
         while True:
             await asyncio.sleep(_LET_GO_EVERY_S)
-            async with self.steady:
-                for source in list(self._sources):
+            await disk.ride_out(self._let_go_of_all)
+
+    async def _let_go_of_all(self) -> None:
+        """Look at every file once. Raises what one failed with, after the others had their turn."""
+        failure: Exception | None = None
+        async with self.steady:
+            for source in list(self._sources):
+                try:
                     await self._let_go(source)
+                except Exception as error:
+                    if not outage.is_of_disk(error):
+                        raise
+                    failure = error
+        if failure is not None:
+            raise failure
 
     async def _let_go(self, source: _Source) -> None:
         """Let rows go from the head of a file as far as they may, and the file when nothing is left in it."""
@@ -274,16 +288,16 @@ class Publisher:
                 break
         if source.let_go == (source.head, mark):
             return
-        source.let_go = (source.head, mark)
         if source.is_current:
             self._spool.trim(source.head)
             self._spool.acknowledge(mark)
         elif source.head < source.file.end:
             await source.file.let_go(source.head, mark)
         else:
+            source.file.remove()
             self._sources.remove(source)
             self._drained.append(source.mark._replace(file=None))
-            source.file.remove()
+        source.let_go = (source.head, mark)  # last: the disk may have refused, and it is tried again
 
     def _may_go(self, source: _Source, sequence: int, event: _Peek, today: date) -> bool:
         """Say so of a row that is acknowledged."""

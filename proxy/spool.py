@@ -255,13 +255,17 @@ def open_folder(folder: Path, *, sync: SpoolSync, max_bytes: int) -> tuple[Spool
 
 
 def drained(files: Iterable[SpoolFile]) -> list[SpoolFile]:
-    """Remove the files of older boots that hold nothing any more; give the others."""
+    """Remove the files of older boots that hold nothing any more; give the others, and what cannot be removed now."""
     kept = []
     for file in files:
         if file.is_empty():
-            file.remove()
-        else:
-            kept.append(file)
+            try:
+                file.remove()
+            except OSError as error:  # its disk is full, say; a later start tries again
+                log.warning("the empty spool %s stays: %s", file.path.name, error)
+            else:
+                continue
+        kept.append(file)
     return kept
 
 

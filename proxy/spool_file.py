@@ -130,25 +130,22 @@ class SpoolFile:
         """Say whether no row is left."""
         return self._connection.execute("SELECT 1 FROM event LIMIT 1").fetchone() is None
 
-    async def empty(self) -> None:
-        """Remove every row of a file that nobody writes to any more."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._empty)
-
-    def _empty(self) -> None:
-        with self._connection:
-            self._connection.execute("DELETE FROM event")
-
     def close(self) -> None:
         """Wait for a read under way, then close."""
         self._thread.shutdown()
         self._connection.close()
 
     def remove(self) -> None:
-        """Delete a drained file; its instance joins the list of those that are drained."""
+        """Delete a drained file; its instance joins the list of those that are drained.
+
+        Raises OSError where the disk refuses: then the file is there and open, and the call may be repeated.
+        """
+        if drained_instances(self.path.parent).get(self.instance) != self.end - 1:  # else: repeated
+            with self.path.with_name(_DRAINED).open("a", encoding="ascii") as drained:
+                drained.write(f"\n{self.instance} {self.end - 1}\n")  # the line before may be torn
+        self.path.unlink(missing_ok=True)
         self.close()
-        with self.path.with_name(_DRAINED).open("a", encoding="ascii") as drained:
-            drained.write(f"{self.instance} {self.end - 1}\n")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def _events(self, offset: int, limit: int) -> list[UsageEvent]:
@@ -204,10 +201,10 @@ def drained_instances(folder: Path) -> dict[str, int]:
     A reconciliation meets their events in the ledger, and asks who answers for them.
     """
     try:
-        lines = (folder / _DRAINED).read_text(encoding="ascii").splitlines()
+        lines = (folder / _DRAINED).read_text(encoding="ascii").split("\n")
     except FileNotFoundError:
         return {}
-    pairs = [line.split(" ") for line in lines[-_MOST_DRAINED:]]
+    pairs = [line.split(" ") for line in [line for line in lines if line][-_MOST_DRAINED:]]
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}  # torn by a power cut
 
 

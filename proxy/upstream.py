@@ -17,9 +17,8 @@ from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from proxy.core.exchange import BrokenOffError, Failure, UpstreamRequest
-from runtime import guard
+from runtime import guard, version
 
-USER_AGENT = "tollgate/0.1"
 RECHECK_S = 60
 """After this an origin's addresses are looked up and checked again, in the background."""
 STALE_S = 180
@@ -236,7 +235,7 @@ class Upstreams:
             .http1_only()
             .http1_lower_case_headers()
             .tcp_nodelay(True)
-            .user_agent(USER_AGENT)
+            .user_agent(version.user_agent("tollgate"))
             .connect_timeout(self._connect_timeout)
             .read_timeout(self._read_timeout)
             .pool_idle_timeout(timedelta(seconds=_IDLE_CONNECTION_S))

@@ -67,8 +67,8 @@ def decode(
                 changes.append(change)
                 newest = max(newest, change.version)
             elif record.key == HEARTBEAT_KEY:
-                newest = max(newest, int(json.loads(record.value or b"")["version"]))
-        except (ValueError, KeyError, TypeError) as error:
+                newest = max(newest, _version(json.loads(record.value or b"")["version"]))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not stop every process
             on_unreadable(record, error)
     return changes, newest
 
@@ -89,4 +89,11 @@ def _change(kind: ConfigKind, record: FeedRecord) -> ConfigChange:
         return config_log.change_of(kind).model_validate_json(record.value)
     end = {name: value.decode() for name, value in record.headers if name in {"id", "version", "at"}}
     at = datetime.fromisoformat(end["at"]) if "at" in end else None
-    return ConfigChange(version=int(end["version"]), kind=kind, id=end["id"], record=None, at=at)
+    return ConfigChange(version=_version(int(end["version"])), kind=kind, id=end["id"], record=None, at=at)
+
+
+def _version(given: object) -> int:
+    """Give a version that a counter of ours can have reached. Raises ValueError."""
+    if not isinstance(given, int) or not 0 <= given < 2**63:
+        raise ValueError("no such version")
+    return given

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import TopicPartition
@@ -244,13 +245,13 @@ async def ends(where: Kafka, topic: str, connect: Callable[[Kafka], Consumer] = 
 
 
 async def _start(consumer: Consumer, name: str) -> list[TopicPartition]:
-    """Connect; give the topic's partitions."""
+    """Connect; give the topic's partitions, at least one. Raises KafkaAwayError where there is no such topic."""
     consumer.assign([TopicPartition(name, 0)])  # so that it asks for this topic, and waits for the answer
-    try:
+    with suppress(UnknownTopicOrPartitionError):
         await consumer.start()
-    except UnknownTopicOrPartitionError:
-        raise KafkaAwayError(f"the topic {name} is not there: run `tollgate migrate`") from None
-    return [TopicPartition(name, partition) for partition in sorted(consumer.partitions_for_topic(name) or ())]
+        if partitions := consumer.partitions_for_topic(name):  # none would be read to their ends at once
+            return [TopicPartition(name, partition) for partition in sorted(partitions)]
+    raise KafkaAwayError(f"the topic {name} is not there: run `tollgate migrate`")
 
 
 def _away(error: Exception) -> KafkaAwayError:

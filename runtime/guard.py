@@ -99,7 +99,8 @@ def parse_url(url: str, *, allow_private: bool) -> Place:
         raise RefusedError(
             "the URL must begin with https:// or http://"
             if allow_private
-            else "the URL must begin with https:// (the operator may allow private places, http and ports)"
+            else "the URL must begin with https:// (http, ports and private places are allowed by"
+            " TOLLGATE_ALLOW_PRIVATE_UPSTREAMS and TOLLGATE_ALLOW_PRIVATE_RECEIVERS)"
         )
     if parts.username is not None or parts.password is not None:
         raise RefusedError("the URL must not carry a user name or password")

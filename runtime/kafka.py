@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -222,6 +222,15 @@ class Writer:
         if self._connection is connection:
             self._connection = None
         self._ending = asyncio.create_task(connection.end())
+        text = "%s: the producer before has not ended within %g s; nothing is written until it has"
+        late = asyncio.get_running_loop().call_later(_CLOSE_WITHIN_S, log.error, text, self._what, _CLOSE_WITHIN_S)
+        self._ending.add_done_callback(partial(_ended, late))
+
+
+def _ended(late: asyncio.TimerHandle, ending: asyncio.Task[None]) -> None:
+    late.cancel()
+    if not ending.cancelled() and (error := ending.exception()) is not None:
+        log.error("a producer's connections failed while they were closed", exc_info=error)
 
 
 _Place = tuple[str, int]

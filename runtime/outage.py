@@ -38,6 +38,11 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, InterfaceError | OperationalError) and not is_wrong
 
 
+def is_of_disk(error: BaseException) -> bool:
+    """Tell whether a file could not be read or written: its disk may be full or away, and the same work pass later."""
+    return isinstance(error, sqlite3.Error | OSError)
+
+
 class Outage:
     """The outages of one task; `what` names the task in the log, `of` what it waits for.
 

@@ -1,9 +1,10 @@
-"""What every store's SQL needs that differs by engine: inserts that can name a conflict, and how much one query names.
+"""What every store's SQL needs that differs by engine: inserts that can name a conflict, and how much is taken at once.
 
 Never runs a statement and never names a table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Table, bindparam, func, select
@@ -40,3 +41,9 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """Cut `items` so that one query names no more than an engine allows."""
     for start in range(0, len(items), _CHUNK):
         yield items[start : start + _CHUNK]
+
+
+def batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """Give `items`, as many as there may be, in lists of at most `size`; no more than one list is held."""
+    while some := list(islice(items, size)):
+        yield some

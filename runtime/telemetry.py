@@ -4,6 +4,7 @@ Never counts anything itself and never keeps a global registry: each fact is rea
 knows it.
 """
 
+import logging
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from inspect import isawaitable
@@ -16,6 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 PATH = "/metrics"
+
+log = logging.getLogger(__name__)
 
 Reading = float | Mapping[str, float]
 """One number, or one for each value of a label."""
@@ -50,6 +53,8 @@ class Telemetry(Collector):
     def __init__(self) -> None:
         self._readers: dict[str, Callable[[], Awaitable[Metric]]] = {}
         self._read: list[Metric] = []
+        self._failing: set[str] = set()
+        """Whose reader failed last time, which the log has heard."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
@@ -76,8 +81,21 @@ class Telemetry(Collector):
 
     async def text(self) -> bytes:
         """Read everything and write it as Prometheus text."""
-        self._read = [await read() for read in self._readers.values()]
+        found = [await self._family(name) for name in self._readers]
+        self._read = [family for family in found if family is not None]
         return generate_latest(self._registry)
+
+    async def _family(self, name: str) -> Metric | None:
+        """Read one; None where its reader fails: the others are needed most when something is wrong."""
+        try:
+            family = await self._readers[name]()
+        except Exception:
+            if name not in self._failing:
+                log.exception("%s is left out of %s: its reader failed", name, PATH)
+            self._failing.add(name)
+            return None
+        self._failing.discard(name)
+        return family
 
     def handler(self) -> HTTPRouteHandler:
         """Give ``/metrics``."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from metering import partitions
 from runtime import topics
 from runtime.kafka import Kafka, KafkaAwayError
 from runtime.settings import Settings, unknown_variables
@@ -69,7 +70,8 @@ def _schema(loaded: Settings, *, apart: bool) -> Sequence[str]:
         else:
             return ()  # made by the first `serve` or `workspace create`
         try:
-            return migrations.check(database)
+            too_small = database.read_now(lambda view: partitions.advice(view, loaded.ledger_days))
+            return [*migrations.check(database), *([too_small] if too_small else [])]
         except SQLAlchemyError as error:
             return [workplace.unusable(where, error)]
 

@@ -25,7 +25,8 @@ from metering.groups import GroupThresholds
 from proxy import spool_file
 from proxy.app import Proxy
 from proxy.core.exchange import SpoolUnavailableError
-from runtime import clock, server
+from runtime import clock, outage, server
+from runtime.outage import Outage
 from runtime.propagation import Propagation
 from runtime.server import Check
 from runtime.settings import Settings
@@ -129,8 +130,10 @@ class Embedded:
 
     async def close(self) -> None:
         """Close connections and files."""
-        await self._dispatcher.close()
-        await self._proxy.close()
+        try:
+            await self._dispatcher.close()
+        finally:  # it writes what the spool has not written yet
+            await self._proxy.close()
 
     def _apply(self, change: ConfigChange) -> None:
         self._proxy.apply(change)
@@ -168,14 +171,18 @@ class Embedded:
 
     async def _trim(self) -> None:
         """Let spool rows go once both readers have committed past them."""
+        disk = Outage("the removal of delivered usage events", log, of="the disk", passes=outage.is_of_disk)
         emptied: list[spool_file.SpoolFile] = []
         while True:
             await asyncio.sleep(_TRIM_EVERY_S)
-            self._proxy.spool.trim(self._done_before(self._proxy.spool.file))
-            for file in [older for older in self._proxy.older_files if self._done_before(older) >= older.end]:
-                if file not in emptied:
-                    await file.empty()  # removed at the next start
-                    emptied.append(file)
+            await disk.ride_out(lambda: self._trim_once(emptied))
+
+    async def _trim_once(self, emptied: list[spool_file.SpoolFile]) -> None:
+        self._proxy.spool.trim(self._done_before(self._proxy.spool.file))
+        for file in [older for older in self._proxy.older_files if self._done_before(older) >= older.end]:
+            if file not in emptied:
+                await file.let_go(file.end, 0)  # removed at the next start
+                emptied.append(file)
 
     def _lag(self) -> dict[str, int]:
         committed = self._metering.committed

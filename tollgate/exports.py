@@ -7,19 +7,17 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from metering.pages import Entry
+from runtime import statements
 from schemas.base import rfc3339
 
 ROW_GROUP = 10_000
 """How many rows of a Parquet file lie together, and are held in memory."""
-
-Item = TypeVar("Item")
 
 _TEXTS = (
     "idempotency_key",
@@ -71,7 +69,7 @@ def write_parquet(entries: Iterable[Entry], out: Path) -> int:
     schema = arrow.schema([(name, types[name]) for name in COLUMNS])
     fresh, count = _beside(out), 0
     with parquet.ParquetWriter(fresh, schema) as file:
-        for rows in _chunks(map(_row, entries), ROW_GROUP):
+        for rows in statements.batches(map(_row, entries), ROW_GROUP):
             file.write_table(arrow.Table.from_pylist(rows, schema))
             count += len(rows)
     fresh.replace(out)
@@ -114,8 +112,3 @@ def _text(value: Any) -> Any:
 
 def _beside(out: Path) -> Path:
     return out.with_name(f".{out.name}.{os.getpid()}")
-
-
-def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while some := list(islice(items, size)):
-        yield some

@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -102,10 +103,12 @@ class Process:
                 gc.freeze()  # the snapshot is never garbage: later collections need not look through it
                 announce(Addresses(public, ops))
                 await self._ends_unstopped(asyncio.Event().wait())
+        except Exception as error:  # noqa: BLE001 - raised below
+            self._failed(error)
         finally:
             self._ready = False
             await self._end()
-        if self._failure.done():  # a part failed while the process stopped
+        if self._failure.done():
             self._failure.result()
 
     def spawn(self, work: Work) -> None:
@@ -134,13 +137,20 @@ class Process:
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._failure.done():
+        if task.cancelled():
             return
         error = task.exception()
         if error is None and not self._stopping.is_set():
             error = RuntimeError(f"{task.get_coro()} ended by itself")
         if error is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """Keep the first failure, which the process ends with; log every other."""
+        if not self._failure.done():
             self._failure.set_exception(error)
+        elif error is not self._failure.exception():
+            log.error("another part failed", exc_info=error)
 
     async def _ends_unstopped(self, work: Coroutine[Any, Any, Any]) -> bool:
         """Run `work` to its end; give False where the process was asked to stop before."""
@@ -154,30 +164,33 @@ class Process:
                 return True
             return False
         finally:
-            await _cancelled([own, stopping])
+            for error in await _cancelled([own, stopping]):
+                log.error("a part failed while the process stopped", exc_info=error)
 
     async def _end(self) -> None:
         self._stopping.set()
         (ops, ops_run), *public = self._servers
-        await server.stop_all([one for one, _ in public], [run for _, run in public])
-        try:
-            await self._role.drain()
-        finally:
-            await _cancelled(self._background)
+        steps: Sequence[Callable[[], Coroutine[Any, Any, Any]]] = (
+            partial(server.stop_all, [one for one, _ in public], [run for _, run in public]),
+            self._role.drain,
+            partial(_cancelled, self._background),
+            self._role.close,
+            partial(server.stop_all, [ops], [ops_run]),
+        )
+        for step in steps:  # each, whatever the one before did
             try:
-                await self._role.close()
-            finally:
-                await server.stop_all([ops], [ops_run])
+                await step()
+            except Exception as error:  # noqa: BLE001 - it is kept, or logged
+                self._failed(error)
 
     def _not_ready(self) -> str | None:
         return None if self._ready else "starting or stopping"
 
 
-async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for them; what one fails with on its way is logged."""
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> list[Exception]:
+    """Cancel tasks and wait for them; give what they failed with on their way."""
     under_way = [task for task in tasks if not task.done()]
     for task in under_way:
         task.cancel()
-    for ended in await asyncio.gather(*under_way, return_exceptions=True):
-        if isinstance(ended, Exception):
-            log.error("a part failed while the process stopped", exc_info=ended)
+    ended = await asyncio.gather(*under_way, return_exceptions=True)
+    return [error for error in ended if isinstance(error, Exception)]

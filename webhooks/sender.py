@@ -14,12 +14,11 @@ import anyio
 import httpcore
 import httpx
 
-from runtime import guard
+from runtime import guard, version
 from webhooks.core.retry import Outcome
 from webhooks.core.values import Prepared
 
 MAX_ANSWER_BYTES = 16 * 1024
-USER_AGENT = "tollgate-webhooks/1"
 
 _DRAIN_S = 1.0  # for the answer's body, which says nothing to us: reading it to its end lets the connection be reused
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close: a request must not meet a closing connection
@@ -79,7 +78,7 @@ class Sender:
             ("Host", place.authority),
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(prepared.body))),
-            ("User-Agent", USER_AGENT),
+            ("User-Agent", version.user_agent("tollgate-webhooks")),
             *prepared.headers.items(),
         ]
         url = httpcore.URL(scheme=scheme, host=host, port=place.port, target=place.target.encode())

@@ -149,14 +149,18 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc]  # it has no ty
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Begin to follow."""
-        self.joined = True
-        for place in sorted(assigned):
-            reader = TopicReader(self._consumer, place, topics.USAGE_EVENTS, self._unreadable)
-            reader.hold()
-            self.readers.append(reader)
-            task = asyncio.create_task(self._follow(reader))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+        try:
+            for place in sorted(assigned):
+                reader = TopicReader(self._consumer, place, topics.USAGE_EVENTS, self._unreadable)
+                reader.hold()
+                self.readers.append(reader)
+                task = asyncio.create_task(self._follow(reader))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+        except Exception as error:  # noqa: BLE001 - aiokafka would log it, in words that nobody hears
+            self._fail(error)
+        else:
+            self.joined = True
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """End every follower before the group goes on: it takes all partitions, and gives them out anew."""
@@ -180,7 +184,9 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc]  # it has no ty
         self._tasks.discard(task)
         if task.cancelled():
             return
-        error = task.exception() or RuntimeError("a follower of usage events ended by itself")
+        self._fail(task.exception() or RuntimeError("a follower of usage events ended by itself"))
+
+    def _fail(self, error: BaseException) -> None:
         if not self._failure.done():
             self._failure.set_exception(error)
             self._failure.exception()  # seen: by the watch, or the session is at its end

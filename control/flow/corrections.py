@@ -8,10 +8,7 @@ from typing import Protocol
 
 from control.core.refusals import InvalidError, NotFoundError
 from runtime import ids
-from schemas.usage import Kind, Tokens, UsageDraft, UsageEvent
-
-MAX_TOKENS = 2**53
-"""The largest change of one count; no event counts more."""
+from schemas.usage import MOST_TOKENS, Kind, Tokens, UsageDraft, UsageEvent
 
 MAX_REASON_LENGTH = 500
 
@@ -82,8 +79,8 @@ def _check_change(input_tokens: int, output_tokens: int) -> None:
     if input_tokens == output_tokens == 0:
         raise InvalidError("input, output: at least one of them must not be 0", param="input")
     for name, change in (("input", input_tokens), ("output", output_tokens)):
-        if abs(change) > MAX_TOKENS:
-            raise InvalidError(f"{name}: -{MAX_TOKENS} to {MAX_TOKENS} is allowed", param=name)
+        if abs(change) > MOST_TOKENS:
+            raise InvalidError(f"{name}: -{MOST_TOKENS} to {MOST_TOKENS} is allowed", param=name)
 
 
 def _check_reason(reason: str) -> None:

@@ -106,17 +106,6 @@ def increments(events: Iterable[UsageEvent]) -> Increments:
     return Increments(daily, limits)
 
 
-def merge(first: Increments, second: Increments) -> Increments:
-    """Give what both add together: associative and commutative, with no increments as its neutral element."""
-    daily = dict(first.daily)
-    for counter, increment in second.daily.items():
-        daily[counter] = _add_daily(daily.get(counter, DailyIncrement()), increment)
-    limits = dict(first.limits)
-    for counter, added in second.limits.items():
-        limits[counter] = _add_limit(limits.get(counter, LimitIncrement()), added)
-    return Increments(daily, limits)
-
-
 def _by_counter(events: Iterable[UsageEvent]) -> Mapping[Counter, list[UsageEvent]]:
     alike: dict[Counter, list[UsageEvent]] = defaultdict(list)
     for event in events:
@@ -152,10 +141,6 @@ def _daily(events: Iterable[UsageEvent]) -> DailyIncrement:
 
 def _limit(events: list[UsageEvent]) -> LimitIncrement:
     return LimitIncrement(len(events), sum(event.tokens.input_tokens + event.tokens.output_tokens for event in events))
-
-
-def _add_daily(first: DailyIncrement, second: DailyIncrement) -> DailyIncrement:
-    return DailyIncrement(*(a + b for a, b in zip(first, second, strict=True)))
 
 
 def _add_limit(first: LimitIncrement, second: LimitIncrement) -> LimitIncrement:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.webhooks import kit
+from tests.unit.webhooks.kit import WELL
 from webhooks.core import health, pace
-from webhooks.core.health import WELL, Rule
+from webhooks.core.health import Rule
 from webhooks.core.pace import Pace
 from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Release, RetryAt
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
-from control.core.refusals import RefusalError
 from control.flow import corrections as flow
 from control.store.corrections import Corrections
-from runtime import clock, settings
+from runtime import clock
 from schemas.usage import UsageEvent
-from tollgate import workplace
+from tollgate.cli import commands
 
 
 @click.command()
@@ -28,20 +27,17 @@ def correct(
 ) -> None:
     """Add to what an event counted, or take back from it; the lab is told by webhook."""
     now = clock.steady()()
-    try:
-        with workplace.opened(settings.load(data_dir=data)) as place:
-            made = place.write(
-                lambda connection: flow.correct(
-                    Corrections(connection),
-                    now,
-                    event_key=event_key,
-                    input_tokens=input_tokens,
-                    output_tokens=output_tokens,
-                    reason=reason,
-                )
+    with commands.opened(data) as place:
+        made = place.write(
+            lambda connection: flow.correct(
+                Corrections(connection),
+                now,
+                event_key=event_key,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                reason=reason,
             )
-    except (settings.SettingsError, workplace.WorkplaceError, RefusalError) as error:
-        raise click.ClickException(str(error)) from None
+        )
     click.echo(_as_json(made) if as_json else _as_text(made))
 
 

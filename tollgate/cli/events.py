@@ -12,13 +12,14 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection
 
+from control.flow import workspaces
 from control.store.workspaces import Workspaces
 from metering import pages
 from metering.pages import Entry, Order, Place, Window
 from runtime import clock, database
 from schemas.base import rfc3339
 from tollgate.cli import commands
-from tollgate.workplace import Workplace, WorkplaceError
+from tollgate.workplace import Workplace
 
 _POLL_S = 1.0
 _PAGE = 1000
@@ -45,18 +46,11 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, data: Path 
     The newest are held back for TOLLGATE_EVENTS_HOLD_BACK_S seconds, so that none is missed.
     """
     with commands.opened(data) as place:
-        workspace_id = _workspace(place, workspace_name)
+        workspace_id = place.read(lambda view: workspaces.get(Workspaces(view), workspace_name).id)
         begun = clock.steady()
         start = since.replace(tzinfo=UTC) if since else place.read(lambda view: database.now(view, begun))
         for entry in _follow(place, workspace_id, start, once=once):
             click.echo(_as_json(entry) if as_json else _as_line(entry))
-
-
-def _workspace(place: Workplace, name: str) -> str:
-    found = place.read(lambda connection: Workspaces(connection).find(name))
-    if found is None:
-        raise WorkplaceError(f"there is no workspace {name!r}")
-    return found.id
 
 
 def _follow(place: Workplace, workspace_id: str, start: datetime, *, once: bool) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
+from metering import partitions
 from runtime import settings, topics
 from runtime.kafka import Kafka, KafkaAwayError
 from tollgate import migrations, workplace
@@ -44,8 +45,11 @@ def _schema(loaded: settings.Settings) -> str:
         database, where = workplace.shared_database(loaded, closing)
         try:
             migrations.upgrade(database)
+            too_small = database.read_now(lambda view: partitions.advice(view, loaded.ledger_days))
         except SQLAlchemyError as error:
             raise workplace.WorkplaceError(workplace.unusable(where, error)) from error
+    if too_small:
+        click.echo(f"Warning: {too_small}", err=True)
     return where
 
 

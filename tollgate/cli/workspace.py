@@ -72,7 +72,7 @@ def create(data: Path | None, name: str, org_prefix: str, *, operator_credential
         )
     _print(asdict(onboarded), as_json=as_json)
     if not as_json:
-        click.echo("The management key and the webhook secret are not shown again.", err=True)
+        click.echo(f"Made in {place.where}. The key and the secret are not shown again.", err=True)
 
 
 @workspace.command("set-webhook")

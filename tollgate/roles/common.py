@@ -3,15 +3,27 @@
 Never begins a role on topics that are not as the settings say.
 """
 
+import asyncio
 import logging
+from typing import Protocol
 
 from runtime import topics
 from runtime.kafka import Kafka, KafkaAwayError
 from runtime.outage import Outage
 from runtime.settings import Settings
+from schemas.topics import GATEWAY_CONFIG
 from tollgate.workplace import WorkplaceError
 
+_SAID_AFTER_S = 10.0
+
 log = logging.getLogger(__name__)
+
+
+class Follows(Protocol):
+    """What hears of something from its beginning."""
+
+    async def caught_up(self) -> None:
+        """Return when it has heard all there was."""
 
 
 async def topics_are_there(where: Kafka, loaded: Settings) -> None:
@@ -20,3 +32,16 @@ async def topics_are_there(where: Kafka, loaded: Settings) -> None:
     problems = await outage.ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
     if problems:
         raise WorkplaceError("; ".join(problems))
+
+
+async def heard(feed: Follows, where: Kafka) -> None:
+    """Wait until the configuration is known, however long that takes; say once what that may need."""
+    try:
+        async with asyncio.timeout(_SAID_AFTER_S):
+            await feed.caught_up()
+    except TimeoutError:
+        log.warning(
+            "still waiting for the configuration in %s: does `tollgate serve control` run with this Kafka and prefix?",
+            where.name(GATEWAY_CONFIG),
+        )
+        await feed.caught_up()

@@ -5,7 +5,6 @@ Never answers a developer's call: that is a proxy's.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
@@ -14,7 +13,7 @@ from control import app as control_app
 from control.broadcast import Broadcast
 from control.leader import PostgresLeadership
 from control.store.workspaces import Workspaces
-from runtime import clock, feed, server
+from runtime import clock, feed, server, version
 from runtime.kafka import Kafka, Writer
 from runtime.server import Check
 from runtime.settings import Settings
@@ -68,7 +67,7 @@ class Control:
         management = control_app.build(place.database, place.vault, self._clock, place.settings, self._broadcast.poke)
         return Litestar(
             route_handlers=[management, *server.health_handlers(checks)],
-            openapi_config=control_app.openapi_config(version("tollgate-gateway")),
+            openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
             logging_config=None,
         )

@@ -66,7 +66,7 @@ class MeteringRole:
         """Hear of the groups' thresholds, then count."""
         await common.topics_are_there(self._kafka, self._settings)
         spawn(self._config.run())
-        await self._config.caught_up()
+        await common.heard(self._config, self._kafka)
         spawn(self._stream.run())
         spawn(self._tidy())
 

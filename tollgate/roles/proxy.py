@@ -83,7 +83,7 @@ class ProxyRole:
         spawn(self._config.run())
         spawn(self._decisions.run())
         spawn(self._publisher.run())
-        await self._config.caught_up()
+        await common.heard(self._config, self._kafka)
         await self._decisions.caught_up()
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
@@ -107,8 +107,10 @@ class ProxyRole:
 
     async def close(self) -> None:
         """Close connections and files."""
-        await self._writer.close()
-        await self._proxy.close()
+        try:
+            await self._writer.close()
+        finally:  # it writes what the spool has not written yet
+            await self._proxy.close()
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:

@@ -61,7 +61,7 @@ class WebhooksRole:
         """Hear of the receivers, then take in and deliver."""
         await common.topics_are_there(self._kafka, self._settings)
         spawn(self._config.run())
-        await self._config.caught_up()
+        await common.heard(self._config, self._kafka)
         spawn(self._stream.run())
         spawn(self._dispatcher.run())
 

@@ -46,9 +46,6 @@ class Health:
     """Which dead letters, by the moment they were given up, both inclusive, are still to be redriven; None: none."""
 
 
-WELL = Health()
-
-
 def after(health: Health, decision: Decision, now: datetime, rule: Rule) -> Health:
     """Give what is known once a delivery's attempt was decided at `now`; what ends no delivery changes nothing."""
     match decision:

@@ -278,3 +278,23 @@ async def test_a_follower_misses_nothing_of_a_worker_that_commits_late_and_whose
         ahead = timedelta(seconds=61)
         page = (await client.get(PATH, params=query)).json()
     assert [item["idempotencyKey"] for item in page["items"]] == [first.idempotency_key, second.idempotency_key]
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=-1), timedelta(hours=1)])
+async def test_unless_told_otherwise_the_hold_back_goes_by_the_databases_clock(
+    postgres: Database, off: timedelta
+) -> None:
+    """Control's own clock is an hour off: behind, it would show nothing; ahead, what is not an hour old."""
+    onboarded = helpers.onboard(postgres, "lab", "Acme")
+    theirs = postgres.read_now(lambda connection: databases.now(connection, steady()))
+    postgres.write_now(lambda connection: partitions.ensure(connection, theirs.date()))
+    recorded_at = HandClock(theirs - HELD)
+    counter = Counter(postgres, recorded_at, onboarded.workspace_id)
+    old = counter.record(timestamp=theirs)
+    recorded_at.now = theirs
+    counter.record(timestamp=theirs)
+    router = control_app.build(postgres, VAULT, HandClock(theirs + off), Settings(), lambda: None)
+    async with helpers.client(Litestar([router], logging_config=None), onboarded.api_key) as client:
+        query = {"start_time": rfc3339(theirs - timedelta(hours=1)), "order": "recorded"}
+        page = (await client.get(PATH, params=query)).json()
+    assert [item["idempotencyKey"] for item in page["items"]] == [old]

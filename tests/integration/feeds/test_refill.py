@@ -10,6 +10,7 @@ from control import broadcast
 from runtime.config_log import CONFIG_CHANGE
 from runtime.database import Database
 from runtime.kafka import KafkaAwayError, Record
+from schemas.topics import GATEWAY_CONFIG
 from tests.integration.control import helpers
 from tests.integration.feeds import scene
 from tests.integration.feeds.kit import Scene
@@ -107,3 +108,24 @@ async def test_a_relay_that_is_stopped_while_it_publishes_everything_leaves_no_t
     count = len(begun.topics.written)
     await asyncio.sleep(0.2)  # there is nothing to wait for: that is what is shown
     assert len(begun.topics.written) == count <= 2
+
+
+async def test_a_page_that_takes_too_long_is_given_up_before_the_next_attempt(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "_PAGE_WITHIN_S", 0.05)
+    helpers.onboard(database, "acme", "acme")
+    forget_the_log(database)
+    begun = Scene(database)
+    ended: list[str] = []
+
+    async def never(topic: str, records: Sequence[Record]) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(topic)
+
+    begun.topics.write = never  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError):
+        await begun.relay.take_over()
+    assert ended == [GATEWAY_CONFIG]

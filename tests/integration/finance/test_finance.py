@@ -80,9 +80,8 @@ class Company:
         await self.count()
 
     async def count(self) -> None:
-        counting = flow.Metering(
-            store.SqlLedger(self.database, lambda _: NOW), KafkaTotals(self.writer, lambda: NOW), NoLimits(), lambda: NOW
-        )
+        ledger, totals = store.SqlLedger(self.database, lambda _: NOW), KafkaTotals(self.writer, lambda: NOW)
+        counting = flow.Metering(ledger, totals, NoLimits(), lambda: NOW)
         async for batch in self.reader.batches():
             await counting.process(batch)
 

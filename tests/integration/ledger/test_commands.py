@@ -92,4 +92,4 @@ def test_tail_shows_each_event_once_in_the_ledgers_order(data: Path) -> None:
 
 def test_tail_names_an_unknown_workspace(data: Path) -> None:
     said = invoke("events", "tail", "--workspace", "nobody", "--data", str(data), "--once", code=1)
-    assert "there is no workspace 'nobody'" in said
+    assert "none is named 'nobody'" in said

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def apart(postgres_url: str, kafka: Kafka) -> dict[str, str]:
         "TOLLGATE_KAFKA_REPLICATION": "1",
         "TOLLGATE_KAFKA_MIN_INSYNC_REPLICAS": "1",
         "TOLLGATE_MASTER_KEY": KEY,
+        "TOLLGATE_LEDGER_DAYS": "100",  # any server has locks enough for these
     }
 
 
@@ -76,6 +78,20 @@ def test_other_partitions_are_named_and_not_changed(apart: dict[str, str]) -> No
     assert "usage.events.v1 has 2 partitions, 3 wanted" in run(wider, "migrate", code=1)
     assert any("2 partitions, 3 wanted" in line for line in problems(wider)["Kafka"])
     assert problems(apart) == {}
+
+
+def test_a_server_with_too_few_locks_for_the_ledgers_days_is_named(apart: dict[str, str]) -> None:
+    many = apart | {"TOLLGATE_LEDGER_DAYS": "10000"}
+    said = r"max_locks_per_transaction is \d+; a ledger of 10000 days needs \d+ in postgresql.conf"
+    for environment, warned in ((many, rf"Warning: {said}\n"), (apart, "")):
+        ended = CliRunner().invoke(tollgate, ["migrate", "--json"], env=environment)
+        assert ended.exit_code == 0
+        assert re.fullmatch(warned, ended.stderr)
+        assert len(json.loads(ended.stdout)["topics"]) == 5
+    found = problems(many)
+    assert list(found) == ["database"]
+    (line,) = found["database"]
+    assert re.fullmatch(said, line)
 
 
 @pytest.mark.parametrize(

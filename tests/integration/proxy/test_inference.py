@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.core.exchange import Key
-from runtime import guard
+from runtime import guard, version
 from schemas.config import ConfigKind
 from schemas.limits import LimitType, ModelConfig, UsageLimit, UsageLimitUnit
 from schemas.usage import Outcome, Tokens
@@ -64,7 +64,7 @@ async def test_only_our_headers_reach_the_upstream(running: Gate, upstream: TcpU
         "content-type": "application/json",
         "content-length": str(len(received.body)),
         "host": f"127.0.0.1:{upstream.port}",
-        "user-agent": "tollgate/0.1",
+        "user-agent": f"tollgate/{version.current()}",
         "x-request-id": answer.headers["x-request-id"],
     }
     assert len(received.headers) == len(dict(received.headers))

@@ -1,6 +1,9 @@
 """Which rows of a spool stay, which go, and what a restart knows of them (design 3.1)."""
 
 import asyncio
+import logging
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -234,3 +237,87 @@ async def test_the_mark_is_never_taken_back(sink: Spool) -> None:
     sink.acknowledge(3)
     async with running(sink):
         await until(lambda: mark_in(sink.file.path) == 7)
+
+
+# --- a disk that refuses ----------------------------------------------------------------------------------------------
+
+REFUSE = "CREATE TRIGGER refuse BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+
+
+def change(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+
+
+async def test_rows_that_the_disk_keeps_go_later_and_nothing_else_waits_for_them(
+    tmp_path: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(spool, "boot_id", lambda: "before")
+    old, _ = topics.opened(tmp_path)
+    await spooled(old, range(30))
+    old.close()
+    change(old.file.path, REFUSE)
+    monkeypatch.setattr(spool, "boot_id", lambda: "now")
+    sink, older = topics.opened(tmp_path)
+    made = publishing(sink, topic, older, is_counted=lambda *given: given[3] == sink.instance or given[4] <= 12)
+    async with running(made, sink):
+        await spooled(sink, range(30, 60))
+        await until(sink.file.is_empty)
+        await until(lambda: any("waits for the disk" in text for text in caplog.messages))
+        assert rows(old.file.path) == list(range(1, 31))
+        change(old.file.path, "DROP TRIGGER refuse")
+        await until(lambda: rows(old.file.path) == list(range(13, 31)))
+        await until(lambda: any("the disk is back" in text for text in caplog.messages))
+    assert sum("waits for the disk" in text for text in caplog.messages) == 1
+    sink.close()
+    for file in older:
+        file.close()
+
+
+async def test_a_file_that_cannot_be_removed_is_shown_until_it_is(
+    tmp_path: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spool, "boot_id", lambda: "before")
+    old, _ = topics.opened(tmp_path)
+    await spooled(old, range(30))
+    old.close()
+    monkeypatch.setattr(spool, "boot_id", lambda: "now")
+    sink, older = topics.opened(tmp_path)
+    made = publishing(sink, topic, older, is_counted=all_is_counted)
+    (tmp_path / "drained").mkdir()  # so it cannot be written
+    async with running(made, sink):
+        await until(lambda: any("waits for the disk" in text for text in caplog.messages))
+        assert next((mark.instance, mark.file is None) for mark in made.marks()) == (old.instance, False)
+        (tmp_path / "drained").rmdir()
+        await until(lambda: not old.file.path.exists())
+        await until(lambda: made.marks()[0].file is None)
+    assert [mark.instance for mark in made.marks()] == [old.instance, sink.instance]
+    assert spool_file.drained_instances(tmp_path) == {old.instance: 30}
+    sink.close()
+
+
+async def test_a_start_leaves_an_empty_file_that_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "boot_id", lambda: "before")
+    topics.opened(tmp_path)[0].close()
+    monkeypatch.setattr(spool, "boot_id", lambda: "now")
+    sink, older = topics.opened(tmp_path)
+    (tmp_path / "drained").mkdir()  # so it cannot be written
+    assert spool.drained(older) == older
+    assert list(older[0].remaining()) == [], "it is open"
+    (tmp_path / "drained").rmdir()
+    assert spool.drained(older) == []
+    sink.close()
+
+
+async def test_an_instance_is_noted_once_and_behind_a_torn_line(tmp_path: Path) -> None:
+    sink, _ = topics.opened(tmp_path)
+    await spooled(sink, range(41))
+    sink.close()
+    (tmp_path / "drained").write_text(f"one 7\n{sink.instance} 4")
+    for _ in range(2):
+        sink.file.remove()
+    assert spool_file.drained_instances(tmp_path) == {"one": 7, sink.instance: 41}
+    assert (tmp_path / "drained").read_text().count(sink.instance) == 2

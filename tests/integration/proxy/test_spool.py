@@ -320,7 +320,7 @@ async def test_a_file_of_another_boot_is_left_to_be_drained(tmp_path: Path, monk
     assert await second.put(draft(1)) == 1
     (old,) = spool.drained(older)
     assert (old.instance, keys(old), old.end) == (first.instance, ["key-0"], 2)
-    await old.empty()
+    await old.let_go(old.end, 0)
     assert spool.drained([old]) == []
     assert [name for name in names(tmp_path) if first.instance in name] == []
     second.close()

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from runtime import version
 from webhooks.core.retry import Outcome
 from webhooks.core.values import Prepared
-from webhooks.sender import USER_AGENT, Sender
+from webhooks.sender import Sender
 
 BODY = b'{"a":1}'
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -107,7 +108,7 @@ async def test_it_sends_the_body_with_its_headers_and_little_else() -> None:
         [
             f"Host: lab.example:{peer.port}",
             "Content-Type: application/json",
-            f"User-Agent: {USER_AGENT}",
+            f"User-Agent: tollgate-webhooks/{version.current()}",
             "webhook-id: id-1",
             "X-Baseten-Signature: v1=00",
             f"Content-Length: {len(BODY)}",

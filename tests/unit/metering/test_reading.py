@@ -1,6 +1,7 @@
 """Which records are usage events that can be counted."""
 
 import json
+import re
 from datetime import date
 from typing import Any
 
@@ -77,3 +78,25 @@ def test_an_event_whose_day_is_not_kept_is_refused_with_the_days_that_are() -> N
     assert reading.read(value, Days(TODAY, TODAY)) == event(1)
     assert "no longer kept" in refusal(value, Days(date(2025, 3, 2), date(2025, 3, 9)))
     assert "too far ahead" in refusal(value, Days(date(2024, 3, 2), date(2025, 2, 28)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("idempotencyKey", "k" * 65),
+        ("workspaceId", "w\x00"),
+        ("externalEntityId", "c\x00ustomer"),
+        ("modelSlug", "s" * 256),
+        ("chargedGroups", ["g"] * 17),
+        ("chargedGroups", ["g" * 65]),
+        ("producer", {"instance": "i" * 12_000, "sequence": 1}),
+    ],
+)
+def test_texts_that_no_database_can_keep_are_put_aside(name: str, text: Any) -> None:
+    """One of them in a batch would stop its partition for good."""
+    assert re.search(r"at most|no event charges", refusal(altered(**{name: text})))
+
+
+def test_metadata_may_hold_any_character() -> None:
+    made = event(1, request_metadata={"note": "a\x00b"})
+    assert reading.read(made.model_dump_json().encode(), EVERY) == made

@@ -54,14 +54,3 @@ def test_slugs_are_counted_apart() -> None:
     added = rollup.increments([event(1), event(2, model_slug="org/other")])
 
     assert {counter.model_slug for counter in added.daily} == {SLUG, "org/other"}
-
-
-def test_merging_adds_what_both_touch_and_keeps_what_one_touches() -> None:
-    first = rollup.increments([event(1), event(2, group_id="group-b")])
-    second = rollup.increments([event(3, tokens=(1, 2, 1)), correction(4)])
-    merged = rollup.merge(first, second)
-
-    assert merged.daily[Counter(TODAY, "group-a", SLUG)] == DailyIncrement(2, 11, 7, 3, 1, -3, -1)
-    assert merged.daily[Counter(TODAY, "group-b", SLUG)] == DailyIncrement(1, 10, 5, 2)
-    assert merged.limits[Counter(TODAY, "group-a", SLUG)] == LimitIncrement(2, 18)
-    assert first == rollup.increments([event(1), event(2, group_id="group-b")]), "merging must not change its parts"

@@ -134,6 +134,10 @@ def test_what_the_reader_does_not_ask_for_is_not_even_looked_at() -> None:
         Record(b"heartbeat", None),
         Record(b"heartbeat", b"[]"),
         Record(b"heartbeat", b"{}"),
+        Record(b"heartbeat", b'{"version":1e999}'),
+        Record(b"heartbeat", b'{"version":99999999999999999999}'),
+        Record(b"heartbeat", b"[" * 100_000),
+        Record(b"group/g", None, (("version", b"1"), ("id", None))),  # type: ignore[arg-type]  # a header may be null
     ],
 )
 def test_a_record_that_cannot_be_read_is_skipped_and_the_others_are_not(record: Record) -> None:

@@ -233,3 +233,17 @@ def test_what_cannot_be_read_is_said_once_a_minute_without_its_content(caplog: p
         "a.topic.v1: skipped 100 record(s) that cannot be used, the last at partition 0, offset 2: ValueError"
     )
     assert "a secret" not in caplog.text
+
+
+async def test_a_topic_without_partitions_is_away_and_not_read_to_its_ends() -> None:
+    scene = Scene(partitions=0)
+    async with scene.running():
+        await scene.passed(5)
+        assert not scene.feed.is_caught_up
+        scene.broker.partitions.append([])
+        scene.broker.put(*records("a"))
+        await scene.until(lambda: scene.feed.is_caught_up)
+    assert scene.keys() == [b"a"]
+    scene.broker.partitions.clear()
+    with pytest.raises(KafkaAwayError, match="is not there"):
+        await feed.ends(WHERE, "a.topic.v1", scene.broker.connect)

@@ -1,5 +1,6 @@
 """Keys find the same partition as with Kafka's own clients, and headers are CloudEvents'."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -50,3 +51,31 @@ def test_headers_are_a_cloud_events_in_binary_mode() -> None:
         "ce_specversion": b"1.0",
         "ce_time": b"2026-02-03T04:05:06.789Z",
     }
+
+
+class Ending:
+    """A producer's connection whose end the test brings about."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.may_end = asyncio.Event()
+
+    async def end(self) -> None:
+        await self.may_end.wait()
+        raise OSError("would not close")
+
+
+async def test_an_old_producer_that_does_not_end_is_said_and_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kafka, "_CLOSE_WITHIN_S", 0)
+    writer, ending = kafka.Writer(Kafka("b:1"), "the relay"), Ending()
+    writer._retire(ending)  # type: ignore[arg-type]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    text = "the relay: the producer before has not ended within 0 s; nothing is written until it has"
+    assert caplog.messages == [text]
+    ending.may_end.set()
+    await asyncio.wait({writer._ending})  # type: ignore[type-var]
+    await asyncio.sleep(0)
+    assert caplog.messages[1:] == ["a producer's connections failed while they were closed"]

@@ -75,6 +75,22 @@ async def test_a_value_at_a_bound_lies_below_it_and_buckets_add_up() -> None:
     }
 
 
+async def test_a_reader_that_fails_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry, sizes = Telemetry(), {"wide": 2.0}
+    telemetry.gauge("height", "Height.", lambda: sizes["tall"])
+    telemetry.gauge("width", "Width.", lambda: sizes["wide"])
+    for _ in range(2):
+        found = await shown(telemetry)
+        assert found["width", ""] == 2
+        assert ("height", "") not in found
+    assert caplog.messages == ["height is left out of /metrics: its reader failed"]
+    sizes["tall"] = 1
+    assert (await shown(telemetry))["height", ""] == 1
+    del sizes["tall"]
+    await shown(telemetry)
+    assert len(caplog.messages) == 2
+
+
 def test_a_name_is_shown_once() -> None:
     telemetry = Telemetry()
     telemetry.gauge("height", "Height.", lambda: 1)

@@ -17,6 +17,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 OLDER_SECRET = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 TOPIC = "spool/one"
+WELL = Health()
 
 
 class HandClock:
@@ -201,7 +202,7 @@ class ListDeliveries:
             if settlement.attempt is not None:
                 kept.attempts.append(settlement.attempt)
             workspace_id = kept.draft.workspace_id
-            known = self.health.get(workspace_id, health.WELL)
+            known = self.health.get(workspace_id, WELL)
             self.health[workspace_id] = health.after(known, settlement.decision, now, self._rule)
             match settlement.decision:
                 case Delivered():
@@ -227,7 +228,7 @@ class ListDeliveries:
         return sorted(due, key=lambda kept: kept.claimable_at)[: share.count]
 
     def _probe(self, share: Share, now: datetime) -> list[_Kept]:
-        known = self.health.get(share.workspace_id, health.WELL)
+        known = self.health.get(share.workspace_id, WELL)
         if known.probe_at is None or known.probe_at > now:
             return []
         self.health[share.workspace_id] = replace(known, probe_at=self._rule.next_probe(now))

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from tests.unit.webhooks import kit
+from tests.unit.webhooks.kit import WELL
 from webhooks.core import health
-from webhooks.core.health import WELL, Health, Rule
+from webhooks.core.health import Health, Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
 
 RULE = Rule()

@@ -1,0 +1,20 @@
+"""Says which version runs, and names it to those we call.
+
+Never reads anything but the installed package.
+"""
+
+from functools import cache
+from importlib import metadata
+
+_DISTRIBUTION = "tollgate-gateway"
+
+
+@cache
+def current() -> str:
+    """Give the version of the installed product, as `tollgate --version` prints it."""
+    return metadata.version(_DISTRIBUTION)
+
+
+def user_agent(name: str) -> str:
+    """Give the `User-Agent` of a part: its name and the version."""
+    return f"{name}/{current()}"

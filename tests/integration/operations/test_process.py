@@ -1,0 +1,110 @@
+"""However a process ends, every part of it is brought to its end."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from litestar import Litestar
+from litestar.handlers import BaseRouteHandler
+
+from proxy.spool import open_folder
+from proxy.spool_file import FOLDER
+from runtime import server
+from runtime.kafka import Writer
+from runtime.settings import Settings, SpoolSync
+from runtime.telemetry import Telemetry
+from runtime.vault import Vault
+from tests.contracts.proxy.drafts import draft
+from tollgate.process import Process, Spawn
+from tollgate.roles.proxy import ProxyRole
+
+
+class Role:
+    """Notes what is asked of it; its draining and its background work may fail."""
+
+    title = "a role"
+
+    def __init__(self, *, drain_fails: bool = False) -> None:
+        self.asked: list[str] = []
+        self.drain_fails = drain_fails
+
+    def is_new(self) -> bool:
+        return False
+
+    def checks(self) -> Mapping[str, server.Check]:
+        return {}
+
+    async def start(self, spawn: Spawn) -> None:
+        spawn(self._work())
+
+    def public(self, checks: Mapping[str, server.Check]) -> Litestar:
+        return Litestar(route_handlers=[], openapi_config=None, logging_config=None)
+
+    def ops(self) -> Sequence[BaseRouteHandler]:
+        return ()
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show nothing."""
+
+    async def drain(self) -> None:
+        self.asked.append("drain")
+        if self.drain_fails:
+            raise RuntimeError("not drained")
+
+    async def close(self) -> None:
+        self.asked.append("close")
+
+    async def _work(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.asked.append("cancelled")
+            raise ValueError("a second one")
+
+
+@pytest.mark.parametrize("drain_fails", [False, True])
+async def test_a_public_port_that_fails_leaves_no_step_of_the_end_out(
+    drain_fails: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "tollgate")
+    ended: list[str] = []
+    serve = server.Server.run_until_stopped
+
+    async def run(self: server.Server) -> None:
+        if not is_open.done():  # the operator's port comes first
+            is_open.set_result(None)
+            await serve(self)
+            ended.append("ops")
+        else:
+            raise OSError("the public port fails")
+
+    is_open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(server.Server, "run_until_stopped", run)
+    role = Role(drain_fails=drain_fails)
+    with pytest.raises(OSError, match="the public port fails"):
+        await Process(Settings(port=0, ops_port=0), role).serve(lambda _: None)
+    assert role.asked == ["drain", "cancelled", "close"]
+    assert ended == ["ops"]
+    others = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert others == [*["not drained"] * drain_fails, "a second one"]
+
+
+async def test_a_proxy_closes_its_spool_whatever_its_writer_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: object) -> None:
+        raise OSError("the writer fails")
+
+    monkeypatch.setattr(Writer, "close", fail)
+    settings = Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1")
+    role = ProxyRole(settings, Vault(bytes(32)), None)
+    spool = role._proxy.spool
+    written = spool.put(draft(0))
+    with pytest.raises(OSError, match="the writer fails"):
+        await role.close()
+    written.cancel()
+    again, _ = open_folder(tmp_path / FOLDER, sync=SpoolSync.NORMAL, max_bytes=2**30)
+    assert again.file.end == 2, "what was pending is written"
+    again.close()
