@@ -153,12 +153,13 @@ class _Consumer(driver.Consumer):
         if not (loop.is_running() or loop.is_closed()):
             loop.close()
 
-    async def write_offsets(self, offsets: Mapping[int, int]) -> None:
-        """Write the group's offsets. Raises KafkaError."""
-        consumer = self._thread._ensure_consumer()  # noqa: SLF001 - Faust's own `commit` ends the app on any error
+    async def write_offsets(self, offsets: Mapping[int, int]) -> bool:
+        """Write the group's offsets; False while the group rebalances. Raises KafkaError, TimeoutError."""
         name = cast("_App", self.app).topic_name
         places = {TopicPartition(name, partition): offset for partition, offset in offsets.items()}
-        await self._thread.call_thread(consumer.commit, places)
+        thread = cast(threads.Thread, self._thread)  # Faust's own `commit` would end the app on any error
+        written: bool = await thread.call_thread(thread.write_offsets, places)
+        return written
 
     @property
     def _generation(self) -> int:

@@ -50,7 +50,7 @@ STOP_WITHIN_S = 10.0
 """How long a batch under way may take to end, and as long again the stream."""
 
 _COMMIT_EVERY_S = 5.0
-_COMMIT_WITHIN_S = 5.0
+_COMMIT_WITHIN_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -252,11 +252,10 @@ class StreamMetering:
             return False
         try:
             async with asyncio.timeout(_COMMIT_WITHIN_S):
-                await self._fetches.consumer.write_offsets(offsets)
+                return await self._fetches.consumer.write_offsets(offsets)
         except (KafkaError, TimeoutError) as error:
             log.debug("the group's offsets were not written: %r", error)
             return False
-        return True
 
     async def _rest(self, seconds: float) -> None:
         """Pause between two tries of an outage."""

@@ -5,8 +5,11 @@ Never keeps the process alive, is never waited for without a bound, and never fa
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from mode.threads import WorkerThread
 
@@ -14,6 +17,7 @@ FAUST_LOG = logging.getLogger("faust.metering")
 """Where Faust's own classes, made ours, say what they do; as quiet as the rest of Faust."""
 
 _ENDS_S = 5.0
+_COMMIT_WITHIN_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +40,37 @@ class _Worker(WorkerThread):
             self.join(_ENDS_S)
 
 
-class _Thread(driver.AIOKafkaConsumerThread):
+class Thread(driver.AIOKafkaConsumerThread):
+    """The thread of one consumer."""
+
     logger = FAUST_LOG
     Worker = _Worker
 
     def on_crash(self, msg: str, *fmt: Any, **_: Any) -> None:
+        """Say what it failed with; the app is told by Faust."""
         log.error("the consumer's thread ended: %s", msg.format(*fmt))
 
+    async def write_offsets(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Write the group's offsets, in the thread's loop and within 5 s; False, and nothing sent, while it rebalances.
 
-def of(consumer: driver.Consumer, ends_within_s: float) -> driver.AIOKafkaConsumerThread:
+        A write that waits behind a request to join is answered after the group has moved on, with an error that makes
+        aiokafka forget its new membership as well: it would join again and again, or stay out for good. And aiokafka's
+        own `commit` sends it again after an outage, whoever has given up on it meanwhile. Raises KafkaError,
+        TimeoutError.
+        """
+        coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001 - nothing public tells of a rebalance
+        rebalances = coordinator._rejoin_needed_fut.done() or coordinator._performed_join_prepare  # noqa: SLF001
+        if rebalances or coordinator.coordinator_id is None:
+            return False
+        async with asyncio.timeout(_COMMIT_WITHIN_S):
+            written = {place: OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
+            await coordinator._do_commit_offsets(None, written)  # noqa: SLF001
+        return True
+
+
+def of(consumer: driver.Consumer, ends_within_s: float) -> Thread:
     """Make the thread of a consumer; it is not begun yet."""
-    thread = _Thread(consumer, loop=consumer.loop, beacon=consumer.beacon)
+    thread = Thread(consumer, loop=consumer.loop, beacon=consumer.beacon)
     thread.shutdown_timeout = ends_within_s
     thread.thread_loop.set_exception_handler(_tell)
     return thread

@@ -118,6 +118,8 @@ class Writer:
         self._kafka = kafka
         self._what = what
         self._lanes: defaultdict[_Place, _Lane] = defaultdict(_Lane)
+        self._entering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By topic; held by a call until it has its place on each partition."""
         self._connecting = asyncio.Lock()
         self._connection: _Connection | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -137,13 +139,15 @@ class Writer:
             return
         async with self._bounded(topic, within_s):
             name = self._kafka.name(topic)
-            partitions = await self._partitions(name)
-            split = (await self._connected()).batches(name, records, partitions)
-            sends = [self._send((name, partition), batches) for partition, batches in split.items()]
-            if len(sends) == 1:  # a task costs as much as twenty records
+            async with self._entering[name]:  # a later call may find at once what an earlier one had to wait for
+                partitions = await self._partitions(name)
+                split = (await self._connected()).batches(name, records, partitions)
+                sends = [self._send((name, partition), batches) for partition, batches in split.items()]
+                together = asyncio.gather(*sends, return_exceptions=True) if len(sends) > 1 else None
+            if together is None:  # a task costs as much as twenty records
                 await sends[0]
                 return
-            for result in await asyncio.gather(*sends, return_exceptions=True):
+            for result in await together:
                 if isinstance(result, BaseException):
                     raise result
 

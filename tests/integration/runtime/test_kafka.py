@@ -67,6 +67,28 @@ async def test_calls_at_once_keep_their_order_within_a_partition(kafka: Kafka, w
     assert await numbers(kafka) == list(range(400))
 
 
+async def test_a_call_is_not_overtaken_by_one_that_finds_what_it_had_to_wait_for(
+    kafka: Kafka, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def partitions(_: str) -> int:
+        if not asked.is_set():
+            asked.set()
+            await told.wait()
+        return 4
+
+    monkeypatch.setattr(writer, "_partitions", partitions)
+    first = asyncio.create_task(writer.write(USAGE_EVENTS, numbered(10)))
+    await asked.wait()
+    second = asyncio.create_task(writer.write(USAGE_EVENTS, numbered(10, 10)))
+    await asyncio.wait({second}, timeout=SOON_S)  # long enough to overtake
+    told.set()
+    await asyncio.gather(first, second)
+
+    assert await numbers(kafka) == list(range(20))
+
+
 async def test_more_than_a_batch_keeps_its_order(kafka: Kafka, writer: Writer) -> None:
     await writer.write(USAGE_EVENTS, numbered(60, size=50_000))
 
