@@ -5,9 +5,15 @@ Never begins a role on topics that are not as the settings say.
 
 import asyncio
 import logging
+from datetime import datetime
 from typing import Protocol
 
+from sqlalchemy import Connection
+
+from runtime import database as databases
 from runtime import topics
+from runtime.clock import SharedClock, steady
+from runtime.database import Database
 from runtime.kafka import Kafka, KafkaAwayError
 from runtime.outage import Outage
 from runtime.settings import Settings
@@ -15,6 +21,7 @@ from schemas.topics import GATEWAY_CONFIG
 from tollgate.workplace import WorkplaceError
 
 _SAID_AFTER_S = 10.0
+_SET_EVERY_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +31,23 @@ class Follows(Protocol):
 
     async def caught_up(self) -> None:
         """Return when it has heard all there was."""
+
+
+def database_clock(database: Database) -> SharedClock:
+    """Give the database's time, for what its processes compare with each other's: leases, what changed lately."""
+    return SharedClock(database.read_now(_now))
+
+
+async def keep_time(clock: SharedClock, database: Database) -> None:
+    """Set the clock anew every minute, for as long as the process runs."""
+    outage = Outage("the clock", log)
+    while True:
+        await asyncio.sleep(_SET_EVERY_S)
+        clock.set(await outage.ride_out(lambda: database.read(_now)))
+
+
+def _now(connection: Connection) -> datetime:
+    return databases.now(connection, steady())
 
 
 async def topics_are_there(where: Kafka, loaded: Settings) -> None:

@@ -15,7 +15,7 @@ from litestar.handlers import BaseRouteHandler
 from metering import partitions
 from metering.groups import GroupThresholds
 from metering.stream import StreamMetering
-from runtime import clock
+from runtime.clock import SharedClock
 from runtime.config_feed import ConfigFeed
 from runtime.database import Database
 from runtime.kafka import Kafka, Writer
@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     """Open the database. Raises WorkplaceError where its schema is not current."""
     database = workplace.current_database(loaded, closing)
-    return lambda: MeteringRole(loaded, database)
+    clock = common.database_clock(database)
+    return lambda: MeteringRole(loaded, database, clock)
 
 
 class MeteringRole:
@@ -44,10 +45,10 @@ class MeteringRole:
 
     title = "metering"
 
-    def __init__(self, loaded: Settings, database: Database) -> None:
+    def __init__(self, loaded: Settings, database: Database, clock: SharedClock) -> None:
         self._settings = loaded
         self._database = database
-        self._clock = clock.steady()
+        self._clock = clock
         self._kafka = Kafka.of(loaded)
         self._writer = Writer(self._kafka, "metering")
         self._thresholds = GroupThresholds()
@@ -64,6 +65,7 @@ class MeteringRole:
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the groups' thresholds, then count."""
+        spawn(common.keep_time(self._clock, self._database))
         await common.topics_are_there(self._kafka, self._settings)
         spawn(self._config.run())
         await common.heard(self._config, self._kafka)

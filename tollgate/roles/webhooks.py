@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from litestar.handlers import BaseRouteHandler
 
 from metering import partitions
-from runtime import clock
+from runtime.clock import SharedClock
 from runtime.config_feed import ConfigFeed
 from runtime.kafka import Kafka
 from runtime.server import Check
@@ -28,7 +28,8 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     """Open the database. Raises WorkplaceError where its schema is not current, or the master key another's."""
     place = closing.enter_context(workplace.opened(loaded))
     workplace.check_master_key(place)
-    return lambda: WebhooksRole(place)
+    clock = common.database_clock(place.database)
+    return lambda: WebhooksRole(place, clock)
 
 
 class WebhooksRole:
@@ -36,9 +37,10 @@ class WebhooksRole:
 
     title = "webhooks"
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, clock: SharedClock) -> None:
         self._settings = place.settings
-        self._clock = clock.steady()
+        self._database = place.database
+        self._clock = clock
         self._kafka = Kafka.of(place.settings)
         self._dispatcher = webhooks_app.Dispatcher(
             place.database, place.vault, self._clock, place.settings, open_days=partitions.open_days
@@ -59,6 +61,7 @@ class WebhooksRole:
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the receivers, then take in and deliver."""
+        spawn(common.keep_time(self._clock, self._database))
         await common.topics_are_there(self._kafka, self._settings)
         spawn(self._config.run())
         await common.heard(self._config, self._kafka)
