@@ -6,9 +6,11 @@ died of, before it comes to the connections.
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
+
+from runtime import kafka
 
 WITHIN_S = 5.0
 
@@ -23,7 +25,11 @@ class Stoppable(Protocol):
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
-    """Closes its connections also where its fetching task had died."""
+    """Closes its connections also where its start was cut off, or its fetching task had died."""
+
+    def __init__(self, *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        kafka.let_begin(self._client)
 
     async def stop(self) -> None:
         """Leave the group and close the connections; raises what the fetching task died of, but after that."""

@@ -107,6 +107,29 @@ def hush() -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
+def let_begin(client: Any) -> None:
+    """Have an aiokafka client's first connection come to its end though whoever waited for it is gone.
+
+    Cut off, it would stay open; `client.close` waits for it.
+    """
+    bootstrap, close = client.bootstrap, client.close
+    begun: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        begun.append(asyncio.create_task(bootstrap()))
+        await asyncio.shield(begun[-1])
+
+    async def end() -> None:
+        if begun:
+            await asyncio.wait(begun, timeout=REQUEST_TIMEOUT_S)
+        for task in begun:
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # whoever waited for it has seen it, or is gone
+        await close()
+
+    client.bootstrap, client.close = begin, end
+
+
 class Writer:
     """Writes records to any topics; `what` names the writer to the broker and in errors.
 
@@ -264,6 +287,7 @@ class _Connection:
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
             metadata_max_age_ms=int(_METADATA_AGE_S * 1000),
         )
+        let_begin(self.producer.client)
         self.heard_at = loop.time()
         """When the broker acknowledged something, in the loop's time."""
         self.ended: asyncio.Future[None] = loop.create_future()

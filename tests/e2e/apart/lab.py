@@ -12,6 +12,7 @@ import httpx
 from tests import processes
 from tests.cluster import Cluster
 from tests.e2e.apart.crowd import SLUG
+from tests.e2e.conftest import eventually
 
 RECONCILE_S = 150
 """It waits 60 s for metering and intake to pass the cut."""
@@ -77,6 +78,11 @@ class Lab:
             for event in json.loads(receipt["body"])["data"]["events"]:
                 brought.setdefault(event["idempotencyKey"], set()).add(headers["webhook-id"])
         return brought
+
+    def published(self) -> None:
+        """Return when no proxy has anything left to publish; what has not come to Kafka is left to the next run."""
+        urls = [f"{self._ops(name)}/spool" for name in self.cluster.servers if name.startswith("proxy")]
+        eventually(lambda: not any(one["requests"] for url in urls for one in httpx.get(url).json()), within_s=60)
 
     def reconcile(self) -> tuple[int, dict[str, Any]]:
         """Run `tollgate reconcile` over everything; give its exit code and report."""

@@ -47,6 +47,7 @@ async def test_nothing_is_lost_and_nothing_is_counted_twice(tmp_path: Path, post
             tasks.create_task(_when(crowd, 0.25, replaced("webhooks-1")))
             tasks.create_task(_when(crowd, 0.4, replaced("proxy-1")))
             tasks.create_task(_when(crowd, 0.6, lambda: asyncio.to_thread(_outage, broker)))
+        await asyncio.to_thread(lab.published)
         code, report = await asyncio.to_thread(lab.reconcile)
         assert (code, report["agrees"], report["gaps"]) == (0, True, []), report
         upstream = report["upstream"]

@@ -14,6 +14,15 @@ from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE
 from schemas.usage import UsageEvent
 from tests.integration.stream.scene import Scene, running, until
 
+OWN_RULE = """
+CREATE FUNCTION own_rule() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.external_entity_id = 'refused' THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '22023'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER own_rule BEFORE INSERT ON usage_event FOR EACH ROW EXECUTE FUNCTION own_rule();
+"""
+
 
 def encoded(event: UsageEvent) -> bytes:
     return event.model_dump_json().encode()
@@ -82,8 +91,10 @@ async def test_the_position_does_not_pass_a_record_that_is_not_aside_yet(scene: 
 async def test_what_the_database_refuses_is_found_among_the_others_and_goes_aside_alone(
     scene: Scene, poisoned: set[int]
 ) -> None:
+    """What the contract lets pass, and a database refuses all the same: here one that has a rule of its own."""
+    scene.database.write_now(lambda connection: connection.execute(text(OWN_RULE)))
     events = [
-        scene.event(number + 1, external_entity_id="a\x00b" if number in poisoned else "customer")
+        scene.event(number + 1, external_entity_id="refused" if number in poisoned else "customer")
         for number in range(20)
     ]
     await scene.put(*events)
