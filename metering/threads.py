@@ -50,6 +50,14 @@ class Thread(driver.AIOKafkaConsumerThread):
         """Say what it failed with; the app is told by Faust."""
         log.error("the consumer's thread ended: %s", msg.format(*fmt))
 
+    async def on_thread_stop(self) -> None:
+        """Leave the group, and close the connections also where that failed."""
+        try:
+            await super().on_thread_stop()
+        finally:
+            if self._consumer is not None:
+                await self._consumer._client.close()  # noqa: SLF001 - its own `stop` comes to it last
+
     async def write_offsets(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Write the group's offsets, in the thread's loop and within 5 s; False, and nothing sent, while it rebalances.
 

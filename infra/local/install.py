@@ -3,6 +3,7 @@
 Never starts a server of the system's own, and never installs anything unless the caller asked for it.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -33,13 +34,28 @@ def ensure(service: str, *, install: bool) -> None:
     if packages:
         if not (install and os.geteuid() == 0 and shutil.which("apt-get")):
             raise LocalError(f"this machine lacks {' and '.join(packages)}; type: {line(missing())}")
-        print(f"installing the system's packages {' '.join(packages)}", file=sys.stderr, flush=True)
-        _apt("update")
-        _apt_install(CHECKS[service]())  # which of them there are is known only now
-        if still := CHECKS[service]():
-            raise LocalError(f"apt-get installed {' '.join(packages)}, and still there is no {' '.join(still)}")
+        with _alone():
+            if packages := CHECKS[service]():  # another process may have installed them meanwhile
+                _install(service, packages)
     if service == "kafka":
         kafka.download()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for another process that installs: several test runners begin at once, and apt-get refuses the second."""
+    kafka.JARS.parent.mkdir(exist_ok=True)
+    with (kafka.JARS.parent / "install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _install(service: str, packages: list[str]) -> None:
+    print(f"installing the system's packages {' '.join(packages)}", file=sys.stderr, flush=True)
+    _apt("update")
+    _apt_install(CHECKS[service]())  # which of them there are is known only now
+    if still := CHECKS[service]():
+        raise LocalError(f"apt-get installed {' '.join(packages)}, and still there is no {' '.join(still)}")
 
 
 def missing() -> list[str]:
