@@ -21,11 +21,12 @@ from litestar.types import ExceptionHandlersMap, Guard
 from sqlalchemy import Connection
 
 from control import auth
-from control.api import common, errors
+from control.api import common, errors, wording
 from control.api.api_keys import ApiKeyController
 from control.api.billing_webhook import BillingWebhookController
 from control.api.common import Desk, ManagementRequest
 from control.api.deliveries import DeliveryController
+from control.api.description import DescriptionConfig
 from control.api.endpoints import EndpointController
 from control.api.events import EventController
 from control.api.groups import GroupController
@@ -102,13 +103,14 @@ def openapi_config(version: str) -> OpenAPIConfig:
         security_scheme_in="header",
         description="`Api-Key <management key>` or `Bearer <management key>`.",
     )
-    return OpenAPIConfig(
+    return DescriptionConfig(
         title="Tollgate",
         version=version,
         path="/schema",
         render_plugins=[JsonRenderPlugin(), Page()],
         components=Components(security_schemes={SECURITY_SCHEME: scheme}),
         use_handler_docstrings=True,
+        controllers=_CONTROLLERS,
     )
 
 
@@ -136,10 +138,11 @@ def _refuse_options(connection: common.Connected) -> None:
 
 
 def _guard(database: Database) -> Guard:
-    async def authenticate(connection: common.Connected, _: BaseRouteHandler) -> None:
+    async def authenticate(connection: common.Connected, handler: BaseRouteHandler) -> None:
         common.refuse_nul(connection)
         _refuse_options(connection)
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
         connection.scope["auth"] = await database.read(lambda view: auth.identify(Keys(view), header, method))
+        wording.check_query(handler, list(connection.query_params.multi_items()))
 
     return authenticate

@@ -17,7 +17,7 @@ What Faust 0.15.3 does, and is guarded against here:
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
@@ -203,8 +203,9 @@ class _Consumer(driver.Consumer):
         first, next_offset = at.next_offset, records[-1].offset + 1
         if records[0].offset < first:
             raise OffsetsWentBackError(f"{tp.topic}/{tp.partition} gave offset {records[0].offset} after {first - 1}")
-        if records[0].offset > first:
-            await self._source.skipped(tp.partition, first, records[0].offset)
+        if next_offset - first > len(records):
+            for hole in holes(first, records):
+                await self._source.skipped(tp.partition, *hole)
         at.next_offset = next_offset
         return Fetch(tp.partition, first, next_offset, records, at.generation)
 
@@ -225,6 +226,14 @@ class _Consumer(driver.Consumer):
             tp,
             generation_id=fetch.generation,
         )
+
+
+def holes(first: int, records: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Give the stretches of offsets from `first` on that hold none of `records`, each with its end (exclusive)."""
+    for record in records:
+        if record.offset > first:
+            yield first, record.offset
+        first = record.offset + 1
 
 
 class _Transport(driver.Transport):

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from metering.core import decide
 from metering.core.hierarchy import Threshold
-from metering.core.position import PositionLostError
+from metering.core.position import PositionLostError, Progress, Span
 from metering.core.rollup import Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
@@ -35,8 +35,17 @@ class Ledger(Protocol):
     async def position(self, topic: str, partition: int) -> int | None:
         """Give the committed next offset; None where nothing of the partition was counted yet."""
 
-    async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Totals:
-        """Give the totals of `lane` that changed at or after `since`, and the partition's position with them."""
+    async def progress(self, topic: str, partition: int) -> Progress | None:
+        """Give how far the partition is counted and published; None where nothing of it was counted yet."""
+
+    async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
+        """Give the totals of `lane` that changed last within `span`, and the partition's position with them.
+
+        Where those are many it gives the oldest, and the moment (inclusive) up to which these are all.
+        """
+
+    async def note_published(self, topic: str, partition: int, upto: Progress) -> None:
+        """Note that all that had changed when the partition stood at `upto` is published."""
 
 
 class Publisher(Protocol):
@@ -101,12 +110,12 @@ class Metering:
         began_at = self._clock()
         return Counted(batch, await self._ledger.apply(batch), began_at)
 
-    async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Counted:
-        """Find what changed on a lane at or after `since`, to publish it again (design 3.5)."""
+    async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Counted, datetime]:
+        """Find what changed on a lane, as the ledger's `changed` does, to publish it again (design 3.5)."""
         began_at = self._clock()
-        totals = await self._ledger.changed(topic, partition, lane, since)
+        totals, reached = await self._ledger.changed(topic, partition, lane, span)
         nothing_read = UsageBatch(topic, partition, lane, totals.position or 0, totals.position or 0, ())
-        return Counted(nothing_read, totals, began_at)
+        return Counted(nothing_read, totals, began_at), reached
 
     async def publish(self, counted: Sequence[Counted]) -> None:
         """Publish the newest of every counter that `counted` names, each once. It may be called again after an error.

@@ -3,7 +3,7 @@
 Never changes or removes a row, and never refuses an event for its size: that would stop its partition for good.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -106,9 +106,9 @@ def find(connection: Connection, idempotency_key: str) -> UsageEvent | None:
     """Give the event of a key, None where the ledger has none. The key's own time says on which days to look."""
     try:
         minted = ULID.from_str(idempotency_key).datetime.date()
-    except ValueError:
+        days = [minted + timedelta(days=offset) for offset in (-1, 0, 1)]
+    except (ValueError, OverflowError):  # it is none, or of a year that no date has
         return None
-    days = [minted + timedelta(days=offset) for offset in (-1, 0, 1)]
     query = select(USAGE_EVENT).where(USAGE_EVENT.c.day.in_(days), USAGE_EVENT.c.idempotency_key == idempotency_key)
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else event_of(row)
@@ -166,6 +166,18 @@ def gaps(
     for instance, first, last in connection.execute(bounds):
         spans[instance] = (first, max(last, spans.get(instance, (0, 0))[1]))
     return tuple(gap for instance in sorted(spans) for gap in _gaps_between(connection, instance, *spans[instance]))
+
+
+def last_days(connection: Connection, instances: Collection[str]) -> dict[str, date]:
+    """Give the day of each instance's highest number; an instance without an event is left out."""
+    columns = USAGE_EVENT.c
+    found = {}
+    for instance in instances:
+        newest = select(columns.day).where(columns.instance == instance).order_by(columns.sequence.desc()).limit(1)
+        day = connection.execute(newest).scalar_one_or_none()
+        if day is not None:
+            found[instance] = day
+    return found
 
 
 def _gaps_between(connection: Connection, instance: str, first: int, last: int) -> Iterator[Gap]:

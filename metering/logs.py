@@ -76,8 +76,10 @@ class Reader:
             consumer.assign(list(left))
             for place in left:
                 consumer.seek(place, bounds[place.partition].begin)
+            loop = asyncio.get_running_loop()
+            heard_at = loop.time()
             while left:
-                async with asyncio.timeout(_SILENCE_S):
+                async with asyncio.timeout_at(heard_at + _SILENCE_S):  # a poll that brings nothing ends by itself
                     found = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=_RECORDS)
                     ended = [place for place in left if await consumer.position(place) >= left[place]]
                 for place, records in found.items():
@@ -85,6 +87,8 @@ class Reader:
                 for place in ended:
                     consumer.pause(place)
                     del left[place]
+                if found or ended:
+                    heard_at = loop.time()
 
     async def close(self) -> None:
         """Let go of the connection, in bounded time."""

@@ -1,4 +1,4 @@
-"""Daily usage, limit totals, positions and marks, and the one transaction that moves them with the ledger (design 3.4).
+"""Daily usage, limit totals, marks, and the one transaction that moves them with ledger and position (design 3.4).
 
 Never adds an event to a sum twice, and never moves one of these without the others.
 """
@@ -6,103 +6,36 @@ Never adds an event to a sum twice, and never moves one of these without the oth
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
-from functools import cache, partial
-from typing import Any
+from functools import partial
 
 from sqlalchemy import (
-    BigInteger,
-    Column,
     ColumnElement,
     Connection,
-    Date,
-    Index,
-    Insert,
-    Integer,
     RowMapping,
-    String,
     Table,
     bindparam,
     func,
     select,
     tuple_,
-    update,
 )
-from sqlalchemy.sql.dml import ReturningInsert
 
-from metering import ledger, recording
+from metering import adding, ledger, progress, recording
 from metering.core import decide, rollup
 from metering.core import position as positions
+from metering.core.position import Progress, Span
 from metering.core.rollup import Counter, LimitTotal, Totals
+from metering.tables import LIMIT_DAILY, METERING_MARK, USAGE_DAILY, daily_of, limit_of
 from runtime import statements
 from runtime.clock import Clock
-from runtime.database import METADATA, Database, UtcDateTime
+from runtime.database import Database
 from schemas.daily import DailyUsage
 from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 
-USAGE_DAILY = Table(
-    "usage_daily",
-    METADATA,
-    Column("day", Date, primary_key=True),
-    Column("group_id", String, primary_key=True),
-    Column("model_slug", String, primary_key=True),
-    Column("workspace_id", String, nullable=False),
-    Column("external_entity_id", String, nullable=False),
-    Column("requests", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("cached_input_tokens", BigInteger, nullable=False),
-    Column("corrections", BigInteger, nullable=False),
-    Column("corrected_input_tokens", BigInteger, nullable=False),
-    Column("corrected_output_tokens", BigInteger, nullable=False),
-    Column("lane", String, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
-    Index(None, "lane", "updated_at"),
-)
-
-LIMIT_DAILY = Table(
-    "limit_daily",
-    METADATA,
-    Column("day", Date, primary_key=True),
-    Column("group_id", String, primary_key=True),
-    Column("model_slug", String, primary_key=True),
-    Column("requests", BigInteger, nullable=False),
-    Column("tokens", BigInteger, nullable=False),
-    Column("lane", String, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
-    Index(None, "lane", "updated_at"),
-)
-
-METERING_POSITION = Table(
-    "metering_position",
-    METADATA,
-    Column("topic", String, primary_key=True),
-    Column("partition", Integer, primary_key=True, autoincrement=False),
-    Column("next_offset", BigInteger, nullable=False),
-    Column("recorded_at", UtcDateTime, nullable=False),
-)
-"""`recorded_at` is the ledger's clock at the last move: the newest of all is what the next may not run behind."""
-
-METERING_MARK = Table(
-    "metering_mark",
-    METADATA,
-    Column("lane", String, primary_key=True),
-    Column("instance", String, primary_key=True),
-    Column("sequence", BigInteger, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
-)
-"""`sequence` is the highest that is counted, inclusive."""
-
-
-_POSITIONS = select(METERING_POSITION)
-_MOVE = update(METERING_POSITION).where(
-    METERING_POSITION.c.topic == bindparam("of_topic"),
-    METERING_POSITION.c.partition == bindparam("of_partition"),
-    METERING_POSITION.c.next_offset == bindparam("of_offset"),
-)
 _MARKS = select(METERING_MARK).where(METERING_MARK.c.lane == bindparam("of_lane"))
+
+PAGE = 2000
+"""About how many rows of each kind are read at once to be published again."""
 
 
 class SqlLedger:
@@ -118,12 +51,20 @@ class SqlLedger:
         return await self._database.write(lambda connection: apply(connection, batch, partial(now_of, connection)))
 
     async def position(self, topic: str, partition: int) -> int | None:
-        """Run `position` as one transaction."""
-        return await self._database.read(lambda connection: position(connection, topic, partition))
+        """Give the committed next offset."""
+        return await self._database.read(lambda connection: progress.position(connection, topic, partition))
 
-    async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Totals:
+    async def progress(self, topic: str, partition: int) -> Progress | None:
+        """Give how far the partition is."""
+        return await self._database.read(lambda connection: progress.read(connection, topic, partition))
+
+    async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
         """Run `changed` as one transaction."""
-        return await self._database.read(lambda connection: changed(connection, topic, partition, lane, since))
+        return await self._database.read(lambda connection: changed(connection, topic, partition, lane, span))
+
+    async def note_published(self, topic: str, partition: int, upto: Progress) -> None:
+        """Note it in one transaction."""
+        await self._database.write(lambda connection: progress.note_published(connection, topic, partition, upto))
 
 
 def apply(connection: Connection, batch: UsageBatch, clock: Clock) -> Totals:
@@ -132,29 +73,22 @@ def apply(connection: Connection, batch: UsageBatch, clock: Clock) -> Totals:
     Where nothing of the partition was counted yet, the batch begins the partition. Raises BeyondPositionError and
     PositionLostError; the caller's transaction must then be rolled back.
     """
-    moved = {(row.topic, row.partition): row for row in connection.execute(_POSITIONS)}
+    moved = progress.every(connection)
     known = moved.get((batch.topic, batch.partition))
     at = known.next_offset if known else None
     unseen = positions.unseen(batch, at)
     if at is not None and batch.next_offset <= at:
         return _named(connection, batch, batch.events, Totals((), (), {}, at))
     now = max([clock(), *(row.recorded_at for row in moved.values())])
-    _move(connection, batch, at, now)
+    progress.move(connection, batch, at, now)
     new = recording.record(connection, unseen, now)
     increments = rollup.increments(new)
-    daily = _add_daily(connection, batch.lane, increments, new, now)
-    limits = _add_limits(connection, batch.lane, increments, now)
-    _raise_marks(connection, batch.lane, unseen, now)
+    daily = adding.add_daily(connection, batch.lane, increments, new, now)
+    limits = adding.add_limits(connection, batch.lane, increments, now)
+    adding.raise_marks(connection, batch.lane, unseen, now)
     counted = {id(event) for event in new}
     others = [event for event in batch.events if id(event) not in counted]
     return _named(connection, batch, others, Totals(daily, limits, {}, batch.next_offset))
-
-
-def position(connection: Connection, topic: str, partition: int) -> int | None:
-    """Give the committed next offset of a partition; None where nothing of it was counted yet."""
-    columns = METERING_POSITION.c
-    query = select(columns.next_offset).where(columns.topic == topic, columns.partition == partition)
-    return connection.execute(query).scalar_one_or_none()
 
 
 def marks(connection: Connection) -> dict[str, int]:
@@ -171,16 +105,40 @@ def current(connection: Connection, days: Collection[date]) -> tuple[Totals, ...
 
 def limit_totals(connection: Connection, counters: Collection[Counter]) -> dict[Counter, LimitTotal]:
     """Give the limit totals of these counters; those without an event are left out."""
-    return {total.counter: total for total in map(_limit, _rows_of(connection, LIMIT_DAILY, counters))}
+    return {total.counter: total for total in map(limit_of, _rows_of(connection, LIMIT_DAILY, counters))}
 
 
-def changed(connection: Connection, topic: str, partition: int, lane: str, since: datetime) -> Totals:
-    """Give what changed on a lane at or after `since`, to publish it again (design 3.5), and its source's position."""
+def changed(connection: Connection, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
+    """Give what changed last within `span` on a lane, to publish it again (design 3.5).
+
+    With it comes the moment, inclusive, up to which that is all: the span's end, or an earlier one where there are more
+    than PAGE rows and those of one transaction. The totals bear the position of the lane's source.
+    """
+    both = (USAGE_DAILY, LIMIT_DAILY)
+    within = [(table.c.lane == lane) & table.c.updated_at.between(*span) for table in both]
+    reached = span.through
+    for table, which in zip(both, within, strict=True):
+        moment = table.c.updated_at
+        beyond = connection.execute(select(moment).where(which).order_by(moment).offset(PAGE).limit(1)).scalar()
+        reached = min(reached, beyond or reached)
     found = _by_lane(
-        connection, *((table.c.lane == lane) & (table.c.updated_at >= since) for table in (USAGE_DAILY, LIMIT_DAILY))
+        connection, *(which & (table.c.updated_at <= reached) for table, which in zip(both, within, strict=True))
     )
     totals = found[0] if found else Totals((), (), {})
-    return replace(totals, position=position(connection, topic, partition))
+    return replace(totals, position=progress.position(connection, topic, partition)), reached
+
+
+def daily_behind(connection: Connection, after: Counter, to_day: date) -> tuple[DailyUsage, ...]:
+    """Give at most PAGE daily usages behind `after` (exclusive), up to the day `to_day`, in the order of counters."""
+    return tuple(map(daily_of, _behind(connection, USAGE_DAILY, after, to_day)))
+
+
+def limits_behind(connection: Connection, after: Counter, to_day: date) -> tuple[Totals, ...]:
+    """Give as many limit totals in the same way, one `Totals` for each lane."""
+    lanes: dict[str, list[LimitTotal]] = {}
+    for row in _behind(connection, LIMIT_DAILY, after, to_day):
+        lanes.setdefault(row["lane"], []).append(limit_of(row))
+    return tuple(Totals((), tuple(totals), _marks(connection, lane)) for lane, totals in sorted(lanes.items()))
 
 
 def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[ledger.Tally, ...]:
@@ -192,112 +150,6 @@ def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[ledge
     sums = [func.sum(columns[name]) for name in figures + corrected]
     query = select(*owner, *sums).where(columns.day.between(from_day, to_day)).group_by(*owner).order_by(*owner)
     return tuple(ledger.Tally(row[0], row[1], *map(int, row[2:])) for row in connection.execute(query))
-
-
-def _move(connection: Connection, batch: UsageBatch, at: int | None, now: datetime) -> None:
-    """Move the position from `at` to the batch's end. Raises PositionLostError where it is no longer `at`."""
-    target = {"next_offset": batch.next_offset, "recorded_at": now}
-    if at is None:
-        begin = statements.insert_into(connection.dialect.name, METERING_POSITION).on_conflict_do_nothing()
-        place = {"topic": batch.topic, "partition": batch.partition}
-        # RETURNING, because not every driver counts the rows of an INSERT.
-        begun = connection.execute(begin.returning(METERING_POSITION.c.partition), {**place, **target})
-        moved = len(begun.all())
-    else:
-        here = {"of_topic": batch.topic, "of_partition": batch.partition, "of_offset": at}
-        moved = connection.execute(_MOVE, {**here, **target}).rowcount
-    if moved != 1:
-        raise positions.PositionLostError(batch)
-
-
-def _add_daily(
-    connection: Connection, lane: str, increments: rollup.Increments, new: Sequence[UsageEvent], now: datetime
-) -> tuple[DailyUsage, ...]:
-    owners = {event.group_id: event for event in new}
-    rows = [
-        {
-            **_head(counter, lane, now),
-            "workspace_id": owners[counter.group_id].workspace_id,
-            "external_entity_id": owners[counter.group_id].external_entity_id,
-            **increment._asdict(),
-        }
-        for counter, increment in sorted(increments.daily.items())
-    ]
-    return tuple(map(_daily, _add(connection, USAGE_DAILY, rows, rollup.DailyIncrement._fields)))
-
-
-def _add_limits(
-    connection: Connection, lane: str, increments: rollup.Increments, now: datetime
-) -> tuple[LimitTotal, ...]:
-    rows = [
-        {**_head(counter, lane, now), **increment._asdict()} for counter, increment in sorted(increments.limits.items())
-    ]
-    return tuple(map(_limit, _add(connection, LIMIT_DAILY, rows, rollup.LimitIncrement._fields)))
-
-
-def _head(counter: Counter, lane: str, now: datetime) -> dict[str, Any]:
-    return {**counter._asdict(), "lane": lane, "version": 1, "updated_at": now}
-
-
-def _add(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], sums: tuple[str, ...]
-) -> list[RowMapping]:
-    """Add `rows` to the rows that are there; give each as it is now, its version grown by one.
-
-    Rows are locked in the given order, which is sorted: so two workers with the same counters never deadlock.
-    """
-    if not rows:
-        return []
-    engine = connection.dialect.name
-    given = statements.columns_of(rows) if engine == "postgresql" else rows
-    return list(connection.execute(_adding(engine, table, sums), given).mappings())
-
-
-# Building a statement costs as much as running it on a small batch, so those of every transaction are built once.
-@cache
-def _adding(engine: str, table: Table, sums: tuple[str, ...]) -> ReturningInsert[Any]:
-    # On PostgreSQL one text for any number of rows, so that neither side need read it each time.
-    arrays = engine == "postgresql"
-    statement = statements.insert_arrays(table) if arrays else statements.insert_into(engine, table)
-    given = statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=list(table.primary_key.columns),
-        set_={
-            **{name: table.c[name] + given[name] for name in sums},
-            "version": table.c.version + 1,
-            "lane": given.lane,
-            "updated_at": given.updated_at,
-        },
-    )
-    return statement.returning(*table.c)
-
-
-@cache
-def _raising(engine: str) -> Insert:
-    statement = statements.insert_into(engine, METERING_MARK)
-    given = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=list(METERING_MARK.primary_key.columns),
-        set_={"sequence": given.sequence, "updated_at": given.updated_at},
-        where=given.sequence > METERING_MARK.c.sequence,
-    )
-
-
-def _raise_marks(connection: Connection, lane: str, events: Sequence[UsageEvent], now: datetime) -> None:
-    """Count the events' numbers as seen, those of duplicates too: a proxy must not add them to the total again."""
-    highest: dict[str, int] = {}
-    for event in events:
-        producer = event.producer
-        highest[producer.instance] = max(producer.sequence, highest.get(producer.instance, 0))
-    if not highest:
-        return
-    connection.execute(
-        _raising(connection.dialect.name),
-        [
-            {"lane": lane, "instance": instance, "sequence": sequence, "updated_at": now}
-            for instance, sequence in sorted(highest.items())
-        ],
-    )
 
 
 def _marks(connection: Connection, lane: str) -> Mapping[str, int]:
@@ -312,8 +164,8 @@ def _named(connection: Connection, batch: UsageBatch, events: Sequence[UsageEven
     daily -= {Counter(usage.day, usage.group_id, usage.model_slug) for usage in counted.daily}
     limits -= {total.counter for total in counted.limits}
     return Totals(
-        daily=(*counted.daily, *map(_daily, _rows_of(connection, USAGE_DAILY, daily))),
-        limits=(*counted.limits, *map(_limit, _rows_of(connection, LIMIT_DAILY, limits))),
+        daily=(*counted.daily, *map(daily_of, _rows_of(connection, USAGE_DAILY, daily))),
+        limits=(*counted.limits, *map(limit_of, _rows_of(connection, LIMIT_DAILY, limits))),
         marks=_marks(connection, batch.lane),
         position=counted.position,
     )
@@ -328,23 +180,23 @@ def _rows_of(connection: Connection, table: Table, counters: Collection[Counter]
     ]
 
 
+def _behind(connection: Connection, table: Table, after: Counter, to_day: date) -> Sequence[RowMapping]:
+    place = tuple_(*table.primary_key)
+    here = tuple_(
+        *(bindparam(None, value, column.type) for value, column in zip(after, table.primary_key, strict=True))
+    )
+    query = select(table).where(place > here, table.c.day <= to_day).order_by(*table.primary_key).limit(PAGE)
+    return connection.execute(query).mappings().all()
+
+
 def _by_lane(connection: Connection, daily: ColumnElement[bool], limits: ColumnElement[bool]) -> tuple[Totals, ...]:
     usages: dict[str, list[DailyUsage]] = {}
     for row in connection.execute(select(USAGE_DAILY).where(daily).order_by(*USAGE_DAILY.primary_key)).mappings():
-        usages.setdefault(row["lane"], []).append(_daily(row))
+        usages.setdefault(row["lane"], []).append(daily_of(row))
     totals: dict[str, list[LimitTotal]] = {}
     for row in connection.execute(select(LIMIT_DAILY).where(limits).order_by(*LIMIT_DAILY.primary_key)).mappings():
-        totals.setdefault(row["lane"], []).append(_limit(row))
+        totals.setdefault(row["lane"], []).append(limit_of(row))
     return tuple(
         Totals(tuple(usages.get(lane, ())), tuple(totals.get(lane, ())), _marks(connection, lane))
         for lane in sorted(usages.keys() | totals.keys())
     )
-
-
-def _daily(row: RowMapping) -> DailyUsage:
-    return DailyUsage(**{name: value for name, value in row.items() if name != "lane"})
-
-
-def _limit(row: RowMapping) -> LimitTotal:
-    counter = Counter(row["day"], row["group_id"], row["model_slug"])
-    return LimitTotal(counter, row["requests"], row["tokens"], row["version"])

@@ -19,7 +19,6 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -33,6 +32,7 @@ from metering.fetching import Fetch, Fetches
 from metering.flow import Counted
 from metering.logs import Reader
 from metering.publishing import KafkaTotals
+from metering.republishing import Republishing
 from metering.watchdog import STALLED_S, Watchdog
 from runtime import database as databases
 from runtime.clock import Clock
@@ -44,7 +44,6 @@ from schemas.topics import USAGE_EVENTS
 
 GROUP = "tollgate.metering"
 REPUBLISH_EVERY_S = 60.0
-REPUBLISHED = timedelta(minutes=10)
 
 STOP_WITHIN_S = 10.0
 """How long a batch under way may take to end, and as long again the stream."""
@@ -83,12 +82,16 @@ class StreamMetering:
         self._watchdog = Watchdog(self._position, self._logs.bounds, self._owned, stalled_s=stalled_s)
         self._turn = asyncio.Lock()
         """Held by whoever counts or publishes, so that no total of ours overtakes a newer one."""
+        self._republishing = Republishing(
+            self._metering, self._ledger, self._publish, clock, turn=self._turn, database_outage=self._database
+        )
         self._assigned = asyncio.Event()
         self._begun = False
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._counted = 0
+        self._missing = 0
         self._done: dict[int, int] = {}
         """By partition, where the next batch begins: what lies below is counted and published."""
 
@@ -115,6 +118,9 @@ class StreamMetering:
         )
         telemetry.counter(
             "tollgate_metering_unreadable_total", "Records put aside as unreadable.", lambda: self.put_aside
+        )
+        telemetry.counter(
+            "tollgate_metering_missing_total", "Offsets whose records were gone uncounted.", lambda: self._missing
         )
 
     async def run(self) -> None:
@@ -157,15 +163,18 @@ class StreamMetering:
         return starts
 
     async def skipped(self, partition: int, first: int, next_offset: int) -> None:
-        """Say so where retention took events that nobody counted; other holes never held a record."""
+        """Say what nobody counted. This topic is neither compacted nor transactional: each offset held an event."""
         begin = (await self._kafka.ride_out(self._logs.bounds))[partition].begin
-        if begin > first:
-            log.error(
-                "%s: offsets %d to %d were deleted before they were counted; `tollgate reconcile` lists them as gaps",
-                lane_of(partition),
-                first,
-                min(begin, next_offset) - 1,
-            )
+        kept = min(max(begin, first), next_offset)
+        self._missing += next_offset - first
+        told = (
+            (first, kept, "were deleted before they were counted"),
+            (kept, next_offset, f"hold no record, though the log begins at {begin}: Kafka has lost them"),
+        )
+        for start, end, what in told:
+            if start < end:
+                text = "%s: offsets %d to %d %s; `tollgate reconcile` lists them as gaps"
+                log.error(text, lane_of(partition), start, end - 1, what)
 
     async def _serve(self) -> None:
         await self._kafka.ride_out(self._logs.bounds)  # the topic is there, and Faust will reach it
@@ -215,26 +224,24 @@ class StreamMetering:
             log.info("%s; the partition is no longer ours", error)
         return counted
 
-    async def _publish(self, counted: Sequence[Counted]) -> None:
+    async def _publish(self, counted: Sequence[Counted]) -> bool:
+        """Publish; say whether that was all, or some of it was left to another worker."""
         try:
             await self._kafka.ride_out(lambda: self._database.ride_out(lambda: self._metering.publish(counted)))
         except PositionLostError as error:
             log.info("%s; its totals are left to that one", error)
+            return False
+        return True
 
     async def _republish(self) -> None:
-        """Write again what changed lately, after each assignment and once a minute (design 3.5)."""
+        """Write totals again, after each assignment and once a minute."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPUBLISH_EVERY_S):
                     await self._assigned.wait()
             self._assigned.clear()
             for partition in self._owned():
-                async with self._turn:
-                    await self._publish([await self._database.ride_out(partial(self._changed, partition))])
-
-    async def _changed(self, partition: int) -> Counted:
-        since = self._clock() - REPUBLISHED
-        return await self._metering.changed(USAGE_EVENTS, partition, lane_of(partition), since)
+                await self._republishing.publish_again(partition)
 
     async def _commit(self) -> None:
         """Tell the group now and then how far this worker is: for whoever watches the group, nothing here reads it."""

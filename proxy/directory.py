@@ -174,6 +174,7 @@ class Directory:
             external_entity_id=chain[0].external_entity_id,
             charged_groups=hierarchy.charged_groups(chain),
             url=url,
+            by_operator=targets.is_by_operator(endpoint.target),
             target_model=endpoint.target.target_model,
             credential=credential,
             stored_metadata_only=endpoint.target.provider is Provider.OPENAI,

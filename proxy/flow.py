@@ -138,7 +138,7 @@ class Gateway:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
         route = call.admission.route
         body = request.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        sent = UpstreamRequest(route.url, body, call.admission.request_id, route.credential)
+        sent = UpstreamRequest(route.url, body, call.admission.request_id, route.credential, route.by_operator)
         bound = Patience(self._drains)
         answer: Answer | None = None
         try:

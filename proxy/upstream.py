@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from pyreqwest import exceptions
@@ -77,6 +78,14 @@ class Answer:
             return None
 
 
+class _Name(NamedTuple):
+    """Names an origin. A lab's and the operator's are two though they be the same place: other rules hold for them."""
+
+    text: str
+    """``scheme://host:port``."""
+    by_operator: bool
+
+
 @dataclass(slots=True)
 class _Origin:
     """The client of one scheme, host and port."""
@@ -105,10 +114,10 @@ class Upstreams:
         self._connect_timeout = timedelta(seconds=connect_timeout_s)
         self._read_timeout = timedelta(seconds=read_timeout_s)
         self._monotonic = monotonic
-        self._origins: dict[str, _Origin] = {}
+        self._origins: dict[_Name, _Origin] = {}
         self._retired: list[Client] = []
-        self._checks: dict[str, asyncio.Task[None]] = {}
-        self._warned: dict[str, tuple[str, float]] = {}
+        self._checks: dict[_Name, asyncio.Task[None]] = {}
+        self._warned: dict[_Name, tuple[str, float]] = {}
 
     async def open(self, request: UpstreamRequest) -> Answer | Failure:
         """Send a request; give the answer once its head is there.
@@ -139,7 +148,8 @@ class Upstreams:
     async def _open_once(self, request: UpstreamRequest) -> Answer | Failure:
         try:
             url = urlsplit(request.url)
-            client = await self._client(url)
+            name = _Name(f"{url.scheme}://{url.netloc}", request.by_operator)
+            client = await self._client(name, url)
         except (guard.RefusedError, ValueError):  # the latter of a URL that cannot be read at all
             return Failure.REFUSED_ADDRESS
         except OSError as error:
@@ -160,20 +170,19 @@ class Upstreams:
             causes = _causes(error)
             failure = _failure(error, causes)
             if failure in _NOTHING_SENT:
-                self._turn(url, client)
-            self._warn(_name(url), f"{failure.value} ({causes[-1] if causes else error})")
+                self._turn(name, url, client)
+            self._warn(name, f"{failure.value} ({causes[-1] if causes else error})")
             return failure
 
-    def _warn(self, name: str, problem: str) -> None:
+    def _warn(self, name: _Name, problem: str) -> None:
         """Say what is wrong with an upstream, the same of the same one at most every `_WARN_EVERY_S`."""
         now = self._monotonic()
         said, at = self._warned.get(name, ("", now))
         if problem != said or now - at >= _WARN_EVERY_S:
             self._warned[name] = (problem, now)
-            log.warning("upstream %s: %s", name, problem)
+            log.warning("upstream %s: %s", name.text, problem)
 
-    async def _client(self, url: SplitResult) -> Client:
-        name = _name(url)
+    async def _client(self, name: _Name, url: SplitResult) -> Client:
         origin = self._origins.get(name)
         age = self._monotonic() - origin.checked_at if origin else STALE_S
         if age >= RECHECK_S:
@@ -182,21 +191,23 @@ class Upstreams:
                 await asyncio.shield(check)  # others may wait for it too
         return self._origins[name].client
 
-    def _begin_check(self, name: str, url: SplitResult) -> asyncio.Task[None]:
+    def _begin_check(self, name: _Name, url: SplitResult) -> asyncio.Task[None]:
         check = self._checks[name] = asyncio.create_task(self._check(name, url))
-        check.add_done_callback(lambda done: self._checked(name, url, done))
+        check.add_done_callback(lambda done: self._checked(name, done))
         return check
 
-    def _checked(self, name: str, url: SplitResult, check: asyncio.Task[None]) -> None:
+    def _checked(self, name: _Name, check: asyncio.Task[None]) -> None:
         del self._checks[name]
         if not check.cancelled() and (error := check.exception()) is not None:  # the old addresses hold until STALE_S
             self._warn(name, f"its addresses may not be called or are not known: {error or type(error).__name__}")
 
-    async def _check(self, name: str, url: SplitResult) -> None:
+    async def _check(self, name: _Name, url: SplitResult) -> None:
         """Look an origin's addresses up; its client stays while the address that it calls is still among them."""
         # Read anew, strictly: where two readers of a URL differ (a backslash, a user name), the library would call
-        # another host than the one that was checked.
-        host, port = guard.parse_url(f"{name}/", allow_private=True)[1:3]
+        # another host than the one that was checked. A lab's URL is judged at each check, not only when it is stored:
+        # what was allowed then may be allowed no longer. The operator's own may be http, and name a port.
+        allowed = name.by_operator or self._allow_private
+        host, port = guard.parse_url(f"{name.text}/", allow_private=allowed)[1:3]
         async with asyncio.timeout(self._connect_timeout.total_seconds()):
             found = await guard.resolve(host, port, allow_private=self._allow_private)
         origin = self._origins.get(name)
@@ -210,9 +221,9 @@ class Upstreams:
         client = self._build(url.hostname or "", port, found[0])
         self._origins[name] = _Origin(client, tuple(found), self._monotonic())
 
-    def _turn(self, url: SplitResult, failed: Client) -> None:
+    def _turn(self, name: _Name, url: SplitResult, failed: Client) -> None:
         """Let an origin's next address be the one that is called, unless another request has turned already."""
-        origin = self._origins[_name(url)]
+        origin = self._origins[name]
         if len(origin.addresses) > 1 and origin.client is failed:
             self._retire(origin.client)
             origin.addresses = (*origin.addresses[1:], origin.addresses[0])
@@ -254,10 +265,6 @@ def _failure(error: exceptions.PyreqwestError, causes: list[str]) -> Failure:
     if _NOT_CONNECTED in causes:
         return Failure.CONNECT_TOO_SLOW if slow else Failure.UNREACHABLE
     return Failure.TOO_SLOW if slow else Failure.BROKE_OFF
-
-
-def _name(url: SplitResult) -> str:
-    return f"{url.scheme}://{url.netloc}"
 
 
 def _port(url: SplitResult) -> int:

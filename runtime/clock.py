@@ -1,6 +1,8 @@
 """The time, as every process reads it.
 
-Never steps back within the life of a process: a clock set back must not reopen a window or a day (spec 7).
+Never steps back within the life of a process: a clock set back must not reopen a window or a day (spec 7). And never
+stands still, or what is to be tried again, probed or freed would wait for as long as the step was: where the source
+stepped back, the clock goes at half the speed until the source has caught up.
 """
 
 import time
@@ -10,34 +12,56 @@ from datetime import UTC, datetime
 Clock = Callable[[], datetime]
 """Gives the present as an aware UTC time."""
 
+Steady = Callable[[], float]
+"""Gives seconds that only ever pass, from no moment in particular: for durations within a process."""
 
-def steady(source: Callable[[], float] = time.time) -> Clock:
-    """Make a clock over `source` (seconds since the epoch) that waits where the source steps back."""
-    latest = source()
+_CATCHING_UP = 0.5
+"""The speed of a clock that is ahead of its source: right again after twice the step."""
+
+
+def present() -> datetime:
+    """Give what this machine's clock says, steps and all: for what others compare with their own clocks."""
+    return datetime.now(UTC)
+
+
+def steady(source: Callable[[], float] = time.time, passing: Steady = time.monotonic) -> Clock:
+    """Make a clock over `source` (seconds since the epoch) that never steps back.
+
+    While it is ahead of the source it goes on by `passing`.
+    """
+    latest, at = source(), passing()
 
     def now() -> datetime:
-        nonlocal latest
-        latest = max(latest, source())
+        nonlocal latest, at
+        moment = passing()
+        latest, at = max(source(), latest, latest + (moment - at) * _CATCHING_UP), moment
         return datetime.fromtimestamp(latest, UTC)
 
     return now
 
 
 class SharedClock:
-    """A clock that the processes of several machines agree on: this one's own, put right by `set`.
+    """A clock that the processes of several machines agree on: what it was `set` to, and the time since.
 
-    Between two settings it goes as fast as this machine's; it never steps back either.
+    Between two settings no step of this machine's own clock changes it.
     """
 
-    def __init__(self, moment: datetime, source: Callable[[], float] = time.time) -> None:
-        self._source = source
+    def __init__(self, moment: datetime, passing: Steady = time.monotonic) -> None:
+        self._passing = passing
         self.set(moment)
-        self._now = steady(lambda: source() + self._ahead_s)
+        self._now = steady(self._seconds, passing)
 
     def __call__(self) -> datetime:
-        """Give the present."""
+        """Give the present; never an earlier one than before."""
         return self._now()
 
     def set(self, moment: datetime) -> None:
         """Take `moment` for the present."""
-        self._ahead_s = moment.timestamp() - self._source()
+        self._ahead_s = moment.timestamp() - self._passing()
+
+    def present(self) -> datetime:
+        """Give what it was set to and the time since, also where that is a step back (see `present` above)."""
+        return datetime.fromtimestamp(self._seconds(), UTC)
+
+    def _seconds(self) -> float:
+        return self._passing() + self._ahead_s

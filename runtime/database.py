@@ -181,6 +181,14 @@ def now(connection: Connection, clock: Callable[[], datetime]) -> datetime:
     return clock()
 
 
+def present(connection: Connection, clock: Callable[[], datetime]) -> datetime:
+    """Give the present on the same clock as `now`, however long the transaction has waited since it began."""
+    if connection.dialect.name == "postgresql":
+        moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return moment.astimezone(UTC)
+    return clock()
+
+
 def open_sqlite(path: Path) -> Database:
     """Open the embedded default's database: WAL, every commit on disk before it returns (design 3.1)."""
     engine = create_engine(

@@ -5,22 +5,61 @@ Never reads anything else from the environment, and never prints a secret's valu
 
 import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from runtime import vault
 
 PREFIX = "TOLLGATE_"
 FILE_NAME = "tollgate.toml"
+
+NOT_SERVED = ("redis_url", "anthropic_base_url", "vertex_base_url")
+"""Settings of features that come later: their names are taken, and a value changes nothing but for a warning."""
+
+_INJECTED = ("port", "ops_port")
+_INJECTED_VALUE = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+"""Kubernetes gives every pod ``NAME_PORT=tcp://10.0.0.1:8080`` of each Service, so one called ``tollgate`` or
+``tollgate-ops`` would set a port of ours."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Bytes = Annotated[int, Field(ge=1024)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s{}?#]+$")]
+
+_BROKER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+
+
+def _brokers(text: str) -> str:
+    found = [_BROKER.fullmatch(broker) for broker in text.split(",")]
+    if not all(broker and 0 < int(broker[2]) <= 65_535 for broker in found):
+        raise ValueError("must be host:port, or several with commas between them, as kafka-1:9092,kafka-2:9092")
+    return text
+
+
+def _postgres(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):  # the driver reads the rest
+        raise ValueError("must be postgresql://USER:PASSWORD@HOST:PORT/NAME")
+    return url
+
+
+def _key(text: SecretStr) -> SecretStr:
+    try:
+        vault.decode_key(text.get_secret_value())
+    except vault.VaultError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+Brokers = Annotated[str, AfterValidator(_brokers)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres)]
+MasterKey = Annotated[SecretStr, AfterValidator(_key)]
 
 _BASETEN_URL = r"^https?://([^\s{}?#]|\{model_id\}|\{environment_name\})+$"
 
@@ -43,6 +82,14 @@ class OnDisconnect(StrEnum):
     CANCEL = "cancel"
 
 
+class _Environment(EnvSettingsSource):
+    """The environment, without what Kubernetes puts there."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Give what is set, by the settings' names."""
+        return {name: value for name, value in super().__call__().items() if not _is_injected(name, value)}
+
+
 class Settings(BaseSettings):
     """Every setting with its default. The environment wins over the file, the command line over both."""
 
@@ -54,9 +101,10 @@ class Settings(BaseSettings):
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8081
     public_metrics: bool = False
-    master_key: SecretStr | None = None
-    database_url: SecretStr | None = None
-    kafka_bootstrap: str | None = None
+    master_key: MasterKey | None = None
+    database_url: PostgresUrl | None = None
+    kafka_bootstrap: Brokers | None = None
+    redis_url: SecretStr | None = None
     kafka_topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 12
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 3
@@ -80,6 +128,8 @@ class Settings(BaseSettings):
         "https://model-{model_id}.api.baseten.co/environments/{environment_name}/sync/v1"
     )
     baseten_api_key: SecretStr | None = None
+    anthropic_base_url: HttpUrl | None = None
+    vertex_base_url: HttpUrl | None = None
 
     on_disconnect: OnDisconnect = OnDisconnect.DRAIN
     drain_seconds: Seconds = 30
@@ -111,8 +161,22 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment alone: `load` merges the file and the command line by itself."""
-        return (env_settings, init_settings)
+        """Take what is given: `load` merges, for the class's own order of sources knows no command line."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _replicas_fit(self) -> Self:
+        if self.kafka_min_insync_replicas > self.kafka_replication:
+            raise ValueError(
+                f"{variable('kafka_min_insync_replicas')} is {self.kafka_min_insync_replicas}, which must not exceed "
+                f"{variable('kafka_replication')}, {self.kafka_replication}"
+            )
+        return self
+
+
+def variable(name: str) -> str:
+    """Give the environment variable of a setting."""
+    return PREFIX + name.upper()
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:
@@ -120,21 +184,44 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
     given = {name: value for name, value in overrides.items() if value is not None}
     path = config or _find_file(given.get("data_dir"))
     try:
-        settings = Settings(**(_read_file(path) if path else {}))
-        return Settings.model_validate(settings.model_dump() | given) if given else settings
+        return Settings(**((_read_file(path) if path else {}) | _Environment(Settings)() | given))
     except ValidationError as error:
         raise SettingsError(_explain(error, path)) from None
 
 
-def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Give one warning for each ``TOLLGATE_*`` variable that names no setting."""
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
-    warnings = []
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known and not name.startswith(f"{PREFIX}TEST_"):
+def require(loaded: Settings, names: Iterable[str], who: str) -> None:
+    """Raise SettingsError where a setting that `who` cannot do without is not set."""
+    missing = [variable(name) for name in names if getattr(loaded, name) is None]
+    if missing:
+        raise SettingsError(f"{who} needs {', '.join(missing)}")
+
+
+def warnings(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Give one line for each ``TOLLGATE_*`` variable that changes nothing: it names no setting, or was injected."""
+    known = [variable(name) for name in Settings.model_fields]
+    found = []
+    for name, value in sorted(environment.items()):
+        if not name.startswith(PREFIX) or name.startswith(f"{PREFIX}TEST_"):
+            continue
+        if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            warnings.append(f"{name} names no setting and is ignored; the nearest name is {near[0]}")
-    return warnings
+            found.append(f"{name} names no setting and is ignored; the nearest name is {near[0]}")
+        elif _is_injected(name.removeprefix(PREFIX).lower(), value):
+            found.append(
+                f"{name}={value} is ignored: Kubernetes sets it for a Service of that name; call the Service something "
+                "else, or set enableServiceLinks: false in the pod"
+            )
+    return found
+
+
+def not_served(loaded: Settings) -> list[str]:
+    """Give one line for each setting that is set though its feature is not there yet."""
+    given = [name for name in NOT_SERVED if getattr(loaded, name) is not None]
+    return [f"{variable(name)} ({name}) is not served yet and changes nothing" for name in given]
+
+
+def _is_injected(name: str, value: Any) -> bool:
+    return name in _INJECTED and isinstance(value, str) and _INJECTED_VALUE.match(value) is not None
 
 
 def _find_file(data_dir: Path | None) -> Path | None:
@@ -157,5 +244,6 @@ def _explain(error: ValidationError, path: Path | None) -> str:
             near = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.0)
             lines.append(f"{path}: {name} is not a setting; the nearest name is {near[0]}")
         else:
-            lines.append(f"{name} ({PREFIX}{name.upper()}): {problem['msg']}")
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{name} ({variable(name)}): {said}" if name else said)
     return "; ".join(lines)

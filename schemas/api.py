@@ -4,11 +4,11 @@ Checks what can be checked on the body alone; what needs other records is checke
 """
 
 from enum import StrEnum
-from typing import Annotated, Generic, Self, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
-from schemas.base import Message, Timestamp
+from schemas.base import GivenMoment, Message, Timestamp
 from schemas.limits import (
     EffectiveModelConfig,
     LimitEnforcement,
@@ -56,10 +56,17 @@ class CreateEndpoint(Message):
 
 
 class UpdateEndpoint(Message):
-    """Body of PATCH /v1/gateway/endpoints/{endpoint_id}; at least one of the two, null is as if left out."""
+    """Body of PATCH /v1/gateway/endpoints/{endpoint_id}; a slug, targets or both; null is as if left out.
+
+    The other fields never change: they may say what they are, so that what was read can be sent back.
+    """
 
     slug: Slug | None = None
     targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=1)] | None = None
+    id: str | None = None
+    region: Region | None = None
+    created_at: GivenMoment | None = None
+    updated_at: GivenMoment | None = None
 
 
 class EndpointTombstone(Message):
@@ -94,38 +101,42 @@ class CreateGroupHierarchy(Message):
     parent_group_id: str | None = None
 
 
+def _each_slug_once(models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+    if len({model.slug for model in models}) < len(models):
+        raise ValueError("a slug may appear at most once")
+    return models
+
+
+_EachSlugOnce = AfterValidator(_each_slug_once)
+
+
 class CreateGroup(Message):
     """Body of POST /v1/gateway/groups."""
 
     metadata: GroupMetadata
-    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1), _EachSlugOnce]
     hierarchy: CreateGroupHierarchy = CreateGroupHierarchy()
-
-    @model_validator(mode="after")
-    def _each_slug_once(self) -> Self:
-        if len({model.slug for model in self.models}) < len(self.models):
-            raise ValueError("models: a slug may appear at most once")
-        return self
 
 
 class UpdateGroupMetadata(Message):
-    """What may change of a group's identity; an explicit null takes the name away."""
+    """A group's identity, of which the name may change; an explicit null takes it away."""
 
     name: DisplayName | None = None
+    external_entity_id: ExternalEntityId | None = None
 
 
 class UpdateGroup(Message):
-    """Body of PATCH /v1/gateway/groups/{group_id}: `models` replaces the whole set, an empty one clears it."""
+    """Body of PATCH /v1/gateway/groups/{group_id}: `models` replaces the whole set, an empty one clears it.
+
+    But for the name, the other fields never change: they may say what they are, so that what was read can be sent back.
+    """
 
     metadata: UpdateGroupMetadata | None = None
-    models: tuple[ModelConfig, ...] | None = None
-
-    @model_validator(mode="after")
-    def _each_slug_once(self) -> Self:
-        models = self.models or ()
-        if len({model.slug for model in models}) < len(models):
-            raise ValueError("models: a slug may appear at most once")
-        return self
+    models: Annotated[tuple[ModelConfig, ...], _EachSlugOnce] | None = None
+    id: str | None = None
+    effective_models: tuple[EffectiveModelConfig, ...] | None = None
+    hierarchy: CreateGroupHierarchy | None = None
+    created_at: GivenMoment | None = None
 
 
 class GroupHierarchy(Message):

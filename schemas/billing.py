@@ -3,13 +3,12 @@
 Never holds a secret, but in the answer of the rotation that makes it.
 """
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from schemas.base import Message, Record, Timestamp
+from schemas.base import GivenMoment, Message, Record, Timestamp
 from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
@@ -33,17 +32,6 @@ class LedgerEvent(Record):
 
 
 LONGEST_OVERLAP_S = 30 * 24 * 3600
-
-
-def _utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must be a time of the years 1 to 9999 in UTC") from None
-
-
-GivenMoment = Annotated[Timestamp, AfterValidator(_utc)]
-"""A time that a body names."""
 
 
 class BillingWebhook(Message):

@@ -43,9 +43,7 @@ class Target(Message):
     provider: Provider
     secret_id: str | None = Field(default=None, description="The workspace's secret that holds the credential.")
     target_model: str | None = Field(default=None, min_length=1, max_length=255, description="The upstream's name.")
-    base_url: str | None = Field(
-        default=None, description="OPENAI_COMPATIBLE: base URL with the version path; without a trailing slash."
-    )
+    base_url: str | None = Field(default=None, description="OPENAI_COMPATIBLE: base URL with the version path.")
     model_id: ModelId | None = Field(default=None, description="BASETEN: the model.")
     environment_name: EnvironmentName | None = Field(default=None, description="BASETEN: `production` where not set.")
     vertex_config: VertexConfig | None = Field(default=None, description="VERTEX: project and location.")

@@ -4,6 +4,7 @@ Never changes anything, and never stops at the first problem.
 """
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -12,14 +13,15 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering import partitions
-from runtime import topics
+from runtime import settings, topics
 from runtime.kafka import Kafka, KafkaAwayError
-from runtime.settings import Settings, unknown_variables
+from runtime.settings import Settings
 from runtime.vault import VaultError
 from tollgate import migrations, workplace
 from tollgate.workplace import DATABASE_FILE, WorkplaceError
 
 _LEAST_FREE_BYTES = 1024 * 1024 * 1024
+_MADE = "`tollgate serve` and `tollgate workspace create` make it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,9 @@ class Finding:
 
 def examine(loaded: Settings) -> Iterator[Finding]:
     """Look at each dependency of the installation that the settings describe."""
-    unknown = unknown_variables()
-    yield Finding("environment", tuple(unknown))
+    yield Finding("settings", (*settings.warnings(), *settings.not_served(loaded)))
     apart = loaded.database_url is not None or loaded.kafka_bootstrap is not None
-    yield Finding("data directory", _tried(lambda: _disk(loaded)))
+    yield Finding("data directory", _tried(lambda: _disk(loaded, apart=apart)))
     yield Finding("database", _tried(lambda: _schema(loaded, apart=apart)))
     yield Finding("master key", _tried(lambda: _master_key(loaded, apart=apart)))
     if apart:
@@ -50,25 +51,25 @@ def _tried(look: Callable[[], Sequence[str]]) -> tuple[str, ...]:
         return (str(error),)
 
 
-def _disk(loaded: Settings) -> Sequence[str]:
+def _disk(loaded: Settings, *, apart: bool) -> Sequence[str]:
     folder = loaded.data_dir
-    if not folder.exists():
-        return ()  # made by the first `serve`
+    if not folder.is_dir():
+        # apart, only a proxy needs one, and makes it
+        return [] if apart else [f"there is no {folder.resolve()}; {_MADE}, or name another with --data"]
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return [f"{folder.resolve()} cannot be written by this user; run as its owner, or give it to this user"]
     free = shutil.disk_usage(folder).free
     if free < _LEAST_FREE_BYTES:
         return [f"{folder} has {free // 2**20} MiB left; proxies answer 503 when their disk is full: make room"]
-    return ()
+    return []
 
 
 def _schema(loaded: Settings, *, apart: bool) -> Sequence[str]:
+    if not apart and not (loaded.data_dir / DATABASE_FILE).exists():
+        return [f"there is no {DATABASE_FILE} in it yet; {_MADE}"] if loaded.data_dir.is_dir() else []
     with ExitStack() as closing:
-        if apart:
-            database, where = workplace.shared_database(loaded, closing)
-        elif (loaded.data_dir / DATABASE_FILE).exists():
-            place = closing.enter_context(workplace.opened(loaded))
-            database, where = place.database, place.where
-        else:
-            return ()  # made by the first `serve` or `workspace create`
+        opened = workplace.shared_database if apart else workplace.database_as_found
+        database, where = opened(loaded, closing)
         try:
             too_small = database.read_now(lambda view: partitions.advice(view, loaded.ledger_days))
             return [*migrations.check(database), *([too_small] if too_small else [])]
@@ -80,10 +81,17 @@ def _master_key(loaded: Settings, *, apart: bool) -> Sequence[str]:
     if apart:
         workplace.given_key(loaded)
     elif not (loaded.data_dir / DATABASE_FILE).exists():
-        return ()
-    with workplace.opened(loaded) as place:
+        return []  # it is made with the database
+    with ExitStack() as closing:
+        place = workplace.as_found(loaded, closing)
+        try:
+            is_current = not migrations.check(place.database)
+        except SQLAlchemyError:
+            is_current = False
+        if not is_current:
+            return ["it cannot be tried on a database that is not as it must be: mend that first"]
         workplace.check_master_key(place)
-    return ()
+    return []
 
 
 def _topics(loaded: Settings) -> Sequence[str]:

@@ -171,7 +171,7 @@ class Process:
         self._stopping.set()
         (ops, ops_run), *public = self._servers
         steps: Sequence[Callable[[], Coroutine[Any, Any, Any]]] = (
-            partial(server.stop_all, [one for one, _ in public], [run for _, run in public]),
+            partial(_stop_public, [one for one, _ in public], [run for _, run in public]),
             self._role.drain,
             partial(_cancelled, self._background),
             self._role.close,
@@ -185,6 +185,13 @@ class Process:
 
     def _not_ready(self) -> str | None:
         return None if self._ready else "starting or stopping"
+
+
+async def _stop_public(servers: list[server.Server], runs: list[asyncio.Task[None]]) -> None:
+    """Stop them; say in one line how many requests did not end in time."""
+    await server.stop_all(servers, runs)
+    if cut_off := sum(one.cut_off for one in servers):
+        log.warning("%d requests were cut off after %d s", cut_off, SHUTDOWN_GRACE_S)
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> list[Exception]:

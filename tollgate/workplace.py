@@ -5,6 +5,7 @@ Never makes a second copy of anything: every command and every role opens its pl
 
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from control.store.workspaces import Webhooks
 from runtime import config_log, database, settings, vault
 from runtime.vault import Vault
+from schemas.config import WebhookRecord
 from tollgate import migrations
 
 MASTER_KEY_FILE = "master.key"
@@ -47,14 +49,30 @@ class Workplace:
     settings: settings.Settings
     database: database.Database
     master_key: bytes | None = field(repr=False)
-    """None: `TOLLGATE_MASTER_KEY` is not set beside a database of several processes."""
+    """None: `TOLLGATE_MASTER_KEY` is not set, and there is no file of it beside what it has sealed."""
 
     @property
     def vault(self) -> Vault:
         """Give what opens and seals secrets. Raises WorkplaceError where there is no master key."""
         if self.master_key is None:
-            raise WorkplaceError(_NO_KEY)
+            lost = f"{self.folder / MASTER_KEY_FILE} is missing; put it back, or set TOLLGATE_MASTER_KEY to what it was"
+            raise WorkplaceError(_NO_KEY if self.settings.database_url else lost)
         return Vault(self.master_key)
+
+    def sealer(self, connection: Connection) -> Vault:
+        """Give what seals secrets in this transaction: it opens every secret that signs webhooks by now.
+
+        Raises WorkplaceError where another master key sealed one, so that no second key gets in.
+        """
+        opener = self.vault
+        sealed = [webhook for webhook in Webhooks(connection).every() if webhook.secrets]
+        others = [webhook.workspace_id for webhook in sealed if not _opens(opener, webhook)]
+        if others:
+            raise WorkplaceError(
+                f"this is not the master key that sealed the secrets of {len(others)} of {len(sealed)} workspaces in "
+                f"{self.where} ({others[0]}{', ...' if others[1:] else ''}); use the one that did"
+            )
+        return opener
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in one transaction. Raises WorkplaceError where the database does not answer."""
@@ -77,8 +95,8 @@ class Workplace:
 def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Workplace]:
     """Open the database that `TOLLGATE_DATABASE_URL` names, else the data directory. Raises WorkplaceError.
 
-    The directory's own is migrated here, and `new` makes one where there is none; a database that several processes
-    share is migrated by `tollgate migrate` alone.
+    The directory's own is migrated here, and `new` makes one where there is none, and a master key where none has
+    sealed anything; a database that several processes share is migrated by `tollgate migrate` alone.
     """
     with ExitStack() as closing:
         try:
@@ -93,15 +111,64 @@ def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Wo
     if not new and not (folder / DATABASE_FILE).exists():
         raise WorkplaceError(f"there is no Tollgate data in {folder.resolve()}; name its directory with --data")
     make(folder)
-    given = loaded.master_key
-    path = folder / MASTER_KEY_FILE
-    key = vault.decode_key(given.get_secret_value()) if given else vault.load_or_create_key(path)
+    key = _kept_key(loaded)
     try:
         main = closing.enter_context(database.sqlite(folder / DATABASE_FILE))
         migrations.upgrade(main)
+        if key is None and new and not main.read_now(_has_sealed):
+            key = vault.load_or_create_key(folder / MASTER_KEY_FILE)
     except SQLAlchemyError as error:
         raise WorkplaceError(unusable(str(folder), error)) from error
     return Workplace(folder, str(folder), loaded, main, key)
+
+
+def _kept_key(loaded: settings.Settings) -> bytes | None:
+    """Give the key of the settings, else of the data directory's file; None where there is neither."""
+    if loaded.master_key is not None:
+        return given_key(loaded)
+    path = loaded.data_dir / MASTER_KEY_FILE
+    return vault.decode_key(path.read_text(encoding="ascii", errors="replace")) if path.exists() else None
+
+
+def _has_sealed(connection: Connection) -> bool:
+    return any(webhook.secrets for webhook in Webhooks(connection).every())
+
+
+def _opens(opener: Vault, webhook: WebhookRecord) -> bool:
+    try:
+        for secret in webhook.secrets:
+            opener.open(secret.sealed, vault.webhook_context(webhook.workspace_id))
+    except vault.VaultError:
+        return False
+    return True
+
+
+def as_found(loaded: settings.Settings, closing: ExitStack) -> Workplace:
+    """Open what is there as it stands: nothing is made, migrated or written. Raises WorkplaceError, VaultError."""
+    main, where = database_as_found(loaded, closing)
+    key = None if loaded.database_url and not loaded.master_key else _kept_key(loaded)
+    return Workplace(loaded.data_dir, where, loaded, main, key)
+
+
+def database_as_found(loaded: settings.Settings, closing: ExitStack) -> tuple[database.Database, str]:
+    """Give the database as it stands, whatever its schema, with a name for people. Raises WorkplaceError."""
+    if loaded.database_url is not None:
+        return shared_database(loaded, closing)
+    return closing.enter_context(_only_read(loaded.data_dir / DATABASE_FILE)), str(loaded.data_dir)
+
+
+@contextmanager
+def _only_read(path: Path) -> Iterator[database.Database]:
+    """Open an embedded database so that nothing in its directory changes."""
+    # Where a -wal file lies, somebody has it open or was killed; where none does, SQLite would make one to read.
+    is_open = path.with_name(f"{path.name}-wal").exists()
+    url = f"{path.absolute().as_uri()}?mode=ro{'' if is_open else '&immutable=1'}"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(url, uri=True), poolclass=NullPool)
+    opened = database.Database(engine)
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 def _shared(loaded: settings.Settings, closing: ExitStack) -> Workplace:
@@ -139,8 +206,21 @@ def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[data
         opened = closing.enter_context(database.postgres(url))
     except database.DatabaseUrlError as error:
         raise WorkplaceError(f"TOLLGATE_DATABASE_URL: {error}") from None
-    named = conninfo_to_dict(url)
-    return opened, f"PostgreSQL {named.get('host', 'localhost')}:{named.get('port', 5432)}/{named.get('dbname', '')}"
+    parts = conninfo_to_dict(url)
+    return opened, f"PostgreSQL {parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def named(loaded: settings.Settings) -> str:
+    """Name the installation that settings describe to people, without a password."""
+    if loaded.database_url is None:
+        place = f"the data directory {loaded.data_dir.resolve()}"
+    else:
+        try:
+            with ExitStack() as closing:
+                _, place = shared_database(loaded, closing)
+        except WorkplaceError:  # whoever opens it is told
+            place = "the database of TOLLGATE_DATABASE_URL"
+    return place if loaded.kafka_bootstrap is None else f"{place}, with Kafka {loaded.kafka_bootstrap}"
 
 
 def given_key(loaded: settings.Settings) -> bytes:
@@ -190,14 +270,8 @@ def is_served(folder: Path) -> bool:
 
 
 def check_master_key(place: Workplace) -> None:
-    """Raise WorkplaceError where another master key sealed what the database holds."""
-    webhooks = place.read(lambda connection: Webhooks(connection).every())
-    sealed = next((webhook for webhook in webhooks if webhook.secrets), None)
-    if sealed is not None:
-        try:
-            place.vault.open(sealed.secrets[0].sealed, vault.webhook_context(sealed.workspace_id))
-        except vault.VaultError as error:
-            raise WorkplaceError(f"{error} It guards the secrets in {place.where}") from None
+    """Raise WorkplaceError where there is no master key, or another one sealed something that the database holds."""
+    place.read(place.sealer)
 
 
 def _locks(descriptor: int) -> bool:

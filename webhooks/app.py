@@ -8,12 +8,8 @@ import contextlib
 import logging
 import random
 import uuid
-from collections.abc import Callable
-from datetime import datetime
 
-from sqlalchemy import Connection
-
-from metering.core.days import Days
+from runtime import clock as clocks
 from runtime import guard
 from runtime.clock import Clock
 from runtime.database import Database
@@ -26,7 +22,7 @@ from schemas.topics import UsageBatch
 from webhooks import claims, intake, receivers, sender, store
 from webhooks.core.values import Claim, Status
 from webhooks.flow import Dispatch, Intake, Partition
-from webhooks.open_days import OpenDays
+from webhooks.open_days import Ledger, OpenDays
 from webhooks.tuning import Tuning
 from webhooks.upkeep import Upkeep
 
@@ -51,26 +47,26 @@ class Dispatcher:
         *,
         tuning: Tuning | None = None,
         resolver: guard.Resolver | None = None,
-        open_days: Callable[[Connection], Days] | None = None,
+        ledger: Ledger | None = None,
+        present: Clock = clocks.present,
     ) -> None:
-        """Without `tuning` as the settings say. `open_days` reads the ledger's days; None: it takes every day."""
+        """Without `tuning` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
         tuning = tuning or Tuning.of(settings)
         for line in tuning.contradictions():
             _log.warning("%s", line)
         deliveries = store.StoredDeliveries(database, tuning.claimed_for_s, tuning.rule)
         self._database = database
         self._receivers = receivers.Receivers(vault)
-        self._clock = clock
-        self._open_days = OpenDays(database, clock, open_days) if open_days else None
+        self._open_days = OpenDays(database, clock, ledger) if ledger else None
         self._batching = tuning.batching
-        size = tuning.batching.delivery_size
-        self._intake = Intake(deliveries, self._receivers, clock, lambda: str(uuid.uuid4()), size)
+        self._intake = Intake(deliveries, self._receivers, clock, _new_id, tuning.batching.delivery_size)
         self._sender = sender.Sender(allow_private=settings.allow_private_receivers, resolver=resolver)
         self._dispatch = Dispatch(
             deliveries,
             self._receivers,
             self._sender,
             clock=clock,
+            present=present,
             jitter=random.SystemRandom().random,
             policy=tuning.policy,
             limits=tuning.limits,
@@ -166,9 +162,7 @@ class Dispatcher:
             self._wake.set()
             outage.passed()
 
-        follower = intake.Follower(
-            partition.read, partition.wait, process, clock=self._clock, batching=self._batching, offset=offset
-        )
+        follower = intake.Follower(partition.read, partition.wait, process, batching=self._batching, offset=offset)
         while True:
             await follower.step()
 
@@ -188,16 +182,15 @@ class Dispatcher:
         await self._dispatch.settle()
         if self._draining:
             return POLL_S
-        claims, next_due_at = await self._dispatch.claim()
+        claims, rest_s = await self._dispatch.claim()
         for claim in claims:
             attempts.create_task(self._attempt(claim))
-        return 0.0 if claims else self._rest_s(next_due_at)
+        return 0.0 if claims else min(POLL_S, POLL_S if rest_s is None else rest_s)
 
     async def _attempt(self, claim: Claim) -> None:
         await self._dispatch.attempt(claim)
         self._wake.set()
 
-    def _rest_s(self, next_due_at: datetime | None) -> float:
-        if next_due_at is None:
-            return POLL_S
-        return min(POLL_S, max(0.0, (next_due_at - self._clock()).total_seconds()))
+
+def _new_id() -> str:
+    return str(uuid.uuid4())

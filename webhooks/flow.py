@@ -4,29 +4,20 @@ Never decides a wait or a share itself, and never forgets an attempt that was ma
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from runtime.clock import Clock
+from runtime.clock import Clock, Steady
 from schemas.topics import UsageBatch
 from webhooks.core import batching, fairness, retry, signing
+from webhooks.core.attendance import Attendance
 from webhooks.core.fairness import Limits
 from webhooks.core.pace import Pace
 from webhooks.core.retry import Outcome, Policy
-from webhooks.core.values import (
-    Attempt,
-    Claim,
-    Draft,
-    Prepared,
-    Queue,
-    Receiver,
-    Settlement,
-    Share,
-    Status,
-    Waiting,
-)
+from webhooks.core.values import Attempt, Claim, Draft, Prepared, Queue, Receiver, Settlement, Share, Status, Waiting
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +52,11 @@ class Deliveries(Protocol):
     async def waiting(self) -> Sequence[Waiting]:
         """Give each queue that has something to claim, with the earliest moment it may be claimed."""
 
-    async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
-        """Claim what is due, at most the shares; the longest due first."""
+    async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
+        """Claim what is due, at most the shares; the longest due first.
+
+        Unless it `takes_over`, what another has claimed stays that one's after its lease has ended.
+        """
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
         """Write the attempts, what became of their deliveries and how their receivers do, in one transaction.
@@ -125,20 +119,25 @@ class Dispatch:
         sender: Sender,
         *,
         clock: Clock,
+        present: Clock,
         jitter: Callable[[], float],
         policy: Policy,
         limits: Limits,
         per_s: int | None = None,
+        steady: Steady = time.monotonic,
     ) -> None:
-        """`per_s` bounds how many attempts at one receiver begin within a second."""
+        """`per_s` bounds the attempts at one receiver within a second; `present`, what is signed, may step back."""
         self._deliveries = deliveries
         self._receivers = receivers
         self._sender = sender
         self._clock = clock
+        self._present = present
+        self._steady = steady
         self._jitter = jitter
         self._policy = policy
         self._limits = limits
         self._pace = Pace(per_s)
+        self._attendance = Attendance(policy.away_after_s)
         self._in_flight: Counter[fairness.Place] = Counter()
         self._failing: set[str] = set()
         self._losing: set[str] = set()
@@ -167,25 +166,27 @@ class Dispatch:
             for settlement in ended:
                 self._count(settlement)
 
-    async def claim(self) -> tuple[Sequence[Claim], datetime | None]:
-        """Claim what may be attempted now; give it, and when the next is due among what had to wait.
+    async def claim(self) -> tuple[Sequence[Claim], float | None]:
+        """Claim what may be attempted now; give it, and in how many seconds the next is due of what had to wait.
 
         Each claim must be handed to `attempt`. Deliveries of a receiver that is not ready wait unclaimed.
         """
-        now = self._clock()
+        now, now_s = self._clock(), self._steady()
         waiting = [
             one for one in await self._deliveries.waiting() if self._receivers.receiver(one.workspace_id, now).is_ready
         ]
+        self._attendance.note((one.workspace_id for one in waiting), now)
         due = [one for one in waiting if one.due_at <= now]
-        left = self._pace.left({one.workspace_id for one in due}, now)
+        left = self._pace.left({one.workspace_id for one in due}, now_s)
         shares = fairness.share(due, self._in_flight, self._failing, self._limits, left)
-        claims = await self._deliveries.claim(shares, now) if shares else ()
+        takes_over = self._attendance.takes_over(now)
+        claims = await self._deliveries.claim(shares, now, takes_over=takes_over) if shares else ()
         for claim in claims:
             self._in_flight[claim.workspace_id, claim.queue] += 1
-            self._pace.begin(claim.workspace_id, now)
-        moments = [one.due_at for one in waiting if one.due_at > now]
-        moments += filter(None, map(self._pace.free_at, left))
-        return claims, min(moments, default=None)
+            self._pace.begin(claim.workspace_id, now_s)
+        rests_s = [(one.due_at - now).total_seconds() for one in waiting if one.due_at > now]
+        rests_s += [at_s - now_s for at_s in map(self._pace.free_at_s, left) if at_s is not None]
+        return claims, min(rests_s, default=None)
 
     async def attempt(self, claim: Claim) -> None:
         """Make the attempt that `claim` is for; what became of it is written by the next `settle`."""
@@ -199,9 +200,9 @@ class Dispatch:
 
     async def _deliver(self, claim: Claim) -> Settlement:
         started_at = self._clock()
-        turn = retry.Turn(claim.attempt_number, claim.first_attempt_at, claim.planned_at, started_at)
+        turn = self._attendance.turn(claim, started_at)
         prepared = self._prepare(claim, turn)
-        if prepared is None:
+        if prepared is None or not claim.holds(started_at, prepared.timeout_s):
             return Settlement(claim, None, retry.Release())
         outcome = await self._sender.send(prepared)
         if claim.queue is Queue.PROBE:
@@ -237,5 +238,5 @@ class Dispatch:
         receiver = self._receivers.receiver(claim.workspace_id, turn.started_at)
         if receiver.url is None or not receiver.is_ready:
             return None
-        headers = signing.sign(claim.body, claim.delivery_id, receiver.secrets, turn.started_at)
+        headers = signing.sign(claim.body, claim.delivery_id, receiver.secrets, self._present())
         return Prepared(receiver.url, headers, claim.body, retry.attempt_timeout_s(turn, self._policy))

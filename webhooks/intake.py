@@ -3,11 +3,11 @@
 Never moves on before the stretch is processed, and never holds more than one read of events.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
 
-from runtime.clock import Clock
+from runtime.clock import Steady
 from schemas.topics import UsageBatch
 from webhooks.core import batching
 from webhooks.core.batching import Batching
@@ -27,16 +27,23 @@ class Follower:
     """
 
     def __init__(
-        self, read: Read, wait: Wait, process: Process, *, clock: Clock, batching: Batching, offset: int
+        self,
+        read: Read,
+        wait: Wait,
+        process: Process,
+        *,
+        batching: Batching,
+        offset: int,
+        steady: Steady = time.monotonic,
     ) -> None:
         self._read = read
         self._wait = wait
         self._process = process
-        self._clock = clock
+        self._steady = steady
         self._batching = batching
         self._offset = offset
         self._stretch: UsageBatch | None = None
-        self._seen_at = clock()
+        self._seen_at_s = steady()
 
     async def step(self) -> None:
         """Read once; then either process what waits or wait for more."""
@@ -44,7 +51,7 @@ class Follower:
         start = held.next_offset if held else self._offset
         batch = await self._read(start, self._batching.read_limit - (len(held.events) if held else 0))
         if held is None:
-            self._seen_at = self._clock()
+            self._seen_at_s = self._steady()
         else:
             batch = replace(batch, first_offset=held.first_offset, events=held.events + batch.events)
         missing, timeout_s = self._lacks(batch)
@@ -61,8 +68,7 @@ class Follower:
         if not batch.events:
             # Unreadable records alone, or a source made anew: the position moves all the same.
             return (0, 0.0) if batch.next_offset != batch.first_offset else (1, IDLE_WAIT_S)
-        now = self._clock()
-        verdict = batching.decide(batch.events, self._seen_at, now, self._batching)
+        verdict = batching.decide(batch.events, self._steady() - self._seen_at_s, self._batching)
         if isinstance(verdict, batching.CutNow):
             return 0, 0.0
-        return verdict.missing, min((verdict.until - now) / timedelta(seconds=1), IDLE_WAIT_S)
+        return verdict.missing, min(verdict.left_s, IDLE_WAIT_S)

@@ -2,8 +2,9 @@
 
 Never changes a delivery's bytes or id, never touches one that is pending, and never begins one that a probe has.
 
-The rate is kept in the deliveries themselves: each gets a moment of its own, behind those that were planned before it.
-So it holds for any number of dispatchers and over restarts, and a call puts back no more than a transaction can.
+A redrive plans a moment for each delivery, behind those that were planned before it: that is what its lab is shown. The
+rate itself is kept where they are claimed (`webhooks.claims`), by all dispatchers together and over restarts, also
+once moments have passed unused because the receiver was held or disabled or no dispatcher was there.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 
 from webhooks import standing
 from webhooks.core import pace
-from webhooks.core.values import Status
+from webhooks.core.values import Queue, Status
 from webhooks.tables import DELIVERY, PENDING
 
 STEP = 500
@@ -25,7 +26,7 @@ _ENDED = (Status.DEAD.value, Status.NOT_DUE.value)
 
 
 def redeliver(connection: Connection, workspace_id: str, delivery_id: str, now: datetime) -> bool:
-    """Put one delivery back, to be attempted at once; one that is pending stays as it is.
+    """Put one delivery back, due now; one that is pending stays as it is. A receiver that is held is probed now.
 
     Gives whether the workspace has such a delivery. A delivered one is delivered again: its receiver may have lost it.
     """
@@ -34,7 +35,7 @@ def redeliver(connection: Connection, workspace_id: str, delivery_id: str, now: 
     if row is None:
         return False
     if row.status != Status.PENDING:
-        _put_back(connection, [row], [now])
+        _put_back(connection, [row], [now], Queue.FIRST)
     standing.probe_soon(connection, workspace_id, now)
     return True
 
@@ -93,13 +94,16 @@ def _put_back_some(connection: Connection, query: Select[Any], workspace_id: str
     planned = (
         select(_COLUMNS.claimable_at)
         .where(
-            PENDING, _COLUMNS.workspace_id == workspace_id, _COLUMNS.retrying.is_(other=False), _COLUMNS.claim.is_(None)
+            PENDING,
+            _COLUMNS.workspace_id == workspace_id,
+            _COLUMNS.queue == Queue.REDRIVEN.value,
+            _COLUMNS.claim.is_(None),
         )
         .order_by(_COLUMNS.claimable_at.desc())
         .limit(1)
     )
     busy_until = connection.execute(planned).scalar_one_or_none()
-    _put_back(connection, rows, pace.spread(now, busy_until, len(rows), per_s))
+    _put_back(connection, rows, pace.spread(now, busy_until, len(rows), per_s), Queue.REDRIVEN)
     return len(rows)
 
 
@@ -111,7 +115,7 @@ _AGAIN = (
         reason=None,
         settled_at=None,
         run_attempts=0,
-        retrying=False,
+        queue=bindparam("new_queue"),
         first_attempt_at=None,
         next_attempt_at=bindparam("new_next_attempt_at"),
         claimable_at=bindparam("new_claimable_at"),
@@ -119,7 +123,7 @@ _AGAIN = (
 )
 
 
-def _put_back(connection: Connection, rows: Sequence[Row[Any]], moments: Sequence[datetime]) -> None:
+def _put_back(connection: Connection, rows: Sequence[Row[Any]], moments: Sequence[datetime], queue: Queue) -> None:
     """Begin a new run of each at its moment, or when the lease of a probe that it is has ended."""
     if rows:
         connection.execute(
@@ -127,6 +131,7 @@ def _put_back(connection: Connection, rows: Sequence[Row[Any]], moments: Sequenc
             [
                 {
                     "of_id": row.id,
+                    "new_queue": queue.value,
                     "new_next_attempt_at": moment,
                     "new_claimable_at": max(moment, row.claimable_at or moment),
                 }

@@ -10,7 +10,7 @@ takes. So an event that comes again is either known or dropped, whatever the ari
 """
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from sqlalchemy import Connection, Select, delete, func, select, tuple_, update
 
@@ -38,6 +38,15 @@ def workspaces(connection: Connection) -> Sequence[str]:
     found = found.union_all(select(beyond.scalar_subquery()).where(found.c.workspace_id.is_not(None)))
     rows = connection.execute(select(found.c.workspace_id).where(found.c.workspace_id.is_not(None)))
     return [row.workspace_id for row in rows]
+
+
+def newest(connection: Connection) -> datetime | None:
+    """Give when the newest delivery was made; without any, the end of the newest day that a key is known of."""
+    made = [connection.execute(_newest_of(workspace_id)).scalar_one() for workspace_id in workspaces(connection)]
+    if made:
+        return max(made)
+    day: date | None = connection.execute(select(func.max(DELIVERY_EVENT.c.day))).scalar_one()
+    return None if day is None else datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 def remove(connection: Connection, workspace_id: str, now: datetime, limit: int = STEP) -> int:
@@ -70,6 +79,10 @@ def forget(connection: Connection, before: date, limit: int = KEY_STEP) -> int:
     key = (columns.day, columns.workspace_id, columns.idempotency_key)
     old = select(*key).where(columns.day < before).order_by(*key).limit(limit).with_for_update(skip_locked=True)
     return connection.execute(delete(DELIVERY_EVENT).where(tuple_(*key).in_(old))).rowcount
+
+
+def _newest_of(workspace_id: str) -> Select[datetime]:
+    return select(func.max(_COLUMNS.created_at)).where(_COLUMNS.workspace_id == workspace_id)
 
 
 def _oldest(connection: Connection, query: Select[str], workspace_id: str, now: datetime, limit: int) -> Sequence[str]:

@@ -1,6 +1,6 @@
 """Makes attempts: POSTs a prepared body to a receiver, to a checked address only (spec 5).
 
-Never follows a redirect, never uses a proxy of the environment, never keeps more than 16 KiB of an answer.
+Never follows a redirect, never uses a proxy of the environment, never reads more than 16 KiB of an answer.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from webhooks.core.retry import Outcome
 from webhooks.core.values import Prepared
 
 MAX_ANSWER_BYTES = 16 * 1024
+"""Of an answer, its head included. One with a longer head is no answer."""
 
 _DRAIN_S = 1.0  # for the answer's body, which says nothing to us: reading it to its end lets the connection be reused
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close: a request must not meet a closing connection
@@ -154,7 +155,7 @@ class Connections:
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Opens connections to checked addresses alone."""
+    """Opens connections to checked addresses alone, each read in bounds."""
 
     def __init__(self, *, allow_private: bool, resolver: guard.Resolver | None = None) -> None:
         self._allow_private = allow_private
@@ -174,8 +175,10 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         *others, last = addresses
         for address in others:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await self._network.connect_tcp(address, port, _SHARE_S, local_address, socket_options)
-        return await self._network.connect_tcp(last, port, timeout, local_address, socket_options)
+                return BoundedStream(
+                    await self._network.connect_tcp(address, port, _SHARE_S, local_address, socket_options)
+                )
+        return BoundedStream(await self._network.connect_tcp(last, port, timeout, local_address, socket_options))
 
     async def connect_unix_socket(
         self,
@@ -191,17 +194,52 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         await self._network.sleep(seconds)
 
 
+class BoundedStream(httpcore.AsyncNetworkStream):
+    """A connection of which MAX_ANSWER_BYTES are read after each request, by httpcore 64 KiB at a time otherwise."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left = MAX_ANSWER_BYTES
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # as above
+        """Read at most `max_bytes`, or what is left. Raises ReadError where nothing is left."""
+        if not self._left:
+            raise httpcore.ReadError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        data = await self._stream.read(min(max_bytes, self._left), timeout)
+        self._left -= len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as above
+        """Send, after which another answer may be read."""
+        self._left = MAX_ANSWER_BYTES
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # as above
+    ) -> httpcore.AsyncNetworkStream:
+        """Give the same connection encrypted; what is bounded is what was decrypted."""
+        return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """Tell what httpcore asks of a connection."""
+        return self._stream.get_extra_info(info)
+
+
 _SHARE_S = 2.0  # for one of several addresses, so that a dead one leaves time for the next
 
 
 async def _drain(response: httpcore.Response) -> None:
-    """Read what is left, as far as it is worth a connection; what is not read closes it."""
-    read = 0
+    """Read what is left, as far as it may be read; what is not read closes the connection."""
     with contextlib.suppress(*_ERRORS), anyio.move_on_after(_DRAIN_S):
-        async for chunk in response.aiter_stream():
-            read += len(chunk)
-            if read > MAX_ANSWER_BYTES:
-                break
+        async for _ in response.aiter_stream():
+            pass
     await response.aclose()
 
 

@@ -24,6 +24,12 @@ def held(connection: Connection) -> dict[str, datetime]:
     return {row.workspace_id: row.probe_at for row in connection.execute(query)}
 
 
+def paced(connection: Connection) -> dict[str, datetime]:
+    """Give from when on redriven deliveries may be claimed, for the workspaces that have had any."""
+    query = select(_COLUMNS.workspace_id, _COLUMNS.redriven_at).where(_COLUMNS.redriven_at.is_not(None))
+    return {row.workspace_id: row.redriven_at for row in connection.execute(query)}
+
+
 def note(connection: Connection, decisions: Iterable[tuple[str, Decision]], now: datetime, rule: Rule) -> None:
     """Take in what became of deliveries, each with its workspace, in their order."""
     by_workspace: dict[str, list[Decision]] = {}
@@ -44,11 +50,29 @@ def note(connection: Connection, decisions: Iterable[tuple[str, Decision]], now:
             _put(connection, row.workspace_id, known)
 
 
-def take_probe(connection: Connection, workspace_id: str, now: datetime, rule: Rule) -> bool:
-    """Take the probe that is due, and plan the next; give whether it is the caller's: only one dispatcher gets it."""
+def take_probe(connection: Connection, workspace_id: str, now: datetime, rule: Rule) -> int | None:
+    """Take the probe that is due, and plan the next; give how many of the oldest deliveries it passes over.
+
+    None where it is not the caller's: only one dispatcher gets it.
+    """
     due = (_COLUMNS.workspace_id == workspace_id) & (_COLUMNS.probe_at <= now)
     taken = update(WEBHOOK_RECEIVER).where(due).values(probe_at=rule.next_probe(now))
-    return connection.execute(taken).rowcount == 1
+    refused_in_row: int | None = connection.execute(taken.returning(_COLUMNS.refused_in_row)).scalar_one_or_none()
+    return refused_in_row
+
+
+def take_redriven(connection: Connection, workspace_id: str, now: datetime, rule: Rule, count: int) -> bool:
+    """Take the step that is due of a workspace's redriven deliveries, for `count`, and plan the next.
+
+    Gives whether it is the caller's: only one dispatcher gets it.
+    """
+    row = {"workspace_id": workspace_id, "dead_in_row": 0, "redriven_at": rule.next_redriven(now, count)}
+    step = statements.insert_into(connection.dialect.name, WEBHOOK_RECEIVER).values(row)
+    due = _COLUMNS.redriven_at.is_(None) | (_COLUMNS.redriven_at <= now)
+    taken = step.on_conflict_do_update(
+        index_elements=[_COLUMNS.workspace_id], set_={"redriven_at": step.excluded.redriven_at}, where=due
+    )
+    return connection.execute(taken.returning(_COLUMNS.workspace_id)).first() is not None
 
 
 def probe_soon(connection: Connection, workspace_id: str, now: datetime) -> None:
@@ -73,7 +97,7 @@ def end_redrive(connection: Connection, workspace_id: str) -> None:
 
 
 def _health(row: Row[tuple[object, ...]]) -> Health:
-    return Health(row.dead_in_row, row.probe_at, row.redrive_from, row.redrive_to)
+    return Health(row.dead_in_row, row.probe_at, row.redrive_from, row.redrive_to, row.refused_in_row)
 
 
 def _put(connection: Connection, workspace_id: str, known: Health) -> None:
@@ -82,5 +106,6 @@ def _put(connection: Connection, workspace_id: str, known: Health) -> None:
         "probe_at": known.probe_at,
         "redrive_from": known.redrive_from,
         "redrive_to": known.redrive_to,
+        "refused_in_row": known.refused_in_row,
     }
     connection.execute(update(WEBHOOK_RECEIVER).where(_COLUMNS.workspace_id == workspace_id).values(values))

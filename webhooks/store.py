@@ -31,7 +31,7 @@ from webhooks import claims, standing
 from webhooks.core import batching
 from webhooks.core.health import Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt
-from webhooks.core.values import Claim, Draft, Settlement, Share, Status, Waiting
+from webhooks.core.values import Claim, Draft, Queue, Settlement, Share, Status, Waiting
 from webhooks.tables import ATTEMPT, DELIVERY, DELIVERY_EVENT, WEBHOOK_POSITION
 
 LEASE_S = 30
@@ -66,10 +66,11 @@ class StoredDeliveries:
         """Give the queues that have something to claim."""
         return await self._database.read(claims.waiting)
 
-    async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
+    async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
         """Claim what is due, at most the shares."""
+        lease, rule = self._lease, self._rule
         return await self._database.write(
-            lambda connection: claims.claim(connection, shares, now, self._lease, self._rule)
+            lambda connection: claims.claim(connection, shares, now, lease, rule, takes_over=takes_over)
         )
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
@@ -219,7 +220,7 @@ def _still_counts(row: Row[Any], settlement: Settlement) -> bool:
     return bool(row.claim == settlement.claim.token)
 
 
-_KEPT = ("status", "reason", "run_attempts", "retrying", "first_attempt_at", "settled_at", "next_attempt_at")
+_KEPT = ("status", "reason", "run_attempts", "queue", "first_attempt_at", "settled_at", "next_attempt_at")
 _CHANGED = (*_KEPT, "attempt_count", "claim", "claimable_at")
 _SETTLE = (
     update(DELIVERY)
@@ -239,7 +240,7 @@ def _settled(row: Row[Any], settlement: Settlement, now: datetime) -> dict[str, 
         case GiveUp(reason):
             values |= {**ended, "status": Status.DEAD.value, "reason": reason}
         case RetryAt(when):
-            values |= {"run_attempts": row.run_attempts + 1, "retrying": True, "next_attempt_at": when}
+            values |= {"run_attempts": row.run_attempts + 1, "queue": Queue.RETRY.value, "next_attempt_at": when}
         case Leave():
             pass
         case _:

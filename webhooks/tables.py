@@ -5,7 +5,6 @@ Never holds a query: `webhooks.store` is the one place that asks them.
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Date,
     ForeignKey,
@@ -19,6 +18,7 @@ from sqlalchemy import (
 )
 
 from runtime.database import METADATA, UtcDateTime
+from webhooks.core.values import Queue
 
 # No lengths on texts that come with events: what a proxy accepted must never stop its partition here.
 DELIVERY = Table(
@@ -34,7 +34,7 @@ DELIVERY = Table(
     Column("settled_at", UtcDateTime),
     Column("attempt_count", Integer, nullable=False, default=0),
     Column("run_attempts", Integer, nullable=False, default=0),
-    Column("retrying", Boolean, nullable=False, default=False),
+    Column("queue", String(8), nullable=False, default=Queue.FIRST.value),
     Column("first_attempt_at", UtcDateTime),
     Column("next_attempt_at", UtcDateTime),
     Column("claimable_at", UtcDateTime),
@@ -55,7 +55,7 @@ PENDING = DELIVERY.c.status == literal_column("'pending'")
 Index(
     "ix_delivery_pending",
     DELIVERY.c.workspace_id,
-    DELIVERY.c.retrying,
+    DELIVERY.c.queue,
     DELIVERY.c.claimable_at,
     postgresql_where=PENDING,
     sqlite_where=PENDING,
@@ -106,5 +106,10 @@ WEBHOOK_RECEIVER = Table(
     Column("probe_at", UtcDateTime),
     Column("redrive_from", UtcDateTime),
     Column("redrive_to", UtcDateTime),
+    Column("refused_in_row", Integer, nullable=False, default=0),
+    Column("redriven_at", UtcDateTime),
 )
-"""How a receiver does (`webhooks.core.health`). No row: it never lost a delivery."""
+"""How a receiver does (`webhooks.core.health`). No row: it never lost a delivery, and none of its own was redriven.
+
+`redriven_at` is from when on redriven deliveries may be claimed again; null: at once.
+"""

@@ -4,7 +4,6 @@ Never decides by them, and says which of them contradict each other.
 """
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Self
 
 from runtime.settings import Settings
@@ -25,25 +24,23 @@ LEASE_MARGIN_S = 20.0
 class Tuning:
     """Everything about delivering that can be chosen; the defaults are the spec's."""
 
-    batching: Batching = field(default_factory=lambda: Batching(100, timedelta(seconds=1), READ_LIMIT))
+    batching: Batching = field(default_factory=lambda: Batching(100, 1.0, READ_LIMIT))
     policy: Policy = field(default_factory=Policy)
     limits: Limits = field(default_factory=Limits)
     rule: Rule = field(default_factory=Rule)
     per_s: int | None = None
     """Attempts at one receiver that begin within a second; None: no bound."""
-    redrive_per_s: float = 10.0
     keep_days: int = 400
     """The ledger's days, and so those of the keys of events."""
     lease_s: float | None = None
-    """How long a claim holds; None: an attempt and LEASE_MARGIN_S."""
+    """How long a claim holds, which must be longer than an attempt; None: an attempt and LEASE_MARGIN_S."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Take what the settings say."""
-        linger = timedelta(milliseconds=settings.webhook_linger_ms)
         at_once = settings.webhook_concurrency
         return cls(
-            batching=Batching(settings.webhook_batch_size, linger, READ_LIMIT),
+            batching=Batching(settings.webhook_batch_size, settings.webhook_linger_ms / 1000, READ_LIMIT),
             policy=Policy(
                 bound_s=settings.webhook_retry_for_s,
                 attempt_timeout_s=settings.webhook_attempt_timeout_s,
@@ -51,11 +48,15 @@ class Tuning:
                 backoff_most_s=settings.webhook_backoff_most_s,
             ),
             limits=Limits(first_per_receiver=at_once, retries_per_receiver=2 * at_once),
-            rule=Rule(redrives=settings.webhook_auto_redrive),
+            rule=Rule(redrives=settings.webhook_auto_redrive, redrive_per_s=settings.webhook_redrive_per_s),
             per_s=settings.webhook_rate_per_s,
-            redrive_per_s=settings.webhook_redrive_per_s,
             keep_days=settings.ledger_days,
         )
+
+    @property
+    def redrive_per_s(self) -> float:
+        """Redriven deliveries of one workspace within a second."""
+        return self.rule.redrive_per_s
 
     @property
     def claimed_for_s(self) -> float:

@@ -1,15 +1,21 @@
 """What dispatchers do beside delivering: redrive for receivers that are back, and remove what has expired.
 
-Never in a hurry: each step is a small transaction, with a rest before the next.
+Never in a hurry: each step is a small transaction, with a rest before the next. Never removes anything because one
+machine's clock is far ahead: PostgreSQL's own says what has expired; on SQLite, whose machine has no other, what the
+data said when the process began, and the time since.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
-from runtime.clock import Clock
+from sqlalchemy import Connection
+
+from runtime import database as databases
+from runtime.clock import Clock, Steady
 from runtime.database import Database
 from runtime.outage import Outage, Pause
 from webhooks import redrive, retention
@@ -22,25 +28,40 @@ FIRST_REMOVE_S = 60.0
 KEYS_MARGIN = timedelta(days=7)
 """How much longer than the ledger's days their keys are kept: a ledger may be late in closing one."""
 
+BELIEVED = timedelta(days=7)
+"""How far the clock may lie ahead of the newest that is known. Where it was longer still that nothing came, what has
+expired goes later than it could, and all of it after a start that finds something newer."""
+
 _REST_S = 0.05
 
 _log = logging.getLogger(__name__)
 
-Step = Callable[..., int]
-"""Of a connection and a `limit`."""
+Step = Callable[[Connection, datetime, int], int]
+"""Removes at most so many of what has expired at a moment; gives how many."""
 
 
 class Upkeep:
     """Runs beside dispatch, in each dispatcher: what one does the others find done. `keep_days` is the ledger's."""
 
     def __init__(
-        self, database: Database, clock: Clock, *, redrive_per_s: float, keep_days: int, pause: Pause = asyncio.sleep
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        redrive_per_s: float,
+        keep_days: int,
+        steady: Steady = time.monotonic,
+        pause: Pause = asyncio.sleep,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._steady = steady
         self._redrive_per_s = redrive_per_s
         self._keep_keys = timedelta(days=keep_days) + KEYS_MARGIN
         self._pause = pause
+        self._newest: tuple[datetime, float] | None = None
+        """What the data said, and when that was seen."""
+        self._is_doubted = False
 
     async def redrive(self) -> None:
         """Redrive for receivers that are back, for ever."""
@@ -68,15 +89,11 @@ class Upkeep:
 
     async def remove_all(self) -> None:
         """Remove all that has expired by now."""
-        now = self._clock()
         waited = removed = 0
         for workspace_id in await self._database.read(retention.workspaces):
-            give_up = partial(retention.give_up, workspace_id=workspace_id, now=now)
-            remove = partial(retention.remove, workspace_id=workspace_id, now=now)
-            waited += await self._all(give_up, retention.STEP)
-            removed += await self._all(remove, retention.STEP)
-        before = now.date() - self._keep_keys
-        forgotten = await self._all(partial(retention.forget, before=before), retention.KEY_STEP)
+            waited += await self._all(partial(_of_workspace, retention.give_up, workspace_id), retention.STEP)
+            removed += await self._all(partial(_of_workspace, retention.remove, workspace_id), retention.STEP)
+        forgotten = await self._all(self._forget, retention.KEY_STEP)
         if waited:
             _log.warning("%d deliveries became dead letters: %s", waited, retention.WAITED)
         if removed or forgotten:
@@ -85,8 +102,39 @@ class Upkeep:
     async def _all(self, step: Step, limit: int) -> int:
         total = 0
         while True:
-            count = await self._database.write(partial(step, limit=limit))
+            count = await self._database.write(lambda connection: step(connection, self._now(connection), limit))
             total += count
             if count < limit:
                 return total
             await self._pause(_REST_S)
+
+    def _forget(self, connection: Connection, now: datetime, limit: int) -> int:
+        return retention.forget(connection, now.date() - self._keep_keys, limit)
+
+    def _now(self, connection: Connection) -> datetime:
+        return databases.now(connection, partial(self._believed, connection))
+
+    def _believed(self, connection: Connection) -> datetime:
+        """Give what the clock says, but no more than BELIEVED beyond the newest that the data knew, and the time since.
+
+        They are asked once: after a step of the clock they would soon repeat what it says.
+        """
+        now = self._clock()
+        if self._newest is None:
+            newest = retention.newest(connection)
+            if newest is None:  # nothing is there to be removed either
+                return now
+            self._newest = newest, self._steady()
+        known, at_s = self._newest
+        bound = known + BELIEVED + timedelta(seconds=self._steady() - at_s)
+        if now > bound and not self._is_doubted:
+            text = "the clock says %s, but nothing was known to happen since %s: deliveries and keys expire as of %s"
+            _log.warning(text, now.date(), known.date(), bound.date())
+        self._is_doubted = now > bound
+        return min(now, bound)
+
+
+def _of_workspace(
+    step: Callable[..., int], workspace_id: str, connection: Connection, now: datetime, limit: int
+) -> int:
+    return step(connection, workspace_id, now, limit)

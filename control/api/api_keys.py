@@ -30,6 +30,9 @@ Signature = Annotated[
     ),
 ]
 
+_NAMELESS = CreateApiKey()
+"""What no body at all asks for."""
+
 
 class ApiKeyController(Controller):
     """``/v1/gateway/groups/{group_id}/api_keys``."""
@@ -39,7 +42,11 @@ class ApiKeyController(Controller):
 
     @post(status_code=200, operation_id="create_api_key", summary="Mint a key", responses=errors.WRITE_ERRORS)
     async def create(
-        self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], data: JSONBody[CreateApiKey]
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        group_id: FromPath[str],
+        data: JSONBody[CreateApiKey] = _NAMELESS,
     ) -> CreatedApiKey:
         """Mint a key for the group; the plaintext is shown this once."""
         caller = request.auth

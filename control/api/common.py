@@ -6,22 +6,23 @@ Never lets a body in that its contract does not allow: what cannot be read is re
 import asyncio
 import base64
 import binascii
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from litestar import MediaType, Request
+from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import NamedDependency
+from litestar.enums import RequestEncodingType
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.params import QueryParameter
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
+from control.api import wording
 from control.auth import Caller
 from control.core.refusals import InvalidError, UnsupportedError
 from control.trial import Trial
@@ -42,6 +43,9 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
 _ID_LENGTH = 26
+
+_READ_AS_JSON = {"", RequestEncodingType.JSON, RequestEncodingType.URL_ENCODED}
+"""Also what curl names where it is told nothing. No form of a browser's can forge a call: the key is in a header."""
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -95,7 +99,7 @@ class ManagementRequest(Request[None, Caller, State]):
     async def json(self) -> Any:
         """Give the body as the contract that the route names. Raises InvalidError or UnsupportedError."""
         media_type, _ = self.content_type
-        if media_type and media_type != MediaType.JSON:
+        if media_type not in _READ_AS_JSON:
             raise UnsupportedError("content-type: must be application/json", param="content-type")
         field = self.route_handler.parsed_data_field
         if field is None:
@@ -108,10 +112,29 @@ def read(contract: type[Body], body: bytes) -> Body:
     try:
         message = contract.model_validate_json(body, strict=True)
     except ValidationError as error:
-        raise _explain(error) from None
+        raise wording.wrong_body(contract, error) from None
     if "\0" in "".join(_texts(message.model_dump(mode="json"))):
         raise InvalidError("strings must not hold the character U+0000", code="invalid_body")
     return message
+
+
+def keep_fixed(given: BaseModel, kept: BaseModel, free: Collection[str]) -> None:
+    """Refuse another value for what never changes; the value that it has may be sent back. Raises InvalidError.
+
+    `free` are the paths of what may change, as `metadata.name`.
+    """
+    _keep_fixed(given.model_dump(mode="json", exclude_unset=True), encode(kept), free, "")
+
+
+def _keep_fixed(given: Mapping[str, Any], kept: Mapping[str, Any], free: Collection[str], above: str) -> None:
+    for name, value in given.items():
+        path, own = above + name, kept[name]
+        if path in free:
+            continue
+        if isinstance(value, dict) and isinstance(own, dict):
+            _keep_fixed(value, own, free, f"{path}.")
+        elif value != own and not (value is None and not above):
+            raise InvalidError(f"{path}: never changes; leave it out, or send what it is", param=path, code="immutable")
 
 
 def page(items: Sequence[Item], limit: int, last_id: Callable[[Item], str]) -> tuple[Sequence[Item], Pagination]:
@@ -182,17 +205,6 @@ def refuse_nul(connection: Connected) -> None:
 def listed(items: Iterable[Item], pagination: Pagination) -> Page[Item]:
     """Give the body of a page."""
     return Page(items=tuple(items), pagination=pagination)
-
-
-def _explain(error: ValidationError) -> InvalidError:
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    path = ""
-    for part in problem["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    path = json.dumps(path)[1:-1][:200] if path else ""
-    text = "is not a known field" if problem["type"] == "extra_forbidden" else problem["msg"]
-    text = text.removeprefix("Value error, ")
-    return InvalidError(f"{path}: {text}" if path else text, param=path or None, code="invalid_body")
 
 
 def _texts(value: Any) -> Iterable[str]:

@@ -23,6 +23,9 @@ from schemas.billing import Delivery, DeliveryStatus, RedriveDeliveries, Redrive
 from webhooks import listing
 from webhooks.listing import Listed, Place, Window
 
+_ALL = RedriveDeliveries()
+"""What no body at all asks for."""
+
 
 class _Cursor(NamedTuple):
     """What a page hands to the next: where it ended, and which list it belongs to."""
@@ -93,7 +96,9 @@ class DeliveryController(Controller):
         summary="Deliver again what has failed",
         responses=errors.WRITE_ERRORS,
     )
-    async def redrive(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[RedriveDeliveries]) -> Redriven:
+    async def redrive(
+        self, request: ManagementRequest, desk: AtDesk, data: JSONBody[RedriveDeliveries] = _ALL
+    ) -> Redriven:
         """Put dead letters and `not_due` deliveries back to `pending`, at a bounded rate.
 
         `from` and `to` say when they were given up or put aside. Safe to repeat where the answer was lost.

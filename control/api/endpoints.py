@@ -68,12 +68,18 @@ class EndpointController(Controller):
     async def update(
         self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str], data: JSONBody[UpdateEndpoint]
     ) -> Endpoint:
-        """Change an endpoint's slug, its target, or both; groups keep naming the slug that they name."""
+        """Change an endpoint's slug, its target, or both; groups keep naming the slug that they name.
+
+        The whole endpoint may be sent back; what never changes must be as it is.
+        """
         caller = request.auth
 
         def replace(connection: Connection, now: datetime) -> StoredEndpoint:
+            endpoints = Endpoints(connection)
+            before = _body(flow.get(endpoints, caller.workspace_id, endpoint_id))
+            common.keep_fixed(data, before, free={"slug", "targets"})
             return flow.update(
-                Endpoints(connection),
+                endpoints,
                 _judge(desk, connection, caller),
                 Audit(connection, caller.key_prefix, now),
                 workspace_id=caller.workspace_id,

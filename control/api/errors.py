@@ -12,7 +12,7 @@ from litestar.openapi import ResponseSpec
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from control.api import common
+from control.api import common, wording
 from control.core import refusals
 from runtime import outage
 from runtime.database import TransactionTooLongError
@@ -42,7 +42,7 @@ def not_served(request: Any, error: HTTPException) -> Response[ErrorBody]:
     if error.status_code >= 500:
         return failed(request, error)
     if isinstance(error, ValidationException | SerializationException):
-        return _invalid(error)
+        return _invalid(request, error)
     codes = {404: "not_found", 408: "body_timeout", 405: "method_not_allowed", 413: "body_too_large"}
     messages = {
         404: "nothing is at this path",
@@ -96,10 +96,12 @@ READ_ERRORS = {
         401: "The management key is missing, malformed or unknown.",
         403: "The management key may not do this.",
         404: "The thing named is unknown or deleted.",
+        405: "The path does not take this method; `Allow` names those that it takes.",
         503: "The database is unavailable.",
     }.items()
 }
 WRITE_ERRORS = READ_ERRORS | {
+    408: ResponseSpec(ErrorBody, generate_examples=False, description="The body did not arrive in time."),
     413: ResponseSpec(ErrorBody, generate_examples=False, description="The body is too large."),
     415: ResponseSpec(ErrorBody, generate_examples=False, description="The body is not JSON."),
 }
@@ -115,12 +117,12 @@ def answer(
     return Response(ErrorBody(error=detail), status_code=status, media_type=MediaType.JSON, headers=headers)
 
 
-def _invalid(error: ValidationException | SerializationException) -> Response[ErrorBody]:
+def _invalid(request: Any, error: ValidationException | SerializationException) -> Response[ErrorBody]:
     given = getattr(error, "extra", None)
     extra = given if isinstance(given, list) else []
     first = extra[0] if extra and isinstance(extra[0], dict) else {}
     param = first.get("key")
     if param == "data":
         return answer(400, "the body is missing; send a JSON object", code="invalid_body")
-    message = f"{param}: {first['message']}" if param and "message" in first else error.detail
+    message = wording.wrong_parameter(request.route_handler, param) if param else error.detail
     return answer(400, message, param=param, code="invalid_query")

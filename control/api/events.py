@@ -19,7 +19,9 @@ from schemas.api import Page, Pagination
 from schemas.billing import LedgerEvent
 from schemas.usage import Kind
 
-Moment = Annotated[str | None, QueryParameter(description="RFC 3339, with a zone.")]
+Moment = Annotated[
+    str | None, QueryParameter(description="RFC 3339, with a zone.", schema_extra={"format": "date-time"})
+]
 
 
 class _Cursor(NamedTuple):
@@ -31,6 +33,8 @@ class _Cursor(NamedTuple):
     end: datetime | None
     api_key_prefix: str | None
     external_entity_id: str | None
+    start: datetime | None = None
+    """Where the window began; None in a cursor that was given before cursors said so."""
 
 
 class EventController(Controller):
@@ -60,11 +64,13 @@ class EventController(Controller):
         who goes on from there misses nothing.
         """
         start, end = _moment("start_time", start_time), _moment("end_time", end_time)
-        asked = _Cursor(order or Order.TIMESTAMP, start or _NEVER, "", end, api_key_prefix, external_entity_id)
+        asked = _Cursor(order or Order.TIMESTAMP, start or _NEVER, "", end, api_key_prefix, external_entity_id, start)
         if cursor is not None:
             asked = _resume(cursor, asked, order)
         elif start is None:
             raise InvalidError("start_time: is required without a cursor", param="start_time", code="invalid_query")
+        if asked.start is not None and asked.end is not None and asked.end < asked.start:
+            raise InvalidError("end_time: must not be before start_time", param="end_time", code="invalid_query")
         workspace_id = request.auth.workspace_id
         found = await desk.look(lambda connection: _read(connection, desk, workspace_id, asked, limit + 1))
         return common.listed(map(_body, found[:limit]), _pagination(asked, found, limit))
@@ -99,6 +105,7 @@ def _resume(cursor: str, asked: _Cursor, order: Order | None) -> _Cursor:
     """Give the window that the cursor belongs to; what the query repeats of it must be the same."""
     held = common.read_cursor(cursor, _Cursor)
     repeated = {
+        "start_time": (asked.start, held.start or asked.start),
         "order": (order, held.order),
         "api_key_prefix": (asked.api_key_prefix, held.api_key_prefix),
         "external_entity_id": (asked.external_entity_id, held.external_entity_id),

@@ -81,11 +81,16 @@ class GroupController(Controller):
     async def update(
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], data: JSONBody[UpdateGroup]
     ) -> Group:
-        """Change a group's name, its whole set of models, or both."""
+        """Change a group's name, its whole set of models, or both.
+
+        The whole group may be sent back; what never changes must be as it is.
+        """
         caller = request.auth
 
         def replace(connection: Connection, now: datetime) -> Chain:
             tree = Groups(connection)
+            before = _body(flow.get(tree, caller.workspace_id, group_id))
+            common.keep_fixed(data, before, free={"metadata.name", "models"})
             return flow.update(
                 tree,
                 tree,

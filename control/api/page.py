@@ -3,6 +3,7 @@
 Never asks another host for anything, and holds no script: whoever reads it tells nobody.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -64,7 +65,9 @@ def _schema(name: str, schema: Json) -> Iterator[str]:
     yield f"<p>{escape(schema.get('description', ''))} {_type(schema) if 'enum' in schema else ''}</p><table>"
     for field, member in schema.get("properties", {}).items():
         required = "required" if field in schema.get("required", ()) else ""
-        said = escape(member.get("description", ""))
+        default = member.get("default")
+        unsaid = f"default <code>{escape(json.dumps(default))}</code>. " if default else ""
+        said = unsaid + escape(member.get("description", ""))
         yield f"<tr><td><code>{escape(field)}</code><td>{_type(member)}<td>{required}<td>{said}</tr>"
     yield "</table></details>"
 
@@ -77,10 +80,14 @@ def _type(schema: Json) -> str:
     for several in ("anyOf", "oneOf"):
         if several in schema:
             return " or ".join(_type(each) for each in schema[several])
-    if "enum" in schema:
-        return " | ".join(f"<code>{escape(str(each))}</code>" for each in schema["enum"])
-    if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
+    allowed = schema.get("enum", [schema["const"]] if "const" in schema else ())
+    if allowed:
+        return " | ".join(f"<code>{escape(str(each))}</code>" for each in allowed)
     bounds = ("pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems")
-    said = ", ".join(f"{bound} {schema[bound]}" for bound in bounds if bound in schema)
-    return escape(f"{schema.get('format') or schema.get('type', 'any')}{f' ({said})' if said else ''}")
+    within = ", ".join(f"{bound} {schema[bound]}" for bound in bounds if bound in schema)
+    said = escape(f" ({within})" if within else "")
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}{said}"
+    if isinstance(schema.get("additionalProperties"), Mapping):
+        return f"by name: {_type(schema['additionalProperties'])}"
+    return escape(str(schema.get("format") or schema.get("type", "any"))) + said

@@ -11,6 +11,10 @@ from schemas.limits import ModelConfig, RateLimit, UsageLimit
 
 MAX_NAME_LENGTH = 255
 
+MAX_MODELS = 1000
+"""Models of one group. Even with the longest slugs and every limit its record is then about half of what Kafka takes;
+one that Kafka refused would be accepted here and never be in force."""
+
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -33,6 +37,16 @@ def check_workspace_name(name: str) -> None:
     """Raise InvalidError where `name` is empty, too long or not printable."""
     if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise InvalidError(f"name: 1 to {MAX_NAME_LENGTH} printable characters are allowed", param="name")
+
+
+def check_models(models: Sequence[ModelConfig]) -> None:
+    """Raise InvalidError where a group would list more models than its record may hold."""
+    if len(models) > MAX_MODELS:
+        raise InvalidError(
+            f"models: at most {MAX_MODELS} are allowed in one group, these are {len(models)}",
+            param="models",
+            code="too_many_models",
+        )
 
 
 def exceeds(child: Sequence[ModelConfig], ancestor: Sequence[ModelConfig]) -> bool:

@@ -28,10 +28,8 @@ _FIELDS = {
 
 
 def checked(target: Target) -> Target:
-    """Give a target as it is kept: only the fields that were set, no slash at its end. Raises InvalidError."""
+    """Give a target as it is kept: only the fields that were set. Raises InvalidError."""
     given = target.model_dump(exclude_none=True)
-    if target.base_url is not None:
-        given["base_url"] = target.base_url.rstrip("/")
     fields = _FIELDS[target.provider]
     for name in fields.required:
         if not given.get(name):
@@ -39,5 +37,9 @@ def checked(target: Target) -> Target:
     foreign = given.keys() - {"provider", *fields.required, *fields.optional}
     if foreign:
         name = min(foreign)
-        raise InvalidError(f"{PATH}.{name}: does not belong to {target.provider}", param=f"{PATH}.{name}")
+        own = ", ".join((*fields.required, *fields.optional))
+        message = f"{PATH}.{name}: does not belong to {target.provider}, which takes {own}"
+        raise InvalidError(message, param=f"{PATH}.{name}")
+    if target.target_model is not None and not target.target_model.strip():
+        raise InvalidError(f"{PATH}.target_model: must not be blank", param=f"{PATH}.target_model")
     return Target.model_validate(given)

@@ -3,14 +3,20 @@
 Never changes the event itself, nor its day: a correction is an event of its own, on the day it is made.
 """
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Protocol
+
+from ulid import ULID
 
 from control.core.refusals import InvalidError, NotFoundError
 from runtime import ids
 from schemas.usage import MOST_TOKENS, Kind, Tokens, UsageDraft, UsageEvent
 
 MAX_REASON_LENGTH = 500
+
+KEY_AGE = timedelta(days=1)
+"""How far a new correction's key may lie from its day: the ledger looks for an event where its key says it was made."""
 
 
 class Corrections(Protocol):
@@ -22,6 +28,9 @@ class Corrections(Protocol):
     def find(self, idempotency_key: str) -> UsageEvent | None:
         """Give the event of the ledger."""
 
+    def made(self, key: str) -> UsageEvent | None:
+        """Give the correction of this key."""
+
     def corrected(self, idempotency_key: str) -> Tokens:
         """Sum the corrections of one event so far; signed."""
 
@@ -30,16 +39,31 @@ class Corrections(Protocol):
 
 
 def correct(
-    corrections: Corrections, now: datetime, *, event_key: str, input_tokens: int, output_tokens: int, reason: str
+    corrections: Corrections,
+    clock: Callable[[], datetime],
+    *,
+    event_key: str,
+    input_tokens: int,
+    output_tokens: int,
+    reason: str,
+    key: str | None = None,
 ) -> UsageEvent:
     """Correct an event's counts by signed numbers. Raises InvalidError or NotFoundError.
 
     What an event counts after all its corrections is never negative. A correction cannot be corrected: correct the
-    event again.
+    event again. Where `key` is given and there is a correction of that key already, nothing is changed and that one is
+    given, if it is the same. `clock` is read when all others are held off, so that no wait puts it on an earlier day.
     """
     _check_change(input_tokens, output_tokens)
     _check_reason(reason)
     corrections.lock()
+    if key is not None and (known := corrections.made(_checked(key))) is not None:
+        if (known.corrects, *_change(known.tokens), known.reason) != (event_key, input_tokens, output_tokens, reason):
+            raise InvalidError(f"key: {key} is that of another correction, of {known.corrects}", param="key")
+        return known
+    now = clock()
+    if key is not None:
+        _check_unused(corrections, key, now)
     event = corrections.find(event_key)
     if event is None:
         raise NotFoundError(f"event: the ledger has none with the key {event_key!r}", param="event", code="not_found")
@@ -48,12 +72,13 @@ def correct(
     before = corrections.corrected(event_key)
     _check_left("input", event.tokens.input_tokens + before.input_tokens, input_tokens)
     _check_left("output", event.tokens.output_tokens + before.output_tokens, output_tokens)
-    return corrections.put(_draft(event, now, input_tokens, output_tokens, reason), now)
+    change = Tokens(input_tokens=input_tokens, output_tokens=output_tokens)
+    return corrections.put(_draft(event, key or ids.mint(now), now, change, reason), now)
 
 
-def _draft(event: UsageEvent, now: datetime, input_tokens: int, output_tokens: int, reason: str) -> UsageDraft:
+def _draft(event: UsageEvent, key: str, now: datetime, change: Tokens, reason: str) -> UsageDraft:
     return UsageDraft(
-        idempotency_key=ids.mint(),
+        idempotency_key=key,
         request_id=ids.request_id(),
         timestamp=now,
         workspace_id=event.workspace_id,
@@ -63,7 +88,7 @@ def _draft(event: UsageEvent, now: datetime, input_tokens: int, output_tokens: i
         api_key_prefix=event.api_key_prefix,
         model_slug=event.model_slug,
         request_metadata=event.request_metadata,
-        tokens=Tokens(input_tokens=input_tokens, output_tokens=output_tokens),
+        tokens=change,
         usage_source=event.usage_source,
         outcome=event.outcome,
         kind=Kind.CORRECTION,
@@ -73,6 +98,28 @@ def _draft(event: UsageEvent, now: datetime, input_tokens: int, output_tokens: i
         latency_ms=None,
         first_byte_ms=None,
     )
+
+
+def _change(tokens: Tokens) -> tuple[int, int]:
+    return tokens.input_tokens, tokens.output_tokens
+
+
+def _checked(key: str) -> str:
+    """Give `key`. Raises InvalidError where it is no ULID in its one usual form."""
+    try:
+        is_usual = str(ULID.from_str(key)) == key
+    except ValueError:
+        is_usual = False
+    if not is_usual:
+        raise InvalidError("key: a ULID is allowed, as an earlier try of this correction printed it", param="key")
+    return key
+
+
+def _check_unused(corrections: Corrections, key: str, now: datetime) -> None:
+    if corrections.find(key) is not None:
+        raise InvalidError(f"key: {key} is that of another event", param="key")
+    if abs(ULID.from_str(key).timestamp - now.timestamp()) > KEY_AGE.total_seconds():
+        raise InvalidError(f"key: no correction has {key}, and a new one's is made within a day of it", param="key")
 
 
 def _check_change(input_tokens: int, output_tokens: int) -> None:

@@ -3,7 +3,7 @@
 Never leaves a tree in which a CASCADING group is above an ancestor: that is judged in the change's own transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -82,6 +82,7 @@ def create(
         limit_enforcement=_mode(body.hierarchy, parents),
         models=body.models,
     )
+    rules.check_models(body.models)
     _check_slugs(slugs, workspace_id, body.models, known=())
     _check_cascade(record, parents, descendants=())
     group = Group(record=record, name=body.metadata.name, created_at=now)
@@ -110,7 +111,8 @@ def update(
     if renamed and body.metadata is not None:
         group = replace(group, name=body.metadata.name)
     if body.models is not None:
-        known = tuple(model.slug for model in group.record.models)
+        rules.check_models(body.models)
+        known = {model.slug for model in group.record.models}
         _check_slugs(slugs, workspace_id, body.models, known)
         record = group.record.model_copy(update={"models": body.models})
         _check_cascade(record, parents, tree.descendants(group_id) if _cascades(record) else ())
@@ -165,7 +167,7 @@ def _mode(wanted: CreateGroupHierarchy, parents: Chain) -> LimitEnforcement:
     return inherited
 
 
-def _check_slugs(slugs: Slugs, workspace_id: str, models: Sequence[ModelConfig], known: Sequence[str]) -> None:
+def _check_slugs(slugs: Slugs, workspace_id: str, models: Sequence[ModelConfig], known: Collection[str]) -> None:
     missing = slugs.missing(workspace_id, [model.slug for model in models if model.slug not in known])
     if missing:
         index = next(at for at, model in enumerate(models) if model.slug == missing[0])

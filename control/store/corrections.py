@@ -29,6 +29,10 @@ POLL_S = 0.25
 
 _log = logging.getLogger(__name__)
 
+_ROWS = select(CORRECTION.c.sequence, CORRECTION.c.event, CORRECTION_COUNTER.c.instance).join(
+    CORRECTION_COUNTER, CORRECTION_COUNTER.c.id == 1
+)
+
 
 class Corrections:
     """The corrections and what they correct, in one transaction that writes."""
@@ -46,6 +50,11 @@ class Corrections:
         self._connection.execute(first, {"id": 1, "instance": ids.mint(), "sequence": 0})
         self._connection.execute(select(CORRECTION_COUNTER).with_for_update()).one()
 
+    def made(self, key: str) -> UsageEvent | None:
+        """Give the correction of this key, whether the ledger has it or not."""
+        row = self._connection.execute(_ROWS.where(CORRECTION.c.idempotency_key == key)).one_or_none()
+        return None if row is None else _event(row)
+
     def corrected(self, idempotency_key: str) -> Tokens:
         """Sum the corrections of one event, those included that the ledger does not have yet."""
         return corrected(self._connection, [idempotency_key]).get(
@@ -59,6 +68,7 @@ class Corrections:
         instance, sequence = self._connection.execute(step.returning(counter.instance, counter.sequence)).one()
         row = {
             "sequence": sequence,
+            "idempotency_key": draft.idempotency_key,
             "corrects": draft.corrects,
             "input_tokens": draft.tokens.input_tokens,
             "output_tokens": draft.tokens.output_tokens,
@@ -103,13 +113,7 @@ class Outbox:
 
 def read(connection: Connection, offset: int, limit: int) -> list[UsageEvent]:
     """Give at most `limit` corrections from the sequence `offset` on, in order."""
-    rows = connection.execute(
-        select(CORRECTION.c.sequence, CORRECTION.c.event, CORRECTION_COUNTER.c.instance)
-        .join(CORRECTION_COUNTER, CORRECTION_COUNTER.c.id == 1)
-        .where(CORRECTION.c.sequence >= offset)
-        .order_by(CORRECTION.c.sequence)
-        .limit(limit)
-    )
+    rows = connection.execute(_ROWS.where(CORRECTION.c.sequence >= offset).order_by(CORRECTION.c.sequence).limit(limit))
     return [_event(row) for row in rows]
 
 

@@ -148,6 +148,7 @@ CORRECTION = Table(
     "correction",
     METADATA,
     Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("idempotency_key", String(26), nullable=False, unique=True),
     Column("corrects", String, nullable=False, index=True),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),

@@ -9,7 +9,7 @@ Rules, over a chain that begins with the key's own group and ends with its root:
 Never knows a group: callers hand over the chain, or the way to find its groups.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.config import GroupRecord
@@ -62,28 +62,18 @@ def callable_slugs(chain: Chain) -> tuple[str, ...]:
 
 def effective_model(chain: Chain, slug: str) -> EffectiveModelConfig | None:
     """Give every limit that holds for `slug`, with its source; None where the group may not call it."""
-    settings = [(group.id, model) for group in chain if (model := _listed(group, slug)) is not None]
-    if not settings:
-        return None
-    closest_only = chain[0].limit_enforcement is LimitEnforcement.INDEPENDENT
-    rates: list[EffectiveRateLimit] = []
-    usages: list[EffectiveUsageLimit] = []
-    seen: set[tuple[str, str]] = set()
-    for source, model in settings:
-        limits: tuple[RateLimit | UsageLimit, ...] = (*model.rate_limits, *model.usage_limits)
-        for limit in limits:
-            name = (limit.type.value, limit.unit.value)
-            if closest_only and name in seen:
-                continue
-            seen.add(name)
-            _add(limit, source, rates, usages)
-    return EffectiveModelConfig(slug=slug, rate_limits=tuple(rates), usage_limits=tuple(usages))
+    settings = {group.id: model for group in chain if (model := _listed(group, slug)) is not None}
+    return _effective(chain, slug, settings) if settings else None
 
 
 def effective_models(chain: Chain) -> tuple[EffectiveModelConfig, ...]:
-    """Give `effective_model` for every slug the group may call."""
-    models = (effective_model(chain, slug) for slug in callable_slugs(chain))
-    return tuple(model for model in models if model is not None)
+    """Give `effective_model` for every slug the group may call, in the order of `callable_slugs`."""
+    # One pass over all that is listed: a search for each slug would take the square of their number.
+    by_slug: dict[str, dict[str, ModelConfig]] = {}
+    for group in chain:
+        for model in group.models:
+            by_slug.setdefault(model.slug, {}).setdefault(group.id, model)
+    return tuple(_effective(chain, slug, settings) for slug, settings in by_slug.items())
 
 
 def counting_group(chain: Chain, limit: EffectiveRateLimit | EffectiveUsageLimit) -> str:
@@ -102,6 +92,23 @@ def day_thresholds(chain: Chain, slug: str) -> tuple[Threshold, ...]:
     return tuple(
         Threshold(limit.type, limit.threshold) for limit in model.usage_limits if counting_group(chain, limit) == own
     )
+
+
+def _effective(chain: Chain, slug: str, settings: Mapping[str, ModelConfig]) -> EffectiveModelConfig:
+    """Join what the groups of a chain set on one slug, by group, the closest first."""
+    closest_only = chain[0].limit_enforcement is LimitEnforcement.INDEPENDENT
+    rates: list[EffectiveRateLimit] = []
+    usages: list[EffectiveUsageLimit] = []
+    seen: set[tuple[str, str]] = set()
+    for source, model in settings.items():
+        limits: tuple[RateLimit | UsageLimit, ...] = (*model.rate_limits, *model.usage_limits)
+        for limit in limits:
+            name = (limit.type.value, limit.unit.value)
+            if closest_only and name in seen:
+                continue
+            seen.add(name)
+            _add(limit, source, rates, usages)
+    return EffectiveModelConfig(slug=slug, rate_limits=tuple(rates), usage_limits=tuple(usages))
 
 
 def _listed(group: GroupRecord, slug: str) -> ModelConfig | None:

@@ -3,6 +3,7 @@
 Never trusts the reader's own idea of the position: the one in the database is the truth.
 """
 
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from schemas.topics import UsageBatch
@@ -49,6 +50,39 @@ class Start(NamedTuple):
 
     position: int
     offset: int
+
+
+class Span(NamedTuple):
+    """What the ledger's clock may have said when something changed; both inclusive."""
+
+    since: datetime
+    through: datetime
+
+
+class Progress(NamedTuple):
+    """How far a partition is counted, and how far the totals of that are known to be published."""
+
+    next_offset: int
+    recorded_at: datetime
+    """The ledger's clock at the last move: what changed on the partition's lane changed then or before."""
+    published_offset: int | None
+    published_at: datetime | None
+    """The two above as they stood when all that had changed by then was published; None: of nothing is it known."""
+
+    @property
+    def is_published(self) -> bool:
+        """Whether everything that has changed is known to be published."""
+        return (self.published_offset, self.published_at) == (self.next_offset, self.recorded_at)
+
+
+def unpublished_since(progress: Progress) -> datetime | None:
+    """Give the moment (inclusive) from which on a change may not be published yet; None where all is.
+
+    Inclusive, because two moves may bear the same time: the ledger's clock may stand still.
+    """
+    if progress.is_published:
+        return None
+    return progress.published_at or datetime.fromtimestamp(0, UTC)
 
 
 def start(place: str, position: int | None, begin: int, end: int) -> Start:

@@ -42,6 +42,8 @@ class UpstreamRequest:
     request_id: str
     credential: str | None = field(repr=False)
     """Sent as a bearer token; None where the target needs none."""
+    by_operator: bool = False
+    """Whether the operator's settings name the place; a lab's own is judged by what labs are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Route:
     external_entity_id: str
     charged_groups: tuple[str, ...]
     url: str
+    by_operator: bool
+    """Whether the operator's settings name the place, not the lab."""
     target_model: str | None
     credential: str | None = field(repr=False)
     stored_metadata_only: bool

@@ -29,6 +29,11 @@ def url(target: Target, places: Places) -> str | None:
     return None if base is None else base.rstrip("/") + _PATH
 
 
+def is_by_operator(target: Target) -> bool:
+    """Tell whether the operator's settings name the place, not the lab."""
+    return target.provider is not Provider.OPENAI_COMPATIBLE
+
+
 def _base_url(target: Target, places: Places) -> str | None:
     match target.provider:
         case Provider.OPENAI_COMPATIBLE:

@@ -139,7 +139,7 @@ def test_each_providers_calls_carry_their_credential(
 
 def test_a_replaced_secret_and_a_changed_endpoint_are_soon_in_force(house: Lab, upstream: Upstream) -> None:
     first = secret(house, "changing", "sk-1")
-    target = {"provider": "OPENAI_COMPATIBLE", "base_url": f"{upstream.url}/a/v1", "target_model": "m"}
+    target = {"provider": "OPENAI_COMPATIBLE", "base_url": f"{upstream.url}/a/v1/", "target_model": "m"}
     _, key = developer(house, "lab/changing", target | {"secret_id": first})
     eventually(lambda: call(house, key, "lab/changing") == 200, within_s=SOON_S)
     assert upstream.calls[-1] == ("/a/v1/chat/completions", "Bearer sk-1")

@@ -1,13 +1,16 @@
 """The bounds of a run, whatever the receiver does and however long each attempt takes (spec 5)."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.webhooks import kit
 from webhooks.core import retry
+from webhooks.core.attendance import Attendance
 from webhooks.core.retry import Delivered, GiveUp, Outcome, Policy, RetryAt, Turn
+from webhooks.core.values import Claim, Queue
 
 POLICY = Policy()
 RETRIED = [None, 500, 503, 408, 429]
@@ -115,27 +118,104 @@ def test_any_retry_after_header_can_be_read(header: str) -> None:
     assert wait_s is None or 0 <= wait_s < 10**12
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 0.9) | st.floats(2, 600), st.floats(0, 1) | st.floats(2, 100)), min_size=20),
-    st.sampled_from(RETRIED),
-)
-def test_whoever_is_away_costs_no_delivery_its_last_chance(plan: list[tuple[float, float]], status: int | None) -> None:
-    """Each pair: how late an attempt begins, and how many of its timeouts it takes (above 1: nobody was there)."""
-    outcome = Outcome(status, None if status else "gone", 0)
-    planned_s, attempts, was_away = 0.0, 0, False
-    for number, (late_s, took) in enumerate(plan, start=1):
-        attempts = number
-        began_s = planned_s + late_s
-        turn = Turn(number, kit.START, kit.after(planned_s), kit.after(began_s))
-        ended_s = began_s + took * retry.attempt_timeout_s(turn, POLICY)
-        decision = retry.decide(outcome, turn, kit.after(ended_s), POLICY, 0.0)
-        if isinstance(decision, GiveUp):
-            # Away during this attempt and nothing after it: it must itself have been the one more.
-            if ended_s > POLICY.bound_s + POLICY.away_after_s:
-                assert turn.is_one_more(POLICY)
-            return
-        assert isinstance(decision, RetryAt)
-        was_away = ended_s > POLICY.bound_s + POLICY.away_after_s
-        planned_s = (decision.when - kit.START).total_seconds()
-        assert planned_s < POLICY.bound_s or was_away
-    assert attempts < 16, "a run does not end"
+STEP_S, LEASE_S = 0.5, 30.0
+"""How often a dispatcher that is there takes a turn, and how long it holds a claim."""
+
+
+class Happening(StrEnum):
+    """What may befall an attempt, beside what the receiver does."""
+
+    NOTHING = "nothing"
+    QUEUED = "queued"
+    """Dispatchers are there, and their own bounds keep it waiting."""
+    AWAY = "away"
+    """Nobody takes a turn."""
+    STOOD_STILL = "stood still"
+    """Its dispatcher stands still while it is under way."""
+    DIED = "died"
+    """Its dispatcher dies while it is under way: its claim runs out, and another takes it over."""
+
+
+@dataclass
+class World:
+    """One delivery and a dispatcher, by the clock of a story: knows absences, and nothing of how the rule sees them."""
+
+    status: int | None
+    now_s: float = 0.0
+    planned_s: float = 0.0
+    first_s: float | None = None
+    number: int = 1
+    was_lost: bool = False
+    attendance: Attendance = field(default_factory=lambda: Attendance(POLICY.away_after_s))
+    absences: list[tuple[float, float]] = field(default_factory=list)
+    """Of the run: since its first attempt was claimed."""
+    attempts: list[tuple[float, float, float]] = field(default_factory=list)
+    """When each was planned, when it began, and how long it was given."""
+
+    def live(self, happening: Happening, seconds: float, took: float) -> bool:
+        """Play one attempt and what comes before it; say whether the run goes on."""
+        self._turn_until(self.planned_s)
+        if happening is Happening.QUEUED:
+            self._turn_until(self.now_s + seconds)
+        if happening is Happening.AWAY:
+            self._be_away(seconds)
+        self.attendance.note(["ws"], kit.after(self.now_s))
+        turn = self._claimed()
+        timeout_s = retry.attempt_timeout_s(turn, POLICY)
+        if happening is Happening.DIED:
+            self.absences.append((self.now_s, self.now_s + LEASE_S))
+            self.attendance, self.was_lost = Attendance(POLICY.away_after_s), True
+            self._turn_until(self.now_s + LEASE_S)
+            return True
+        self.attempts.append((self.planned_s, self.now_s, timeout_s))
+        self.now_s += took * timeout_s
+        if happening is Happening.STOOD_STILL:
+            self.now_s = self.attempts[-1][1] + timeout_s
+            self._be_away(seconds)
+        outcome = Outcome(self.status, None if self.status else "gone", 0)
+        decision = retry.decide(outcome, turn, kit.after(self.now_s), POLICY, 0.0)
+        if not isinstance(decision, RetryAt):
+            return False
+        self.planned_s, self.number, self.was_lost = (decision.when - kit.START).total_seconds(), self.number + 1, False
+        return True
+
+    def _turn_until(self, then_s: float) -> None:
+        while self.now_s < then_s:
+            self.attendance.note(["ws"], kit.after(self.now_s))
+            self.now_s = min(then_s, self.now_s + STEP_S)
+
+    def _be_away(self, seconds: float) -> None:
+        if self.first_s is not None:
+            self.absences.append((self.now_s, self.now_s + seconds))
+        self.now_s += seconds
+
+    def _claimed(self) -> Turn:
+        self.first_s = self.now_s if self.first_s is None else self.first_s
+        first, planned, now = kit.after(self.first_s), kit.after(self.planned_s), kit.after(self.now_s)
+        ends = kit.after(self.now_s + LEASE_S)
+        claim = Claim("id", "token", "ws", b"", Queue.RETRY, self.number, first, planned, now, ends, self.was_lost)
+        return self.attendance.turn(claim, now)
+
+
+stories = st.lists(st.tuples(st.sampled_from(Happening), st.floats(2, 60), st.floats(0, 1)), min_size=20, max_size=20)
+
+
+@given(stories, st.sampled_from(RETRIED))
+def test_whoever_is_away_costs_no_delivery_its_last_chance(
+    story: list[tuple[Happening, float, float]], status: int | None
+) -> None:
+    world = World(status)
+    goes_on = True
+    for part in story:
+        goes_on = goes_on and world.live(*part)
+    assert not goes_on or len(world.attempts) < 16, "a run does not end"
+    if not goes_on and world.absences:
+        assert max(began_s for _, began_s, _ in world.attempts) >= world.absences[0][1] - 1e-5
+    for planned_s, began_s, given_s in world.attempts:
+        assert 0 < given_s <= POLICY.attempt_timeout_s
+        if any(planned_s <= from_s and until_s <= began_s for from_s, until_s in world.absences):
+            assert given_s == POLICY.attempt_timeout_s
+        if not world.absences:
+            bound_s = world.attempts[0][1] + POLICY.bound_s
+            assert began_s + given_s <= max(bound_s + POLICY.shortest_attempt_s, began_s + 1) + 1e-5
+            assert given_s >= min(1, bound_s - planned_s) - 1e-5

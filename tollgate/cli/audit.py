@@ -4,7 +4,6 @@ Never prints a secret: the log holds none.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,21 +15,22 @@ from control.store import audit as store
 from control.store.workspaces import Workspaces
 from schemas import base
 from tollgate.cli import commands
+from tollgate.cli.commands import Where
 
 
 @click.command()
 @click.option("--workspace", "workspace_name", help="Only what concerns this workspace (its name or id).")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def audit(*, workspace_name: str | None, limit: int, data: Path | None, as_json: bool) -> None:
+def audit(*, workspace_name: str | None, limit: int, where: Where, as_json: bool) -> None:
     """Show the newest changes, oldest first."""
 
     def find(connection: Connection) -> list[AuditEntry]:
         named = workspaces.get(Workspaces(connection), workspace_name).id if workspace_name is not None else None
         return list(store.newest(connection, named, limit))
 
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         entries = place.read(find)
     for entry in entries:
         click.echo(json.dumps(_shown(entry)) if as_json else _line(entry))

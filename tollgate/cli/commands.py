@@ -1,25 +1,70 @@
-"""What commands on an installation share: opening it, and saying in one line why that or the work failed.
+"""What commands on an installation share: where it is, opening it, and one line for why that or the work failed.
 
 Never does a command's own work.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
+from sqlalchemy import Connection
 
 from control.core.refusals import RefusalError
-from runtime import settings
+from runtime import clock, settings
+from runtime import database as databases
+from runtime.settings import Settings
+from runtime.vault import VaultError
 from tollgate import workplace
 from tollgate.workplace import Workplace
 
 
+class Where(NamedTuple):
+    """What the command line says of the installation that is meant; the settings say the rest."""
+
+    data: Path | None
+    config: Path | None
+
+
+def located(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --data and --config, which the command is given as one `where`."""
+
+    @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The data directory.")
+    @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A tollgate.toml.")
+    @functools.wraps(command)
+    def with_where(*args: Any, data: Path | None, config: Path | None, **given: Any) -> Any:
+        return command(*args, where=Where(data, config), **given)
+
+    return with_where
+
+
+def _warn(text: str) -> None:
+    click.echo(f"Warning: {text}", err=True)
+
+
+def load(where: Where, say: Callable[[str], None] = _warn, **overrides: Any) -> Settings:
+    """Load the settings; `say` is told what is set and changes nothing. Raises SettingsError."""
+    for warning in settings.warnings():  # before what may be refused for want of a name that is misspelt
+        say(warning)
+    loaded = settings.load(where.config, data_dir=where.data, **overrides)
+    for warning in settings.not_served(loaded):
+        say(warning)
+    return loaded
+
+
+def now(connection: Connection) -> datetime:
+    """Give the moment on the clock that the running processes go by: they compare what a command writes with it."""
+    return databases.now(connection, clock.present)
+
+
 @contextmanager
-def opened(data: Path | None, *, new: bool = False) -> Iterator[Workplace]:
+def opened(where: Where, *, new: bool = False) -> Iterator[Workplace]:
     """Open the installation, or make a data directory; every failure becomes one line and exit code 1."""
     try:
-        with workplace.opened(settings.load(data_dir=data), new=new) as place:
+        with workplace.opened(load(where), new=new) as place:
             yield place
-    except (settings.SettingsError, workplace.WorkplaceError, RefusalError) as error:
+    except (settings.SettingsError, workplace.WorkplaceError, VaultError, RefusalError) as error:
         raise click.ClickException(str(error)) from None

@@ -4,15 +4,17 @@ Never changes the event itself, and never needs the server to run or to stand st
 """
 
 import json
-from pathlib import Path
+from functools import partial
 
 import click
+from sqlalchemy import Connection
 
 from control.flow import corrections as flow
 from control.store.corrections import Corrections
-from runtime import clock
+from runtime import clock, database
 from schemas.usage import UsageEvent
 from tollgate.cli import commands
+from tollgate.cli.commands import Where
 
 
 @click.command()
@@ -20,24 +22,37 @@ from tollgate.cli import commands
 @click.option("--input", "input_tokens", type=int, default=0, show_default=True, help="Input tokens to add; signed.")
 @click.option("--output", "output_tokens", type=int, default=0, show_default=True, help="Output tokens to add; signed.")
 @click.option("--reason", required=True, help="Why; the lab receives it.")
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
+@click.option("--key", metavar="KEY", help="Of an earlier try whose outcome is unknown: one key corrects once.")
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print the correction as one JSON object.")
 def correct(
-    *, event_key: str, input_tokens: int, output_tokens: int, reason: str, data: Path | None, as_json: bool
+    *,
+    event_key: str,
+    input_tokens: int,
+    output_tokens: int,
+    reason: str,
+    key: str | None,
+    where: Where,
+    as_json: bool,
 ) -> None:
     """Add to what an event counted, or take back from it; the lab is told by webhook."""
-    now = clock.steady()()
-    with commands.opened(data) as place:
-        made = place.write(
-            lambda connection: flow.correct(
-                Corrections(connection),
-                now,
-                event_key=event_key,
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                reason=reason,
-            )
+
+    def work(connection: Connection) -> UsageEvent:
+        made = flow.correct(
+            Corrections(connection),
+            partial(database.present, connection, clock.present),
+            event_key=event_key,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            reason=reason,
+            key=key,
         )
+        # Before the commit: whoever does not hear how that ended must be able to name this very correction.
+        click.echo(f"If this does not end well, repeat it with --key {made.idempotency_key}: it counts once.", err=True)
+        return made
+
+    with commands.opened(where) as place:
+        made = place.write(work)
     click.echo(_as_json(made) if as_json else _as_text(made))
 
 

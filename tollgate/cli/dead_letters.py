@@ -7,8 +7,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -21,10 +20,10 @@ from control.store import deliveries
 from control.store.audit import OPERATOR, Audit
 from control.store.deliveries import Deliveries
 from control.store.workspaces import Workspaces
-from runtime import clock
 from schemas.base import rfc3339
 from schemas.billing import DeliveryStatus
 from tollgate.cli import commands
+from tollgate.cli.commands import Where
 from tollgate.workplace import Workplace
 from webhooks import listing
 from webhooks.listing import Listed, Place, Window
@@ -32,17 +31,14 @@ from webhooks.listing import Listed, Place, Window
 _PAGE = 500
 _MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"])
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def _common(command: Command) -> Command:
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--json", "as_json", is_flag=True, help="Print JSON; one object a line for a list."),
-        click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory."),
         click.option("--to", "until", type=_MOMENT, help="Given up before, UTC.  [default: now]"),
         click.option("--from", "since", type=_MOMENT, help="Given up at or after, UTC."),
     )
-    return functools.reduce(lambda wrapped, option: option(wrapped), options, command)
+    return functools.reduce(lambda wrapped, option: option(wrapped), options, commands.located(command))
 
 
 @click.group("dead-letters")
@@ -62,12 +58,12 @@ def list_(
     limit: int,
     since: datetime | None,
     until: datetime | None,
-    data: Path | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Show dead letters with their reasons, those that were given up last first."""
     status = DeliveryStatus.NOT_DUE if not_due else DeliveryStatus.DEAD
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         for id_, name in _workspaces(place, workspace_name):
             for listed in _newest(place, Window(id_, status, _utc(since), _utc(until)), limit):
                 click.echo(json.dumps(_shown(listed)) if as_json else _line(name, listed))
@@ -77,20 +73,19 @@ def list_(
 @click.option("--workspace", "workspace_name", required=True, help="Its name or id.")
 @_common
 def redrive(
-    *, workspace_name: str, since: datetime | None, until: datetime | None, data: Path | None, as_json: bool
+    *, workspace_name: str, since: datetime | None, until: datetime | None, where: Where, as_json: bool
 ) -> None:
     """Have dead letters, and what was put aside as not due, delivered again, at the bounded rate.
 
     Safe to repeat, and to interrupt: what is put back stays so.
     """
-    now = clock.steady()
-    with commands.opened(data) as place, Progress(console=Console(stderr=True)) as shown:
+    with commands.opened(where) as place, Progress(console=Console(stderr=True)) as shown:
         ((workspace_id, _),) = _workspaces(place, workspace_name)
         task = shown.add_task("putting back", total=None)
-        before, redriven = None, flow.plan(workspace_id, _utc(since), _utc(until), now())
+        before, redriven = None, flow.plan(workspace_id, _utc(since), _utc(until), place.read(commands.now))
         while redriven != before:
             before = redriven
-            redriven = place.write(functools.partial(_step, place=place, redriven=redriven, now=now()))
+            redriven = place.write(functools.partial(_step, place=place, redriven=redriven))
             shown.update(task, completed=redriven.count)
     if as_json:
         click.echo(json.dumps({"workspace_id": workspace_id, "count": redriven.count}))
@@ -99,8 +94,8 @@ def redrive(
         click.echo(f"{redriven.count:,} deliveries of {workspace_name} are pending again, {per_s:g} a second")
 
 
-def _step(connection: Connection, place: Workplace, redriven: flow.Redrive, now: datetime) -> flow.Redrive:
-    stored = Deliveries(connection, place.settings.webhook_redrive_per_s)
+def _step(connection: Connection, place: Workplace, redriven: flow.Redrive) -> flow.Redrive:
+    stored, now = Deliveries(connection, place.settings.webhook_redrive_per_s), commands.now(connection)
     return flow.step(stored, Audit(connection, OPERATOR, now), now, redriven)
 
 

@@ -6,32 +6,41 @@ Never changes anything: that is `tollgate.doctor`, and what it advises.
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from runtime import settings
+from runtime.settings import SettingsError
 from tollgate import doctor as examination
+from tollgate import workplace
+from tollgate.cli import commands
+from tollgate.cli.commands import Where
+from tollgate.doctor import Finding
 
 _WELL = click.style("well ", fg="green")
 _WRONG = click.style("WRONG", fg="red")
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
-@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A tollgate.toml.")
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(*, data: Path | None, config: Path | None, as_json: bool) -> None:
+def doctor(*, where: Where, as_json: bool) -> None:
     """Check the settings, the disk, the database, the master key and Kafka. Exits 1 where something is wrong."""
-    try:
-        loaded = settings.load(config, data_dir=data)
-    except settings.SettingsError as error:
-        raise click.ClickException(str(error)) from None
-    findings = list(examination.examine(loaded))
+    name, findings = _examined(where)
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings]))
+    elif name:
+        click.echo(f"Examining {name}")
     for finding in () if as_json else findings:
         click.echo(f"{_WRONG if finding.problems else _WELL}  {finding.what}")
         for problem in finding.problems:
             click.echo(f"       {problem}")
     sys.exit(1 if any(finding.problems for finding in findings) else 0)
+
+
+def _examined(where: Where) -> tuple[str, list[Finding]]:
+    """Name the installation and give what was found; settings that cannot be used are all that there is to say."""
+    try:
+        loaded = commands.load(where, say=lambda _: None)  # they are findings
+    except SettingsError as error:
+        return "", [Finding("settings", (str(error),))]
+    return workplace.named(loaded), list(examination.examine(loaded))

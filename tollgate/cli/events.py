@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import click
 from sqlalchemy import Connection
@@ -19,6 +18,7 @@ from metering.pages import Entry, Order, Place, Window
 from runtime import clock, database
 from schemas.base import rfc3339
 from tollgate.cli import commands
+from tollgate.cli.commands import Where
 from tollgate.workplace import Workplace
 
 _POLL_S = 1.0
@@ -38,14 +38,14 @@ def events() -> None:
     help="Recorded at or after, UTC.  [default: now]",
 )
 @click.option("--once", is_flag=True, help="End when everything there is has been shown.")
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def tail(*, workspace_name: str, since: datetime | None, once: bool, data: Path | None, as_json: bool) -> None:
+def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Where, as_json: bool) -> None:
     """Print a lab's events in the order they were recorded, and go on until Ctrl-C.
 
     The newest are held back for TOLLGATE_EVENTS_HOLD_BACK_S seconds, so that none is missed.
     """
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         workspace_id = place.read(lambda view: workspaces.get(Workspaces(view), workspace_name).id)
         begun = clock.steady()
         start = since.replace(tzinfo=UTC) if since else place.read(lambda view: database.now(view, begun))

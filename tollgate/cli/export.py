@@ -17,20 +17,21 @@ from metering import pages
 from metering.pages import Entry
 from tollgate import exports
 from tollgate.cli import commands
+from tollgate.cli.commands import Where
 
 
 @click.command()
 @click.option("--day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The UTC day, as 2026-01-31.")
 @click.option("--format", "kind", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file; CSV goes to stdout without it.")
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as one JSON object; needs --out.")
-def export(*, day: datetime, kind: str, out: Path | None, data: Path | None, as_json: bool) -> None:
+def export(*, day: datetime, kind: str, out: Path | None, where: Where, as_json: bool) -> None:
     """Write every event of a UTC day, of all workspaces, with corrections as rows of their own."""
     wanted = day.date()
     if out is None and (kind == "parquet" or as_json):
         raise click.UsageError("--format parquet and --json need --out")
-    with commands.opened(data) as place, Progress(console=Console(stderr=True)) as shown:
+    with commands.opened(where) as place, Progress(console=Console(stderr=True)) as shown:
         task = shown.add_task(f"events of {wanted}", total=None)
 
         def counted(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "migrate": ("tollgate.cli.migrate", "migrate"),
     "mock-upstream": ("tollgate.cli.mock_upstream", "command"),
     "reconcile": ("tollgate.cli.reconcile", "reconcile"),
+    "republish": ("tollgate.cli.republish", "republish"),
     "schemas": ("tollgate.cli.schemas", "schemas"),
     "serve": ("tollgate.cli.serve", "serve"),
     "unreadable": ("tollgate.cli.unreadable", "unreadable"),

@@ -6,7 +6,6 @@ Never changes a topic that is there: a mismatch is named, and changing it is the
 import asyncio
 import json
 from contextlib import ExitStack
-from pathlib import Path
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,24 +14,27 @@ from metering import partitions
 from runtime import settings, topics
 from runtime.kafka import Kafka, KafkaAwayError
 from tollgate import migrations, workplace
+from tollgate.cli import commands
+from tollgate.cli.commands import Where
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
-@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A tollgate.toml.")
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def migrate(*, data: Path | None, config: Path | None, as_json: bool) -> None:
+def migrate(*, where: Where, as_json: bool) -> None:
     """Bring the database's schema up to date and create the topics that are missing. Safe to repeat."""
     try:
-        loaded = settings.load(config, data_dir=data)
-        where = _schema(loaded)
+        loaded = commands.load(where)
+        if not as_json:
+            click.echo(f"Migrating {workplace.named(loaded)}")
+        migrated = _schema(loaded)
         made = _topics(loaded)
     except (settings.SettingsError, workplace.WorkplaceError, migrations.MigrationError, KafkaAwayError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        click.echo(json.dumps({"database": where, "topics": made}))
+        click.echo(json.dumps({"database": migrated, "topics": made}))
         return
-    click.echo(f"the schema of {where} is current")
+    click.echo(f"the schema of {migrated} is current")
     if made:
         click.echo(f"{len(made)} topics are there")
 

@@ -23,6 +23,8 @@ from runtime import clock, settings
 from runtime.kafka import Kafka
 from runtime.settings import Settings
 from tollgate import workplace
+from tollgate.cli import commands
+from tollgate.cli.commands import Where
 from tollgate.reconciliation import compare, upstream_account
 from tollgate.reconciliation.accounts import Figures, Line, Period, Report, TopicFigures
 from tollgate.reconciliation.cluster import ClusterAccounts
@@ -73,7 +75,7 @@ class _WrongUseError(click.ClickException):
     type=click.Path(dir_okay=False, path_type=Path),
     help="The upstream's own account, JSON Lines that reach up to now.",
 )
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reconcile(
     *,
@@ -82,7 +84,7 @@ def reconcile(
     proxies: tuple[str, ...],
     ignored: tuple[str, ...],
     upstream: Path | None,
-    data: Path | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Compare spools, topic, ledger, daily usage and deliveries, and the upstream's account. Exits 1 on any difference.
@@ -93,7 +95,7 @@ def reconcile(
     days = _day("--from", from_day, today), _day("--to", to_day, today)
     if days[0] > days[1]:
         raise _WrongUseError(f"--from {days[0]} lies behind --to {days[1]}")
-    with _opened(data, asks_proxies=bool(proxies or ignored)) as place:
+    with _opened(where, asks_proxies=bool(proxies or ignored)) as place:
         period = _period(place.settings, *days, today)
         run = compare.Reconciliation(_accounts(place, period, proxies, ignored), period)
         with Console(stderr=True).status("comparing, when metering and intake have passed the cut"):
@@ -107,9 +109,9 @@ def reconcile(
 
 
 @contextmanager
-def _opened(data: Path | None, *, asks_proxies: bool) -> Iterator[Workplace]:
+def _opened(where: Where, *, asks_proxies: bool) -> Iterator[Workplace]:
     try:
-        loaded = settings.load(data_dir=data)
+        loaded = commands.load(where)
         if (loaded.database_url is None) != (loaded.kafka_bootstrap is None):
             raise _WrongUseError("TOLLGATE_DATABASE_URL and TOLLGATE_KAFKA_BOOTSTRAP are set together or not at all")
         if loaded.kafka_bootstrap is None and asks_proxies:

@@ -3,6 +3,7 @@
 Never writes anywhere but into the folder that was named.
 """
 
+import json
 from pathlib import Path
 
 import click
@@ -17,7 +18,8 @@ def schemas() -> None:
 
 @schemas.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def export(folder: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the files as one JSON object.")
+def export(folder: Path, *, as_json: bool) -> None:
     """Write every JSON Schema into FOLDER."""
-    for path in publish.write(folder):
-        click.echo(path)
+    written = [str(path) for path in publish.write(folder)]
+    click.echo(json.dumps({"files": written}) if as_json else "\n".join(written))

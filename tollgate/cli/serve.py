@@ -17,6 +17,9 @@ import uvloop
 
 from runtime import settings, vault
 from runtime.settings import Settings
+from tollgate import workplace
+from tollgate.cli import commands
+from tollgate.cli.commands import Where
 from tollgate.process import Addresses, Process, Role
 from tollgate.workplace import WorkplaceError
 
@@ -35,12 +38,20 @@ _MODULES = {
 _ROLES = tuple(role for role in _MODULES if role is not None)
 _APART = ("kafka_bootstrap", "database_url")
 """The settings that only an installation of several processes has."""
+_NEEDS = {
+    "control": ("kafka_bootstrap", "database_url", "master_key"),
+    "proxy": ("kafka_bootstrap", "master_key"),
+    "metering": ("kafka_bootstrap", "database_url"),
+    "webhooks": ("kafka_bootstrap", "database_url", "master_key"),
+}
+"""The settings that a role cannot do without."""
+
+log = logging.getLogger("tollgate")
 
 
 @click.command()
 @click.argument("role", type=click.Choice(_ROLES), required=False)
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The data directory.  [default: data]")
-@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A tollgate.toml.")
+@commands.located
 @click.option("--host", help="Where management and inference listen.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Their port, 0 for a free one.  [default: 8080]")
 @click.option("--ops-host", help="Where the operator's port listens.  [default: 127.0.0.1]")
@@ -50,8 +61,7 @@ _APART = ("kafka_bootstrap", "database_url")
 def serve(
     *,
     role: str | None,
-    data: Path | None,
-    config: Path | None,
+    where: Where,
     host: str | None,
     port: int | None,
     ops_host: str | None,
@@ -62,16 +72,18 @@ def serve(
     """Run everything in one process on SQLite, or with ROLE that part alone, over Kafka and PostgreSQL."""
     _log_to_stderr()
     try:
-        loaded = settings.load(config, data_dir=data, host=host, port=port, ops_host=ops_host, ops_port=ops_port)
+        loaded = commands.load(where, log.warning, host=host, port=port, ops_host=ops_host, ops_port=ops_port)
         _refuse_contradictions(loaded, role)
         if check:
-            click.echo("the settings are valid")
+            click.echo(json.dumps({"valid": True}) if as_json else "the settings are valid")
             return
+        if role == "proxy":
+            log.info("rate limits hold at each proxy by itself: this version shares no rate windows between proxies")
         with ExitStack() as closing:
             make = importlib.import_module(_MODULES[role]).prepare(loaded, closing)
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_run(loaded, make, as_json=as_json))
+                runner.run(_run(loaded, make, where.config, as_json=as_json))
     except (settings.SettingsError, vault.VaultError, WorkplaceError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -80,26 +92,23 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each connection that speaks no HTTP
-    for warning in settings.unknown_variables():
-        logging.getLogger("tollgate").warning("%s", warning)
 
 
 def _refuse_contradictions(loaded: Settings, role: str | None) -> None:
-    given = [f"TOLLGATE_{name.upper()}" for name in _APART if getattr(loaded, name) is not None]
+    given = [settings.variable(name) for name in _APART if getattr(loaded, name) is not None]
     if role is None and given:
         raise click.UsageError(
             f"{given[0]} is set, but bare `tollgate serve` runs on its own data directory; "
             f"unset it, or name a role: {', '.join(_ROLES)}"
         )
-    if role is not None and "TOLLGATE_KAFKA_BOOTSTRAP" not in given:
-        raise click.UsageError(
-            f"`tollgate serve {role}` needs TOLLGATE_KAFKA_BOOTSTRAP; bare `tollgate serve` does not"
-        )
-    if loaded.master_key is not None:
-        vault.decode_key(loaded.master_key.get_secret_value())
+    if role is not None:
+        settings.require(loaded, _NEEDS[role], f"`tollgate serve {role}`")
+    if loaded.database_url is not None:
+        with ExitStack() as closing:
+            workplace.shared_database(loaded, closing)  # reads the URL, and connects nowhere
 
 
-async def _run(loaded: Settings, make: Callable[[], Role], *, as_json: bool) -> None:
+async def _run(loaded: Settings, make: Callable[[], Role], config: Path | None, *, as_json: bool) -> None:
     role = make()  # on the event loop, which its parts belong to
 
     def announce(addresses: Addresses) -> None:
@@ -109,16 +118,16 @@ async def _run(loaded: Settings, make: Callable[[], Role], *, as_json: bool) -> 
         on = f" on {addresses.public}" if addresses.public else ""
         click.echo(f"Tollgate serves {role.title}{on} (operator's port: {addresses.ops})")
         if role.is_new():
-            click.echo(_next_steps(loaded.data_dir))
+            click.echo(_next_steps(loaded.data_dir, config))
 
     await Process(loaded, role).serve(announce)
 
 
-def _next_steps(folder: Path) -> str:
-    tollgate = f"{sys.argv[0]} workspace"
+def _next_steps(folder: Path, config: Path | None) -> str:
+    tollgate, place = f"{sys.argv[0]} workspace", f"--data {folder}" + (f" --config {config}" if config else "")
     return (
         f"No lab is onboarded yet. In another terminal:\n"
-        f"  {tollgate} create --name lab --org-prefix your-org --data {folder}\n"
-        f"  {tollgate} set-webhook --workspace lab --url https://... --data {folder}\n"
+        f"  {tollgate} create --name lab --org-prefix your-org {place}\n"
+        f"  {tollgate} set-webhook --workspace lab --url https://... {place}\n"
         f"Then README.md, \"Keep one\", shows the lab's and the developer's first calls."
     )

@@ -7,7 +7,6 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -21,13 +20,12 @@ from runtime import settings
 from runtime.kafka import Kafka, KafkaAwayError, RecordTooLargeError, Writer
 from schemas import base
 from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE
+from tollgate.cli import commands
+from tollgate.cli.commands import Where
 
 _WITHIN_S = 30.0
 
 Result = TypeVar("Result")
-
-_data = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
-_config = click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A tollgate.toml.")
 
 
 @click.group()
@@ -37,12 +35,11 @@ def unreadable() -> None:
 
 @unreadable.command("list")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many.")
-@_data
-@_config
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def list_(*, limit: int, data: Path | None, config: Path | None, as_json: bool) -> None:
+def list_(*, limit: int, where: Where, as_json: bool) -> None:
     """Show the newest unreadable records with their reasons, oldest first."""
-    found, total = _run(_newest(_kafka(data, config), limit))
+    found, total = _run(_newest(_kafka(where), limit))
     for one in found:
         click.echo(json.dumps(_shown(one)) if as_json else _line(one))
     if not as_json:
@@ -53,37 +50,35 @@ def list_(*, limit: int, data: Path | None, config: Path | None, as_json: bool) 
 @click.option("--all", "everything", is_flag=True, help="Everything that lies aside; equal records once.")
 @click.option("--partition", type=click.IntRange(0), help="With --offset: one record, as `list` names it.")
 @click.option("--offset", type=click.IntRange(0))
-@_data
-@_config
+@commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def retry(
     *,
     everything: bool,
     partition: int | None,
     offset: int | None,
-    data: Path | None,
-    config: Path | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Send records back to the usage topic as they came, to be counted after all. Safe to repeat."""
-    where = _kafka(data, config)
+    kafka = _kafka(where)
     if everything and partition is None and offset is None:
-        sent, skipped = _run(_retry_all(where))
+        sent, skipped = _run(_retry_all(kafka))
     elif not everything and partition is not None and offset is not None:
-        sent, skipped = _run(_retry_one(where, partition, offset))
+        sent, skipped = _run(_retry_one(kafka, partition, offset))
     else:
         raise click.UsageError("give either --all, or --partition and --offset")
     if as_json:
         click.echo(json.dumps({"sent": sent, "skipped": skipped}))
         return
-    click.echo(f"{sent} record(s) sent back to {where.name(USAGE_EVENTS)}; what is still unreadable will come again")
+    click.echo(f"{sent} record(s) sent back to {kafka.name(USAGE_EVENTS)}; what is still unreadable will come again")
     if skipped:
         click.echo(f"{skipped} skipped: they were cut because of their size, or repeat another")
 
 
-def _kafka(data: Path | None, config: Path | None) -> Kafka:
+def _kafka(where: Where) -> Kafka:
     try:
-        loaded = settings.load(config, data_dir=data)
+        loaded = commands.load(where)
     except settings.SettingsError as error:
         raise click.ClickException(str(error)) from None
     if loaded.kafka_bootstrap is None:

@@ -4,12 +4,10 @@ Never prints a credential but in the answer that mints it, and never needs the s
 """
 
 import asyncio
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import click
@@ -25,20 +23,17 @@ from runtime import clock
 from schemas.billing import LONGEST_OVERLAP_S, BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands
+from tollgate.cli.commands import Where
 from tollgate.workplace import Workplace
 
 Result = TypeVar("Result")
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _MAX_PEM_BYTES = 16 * 1024
 
 
-def _common(command: Command) -> Command:
-    options = (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-        click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory."),
-    )
-    return functools.reduce(lambda wrapped, option: option(wrapped), options, command)
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+    return as_json(commands.located(command))
 
 
 _which = click.option("--workspace", "workspace_name", required=True, help="Its name or id.")
@@ -54,15 +49,15 @@ def workspace() -> None:
 @click.option("--org-prefix", required=True, help="What its slugs begin with; owned by this workspace alone.")
 @click.option("--operator-credential", is_flag=True, help="Let BASETEN targets without a secret use the operator's.")
 @_common
-def create(data: Path | None, name: str, org_prefix: str, *, operator_credential: bool, as_json: bool) -> None:
+def create(where: Where, name: str, org_prefix: str, *, operator_credential: bool, as_json: bool) -> None:
     """Onboard a lab; its management key and signing secret are printed this once."""
-    with commands.opened(data, new=True) as place:
+    with commands.opened(where, new=True) as place:
         onboarded = _change(
             place,
             lambda connection, journal, now: flow.create(
                 Workspaces(connection),
                 Webhooks(connection),
-                place.vault,
+                place.sealer(connection),
                 journal,
                 now,
                 name=name,
@@ -84,11 +79,11 @@ def create(data: Path | None, name: str, org_prefix: str, *, operator_credential
     "--enable/--disable", default=None, help="Send, or keep the settings but send nothing.  [default: --enable]"
 )
 @_common
-def set_webhook(data: Path | None, workspace_name: str, url: str | None, *, enable: bool | None, as_json: bool) -> None:
+def set_webhook(where: Where, workspace_name: str, url: str | None, *, enable: bool | None, as_json: bool) -> None:
     """Set where a lab's billing webhooks go; without --url it stays."""
     if url is None and enable is None:
         raise click.UsageError("give --url, --enable or --disable")
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
 
         def save(connection: Connection, journal: Audit, now: datetime) -> WebhookRecord:
             webhooks, workspace_id = Webhooks(connection), _named(connection, workspace_name)
@@ -116,14 +111,14 @@ def set_webhook(data: Path | None, workspace_name: str, url: str | None, *, enab
     help="Seconds that the secret before signs too; 0 ends it at once.",
 )
 @_common
-def rotate_secret(data: Path | None, workspace_name: str, overlap_s: int, *, as_json: bool) -> None:
+def rotate_secret(where: Where, workspace_name: str, overlap_s: int, *, as_json: bool) -> None:
     """Make a new signing secret; it is printed this once."""
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         rotated = _change(
             place,
             lambda connection, journal, now: webhooks_flow.rotate_secret(
                 Webhooks(connection),
-                place.vault,
+                place.sealer(connection),
                 journal,
                 now,
                 workspace_id=_named(connection, workspace_name),
@@ -138,9 +133,9 @@ def rotate_secret(data: Path | None, workspace_name: str, overlap_s: int, *, as_
 @workspace.command("test-webhook")
 @_which
 @_common
-def test_webhook(data: Path | None, workspace_name: str, *, as_json: bool) -> None:
+def test_webhook(where: Where, workspace_name: str, *, as_json: bool) -> None:
     """Send a lab's receiver one signed delivery that bills nothing; exits 1 where it did not take it."""
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         record, url = place.read(
             lambda connection: webhooks_flow.receiver(Webhooks(connection), _named(connection, workspace_name))
         )
@@ -154,26 +149,26 @@ def test_webhook(data: Path | None, workspace_name: str, *, as_json: bool) -> No
 @workspace.command()
 @_which
 @_common
-def suspend(data: Path | None, workspace_name: str, *, as_json: bool) -> None:
+def suspend(where: Where, workspace_name: str, *, as_json: bool) -> None:
     """Refuse a lab's management calls and inference; its deliveries go on."""
-    _set_state(data, workspace_name, WorkspaceState.SUSPENDED, as_json=as_json)
+    _set_state(where, workspace_name, WorkspaceState.SUSPENDED, as_json=as_json)
 
 
 @workspace.command()
 @_which
 @_common
-def resume(data: Path | None, workspace_name: str, *, as_json: bool) -> None:
+def resume(where: Where, workspace_name: str, *, as_json: bool) -> None:
     """Let a suspended lab work again."""
-    _set_state(data, workspace_name, WorkspaceState.ACTIVE, as_json=as_json)
+    _set_state(where, workspace_name, WorkspaceState.ACTIVE, as_json=as_json)
 
 
 @workspace.command("add-prefix")
 @_which
 @click.option("--org-prefix", required=True, help="One more beginning of its slugs; owned by this workspace alone.")
 @_common
-def add_prefix(data: Path | None, workspace_name: str, org_prefix: str, *, as_json: bool) -> None:
+def add_prefix(where: Where, workspace_name: str, org_prefix: str, *, as_json: bool) -> None:
     """Let a lab own one more org prefix."""
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         owner = _change(
             place,
             lambda connection, journal, _: flow.add_prefix(Workspaces(connection), journal, workspace_name, org_prefix),
@@ -191,10 +186,10 @@ def add_prefix(data: Path | None, workspace_name: str, org_prefix: str, *, as_js
     help="An Ed25519 public key in PEM form; it confirms the lab's signatures of keys that it registers.",
 )
 @_common
-def set_public_key(data: Path | None, workspace_name: str, pem: BinaryIO, *, as_json: bool) -> None:
+def set_public_key(where: Where, workspace_name: str, pem: BinaryIO, *, as_json: bool) -> None:
     """Set the key that confirms what a lab signs when it registers keys of its own."""
     text = pem.read(_MAX_PEM_BYTES)
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         owner = _change(
             place,
             lambda connection, journal, _: flow.set_public_key(Workspaces(connection), journal, workspace_name, text),
@@ -208,9 +203,9 @@ def set_public_key(data: Path | None, workspace_name: str, pem: BinaryIO, *, as_
     "--scope", required=True, type=click.Choice([scope.value for scope in Scope]), help="`read` may only GET."
 )
 @_common
-def issue_key(data: Path | None, workspace_name: str, scope: str, *, as_json: bool) -> None:
+def issue_key(where: Where, workspace_name: str, scope: str, *, as_json: bool) -> None:
     """Give a lab one more management key; it is printed this once."""
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         plaintext, key = _change(
             place,
             lambda connection, journal, now: flow.issue_key(
@@ -226,9 +221,9 @@ def issue_key(data: Path | None, workspace_name: str, scope: str, *, as_json: bo
 @_which
 @click.option("--prefix", required=True, help="The first 16 characters of the management key.")
 @_common
-def revoke_key(data: Path | None, workspace_name: str, prefix: str, *, as_json: bool) -> None:
+def revoke_key(where: Where, workspace_name: str, prefix: str, *, as_json: bool) -> None:
     """Let one of a lab's management keys work no longer."""
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         key = _change(
             place,
             lambda connection, journal, now: flow.revoke_key(
@@ -238,11 +233,11 @@ def revoke_key(data: Path | None, workspace_name: str, prefix: str, *, as_json: 
     _print({"workspace_id": key.workspace_id, "prefix": key.prefix}, as_json=as_json)
 
 
-def _set_state(data: Path | None, name: str, state: WorkspaceState, *, as_json: bool) -> None:
+def _set_state(where: Where, name: str, state: WorkspaceState, *, as_json: bool) -> None:
     def save(connection: Connection, journal: Audit, now: datetime) -> WorkspaceRecord:
         return flow.set_state(Workspaces(connection), journal, now, name, state)
 
-    with commands.opened(data) as place:
+    with commands.opened(where) as place:
         saved = _change(place, save)
     _print({"workspace_id": saved.id, "name": saved.name, "state": saved.state.value}, as_json=as_json)
 
@@ -252,8 +247,11 @@ def _named(connection: Connection, name: str) -> str:
 
 
 def _change(place: Workplace, work: Callable[[Connection, Audit, datetime], Result]) -> Result:
-    now = clock.steady()()
-    return place.write(lambda connection: work(connection, Audit(connection, OPERATOR, now), now))
+    def change(connection: Connection) -> Result:
+        now = commands.now(connection)
+        return work(connection, Audit(connection, OPERATOR, now), now)
+
+    return place.write(change)
 
 
 def _print(answer: dict[str, Any], *, as_json: bool) -> None:

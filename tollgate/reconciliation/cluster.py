@@ -24,6 +24,7 @@ from sqlalchemy import ColumnElement, Connection, and_, false, or_
 
 from control.store import corrections, marks
 from metering import ledger, partitions
+from metering import progress as metering_progress
 from metering import store as metering_store
 from metering.core import rollup
 from metering.core.days import Days
@@ -192,7 +193,7 @@ class ClusterAccounts:
     def _positions(self, connection: Connection) -> _Positions:
         """Give the positions; where nothing of a partition was passed yet, its log's beginning."""
         logs = self._cut.logs
-        counted = {one: metering_store.position(connection, USAGE_EVENTS, one) for one in logs}
+        counted = {one: metering_progress.position(connection, USAGE_EVENTS, one) for one in logs}
         taken = {one: webhooks_store.position(connection, USAGE_EVENTS, one) for one in logs}
         return _Positions(
             {one: log.begin if (at := counted[one]) is None else at for one, log in logs.items()},

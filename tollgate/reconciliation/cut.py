@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from control.store import corrections
+from metering import progress
 from metering import store as metering_store
 from proxy import slots, spool_file
 from schemas.usage import UsageEvent
@@ -83,7 +84,7 @@ def standings(connection: Connection, cut: Cut) -> list[Standing]:
     return [
         Standing(
             source,
-            counted=metering_store.position(connection, source.topic, 0) or 1,
+            counted=progress.position(connection, source.topic, 0) or 1,
             taken=webhooks_store.position(connection, source.topic, 0) or 1,
         )
         for source in cut.sources

@@ -90,10 +90,18 @@ def gaps(
 ) -> tuple[Gap, ...]:
     """Give the gaps in the ledger's numbers, of each instance of `looked_to` up to its end there, inclusive.
 
-    `ends` says up to which number each instance is known to be counted, for days that reach to today. Numbers that may
-    be past the ledger's retention are no gap.
+    `ends` says up to which number each instance is known to be counted; what is missing behind its highest number in
+    the ledger counts into that one's day, and into every period that reaches to today. Numbers that may be past the
+    ledger's retention are no gap.
     """
-    found = ledger.gaps(connection, period.first, period.last, ends if period.last >= period.today else None)
+    if period.last < period.today:
+        last_days = ledger.last_days(connection, ends)
+        ends = {
+            instance: end
+            for instance, end in ends.items()
+            if (day := last_days.get(instance) or _minted(instance)) and period.first <= day <= period.last
+        }
+    found = ledger.gaps(connection, period.first, period.last, ends)
     return tuple(
         Gap(gap.instance, gap.first, min(gap.last, looked_to.get(gap.instance, gap.last)))
         for gap in found
@@ -114,7 +122,12 @@ def _with_neighbours(period: Period) -> tuple[date, date]:
 
 def _older(instance: str, day: date) -> bool:
     """Tell whether an instance was minted before `day`, so that its first numbers may be past retention."""
+    minted = _minted(instance)
+    return minted is not None and minted < day
+
+
+def _minted(instance: str) -> date | None:
     try:
-        return ULID.from_str(instance).datetime.date() < day
+        return ULID.from_str(instance).datetime.date()
     except ValueError:
-        return False
+        return None

@@ -13,7 +13,8 @@ from control import app as control_app
 from control.broadcast import Broadcast
 from control.leader import PostgresLeadership
 from control.store.workspaces import Workspaces
-from runtime import clock, feed, server, version
+from runtime import feed, server, version
+from runtime.clock import SharedClock
 from runtime.kafka import Kafka, Writer
 from runtime.server import Check
 from runtime.settings import Settings
@@ -29,7 +30,8 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     """Open the database. Raises WorkplaceError where its schema is not current, or the master key another's."""
     place = closing.enter_context(workplace.opened(loaded))
     workplace.check_master_key(place)
-    return lambda: Control(place)
+    clock = common.database_clock(place.database)  # what it puts back, its dispatchers look at by theirs
+    return lambda: Control(place, clock)
 
 
 class Control:
@@ -37,9 +39,9 @@ class Control:
 
     title = "the management API"
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, clock: SharedClock) -> None:
         self._place = place
-        self._clock = clock.steady()
+        self._clock = clock
         self._kafka = Kafka.of(place.settings)
         self._broadcast = Broadcast(
             place.database,
@@ -59,6 +61,7 @@ class Control:
 
     async def start(self, spawn: Spawn) -> None:
         """Begin to relay. The API answers also while Kafka is away."""
+        spawn(common.keep_time(self._clock, self._place.database))
         spawn(self._relay())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:

@@ -106,12 +106,16 @@ class MeteringRole:
             await asyncio.sleep(_TIDY_EVERY_S)
 
     async def _drop(self, today: date) -> None:
-        """Drop what is over; an hour later where a long reader is in the way, since each try holds the writers up."""
+        """Drop what is over; an hour later where that does not go, since each try holds the writers up.
+
+        A long reader may be in the way, or what only an operator can mend: a view on a day, a right that is missing.
+        The days stay then, and the counting goes on.
+        """
         try:
             await self._database.write(
                 partial(partitions.drop_expired, today=today, keep_days=self._settings.ledger_days)
             )
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.info("the days that are over are dropped later: %s", getattr(error, "orig", None) or error)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with old days, new ones are to be counted
+            level = logging.INFO if is_transient(error) else logging.ERROR
+            reason = " ".join(str(getattr(error, "orig", None) or error).split())
+            log.log(level, "the days that are over are dropped later: %s", reason)

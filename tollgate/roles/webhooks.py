@@ -3,12 +3,16 @@
 Never delivers what it has not written down, and shares the work with its like over the database alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import date
 
 from litestar.handlers import BaseRouteHandler
+from sqlalchemy import Connection
 
-from metering import partitions
+from metering import ledger, partitions, progress
+from metering.core import rollup
+from metering.core.days import Days
 from runtime.clock import SharedClock
 from runtime.config_feed import ConfigFeed
 from runtime.kafka import Kafka
@@ -16,6 +20,8 @@ from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry import Telemetry
 from schemas.config import ConfigChange, ConfigKind
+from schemas.topics import UsageBatch
+from schemas.usage import UsageEvent
 from tollgate import workplace
 from tollgate.process import Role, Spawn
 from tollgate.roles import common
@@ -32,6 +38,30 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     return lambda: WebhooksRole(place, clock)
 
 
+class MeteringsLedger:
+    """The ledger that metering keeps in the same database, as intake asks it (`webhooks.open_days`)."""
+
+    def days(self, connection: Connection) -> Days:
+        """Give the days that it has."""
+        return partitions.open_days(connection)
+
+    def counted(
+        self, connection: Connection, batch: UsageBatch, events: Sequence[UsageEvent]
+    ) -> Collection[str] | None:
+        """Give the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
+        at = progress.position(connection, batch.topic, batch.partition)
+        if at is None or at < batch.next_offset:
+            return None
+        wanted = {event.idempotency_key for event in events}
+        found = [self._of(connection, day, wanted) for day in {rollup.day_of(event) for event in events}]
+        return {key for keys in found for key in keys}
+
+    def _of(self, connection: Connection, day: date, wanted: Collection[str]) -> Sequence[str]:
+        key = ledger.USAGE_EVENT.c.idempotency_key
+        query = ledger.rows(day, day, key.in_(wanted)).with_only_columns(key)
+        return connection.execute(query).scalars().all()
+
+
 class WebhooksRole:
     """The role; any number of processes may have it, those beyond the topic's partitions only deliver."""
 
@@ -43,7 +73,7 @@ class WebhooksRole:
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
         self._dispatcher = webhooks_app.Dispatcher(
-            place.database, place.vault, self._clock, place.settings, open_days=partitions.open_days
+            place.database, place.vault, clock, place.settings, ledger=MeteringsLedger(), present=clock.present
         )
         self._config = ConfigFeed(self._kafka, self._apply, place.database, self._clock, kinds=(ConfigKind.WEBHOOK,))
         self._stream = Stream(self._kafka, self._dispatcher.follow)

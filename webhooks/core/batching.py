@@ -13,7 +13,6 @@ Rules:
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from pydantic.main import IncEx
 
@@ -28,7 +27,7 @@ class Batching:
     """How deliveries are cut. A reader gives at most `read_limit` events at once."""
 
     delivery_size: int
-    linger: timedelta
+    linger_s: float
     read_limit: int
 
 
@@ -39,19 +38,22 @@ class CutNow:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing is to be cut before `until`, unless `missing` more events have come."""
+    """Nothing is to be cut before `left_s` seconds have passed, unless `missing` more events have come."""
 
-    until: datetime
+    left_s: float
     missing: int
 
 
-def decide(events: Sequence[UsageEvent], seen_at: datetime, now: datetime, batching: Batching) -> CutNow | Wait:
-    """Say whether `events` (at least one; the oldest first seen at `seen_at`) are cut now. The linger is inclusive."""
-    until = seen_at + batching.linger
+def decide(events: Sequence[UsageEvent], waited_s: float, batching: Batching) -> CutNow | Wait:
+    """Say whether `events` (at least one; the oldest first seen `waited_s` ago) are cut now. The linger is inclusive.
+
+    A length of time and no moments: a clock that is put right must neither end a linger early nor keep it from ending.
+    """
+    left_s = batching.linger_s - waited_s
     fullest = max(Counter(event.workspace_id for event in events).values())
-    if fullest >= batching.delivery_size or len(events) >= batching.read_limit or now >= until:
+    if fullest >= batching.delivery_size or len(events) >= batching.read_limit or left_s <= 0:
         return CutNow()
-    return Wait(until, missing=min(batching.delivery_size - fullest, batching.read_limit - len(events)))
+    return Wait(left_s, missing=min(batching.delivery_size - fullest, batching.read_limit - len(events)))
 
 
 def cut(events: Sequence[UsageEvent], delivery_size: int) -> list[tuple[UsageEvent, ...]]:

@@ -2,12 +2,13 @@
 
 Never looks at more than what waits and what is in flight: both are handed in.
 
-Each workspace has queues with bounds of their own: first attempts, retries, the probe. A retry therefore never waits
-behind first attempts that hang, and comes when the retry rule planned it.
+Each workspace has queues with bounds of their own: retries, the probe, and first attempts, redriven or not, which
+share one. A retry therefore never waits behind first attempts that hang, and comes when the retry rule planned it.
 
 The bounds are one dispatcher's: where D share a database, a receiver may see D times as many attempts at once.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from webhooks.core.values import Queue, Share, Waiting
 
 Place = tuple[str, Queue]
 """A workspace and one of its queues."""
+
+_FIRSTS = (Queue.FIRST, Queue.REDRIVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +47,17 @@ def share(
     free = limits.overall - sum(in_flight.values())
     to_failing = sum(count for (workspace_id, _), count in in_flight.items() if workspace_id in failing)
     free_to_failing = limits.overall_to_failing - to_failing
-    paced = dict(left)
+    paced, busy = dict(left), Counter(in_flight)
     shares = []
     for one in sorted(waiting, key=lambda one: _rank(one, in_flight)):
-        count = min(free, _bound(one, failing, limits) - in_flight.get((one.workspace_id, one.queue), 0))
+        count = min(free, _bound(one, failing, limits) - _busy(one, busy))
         count = min(count, paced.get(one.workspace_id, count))
         if one.workspace_id in failing:
             count = min(count, free_to_failing)
         if count <= 0:
             continue
         shares.append(Share(one.workspace_id, one.queue, count))
+        busy[one.workspace_id, one.queue] += count
         free -= count
         if one.workspace_id in failing:
             free_to_failing -= count
@@ -63,8 +67,13 @@ def share(
 
 
 def _rank(one: Waiting, in_flight: Mapping[Place, int]) -> tuple[object, ...]:
-    busy = in_flight.get((one.workspace_id, one.queue), 0)
-    return (one.queue is not Queue.RETRY, busy, one.due_at, one.workspace_id)
+    return (one.queue is not Queue.RETRY, _busy(one, in_flight), one.due_at, one.workspace_id)
+
+
+def _busy(one: Waiting, begun: Mapping[Place, int]) -> int:
+    """Give how much of the queue's bound is taken."""
+    queues = _FIRSTS if one.queue in _FIRSTS else (one.queue,)
+    return sum(begun.get((one.workspace_id, queue), 0) for queue in queues)
 
 
 def _bound(one: Waiting, failing: Collection[str], limits: Limits) -> int:
@@ -73,6 +82,6 @@ def _bound(one: Waiting, failing: Collection[str], limits: Limits) -> int:
             return limits.retries_per_receiver
         case Queue.PROBE:
             return 1
-        case Queue.FIRST:
+        case Queue.FIRST | Queue.REDRIVEN:
             failed = one.workspace_id in failing
             return limits.first_per_failing_receiver if failed else limits.first_per_receiver

@@ -1,18 +1,22 @@
 """Whether a receiver that keeps failing is spared, when it is probed, and what is redriven once it is back (spec 5).
 
-Never counts an attempt: only deliveries that came to their end say whether a receiver is well.
+Never counts an attempt at a delivery: only those that came to their end say whether a receiver is well.
 
 Rules:
 
 - After `dead_before_hold` deliveries in a row became dead letters the receiver is held: first attempts wait.
 - While it is held one attempt every `probe_every_s` is its probe. It starts no clock, and leaves what failed as it was.
+- The probe is the oldest delivery that waits; after probes that were refused in a row, the next oldest behind as many.
 - Any delivery that arrives ends the hold. The dead letters of the last `redrive_within_s` before it are then redriven.
+- Redriven deliveries are claimed at most `redrive_per_s` a second, in even steps: time that passes unused buys none.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from webhooks.core.retry import Decision, Delivered, GiveUp
+from webhooks.core.retry import Decision, Delivered, GiveUp, Leave
+
+_STEPS_PER_S = 10  # above it a rate is kept by several deliveries a step: a claim is a transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,16 @@ class Rule:
     redrive_within_s: float = 86_400.0
     redrives: bool = True
     """Whether a receiver that is back gets its dead letters again by itself."""
+    redrive_per_s: float = 10.0
+
+    @property
+    def redriven_at_once(self) -> int:
+        """How many redriven deliveries of a workspace may be claimed in one step."""
+        return max(1, int(self.redrive_per_s / _STEPS_PER_S))
+
+    def next_redriven(self, now: datetime, count: int) -> datetime:
+        """Give when more may be claimed after `count` at `now`."""
+        return now + timedelta(seconds=count / self.redrive_per_s)
 
     def next_probe(self, now: datetime) -> datetime:
         """Give when the probe after one at `now` is due."""
@@ -44,10 +58,12 @@ class Health:
     redrive_from: datetime | None = None
     redrive_to: datetime | None = None
     """Which dead letters, by the moment they were given up, both inclusive, are still to be redriven; None: none."""
+    refused_in_row: int = 0
+    """How many of the last probes the receiver refused: as many of the oldest deliveries are passed over."""
 
 
 def after(health: Health, decision: Decision, now: datetime, rule: Rule) -> Health:
-    """Give what is known once a delivery's attempt was decided at `now`; what ends no delivery changes nothing."""
+    """Give what is known once a delivery's attempt was decided at `now`; a retry or a release changes nothing."""
     match decision:
         case Delivered():
             return _arrived(health, now, rule)
@@ -57,12 +73,14 @@ def after(health: Health, decision: Decision, now: datetime, rule: Rule) -> Heal
             if probe_at is None and dead_in_row >= rule.dead_before_hold:
                 probe_at = rule.next_probe(now)
             return replace(health, dead_in_row=dead_in_row, probe_at=probe_at)
+        case Leave(refused):
+            return replace(health, refused_in_row=health.refused_in_row + 1 if refused else 0)
         case _:
             return health
 
 
 def _arrived(health: Health, now: datetime, rule: Rule) -> Health:
-    back = replace(health, dead_in_row=0, probe_at=None)
+    back = replace(health, dead_in_row=0, probe_at=None, refused_in_row=0)
     if health.probe_at is None or not rule.redrives:
         return back
     since = rule.since(now)

@@ -9,9 +9,13 @@ Rules, over one run (a delivery's clock starts with the run's first attempt):
 - `Retry-After` lengthens a wait, never shortens it.
 - No attempt is planned at or after `bound_s`: where the next one would be, the delivery is given up at once.
 - An attempt takes at most `attempt_timeout_s`, or what is left of the bound.
-- A dispatcher or database that was away costs no delivery its last chance. An attempt that begins more than
-  `away_after_s` later than planned is the one more that is due, and has its full time. One that began in time and
-  ended more than `away_after_s` behind the bound, which no attempt does by itself, is followed by one more.
+- A dispatcher or database that was away costs no delivery its last chance. An attempt of a run that had begun, and for
+  which nobody was there when it was due (`core.attendance`), is the one more that is due, and has its full time. One
+  that ended more than `away_after_s` later than its own time allows, which none does by itself, is followed by one more
+  where the bound would end the run.
+- A queue of our own is no absence. It takes time of an attempt, up to the last `least_if_delayed_s` that it was planned
+  with: an attempt that was planned is made, with a chance to succeed, and ends behind the bound by no more than its
+  delay and that. A first attempt loses nothing in a queue: the run's clock starts with it.
 """
 
 import re
@@ -35,6 +39,8 @@ class Policy:
     jitter_share: float = 0.1
     away_after_s: float = 1.0
     shortest_attempt_s: float = 0.1
+    least_if_delayed_s: float = 1.0
+    """Enough to connect and be answered by a receiver that is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Turn:
     first_attempt_at: datetime
     planned_at: datetime
     started_at: datetime
+    was_away: bool = False
+    """The run had begun, and nobody was there when this attempt was due."""
 
     def ends_at(self, policy: Policy) -> datetime:
         """Give the run's bound: no attempt is planned at or after it."""
@@ -53,8 +61,7 @@ class Turn:
 
     def is_one_more(self, policy: Policy) -> bool:
         """Tell whether the attempt makes up for a time when nobody was there."""
-        late_s = (self.started_at - self.planned_at).total_seconds()
-        return late_s > policy.away_after_s or self.planned_at >= self.ends_at(policy)
+        return self.was_away or self.planned_at >= self.ends_at(policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,9 @@ class Release:
 class Leave:
     """A probe failed: the delivery stays as it was."""
 
+    refused: bool = False
+    """The receiver answered, and wants no more of this delivery: it may be the delivery's own fault."""
+
 
 Decision = Delivered | RetryAt | GiveUp | Release | Leave
 
@@ -110,23 +120,25 @@ def decide(outcome: Outcome, turn: Turn, now: datetime, policy: Policy, jitter: 
     if outcome.final or (status is not None and status < 500 and status not in _RETRIED):
         return GiveUp(_what(outcome))
     asked_s = retry_after_s(outcome.retry_after, now)
-    wait_s = max(backoff_s(turn.number, policy, jitter), asked_s or 0.0)
+    when = now + timedelta(seconds=max(backoff_s(turn.number, policy, jitter), asked_s or 0.0))
     last = turn.ends_at(policy)
-    if now > last + timedelta(seconds=policy.away_after_s) and not turn.is_one_more(policy):
+    if when >= last and _stood_still(turn, now, policy) and not turn.is_one_more(policy):
+        when = now + timedelta(seconds=asked_s or 0.0)
         last = now + timedelta(seconds=policy.bound_s)
-        wait_s = asked_s or 0.0
+    if when < last:
+        return RetryAt(when)
     bound = f"the {policy.bound_s:g} s after the first attempt"
     if asked_s is not None and now + timedelta(seconds=asked_s) >= last:
         return GiveUp(f"{_what(outcome)}; its Retry-After lies beyond {bound}")
-    when = now + timedelta(seconds=wait_s)
-    if when >= last:
-        return GiveUp(f"no success within {bound}; the last: {_what(outcome)}")
-    return RetryAt(when)
+    return GiveUp(f"no success within {bound}; the last: {_what(outcome)}")
 
 
 def decide_probe(outcome: Outcome) -> Decision:
     """Judge an attempt that shows whether a receiver is back."""
-    return Delivered() if _is_success(outcome) else Leave()
+    if _is_success(outcome):
+        return Delivered()
+    status = outcome.status_code
+    return Leave(refused=status is not None and 400 <= status < 500 and status not in _RETRIED)
 
 
 def backoff_s(attempt_number: int, policy: Policy, jitter: float) -> float:
@@ -140,7 +152,9 @@ def attempt_timeout_s(turn: Turn, policy: Policy) -> float:
     if turn.is_one_more(policy):
         return policy.attempt_timeout_s
     left_s = (turn.ends_at(policy) - turn.started_at).total_seconds()
-    return min(policy.attempt_timeout_s, max(left_s, policy.shortest_attempt_s))
+    planned_with_s = (turn.ends_at(policy) - turn.planned_at).total_seconds()
+    least_s = max(policy.shortest_attempt_s, min(policy.least_if_delayed_s, planned_with_s))
+    return min(policy.attempt_timeout_s, max(left_s, least_s))
 
 
 def contradictions(policy: Policy) -> list[str]:
@@ -176,6 +190,11 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (aware - now).total_seconds())
+
+
+def _stood_still(turn: Turn, now: datetime, policy: Policy) -> bool:
+    allowed_s = attempt_timeout_s(turn, policy) + policy.away_after_s
+    return now > turn.started_at + timedelta(seconds=allowed_s)
 
 
 def _is_success(outcome: Outcome) -> bool:

@@ -4,7 +4,7 @@ Never decides anything, and never shows a secret in its repr.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from schemas.billing import DeliveryStatus
@@ -17,6 +17,8 @@ class Queue(StrEnum):
 
     FIRST = "first"
     """The run's first attempt."""
+    REDRIVEN = "redriven"
+    """The same of a run that a redrive began: as FIRST, at the redrive's rate."""
     RETRY = "retry"
     """The run has failed at least once."""
     PROBE = "probe"
@@ -89,8 +91,22 @@ class Claim:
     attempt_number: int
     """The coming attempt's, from 1 within the run."""
     first_attempt_at: datetime
-    """When the run's first attempt begins or began."""
+    """When the run's first attempt was claimed."""
     planned_at: datetime
+    claimed_at: datetime
+    lease_ends_at: datetime
+    """From then on another dispatcher may claim it (exclusive)."""
+    was_lost: bool = False
+    """Whether an earlier claim of it ran out: its dispatcher went away."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether its run had begun before this claim."""
+        return self.first_attempt_at < self.claimed_at
+
+    def holds(self, started_at: datetime, timeout_s: float) -> bool:
+        """Tell whether an attempt that begins at `started_at` ends before anybody else may make one."""
+        return started_at + timedelta(seconds=timeout_s) < self.lease_ends_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metering import flow, recording, store
-from metering.core.position import BeyondPositionError
+from metering.core.position import BeyondPositionError, Progress, Span
 from metering.core.rollup import Counter, LimitTotal, Totals
 from schemas.daily import DailyUsage
 from tests import engines
@@ -227,11 +227,41 @@ async def test_what_changed_on_a_lane_since_a_moment_comes_with_the_partitions_p
     clock.advance(minutes=11)
     await counted.apply(batch([event(3)], 3))
 
-    everything = await counted.changed(SPOOL, 0, LANE, NOON)
-    late = await counted.changed(SPOOL, 0, LANE, clock.now)
-    other = await counted.changed("other", 0, "other", NOON)
+    first, reached = await _everything(counted, Span(NOON, clock.now))
+    late, _ = await counted.changed(SPOOL, 0, LANE, Span(clock.now, clock.now))
+    early, _ = await counted.changed(SPOOL, 0, LANE, Span(NOON, clock.now - timedelta(minutes=1)))
+    other, _ = await counted.changed("other", 0, "other", Span(NOON, clock.now))
 
-    assert {usage.group_id for usage in everything.daily} == {"group-a", "group-b"}
+    assert (first, reached) == ({"group-a", "group-b"}, clock.now)
+    assert [usage.group_id for usage in early.daily] == ["group-b"], "group-a changed again since"
     assert [(total.counter.group_id, total.requests) for total in late.limits] == [("group-a", 2)]
     assert (dict(late.marks), late.position) == ({"proxy-a": 3}, 4)
     assert (other.daily, other.limits, other.position) == ((), (), None)
+
+
+async def _everything(counted: flow.Ledger, span: Span) -> tuple[set[str], datetime]:
+    """Give the groups whose totals changed, and how far the reading came, page by page."""
+    groups: set[str] = set()
+    reached = span.since - timedelta(seconds=1)
+    while reached < span.through:
+        totals, reached = await counted.changed(SPOOL, 0, LANE, Span(reached + timedelta(microseconds=1), span.through))
+        groups |= {usage.group_id for usage in totals.daily} | {total.counter.group_id for total in totals.limits}
+    return groups, reached
+
+
+async def test_what_is_published_is_noted_and_never_goes_back(counted: flow.Ledger, clock: HandClock) -> None:
+    assert await counted.progress(SPOOL, 0) is None
+    await counted.apply(batch([event(1)]))
+    first = await counted.progress(SPOOL, 0)
+    assert first == Progress(2, clock.now, None, None)
+
+    clock.advance(seconds=1)
+    await counted.apply(batch([event(2)], 2))
+    second = await counted.progress(SPOOL, 0)
+    assert second is not None
+    await counted.note_published(SPOOL, 0, second)
+    await counted.note_published(SPOOL, 0, first)
+    clock.advance(seconds=1)
+    await counted.apply(batch([event(3)], 3))
+    assert await counted.progress(SPOOL, 0) == Progress(4, clock.now, 3, second.recorded_at)
+    assert await counted.progress(SPOOL, 1) is None

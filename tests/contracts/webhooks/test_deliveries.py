@@ -60,6 +60,8 @@ async def test_a_claim_carries_what_an_attempt_needs(deliveries: Deliveries) -> 
     assert b"key-000001" in claim.body
     assert (claim.delivery_id, claim.workspace_id, claim.attempt_number) == ("one", "ws", 1)
     assert (claim.first_attempt_at, claim.planned_at, claim.queue) == (kit.after(2), kit.START, Queue.FIRST)
+    assert (claim.claimed_at, claim.lease_ends_at) == (kit.after(2), kit.after(2 + LEASE_S))
+    assert not (claim.was_lost or claim.is_begun)
 
 
 async def test_a_position_that_another_worker_moved_keeps_nothing(deliveries: Deliveries) -> None:
@@ -159,6 +161,19 @@ async def test_a_claim_whose_dispatcher_died_is_free_after_its_lease(deliveries:
     again = await claim_one(deliveries, LEASE_S)
     assert (again.first_attempt_at, again.attempt_number) == (kit.START, 1)
     assert again.token != lost.token
+    assert again.was_lost
+    assert again.is_begun
+
+
+async def test_who_does_not_take_over_leaves_what_another_claimed(deliveries: Deliveries) -> None:
+    await keep(deliveries, "one")
+    held = await claim_one(deliveries)
+    await keep(deliveries, "two", first=2)
+    claims = await deliveries.claim([share()], kit.after(LEASE_S + 1), takes_over=False)
+    assert [claim.delivery_id for claim in claims] == ["two"]
+    await deliveries.settle([Settlement(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S + 1))
+    again = await deliveries.claim([share(queue=Queue.RETRY)], kit.after(40), takes_over=False)
+    assert [claim.was_lost for claim in again] == [False]
 
 
 async def test_a_lost_claim_changes_nothing_unless_it_delivered(deliveries: Deliveries) -> None:
@@ -289,3 +304,24 @@ async def test_a_probe_whose_receiver_went_away_before_it_was_made_leaves_no_tra
     probe = await claim_one(deliveries, 30, queue=PROBE)
     await deliveries.settle([Settlement(probe, None, Release())], kit.after(30))
     assert (await claim_one(deliveries, 60, queue=PROBE)).delivery_id == "lost-0"
+
+
+async def test_probes_that_are_refused_go_on_to_the_next_oldest_and_round(deliveries: Deliveries) -> None:
+    await hold(deliveries)
+    await keep(deliveries, "a-bad", "b-good", first=6)
+    names = []
+    for number in range(1, 10):
+        probe = await claim_one(deliveries, 30 * number, queue=PROBE)
+        names.append(probe.delivery_id)
+        await deliveries.settle([Settlement(probe, TRIED, Leave(refused=True))], kit.after(30 * number + 1))
+    lost = [f"lost-{number}" for number in range(5)]
+    assert names == ["a-bad", "b-good", *lost, "a-bad", "b-good"]
+
+
+async def test_a_probe_that_failed_otherwise_begins_with_the_oldest_again(deliveries: Deliveries) -> None:
+    await hold(deliveries)
+    await keep(deliveries, "a-bad", "b-good", first=6)
+    for number, refused, name in [(1, True, "a-bad"), (2, False, "b-good"), (3, True, "a-bad"), (4, True, "b-good")]:
+        probe = await claim_one(deliveries, 30 * number, queue=PROBE)
+        assert probe.delivery_id == name
+        await deliveries.settle([Settlement(probe, TRIED, Leave(refused=refused))], kit.after(30 * number + 1))

@@ -1,4 +1,4 @@
-"""Reduces an OpenAPI document to facts that can be compared: operations, and their fields' types and requiredness.
+"""Reduces an OpenAPI document to facts that can be compared: operations, their parameters, their fields, their bounds.
 
 To take them anew from a published document, at the top of a checkout:
 
@@ -12,9 +12,10 @@ from typing import Any
 
 Json = Mapping[str, Any]
 Facts = dict[str, str]
-"""``POST /v1/x body a.b[].c`` to ``string, required``."""
+"""``POST /v1/x body a.b[].c`` to ``string, required``, and ``POST /v1/x body a.b[].c maxLength`` to ``255``."""
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
+_BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "pattern", "minItems", "maxItems")
 
 
 def facts(document: Json) -> Facts:
@@ -27,21 +28,44 @@ def _facts(document: Json) -> Iterator[tuple[str, str]]:
         for method in sorted(_METHODS & item.keys()):
             operation, name = item[method], f"{method.upper()} {path}"
             yield name, "operation"
+            for parameter in [*item.get("parameters", ()), *operation.get("parameters", ())]:
+                yield from _parameter(document, parameter, name)
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 yield from _members(document, content["schema"], f"{name} body")
             for content in operation["responses"]["200"].get("content", {}).values():
                 yield from _members(document, content["schema"], f"{name} answer")
 
 
+def _parameter(document: Json, parameter: Json, operation: str) -> Iterator[tuple[str, str]]:
+    if "$ref" in parameter or parameter["in"] == "path":  # the published ones are named alone
+        yield f"{operation} path {parameter.get('name') or parameter['$ref'].rpartition('/')[2]}", "required"
+        return
+    where = f"{operation} {parameter['in']} {parameter['name']}"
+    yield where, _kind(document, parameter["schema"]) + (", required" if parameter.get("required") else "")
+    yield from _bounds(document, parameter["schema"], where)
+
+
 def _members(document: Json, schema: Json, where: str) -> Iterator[tuple[str, str]]:
     for alternative in _alternatives(document, schema):
         separator = "." if " body " in where or " answer " in where else " "
         if alternative.get("type") == "array":
+            yield f"{where}[]", _kind(document, alternative["items"])
+            yield from _bounds(document, alternative["items"], f"{where}[]")
             yield from _members(document, alternative["items"], f"{where}[]")
         for field, member in alternative.get("properties", {}).items():
             required = ", required" if field in alternative.get("required", ()) else ""
             yield f"{where}{separator}{field}", _kind(document, member) + required
+            yield from _bounds(document, member, f"{where}{separator}{field}")
             yield from _members(document, member, f"{where}{separator}{field}")
+
+
+def _bounds(document: Json, schema: Json, where: str) -> Iterator[tuple[str, str]]:
+    if "default" in schema:
+        yield f"{where} default", json.dumps(schema["default"])
+    for each in _alternatives(document, schema):
+        for bound in _BOUNDS:
+            if bound in each:
+                yield f"{where} {bound}", str(each[bound])
 
 
 def _kind(document: Json, schema: Json) -> str:

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from runtime import database as databases
 from schemas.base import rfc3339
 from tests.integration.control import helpers
-from tests.integration.control.test_management_deliveries import keep, row, statuses
+from tests.integration.control.rows import keep, row, statuses
 from tests.unit.webhooks import kit
 from tollgate.cli.main import tollgate
 

@@ -1,13 +1,12 @@
 """Deliveries over the API: what is listed, how pages hold together, redeliver, redrive, walls between tenants."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from litestar import Litestar
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 
 from control import app as control_app
 from runtime.database import Database
@@ -16,10 +15,11 @@ from schemas.base import rfc3339
 from schemas.billing import DeliveryStatus
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
+from tests.integration.control.rows import keep, row, statuses
 from tests.unit.webhooks import kit
 from tests.unit.webhooks.kit import HandClock
 from webhooks import listing, redrive
-from webhooks.tables import ATTEMPT, DELIVERY
+from webhooks.tables import ATTEMPT
 
 PATH = "/v1/gateway/deliveries"
 
@@ -33,37 +33,6 @@ def clock() -> HandClock:
 def app(database: Database, clock: HandClock) -> Litestar:
     router = control_app.build(database, VAULT, clock, Settings(webhook_redrive_per_s=2), lambda: None)
     return Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
-
-
-def row(workspace_id: str, name: str, status: str, *, made_s: float, ended_s: float | None = None) -> dict[str, Any]:
-    ended = None if ended_s is None else kit.after(ended_s)
-    due = kit.after(made_s) if status == "pending" else None
-    return {
-        "id": name,
-        "workspace_id": workspace_id,
-        "status": status,
-        "reason": "answered 410" if status == "dead" else None,
-        "body": b"{}",
-        "event_count": 3,
-        "created_at": kit.after(made_s),
-        "settled_at": ended,
-        "attempt_count": 0,
-        "run_attempts": 0,
-        "retrying": False,
-        "first_attempt_at": None,
-        "next_attempt_at": due,
-        "claimable_at": due,
-    }
-
-
-def keep(database: Database, *rows: dict[str, Any]) -> None:
-    database.write_now(lambda connection: connection.execute(insert(DELIVERY), list(rows)))
-
-
-def statuses(database: Database, *, among: Sequence[str] | None = None) -> dict[str, str]:
-    query = select(DELIVERY.c.id, DELIVERY.c.status)
-    rows = database.read_now(lambda connection: connection.execute(query).all())
-    return {row.id: row.status for row in rows if among is None or row.id in among}
 
 
 def mixed(lab: Lab) -> list[dict[str, Any]]:

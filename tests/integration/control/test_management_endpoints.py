@@ -8,6 +8,7 @@ from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
 
 PATH = "/v1/gateway/endpoints"
+BASETEN = {"provider": "BASETEN", "model_id": "abc"}
 
 
 async def test_an_endpoint_is_made_found_and_listed(lab: Lab, pokes: list[str]) -> None:
@@ -60,6 +61,8 @@ async def test_the_org_prefix_is_compared_case_folded(lab: Lab) -> None:
         (helpers.endpoint_body("acme/m", model_id="x"), "targets[0].model_id"),
         (helpers.endpoint_body("acme/m", base_url=None), "targets[0].base_url"),
         (helpers.endpoint_body("acme/m", target_model=None), "targets[0].target_model"),
+        (helpers.endpoint_body("acme/m", target_model=" \t"), "targets[0].target_model"),
+        ({"slug": "acme/m", "targets": [BASETEN | {"target_model": " "}]}, "targets[0].target_model"),
         (helpers.endpoint_body("acme/m", secret_id="s"), "targets[0].secret_id"),
         (helpers.endpoint_body("acme/m", base_url="http://up.example/v1"), "targets[0].base_url"),
         (helpers.endpoint_body("acme/m", base_url="https://127.0.0.1/v1"), "targets[0].base_url"),
@@ -84,7 +87,7 @@ async def test_private_upstreams_are_taken_where_the_operator_allows_them(lab: L
     async with helpers.client(app, lab.api_key) as client:
         answer = await client.post(PATH, json=helpers.endpoint_body("acme/m", base_url="http://127.0.0.1:9/v1/"))
     assert answer.status_code == 200
-    assert answer.json()["targets"][0]["base_url"] == "http://127.0.0.1:9/v1"
+    assert answer.json()["targets"][0]["base_url"] == "http://127.0.0.1:9/v1/"  # as it was set
 
 
 async def test_another_workspaces_endpoint_is_forbidden_and_an_unknown_one_not_found(lab: Lab, other: Lab) -> None:

@@ -13,6 +13,7 @@ from litestar import Litestar
 from sqlalchemy import Connection
 
 from control import app as control_app
+from control.api import common
 from metering import partitions, store
 from metering.core.rollup import Totals
 from runtime import database as databases
@@ -199,6 +200,7 @@ async def test_another_lab_sees_nothing_of_it(lab: Lab, other: Lab, counter: Cou
         ({"start_time": "2026-01-01T00:00:00"}, "start_time"),
         ({"start_time": "0001-01-01T00:00:00+14:00"}, "start_time"),
         ({"start_time": START, "end_time": "9999-12-31T23:59:59-14:00"}, "end_time"),
+        ({"start_time": START, "end_time": rfc3339(NOON - timedelta(hours=1, milliseconds=1))}, "end_time"),
         ({"start_time": START, "order": "size"}, "order"),
         ({"start_time": START, "limit": 0}, "limit"),
         ({"cursor": "e30"}, "cursor"),
@@ -208,6 +210,29 @@ async def test_another_lab_sees_nothing_of_it(lab: Lab, other: Lab, counter: Cou
 async def test_a_wrong_query_names_the_field(lab: Lab, query: dict[str, Any], param: str) -> None:
     answer = await lab.client.get(PATH, params=query)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_a_cursor_belongs_to_its_window(lab: Lab) -> None:
+    cursor = (await lab.client.get(PATH, params={"start_time": START, "order": "recorded"})).json()["pagination"][
+        "cursor"
+    ]
+    own = {"cursor": cursor, "order": "recorded"}
+    for same in (START, START.replace("Z", "+00:00")):
+        assert (await lab.client.get(PATH, params=own | {"start_time": same})).status_code == 200
+    for name, other in (("start_time", rfc3339(NOON)), ("end_time", rfc3339(NOON - timedelta(hours=2)))):
+        answer = await lab.client.get(PATH, params=own | {name: other})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+
+
+async def test_a_follower_keeps_its_cursor_from_before_cursors_knew_their_start(
+    lab: Lab, counter: Counter, clock: HandClock
+) -> None:
+    first = counter.record()
+    clock.now += 2 * HELD
+    held = common.cursor_of(("recorded", NOON - HELD, "", None, None, None))
+    for query in ({"cursor": held}, {"cursor": held, "start_time": START}):
+        page = (await lab.client.get(PATH, params=query)).json()
+        assert [item["idempotencyKey"] for item in page["items"]] == [first]
 
 
 async def test_an_empty_window_is_no_error(lab: Lab, clock: HandClock) -> None:

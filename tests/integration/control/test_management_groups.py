@@ -11,6 +11,7 @@ from tests.integration.control.helpers import Lab, day_limit
 PATH = "/v1/gateway/groups"
 TRUE_LIMIT = day_limit(1) | {"threshold": True}
 SMALL = {"slug": "acme/small"}
+RATE = {"type": "TOKEN", "unit": "MINUTE", "threshold": 5}
 
 
 def limited(threshold: int, slug: str = "acme/small") -> dict[str, Any]:
@@ -162,9 +163,11 @@ async def test_patch_replaces_the_whole_set_or_the_name(lab: Lab, database: Data
         ({"metadata": {}}, None),
         ({"metadata": {"external_entity_id": "x"}}, "metadata.external_entity_id"),
         ({"metadata": {"name": "x" * 256}}, "metadata.name"),
-        ({"models": [SMALL, SMALL]}, None),
+        ({"models": [SMALL, SMALL]}, "models"),
         ({"models": [{"slug": "acme/new"}]}, "models[0].slug"),
-        ({"hierarchy": {}}, "hierarchy"),
+        ({"hierarchy": {}}, None),
+        ({"hierarchy": {"limit_enforcement": "CASCADING"}}, "hierarchy.limit_enforcement"),
+        ({"colour": "red"}, "colour"),
         (
             {"models": [SMALL | {"rate_limits": [{"type": "TOKEN", "unit": "DAY", "threshold": 1}]}]},
             "models[0].rate_limits[0].unit",
@@ -175,6 +178,7 @@ async def test_patch_replaces_the_whole_set_or_the_name(lab: Lab, database: Data
             "models[0].usage_limits[0].threshold",
         ),
         ({"models": [SMALL | {"usage_limits": [day_limit(1), day_limit(2)]}]}, "models[0]"),
+        ({"models": [SMALL | {"rate_limits": [RATE, RATE | {"unit": "SECOND"}]}]}, "models[0]"),
     ],
 )
 async def test_a_wrong_patch_changes_nothing(lab: Lab, body: dict[str, Any], param: str | None) -> None:

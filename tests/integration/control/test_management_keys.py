@@ -8,34 +8,18 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from control import credentials
-from control.flow import workspaces
-from control.store.audit import OPERATOR, Audit
-from control.store.workspaces import Workspaces
-from runtime import clock
 from runtime.database import Database
 from schemas.config import ConfigKind, KeyRecord
 from tests.integration.control import helpers
+from tests.integration.control.furnished import PRIVATE, set_public_key
 from tests.integration.control.helpers import Lab
 
 PATH = "/v1/gateway/groups"
 OWN = "abcdefghijklmnop-0123456789.ABCDEF"
-PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PEM = PRIVATE.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 Register = Callable[..., Any]
-
-
-def set_public_key(database: Database, workspace_id: str) -> None:
-    now = clock.steady()()
-    database.write_now(
-        lambda connection: workspaces.set_public_key(
-            Workspaces(connection), Audit(connection, OPERATOR, now), workspace_id, PEM
-        )
-    )
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from control.store.workspaces import Keys, Webhooks, Workspaces
 from runtime import clock, vault
 from runtime import database as databases
 from schemas.config import WebhookRecord
-from tests.integration.control.test_management_keys import PEM
+from tests.integration.control.furnished import PEM
 from tollgate.cli import audit as audit_cli
 from tollgate.cli import workspace as cli
 from webhooks.core import signing

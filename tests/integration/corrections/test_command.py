@@ -1,18 +1,28 @@
 """`tollgate correct` as it is typed, without a server and beside one."""
 
 import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import OperationalError
+from ulid import ULID
 
 from control.store import corrections
+from metering import store
+from runtime import clock
 from runtime.database import Database
 from schemas.usage import UsageEvent
 from tests import engines, processes
 from tests.engines import Place
 from tests.faults import scene as scenes
 from tests.integration.corrections.conftest import EVENT
+from tests.unit.metering.factories_metering import NOON, HandClock, batch
 from tollgate.cli import correct as cli
 
 
@@ -57,7 +67,10 @@ def test_a_refusal_is_one_line(database: Database, data: Path, words: list[str],
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("key", ["nothing", "", "\udcff", EVENT.idempotency_key.lower(), "0" * 26])
+LAST_DAY = str(ULID.from_datetime(datetime(9999, 12, 31, tzinfo=UTC)))
+
+
+@pytest.mark.parametrize("key", ["nothing", "", "\udcff", EVENT.idempotency_key.lower(), "0" * 26, LAST_DAY])
 def test_an_unknown_event_is_one_line(database: Database, data: Path, key: str) -> None:
     result = run(data, "--input", "1", "--reason", "x", key=key)
     assert result.exit_code == 1
@@ -69,6 +82,55 @@ def test_a_correction_cannot_be_corrected(database: Database, data: Path) -> Non
     made = json.loads(run(data, "--input", "1", "--reason", "x", "--json").stdout)
     result = run(data, "--input", "1", "--reason", "x", key=made["idempotencyKey"])
     assert result.exit_code == 1
+
+
+def test_a_second_run_with_the_key_of_the_first_corrects_nothing(database: Database, data: Path) -> None:
+    words = ("--input", "-3", "--reason", "counted twice", "--json")
+    first = run(data, *words)
+    key = json.loads(first.stdout)["idempotencyKey"]
+    assert f"repeat it with --key {key}" in first.stderr
+    again = run(data, *words, "--key", key)
+    assert (again.exit_code, again.stdout) == (0, first.stdout)
+    assert len(database.read_now(lambda connection: corrections.read(connection, 1, 10))) == 1
+
+    other = run(data, "--input", "-2", "--reason", "counted twice", "--key", key)
+    assert (other.exit_code, other.stderr.count("\n")) == (1, 1)
+    assert "is that of another correction" in other.stderr
+
+
+def test_the_key_is_told_before_a_commit_whose_outcome_stays_open(
+    database: Database, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--input", "-3", "--reason", "counted twice")
+
+    def lost(opened: Database, work: Callable[[Connection], Any], whole: Any = Database.write_now) -> Any:
+        whole(opened, work)
+        raise OperationalError("COMMIT", None, Exception("the server closed the connection"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Database, "write_now", lost)
+        result = run(data, *words)
+    assert result.exit_code == 1
+    told = re.search(r"--key (\w{26})", result.stderr)
+    assert told is not None
+    assert run(data, *words, "--key", told[1]).exit_code == 0
+    (kept,) = database.read_now(lambda connection: corrections.read(connection, 1, 10))
+    assert kept.idempotency_key == told[1]
+
+
+def test_beside_postgresql_it_goes_by_the_servers_clock(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = engines.made("postgresql", request, tmp_path)
+    monkeypatch.setenv("TOLLGATE_DATABASE_URL", request.getfixturevalue("postgres_migrated_url"))
+    monkeypatch.setattr(clock, "present", lambda: NOON)
+    with place.open() as opened:
+        opened.write_now(lambda connection: store.apply(connection, batch([EVENT]), HandClock()))
+        result = run(tmp_path, "--input", "-3", "--reason", "counted twice")
+        assert result.exit_code == 0, result.output
+        (made,) = opened.read_now(lambda connection: corrections.read(connection, 1, 10))
+        server = opened.read_now(lambda connection: connection.execute(select(func.now())).scalar_one())
+    assert timedelta(0) <= server - made.timestamp < timedelta(minutes=1)
 
 
 @pytest.mark.slow

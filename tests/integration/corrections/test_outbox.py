@@ -13,7 +13,8 @@ from sqlalchemy import select
 from control.core.refusals import InvalidError
 from control.flow import corrections as flow
 from control.store import corrections, tables
-from metering import app, ledger, store
+from metering import app, ledger
+from metering import tables as metering_tables
 from metering.groups import GroupThresholds
 from runtime import clock
 from runtime.database import Database
@@ -35,7 +36,7 @@ def correct(database: Database, input_tokens: int, output_tokens: int = 0) -> Us
     return database.write_now(
         lambda connection: flow.correct(
             corrections.Corrections(connection),
-            TOMORROW,
+            lambda: TOMORROW,
             event_key=EVENT.idempotency_key,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
@@ -118,7 +119,7 @@ async def test_metering_and_webhooks_follow_it(database: Database) -> None:
     unwanted: list[Any] = []
     metering = app.EmbeddedMetering(database, GroupThresholds(), app.Handover(unwanted.extend), clock.steady())
     dispatcher = Dispatcher(database, Vault(bytes(32)), clock.steady(), Settings(webhook_linger_ms=0))
-    limits = rows(database, store.LIMIT_DAILY)
+    limits = rows(database, metering_tables.LIMIT_DAILY)
     made = correct(database, -3, 2)
     tasks = [
         asyncio.create_task(follow(corrections.Outbox(database))) for follow in (metering.follow, dispatcher.follow)
@@ -137,10 +138,10 @@ async def test_metering_and_webhooks_follow_it(database: Database) -> None:
     of_key = {row.idempotency_key: row for row in rows(database, ledger.USAGE_EVENT)}
     row = of_key[made.idempotency_key]
     assert (row.kind, row.day, row.input_tokens, row.output_tokens) == ("correction", TOMORROW.date(), -3, 2)
-    (daily,) = [row for row in rows(database, store.USAGE_DAILY) if row.day == TOMORROW.date()]
+    (daily,) = [row for row in rows(database, metering_tables.USAGE_DAILY) if row.day == TOMORROW.date()]
     assert (daily.requests, daily.input_tokens, daily.output_tokens) == (0, 0, 0)
     assert (daily.corrections, daily.corrected_input_tokens, daily.corrected_output_tokens) == (2, -2, 2)
-    assert rows(database, store.LIMIT_DAILY) == limits
+    assert rows(database, metering_tables.LIMIT_DAILY) == limits
     assert unwanted == []
     bodies = [json.loads(row.body) for row in rows(database, webhooks_tables.DELIVERY)]
     sent = [event for body in bodies for event in body["data"]["events"]]

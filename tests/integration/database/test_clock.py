@@ -4,16 +4,30 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from runtime.clock import SharedClock
-from runtime.database import Database
+from runtime.database import Database, now, present
 from tollgate.roles import common
 
 
 def off(clock: SharedClock, database: Database) -> timedelta:
     there = database.read_now(lambda connection: connection.execute(select(func.now())).scalar_one())
     return abs(clock() - there)
+
+
+def test_the_present_goes_on_while_a_transaction_waits(postgres: Database) -> None:
+    def wait(connection: Connection) -> tuple[timedelta, timedelta]:
+        began, before = now(connection, never), present(connection, never)
+        connection.execute(select(func.pg_sleep(0.01)))
+        return now(connection, never) - began, present(connection, never) - before
+
+    stands, goes_on = postgres.write_now(wait)
+    assert (stands, goes_on >= timedelta(milliseconds=10)) == (timedelta(0), True)
+
+
+def never() -> datetime:
+    raise AssertionError("the clocks of several machines differ")
 
 
 def test_a_role_begins_at_the_databases_time(postgres: Database) -> None:

@@ -20,7 +20,7 @@ def correct(database: Database, corrected: UsageEvent) -> UsageEvent:
     return database.write_now(
         lambda connection: flow.correct(
             corrections.Corrections(connection),
-            NOON + timedelta(days=1),
+            lambda: NOON + timedelta(days=1),
             event_key=corrected.idempotency_key,
             input_tokens=-1,
             output_tokens=0,
@@ -65,7 +65,13 @@ async def test_a_correction_of_an_event_that_is_not_there_any_more_goes_out_unde
     rows = [
         insert(tables.CORRECTION_COUNTER).values(id=1, instance="database", sequence=1),
         insert(tables.CORRECTION).values(
-            sequence=1, corrects="nothing", input_tokens=0, output_tokens=0, event=draft, created_at=NOON
+            sequence=1,
+            idempotency_key=event(1).idempotency_key,
+            corrects="nothing",
+            input_tokens=0,
+            output_tokens=0,
+            event=draft,
+            created_at=NOON,
         ),
     ]
     begun.database.write_now(lambda connection: [connection.execute(row) for row in rows])

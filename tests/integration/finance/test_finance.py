@@ -89,7 +89,7 @@ class Company:
         made = self.database.write_now(
             lambda connection: corrections_flow.correct(
                 corrections.Corrections(connection),
-                NOW,
+                lambda: NOW,
                 event_key=key,
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,

@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from metering import app, ledger, store
+from metering import app, ledger, progress, store
 from metering.core.position import BeyondPositionError
 from metering.groups import GroupThresholds
 from runtime.database import Database
@@ -188,7 +188,7 @@ async def test_an_outage_of_the_database_is_waited_out_and_logged_once(
 
 
 async def test_a_missing_table_ends_the_task(opened: Database) -> None:
-    store.METERING_POSITION.drop(opened.engine)
+    progress.METERING_POSITION.drop(opened.engine)
     with pytest.raises(OperationalError, match="no such table"):
         async with following(embedded(opened, Proxy()), ListPartition(SPOOL)):
             pytest.fail("the failure was not seen")

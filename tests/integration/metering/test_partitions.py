@@ -9,13 +9,16 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from metering import partitions, recording, store
+from metering import partitions, progress, recording, store
 from metering.core import days
 from metering.core.days import DayClosedError, Days
 from runtime import outage
+from runtime.clock import SharedClock
 from runtime.database import Database
+from runtime.settings import Settings
 from tests import engines
 from tests.unit.metering.factories_metering import NOON, HandClock, batch, event
+from tollgate.roles import metering
 
 TODAY = NOON.date()
 DAY = timedelta(days=1)
@@ -74,7 +77,7 @@ def test_an_event_of_another_day_is_refused_and_nothing_of_its_batch_counted(
     ensure(fresh)
     with pytest.raises(DayClosedError):
         count(fresh, NOON, NOON + days_off * DAY)
-    assert fresh.read_now(lambda connection: store.position(connection, "spool-a", 0)) is None
+    assert fresh.read_now(lambda connection: progress.position(connection, "spool-a", 0)) is None
     assert count(fresh, NOON) == 1
 
 
@@ -142,6 +145,33 @@ def test_a_server_with_room_for_too_few_locks_is_named(fresh: Database) -> None:
     assert advice(10) is None
     said = r"max_locks_per_transaction is \d+; a ledger of 100000 days needs \d+ in postgresql.conf"
     assert re.fullmatch(said, advice(100_000) or "")
+
+
+async def test_days_that_cannot_be_dropped_do_not_end_the_counting(
+    fresh: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    ensure(fresh)
+    view = f"CREATE VIEW kept AS SELECT day FROM {(TODAY - 9 * DAY).strftime('usage_event_%Y_%m_%d')}"
+    fresh.write_now(lambda connection: connection.execute(text(view)))
+    later = NOON + 100 * DAY
+    settings = Settings(kafka_bootstrap="127.0.0.1:1", ledger_days=100)
+    role = metering.MeteringRole(settings, fresh, SharedClock(later))
+    tidying = asyncio.create_task(role._tidy())
+    async with asyncio.timeout(20):
+        while "dropped later" not in caplog.text:  # noqa: ASYNC110 - it tells nobody but the log
+            await asyncio.sleep(0.01)
+    assert not tidying.done()
+    tidying.cancel()
+    await asyncio.wait({tidying})
+    (said,) = [record for record in caplog.records if "dropped later" in record.message]
+    assert (said.levelname, "other objects depend on it" in said.message) == ("ERROR", True)
+    assert "\n" not in said.message
+    assert open_days(fresh) == Days(TODAY - 9 * DAY, TODAY + 107 * DAY)
+
+    fresh.write_now(lambda connection: connection.execute(text("DROP VIEW kept")))
+    await role._drop(later.date())
+    assert open_days(fresh).first == TODAY + DAY
+    await role.close()
 
 
 def test_on_sqlite_every_day_is_open_and_none_is_dropped(request: pytest.FixtureRequest, tmp_path: Path) -> None:

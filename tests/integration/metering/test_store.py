@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy import select
 
-from metering import ledger, recording, store
-from metering.core.position import PositionLostError
-from metering.core.rollup import Totals
+from metering import ledger, progress, recording, store, tables
+from metering.core.position import PositionLostError, Span
+from metering.core.rollup import Counter, Totals
 from runtime.database import METADATA, Database
 from schemas.topics import UsageBatch
 from schemas.usage import Outcome, UsageEvent, UsageSource
@@ -20,10 +20,10 @@ from tests.unit.metering.factories_metering import LANE, NOON, SPOOL, HandClock,
 TODAY = NOON.date()
 TOMORROW = NOON + timedelta(days=1)
 TABLES = [
-    store.USAGE_DAILY,
-    store.LIMIT_DAILY,
-    store.METERING_POSITION,
-    store.METERING_MARK,
+    tables.USAGE_DAILY,
+    tables.LIMIT_DAILY,
+    progress.METERING_POSITION,
+    tables.METERING_MARK,
     ledger.USAGE_EVENT,
     ledger.METERING_DUPLICATE,
 ]
@@ -104,7 +104,9 @@ def test_a_lost_comparison_rolls_back_everything(opened: Database) -> None:
 def test_two_workers_that_begin_a_partition_at_once_do_not_both_win(opened: Database) -> None:
     def begin_it_first(cursor: Any, statement: str) -> None:
         if statement.startswith("INSERT INTO metering_position"):
-            cursor.execute(f"INSERT INTO metering_position VALUES ('{SPOOL}', 0, 5, '2025-03-01 00:00:00.000000')")
+            cursor.execute(
+                f"INSERT INTO metering_position VALUES ('{SPOOL}', 0, 5, '2025-03-01 00:00:00.000000', NULL, NULL)"
+            )
 
     with before_statements(opened, begin_it_first), pytest.raises(PositionLostError):
         apply(opened, batch([event(1)]))
@@ -260,7 +262,9 @@ def test_changed_totals_are_those_of_one_lane_since_a_moment(opened: Database) -
     apply(opened, batch([event(3)], 3), clock)
 
     def changed(lane: str, since: datetime) -> list[str]:
-        totals = opened.read_now(lambda connection: store.changed(connection, SPOOL, 0, lane, since))
+        span = Span(since, clock.now)
+        totals, reached = opened.read_now(lambda connection: store.changed(connection, SPOOL, 0, lane, span))
+        assert reached == clock.now
         assert totals.position == 4
         assert [usage.group_id for usage in totals.daily] == [total.counter.group_id for total in totals.limits]
         return [usage.group_id for usage in totals.daily]
@@ -268,6 +272,54 @@ def test_changed_totals_are_those_of_one_lane_since_a_moment(opened: Database) -
     assert changed(LANE, NOON) == ["group-a", "group-b"]
     assert changed(LANE, clock.now) == ["group-a"]
     assert changed("other", NOON) == []
+
+
+def test_changed_totals_come_in_pages_that_part_between_two_moments(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PAGE", 2)
+    clock = HandClock(NOON)
+    for first in (1, 4, 7):
+        events = [event(number, group_id=f"group-{number}") for number in range(first, first + 3)]
+        apply(opened, batch(events, first), clock)
+        clock.advance(seconds=1)
+
+    def page(since: datetime) -> tuple[Totals, datetime]:
+        return opened.read_now(lambda connection: store.changed(connection, SPOOL, 0, LANE, Span(since, clock.now)))
+
+    since, pages = NOON, []
+    while since <= clock.now:
+        totals, reached = page(since)
+        pages.append((sorted(usage.group_id[-1] for usage in totals.daily), len(totals.limits)))
+        since = reached + timedelta(microseconds=1)
+    assert pages == [(["1", "2", "3"], 3), (["4", "5", "6"], 3), (["7", "8", "9"], 3), ([], 0)]
+
+
+def test_totals_of_days_come_in_pages_in_the_order_of_counters(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PAGE", 2)
+    days = (NOON - timedelta(days=1), NOON, TOMORROW)
+    events = [event(1 + at, group_id=f"group-{at % 3}", timestamp=days[at // 3]) for at in range(9)]
+    apply(opened, batch(events[:4]))
+    apply(opened, batch(events[4:], topic="spool-b", lane="other"))
+
+    def daily(after: Counter) -> list[Counter]:
+        found = opened.read_now(lambda connection: store.daily_behind(connection, after, TODAY))
+        return [Counter(one.day, one.group_id, one.model_slug) for one in found]
+
+    def limits(after: Counter) -> list[tuple[list[Counter], dict[str, int]]]:
+        found = opened.read_now(lambda connection: store.limits_behind(connection, after, TODAY))
+        return [([total.counter for total in totals.limits], dict(totals.marks)) for totals in found]
+
+    first, second, third = (Counter(TODAY, f"group-{number}", event(1).model_slug) for number in range(3))
+    assert daily(Counter(TODAY, "", "")) == [first, second]
+    assert daily(second) == [third]
+    assert daily(third) == [], "the day after is not asked for"
+    assert len(daily(Counter(TODAY - timedelta(days=1), "group-1", "z"))) == 2
+    assert limits(Counter(TODAY, "", "")) == [([first], {"proxy-a": 4}), ([second], {"proxy-a": 9})]
+    assert limits(second) == [([third], {"proxy-a": 9})]
+    assert limits(third) == []
 
 
 def test_every_table_is_registered_for_the_migrations() -> None:

@@ -2,7 +2,11 @@
 
 import base64
 import json
+import os
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +53,77 @@ def problems(environment: dict[str, str]) -> dict[str, list[str]]:
     return wrong
 
 
-def test_an_embedded_directory_is_well_before_and_after_its_first_command() -> None:
-    assert problems({}) == {}
+def on_disk() -> dict[str, tuple[int, bytes]]:
+    """Give every file below the working directory: when it was changed last, and what it holds."""
+    files = sorted(path for path in Path().rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_an_embedded_directory_is_well_after_its_first_command(tmp_path: Path) -> None:
+    (missing,) = problems({})["data directory"]
+    assert f"there is no {tmp_path / 'data'}" in missing
+    assert not list(tmp_path.iterdir())
+    Path("data").mkdir()
+    (missing,) = problems({})["database"]
+    assert "`tollgate serve` and `tollgate workspace create` make it" in missing
+    assert not on_disk()
     run({}, "migrate")
     run({}, "workspace", "create", "--name", "lab", "--org-prefix", "org")
     assert problems({}) == {}
     assert list(problems({"TOLLGATE_MASTER_KEY": OTHER_KEY})) == ["master key"]
-    (unknown,) = problems({"TOLLGATE_PROT": "1"})["environment"]
+    unknown, later = problems({"TOLLGATE_PROT": "1", "TOLLGATE_REDIS_URL": "redis://h"})["settings"]
     assert "the nearest name is TOLLGATE_PORT" in unknown
+    assert "TOLLGATE_REDIS_URL (redis_url) is not served yet" in later
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_it_changes_nothing(killed: bool) -> None:
+    run({}, "workspace", "create", "--name", "lab", "--org-prefix", "org")
+    path = Path("data/tollgate.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0000'")
+        connection.commit()
+        if killed:  # it leaves its journal behind
+            (path.parent / "copy").mkdir()
+            for name in ("tollgate.db", "tollgate.db-wal"):
+                shutil.copy(path.with_name(name), path.parent / "copy" / name)
+    if killed:
+        for copied in (path.parent / "copy").iterdir():
+            copied.replace(path.with_name(copied.name))
+    Path("data/master.key").unlink()
+    before = on_disk()
+    found = problems({})
+    assert "newer than this program" in found["database"][0]
+    assert list(found) == ["database", "master key"]
+    after = on_disk()
+    after.pop("data/tollgate.db-shm", None)  # an index of the journal, which whoever reads it makes anew
+    assert after == before
+
+
+def test_a_lost_master_key_is_named_and_not_made_anew() -> None:
+    run({}, "workspace", "create", "--name", "lab", "--org-prefix", "org")
+    Path("data/master.key").unlink()
+    (lost,) = problems({})["master key"]
+    assert "data/master.key is missing; put it back" in lost
+    assert not Path("data/master.key").exists()
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run({}, "migrate")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode & os.W_OK == 0)  # root may write everywhere
+    (wrong,) = problems({})["data directory"]
+    assert f"{tmp_path / 'data'} cannot be written by this user" in wrong
+
+
+def test_settings_that_cannot_be_used_are_the_one_finding() -> None:
+    (wrong,) = problems({"TOLLGATE_PORT": "none"})["settings"]
+    assert "TOLLGATE_PORT" in wrong
 
 
 def test_what_an_installation_misses_is_named_and_migrate_makes_it(apart: dict[str, str]) -> None:
     missing = problems(apart)
     assert missing["database"] == ["the database has no schema yet; run 'tollgate migrate'"]
+    assert len(missing["master key"]) == 1
     assert len(missing["Kafka"]) == 5
     assert all("run `tollgate migrate`" in line for line in missing["Kafka"])
     for _ in range(2):  # safe to repeat
@@ -98,7 +160,8 @@ def test_a_server_with_too_few_locks_for_the_ledgers_days_is_named(apart: dict[s
     ("changed", "what"),
     [
         ({"TOLLGATE_DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/none"}, "database"),
-        ({"TOLLGATE_DATABASE_URL": "mysql://u:hush@127.0.0.1/none"}, "database"),
+        ({"TOLLGATE_DATABASE_URL": "mysql://u:hush@127.0.0.1/none"}, "settings"),
+        ({"TOLLGATE_DATABASE_URL": "postgresql://u:hu@hush@127.0.0.1/none"}, "database"),
         ({"TOLLGATE_KAFKA_BOOTSTRAP": "127.0.0.1:1"}, "Kafka"),
     ],
 )
@@ -109,6 +172,7 @@ def test_what_does_not_answer_is_one_line_without_a_password(
     (line,) = problems(apart | changed)[what]
     assert "\n" not in line
     assert "hush" not in line
-    said = run(apart | changed, "migrate", code=1)
-    assert said.count("\n") == 1
-    assert "hush" not in said
+    ended = CliRunner().invoke(tollgate, ["migrate"], env=apart | changed)
+    assert (ended.exit_code, ended.stderr.count("\n")) == (1, 1)
+    assert "hush" not in ended.output
+    assert "hush" not in run(apart | changed, "doctor", code=1)

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from litestar import Litestar
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, asgi
+from litestar.types import Receive, Scope, Send
 
 from proxy.spool import open_folder
 from proxy.spool_file import FOLDER
@@ -17,7 +20,8 @@ from runtime.settings import Settings, SpoolSync
 from runtime.telemetry import Telemetry
 from runtime.vault import Vault
 from tests.contracts.proxy.drafts import draft
-from tollgate.process import Process, Spawn
+from tollgate import process
+from tollgate.process import Addresses, Process, Spawn
 from tollgate.roles.proxy import ProxyRole
 
 
@@ -26,8 +30,9 @@ class Role:
 
     title = "a role"
 
-    def __init__(self, *, drain_fails: bool = False) -> None:
+    def __init__(self, *handlers: BaseRouteHandler, drain_fails: bool = False) -> None:
         self.asked: list[str] = []
+        self.handlers = handlers
         self.drain_fails = drain_fails
 
     def is_new(self) -> bool:
@@ -40,7 +45,7 @@ class Role:
         spawn(self._work())
 
     def public(self, checks: Mapping[str, server.Check]) -> Litestar:
-        return Litestar(route_handlers=[], openapi_config=None, logging_config=None)
+        return Litestar(route_handlers=list(self.handlers), openapi_config=None, logging_config=None)
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         return ()
@@ -61,7 +66,8 @@ class Role:
             await asyncio.Event().wait()
         finally:
             self.asked.append("cancelled")
-            raise ValueError("a second one")
+            if not self.handlers:
+                raise ValueError("a second one")
 
 
 @pytest.mark.parametrize("drain_fails", [False, True])
@@ -89,6 +95,40 @@ async def test_a_public_port_that_fails_leaves_no_step_of_the_end_out(
     assert ended == ["ops"]
     others = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
     assert others == [*["not drained"] * drain_fails, "a second one"]
+
+
+@pytest.mark.parametrize("open_streams", [0, 3])
+async def test_streams_beyond_the_grace_are_one_line_together(
+    open_streams: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "SHUTDOWN_GRACE_S", 1)
+    caplog.set_level(logging.WARNING)
+    opened = asyncio.Semaphore(0)
+
+    @asgi("/endless", copy_scope=False)
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        opened.release()
+        await asyncio.Event().wait()
+
+    addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+    one = Process(Settings(port=0, ops_port=0), Role(endless))
+    serving = asyncio.create_task(one.serve(addresses.set_result))
+    host, port = urlsplit((await asyncio.wait_for(addresses, 10)).public or "").netloc.split(":")
+    writers = []
+    for _ in range(open_streams):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
+        writers.append(writer)
+    for _ in range(open_streams):
+        await opened.acquire()
+    signal.raise_signal(signal.SIGTERM)
+    await serving
+    for writer in writers:
+        writer.close()
+    assert caplog.messages == ["3 requests were cut off after 1 s"] * (open_streams > 0)
+    assert not any(record.exc_info for record in caplog.records)
 
 
 async def test_a_proxy_closes_its_spool_whatever_its_writer_does(

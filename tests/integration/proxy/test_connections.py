@@ -241,7 +241,8 @@ async def test_an_address_that_turns_private_is_not_called_any_more(
 ) -> None:
     monkeypatch.setattr(guard, "check_address", lambda address: None if address == "127.0.0.1" else "private")
     adapter = Upstreams(allow_private=False, connect_timeout_s=0.5, read_timeout_s=5, monotonic=hand)
-    asked = UpstreamRequest(f"http://model.example:{upstream.port}/v1/chat/completions", b"{}", "request-1", None)
+    url = f"http://model.example:{upstream.port}/v1/chat/completions"
+    asked = UpstreamRequest(url, b"{}", "request-1", None, by_operator=True)
     opened = await adapter.open(asked)
     assert isinstance(opened, Answer)
     await opened.close()
@@ -249,6 +250,24 @@ async def test_an_address_that_turns_private_is_not_called_any_more(
     hand.now_s += upstreams.STALE_S
     assert await adapter.open(asked) is Failure.REFUSED_ADDRESS
     assert len(upstream.received) == 1
+    await adapter.close()
+
+
+async def test_a_labs_url_is_judged_by_what_labs_may_now_and_the_operators_is_not(
+    names: Names, upstream: TcpUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same place, named by both: each by its own rules, whoever came first."""
+    monkeypatch.setattr(guard, "check_address", lambda address: None)
+    adapter = Upstreams(allow_private=False, connect_timeout_s=0.5, read_timeout_s=5)
+    url = f"http://model.example:{upstream.port}/v1/chat/completions"
+    for by_operator in (True, False, True):
+        opened = await adapter.open(UpstreamRequest(url, b"{}", "request-1", None, by_operator=by_operator))
+        if by_operator:
+            assert isinstance(opened, Answer)
+            await opened.close()
+        else:
+            assert opened is Failure.REFUSED_ADDRESS
+    assert len(upstream.received) == 2
     await adapter.close()
 
 

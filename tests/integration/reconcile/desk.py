@@ -14,6 +14,7 @@ from ulid import ULID
 
 from control.flow import corrections as corrections_flow
 from control.store import corrections
+from metering import progress
 from metering import store as metering_store
 from proxy import slots as slot_files
 from proxy import spool, spool_file
@@ -71,7 +72,7 @@ class Desk:
     async def count(self, limit: int = 1000) -> None:
         """Let metering take the next events."""
         topic = self.spool.file.topic
-        position = self.place.read(lambda connection: metering_store.position(connection, topic, 0)) or 1
+        position = self.place.read(lambda connection: progress.position(connection, topic, 0)) or 1
         self.apply(await self.spool.file.read(position, limit))
 
     async def take(self, limit: int = 1000, status: Status = Status.DELIVERED) -> None:
@@ -132,7 +133,7 @@ def correct(place: Workplace, key: str, input_tokens: int, output_tokens: int, n
     return place.write(
         lambda connection: corrections_flow.correct(
             corrections.Corrections(connection),
-            now,
+            lambda: now,
             event_key=key,
             input_tokens=input_tokens,
             output_tokens=output_tokens,

@@ -131,18 +131,6 @@ async def test_what_was_published_after_the_report_counts_once(cluster: ClusterD
     assert (line.unpublished, line.topic, line.ledger) == (Figures(1, 10, 5), Figures(12, 120, 60), line.topic)
 
 
-async def test_a_number_that_the_proxy_calls_acknowledged_and_the_ledger_lacks_is_a_gap(cluster: ClusterDesk) -> None:
-    both = events(10), events(5, "b")
-    await cluster.pass_on([event for some in both for event in some if event.producer.sequence not in {3, 4}])
-    report = await cluster.reconcile()
-    assert not report.agrees
-    assert report.gaps == (Gap("a", 3, 4), Gap("b", 3, 4))
-    assert report.lines[0].agrees, "every account lacks it"
-    cluster.reports.rows = [row("a", 12, 12), row("b", 3, 5, (2, 20, 10))]
-    report = await cluster.reconcile()
-    assert report.gaps == (Gap("a", 3, 4), Gap("a", 11, 12), Gap("b", 3, 3)), "b's fourth may be on its way"
-
-
 async def test_an_instance_that_nobody_reports_is_named_unless_it_is_ignored(cluster: ClusterDesk) -> None:
     await cluster.pass_on([*events(2), *events(2, "lost"), *events(1, "gone")])
     cluster.reports.rows = [row("a", 2, 2)]

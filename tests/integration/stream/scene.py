@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from sqlalchemy import Select, func, select
 
-from metering import ledger, store
+from metering import ledger, progress, tables
 from metering.groups import GroupThresholds
 from metering.stream import GROUP, StreamMetering
 from runtime import clock
@@ -25,6 +25,16 @@ from tests.unit.metering.factories_metering import event
 
 WITHIN_S = 40
 _LOOK_EVERY_S = 0.05  # what another process has done is only seen by looking
+
+
+class Ahead:
+    """A worker's clock, set forward by hand."""
+
+    def __init__(self, by: timedelta = timedelta()) -> None:
+        self.by = by
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.by
 
 
 class Scene:
@@ -52,7 +62,8 @@ class Scene:
         """Make a worker that shares everything but its memory with the others."""
         thresholds = options.pop("thresholds", GroupThresholds())
         options = {"writer": self.writer} | options
-        return StreamMetering(self.where, self.database, thresholds, clock.steady(), **options)
+        goes_by = options.pop("goes_by", clock.steady())
+        return StreamMetering(self.where, self.database, thresholds, goes_by, **options)
 
     def counted(self) -> int:
         """Give how many events the ledger has."""
@@ -60,17 +71,22 @@ class Scene:
 
     def requests(self) -> int:
         """Give the sum of daily usage, which is the ledger's count if nothing counts twice."""
-        return self._one(select(func.coalesce(func.sum(store.USAGE_DAILY.c.requests), 0)))
+        return self._one(select(func.coalesce(func.sum(tables.USAGE_DAILY.c.requests), 0)))
 
     def position(self, partition: int = 0) -> int | None:
         """Give a partition's position in the database."""
-        return self.database.read_now(lambda connection: store.position(connection, USAGE_EVENTS, partition))
+        return self.database.read_now(lambda connection: progress.position(connection, USAGE_EVENTS, partition))
 
     def set_position(self, next_offset: int, partition: int = 0) -> None:
         """Move a position by hand."""
-        columns = store.METERING_POSITION.c
-        move = store.METERING_POSITION.update().where(columns.partition == partition).values(next_offset=next_offset)
+        columns = progress.METERING_POSITION.c
+        move = progress.METERING_POSITION.update().where(columns.partition == partition).values(next_offset=next_offset)
         self.database.write_now(lambda connection: connection.execute(move))
+
+    def published(self, partition: int = 0) -> int | None:
+        """Give up to which offset all is noted as published."""
+        found = self.database.read_now(lambda connection: progress.read(connection, USAGE_EVENTS, partition))
+        return None if found is None else found.published_offset
 
     def _one(self, query: Select[Any]) -> int:
         return int(self.database.read_now(lambda connection: connection.execute(query).scalar_one()))

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,13 +12,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from infra.local.kafka import Broker
-from metering import fetching, store, stream, watchdog
+from metering import fetching, progress, store, stream, watchdog
+from metering.counting import lane_of
 from metering.watchdog import StalledError
+from runtime import clock
 from runtime.database import Database
 from runtime.kafka import Kafka, KafkaAwayError, PlainRecord, Writer
-from schemas.topics import LIMITS_DECISIONS
+from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS, UsageBatch
 from tests import records
-from tests.integration.stream.scene import Scene, failing, running, until
+from tests.integration.stream.scene import Ahead, Scene, failing, running, until
 
 
 def away(*_: Any) -> Any:
@@ -52,7 +55,7 @@ async def test_a_worker_that_is_given_partitions_while_the_database_is_away_wait
     await scene.put(scene.event(1))
     await scene.set_offset(1)
     with monkeypatch.context() as broken:
-        broken.setattr(store, "position", away)
+        broken.setattr(progress, "read", away)
         async with running(scene.worker()) as run:
             await until(lambda: "metering waits for the database" in caplog.text, run)
             broken.undo()
@@ -119,12 +122,57 @@ async def test_what_was_not_published_before_a_kill_is_published_by_the_next_wor
     assert [decision.requests for decision in found] == [1], "republished on assignment: its batch is not read again"
 
 
+async def test_what_was_not_published_before_a_kill_is_published_however_late_the_next_worker_comes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
+    monkeypatch.setattr(stream, "STOP_WITHIN_S", 0.2)
+    await scene.put(scene.event(1, "group-a"))
+    async with running(scene.worker()) as run:
+        await until(lambda: scene.published() == 1, run)
+    writer = RefusingWriter(scene.where, 1_000_000)
+    await scene.put(scene.event(2, "group-b"))
+    run = asyncio.create_task(scene.worker(writer=writer, goes_by=Ahead(timedelta(days=1))).run())
+    await until(lambda: scene.counted() == 2 and writer.left < 1_000_000, run)
+    run.cancel()
+    await asyncio.wait({run}, timeout=30)
+    await writer.close()
+    assert {decision.group_id for decision in await scene.decisions()} == {"group-a"}
+
+    async with running(scene.worker(goes_by=Ahead(timedelta(days=3)))) as run:
+        await until(lambda: scene.published() == 2, run)
+    assert {decision.group_id for decision in await scene.decisions()} == {"group-a", "group-b"}
+    assert {usage.group_id for usage in await scene.daily()} == {"group-a", "group-b"}
+
+
+async def test_what_a_late_worker_left_to_another_is_published_though_nobody_counts_it_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka takes nothing for more than 10 minutes, and for a moment the partition is another worker's."""
+    monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
+    writer, goes_by = RefusingWriter(scene.where, 1_000_000), Ahead(timedelta(minutes=11))
+    await scene.put(scene.event(1))
+    async with running(scene.worker(writer=writer, goes_by=goes_by, pause=_short)) as run:
+        await until(lambda: scene.counted() == 1 and writer.left < 1_000_000, run)
+        second = scene.event(2, "group-b")
+        await scene.put(second)
+        other = UsageBatch(USAGE_EVENTS, 0, lane_of(0), 1, 2, (second,))
+        scene.database.write_now(lambda connection: store.apply(connection, other, clock.steady()))
+        goes_by.by += timedelta(seconds=10)
+        writer.left = 0
+        await until(lambda: scene.published() == 2, run)
+    await writer.close()
+    assert {decision.group_id for decision in await scene.decisions()} == {"group-a", "group-b"}
+
+
 async def test_what_changed_lately_is_written_again_each_minute_and_nothing_older(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await scene.put(scene.event(1), scene.event(2, "group-b"))
-    async with running(scene.worker()) as run:
-        await until(lambda: scene.counted() == 2, run)
+    with monkeypatch.context() as soon:
+        soon.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
+        await scene.put(scene.event(1), scene.event(2, "group-b"))
+        async with running(scene.worker()) as run:
+            await until(lambda: scene.published() == 2, run)
     scene.database.write_now(
         lambda connection: connection.execute(
             text("UPDATE limit_daily SET updated_at = updated_at - interval '11 minutes' WHERE group_id = 'group-b'")

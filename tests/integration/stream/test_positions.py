@@ -205,6 +205,30 @@ async def test_what_retention_took_is_told_and_the_rest_is_counted(
         await until(lambda: scene.position() == 6, run)
     assert scene.counted() == 3
     assert "usage.events.v1/0: offsets 1 to 3 were deleted before they were counted" in caplog.text
+    assert "hold no record" not in caplog.text
+
+
+async def test_offsets_that_kafka_no_longer_has_though_its_log_does_are_told_and_counted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = {0, 3, 4}
+
+    async def wait_next_records(
+        consumer: Any, timeout_s: float, whole: Any = fetching._Consumer._wait_next_records
+    ) -> Any:
+        found, active = await whole(consumer, timeout_s)
+        kept = {tp: [one for one in records if one.offset not in lost] for tp, records in (found or {}).items()}
+        return {tp: records for tp, records in kept.items() if records}, active
+
+    monkeypatch.setattr(fetching._Consumer, "_wait_next_records", wait_next_records)
+    await scene.put(*(scene.event(number) for number in range(1, 7)))
+    worker = scene.worker()
+    async with running(worker) as run:
+        await until(lambda: scene.position() == 6, run)
+    assert (scene.counted(), worker._missing) == (3, 3)
+    for hole in ("0 to 0", "3 to 4"):
+        assert f"usage.events.v1/0: offsets {hole} hold no record, though the log begins at 0" in caplog.text
+    assert "were deleted" not in caplog.text
 
 
 async def test_a_partition_whose_beginning_is_gone_begins_with_what_is_there(

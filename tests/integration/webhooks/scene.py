@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row, select
 
-from metering.core.days import Days
 from runtime import clock, server
 from runtime.database import Database
 from runtime.settings import Settings
@@ -24,6 +23,7 @@ from webhooks.app import Dispatcher
 from webhooks.core.fairness import Limits
 from webhooks.core.health import Rule
 from webhooks.core.retry import Policy
+from webhooks.open_days import Ledger
 from webhooks.tuning import Tuning
 
 VAULT = Vault(bytes(32))
@@ -185,7 +185,9 @@ async def dispatching(
     policy: Policy = SHORT,
     limits: Limits | None = None,
     rule: Rule | None = None,
-    open_days: Callable[[Connection], Days] | None = None,
+    ledger: Ledger | None = None,
+    now: clock.Clock | None = None,
+    present: clock.Clock = clock.present,
     partition: LivePartition | None = None,
     batch_size: int = 100,
     per_s: int | None = None,
@@ -202,11 +204,9 @@ async def dispatching(
     with contextlib.ExitStack() as stack:
         used = opened or stack.enter_context(place.open())
         tuning = replace(Tuning.of(settings), policy=policy)
-        if limits is not None:
-            tuning = replace(tuning, limits=limits)
-        if rule is not None:
-            tuning = replace(tuning, rule=rule)
-        dispatcher = Dispatcher(used, VAULT, clock.steady(), settings, tuning=tuning, open_days=open_days)
+        tuning = replace(tuning, limits=limits or tuning.limits, rule=rule or tuning.rule)
+        goes_by = now or clock.steady()
+        dispatcher = Dispatcher(used, VAULT, goes_by, settings, tuning=tuning, ledger=ledger, present=present)
         scene = Scene(used, dispatcher, partition or LivePartition())
         scene.tasks = [
             asyncio.create_task(dispatcher.follow(scene.partition)),

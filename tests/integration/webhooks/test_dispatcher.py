@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import update
@@ -16,6 +16,7 @@ from tests.integration.webhooks import scene as scenes
 from tests.integration.webhooks.scene import SHORT, LivePartition, dispatching, hang, serving, status
 from tests.unit.webhooks import kit
 from webhooks import claims, store, tables
+from webhooks.core import attendance
 from webhooks.core.retry import Policy
 from webhooks.core.values import Status
 
@@ -173,7 +174,10 @@ async def test_private_receivers_are_refused_unless_allowed(place: Place) -> Non
         assert receiver.received == []
 
 
-async def test_what_was_claimed_when_a_dispatcher_died_is_delivered_after_its_lease(place: Place) -> None:
+async def test_what_was_claimed_when_a_dispatcher_died_is_delivered_after_its_lease(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendance, "SETTLING", timedelta(seconds=0.5))
     partition = LivePartition()
     async with serving(hang, status(200)) as receiver:
         async with dispatching(place, partition=partition) as scene:

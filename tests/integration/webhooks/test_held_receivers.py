@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.engines import Place
 from tests.integration.webhooks import scene as scenes
 from tests.integration.webhooks.scene import LivePartition, dispatching, serving, status
 from tests.unit.webhooks import kit
+from webhooks import redrive
 from webhooks.app import Dispatcher
 from webhooks.core.health import Rule
 
@@ -69,9 +71,23 @@ async def test_a_pace_is_kept(place: Place) -> None:
         assert all(later - early > 0.8 for early, later in zip(moments, moments[5:], strict=False))
 
 
+async def test_the_rate_of_a_redrive_is_kept_and_used_whatever_was_planned(place: Place) -> None:
+    async with serving(status(200)) as receiver, dispatching(place, batch_size=1) as scene:
+        await scene.partition.put(*(kit.event(number) for number in range(1, 16)))
+        await scene.until_statuses(*["not_due"] * 15)
+        long_ago = partial(redrive.redrive, workspace_id="ws", now=kit.START, per_s=10.0)
+        scene.set_webhook(receiver.url)
+        scene.database.write_now(long_ago)
+        await scene.until_statuses(*["delivered"] * 15)
+        moments = [one.at for one in receiver.received]
+        assert moments[-1] - moments[0] < 4  # 1.4 s at the rate, 7 s where each waits for the next look
+        assert all(later - early > 0.8 for early, later in zip(moments, moments[10:], strict=False))
+
+
 async def test_what_the_ledger_has_no_day_for_is_not_delivered(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     today = kit.START.date()
-    async with serving(status(200)) as receiver, dispatching(place, open_days=lambda _: Days(today, today)) as scene:
+    ledger = kit.FixedLedger(Days(today, today))
+    async with serving(status(200)) as receiver, dispatching(place, ledger=ledger) as scene:
         scene.set_webhook(receiver.url)
         late = kit.event(2).model_copy(update={"timestamp": kit.after(-1)})
         await scene.partition.put(late)
@@ -87,7 +103,7 @@ async def test_what_the_ledger_has_no_day_for_is_not_delivered(place: Place, cap
 
 
 async def test_before_the_ledger_has_days_those_that_it_will_make_are_meant(place: Place) -> None:
-    async with serving(status(200)) as receiver, dispatching(place, open_days=lambda _: days.NONE) as scene:
+    async with serving(status(200)) as receiver, dispatching(place, ledger=kit.FixedLedger(days.NONE)) as scene:
         scene.set_webhook(receiver.url)
         now = clock.steady()()
         recent = [

@@ -1,12 +1,13 @@
 """What expires goes, in small steps, and stands in nobody's way (spec 5)."""
 
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
+from runtime import database as databases
 from runtime.database import Database
 from tests.engines import Place
 from tests.integration.webhooks.test_redrive import RULE, TRIED, Desk
@@ -28,6 +29,11 @@ def desk(database: Database) -> Desk:
 def count(desk: Desk, table: Any) -> int:
     query = select(func.count()).select_from(table)
     return int(desk.database.read_now(lambda connection: connection.execute(query).scalar_one()))
+
+
+def databases_now(desk: Desk) -> datetime:
+    """Give the moment that PostgreSQL says it is, or START."""
+    return desk.database.read_now(lambda connection: databases.now(connection, kit.HandClock()))
 
 
 def fill(desk: Desk) -> None:
@@ -92,6 +98,7 @@ async def test_upkeep_removes_all_of_it_in_steps(desk: Desk, monkeypatch: pytest
         pauses.append(seconds)
 
     now = kit.HandClock(kit.after(EXPIRED_S + 1))
+    monkeypatch.setattr(databases, "now", lambda _connection, _clock: now())
     upkeep = Upkeep(desk.database, now, redrive_per_s=1, keep_days=100, pause=pause)
     await upkeep.remove_all()
     assert desk.row("waits").status == "dead"
@@ -103,6 +110,59 @@ async def test_upkeep_removes_all_of_it_in_steps(desk: Desk, monkeypatch: pytest
     now.now = kit.after(108 * DAY_S)
     await upkeep.remove_all()
     assert (count(desk, tables.DELIVERY), count(desk, tables.DELIVERY_EVENT)) == (0, 0)
+
+
+async def test_a_clock_that_is_far_ahead_removes_nothing_and_forgets_nothing(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On PostgreSQL its own clock says what has expired, on SQLite what is known and the time since."""
+    known_at = databases_now(desk)
+    at_s = (known_at - kit.START).total_seconds()
+    desk.lose("dead", at_s=at_s)
+    desk.keep("waits", at_s=at_s)
+    today = {"day": known_at.date()}
+    desk.database.write_now(lambda connection: connection.execute(update(tables.DELIVERY_EVENT).values(today)))
+    clock, passing = kit.HandClock(known_at), kit.HandClock()
+    upkeep = Upkeep(desk.database, clock, redrive_per_s=1, keep_days=100, steady=passing.seconds)
+    clock.move(365 * DAY_S)
+    for name in ("next", "last"):  # what comes meanwhile has the wrong clock's time
+        await upkeep.remove_all()
+        desk.keep(name, at_s=at_s + 365 * DAY_S)
+    assert desk.row("waits").status == "pending"
+    assert desk.row("dead").status == "dead"
+    kept = select(func.count()).where(tables.DELIVERY_EVENT.c.day == known_at.date())
+    assert desk.database.read_now(lambda connection: connection.execute(kept).scalar_one()) >= 2
+    doubts = [record for record in caplog.records if "nothing was known to happen" in record.getMessage()]
+    assert len(doubts) == (1 if desk.database.engine.dialect.name == "sqlite" else 0)
+
+
+async def test_on_sqlite_what_expires_while_the_process_runs_goes_in_its_time(place: Place) -> None:
+    if place.engine != "sqlite":  # its own clock says so, and nobody can set that
+        return
+    with place.open() as opened:
+        desk = Desk(opened)
+        fill(desk)
+        clock = kit.HandClock()
+        upkeep = Upkeep(opened, clock, redrive_per_s=1, keep_days=100, steady=clock.seconds)
+        await upkeep.remove_all()
+        clock.move(EXPIRED_S + 1)
+        await upkeep.remove_all()
+        assert count(desk, tables.DELIVERY) == 1
+        clock.move(73 * DAY_S)
+        await upkeep.remove_all()
+        assert (count(desk, tables.DELIVERY), count(desk, tables.DELIVERY_EVENT)) == (0, 0)
+
+
+async def test_keys_alone_say_what_is_known_where_their_deliveries_are_gone(place: Place) -> None:
+    if place.engine != "sqlite":
+        return
+    with place.open() as opened:
+        desk = Desk(opened)
+        fill(desk)
+        desk.write(retention.remove, "ws", kit.after(EXPIRED_S + 2 * DAY_S))
+        clock = kit.HandClock(kit.after(365 * DAY_S))
+        await Upkeep(opened, clock, redrive_per_s=1, keep_days=100, steady=clock.seconds).remove_all()
+        assert count(desk, tables.DELIVERY_EVENT) == 4
 
 
 async def test_upkeep_redrives_for_receivers_that_are_back(desk: Desk) -> None:

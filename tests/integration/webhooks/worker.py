@@ -21,8 +21,11 @@ from webhooks.tuning import Tuning
 
 
 @contextmanager
-def running(url: str, receivers: Mapping[str, str], lease_s: float = 30, **settings: Any) -> Iterator[Any]:
-    """Run one for the length of a `with` block; gives its Popen. `receivers` are URLs by workspace."""
+def running(url: str, receivers: Mapping[str, str], lease_s: float | None = None, **settings: Any) -> Iterator[Any]:
+    """Run one for the length of a `with` block; gives its Popen. `receivers` are URLs by workspace.
+
+    A `lease_s` must be longer than an attempt may take: nothing is sent that could outlast its lease.
+    """
     given = json.dumps({"receivers": dict(receivers), "lease_s": lease_s, "settings": settings})
     words = [sys.executable, "-m", "tests.integration.webhooks.worker", url, given]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)

@@ -6,6 +6,7 @@ import pytest
 
 from control.core.refusals import InvalidError, NotFoundError, RefusalError
 from control.flow import corrections
+from runtime import ids
 from schemas.usage import Kind, Outcome, Producer, Tokens, UsageDraft, UsageEvent, UsageSource
 from tests.unit.control.fakes import NOW
 
@@ -44,6 +45,14 @@ class FakeCorrections:
     def lock(self) -> None:
         self.locked = True
 
+    def now(self) -> datetime:
+        assert self.locked, "who waits over midnight would correct an earlier day"
+        return NOW
+
+    def made(self, key: str) -> UsageEvent | None:
+        assert self.locked
+        return next((one for one in self.kept if one.idempotency_key == key), None)
+
     def find(self, idempotency_key: str) -> UsageEvent | None:
         return self.events.get(idempotency_key)
 
@@ -61,10 +70,16 @@ class FakeCorrections:
 
 
 def correct(
-    kept: FakeCorrections, input_tokens: int = 0, output_tokens: int = 0, key: str = KEY, reason: str = "miscounted"
+    kept: FakeCorrections,
+    input_tokens: int = 0,
+    output_tokens: int = 0,
+    *,
+    of: str = KEY,
+    reason: str = "miscounted",
+    key: str | None = None,
 ) -> UsageEvent:
     return corrections.correct(
-        kept, NOW, event_key=key, input_tokens=input_tokens, output_tokens=output_tokens, reason=reason
+        kept, kept.now, event_key=of, input_tokens=input_tokens, output_tokens=output_tokens, reason=reason, key=key
     )
 
 
@@ -99,7 +114,47 @@ def test_an_unknown_event_and_a_correction_cannot_be_corrected() -> None:
     with pytest.raises(InvalidError, match="01KDTAK00000000000000000BB"):
         correct(FakeCorrections(of_another), 1, 0)
     with pytest.raises(NotFoundError, match="'nothing'"):
-        correct(FakeCorrections(event()), 1, 0, key="nothing")
+        correct(FakeCorrections(event()), 1, 0, of="nothing")
+
+
+def test_a_key_corrects_once_and_only_what_it_corrected_first() -> None:
+    kept = FakeCorrections(event(), event(idempotency_key="01KDTAK00000000000000000CC"))
+    key = ids.mint(NOW)
+    made = correct(kept, -10, 1, key=key)
+    assert made.idempotency_key == key
+    assert correct(kept, -10, 1, key=key) == made, "the event counts nothing any more that could be taken back again"
+    for other in (
+        {"input_tokens": -9, "output_tokens": 1},
+        {"input_tokens": -10, "output_tokens": 2},
+        {"input_tokens": -10, "output_tokens": 1, "reason": "another"},
+        {"input_tokens": -10, "output_tokens": 1, "of": "01KDTAK00000000000000000CC"},
+    ):
+        with pytest.raises(InvalidError, match=f"key: {key} is that of another correction, of {KEY}"):
+            correct(kept, **other, key=key)
+    assert kept.kept == [made]
+
+
+def test_a_key_is_found_again_however_old_it_is_but_begins_nothing_then() -> None:
+    kept = FakeCorrections(event())
+    old = ids.mint(NOW - timedelta(days=1, milliseconds=1))
+    with pytest.raises(InvalidError, match=f"no correction has {old}, and a new one's is made within a day of it"):
+        correct(kept, 1, key=old)
+    assert kept.kept == []
+    assert correct(kept, 1, key=ids.mint(NOW - timedelta(days=1))).timestamp == NOW
+
+
+@pytest.mark.parametrize("key", ["", "x", "\udcff" * 26, KEY.lower(), "8" + "Z" * 25, "7" + "Z" * 25])
+def test_a_key_is_a_ulid_of_about_now(key: str) -> None:
+    kept = FakeCorrections(event())
+    with pytest.raises(InvalidError, match=r"^key: "):
+        correct(kept, 1, key=key)
+    assert kept.kept == []
+
+
+def test_the_key_of_another_event_is_refused() -> None:
+    other = event(idempotency_key=ids.mint(NOW))
+    with pytest.raises(InvalidError, match="is that of another event"):
+        correct(FakeCorrections(event(), other), 1, key=other.idempotency_key)
 
 
 @pytest.mark.parametrize(("input_tokens", "output_tokens"), [(0, 0), (2**53 + 1, 0), (0, -(2**53) - 1)])

@@ -51,7 +51,7 @@ def test_an_endpoint_is_kept_with_the_fields_that_were_set() -> None:
     made = office.create(OPENAI_COMPATIBLE | {"secret_id": None})
     endpoint = endpoints.get(office.endpoints, "w", made)
     assert endpoint.record.target.model_fields_set == {"provider", "base_url", "target_model"}
-    assert endpoint.record.target.base_url == "https://up.example/v1"
+    assert endpoint.record.target.base_url == "https://up.example/v1/"
     with pytest.raises(ForbiddenError):
         endpoints.get(office.endpoints, "other", endpoint.record.id)
     with pytest.raises(NotFoundError):
@@ -172,7 +172,7 @@ def test_a_change_of_slug_or_target() -> None:
     made = office.create()
     office.update(made, slug="more/other")
     assert office.endpoints.kept[made].record.slug == "more/other"
-    assert office.endpoints.kept[made].record.target.base_url == "https://up.example/v1"
+    assert office.endpoints.kept[made].record.target.base_url == "https://up.example/v1/"
     office.update(made, slug="more/other", targets=[{"provider": "BASETEN", "model_id": "abc"}])
     kept = office.endpoints.kept[made].record.target
     assert kept.model_dump(exclude_unset=True) == {"provider": "BASETEN", "model_id": "abc"}

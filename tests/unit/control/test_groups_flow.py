@@ -1,12 +1,17 @@
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from control.core import rules
 from control.core.records import Group
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import groups
 from metering.core import hierarchy
+from runtime import config_records, kafka
 from schemas.api import CreateGroup, UpdateGroup
+from schemas.config import ConfigChange, ConfigKind
 from tests.unit.control.fakes import NOW, FakeJournal, FakeSlugs, FakeTree
 
 SLUG = "acme/m"
@@ -120,3 +125,41 @@ def test_changes_are_noted_with_what_was_before() -> None:
     assert after is not None
     thresholds = [shown["models"][0]["usage_limits"][0]["threshold"] for shown in (before, after)]
     assert thresholds == [5, 6]
+
+
+def many_models(count: int) -> list[dict[str, Any]]:
+    """Give models with the longest slugs and every limit that one may have."""
+    most = 2**53
+    rates = [{"type": kind, "unit": "SECOND", "threshold": most} for kind in ("REQUEST", "TOKEN")]
+    usages = [{"type": kind, "unit": "DAY", "threshold": most} for kind in ("REQUEST", "TOKEN")]
+    slugs = [f"acme/{number:0250}" for number in range(count)]
+    return [{"slug": slug, "rate_limits": rates, "usage_limits": usages} for slug in slugs]
+
+
+def test_a_group_whose_record_the_other_processes_could_not_get_is_refused() -> None:
+    tree, allowed = FakeTree(), many_models(rules.MAX_MODELS)
+    slugs = FakeSlugs(*(model["slug"] for model in many_models(rules.MAX_MODELS + 1)))
+    body = {"metadata": {"external_entity_id": "\U0001f600" * 255}, "models": allowed}
+    make = partial(groups.create, tree, tree, slugs, FakeJournal(), workspace_id="w", now=NOW)
+    group = make(body=CreateGroup.model_validate(body))[0]
+    change = ConfigChange(version=2**62, kind=ConfigKind.GROUP, id=group.record.id, record=group.record)
+    assert len(config_records.of(change, NOW).value or b"") < 0.7 * kafka.MAX_BATCH_BYTES
+
+    too_many = many_models(rules.MAX_MODELS + 1)
+    with pytest.raises(InvalidError, match="at most 1000 are allowed in one group, these are 1001") as refusal:
+        patch(tree, group, slugs, models=too_many)
+    assert (refusal.value.param, refusal.value.code) == ("models", "too_many_models")
+    other = {"metadata": {"external_entity_id": "other"}, "models": too_many}
+    with pytest.raises(InvalidError, match="at most 1000"):
+        make(body=CreateGroup.model_validate(other))
+    assert len(tree.kept) == 1
+
+
+def test_a_group_that_lists_more_from_earlier_can_still_be_renamed() -> None:
+    tree = FakeTree()
+    group = make_group(tree, "root", 5)
+    models = CreateGroup.model_validate(
+        {"metadata": {"external_entity_id": "e"}, "models": many_models(rules.MAX_MODELS + 1)}
+    ).models
+    tree.kept[group.record.id] = replace(group, record=group.record.model_copy(update={"models": models}))
+    assert patch(tree, group, metadata={"name": "n"}).name == "n"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from metering.core.hierarchy import Threshold
-from metering.core.position import BeyondPositionError
+from metering.core.position import BeyondPositionError, Progress, Span
 from metering.core.rollup import Counter, LimitTotal, Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
@@ -25,6 +25,8 @@ class DictLedger:
         self._marks: dict[str, dict[str, int]] = {}
         self._heard_at: dict[tuple[str, str], datetime] = {}
         self._positions: dict[tuple[str, int], int] = {}
+        self._moved_at: dict[tuple[str, int], datetime] = {}
+        self._published: dict[tuple[str, int], tuple[int, datetime]] = {}
         self._changed_at: dict[tuple[str, Counter], tuple[str, datetime]] = {}
 
     async def apply(self, batch: UsageBatch) -> Totals:
@@ -45,6 +47,8 @@ class DictLedger:
                 changed |= _names(event)
         self._raise_versions(changed)
         self._changed_at |= dict.fromkeys(changed, (batch.lane, self._clock()))
+        if batch.next_offset > self._positions.get(place, -1):
+            self._moved_at[place] = self._clock()
         self._positions[place] = max(position, batch.next_offset)
         named = {name for event in batch.events for name in _names(event)}
         return Totals(
@@ -57,14 +61,29 @@ class DictLedger:
     async def position(self, topic: str, partition: int) -> int | None:
         return self._positions.get((topic, partition))
 
-    async def changed(self, topic: str, partition: int, lane: str, since: datetime) -> Totals:
-        found = {name for name, (of, at) in self._changed_at.items() if of == lane and at >= since}
-        return Totals(
+    async def progress(self, topic: str, partition: int) -> Progress | None:
+        place = (topic, partition)
+        if place not in self._positions:
+            return None
+        return Progress(self._positions[place], self._moved_at[place], *self._published.get(place, (None, None)))
+
+    async def note_published(self, topic: str, partition: int, upto: Progress) -> None:
+        known = self._published.get((topic, partition))
+        if known is None or known[1] <= upto.recorded_at:
+            self._published[topic, partition] = (upto.next_offset, upto.recorded_at)
+
+    async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
+        """Give them one moment at a time."""
+        moments = {at for of, at in self._changed_at.values() if of == lane and span.since <= at <= span.through}
+        reached = min(moments, default=span.through)
+        found = {name for name, (of, at) in self._changed_at.items() if of == lane and at in {reached} & moments}
+        totals = Totals(
             daily=tuple(self._daily[counter] for kind, counter in found if kind == "daily"),
             limits=tuple(self._limits[counter] for kind, counter in found if kind == "limit"),
             marks=self._heard(lane) if found else {},
             position=self._positions.get((topic, partition)),
         )
+        return totals, reached if moments - {reached} else span.through
 
     def _heard(self, lane: str) -> dict[str, int]:
         marks = self._marks.get(lane, {})

@@ -6,7 +6,7 @@ import pytest
 
 from metering import flow
 from metering.core.hierarchy import Threshold
-from metering.core.position import BeyondPositionError, PositionLostError
+from metering.core.position import BeyondPositionError, PositionLostError, Span
 from metering.core.rollup import Totals
 from schemas.decisions import UsedUp
 from schemas.limits import LimitType
@@ -165,12 +165,14 @@ async def test_what_changed_lately_is_published_again_unless_another_worker_has_
     ledger = DictLedger(clock)
     counting = metering(ledger, publisher, clock)
     await ledger.apply(batch([event(1)]))
-    since = clock() - timedelta(minutes=10)
+    span = Span(clock() - timedelta(minutes=10), clock())
 
-    await counting.publish([await counting.changed(SPOOL, 0, LANE, since)])
+    counted, reached = await counting.changed(SPOOL, 0, LANE, span)
+    await counting.publish([counted])
+    assert reached == span.through
     assert [decision.requests for decision in publisher.decisions] == [1]
 
-    late = await counting.changed(SPOOL, 0, LANE, since)
+    late, _ = await counting.changed(SPOOL, 0, LANE, span)
     clock.advance(seconds=6)
     await ledger.apply(batch([event(2)], 2))
     with pytest.raises(PositionLostError):

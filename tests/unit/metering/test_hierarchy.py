@@ -90,3 +90,24 @@ def test_rates_of_different_units_do_not_hide_each_other() -> None:
         (RateLimitUnit.SECOND, "child"),
         (RateLimitUnit.MINUTE, "root"),
     }
+
+
+class _Slug(str):
+    """A slug that counts how often one is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        _Slug.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_a_long_list_is_read_once_and_not_once_for_each_slug_of_it() -> None:
+    models = tuple(ModelConfig.model_construct(slug=_Slug(f"org/{number}")) for number in range(300))
+    tree = tuple(group(name, *above).model_copy(update={"models": models}) for name, *above in (("a", "b"), ("b",)))
+    _Slug.compared = 0
+    assert len(hierarchy.effective_models(tree)) == 300
+    assert _Slug.compared < 4 * 300

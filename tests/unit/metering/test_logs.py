@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
+from aiokafka import TopicPartition
 
 from metering import logs
 from metering.logs import Bounds, Reader
@@ -28,6 +30,36 @@ class Hanging:
 
     async def stop(self) -> None:
         self.is_stopped = True
+
+
+class Silent:
+    """A consumer of a Kafka that goes away after its first record: each poll brings nothing, and says nothing of it."""
+
+    def __init__(self, **_: object) -> None:
+        self.found: list[SimpleNamespace] = [SimpleNamespace(offset=0)]
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def topics(self) -> set[str]:
+        return {"a.topic"}
+
+    def assign(self, _: list[TopicPartition]) -> None:
+        pass
+
+    def seek(self, *_: object) -> None:
+        pass
+
+    async def getmany(self, place: TopicPartition, **_: object) -> dict[TopicPartition, list[SimpleNamespace]]:
+        await asyncio.sleep(0.001)
+        found, self.found = self.found, []
+        return {place: found} if found else {}
+
+    async def position(self, _: TopicPartition) -> int:
+        return 1
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +102,15 @@ async def test_a_start_that_is_cut_off_leaves_nothing(asking: str, made: list[Ha
     with pytest.raises(asyncio.CancelledError):
         await task
     assert made[0].is_stopped
+
+
+async def test_a_kafka_that_goes_away_in_mid_reading_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "Consumer", Silent)
+    monkeypatch.setattr(logs, "_SILENCE_S", 0.05)
+    read: list[int] = []
+    async with asyncio.timeout(5):
+        with pytest.raises(KafkaAwayError, match=r"no answer from Kafka within 0\.05 s"):
+            async for records in Reader(Kafka("b:1"), "a.topic").until({0: Bounds(0, 2)}):
+                read += [record.offset for record in records]
+                await asyncio.sleep(0.1)  # what its caller does meanwhile is not Kafka's silence
+    assert read == [0]

@@ -46,6 +46,7 @@ def route(**changes: Any) -> Route:
         external_entity_id="customer-1",
         charged_groups=(GROUP,),
         url="https://up.example/v1/chat/completions",
+        by_operator=False,
         target_model="their-model",
         credential=None,
         stored_metadata_only=False,

@@ -46,8 +46,17 @@ VERTEX = {"vertex_config": VertexConfig(project_id="p", location="global"), "sec
 )
 def test_each_provider_has_its_place(target: dict[str, Any], url: str) -> None:
     route = the_route(directory(secret(), endpoint(**target)))
-    assert route.url == url
+    assert (route.url, route.by_operator) == (url, True)
     assert route.stored_metadata_only is (target["provider"] is Provider.OPENAI)
+
+
+@pytest.mark.parametrize("base_url", ["https://up.example/v1", "https://up.example/v1/", "https://up.example/v1//"])
+def test_a_slash_at_the_end_of_a_labs_place_makes_no_difference(base_url: str) -> None:
+    assert the_route(directory(endpoint(base_url=base_url))).url == "https://up.example/v1/chat/completions"
+
+
+def test_a_labs_own_place_is_not_the_operators() -> None:
+    assert not the_route(directory(endpoint())).by_operator
 
 
 @pytest.mark.parametrize(

@@ -193,12 +193,12 @@ async def test_each_chunk_leaves_when_it_comes_and_only_done_waits_for_the_event
 
 @in_virtual_time
 async def test_what_the_upstream_is_sent(house: House) -> None:
-    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(credential="secret")
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(credential="secret", by_operator=True)
     house.upstream.streams(DONE)
     await house.serve(house.client(STREAMED))
     (sent,) = house.upstream.requests
     assert sent.url == "https://up.example/v1/chat/completions"
-    assert sent.credential == "secret"
+    assert (sent.credential, sent.by_operator) == ("secret", True)
     assert sent.request_id == "request-1" == house.draft.request_id
     assert json.loads(sent.body) == json.loads(STREAMED) | {
         "model": "their-model",

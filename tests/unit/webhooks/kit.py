@@ -1,9 +1,10 @@
 """What webhooks' tests build on: events, a clock moved by hand, and a fake for each port."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from metering.core.days import Days
 from metering.core.position import PositionLostError
 from schemas.topics import UsageBatch
 from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
@@ -28,6 +29,10 @@ class HandClock:
 
     def __call__(self) -> datetime:
         return self.now
+
+    def seconds(self) -> float:
+        """Give the same as a `Steady`."""
+        return (self.now - START).total_seconds()
 
     def move(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -99,6 +104,22 @@ class ListPartition:
             self.events.append(event)
         if len(self.events) < offset:
             self._clock.now = ends
+
+
+class FixedLedger:
+    """A ledger whose days, and whose word on what is far ahead, are as they were set."""
+
+    def __init__(self, known: Days, counted: Collection[str] | None = ()) -> None:
+        self.known = known
+        self.counted_keys = counted
+        self.asked: list[list[str]] = []
+
+    def days(self, connection: object) -> Days:
+        return self.known
+
+    def counted(self, connection: object, batch: UsageBatch, events: Sequence[UsageEvent]) -> Collection[str] | None:
+        self.asked.append([event.idempotency_key for event in events])
+        return self.counted_keys
 
 
 class FixedReceivers:
@@ -180,16 +201,19 @@ class ListDeliveries:
                 earliest[place] = min(earliest.get(place, kept.claimable_at), kept.claimable_at)
         return [Waiting(workspace_id, queue, due_at) for (workspace_id, queue), due_at in earliest.items()]
 
-    async def claim(self, shares: Sequence[Share], now: datetime) -> Sequence[Claim]:
+    async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
         claims = []
         for share in shares:
             for kept in self._probe(share, now) if share.queue is Queue.PROBE else self._due(share, now):
+                if kept.token is not None and not takes_over:
+                    continue
+                was_lost = kept.token is not None
                 self._claims += 1
                 kept.token = str(self._claims)
                 kept.claimable_at = now + self._lease
                 if share.queue is not Queue.PROBE:
                     kept.first_attempt_at = kept.first_attempt_at or now
-                claims.append(self._claim(kept, share.queue, kept.token, now))
+                claims.append(replace(self._claim(kept, share.queue, kept.token, now), was_lost=was_lost))
         return claims
 
     async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
@@ -238,7 +262,8 @@ class ListDeliveries:
             for kept in dead
             if kept.draft.workspace_id == share.workspace_id and (kept.settled_at or now) >= self._rule.since(now)
         ]
-        return self._due(Share(share.workspace_id, Queue.FIRST, 1), now) or recent[:1]
+        candidates = [*self._due(Share(share.workspace_id, Queue.FIRST, len(self.kept)), now), *recent]
+        return [candidates[known.refused_in_row % len(candidates)]] if candidates else []
 
     def _claim(self, kept: _Kept, queue: Queue, token: str, now: datetime) -> Claim:
         is_probe = queue is Queue.PROBE
@@ -251,4 +276,6 @@ class ListDeliveries:
             attempt_number=kept.run_attempts + 1,
             first_attempt_at=now if is_probe else kept.first_attempt_at or now,
             planned_at=now if is_probe else kept.next_attempt_at,
+            claimed_at=now,
+            lease_ends_at=now + self._lease,
         )

@@ -51,6 +51,13 @@ def test_a_receiver_is_probed_once_at_a_time() -> None:
     assert fairness.share([queue("a", Queue.PROBE)], {("a", Queue.PROBE): 1}, {"a"}, LIMITS, {}) == []
 
 
+def test_first_attempts_share_one_bound_whether_redriven_or_not() -> None:
+    waiting = [queue("a", Queue.REDRIVEN), queue("a", due_s=1)]
+    assert fairness.share(waiting, {("a", Queue.FIRST): 1}, (), LIMITS, {}) == [Share("a", Queue.REDRIVEN, 3)]
+    assert fairness.share(waiting[1:], {("a", Queue.REDRIVEN): 3}, (), LIMITS, {}) == [Share("a", Queue.FIRST, 1)]
+    assert fairness.share(waiting, {("a", Queue.REDRIVEN): 1}, {"a"}, LIMITS, {}) == []
+
+
 def test_the_pace_bounds_all_lanes_of_a_receiver_together() -> None:
     waiting = [queue("a"), queue("a", Queue.RETRY), queue("b"), queue("c")]
     shares = fairness.share(waiting, {}, (), Limits(), {"a": 9, "b": 0})

@@ -1,5 +1,6 @@
 """Intake and dispatch in domain words, on fakes."""
 
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -20,16 +21,23 @@ class Scene:
 
     def __init__(self, *outcomes: Outcome, **receivers: Receiver) -> None:
         self.clock = kit.HandClock()
+        self.ahead_s = 0.0
         self.deliveries = kit.ListDeliveries()
         self.receivers = kit.FixedReceivers(**receivers)
         self.sender = kit.ScriptedSender(*outcomes)
         numbers = count(1)
         self.intake = Intake(self.deliveries, self.receivers, self.clock, lambda: f"id-{next(numbers)}", 2)
-        self.dispatch = Dispatch(
+        self.dispatch = self.dispatcher()
+
+    def dispatcher(self) -> Dispatch:
+        """Give one more on the same deliveries."""
+        return Dispatch(
             self.deliveries,
             self.receivers,
             self.sender,
             clock=self.clock,
+            present=lambda: self.clock.now - timedelta(seconds=self.ahead_s),
+            steady=self.clock.seconds,
             jitter=lambda: 0.0,
             policy=Policy(),
             limits=fairness.Limits(),
@@ -38,7 +46,7 @@ class Scene:
 
     async def turn(self) -> int:
         """Let dispatch do what it can now; give how many attempts were begun."""
-        claims, self.next_due_at = await self.dispatch.claim()
+        claims, self.rest_s = await self.dispatch.claim()
         for claim in claims:
             await self.dispatch.attempt(claim)
         await self.dispatch.settle()
@@ -73,6 +81,15 @@ async def test_a_delivery_is_signed_sent_and_settled() -> None:
     assert scene.dispatch.is_idle
 
 
+async def test_what_is_signed_has_the_time_that_receivers_have_also_where_ours_may_not_step_back() -> None:
+    scene = Scene(kit.answered(200), a=HOOK)
+    scene.ahead_s = 3600.0
+    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    assert await scene.turn() == 1
+    (sent,) = scene.sender.sent
+    signing.verify(sent.headers, sent.body, HOOK.secrets, kit.after(-3600))
+
+
 async def test_attempts_and_what_became_of_deliveries_are_counted_once_they_are_written() -> None:
     scene = Scene(kit.answered(200), kit.answered(503), kit.failed(), kit.answered(404), a=HOOK)
     await scene.intake.process(kit.batch(kit.event(1, "a")))
@@ -94,7 +111,7 @@ async def test_a_failed_delivery_comes_again_when_it_was_planned_with_the_same_b
     await scene.intake.process(kit.batch(kit.event(1, "a")))
     await scene.turn()
     assert await scene.turn() == 0
-    assert scene.next_due_at == kit.after(1)
+    assert scene.rest_s == 1
     scene.clock.move(1)
     assert await scene.turn() == 1
     first, second = scene.sender.sent
@@ -129,7 +146,7 @@ async def test_while_disabled_pending_deliveries_wait() -> None:
     await scene.intake.process(kit.batch(kit.event(1, "a")))
     scene.receivers.receivers["a"] = DISABLED
     assert await scene.turn() == 0
-    assert (scene.sender.sent, scene.next_due_at) == ([], None)
+    assert (scene.sender.sent, scene.rest_s) == ([], None)
     scene.receivers.receivers["a"] = HOOK
     scene.clock.move(3600)
     assert await scene.turn() == 1
@@ -192,7 +209,7 @@ async def test_a_receiver_that_keeps_failing_gets_a_probe_alone_until_it_is_back
         await scene.turn()
     await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(11, 15)), first=11))
     assert await scene.turn() == 0
-    assert scene.next_due_at == kit.after(30)
+    assert scene.rest_s == 30
     scene.clock.move(30)
     assert await scene.turn() == 1
     assert scene.statuses()["id-6"] is Status.PENDING
@@ -222,6 +239,6 @@ async def test_no_more_attempts_begin_within_a_second_than_the_pace_allows() -> 
     scene = Paced(kit.answered(200), a=HOOK)
     await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 15))))
     assert [await scene.turn(), await scene.turn()] == [3, 0]
-    assert scene.next_due_at == kit.after(1)
+    assert scene.rest_s == 1
     scene.clock.move(1)
     assert await scene.turn() == 3

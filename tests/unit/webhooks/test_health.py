@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tests.unit.webhooks import kit
 from tests.unit.webhooks.kit import WELL
 from webhooks.core import health
@@ -30,6 +32,22 @@ def test_more_of_them_do_not_put_the_probe_off() -> None:
 def test_what_ends_no_delivery_changes_nothing() -> None:
     for decision in (RetryAt(kit.START), Release(), Leave()):
         assert health.after(after_dead(5), decision, kit.after(99), RULE) == after_dead(5)
+
+
+def test_probes_that_are_refused_in_a_row_are_counted_until_one_meets_something_else() -> None:
+    held = after_dead(5)
+    refused = health.after(health.after(held, Leave(refused=True), kit.after(9), RULE), GONE, kit.after(9), RULE)
+    twice = health.after(refused, Leave(refused=True), kit.after(9), RULE)
+    assert (refused.refused_in_row, twice.refused_in_row) == (1, 2)
+    assert health.after(twice, Leave(), kit.after(9), RULE).refused_in_row == 0
+    assert health.after(twice, Delivered(), kit.after(9), RULE).refused_in_row == 0
+
+
+@pytest.mark.parametrize(("per_s", "at_once", "step_s"), [(0.5, 1, 2), (10, 1, 0.1), (19, 1, 1 / 19), (1000, 100, 0.1)])
+def test_redriven_deliveries_are_claimed_in_even_steps(per_s: float, at_once: int, step_s: float) -> None:
+    rule = Rule(redrive_per_s=per_s)
+    assert rule.redriven_at_once == at_once
+    assert rule.next_redriven(kit.START, at_once) == kit.after(step_s)
 
 
 def test_a_receiver_that_was_not_held_has_nothing_redriven() -> None:

@@ -1,7 +1,5 @@
 """The follower of one partition: lingering, reading each event once, moving on."""
 
-from datetime import timedelta
-
 import pytest
 
 from schemas.topics import UsageBatch
@@ -19,8 +17,8 @@ class Scene:
             self.partition.read,
             self.partition.wait,
             self.process,
-            clock=self.clock,
-            batching=Batching(size, timedelta(seconds=linger_s), limit),
+            steady=self.clock.seconds,
+            batching=Batching(size, linger_s, limit),
             offset=offset,
         )
 

@@ -8,20 +8,20 @@ from webhooks.core.pace import Pace
 def test_without_a_bound_nothing_is_counted() -> None:
     unbound = Pace(None)
     for _ in range(1000):
-        unbound.begin("a", kit.START)
-    assert (unbound.left(["a"], kit.START), unbound.free_at("a")) == ({}, None)
+        unbound.begin("a", 0)
+    assert (unbound.left(["a"], 0), unbound.free_at_s("a")) == ({}, None)
 
 
 def test_no_second_holds_more_than_the_bound() -> None:
     two = Pace(2)
-    assert two.left(["a", "b"], kit.START) == {"a": 2, "b": 2}
-    two.begin("a", kit.START)
-    assert two.free_at("a") is None
-    two.begin("a", kit.after(0.6))
-    assert two.left(["a", "b"], kit.after(0.9)) == {"a": 0, "b": 2}
-    assert two.free_at("a") == kit.after(1)
-    assert two.left(["a"], kit.after(1)) == {"a": 1}
-    assert two.left(["a"], kit.after(1.6)) == {"a": 2}
+    assert two.left(["a", "b"], 0) == {"a": 2, "b": 2}
+    two.begin("a", 0)
+    assert two.free_at_s("a") is None
+    two.begin("a", 0.5)
+    assert two.left(["a", "b"], 0.75) == {"a": 0, "b": 2}
+    assert two.free_at_s("a") == 1
+    assert two.left(["a"], 1) == {"a": 1}
+    assert two.left(["a"], 1.5) == {"a": 2}
 
 
 def test_redriven_deliveries_follow_each_other_at_the_rate() -> None:

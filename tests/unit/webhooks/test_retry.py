@@ -11,8 +11,10 @@ from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Outcome, Pol
 POLICY = Policy()
 
 
-def turn(number: int = 1, *, planned_s: float = 0.0, began_s: float = 0.0) -> Turn:
-    return Turn(number, kit.START, kit.after(planned_s), kit.after(began_s))
+def turn(
+    number: int = 1, *, planned_s: float = 0.0, began_s: float = 0.0, first_s: float = 0.0, was_away: bool = False
+) -> Turn:
+    return Turn(number, kit.after(first_s), kit.after(planned_s), kit.after(began_s), was_away)
 
 
 def judge(outcome: Outcome, *, number: int = 1, at_s: float = 0.0, jitter: float = 0.0) -> Decision:
@@ -87,8 +89,8 @@ def test_retry_after_may_be_a_date() -> None:
     assert retry.retry_after_s("Thu, 99 Jan 2026 00:00:10 GMT", kit.START) is None
 
 
-def timeout_s(*, planned_s: float, began_s: float) -> float:
-    return retry.attempt_timeout_s(turn(planned_s=planned_s, began_s=began_s), POLICY)
+def timeout_s(*, planned_s: float, began_s: float, was_away: bool = False) -> float:
+    return retry.attempt_timeout_s(turn(2, planned_s=planned_s, began_s=began_s, was_away=was_away), POLICY)
 
 
 def test_an_attempt_has_ten_seconds_or_what_is_left() -> None:
@@ -98,9 +100,32 @@ def test_an_attempt_has_ten_seconds_or_what_is_left() -> None:
     assert timeout_s(planned_s=14.99, began_s=15.2) == POLICY.shortest_attempt_s
 
 
-def test_an_attempt_that_comes_late_has_its_full_time_and_is_the_last() -> None:
-    assert timeout_s(planned_s=3, began_s=60) == 10
-    late = turn(2, planned_s=3, began_s=60)
+@pytest.mark.parametrize(
+    ("planned_s", "began_s", "has_s"),
+    [(11, 12.5, 2.5), (11, 14.5, 1.0), (11, 16, 1.0), (3, 60, 1.0), (14.5, 17, 0.5), (14.95, 17, 0.1), (2, 4.5, 10)],
+)
+def test_a_queue_of_our_own_takes_time_of_an_attempt_but_not_the_last_second(
+    planned_s: float, began_s: float, has_s: float
+) -> None:
+    assert timeout_s(planned_s=planned_s, began_s=began_s) == pytest.approx(has_s)
+
+
+def test_an_attempt_that_our_own_queue_brought_behind_the_bound_is_the_last() -> None:
+    late = turn(2, planned_s=14, began_s=17)
+    assert isinstance(retry.decide(kit.failed(), late, kit.after(18), POLICY, 0.0), GiveUp)
+    assert retry.decide(kit.answered(200), late, kit.after(18), POLICY, 0.0) == Delivered()
+
+
+def test_a_first_attempt_that_waited_in_its_queue_is_not_late() -> None:
+    waited = turn(1, first_s=2, planned_s=0, began_s=2)
+    assert retry.attempt_timeout_s(waited, POLICY) == 10
+    assert retry.decide(kit.failed(), waited, kit.after(12), POLICY, 0.0) == RetryAt(kit.after(13))
+    assert retry.decide(kit.failed(), waited, kit.after(62), POLICY, 0.0) == RetryAt(kit.after(62))
+
+
+def test_an_attempt_for_which_nobody_was_there_has_its_full_time_and_is_the_last() -> None:
+    assert timeout_s(planned_s=3, began_s=60, was_away=True) == 10
+    late = turn(2, planned_s=3, began_s=60, was_away=True)
     assert isinstance(retry.decide(kit.answered(500), late, kit.after(61), POLICY, 0.0), GiveUp)
     assert retry.decide(kit.answered(200), late, kit.after(61), POLICY, 0.0) == Delivered()
 
@@ -122,16 +147,26 @@ def test_an_attempt_that_used_up_its_time_is_not_followed_by_one_more() -> None:
     assert isinstance(retry.decide(kit.failed(), last, kit.after(15.9), POLICY, 0.0), GiveUp)
 
 
+def test_standing_still_within_the_bound_is_followed_by_one_more_where_the_bound_would_end_the_run() -> None:
+    assert retry.decide(kit.failed(), turn(1), kit.after(14.5), POLICY, 0.0) == RetryAt(kit.after(14.5))
+    assert retry.decide(kit.failed(), turn(1), kit.after(13), POLICY, 0.0) == RetryAt(kit.after(14))
+
+
 def test_a_longer_policy_goes_on_longer() -> None:
     policy = Policy(bound_s=86_400, backoff_most_s=300)
     decision = retry.decide(kit.answered(500), turn(5000, planned_s=86_000), kit.after(86_000), policy, 0.0)
     assert decision == RetryAt(kit.after(86_300))
 
 
-@pytest.mark.parametrize("outcome", [kit.answered(500), kit.answered(404), kit.failed(), kit.answered(429, "3600")])
+@pytest.mark.parametrize("outcome", [kit.failed(), *map(kit.answered, (302, 408, 429, 500, 503))])
 def test_a_probe_that_failed_leaves_its_delivery_as_it_was(outcome: Outcome) -> None:
     assert retry.decide_probe(outcome) == Leave()
     assert retry.decide_probe(kit.answered(204)) == Delivered()
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 422, 499])
+def test_a_probe_that_was_refused_says_so(status: int) -> None:
+    assert retry.decide_probe(kit.answered(status)) == Leave(refused=True)
 
 
 @pytest.mark.parametrize(

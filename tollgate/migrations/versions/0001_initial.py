@@ -49,12 +49,14 @@ def upgrade() -> None:
     )
     op.create_table('correction',
     sa.Column('sequence', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=False, nullable=False),
+    sa.Column('idempotency_key', text(26), nullable=False),
     sa.Column('corrects', text(), nullable=False),
     sa.Column('input_tokens', sa.BigInteger(), nullable=False),
     sa.Column('output_tokens', sa.BigInteger(), nullable=False),
     sa.Column('event', sa.JSON(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
-    sa.PrimaryKeyConstraint('sequence', name=op.f('pk_correction'))
+    sa.PrimaryKeyConstraint('sequence', name=op.f('pk_correction')),
+    sa.UniqueConstraint('idempotency_key', name=op.f('uq_correction_idempotency_key'))
     )
     with op.batch_alter_table('correction', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_correction_corrects'), ['corrects'], unique=False)
@@ -76,7 +78,7 @@ def upgrade() -> None:
     sa.Column('settled_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('attempt_count', sa.Integer(), nullable=False),
     sa.Column('run_attempts', sa.Integer(), nullable=False),
-    sa.Column('retrying', sa.Boolean(), nullable=False),
+    sa.Column('queue', text(8), nullable=False),
     sa.Column('first_attempt_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('next_attempt_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('claimable_at', sa.DateTime(timezone=True), nullable=True),
@@ -84,7 +86,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_delivery'))
     )
     with op.batch_alter_table('delivery', schema=None) as batch_op:
-        batch_op.create_index('ix_delivery_pending', ['workspace_id', 'retrying', 'claimable_at'], unique=False, postgresql_where=sa.text("status = 'pending'"), sqlite_where=sa.text("status = 'pending'"))
+        batch_op.create_index('ix_delivery_pending', ['workspace_id', 'queue', 'claimable_at'], unique=False, postgresql_where=sa.text("status = 'pending'"), sqlite_where=sa.text("status = 'pending'"))
         batch_op.create_index(batch_op.f('ix_delivery_status_workspace_id_settled_at'), ['status', 'workspace_id', 'settled_at'], unique=False)
         batch_op.create_index(batch_op.f('ix_delivery_workspace_id_created_at_id'), ['workspace_id', 'created_at', 'id'], unique=False)
 
@@ -129,6 +131,8 @@ def upgrade() -> None:
     sa.Column('partition', sa.Integer(), autoincrement=False, nullable=False),
     sa.Column('next_offset', sa.BigInteger(), nullable=False),
     sa.Column('recorded_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('published_offset', sa.BigInteger(), nullable=True),
+    sa.Column('published_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('topic', 'partition', name=op.f('pk_metering_position'))
     )
     op.create_table('relay_mark',
@@ -203,6 +207,8 @@ def upgrade() -> None:
     sa.Column('probe_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('redrive_from', sa.DateTime(timezone=True), nullable=True),
     sa.Column('redrive_to', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('refused_in_row', sa.Integer(), nullable=False),
+    sa.Column('redriven_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('workspace_id', name=op.f('pk_webhook_receiver'))
     )
     op.create_table('workspaces',

@@ -1,0 +1,102 @@
+"""The served description: the framework's paths and parameters, with the bodies as pydantic itself describes them.
+
+Never leaves a body's schema to the framework: it loses patterns, aliases and the bounds of tuples.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, get_type_hints
+
+from litestar import Controller
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import OpenAPI
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+
+from schemas.api import ErrorBody
+
+_PLACE = "#/components/schemas/{model}"
+_Contract = tuple[type[BaseModel], JsonSchemaMode]
+_Places = Mapping[Any, Mapping[str, Any]]
+"""By `_Contract`, where its schema stands in the document."""
+
+
+class _Operation(NamedTuple):
+    """The contracts of one operation, as its handler's signature names them."""
+
+    body: type[BaseModel] | None
+    body_required: bool
+    answer: type[BaseModel]
+
+    def contracts(self) -> Iterator[_Contract]:
+        """Give what a client writes and what it reads: the same contract may look different from either side."""
+        if self.body is not None:
+            yield self.body, "validation"
+        yield self.answer, "serialization"
+        yield ErrorBody, "serialization"
+
+
+@dataclass
+class DescriptionConfig(OpenAPIConfig):
+    """Makes the description of the operations of these controllers."""
+
+    controllers: Sequence[type[Controller]] = ()
+
+    def to_openapi_schema(self) -> OpenAPI:
+        """Give the document that the framework fills."""
+        return _Description(super().to_openapi_schema(), dict(_operations(self.controllers)))
+
+
+class _Description(OpenAPI):
+    def __init__(self, begun: OpenAPI, operations: Mapping[str, _Operation]) -> None:
+        super().__init__(**{field.name: getattr(begun, field.name) for field in fields(begun)})
+        self._operations = operations
+
+    def to_schema(self) -> dict[str, Any]:
+        """Give the document, each body described by its contract."""
+        document = super().to_schema()
+        contracts = dict.fromkeys(each for operation in self._operations.values() for each in operation.contracts())
+        places, made = models_json_schema(list(contracts), ref_template=_PLACE, schema_generator=_Schemas)
+        for described in (each for item in document["paths"].values() for each in item.values()):
+            _describe(described, self._operations[described["operationId"]], places)
+        enums = {name: schema for name, schema in document["components"]["schemas"].items() if "enum" in schema}
+        document["components"]["schemas"] = enums | made["$defs"]  # the parameters' enums are the framework's
+        return document
+
+
+class _Schemas(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave the fields without titles, which would only repeat their names."""
+        return False
+
+
+def _operations(controllers: Sequence[type[Controller]]) -> Iterator[tuple[str, _Operation]]:
+    for handler in (each for controller in controllers for each in vars(controller).values()):
+        if isinstance(handler, HTTPRouteHandler):
+            named, given = get_type_hints(handler.fn), inspect.signature(handler.fn).parameters.get("data")
+            required = given is not None and given.default is inspect.Parameter.empty
+            yield str(handler.operation_id), _Operation(named.get("data"), required, named["return"])
+
+
+def _describe(described: dict[str, Any], operation: _Operation, places: _Places) -> None:
+    if operation.body is not None:
+        schema = places[operation.body, "validation"]
+        described["requestBody"] |= {
+            "required": operation.body_required,
+            "content": {"application/json": {"schema": schema}},
+        }
+    for status, response in described["responses"].items():
+        schema = places[operation.answer if status == "200" else ErrorBody, "serialization"]
+        response["content"] = {"application/json": {"schema": schema}}
+    for parameter in described.get("parameters", ()):
+        parameter["schema"] = _sayable(parameter["schema"])
+
+
+def _sayable(schema: dict[str, Any]) -> dict[str, Any]:
+    """Take null out of what a parameter may be, which a query cannot say, and the fraction out of its bounds."""
+    several = [each for each in schema.get("oneOf", ()) if each.get("type") != "null"]
+    rest = {name: value for name, value in schema.items() if name != "oneOf"}
+    whole = several[0] | rest if len(several) == 1 else schema
+    return {name: int(value) if isinstance(value, float) else value for name, value in whole.items()}

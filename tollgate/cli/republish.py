@@ -1,0 +1,105 @@
+"""`tollgate republish`: writes daily usage to its topic again, as the database has it, and today's decisions (spec 4).
+
+Never changes a figure or its version: whoever has them already is told nothing new.
+
+A total that a worker counts and writes meanwhile may stand in the topic before the one that was read here. The worker
+writes what changed in the last 10 minutes again each minute, so the record that compaction keeps is the newest.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from functools import partial
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from control.store import live
+from metering import flow, store
+from metering.core.rollup import Counter
+from metering.groups import GroupThresholds
+from metering.publishing import KafkaTotals
+from runtime import clock
+from runtime.kafka import Kafka, KafkaAwayError, RecordTooLargeError, Writer
+from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY
+from tollgate.cli import commands
+from tollgate.cli.commands import Where
+from tollgate.workplace import Workplace
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+Shown = Callable[[int], None]
+"""Is told how many more records the topics have."""
+
+
+@click.command()
+@click.option("--from", "from_day", required=True, type=_DAY, metavar="DAY", help="The first UTC day, as 2026-01-31.")
+@click.option("--to", "to_day", required=True, type=_DAY, metavar="DAY", help="The last UTC day, inclusive.")
+@commands.located
+@click.option("--json", "as_json", is_flag=True, help="Print how many records were written as one JSON object.")
+def republish(*, from_day: datetime, to_day: datetime, where: Where, as_json: bool) -> None:
+    """Write daily usage to its topic again, and today's limit decisions: for a topic that was lost. Safe to repeat."""
+    first, last = from_day.date(), to_day.date()
+    if first > last:
+        raise click.UsageError(f"--from {first} lies behind --to {last}")
+    with commands.opened(where) as place, _progress() as shown:
+        if place.settings.kafka_bootstrap is None:
+            raise click.ClickException("TOLLGATE_KAFKA_BOOTSTRAP is not set; without Kafka there are no topics")
+        daily, decisions = _run(_republish(place, first, last, shown))
+    if as_json:
+        click.echo(json.dumps({"from": str(first), "to": str(last), "daily": daily, "decisions": decisions}))
+        return
+    click.echo(f"{daily:,} record(s) of {first} to {last} written to {USAGE_DAILY}")
+    click.echo(f"{decisions:,} of today written to {LIMITS_DECISIONS}")
+
+
+def _run(work: Coroutine[Any, Any, tuple[int, int]]) -> tuple[int, int]:
+    try:
+        return asyncio.run(work)
+    except (KafkaAwayError, RecordTooLargeError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Shown]:
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("writing", total=None)
+        yield partial(progress.advance, task)
+
+
+async def _republish(place: Workplace, first: date, last: date, shown: Shown) -> tuple[int, int]:
+    """Write both; give how many records of each."""
+    today = place.read(commands.now).date()
+    writer = Writer(Kafka.of(place.settings), "republish")
+    totals = KafkaTotals(writer, clock.present)
+    try:
+        daily = await _daily(place, totals, first, last, shown)
+        decisions = await _decisions(place, totals, today, shown) if first <= today <= last else 0
+    finally:
+        await writer.close()
+    return daily, decisions
+
+
+async def _daily(place: Workplace, totals: KafkaTotals, first: date, last: date, shown: Shown) -> int:
+    count, after = 0, Counter(first, "", "")
+    while page := place.read(partial(store.daily_behind, after=after, to_day=last)):
+        await totals.publish((), page)
+        shown(len(page))
+        count, after = count + len(page), Counter(page[-1].day, page[-1].group_id, page[-1].model_slug)
+    return count
+
+
+async def _decisions(place: Workplace, totals: KafkaTotals, today: date, shown: Shown) -> int:
+    thresholds = GroupThresholds()
+    place.read(partial(live.load, take=thresholds.apply))
+    count, after = 0, Counter(today, "", "")
+    while lanes := place.read(partial(store.limits_behind, after=after, to_day=today)):
+        page = [decision for lane in lanes for decision in flow.decisions(lane, thresholds)]
+        await totals.publish(page, ())
+        shown(len(page))
+        count, after = count + len(page), max(total.counter for lane in lanes for total in lane.limits)
+    return count
