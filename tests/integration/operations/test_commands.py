@@ -146,7 +146,7 @@ def test_check_loads_the_settings_of_a_role_and_touches_nothing(role: str) -> No
     assert not list(Path().iterdir())
 
 
-@pytest.mark.parametrize(("role", "missing"), [(role, name) for role, names in NEEDS.items() for name in names])
+@pytest.mark.parametrize(("role", "missing"), [(role, name) for role, names in NEEDS.items() for name in sorted(names)])
 @pytest.mark.parametrize("check", [True, False])
 def test_a_role_without_what_it_needs_is_refused(role: str, missing: str, check: bool) -> None:
     given = {name: value for name, value in APART.items() if name != missing}
