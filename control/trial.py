@@ -11,7 +11,7 @@ from datetime import datetime
 
 import httpx
 
-from runtime import ids
+from runtime import clock, ids
 from runtime.vault import Vault, webhook_context
 from schemas.billing import TestedWebhook
 from schemas.config import WebhookRecord
@@ -42,12 +42,15 @@ class Trial:
         self._ssl: ssl.SSLContext | None = None
 
     async def send(self, record: WebhookRecord, url: str, now: datetime) -> TestedWebhook:
-        """Make one attempt at `url`, signed with the secrets of this moment. Raises BusyError."""
+        """Make one attempt at `url`, with the secrets that are valid at `now`. Raises BusyError.
+
+        What is signed is this machine's time, as receivers compare it with their own; `now` may be ahead of it.
+        """
         if self._free.locked():
             raise BusyError
         async with self._free:
             body, delivery_id = batching.freeze([_event(record.workspace_id, now)]), str(uuid.uuid4())
-            headers = signing.sign(body, delivery_id, self._secrets(record, now), now)
+            headers = signing.sign(body, delivery_id, self._secrets(record, now), clock.present())
             outcome = await self._attempt(Prepared(url, headers, body, WITHIN_S))
         status = outcome.status_code
         return TestedWebhook(

@@ -1,4 +1,4 @@
-"""Daily usage, limit totals, marks, and the one transaction that moves them with ledger and position (design 3.4).
+"""The one transaction that moves sums, marks, ledger and position together, and what asks for sums (design 3.4).
 
 Never adds an event to a sum twice, and never moves one of these without the others.
 """

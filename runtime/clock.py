@@ -1,8 +1,8 @@
 """The time, as every process reads it.
 
-Never steps back within the life of a process: a clock set back must not reopen a window or a day (spec 7). And never
-stands still, or what is to be tried again, probed or freed would wait for as long as the step was: where the source
-stepped back, the clock goes at half the speed until the source has caught up.
+Never steps back within the life of a process, but for `present`: a clock set back must not reopen a window or a day
+(spec 7). And never stands still, or what is to be tried again, probed or freed would wait for as long as the step was:
+where the source stepped back, the clock goes at half the speed until the source has caught up.
 """
 
 import time
@@ -40,13 +40,18 @@ def steady(source: Callable[[], float] = time.time, passing: Steady = time.monot
     return now
 
 
+def _since_boot() -> float:
+    """Give seconds that pass also while the machine is suspended, where the system has such a clock."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class SharedClock:
     """A clock that the processes of several machines agree on: what it was `set` to, and the time since.
 
     Between two settings no step of this machine's own clock changes it.
     """
 
-    def __init__(self, moment: datetime, passing: Steady = time.monotonic) -> None:
+    def __init__(self, moment: datetime, passing: Steady = _since_boot) -> None:
         self._passing = passing
         self.set(moment)
         self._now = steady(self._seconds, passing)

@@ -183,7 +183,7 @@ class Dispatch:
         claims = await self._deliveries.claim(shares, now, takes_over=takes_over) if shares else ()
         for claim in claims:
             self._in_flight[claim.workspace_id, claim.queue] += 1
-            self._pace.begin(claim.workspace_id, now_s)
+            self._pace.begin(claim.workspace_id, self._steady())  # claiming has taken its time
         rests_s = [(one.due_at - now).total_seconds() for one in waiting if one.due_at > now]
         rests_s += [at_s - now_s for at_s in map(self._pace.free_at_s, left) if at_s is not None]
         return claims, min(rests_s, default=None)

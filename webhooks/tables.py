@@ -1,6 +1,6 @@
 """The tables of the dispatcher: deliveries, their events, their attempts and the position of intake.
 
-Never holds a query: `webhooks.store` is the one place that asks them.
+Never holds a query: the modules beside this one ask them, each for its own purpose.
 """
 
 from sqlalchemy import (

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from runtime import database as databases
 from runtime import topics
@@ -18,10 +19,11 @@ from runtime.kafka import Kafka, KafkaAwayError
 from runtime.outage import Outage
 from runtime.settings import Settings
 from schemas.topics import GATEWAY_CONFIG
-from tollgate.workplace import WorkplaceError
+from tollgate.workplace import WorkplaceError, unusable
 
 _SAID_AFTER_S = 10.0
-_SET_EVERY_S = 60.0
+_SET_EVERY_S = 10.0
+"""Well below a lease's margin: a machine that was suspended is right again before its leases mislead others."""
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +36,18 @@ class Follows(Protocol):
 
 
 def database_clock(database: Database) -> SharedClock:
-    """Give the database's time, for what its processes compare with each other's: leases, what changed lately."""
-    return SharedClock(database.read_now(_now))
+    """Give the database's time, for what its processes compare with each other's: leases, what changed lately.
+
+    Raises WorkplaceError where the database does not answer.
+    """
+    try:
+        return SharedClock(database.read_now(_now))
+    except SQLAlchemyError as error:
+        raise WorkplaceError(unusable("TOLLGATE_DATABASE_URL", error)) from None
 
 
 async def keep_time(clock: SharedClock, database: Database) -> None:
-    """Set the clock anew every minute, for as long as the process runs."""
+    """Set the clock anew every 10 s, for as long as the process runs."""
     outage = Outage("the clock", log)
     while True:
         await asyncio.sleep(_SET_EVERY_S)

@@ -23,7 +23,7 @@ from schemas.topics import GATEWAY_CONFIG
 from tollgate import workplace
 from tollgate.process import Role, Spawn
 from tollgate.roles import common
-from tollgate.workplace import Workplace
+from tollgate.workplace import Workplace, WorkplaceError
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
@@ -52,8 +52,11 @@ class Control:
         )
 
     def is_new(self) -> bool:
-        """Ask the database."""
-        return not self._place.read(lambda connection: Workspaces(connection).every())
+        """Ask the database; no where it is away, for a hint is no reason to end."""
+        try:
+            return not self._place.read(lambda connection: Workspaces(connection).every())
+        except WorkplaceError:
+            return False
 
     def checks(self) -> Mapping[str, Check]:
         """Nothing beside the start itself, which has seen the schema and the topics."""

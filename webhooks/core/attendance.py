@@ -28,13 +28,16 @@ class Attendance:
         self._gap = timedelta(seconds=gap_s)
         self._turned_at: datetime | None = None
         self._settled_from: datetime | None = None
+        self._was_long = False
         self._since: dict[str, datetime] = {}
 
     def note(self, workspace_ids: Iterable[str], now: datetime) -> None:
         """Note a turn at `now`; `workspace_ids` have something that waits, and a receiver that may be tried."""
         rest = None if self._turned_at is None else now - self._turned_at
-        if rest is None or rest > LONG:
+        is_long = rest is not None and rest > LONG
+        if rest is None or (is_long and not self._was_long):  # turns that are slow one after another are no absence
             self._settled_from = now + SETTLING
+        self._was_long = is_long
         before = self._since if rest is not None and rest <= self._gap else {}
         self._since = {workspace_id: before.get(workspace_id, now) for workspace_id in workspace_ids}
         self._turned_at = now

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, func, select
 
+from runtime import database as databases
 from runtime.clock import SharedClock
 from runtime.database import Database, now, present
 from tollgate.roles import common
+from tollgate.workplace import WorkplaceError
 
 
 def off(clock: SharedClock, database: Database) -> timedelta:
@@ -32,6 +34,15 @@ def never() -> datetime:
 
 def test_a_role_begins_at_the_databases_time(postgres: Database) -> None:
     assert off(common.database_clock(postgres), postgres) < timedelta(seconds=2)
+
+
+def test_a_role_that_begins_while_the_database_is_away_says_so_in_a_line() -> None:
+    with (
+        databases.postgres("postgresql://nobody@127.0.0.1:1/nothing") as away,
+        pytest.raises(WorkplaceError, match="TOLLGATE_DATABASE_URL cannot be used") as raised,
+    ):
+        common.database_clock(away)
+    assert "\n" not in str(raised.value)
 
 
 async def test_a_clock_that_has_drifted_is_set_again(postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:

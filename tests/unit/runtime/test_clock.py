@@ -63,7 +63,12 @@ def test_a_shared_clock_is_the_others_time_and_what_has_passed_since_whatever_it
     assert clock() == NOON
     passing.seconds += 2
     assert clock() == after(2)
-    assert inspect.signature(SharedClock).parameters["passing"].default is time.monotonic
+
+
+def test_a_shared_clock_goes_by_what_no_step_and_no_sleep_of_the_machine_changes() -> None:
+    passing = inspect.signature(SharedClock).parameters["passing"].default
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= passing() <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def test_a_shared_clock_goes_on_from_what_it_is_set_to_and_never_back() -> None:

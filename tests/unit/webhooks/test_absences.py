@@ -103,6 +103,19 @@ async def test_who_never_writes_what_it_holds_is_taken_over_in_the_end() -> None
     assert len((await other.claim())[0]) == 1
 
 
+async def test_who_is_slow_takes_over_all_the_same() -> None:
+    scene = Scene(kit.answered(200), a=HOOK)
+    await put(scene)
+    await scene.dispatch.claim()
+    other = another(scene)
+    turns = 0
+    while not list((await other.claim())[0]):
+        scene.clock.move(LONG.total_seconds() + 1)  # each of its turns takes longer than an absence lasts
+        turns += 1
+        assert turns < 10
+    assert turns > 1
+
+
 async def test_no_lease_that_its_holder_could_have_written_runs_out_in_a_gap_that_is_not_long() -> None:
     assert LONG.total_seconds() < LEASE_MARGIN_S
     assert Tuning(policy=Policy(attempt_timeout_s=60)).claimed_for_s == 60 + LEASE_MARGIN_S
