@@ -68,8 +68,9 @@ class Process:
         return self.popen.wait(STOP_S)
 
     def pause(self) -> None:
-        """Let it stand still, its connections open: a machine that hangs."""
+        """Let it stand still, its connections open: a machine that hangs. Returns when all its threads do."""
         self._signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.popen.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # WNOWAIT: `popen` reaps it
 
     def resume(self) -> None:
         """Let it go on after `pause`."""

@@ -30,7 +30,7 @@ def lab(tmp_path: Path) -> Iterator[Scene]:
 def refuses(url: str) -> bool:
     try:
         httpx.get(f"{url}/healthz", timeout=5)
-    except httpx.ConnectError:
+    except (httpx.NetworkError, httpx.RemoteProtocolError):  # reset where it had waited to be let in
         return True
     return False
 

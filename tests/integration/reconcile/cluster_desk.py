@@ -181,8 +181,8 @@ async def opened(where: Kafka, place: Workplace) -> AsyncIterator[ClusterDesk]:
 
 
 def first_key(cluster: ClusterDesk) -> str:
-    """Give an event's key."""
-    query = text("SELECT min(idempotency_key) FROM usage_event")
+    """Give an event's key; a correction's is none."""
+    query = text("SELECT min(idempotency_key) FROM usage_event WHERE kind = 'usage'")
     key: str = cluster.place.read(lambda connection: connection.execute(query).scalar_one())
     return key
 
