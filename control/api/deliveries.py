@@ -71,7 +71,7 @@ class DeliveryController(Controller):
         responses=errors.READ_ERRORS,
     )
     async def redeliver(self, request: ManagementRequest, desk: AtDesk, delivery_id: FromPath[str]) -> Delivery:
-        """Have one delivery attempted again at once, whatever became of it: the same bytes, the same id."""
+        """Bring one delivery's next attempt forward to now, whatever became of it; a held receiver's with its probe."""
         caller, now = request.auth, desk.clock()
 
         def put_back(connection: Connection) -> Listed | None:
