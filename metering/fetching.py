@@ -37,13 +37,19 @@ from runtime.kafka import Kafka
 RECORDS = 1000
 """The most records of one fetch."""
 
-AHEAD = 4 * RECORDS
+AHEAD = 8 * RECORDS
 """How many records may be fetched and not yet done with."""
 
 WITHIN_S = 0.02
 """How long a take waits for more, after its first fetch."""
 
-_TAKE = 4
+_TAKE = 8
+"""Fetches of one take."""
+
+_SMALL = 100
+"""Records of a fetch below which no more than one take is handed on ahead: what comes meanwhile waits in the client and
+comes as fewer, larger ones. Small ones would queue up, a few each take, until they held `AHEAD` records."""
+
 _SESSION_S = 15.0
 _REQUEST_S = 20.0
 _REBALANCE_S = 30.0
@@ -89,6 +95,8 @@ class _Place:
     """What the next fetch begins with."""
     done: int
     """What lies below is counted, or was dropped."""
+    in_hand: int = 0
+    """Fetches that were handed on and are not done with."""
 
 
 class _Consumer(driver.Consumer):
@@ -134,6 +142,7 @@ class _Consumer(driver.Consumer):
         at = self._places.get(self._tp(fetch.partition))
         if at is not None and at.generation == fetch.generation:
             at.done = max(at.done, fetch.next_offset)
+            at.in_hand -= 1
             self._room.set()
 
     def is_current(self, fetch: Fetch) -> bool:
@@ -191,7 +200,8 @@ class _Consumer(driver.Consumer):
     async def _has_room(self) -> bool:
         """Wait while too much is fetched and not done with; False after a while, so that a rebalance is noticed."""
         current = [at for at in self._places.values() if at.generation == self._generation]
-        if sum(at.next_offset - at.done for at in current) < AHEAD:
+        records, fetches = sum(at.next_offset - at.done for at in current), sum(at.in_hand for at in current)
+        if records < AHEAD and (fetches < _TAKE or records >= fetches * _SMALL):
             return True
         self._room.clear()
         with suppress(TimeoutError):
@@ -207,6 +217,7 @@ class _Consumer(driver.Consumer):
             for hole in holes(first, records):
                 await self._source.skipped(tp.partition, *hole)
         at.next_offset = next_offset
+        at.in_hand += 1
         return Fetch(tp.partition, first, next_offset, records, at.generation)
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:

@@ -311,3 +311,19 @@ async def test_a_restart_of_kafka_is_survived_or_ends_the_worker_and_nothing_is_
     await asyncio.wait({run}, timeout=30)
     await scene.writer.close()
     assert scene.requests() == 2
+
+
+async def test_small_fetches_do_not_queue_up_behind_a_slow_batch(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait in the client, and come as one: a few a take would never be caught up with."""
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "apply", away)
+        worker = scene.worker()
+        async with running(worker) as run:
+            await until(lambda: bool(_places(worker)), run)
+            for number in range(1, 41):
+                await scene.put(scene.event(number))
+                await asyncio.wait({run}, timeout=0.02)  # long enough to be fetched alone
+            (place,) = _places(worker)
+            assert 0 < place.in_hand <= fetching._TAKE
+            broken.undo()
+            await until(lambda: scene.counted() == 40, run)
