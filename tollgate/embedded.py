@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
-from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar
@@ -25,7 +24,7 @@ from metering.groups import GroupThresholds
 from proxy import spool_file
 from proxy.app import Proxy
 from proxy.core.exchange import SpoolUnavailableError
-from runtime import clock, outage, server
+from runtime import clock, outage, server, version
 from runtime.outage import Outage
 from runtime.propagation import Propagation
 from runtime.server import Check
@@ -100,7 +99,7 @@ class Embedded:
         management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.poke)
         return Litestar(
             route_handlers=[management, *self._proxy.handlers(), *server.health_handlers(checks)],
-            openapi_config=control_app.openapi_config(version("tollgate-gateway")),
+            openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
             logging_config=None,
         )

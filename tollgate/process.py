@@ -10,13 +10,12 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any, Protocol
 
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
-from runtime import server
+from runtime import server, version
 from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry import Telemetry
@@ -117,7 +116,7 @@ class Process:
 
     def _telemetry(self, checks: Mapping[str, Check]) -> Telemetry:
         telemetry = Telemetry()
-        build, is_ready = {version("tollgate-gateway"): 1}, lambda: not any(check() for check in checks.values())
+        build, is_ready = {version.current(): 1}, lambda: not any(check() for check in checks.values())
         telemetry.gauge(
             "tollgate_build_info", "Always 1; the label tells the version that runs.", lambda: build, "version"
         )
