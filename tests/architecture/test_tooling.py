@@ -1,7 +1,10 @@
-"""What people type: the menu, the Makefile that forwards to it, and the lock files it installs from."""
+"""What people type: the menu, the Makefile and `.ci/run` that forward to it, and the lock files it installs from."""
 
+import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +41,24 @@ def test_the_lock_files_hold_what_the_project_asks_for(lock: str, extras: list[s
     wanted = {re.sub(r"\[\w+\]", "", name) for name in wanted}  # what an extra brings is locked by its own name
     locked = {line.split()[0] for line in lines(f"requirements/{lock}.lock") if re.match(r"\w", line)}
     assert wanted <= locked, f"run ./run lock: {wanted - locked}"
+
+
+STANDS_FOR_RUN = """#!/bin/sh
+echo "$1" >>asked
+echo "the closing line of $1"
+[ "$1" != "$FAILS" ]
+"""
+
+
+@pytest.mark.parametrize("fails", ["nothing", "lint", "types", "test", "test-more"])
+def test_all_parts_are_run_before_a_change_is_taken_and_each_must_hold(tmp_path: Path, fails: str) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(sources.ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    (tmp_path / "run").write_text(STANDS_FOR_RUN, encoding="utf-8")
+    (tmp_path / "run").chmod(0o755)
+    environment = os.environ | {"FAILS": fails}
+    command = [str(tmp_path / ".ci" / "run")]
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=30)
+    assert (tmp_path / "asked").read_text(encoding="utf-8").split() == ["setup", "lint", "types", "test", "test-more"]
+    assert done.stdout.splitlines()[-1] == "the closing line of test-more"
+    assert done.returncode == (0 if fails == "nothing" else 1)
