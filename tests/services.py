@@ -31,7 +31,7 @@ DATABASE_URL = "TOLLGATE_TEST_DATABASE_URL"
 REDIS_URL = "TOLLGATE_TEST_REDIS_URL"
 INSTALL = "TOLLGATE_TEST_INSTALL"
 """Where `./run test` says that missing packages may be installed."""
-_READY_S = 30
+_READY_S = 60
 
 Way = Callable[[ExitStack], str]
 """Starts a service that ends when the stack closes; gives its address. Raises LocalError where it cannot."""
