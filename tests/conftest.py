@@ -5,13 +5,49 @@ Threads and finalizers need nothing here: pytest turns their errors into warning
 
 import gc
 import logging
+import os
+import shutil
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_socket
 
-pytest_plugins = ("tests.services", "tests.engines")
+pytest_plugins = ("tests.services", "tests.databases", "tests.engines")
 SOCKETLESS = {"unit", "property"}
+_MEMORY = Path("/dev/shm")
+_MEMORY_NEEDED = 2 * 1024**3
+_TAKES_S = {"kafka_broker": 15, "kafka": 3, "postgres": 0.3, "place": 0.1}
+"""About how long a test takes by what it asks for; those of the mark `slow` take 10 s, the rest next to nothing."""
+
+# New examples in each run, also where CI is set; what failed is printed as a decorator that repeats it. How long an
+# example takes says nothing on a busy machine.
+hypothesis.settings.register_profile(
+    "tollgate", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tollgate")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the tests' folders in memory, where there is room: many tests wait for the disk at each commit.
+
+    And have what is compiled kept, also where the environment says not to: hundreds of processes are started.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(config.rootpath / ".tools" / "pycache"))
+    if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_NEEDED:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: a worker that gets one last would keep the others waiting."""
+    files = Counter[Path]()
+    for item in items:
+        asked = [_TAKES_S[name] for name in getattr(item, "fixturenames", ()) if name in _TAKES_S]
+        files[item.path] += max(asked, default=0) + (10 if item.get_closest_marker("slow") else 0)
+    items.sort(key=lambda item: -files[item.path])
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,6 +3,7 @@
 Never tells a test which engine it has, unless the test asks: what holds on one holds on the other.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from metering import partitions
-from metering.core import days
 from runtime import database as databases
 from runtime.database import Database
-from tests.unit.metering.factories_metering import NOON
 from tollgate import migrations
 
 ENGINES = ("sqlite", "postgresql")
@@ -36,14 +34,18 @@ class Place:
 def made(engine: str, request: pytest.FixtureRequest, folder: Path) -> Place:
     """Make a place of `engine`, for fixtures with parameters of their own."""
     if engine == "sqlite":
-        place = Place(engine, folder, partial(databases.sqlite, folder / "tollgate.db"))
-    else:
-        place = Place(engine, folder, partial(databases.postgres, request.getfixturevalue("postgres_migrated_url")))
-    with place.open() as opened, pytest.MonkeyPatch.context() as fewer:
-        fewer.setattr(days, "LATE_DAYS", 10)  # a hundred partitions would be half a second for each test
+        file = shutil.copy(request.getfixturevalue("sqlite_migrated"), folder / "tollgate.db")
+        return Place(engine, folder, partial(databases.sqlite, file))
+    return Place(engine, folder, partial(databases.postgres, request.getfixturevalue("postgres_with_days_url")))
+
+
+@pytest.fixture(scope="session")
+def sqlite_migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file, to be copied."""
+    file = tmp_path_factory.mktemp("migrated") / "tollgate.db"
+    with databases.sqlite(file) as opened:
         migrations.upgrade(opened)
-        opened.write_now(lambda connection: partitions.ensure(connection, NOON.date()))
-    return place
+    return file
 
 
 @pytest.fixture(params=ENGINES)

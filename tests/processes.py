@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import IO, Any
 
 TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
-START_S = 30
-STOP_S = 45
+START_S = 120
+STOP_S = 120
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from runtime.kafka import Kafka
 from runtime.settings import Settings
 from runtime.topics import Plan
 
-WITHIN_S = 30
+WITHIN_S = 120
 Item = TypeVar("Item")
 
 

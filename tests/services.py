@@ -6,35 +6,32 @@ Never skips: a test whose service is missing fails, with the line to type. A run
 import asyncio
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from psycopg import sql
 
 from infra.local import install
 from infra.local import kafka as local_kafka
 from infra.local import postgres as local_postgres
 from infra.local import redis as local_redis
 from infra.local.process import LocalError
-from runtime import database
 from runtime.kafka import Kafka
 from tests import containers
-from tollgate import migrations
 
 BOOTSTRAP = "TOLLGATE_TEST_KAFKA_BOOTSTRAP"
 DATABASE_URL = "TOLLGATE_TEST_DATABASE_URL"
 REDIS_URL = "TOLLGATE_TEST_REDIS_URL"
 INSTALL = "TOLLGATE_TEST_INSTALL"
 """Where `./run test` says that missing packages may be installed."""
-_READY_S = 30
+_READY_S = 60
 
 Way = Callable[[ExitStack], str]
 """Starts a service that ends when the stack closes; gives its address. Raises LocalError where it cannot."""
@@ -170,7 +167,7 @@ FINDERS = {
 }
 
 SERVICES = pytest.StashKey[Services]()
-_PREFIX = f"t{secrets.token_hex(4)}-"
+PREFIX = f"t{secrets.token_hex(4)}-"
 """What every topic, group and database of this run begins with: several runs share one service."""
 _FIXTURES = {"kafka_bootstrap": "kafka", "postgres_server": "postgres", "redis_url": "redis"}
 """The fixtures that are a running service; `kafka_installed` and so on stand for its programs alone."""
@@ -247,12 +244,21 @@ def _topics_swept(kafka_bootstrap: str) -> Iterator[None]:
 @pytest.fixture
 def kafka(kafka_bootstrap: str, _topics_swept: None) -> Kafka:
     """A real Kafka with a prefix of this test's own, and so without topics; they go after the module's last test."""
-    return Kafka(kafka_bootstrap, f"{_PREFIX}{secrets.token_hex(4)}.")
+    return Kafka(kafka_bootstrap, f"{PREFIX}{secrets.token_hex(4)}.")
+
+
+@pytest.fixture(scope="session")
+def _kafka_formatted(kafka_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A broker's data as they are before its first start."""
+    broker = local_kafka.at(tmp_path_factory.mktemp("formatted"))
+    broker.configure()
+    return broker.data
 
 
 @pytest.fixture
-def kafka_broker(kafka_installed: None, tmp_path: Path) -> Iterator[local_kafka.Broker]:
+def kafka_broker(_kafka_formatted: Path, tmp_path: Path) -> Iterator[local_kafka.Broker]:
     """A running broker of this test's own, to pause, kill and start again."""
+    shutil.copytree(_kafka_formatted, tmp_path / "kafka" / _kafka_formatted.name)
     with local_kafka.running(tmp_path / "kafka") as broker:
         yield broker
 
@@ -263,63 +269,17 @@ def postgres_server(request: pytest.FixtureRequest) -> str:
     return _address(request, "postgres")
 
 
-@pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """A fresh, empty database."""
-    with _database(postgres_server) as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def postgres_template(postgres_server: str) -> Iterator[str]:
-    """The name of a migrated database, to be copied."""
-    with _database(postgres_server) as url:
-        with database.postgres(url) as opened:
-            migrations.upgrade(opened)
-        yield urlsplit(url).path.removeprefix("/")
-
-
-@pytest.fixture
-def postgres_migrated_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
-    """A fresh, migrated database: the one that `postgres` opens."""
-    with _database(postgres_server, postgres_template) as url:
-        yield url
-
-
-@pytest.fixture
-def postgres(postgres_migrated_url: str) -> Iterator[database.Database]:
-    """A fresh, migrated database, opened."""
-    with database.postgres(postgres_migrated_url) as opened:
-        yield opened
-
-
 @pytest.fixture(scope="session")
 def redis_url(request: pytest.FixtureRequest) -> str:
     """A real Redis; each test uses keys of its own."""
     return _address(request, "redis")
 
 
-@contextmanager
-def _database(server: str, template: str = "template1") -> Iterator[str]:
-    """Make a database for the length of a `with` block; give its URL."""
-    name = _PREFIX + secrets.token_hex(6)
-    _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (name, template))))
-    try:
-        yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-    finally:
-        _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _administer(server: str, statement: sql.Composed) -> None:
-    with closing(psycopg.connect(server, autocommit=True, connect_timeout=10)) as connection:
-        connection.execute(statement)
-
-
 async def _delete_topics(bootstrap: str) -> None:
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await client.start()
     try:
-        ours = [topic for topic in await client.list_topics() if topic.startswith(_PREFIX)]
+        ours = [topic for topic in await client.list_topics() if topic.startswith(PREFIX)]
         if ours:
             await client.delete_topics(ours, timeout_ms=30_000)
     finally:

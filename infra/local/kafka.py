@@ -43,20 +43,24 @@ class Broker(Service):
 
     def launch(self, logs: Path | None = None) -> None:
         """Start it without waiting."""
-        words = [_java(), *_JVM, "-cp", f"{JARS}/*", "kafka.Kafka", str(self._configuration())]
+        words = [_java(), *_JVM, "-cp", f"{JARS}/*", "kafka.Kafka", str(self.configure())]
         self.started = process.start("Kafka", words, (logs or self.folder) / "kafka.log")
 
     def answers(self) -> bool:
         """Whether it knows itself as a broker."""
         return brokers(self.port) > 0
 
-    def _configuration(self) -> Path:
-        """Write its properties; format its data once."""
-        data = self.folder / "data"
+    @property
+    def data(self) -> Path:
+        """Where its data lie."""
+        return self.folder / "data"
+
+    def configure(self) -> Path:
+        """Write its properties and return their file; format its data where they are not yet. Raises LocalError."""
         path = self.folder / "server.properties"
-        lines = properties(self.port, self.controller_port) | {"log.dirs": str(data)}
+        lines = properties(self.port, self.controller_port) | {"log.dirs": str(self.data)}
         path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
-        if not (data / "meta.properties").exists():
+        if not (self.data / "meta.properties").exists():
             _format(path)
         return path
 

@@ -190,7 +190,7 @@ def _dies_with_us() -> list[str]:
 def free_ports(count: int) -> list[int]:
     """Give ports that nobody listens on now; they stay free between a stop and a start (see _PORTS)."""
     found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):  # tests on several workers share a seed
         if is_free(port):
             found.append(port)
         if len(found) == count:

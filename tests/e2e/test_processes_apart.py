@@ -8,7 +8,7 @@ from runtime.kafka import Kafka
 from tests import cluster
 from tests.faults.scene import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_every_process_gets_ready_and_so_does_its_replacement(kafka: Kafka, postgres_url: str, tmp_path: Path) -> None:

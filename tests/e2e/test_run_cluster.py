@@ -15,7 +15,7 @@ import pytest
 from tests import processes, services
 from tests.architecture import sources
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 START_S = 120
 
 

@@ -18,7 +18,7 @@ from tests.e2e.apart.lab import Lab
 COUNTS = {"control": 1, "proxy": 2, "metering": 1, "webhooks": 1}
 ASKING = {"model": SLUG, "messages": [{"role": "user", "content": "How are you?"}]}
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
-WITHIN_S = 20.0
+WITHIN_S = 90.0
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def drive(proxy: str, key: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab: Lab) -> None:
     first, second = lab.cluster.proxies
     group, key = lab.customer("alone", **day("REQUEST", 20))
@@ -79,7 +79,7 @@ def test_a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_proxy_starts_and_serves_without_the_database(lab: Lab, tmp_path: Path) -> None:
     _, key = lab.customer("early", **day("REQUEST", 5))
     first = lab.cluster.proxies[0]

@@ -11,7 +11,7 @@ from tests.cluster import Cluster
 from tests.faults.scene import until
 from tests.scraping import Samples
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 COUNTS = {"control": 1, "proxy": 1, "metering": 1, "webhooks": 1}
 CHANGES = 10

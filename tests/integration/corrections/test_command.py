@@ -122,7 +122,7 @@ def test_beside_postgresql_it_goes_by_the_servers_clock(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = engines.made("postgresql", request, tmp_path)
-    monkeypatch.setenv("TOLLGATE_DATABASE_URL", request.getfixturevalue("postgres_migrated_url"))
+    monkeypatch.setenv("TOLLGATE_DATABASE_URL", request.getfixturevalue("postgres_with_days_url"))
     monkeypatch.setattr(clock, "present", lambda: NOON)
     with place.open() as opened:
         opened.write_now(lambda connection: store.apply(connection, batch([EVENT]), HandClock()))

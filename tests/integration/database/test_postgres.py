@@ -20,7 +20,7 @@ from runtime import outage
 from runtime.database import Database, DatabaseUrlError, TransactionTooLongError
 
 PASSWORD = "sEcret-of-the-lab"
-WITHIN_S = 20
+WITHIN_S = 90
 
 STOPS = """
 import os, signal, sys

@@ -128,7 +128,7 @@ async def running(*parts: object) -> AsyncIterator[None]:
                 await task
 
 
-async def until(condition: Callable[[], object], within_s: float = 15) -> None:
+async def until(condition: Callable[[], object], within_s: float = 90) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - files and fakes say nothing when they change
             await asyncio.sleep(0.005)

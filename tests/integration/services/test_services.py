@@ -3,12 +3,13 @@
 from urllib.parse import urlsplit
 
 import psycopg
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from runtime.database import Database
 from runtime.kafka import Kafka
-from tests import services
+from tests import databases
 
 
 def test_a_database_is_empty_and_of_its_test_alone(postgres_url: str) -> None:
@@ -19,7 +20,7 @@ def test_a_database_is_empty_and_of_its_test_alone(postgres_url: str) -> None:
 
 
 def test_a_dropped_database_is_gone_with_its_connections(postgres_server: str) -> None:
-    with services._database(postgres_server) as url:
+    with databases.fresh(postgres_server, "t-") as url:
         left_open = psycopg.connect(url)
     with psycopg.connect(postgres_server) as connection:
         names = connection.execute("SELECT datname FROM pg_database").fetchall()
@@ -27,11 +28,15 @@ def test_a_dropped_database_is_gone_with_its_connections(postgres_server: str) -
     left_open.close()
 
 
-def test_a_migrated_database_is_a_fresh_copy(postgres: Database, postgres_template: str) -> None:
-    with postgres.engine.connect() as connection:
-        name = connection.execute(text("SELECT current_database()")).scalar_one()
-        assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
-    assert name != postgres_template
+@pytest.mark.parametrize("_turn", range(2))
+def test_a_migrated_database_holds_nothing_each_time(postgres: Database, _turn: int) -> None:
+    def count(connection: Connection) -> tuple[int, int]:
+        tables = ("config_version", "config_change")
+        first, second = (connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables)
+        return first, second
+
+    assert postgres.read_now(count) == (1, 0)
+    postgres.write_now(lambda connection: connection.execute(text("DELETE FROM config_version")))
 
 
 async def test_kafka_has_a_prefix_of_each_test_and_makes_no_topic_by_itself(kafka: Kafka) -> None:

@@ -35,7 +35,7 @@ SHORT = Policy(
     jitter_share=0.0,
     shortest_attempt_s=0.02,
 )
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 Answer = Callable[["Receiver", Any], Awaitable[None]]
 

@@ -23,7 +23,7 @@ from webhooks.app import Dispatcher
 from webhooks.stream import Stream
 
 PARTITIONS = 4
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 TOPIC = topics.USAGE_EVENTS
 
 

@@ -15,7 +15,7 @@ from tests.integration.webhooks.scene import Receiver, hang, serving, status
 from tests.unit.webhooks import kit
 from webhooks import store, tables
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 LEASE_S = 4.0
 SWIFT = {"webhook_attempt_timeout_s": LEASE_S - 0.5}
 PATIENT = {"webhook_attempt_timeout_s": 60, "webhook_retry_for_s": 120}
