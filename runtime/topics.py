@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from runtime import kafka
+from runtime import kafka, kafka_clients
 from runtime.kafka import Kafka, KafkaAwayError
 from runtime.settings import Settings
 from schemas import topics as names
@@ -82,6 +82,7 @@ async def ensure(where: Kafka, wanted: Sequence[Plan], create: bool) -> list[str
     """
     kafka.hush()
     admin = AIOKafkaAdminClient(bootstrap_servers=where.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    kafka_clients.never_create_topics(admin._client)  # noqa: SLF001 - the admin client gives it to nobody
     try:
         async with asyncio.timeout(_WITHIN_S):
             await admin.start()
