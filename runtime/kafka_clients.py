@@ -1,8 +1,8 @@
 """aiokafka's clients, so that none of ours creates a topic by asking about it.
 
-Where `auto.create.topics.enable` is true, which is Kafka's default, a metadata request says whether the broker may create
-the topics that it names. aiokafka 0.14 always says that it may, and has no option for it: a topic that was asked about
-before `tollgate migrate` would have the broker's partitions and retention instead of ours.
+Where `auto.create.topics.enable` is true, which is Kafka's default, a metadata request says whether the broker may
+create the topics that it names. aiokafka 0.14 always says that it may, and has no option for it: a topic that was asked
+about before `tollgate migrate` would have the broker's partitions and retention instead of ours.
 """
 
 from typing import Any
