@@ -8,10 +8,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from mode.threads import WorkerThread
+
+from runtime import kafka_clients
 
 FAUST_LOG = logging.getLogger("faust.metering")
 """Where Faust's own classes, made ours, say what they do; as quiet as the rest of Faust."""
@@ -49,6 +51,11 @@ class Thread(driver.AIOKafkaConsumerThread):
     def on_crash(self, msg: str, *fmt: Any, **_: Any) -> None:
         """Say what it failed with; the app is told by Faust."""
         log.error("the consumer's thread ended: %s", msg.format(*fmt))
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
+        consumer = super()._create_consumer(loop)
+        kafka_clients.never_create_topics(consumer._client)  # noqa: SLF001 - Faust makes it, and gives it to nobody
+        return consumer
 
     async def on_thread_stop(self) -> None:
         """Leave the group, and close the connections also where that failed."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
 
-from runtime import kafka
+from runtime import kafka, kafka_clients
 
 WITHIN_S = 5.0
 
@@ -25,10 +25,11 @@ class Stoppable(Protocol):
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
-    """Closes its connections also where its start was cut off, or its fetching task had died."""
+    """Closes its connections also where its start was cut off, or its fetching task had died; creates no topic."""
 
     def __init__(self, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options)
+        kafka_clients.never_create_topics(self._client)
         kafka.let_begin(self._client)
 
     async def stop(self) -> None:

@@ -24,6 +24,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLarg
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from runtime import kafka_clients
 from runtime.settings import Settings
 from schemas.base import rfc3339
 
@@ -288,6 +289,7 @@ class _Connection:
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
             metadata_max_age_ms=int(_METADATA_AGE_S * 1000),
         )
+        kafka_clients.never_create_topics(self.producer.client)
         let_begin(self.producer.client)
         self.heard_at = loop.time()
         """When the broker acknowledged something, in the loop's time."""

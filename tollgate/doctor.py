@@ -30,7 +30,7 @@ class Finding:
 
     what: str
     problems: tuple[str, ...]
-    """One line each, which says what to do too; empty: it is well."""
+    """Lines that say what to do too; empty: it is well."""
 
 
 def examine(loaded: Settings) -> Iterator[Finding]:
@@ -97,4 +97,4 @@ def _master_key(loaded: Settings, *, apart: bool) -> Sequence[str]:
 def _topics(loaded: Settings) -> Sequence[str]:
     if loaded.kafka_bootstrap is None:
         return ["TOLLGATE_KAFKA_BOOTSTRAP is not set; it names the brokers, as host:9092"]
-    return asyncio.run(topics.ensure(Kafka.of(loaded), topics.plans(loaded), create=False))
+    return topics.report(asyncio.run(topics.ensure(Kafka.of(loaded), topics.plans(loaded), create=False)))

@@ -54,7 +54,7 @@ async def measure(bootstrap: str, events: int, partitions: int) -> Cost:
     plans = [plan for plan in topics.plans(settings) if plan.name == USAGE_EVENTS]
     problems = await topics.ensure(where, plans, create=True)
     if problems:
-        raise SystemExit("; ".join(problems))
+        raise SystemExit(topics.told(problems))
     now = datetime.now(UTC)
     writer = Writer(where, "bench")
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:

@@ -1,6 +1,6 @@
 """A Kafka broker on this machine: one KRaft node, from the jars that infra/kafka/pom.xml names.
 
-Never creates a topic by itself: a missing topic must be seen as missing.
+Never departs from a stock broker's settings, but for what one node on any port needs: what works here works elsewhere.
 """
 
 import base64
@@ -66,7 +66,10 @@ class Broker(Service):
 
 
 def properties(port: int, controller_port: int, listen: str = process.HOST) -> dict[str, str]:
-    """Give a single node's settings, but for where its data lie; clients reach it at 127.0.0.1:`port`."""
+    """Return a single node's settings, but for where its data lie; clients reach it at 127.0.0.1:`port`.
+
+    Ports, and as many replicas of Kafka's own topics as there are nodes; all else is Kafka's default.
+    """
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -76,20 +79,11 @@ def properties(port: int, controller_port: int, listen: str = process.HOST) -> d
         "controller.quorum.voters": f"1@{process.HOST}:{controller_port}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "PLAINTEXT",
-        "auto.create.topics.enable": "false",
-        "group.initial.rebalance.delay.ms": "0",
         "offsets.topic.replication.factor": "1",
-        "offsets.topic.num.partitions": "4",
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
-        "transaction.state.log.num.partitions": "1",
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
-        # A broker that was killed may register again when its old session is over; the default is 9 s.
-        "broker.session.timeout.ms": "2000",
-        "broker.heartbeat.interval.ms": "500",
-        "log.cleaner.backoff.ms": "2000",
-        "log.cleaner.dedupe.buffer.size": "16777216",  # the default, 128 MiB, is a third of this heap
     }
 
 

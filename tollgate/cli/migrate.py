@@ -1,6 +1,6 @@
 """`tollgate migrate`: brings the schema and the topics to what this program needs (spec section 6).
 
-Never changes a topic that is there: a mismatch is named, and changing it is the operator's.
+Never changes a topic that has ever held a record: a mismatch is named, and changing it is the operator's.
 """
 
 import asyncio
@@ -21,20 +21,29 @@ from tollgate.cli.commands import Where
 @click.command()
 @commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def migrate(*, where: Where, as_json: bool) -> None:
+@click.option(
+    "--recreate-empty",
+    is_flag=True,
+    help="Delete the topics that are not as the settings want them and never held a record, and make them anew. "
+    "Nothing may be writing to them.",
+)
+def migrate(*, where: Where, as_json: bool, recreate_empty: bool) -> None:
     """Bring the database's schema up to date and create the topics that are missing. Safe to repeat."""
     try:
         loaded = commands.load(where)
         if not as_json:
             click.echo(f"Migrating {workplace.named(loaded)}")
         migrated = _schema(loaded)
+        anew = _made_anew(loaded) if recreate_empty else []
         made = _topics(loaded)
     except (settings.SettingsError, workplace.WorkplaceError, migrations.MigrationError, KafkaAwayError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        click.echo(json.dumps({"database": migrated, "topics": made}))
+        click.echo(json.dumps({"database": migrated, "topics": made, "recreated": anew}))
         return
     click.echo(f"the schema of {migrated} is current")
+    for topic in anew:
+        click.echo(f"topic {topic} was empty and is made anew")
     if made:
         click.echo(f"{len(made)} topics are there")
 
@@ -55,11 +64,17 @@ def _schema(loaded: settings.Settings) -> str:
     return where
 
 
+def _made_anew(loaded: settings.Settings) -> list[str]:
+    if loaded.kafka_bootstrap is None:
+        return []
+    return asyncio.run(topics.recreate_empty(Kafka.of(loaded), topics.plans(loaded)))
+
+
 def _topics(loaded: settings.Settings) -> list[str]:
     if loaded.kafka_bootstrap is None:
         return []
     kafka, plans = Kafka.of(loaded), topics.plans(loaded)
     problems = asyncio.run(topics.ensure(kafka, plans, create=True))
     if problems:
-        raise workplace.WorkplaceError("; ".join(problems))
+        raise workplace.WorkplaceError(topics.told(problems))
     return [kafka.name(plan.name) for plan in plans]

@@ -63,7 +63,7 @@ async def topics_are_there(where: Kafka, loaded: Settings) -> None:
     outage = Outage("the start", log, of="Kafka", passes=lambda error: isinstance(error, KafkaAwayError))
     problems = await outage.ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
     if problems:
-        raise WorkplaceError("; ".join(problems))
+        raise WorkplaceError(topics.told(problems))
 
 
 async def heard(feed: Follows, where: Kafka) -> None:
