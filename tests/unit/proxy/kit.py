@@ -11,18 +11,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.admission import Admissions
-from proxy.core import windows
 from proxy.core.days import DayCounters
 from proxy.core.exchange import Failure, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.replies import Headers, Reply
-from proxy.core.windows import RateChain, Refusal, Reservation
+from proxy.core.windows import RateChain, RateLimit, Refusal, Reservation
 from proxy.flow import Gateway
 from proxy.patience import Drains
+from proxy.windows_memory import MemoryWindows
 from runtime.vault import Vault
+from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
 
 SLUG = "lab/model"
 GROUP = "group-1"
+PARENT = "parent-1"
+CHARGED = (GROUP, PARENT)
 WORKSPACE = "workspace-1"
 TEXT_KEY = b"sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
 NOW = datetime(2025, 3, 1, 12, 30, 15, 250_999, tzinfo=UTC)
@@ -38,20 +41,33 @@ def key(**changes: Any) -> Key:
     return replace(Key(TEXT_KEY[:16].decode(), digest, WORKSPACE, GROUP, suspended=False), **changes)
 
 
+def rate(type_: LimitType, threshold: int, unit: RateLimitUnit = RateLimitUnit.MINUTE) -> RateLimit:
+    """Return a rate limit that the parent sets and that is counted for the group itself."""
+    return RateLimit(type_, unit, threshold, source_group=PARENT, counting_group=GROUP)
+
+
+ROOMY = (rate(LimitType.REQUEST, 10**6), rate(LimitType.TOKEN, 10**9))
+"""Rate limits that no test reaches."""
+
+
+def rates(*limits: RateLimit) -> RateChain:
+    return RateChain(PARENT, SLUG, limits)
+
+
 def route(**changes: Any) -> Route:
     plain = Route(
         slug=SLUG,
         workspace_id=WORKSPACE,
         group_id=GROUP,
         external_entity_id="customer-1",
-        charged_groups=(GROUP,),
+        charged_groups=CHARGED,
         url="https://up.example/v1/chat/completions",
         by_operator=False,
         target_model="their-model",
         credential=None,
         stored_metadata_only=False,
         day_limits=(),
-        rates=RateChain(GROUP, SLUG, ()),
+        rates=rates(*ROOMY),
     )
     return replace(plain, **changes)
 
@@ -81,30 +97,31 @@ class FakeDirectory:
         return [Model(slug, NOW) for group, slug in self.routes if group == key.group_id]
 
 
-@dataclass
-class FakeWindows:
-    """The `Windows` port: admits unless told otherwise, and keeps account of how reservations end."""
+class FakeWindows(MemoryWindows):
+    """The `Windows` port: windows on a clock that is moved by hand, which fail when told and note how places end."""
 
-    refusal: Refusal | None = None
-    failure: Exception | None = None
-    standings: tuple[windows.Standing, ...] = ()
-    reserved: list[int] = field(default_factory=list)
-    settled: list[int] = field(default_factory=list)
-    released: int = 0
+    def __init__(self, clock_s: Callable[[], float] = lambda: 3_000_000.0) -> None:
+        super().__init__(clock_s)
+        self.failure: Exception | None = None
+        self.taken: list[tuple[RateChain, Reservation]] = []
+        self.settled: list[int] = []
+        self.released = 0
 
     async def reserve(self, chain: RateChain, tokens: int) -> Reservation | Refusal:
         if self.failure is not None:
             raise self.failure
-        if self.refusal is not None:
-            return self.refusal
-        self.reserved.append(tokens)
-        return Reservation(chain.slug, chain.limits, tokens, 0, self.standings)
+        outcome = await super().reserve(chain, tokens)
+        if isinstance(outcome, Reservation):
+            self.taken.append((chain, outcome))
+        return outcome
 
     async def settle(self, reservation: Reservation, tokens: int) -> None:
         self.settled.append(tokens)
+        await super().settle(reservation, tokens)
 
     async def release(self, reservation: Reservation) -> None:
         self.released += 1
+        await super().release(reservation)
 
 
 class FakeSlots:
@@ -328,10 +345,13 @@ class House:
     def assert_all_given_back(self) -> None:
         """Assert what must hold whichever way requests end."""
         assert not self.slots.open, "a slot was left open"
-        assert len(self.windows.settled) + self.windows.released == len(self.windows.reserved)
+        chains = [route.rates for route in self.directory.routes.values() if isinstance(route, Route)]
+        assert all(reservation.ended and chain in chains for chain, reservation in self.windows.taken)
+        assert len(self.windows.settled) + self.windows.released == len(self.windows.taken)
         used = [draft.tokens.input_tokens + draft.tokens.output_tokens for draft in self.sink.drafts]
         assert self.windows.settled == used
-        assert self.days.total(GROUP, SLUG, NOW.date()) == (len(used), sum(used))
+        for group in CHARGED:
+            assert self.days.total(group, SLUG, NOW.date()) == (len(used), sum(used))
         assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
         assert self.drains.open == 0
 

@@ -71,7 +71,7 @@ async def test_a_blocked_sink_is_told_before_the_body_is_read(house: House) -> N
     assert error_of(client.got)["code"] == "service_unavailable"
     assert client.bodies_read == 0
     assert not house.upstream.requests
-    assert not house.windows.reserved
+    assert not house.windows.taken
 
 
 @in_virtual_time
