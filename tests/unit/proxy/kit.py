@@ -41,20 +41,31 @@ def key(**changes: Any) -> Key:
     return replace(Key(TEXT_KEY[:16].decode(), digest, WORKSPACE, GROUP, suspended=False), **changes)
 
 
-def rate(type_: LimitType, threshold: int, unit: RateLimitUnit = RateLimitUnit.MINUTE) -> RateLimit:
-    """Return a rate limit that the parent sets and that is counted for the group itself."""
-    return RateLimit(type_, unit, threshold, source_group=PARENT, counting_group=GROUP)
-
-
-ROOMY = (rate(LimitType.REQUEST, 10**6), rate(LimitType.TOKEN, 10**9))
-"""Rate limits that no test reaches."""
+def rate(
+    type_: LimitType,
+    threshold: int,
+    unit: RateLimitUnit = RateLimitUnit.MINUTE,
+    *,
+    source: str = PARENT,
+    counting: str = GROUP,
+) -> RateLimit:
+    """Return a rate limit, by default one that the group inherits from its parent: INDEPENDENT."""
+    return RateLimit(type_, unit, threshold, source, counting)
 
 
 def rates(*limits: RateLimit) -> RateChain:
     return RateChain(PARENT, SLUG, limits)
 
 
+ROOMY = (
+    rate(LimitType.REQUEST, 10**6, source=GROUP, counting=GROUP),
+    rate(LimitType.TOKEN, 10**9, source=PARENT, counting=PARENT),
+)
+"""Rate limits of a group and its parent, CASCADING, that no test reaches."""
+
+
 def route(**changes: Any) -> Route:
+    """Return a route of a group below its parent, whose limits are CASCADING."""
     plain = Route(
         slug=SLUG,
         workspace_id=WORKSPACE,
@@ -70,6 +81,11 @@ def route(**changes: Any) -> Route:
         rates=rates(*ROOMY),
     )
     return replace(plain, **changes)
+
+
+def independent(*limits: RateLimit, **changes: Any) -> Route:
+    """Return the same route with INDEPENDENT limits: only the group itself is charged."""
+    return route(**{"charged_groups": (GROUP,), "rates": rates(*limits)} | changes)
 
 
 VAULT = Vault(bytes(32))
@@ -151,11 +167,17 @@ class ListSink:
         self.drafts: list[UsageDraft] = []
         self.blocked: str | None = None
         self.failure: SpoolUnavailableError | None = None
+        self.writing = asyncio.Event()
+        self.held: asyncio.Event | None = None
+        """Set by a test: what is put waits for it, in the midst of being written."""
         self._journal = [] if journal is None else journal
 
     async def put(self, draft: UsageDraft) -> int:
         if self.failure is not None:
             raise self.failure
+        self.writing.set()
+        if self.held is not None:
+            await self.held.wait()
         self.drafts.append(draft)
         self._journal.append("put")
         return len(self.drafts)
@@ -345,12 +367,13 @@ class House:
     def assert_all_given_back(self) -> None:
         """Assert what must hold whichever way requests end."""
         assert not self.slots.open, "a slot was left open"
-        chains = [route.rates for route in self.directory.routes.values() if isinstance(route, Route)]
+        routes = [route for route in self.directory.routes.values() if isinstance(route, Route)]
+        chains = [route.rates for route in routes]
         assert all(reservation.ended and chain in chains for chain, reservation in self.windows.taken)
         assert len(self.windows.settled) + self.windows.released == len(self.windows.taken)
         used = [draft.tokens.input_tokens + draft.tokens.output_tokens for draft in self.sink.drafts]
         assert self.windows.settled == used
-        for group in CHARGED:
+        for group in {group for route in routes for group in route.charged_groups}:
             assert self.days.total(group, SLUG, NOW.date()) == (len(used), sum(used))
         assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
         assert self.drains.open == 0

@@ -61,7 +61,7 @@ async def test_a_bad_body(house: House) -> None:
 @in_virtual_time
 async def test_a_used_up_day(house: House) -> None:
     limit = DayLimit(LimitType.REQUEST, 1, kit.PARENT, kit.GROUP)
-    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(day_limits=(limit,))
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(day_limits=(limit,))
     house.upstream.answers(PLAIN)
     assert (await house.serve(house.client(ASKED))).status == 200
     client = await house.serve(house.client(ASKED))
@@ -90,7 +90,7 @@ async def test_a_request_that_failed_gives_its_place_in_the_day_back(house: Hous
 @in_virtual_time
 async def test_a_rate_limit_takes_no_place_in_the_day(house: House) -> None:
     limit = kit.rate(LimitType.TOKEN, 7, RateLimitUnit.SECOND)
-    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(rates=kit.rates(limit))
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(limit)
     house.upstream.answers(PLAIN)
     assert (await house.serve(house.client(ASKED))).status == 200
     client = await house.serve(house.client(ASKED))

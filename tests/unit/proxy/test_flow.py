@@ -234,7 +234,7 @@ async def test_the_facts_of_an_event(house: House) -> None:
 @in_virtual_time
 async def test_upstream_headers_and_rate_headers_are_on_the_answer(house: House) -> None:
     limit = kit.rate(LimitType.REQUEST, 9)
-    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(rates=kit.rates(limit))
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(limit)
     house.upstream.answers(PLAIN, headers=[(b"x-should-retry", b"false")])
     client = await house.serve(house.client(ASKED))
     assert dict(client.headers) == {

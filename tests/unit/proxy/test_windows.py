@@ -275,6 +275,17 @@ def test_forgetting_goes_on_where_it_stopped() -> None:
     assert sizes == [15, 5, 0]
 
 
+def test_forgetting_passes_over_busy_counters_to_those_behind_them() -> None:
+    windows = Windows()
+    for number in range(25):
+        admit(windows, [rate(1, group=str(number))], START if number < 15 else START + 2)
+    sizes = []
+    for _ in range(3):
+        windows.forget_idle(START + 2, at_most=10)
+        sizes.append(len(windows))
+    assert sizes == [25, 15, 10]
+
+
 def test_what_settles_after_its_counter_was_forgotten_still_counts() -> None:
     windows = Windows()
     limit = rate(100, LimitType.TOKEN)
