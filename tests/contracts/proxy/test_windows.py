@@ -8,7 +8,7 @@ import pytest
 from proxy.core.windows import RateChain, RateLimit, Refusal, Reservation
 from proxy.windows_memory import MemoryWindows
 from schemas.limits import LimitType, RateLimitUnit
-from tests.unit.proxy.kit import FakeWindows
+from tests.unit.proxy.fakes import FakeWindows
 
 REQUEST, TOKEN = LimitType.REQUEST, LimitType.TOKEN
 SECOND, MINUTE = RateLimitUnit.SECOND, RateLimitUnit.MINUTE
