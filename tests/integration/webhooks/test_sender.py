@@ -199,6 +199,22 @@ async def test_an_address_that_is_not_public_gets_no_connection() -> None:
         assert peer.connections == 0
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://lab.example/", "the URL must begin with https://"),
+        ("https://lab.example:8443/", "the URL must not name a port"),
+        ("https://user:password@lab.example/", "the URL must not carry a user name or password"),
+    ],
+)
+async def test_a_url_that_is_not_allowed_is_refused_before_its_host_is_looked_up(url: str, reason: str) -> None:
+    resolver = Resolver(["127.0.0.1"])
+    async with sending(resolver, allow_private=False) as sender:
+        outcome = await sender.send(prepared(url))
+    assert (outcome.status_code, outcome.final, resolver.asked) == (None, True, [])
+    assert (outcome.error or "").startswith(f"refused: {reason}")
+
+
 async def test_a_name_that_resolves_anew_between_connections_is_checked_anew() -> None:
     resolver = Resolver(["127.0.0.1"], ["not an address", "10.0.0.1"])
     async with Peer(closes=True).running() as peer, sending(resolver, allow_private=False) as sender:
