@@ -28,7 +28,7 @@ def seconds(now_us: int) -> float:
 
 
 def request_limit(unit: RateLimitUnit, threshold: int, group: str = "g") -> RateLimit:
-    return RateLimit(LimitType.REQUEST, unit, threshold, group, group)
+    return RateLimit(LimitType.REQUEST, unit, threshold, "source", group)
 
 
 @given(st.data(), units, starts, st.integers(1, 6))
@@ -56,7 +56,7 @@ def test_a_retry_exactly_at_retry_after_gets_in(
     now = round(now, 6)  # our clocks' resolution
     windows = Windows()
     others = st.builds(
-        RateLimit, st.sampled_from(list(LimitType)), units, st.integers(1, 40), st.just("g"), st.just("p")
+        RateLimit, st.sampled_from(list(LimitType)), units, st.integers(1, 40), st.just("source"), st.just("p")
     )
     limits = [
         request_limit(unit, threshold),
@@ -107,7 +107,7 @@ class Obvious:
 def test_tokens_against_the_obvious_implementation(
     data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int
 ) -> None:
-    windows, limit = Windows(), RateLimit(LimitType.TOKEN, unit, threshold, "g", "g")
+    windows, limit = Windows(), RateLimit(LimitType.TOKEN, unit, threshold, "source", "g")
     model, latest_us = Obvious(UNIT_US[unit] // 20), 0
     flying: list[tuple[Reservation, int]] = []
     for _ in range(data.draw(st.integers(0, 30))):
@@ -152,7 +152,7 @@ def _check_reset(standing: Standing, model: Obvious, now_us: int, latest_us: int
 def test_tokens_overshoot_by_at_most_one_request_where_estimates_are_upper_bounds(
     data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int
 ) -> None:
-    windows, limit = Windows(), RateLimit(LimitType.TOKEN, unit, threshold, "g", "g")
+    windows, limit = Windows(), RateLimit(LimitType.TOKEN, unit, threshold, "source", "g")
     used: dict[int, tuple[int, int]] = {}
     flying: dict[int, Reservation] = {}
     for number in range(data.draw(st.integers(1, 30))):
@@ -169,11 +169,11 @@ def test_tokens_overshoot_by_at_most_one_request_where_estimates_are_upper_bound
 
 
 @given(st.data(), starts)
-def test_a_refusal_takes_nothing_from_any_limit(data: st.DataObject, now_us: int) -> None:
+def test_a_request_takes_from_each_limit_alone_or_from_none(data: st.DataObject, now_us: int) -> None:
     windows = Windows()
     kinds = st.tuples(st.sampled_from(list(LimitType)), units, st.integers(1, 4))
     limits = [
-        RateLimit(type_, unit, threshold * (1 if type_ is LimitType.REQUEST else 20), group, group)
+        RateLimit(type_, unit, threshold * (1 if type_ is LimitType.REQUEST else 20), "source", group)
         for group, (type_, unit, threshold) in zip(
             "abcde", data.draw(st.lists(kinds, min_size=5, max_size=5)), strict=True
         )
@@ -181,7 +181,8 @@ def test_a_refusal_takes_nothing_from_any_limit(data: st.DataObject, now_us: int
     for _ in range(data.draw(st.integers(1, 20))):
         now_us += data.draw(steps(1_000_000))
         before = [windows.standings(SLUG, [limit], seconds(now_us)) for limit in limits]
-        outcome = windows.reserve(SLUG, limits, data.draw(st.integers(1, 30)), seconds(now_us))
+        tokens = data.draw(st.integers(1, 30))
+        outcome = windows.reserve(SLUG, limits, tokens, seconds(now_us))
         after = [windows.standings(SLUG, [limit], seconds(now_us)) for limit in limits]
         full = [limit for limit, (standing,) in zip(limits, before, strict=True) if standing.remaining == 0]
         if isinstance(outcome, Refusal):
@@ -189,4 +190,6 @@ def test_a_refusal_takes_nothing_from_any_limit(data: st.DataObject, now_us: int
             assert after == before
         else:
             assert not full
-            assert all(new[0].remaining < old[0].remaining for new, old in zip(after, before, strict=True))
+            for limit, (old,), (new,) in zip(limits, before, after, strict=True):
+                amount = 1 if limit.type is LimitType.REQUEST else tokens
+                assert new.remaining == max(0, old.remaining - amount)

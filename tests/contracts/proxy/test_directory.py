@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.admission import Directory as Port
-from proxy.core.exchange import Key
+from proxy.core.exchange import Key, Route
 from schemas.config import (
     ConfigChange,
     ConfigKind,
@@ -17,20 +17,38 @@ from schemas.config import (
     WorkspaceRecord,
     WorkspaceState,
 )
-from schemas.limits import LimitEnforcement, ModelConfig
+from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimit, RateLimitUnit
 from schemas.targets import Provider, Target
 from tests.unit.proxy import directories, kit
 
 OTHER_SLUG = "lab/other"
 
 
-def fake() -> Port:
+TOKENS = kit.rate(LimitType.TOKEN, 10**9)
+ROUTES = {LimitEnforcement.CASCADING: kit.route(), LimitEnforcement.INDEPENDENT: kit.independent(kit.ROOMY[0], TOKENS)}
+
+
+def fake(enforcement: LimitEnforcement) -> Port:
     """Give one key that may call one slug."""
-    return kit.FakeDirectory({kit.key().prefix: kit.key()}, {(kit.GROUP, kit.SLUG): kit.route()})
+    return kit.FakeDirectory({kit.key().prefix: kit.key()}, {(kit.GROUP, kit.SLUG): ROUTES[enforcement]})
 
 
-def real() -> Port:
+def group(id_: str, ancestor_ids: tuple[str, ...], limit: RateLimit, enforcement: LimitEnforcement) -> GroupRecord:
+    return GroupRecord(
+        id=id_,
+        workspace_id=kit.WORKSPACE,
+        external_entity_id=kit.route().external_entity_id,
+        parent_group_id=ancestor_ids[0] if ancestor_ids else None,
+        ancestor_ids=ancestor_ids,
+        limit_enforcement=enforcement,
+        models=(ModelConfig(slug=kit.SLUG, rate_limits=(limit,)),),
+    )
+
+
+def real(enforcement: LimitEnforcement) -> Port:
     """Give the same, by changes of the configuration."""
+    requests = RateLimit(type=LimitType.REQUEST, unit=RateLimitUnit.MINUTE, threshold=kit.ROOMY[0].threshold)
+    tokens = RateLimit(type=LimitType.TOKEN, unit=RateLimitUnit.MINUTE, threshold=TOKENS.threshold)
     target = Target(
         provider=Provider.OPENAI_COMPATIBLE, base_url="https://up.example/v1", target_model=kit.route().target_model
     )
@@ -43,18 +61,8 @@ def real() -> Port:
             ConfigKind.ENDPOINT,
             EndpointRecord(id="e1", workspace_id=kit.WORKSPACE, slug=kit.SLUG, target=target, created_at=kit.NOW),
         ),
-        kit.GROUP: (
-            ConfigKind.GROUP,
-            GroupRecord(
-                id=kit.GROUP,
-                workspace_id=kit.WORKSPACE,
-                external_entity_id=kit.route().external_entity_id,
-                parent_group_id=None,
-                ancestor_ids=(),
-                limit_enforcement=LimitEnforcement.INDEPENDENT,
-                models=(ModelConfig(slug=kit.SLUG),),
-            ),
-        ),
+        kit.PARENT: (ConfigKind.GROUP, group(kit.PARENT, (), tokens, enforcement)),
+        kit.GROUP: (ConfigKind.GROUP, group(kit.GROUP, (kit.PARENT,), requests, enforcement)),
         kit.key().prefix: (
             ConfigKind.KEY,
             KeyRecord(
@@ -71,10 +79,20 @@ def real() -> Port:
     return directory
 
 
+@pytest.fixture(params=LimitEnforcement)
+def enforcement(request: pytest.FixtureRequest) -> LimitEnforcement:
+    return LimitEnforcement(request.param)
+
+
+@pytest.fixture
+def route(enforcement: LimitEnforcement) -> Route:
+    return ROUTES[enforcement]
+
+
 @pytest.fixture(params=[fake, real])
-def adapter(request: pytest.FixtureRequest) -> Port:
-    make: Callable[[], Port] = request.param
-    return make()
+def adapter(request: pytest.FixtureRequest, enforcement: LimitEnforcement) -> Port:
+    make: Callable[[LimitEnforcement], Port] = request.param
+    return make(enforcement)
 
 
 def the_key(adapter: Port) -> Key:
@@ -89,8 +107,8 @@ def test_a_key_by_its_prefix(adapter: Port) -> None:
     assert adapter.key("") is None
 
 
-def test_a_route_by_group_and_slug(adapter: Port) -> None:
-    assert adapter.route(the_key(adapter), kit.SLUG) == kit.route()
+def test_a_route_by_group_and_slug(adapter: Port, route: Route) -> None:
+    assert adapter.route(the_key(adapter), kit.SLUG) == route
     assert adapter.route(the_key(adapter), OTHER_SLUG) is None
 
 

@@ -8,7 +8,7 @@ import pytest
 from proxy.admission import InFlight
 from proxy.core.exchange import SpoolUnavailableError
 from proxy.slots import SLOT_BYTES, Slots
-from tests.unit.proxy.kit import FakeSlots
+from tests.unit.proxy.fakes import FakeSlots
 
 COUNT = 3
 

@@ -12,7 +12,7 @@ from proxy.flow import UsageSink
 from runtime.settings import SpoolSync
 from schemas.usage import UsageDraft
 from tests.contracts.proxy.drafts import draft
-from tests.unit.proxy.kit import ListSink
+from tests.unit.proxy.fakes import ListSink
 
 
 class Stage:

@@ -8,6 +8,7 @@ import pytest
 from proxy.core.windows import RateChain, RateLimit, Refusal, Reservation
 from proxy.windows_memory import MemoryWindows
 from schemas.limits import LimitType, RateLimitUnit
+from tests.unit.proxy.fakes import FakeWindows
 
 REQUEST, TOKEN = LimitType.REQUEST, LimitType.TOKEN
 SECOND, MINUTE = RateLimitUnit.SECOND, RateLimitUnit.MINUTE
@@ -28,16 +29,21 @@ def clock() -> HandClock:
     return HandClock()
 
 
-@pytest.fixture(params=[MemoryWindows])
+@pytest.fixture(params=[MemoryWindows, FakeWindows])
 def adapter(request: pytest.FixtureRequest, clock: HandClock) -> MemoryWindows:
     make: Callable[[HandClock], MemoryWindows] = request.param
     return make(clock)
 
 
 def chain(*limits: tuple[LimitType, RateLimitUnit, int], slug: str = "lab/model") -> RateChain:
-    """Give a chain whose limits are set by one group each: level0 (the own group), level1, ..."""
-    named = [RateLimit(*limit, f"level{level}", f"level{level}") for level, limit in enumerate(limits)]
+    """Give a chain whose limits the root sets, each counted for one group: level0 (the own group), level1, ..."""
+    named = [RateLimit(*limit, "root", f"level{level}") for level, limit in enumerate(limits)]
     return RateChain("root", slug, tuple(named))
+
+
+def inherited(group: str, *, source: str = "parent") -> RateChain:
+    """Give a chain of one request a minute that `source` sets and that is counted for `group`."""
+    return RateChain("root", "lab/model", (RateLimit(REQUEST, MINUTE, 1, source, group),))
 
 
 async def admit(adapter: MemoryWindows, wanted: RateChain, tokens: int = 10) -> Reservation:
@@ -121,6 +127,17 @@ async def test_standings_of_admissions_and_refusals(adapter: MemoryWindows, cloc
 async def test_slugs_are_apart(adapter: MemoryWindows) -> None:
     await admit(adapter, chain((REQUEST, MINUTE, 1)))
     await admit(adapter, chain((REQUEST, MINUTE, 1), slug="lab/other"))
+
+
+async def test_groups_that_inherit_one_limit_have_a_window_each(adapter: MemoryWindows) -> None:
+    await admit(adapter, inherited("child"))
+    await admit(adapter, inherited("sibling"))
+    await refuse(adapter, inherited("child"))
+
+
+async def test_a_limit_that_another_group_sets_now_finds_the_content_it_left(adapter: MemoryWindows) -> None:
+    await admit(adapter, inherited("child"))
+    await refuse(adapter, inherited("child", source="child"))
 
 
 async def test_no_limits_admit(adapter: MemoryWindows) -> None:

@@ -1,50 +1,16 @@
 """What every `Deliveries` keeps to: the fake that unit tests use, and the tables on both engines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from metering.core.position import PositionLostError
-from tests import engines
+from tests.contracts.webhooks.steps import LEASE_S, TRIED, Stage, claim_one, ids_due, keep, lose, share
 from tests.unit.webhooks import kit
-from webhooks import store
-from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Release, RetryAt
-from webhooks.core.values import Attempt, Claim, Queue, Settlement, Share, Status, Waiting
+from webhooks.core.retry import Decision, Delivered, GiveUp, Release, RetryAt
+from webhooks.core.values import Attempt, Queue, Settlement, Status, Waiting
 from webhooks.flow import Deliveries
-
-LEASE_S = 30.0
-TRIED = Attempt(kit.START, 500, None, 12)
-
-
-@pytest.fixture(params=["list", *engines.ENGINES])
-def deliveries(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deliveries]:
-    if request.param == "list":
-        yield kit.ListDeliveries(LEASE_S)
-        return
-    with engines.made(request.param, request, tmp_path).open() as opened:
-        yield store.StoredDeliveries(opened, LEASE_S)
-
-
-def share(count: int = 10, workspace_id: str = "ws", *, queue: Queue = Queue.FIRST) -> Share:
-    return Share(workspace_id, queue, count)
-
-
-async def claim_one(deliveries: Deliveries, at_s: float = 0, *, queue: Queue = Queue.FIRST) -> Claim:
-    (claim,) = await deliveries.claim([share(queue=queue)], kit.after(at_s))
-    return claim
-
-
-async def ids_due(deliveries: Deliveries, at_s: float, *shares: Share) -> list[str]:
-    return [claim.delivery_id for claim in await deliveries.claim(shares or (share(),), kit.after(at_s))]
-
-
-async def keep(deliveries: Deliveries, *delivery_ids: str, workspace_id: str = "ws", first: int = 1) -> None:
-    events = [kit.event(first + number, workspace_id) for number, _ in enumerate(delivery_ids)]
-    drafts = [kit.draft(delivery_id, event) for delivery_id, event in zip(delivery_ids, events, strict=True)]
-    topic = f"spool/{workspace_id}"
-    await deliveries.enqueue(drafts, kit.batch(*events, first=first, topic=topic), kit.START)
 
 
 async def test_what_was_kept_can_be_claimed_once(deliveries: Deliveries) -> None:
@@ -134,6 +100,9 @@ async def test_a_retry_is_claimed_in_its_own_lane_when_it_is_planned(deliveries:
     again = await claim_one(deliveries, 3, queue=Queue.RETRY)
     assert (again.attempt_number, again.first_attempt_at, again.planned_at) == (2, kit.START, kit.after(3))
     assert again.body == claim.body
+    await deliveries.settle([Settlement(again, TRIED, RetryAt(kit.after(6)))], kit.after(4))
+    third = await claim_one(deliveries, 7, queue=Queue.RETRY)
+    assert (third.attempt_number, third.first_attempt_at, third.planned_at) == (3, kit.START, kit.after(6))
 
 
 @pytest.mark.parametrize("decision", [Delivered(), GiveUp("answered 410")])
@@ -186,7 +155,8 @@ async def test_a_lost_claim_changes_nothing_unless_it_delivered(deliveries: Deli
     assert await deliveries.waiting() == []
 
 
-async def test_settling_again_changes_nothing(deliveries: Deliveries) -> None:
+async def test_settling_again_changes_nothing(stage: Stage) -> None:
+    deliveries = stage.deliveries
     await keep(deliveries, "one", "two")
     first, second = await deliveries.claim([share()], kit.START)
     settlements: Sequence[Settlement] = [
@@ -197,131 +167,31 @@ async def test_settling_again_changes_nothing(deliveries: Deliveries) -> None:
     await deliveries.settle(settlements, kit.START)
     again = await claim_one(deliveries, 3, queue=Queue.RETRY)
     assert (again.delivery_id, again.attempt_number) == ("one", 2)
+    assert [stage.attempts(name) for name in ("one", "two")] == [[TRIED], [TRIED]]
 
 
-PROBE = Queue.PROBE
+async def test_every_attempt_is_kept_as_it_went_and_in_its_order(stage: Stage) -> None:
+    tried = [TRIED, Attempt(kit.after(4), None, "no answer within 10 s", 10_000), Attempt(kit.after(9), 204, None, 7)]
+    decisions: list[Decision] = [RetryAt(kit.after(3)), RetryAt(kit.after(8)), Delivered()]
+    await keep(stage.deliveries, "one")
+    for number, (attempt, decision) in enumerate(zip(tried, decisions, strict=True)):
+        claim = await claim_one(stage.deliveries, 4 * number, queue=Queue.RETRY if number else Queue.FIRST)
+        await stage.deliveries.settle([Settlement(claim, attempt, decision)], attempt.at)
+    assert stage.attempts("one") == tried
 
 
-async def lose(deliveries: Deliveries, *delivery_ids: str, at_s: float = 0) -> None:
-    """Let each of these, which must be due, become a dead letter."""
-    for claim in await deliveries.claim([share(len(delivery_ids))], kit.after(at_s)):
-        assert claim.delivery_id in delivery_ids
-        await deliveries.settle([Settlement(claim, TRIED, GiveUp("answered 410"))], kit.after(at_s))
-
-
-async def hold(deliveries: Deliveries, *, at_s: float = 0) -> None:
-    """Lose five deliveries in a row."""
-    names = [f"lost-{number}" for number in range(5)]
-    await keep(deliveries, *names)
-    await lose(deliveries, *names, at_s=at_s)
-
-
-async def test_four_dead_deliveries_do_not_hold_a_receiver_and_five_in_a_row_do(deliveries: Deliveries) -> None:
-    await keep(deliveries, "a", "b", "c", "d", "e", "f")
-    await lose(deliveries, *"abcd")
-    assert Waiting("ws", Queue.FIRST, kit.START) in await deliveries.waiting()
-    await lose(deliveries, "e", at_s=1)
-    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(31))]
-
-
-async def test_a_delivery_that_arrives_begins_the_row_anew(deliveries: Deliveries) -> None:
-    await keep(deliveries, "a", "b", "c", "d", "e")
-    await lose(deliveries, *"abcd")
-    arrived = await claim_one(deliveries)
-    await deliveries.settle([Settlement(arrived, TRIED, Delivered())], kit.START)
-    await keep(deliveries, "f", first=6)
-    await lose(deliveries, *"f")
-    assert await deliveries.waiting() == []
-    await keep(deliveries, "g", first=7)
-    assert await deliveries.waiting() == [Waiting("ws", Queue.FIRST, kit.START)]
-
-
-async def test_the_row_counts_what_one_settling_brings_in_its_order(deliveries: Deliveries) -> None:
-    await keep(deliveries, *"abcdef")
-    claims = await deliveries.claim([share()], kit.START)
-    decisions: list[Decision] = [Delivered(), *[GiveUp("gone")] * 5]
-    settlements = [Settlement(claim, TRIED, decision) for claim, decision in zip(claims, decisions, strict=True)]
-    await deliveries.settle(settlements, kit.START)
-    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(30))]
-
-
-async def test_the_probe_is_the_oldest_that_waits_and_is_taken_once_in_thirty_seconds(deliveries: Deliveries) -> None:
-    await hold(deliveries)
-    await keep(deliveries, "new", "newer", first=6)
-    assert await ids_due(deliveries, 29.9, share(queue=PROBE)) == []
-    assert await ids_due(deliveries, 30, share(queue=PROBE)) == ["new"]
-    assert await ids_due(deliveries, 30, share(queue=PROBE)) == []
-    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(60))]
-
-
-async def test_a_probe_that_fails_starts_no_clock_and_leaves_the_delivery_as_it_was(deliveries: Deliveries) -> None:
-    await hold(deliveries)
-    await keep(deliveries, "new", first=6)
-    for at_s in (30, 60, 90):
-        probe = await claim_one(deliveries, at_s, queue=PROBE)
-        assert (probe.delivery_id, probe.attempt_number, probe.first_attempt_at) == ("new", 1, kit.after(at_s))
-        await deliveries.settle([Settlement(probe, TRIED, Leave())], kit.after(at_s + 10))
-    (claim,) = await deliveries.claim([share()], kit.after(100))
-    assert (claim.first_attempt_at, claim.planned_at, claim.attempt_number) == (kit.after(100), kit.START, 1)
-
-
-async def test_where_none_waits_the_oldest_dead_letter_of_a_day_is_the_probe(deliveries: Deliveries) -> None:
-    await hold(deliveries)
-    probe = await claim_one(deliveries, 30, queue=PROBE)
-    assert probe.delivery_id == "lost-0"
-    await deliveries.settle([Settlement(probe, TRIED, Leave())], kit.after(31))
-    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(60))]
-    assert (await claim_one(deliveries, 86_400, queue=PROBE)).delivery_id == "lost-0"
-    assert await ids_due(deliveries, 86_430.1, share(queue=PROBE)) == []
-
-
-async def test_a_probe_that_arrives_ends_the_hold(deliveries: Deliveries) -> None:
-    await hold(deliveries)
-    await keep(deliveries, "new", "newer", first=6)
-    probe = await claim_one(deliveries, 30, queue=PROBE)
-    await deliveries.settle([Settlement(probe, TRIED, Delivered())], kit.after(31))
-    assert await deliveries.waiting() == [Waiting("ws", Queue.FIRST, kit.START)]
-    assert await ids_due(deliveries, 32) == ["newer"]
-
-
-async def test_retries_of_a_receiver_that_is_held_go_on_and_one_that_arrives_ends_the_hold(
-    deliveries: Deliveries,
-) -> None:
-    await keep(deliveries, "tried")
-    claim = await claim_one(deliveries)
-    await deliveries.settle([Settlement(claim, TRIED, RetryAt(kit.after(1)))], kit.START)
-    names = [f"lost-{number}" for number in range(5)]
-    await keep(deliveries, *names, first=2)
-    await lose(deliveries, *names)
-    assert Waiting("ws", Queue.RETRY, kit.after(1)) in await deliveries.waiting()
-    again = await claim_one(deliveries, 1, queue=Queue.RETRY)
-    await deliveries.settle([Settlement(again, TRIED, Delivered())], kit.after(1))
-    assert await deliveries.waiting() == []
-
-
-async def test_a_probe_whose_receiver_went_away_before_it_was_made_leaves_no_trace(deliveries: Deliveries) -> None:
-    await hold(deliveries)
-    probe = await claim_one(deliveries, 30, queue=PROBE)
-    await deliveries.settle([Settlement(probe, None, Release())], kit.after(30))
-    assert (await claim_one(deliveries, 60, queue=PROBE)).delivery_id == "lost-0"
-
-
-async def test_probes_that_are_refused_go_on_to_the_next_oldest_and_round(deliveries: Deliveries) -> None:
-    await hold(deliveries)
-    await keep(deliveries, "a-bad", "b-good", first=6)
-    names = []
-    for number in range(1, 10):
-        probe = await claim_one(deliveries, 30 * number, queue=PROBE)
-        names.append(probe.delivery_id)
-        await deliveries.settle([Settlement(probe, TRIED, Leave(refused=True))], kit.after(30 * number + 1))
-    lost = [f"lost-{number}" for number in range(5)]
-    assert names == ["a-bad", "b-good", *lost, "a-bad", "b-good"]
-
-
-async def test_a_probe_that_failed_otherwise_begins_with_the_oldest_again(deliveries: Deliveries) -> None:
-    await hold(deliveries)
-    await keep(deliveries, "a-bad", "b-good", first=6)
-    for number, refused, name in [(1, True, "a-bad"), (2, False, "b-good"), (3, True, "a-bad"), (4, True, "b-good")]:
-        probe = await claim_one(deliveries, 30 * number, queue=PROBE)
-        assert probe.delivery_id == name
-        await deliveries.settle([Settlement(probe, TRIED, Leave(refused=refused))], kit.after(30 * number + 1))
+async def test_a_delivery_that_has_arrived_is_not_settled_again(stage: Stage) -> None:
+    """Its commit was answered by nobody, so its dispatcher settles it again, whatever has happened since."""
+    deliveries = stage.deliveries
+    await keep(deliveries, "one")
+    arrived = Settlement(await claim_one(deliveries), TRIED, Delivered())
+    await deliveries.settle([arrived], kit.START)
+    await keep(deliveries, *"abcde", first=2)
+    await lose(deliveries, *"abcde", at_s=1)
+    await deliveries.settle([arrived], kit.after(2))
+    assert stage.attempts("one") == [TRIED]
+    assert await deliveries.waiting() == [Waiting("ws", Queue.PROBE, kit.after(31))], (
+        "the receiver is held all the same"
+    )
+    await deliveries.settle([Settlement(arrived.claim, TRIED, GiveUp("late"))], kit.after(2))
+    assert stage.attempts("one") == [TRIED]

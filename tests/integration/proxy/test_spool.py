@@ -144,14 +144,28 @@ async def test_an_event_whose_request_was_cancelled_is_kept_all_the_same(opened:
 
 async def test_what_was_put_before_the_close_is_in_the_file(tmp_path: Path, opened: Spool) -> None:
     await opened.put(draft(0))
-    putting = [asyncio.ensure_future(opened.put(draft(number))) for number in (1, 2)]
-    await asyncio.sleep(0)
+    putting = [opened.put(draft(number)) for number in (1, 2)]
+    opened.close()  # in the turn of the loop in which they were put: nothing has flushed them
+    await assert_kept(tmp_path, putting, [0, 1, 2])
+
+
+async def test_what_was_put_while_others_are_written_is_in_the_file(tmp_path: Path, opened: Spool) -> None:
+    putting = [opened.put(draft(number)) for number in (0, 1)]
+    await asyncio.sleep(0)  # this turn flushes them: under FULL a thread writes them and the loop does not know it yet
+    putting.append(opened.put(draft(2)))
     opened.close()
+    await assert_kept(tmp_path, putting, [0, 1, 2])
+
+
+async def assert_kept(folder: Path, putting: list[asyncio.Future[int]], numbers: list[int]) -> None:
+    """Assert that a file whose process has ended holds these drafts, numbered from 1; end the puts of that process."""
     for each in putting:
         each.cancel()
     await asyncio.gather(*putting, return_exceptions=True)
-    again = reopened(tmp_path)
-    assert keys(again.file) == ["key-0", "key-1", "key-2"]
+    again = reopened(folder)
+    assert keys(again.file) == [f"key-{number}" for number in numbers]
+    assert rows(again.file.path) == list(range(1, len(numbers) + 1))
+    assert again.file.end == len(numbers) + 1
     again.close()
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from webhooks.app import Dispatcher
 from webhooks.core.fairness import Limits
 from webhooks.core.health import Rule
 from webhooks.core.retry import Policy
+from webhooks.core.values import Claim
 from webhooks.open_days import Ledger
 from webhooks.tuning import Tuning
 
@@ -35,6 +36,8 @@ SHORT = Policy(
     jitter_share=0.0,
     shortest_attempt_s=0.02,
 )
+PATIENT = replace(SHORT, bound_s=60.0)
+"""For deliveries that are to arrive: a machine that stands still for a while gives none of them up."""
 PATIENCE_S = 60.0
 
 Answer = Callable[["Receiver", Any], Awaitable[None]]
@@ -173,6 +176,23 @@ class Scene:
                     if task.done():
                         task.result()
                 await asyncio.sleep(0.01)
+
+    async def until_at_rest(self) -> None:
+        """Return when no attempt is under way and the dispatcher has found nothing that it may begin now."""
+        dispatch, found_nothing = self.dispatcher._dispatch, asyncio.Event()
+        claim = dispatch.claim
+
+        async def watched() -> tuple[Sequence[Claim], float | None]:
+            claims, rest_s = await claim()
+            if not claims and not dispatch.in_flight:
+                found_nothing.set()
+            return claims, rest_s
+
+        dispatch.claim = watched  # type: ignore[method-assign]
+        self.dispatcher._wake.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await found_nothing.wait()
+        dispatch.claim = claim  # type: ignore[method-assign]
 
     async def until_statuses(self, *expected: str) -> None:
         await self.until(lambda: sorted(self.statuses()) == sorted(expected))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import re
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -27,10 +28,10 @@ from webhooks.core import retry, signing
 from webhooks.core.retry import Policy
 
 POLICY = Policy(
-    bound_s=1.5, attempt_timeout_s=0.5, backoff_first_s=0.1, backoff_most_s=0.3, jitter_share=0.0, away_after_s=5.0
+    bound_s=3.0, attempt_timeout_s=0.5, backoff_first_s=0.1, backoff_most_s=0.3, jitter_share=0.0, away_after_s=5.0
 )
-SLACK_S = 0.2
-"""How much later than planned a busy machine may begin or end an attempt."""
+ROUNDED_S = 0.01
+"""What rounding makes of durations and of the times that errors tell."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Ending:
 
 
 ENDINGS = {
-    "hangs": Ending("dead", "no answer within", "no success within the 1.5 s after the first attempt"),
+    "hangs": Ending("dead", "no answer within", "no success within the 3 s after the first attempt"),
     "refuses": Ending("dead", "ConnectError", "no success within"),
     "500 then 200": Ending("delivered", (500, 200)),
     "429": Ending("delivered", (429, 200)),
@@ -88,7 +89,7 @@ async def bad_receivers(folder: Path) -> AsyncIterator[dict[str, str]]:
         "hangs": (hang,),
         "500 then 200": (status(500), status(200)),
         "429": (status(429, (b"retry-after", b"1")), status(200)),
-        "429 for long": (status(429, (b"retry-after", b"2")),),
+        "429 for long": (status(429, (b"retry-after", b"4")),),
         "301": (status(301, (b"location", b"http://127.0.0.1:1/")),),
         "400": (status(400),),
         "410": (status(410),),
@@ -112,18 +113,23 @@ def attempts(scene: Scene, workspace_id: str) -> Sequence[Row[Any]]:
     return scene.database.read_now(lambda connection: connection.execute(query).all())
 
 
-def check_times(tried: Sequence[Row[Any]], asked_s: float) -> None:
-    """Hold the recorded attempts of one run against the rule; the first answer asked for `asked_s` of rest."""
-    first = tried[0].at
-    for number, attempt in enumerate(tried, 1):
-        since_s = (attempt.at - first).total_seconds()
-        assert since_s < POLICY.bound_s + SLACK_S
-        longest_s = min(POLICY.attempt_timeout_s, max(POLICY.bound_s - since_s, POLICY.shortest_attempt_s))
-        assert attempt.duration_ms / 1000 < longest_s + SLACK_S
-        if number < len(tried):
-            rest_s = (tried[number].at - attempt.at).total_seconds() - attempt.duration_ms / 1000
-            wait_s = max(retry.backoff_s(number, POLICY, 0.0), asked_s)
-            assert wait_s - 0.01 <= rest_s < wait_s + SLACK_S  # 0.01: the duration is rounded
+def check_times(delivery: Row[Any], tried: Sequence[Row[Any]], asked_s: float) -> None:
+    """Hold a run's attempts, as they were recorded, against the rule: all of it holds however slow the machine is.
+
+    The first answer asked for `asked_s` of rest.
+    """
+    moments = [(attempt.at - delivery.first_attempt_at).total_seconds() for attempt in tried]
+    due_s = 0.0
+    for number, (attempt, began_s) in enumerate(zip(tried, moments, strict=True), 1):
+        assert due_s - ROUNDED_S <= began_s
+        assert due_s < POLICY.bound_s
+        if (told := re.search(r"no answer within (\S+) s", attempt.error or "")) is not None:
+            least_s = max(POLICY.shortest_attempt_s, POLICY.bound_s - began_s)
+            most_s = max(POLICY.shortest_attempt_s, POLICY.bound_s - due_s)
+            whole_s = POLICY.attempt_timeout_s
+            assert min(whole_s, least_s) - ROUNDED_S <= float(told[1]) <= min(whole_s, most_s) + ROUNDED_S
+        wait_s = max(retry.backoff_s(number, POLICY, 0.0), asked_s)
+        due_s = began_s + attempt.duration_ms / 1000 + wait_s
 
 
 async def test_each_ends_as_the_rule_says_and_after_a_redrive_everything_has_arrived(
@@ -141,14 +147,12 @@ async def test_each_ends_as_the_rule_says_and_after_a_redrive_everything_has_arr
             row, tried = ended[name], attempts(scene, name)
             assert (name, row.status) == (name, ending.status)
             assert ending.reason in (row.reason or "")
-            check_times(tried, 1.0 if name == "429" else 0.0)
+            check_times(row, tried, 1.0 if name == "429" else 0.0)
             if isinstance(ending.met, tuple):
                 assert (name, tuple(attempt.status_code for attempt in tried)) == (name, ending.met)
             else:
                 assert len(tried) >= 2
                 assert all(ending.met in attempt.error for attempt in tried)
-        last = attempts(scene, "hangs")[-1]  # what was left of the bound, no whole attempt
-        assert last.duration_ms / 1000 < POLICY.attempt_timeout_s - 0.1
         async with serving(status(200)) as good:
             for name in labs:
                 scene.set_webhook(good.url, name)

@@ -1,5 +1,6 @@
 """How much of an answer the sender reads, and how long it waits for it (spec 5)."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,7 @@ async def test_a_head_beyond_the_bound_is_a_failure() -> None:
     assert (outcome.status_code, outcome.final) == (None, False)
 
 
-async def test_an_answer_that_does_not_come_to_its_end_is_waited_for_a_second() -> None:
+async def test_an_answer_that_does_not_come_to_its_end_is_not_waited_for_as_long_as_an_attempt_may_take() -> None:
     half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"
-    outcome = await send_to(half, stalls=True, timeout_s=30)
-    assert outcome.status_code == 200
-    assert 900 <= outcome.duration_ms < 5000
+    async with asyncio.timeout(60):
+        assert (await send_to(half, stalls=True, timeout_s=3600)).status_code == 200

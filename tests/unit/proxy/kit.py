@@ -11,18 +11,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.admission import Admissions
-from proxy.core import windows
 from proxy.core.days import DayCounters
-from proxy.core.exchange import Failure, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
+from proxy.core.exchange import Failure, Key, Model, Route, Unserved, UpstreamRequest
 from proxy.core.replies import Headers, Reply
-from proxy.core.windows import RateChain, Refusal, Reservation
+from proxy.core.windows import RateChain, RateLimit
 from proxy.flow import Gateway
 from proxy.patience import Drains
 from runtime.vault import Vault
+from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
+from tests.unit.proxy.fakes import FakeSlots, FakeWindows, ListSink
 
 SLUG = "lab/model"
 GROUP = "group-1"
+PARENT = "parent-1"
+CHARGED = (GROUP, PARENT)
 WORKSPACE = "workspace-1"
 TEXT_KEY = b"sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
 NOW = datetime(2025, 3, 1, 12, 30, 15, 250_999, tzinfo=UTC)
@@ -38,22 +41,51 @@ def key(**changes: Any) -> Key:
     return replace(Key(TEXT_KEY[:16].decode(), digest, WORKSPACE, GROUP, suspended=False), **changes)
 
 
+def rate(
+    type_: LimitType,
+    threshold: int,
+    unit: RateLimitUnit = RateLimitUnit.MINUTE,
+    *,
+    source: str = PARENT,
+    counting: str = GROUP,
+) -> RateLimit:
+    """Return a rate limit, by default one that the group inherits from its parent: INDEPENDENT."""
+    return RateLimit(type_, unit, threshold, source, counting)
+
+
+def rates(*limits: RateLimit) -> RateChain:
+    return RateChain(PARENT, SLUG, limits)
+
+
+ROOMY = (
+    rate(LimitType.REQUEST, 10**6, source=GROUP, counting=GROUP),
+    rate(LimitType.TOKEN, 10**9, source=PARENT, counting=PARENT),
+)
+"""Rate limits of a group and its parent, CASCADING, that no test reaches."""
+
+
 def route(**changes: Any) -> Route:
+    """Return a route of a group below its parent, whose limits are CASCADING."""
     plain = Route(
         slug=SLUG,
         workspace_id=WORKSPACE,
         group_id=GROUP,
         external_entity_id="customer-1",
-        charged_groups=(GROUP,),
+        charged_groups=CHARGED,
         url="https://up.example/v1/chat/completions",
         by_operator=False,
         target_model="their-model",
         credential=None,
         stored_metadata_only=False,
         day_limits=(),
-        rates=RateChain(GROUP, SLUG, ()),
+        rates=rates(*ROOMY),
     )
     return replace(plain, **changes)
+
+
+def independent(*limits: RateLimit, **changes: Any) -> Route:
+    """Return the same route with INDEPENDENT limits: only the group itself is charged."""
+    return route(**{"charged_groups": (GROUP,), "rates": rates(*limits)} | changes)
 
 
 VAULT = Vault(bytes(32))
@@ -79,69 +111,6 @@ class FakeDirectory:
 
     def models(self, key: Key) -> list[Model]:
         return [Model(slug, NOW) for group, slug in self.routes if group == key.group_id]
-
-
-@dataclass
-class FakeWindows:
-    """The `Windows` port: admits unless told otherwise, and keeps account of how reservations end."""
-
-    refusal: Refusal | None = None
-    failure: Exception | None = None
-    standings: tuple[windows.Standing, ...] = ()
-    reserved: list[int] = field(default_factory=list)
-    settled: list[int] = field(default_factory=list)
-    released: int = 0
-
-    async def reserve(self, chain: RateChain, tokens: int) -> Reservation | Refusal:
-        if self.failure is not None:
-            raise self.failure
-        if self.refusal is not None:
-            return self.refusal
-        self.reserved.append(tokens)
-        return Reservation(chain.slug, chain.limits, tokens, 0, self.standings)
-
-    async def settle(self, reservation: Reservation, tokens: int) -> None:
-        self.settled.append(tokens)
-
-    async def release(self, reservation: Reservation) -> None:
-        self.released += 1
-
-
-class FakeSlots:
-    """The `InFlight` port over a dict."""
-
-    def __init__(self, count: int = 8, size: int = 24 * 1024 - 4) -> None:
-        self.open: dict[int, bytes] = {}
-        self._free = list(range(count))
-        self._size = size
-
-    def open_slot(self, facts: bytes) -> int:
-        if not self._free or len(facts) > self._size:
-            raise SpoolUnavailableError("too many requests are in flight")
-        slot = self._free.pop()
-        self.open[slot] = facts
-        return slot
-
-    def close_slot(self, slot: int) -> None:
-        del self.open[slot]
-        self._free.append(slot)
-
-
-class ListSink:
-    """The `UsageSink` port over a list."""
-
-    def __init__(self, journal: list[str] | None = None) -> None:
-        self.drafts: list[UsageDraft] = []
-        self.blocked: str | None = None
-        self.failure: SpoolUnavailableError | None = None
-        self._journal = [] if journal is None else journal
-
-    async def put(self, draft: UsageDraft) -> int:
-        if self.failure is not None:
-            raise self.failure
-        self.drafts.append(draft)
-        self._journal.append("put")
-        return len(self.drafts)
 
 
 class FakeClient:
@@ -328,10 +297,14 @@ class House:
     def assert_all_given_back(self) -> None:
         """Assert what must hold whichever way requests end."""
         assert not self.slots.open, "a slot was left open"
-        assert len(self.windows.settled) + self.windows.released == len(self.windows.reserved)
+        routes = [route for route in self.directory.routes.values() if isinstance(route, Route)]
+        chains = [route.rates for route in routes]
+        assert all(reservation.ended and chain in chains for chain, reservation in self.windows.taken)
+        assert len(self.windows.settled) + self.windows.released == len(self.windows.taken)
         used = [draft.tokens.input_tokens + draft.tokens.output_tokens for draft in self.sink.drafts]
         assert self.windows.settled == used
-        assert self.days.total(GROUP, SLUG, NOW.date()) == (len(used), sum(used))
+        for group in {group for route in routes for group in route.charged_groups}:
+            assert self.days.total(group, SLUG, NOW.date()) == (len(used), sum(used))
         assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
         assert self.drains.open == 0
 

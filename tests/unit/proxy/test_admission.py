@@ -7,10 +7,9 @@ import pytest
 from proxy.core.days import DayLimit
 from proxy.core.exchange import Unserved
 from proxy.core.replies import Reply
-from proxy.core.windows import RateLimit, Refusal, Standing
 from schemas.limits import LimitType, RateLimitUnit
 from tests.unit.proxy import kit
-from tests.unit.proxy.bodies import ASKED, INPUT, MEAN, PLAIN, error_of
+from tests.unit.proxy.bodies import ASKED, ESTIMATED, INPUT, MEAN, NO_USAGE, PLAIN, error_of
 from tests.unit.proxy.kit import House
 from tests.unit.proxy.virtual_time import in_virtual_time
 
@@ -61,15 +60,15 @@ async def test_a_bad_body(house: House) -> None:
 
 @in_virtual_time
 async def test_a_used_up_day(house: House) -> None:
-    limit = DayLimit(LimitType.REQUEST, 1, "parent", kit.GROUP)
-    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(day_limits=(limit,))
+    limit = DayLimit(LimitType.REQUEST, 1, kit.PARENT, kit.GROUP)
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(day_limits=(limit,))
     house.upstream.answers(PLAIN)
     assert (await house.serve(house.client(ASKED))).status == 200
     client = await house.serve(house.client(ASKED))
     assert client.status == 429
     error = error_of(client.got)
     assert (error["code"], error["type"]) == ("insufficient_quota", "insufficient_quota")
-    for named in ("lab/model", "REQUEST", "DAY", "1", "parent"):
+    for named in ("lab/model", "REQUEST", "DAY", "1", kit.PARENT):
         assert named in error["message"]
     midnight = kit.NOW.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     assert client.header(b"retry-after") == b"%d" % -((kit.NOW - midnight) // timedelta(seconds=1))
@@ -90,17 +89,20 @@ async def test_a_request_that_failed_gives_its_place_in_the_day_back(house: Hous
 
 @in_virtual_time
 async def test_a_rate_limit_takes_no_place_in_the_day(house: House) -> None:
-    limit = RateLimit(LimitType.TOKEN, RateLimitUnit.SECOND, 40, "parent", "parent")
-    house.windows.refusal = Refusal(limit, 1001, (Standing(limit, 0, 1.001),))
+    limit = kit.rate(LimitType.TOKEN, 7, RateLimitUnit.SECOND)
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(limit)
+    house.upstream.answers(PLAIN)
+    assert (await house.serve(house.client(ASKED))).status == 200
     client = await house.serve(house.client(ASKED))
     assert client.status == 429
     error = error_of(client.got)
     assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
-    for named in ("lab/model", "TOKEN", "SECOND", "40", "parent"):
+    for named in ("lab/model", "TOKEN", "SECOND", "7", kit.PARENT):
         assert named in error["message"]
-    assert (client.header(b"retry-after"), client.header(b"retry-after-ms")) == (b"2", b"1001")
+    assert (client.header(b"retry-after"), client.header(b"retry-after-ms")) == (b"2", b"1050")
     assert client.header(b"x-ratelimit-remaining-tokens") == b"0"
     assert client.header(b"x-ratelimit-reset-tokens") == b"2s"
+    assert len(house.upstream.requests) == 1
     house.assert_all_given_back()
 
 
@@ -130,7 +132,37 @@ async def test_the_mean_of_answers_is_what_the_next_one_is_expected_to_have(hous
     await house.serve(house.client(b'{"model":"lab/model"'))  # a bad body changes nothing
     house.upstream.answers(PLAIN)
     await house.serve(house.client(ASKED))
-    assert house.windows.reserved == [INPUT + MEAN, INPUT + 2]
+    assert [place.estimate for _, place in house.windows.taken] == [INPUT + MEAN, INPUT + 2]
+
+
+@in_virtual_time
+async def test_an_estimated_count_does_not_teach_the_mean(house: House) -> None:
+    house.upstream.answers(NO_USAGE)
+    await house.serve(house.client(ASKED))
+    house.upstream.answers(PLAIN)
+    await house.serve(house.client(ASKED))
+    assert house.sink.drafts[0].usage_source is ESTIMATED
+    assert [place.estimate for _, place in house.windows.taken] == [INPUT + MEAN, INPUT + MEAN]
+
+
+@in_virtual_time
+async def test_a_request_takes_its_place_in_every_limit_of_its_route(house: House) -> None:
+    house.upstream.answers(PLAIN)
+    await house.serve(house.client(ASKED))
+    ((chain, place),) = house.windows.taken
+    assert chain == house.directory.routes[kit.GROUP, kit.SLUG].rates  # type: ignore[union-attr]
+    assert (place.slug, place.limits) == (kit.SLUG, kit.ROOMY)
+    house.assert_all_given_back()
+
+
+@in_virtual_time
+async def test_a_day_that_its_parents_counter_has_used_up(house: House) -> None:
+    limit = DayLimit(LimitType.REQUEST, 1, kit.PARENT, kit.PARENT)
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(day_limits=(limit,))
+    house.upstream.answers(PLAIN)
+    assert (await house.serve(house.client(ASKED))).status == 200
+    assert (await house.serve(house.client(ASKED))).status == 429
+    house.assert_all_given_back()
 
 
 def test_what_a_key_may_call(house: House) -> None:

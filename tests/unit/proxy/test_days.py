@@ -234,6 +234,8 @@ def test_forgotten_days_stay_forgotten_and_what_is_in_flight_ends_harmlessly() -
     assert days.total("g1", SLUG, DAY) == (0, 0)
     assert days.total("g1", SLUG, tomorrow) == (1, 10)
     assert len(days) == 1
+    days.decide(decision(1, requests=3, tokens=30).model_copy(update={"day": tomorrow}))
+    assert days.total("g1", SLUG, tomorrow) == (4, 40), "the oldest day that is kept takes decisions"
 
 
 def test_a_row_is_counted_when_decisions_count_it_for_every_charged_group() -> None:
@@ -262,6 +264,14 @@ def test_the_oldest_row_that_is_awaited_is_told_by_instance() -> None:
     assert days.oldest_awaited(DAY) == {"me": 5, "old": 9}, "the root's totals do not hold them yet"
     days.decide(decision(1, 2, 20, {"me": 5}).model_copy(update={"group_id": "root"}))
     assert days.oldest_awaited(DAY) == {"me": 7, "old": 9}
+
+
+@pytest.mark.parametrize("sequences", [(3, 7), (7, 3)])
+def test_of_rows_that_several_counters_await_the_oldest_is_told(sequences: tuple[int, int]) -> None:
+    days = DayCounters("me")
+    for group, sequence in zip(("g1", "g2"), sequences, strict=True):
+        days.restore((group,), SLUG, DAY, "me", sequence, 10)
+    assert days.oldest_awaited(DAY) == {"me": 3}
 
 
 def test_asking_makes_no_counter() -> None:

@@ -56,6 +56,7 @@ def test_data_urls_are_left_out(header: str) -> None:
         "see data:image/png;base64,QUJD",
         '{"url": "data:image/png;base64,QUJD"}',
         "data:no-comma",
+        "data:image/png;base64,and then prose that only begins like a URL",
     ],
 )
 def test_text_that_only_mentions_data_counts(value: str) -> None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.core.exchange import BrokenOffError, Failure
-from proxy.core.windows import RateLimit, Standing
-from schemas.limits import LimitType, RateLimitUnit
+from schemas.limits import LimitType
 from schemas.usage import Outcome, Tokens, UsageSource
 from tests.unit.proxy import kit
 from tests.unit.proxy.bodies import (
@@ -218,7 +217,7 @@ async def test_the_facts_of_an_event(house: House) -> None:
         "timestamp": kit.NOW,
         "workspace_id": kit.WORKSPACE,
         "group_id": kit.GROUP,
-        "charged_groups": (kit.GROUP,),
+        "charged_groups": kit.CHARGED,
         "external_entity_id": "customer-1",
         "api_key_prefix": kit.key().prefix,
         "model_slug": kit.SLUG,
@@ -234,8 +233,8 @@ async def test_the_facts_of_an_event(house: House) -> None:
 
 @in_virtual_time
 async def test_upstream_headers_and_rate_headers_are_on_the_answer(house: House) -> None:
-    limit = RateLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 9, kit.GROUP, kit.GROUP)
-    house.windows.standings = (Standing(limit, 7, 61.2),)
+    limit = kit.rate(LimitType.REQUEST, 9)
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(limit)
     house.upstream.answers(PLAIN, headers=[(b"x-should-retry", b"false")])
     client = await house.serve(house.client(ASKED))
     assert dict(client.headers) == {
@@ -243,6 +242,6 @@ async def test_upstream_headers_and_rate_headers_are_on_the_answer(house: House)
         b"x-should-retry": b"false",
         b"x-request-id": b"request-1",
         b"x-ratelimit-limit-requests": b"9",
-        b"x-ratelimit-remaining-requests": b"7",
-        b"x-ratelimit-reset-requests": b"1m2s",
+        b"x-ratelimit-remaining-requests": b"8",
+        b"x-ratelimit-reset-requests": b"1m3s",
     }

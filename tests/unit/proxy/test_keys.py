@@ -67,3 +67,10 @@ def test_only_the_whole_key_matches() -> None:
     assert not keys.matches(KEY + b"0", digest)
     assert not keys.matches(KEY, b"")
     assert not keys.matches(KEY, hashlib.sha256(digest).digest())
+
+
+@pytest.mark.parametrize("place", range(32))
+def test_every_byte_of_the_digest_is_compared(place: int) -> None:
+    other = bytearray(hashlib.sha256(KEY).digest())
+    other[place] ^= 1
+    assert not keys.matches(KEY, bytes(other))

@@ -46,6 +46,14 @@ def test_splicing_takes_spans_in_any_order() -> None:
     assert members.splice(b"0123", []) == b"0123"
 
 
+def test_a_thousand_members_are_looked_through_and_no_more() -> None:
+    names = [b"x%d" % number for number in range(1001)]
+    most = [b'"%s":1' % name for name in names]
+    assert [name for name, _ in members.members(b"{" + b",".join(most[:1000]) + b"}")] == names[:1000]
+    with pytest.raises(members.TooManyMembersError):
+        list(members.members(b"{" + b",".join(most) + b"}"))
+
+
 def test_deep_and_long_values_are_passed_over_quickly() -> None:
     deep = b"[" * 200_000 + b"]" * 200_000
     long = b'{"a":[' + b'{"x":"y"},' * 200_000 + b"1]}"

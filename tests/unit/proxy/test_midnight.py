@@ -14,6 +14,7 @@ from schemas.limits import LimitType
 from schemas.usage import Tokens, UsageSource
 from tests.unit.proxy import kit
 from tests.unit.proxy.bodies import ASKED
+from tests.unit.proxy.fakes import FakeSlots, FakeWindows
 
 BEFORE_MIDNIGHT = datetime(2026, 3, 1, 23, 59, 59, 900_000, tzinfo=UTC)
 
@@ -30,8 +31,8 @@ class Desk:
                 {kit.key().prefix: kit.key()}, {(kit.GROUP, kit.SLUG): kit.route(day_limits=(limit,))}
             ),
             day_counters=self.days,
-            rate_windows=kit.FakeWindows(),
-            in_flight=kit.FakeSlots(),
+            rate_windows=FakeWindows(),
+            in_flight=FakeSlots(),
             accept_bearer=False,
             clock=clock.steady(lambda: self.seconds),
             mint=lambda _: "key",

@@ -133,9 +133,28 @@ def test_every_failure_has_an_answer(failure: Failure) -> None:
     assert reply.status == (504 if "slow" in failure.value else 502)
 
 
-@pytest.mark.parametrize("status", [101, 199, 300, 307, 401, 403, 600, 999])
-def test_what_must_not_pass_becomes_502(status: int) -> None:
-    assert replies.passed_on(status, [], b"secret").status == 502
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (101, "upstream_error"),
+        (199, "upstream_error"),
+        (300, "upstream_redirect"),
+        (307, "upstream_redirect"),
+        (399, "upstream_redirect"),
+        (401, "upstream_credential"),
+        (403, "upstream_credential"),
+        (600, "upstream_error"),
+        (999, "upstream_error"),
+    ],
+)
+def test_what_must_not_pass_becomes_502(status: int, code: str) -> None:
+    reply = replies.passed_on(status, [], b"secret")
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (502, code)
+    assert b"secret" not in reply.body
+
+
+def test_a_body_that_comes_too_late_ends_its_connection() -> None:
+    assert header(replies.body_too_late(30), b"connection") == b"close"
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 429, 500, 599])

@@ -157,6 +157,13 @@ def test_what_is_not_json_in_utf8_is_refused(body: bytes) -> None:
     assert refused(body).param is None
 
 
+def test_ten_thousand_halves_of_surrogate_pairs_pass_and_more_are_not_looked_into() -> None:
+    body = b'{"model":"a/b","x":"%b"}'
+    most = body % (b"\\ud800" * 10_000)
+    assert request.upstream_body(read(most), None) == most
+    assert "not valid JSON" in refused(body % (b"\\ud800" * 10_001)).message
+
+
 @pytest.mark.parametrize("body", [b"[]", b'"x"', b"1", b"null", b"true", b'[{"model":"a/b"}]'])
 def test_what_is_no_object_is_refused(body: bytes) -> None:
     assert refused(body).message == "The body must be a JSON object."
@@ -198,6 +205,14 @@ def test_a_repeated_stream_is_refused_for_who_could_say_which_one_the_upstream_t
 @pytest.mark.parametrize("value", [b"1", b"true", b'"x"', b"[]"])
 def test_stream_options_of_a_stream_that_are_no_object_are_refused(value: bytes) -> None:
     assert refused(b'{"model":"a/b","stream":true,"stream_options":' + value + b"}").param == "stream_options"
+
+
+def test_stream_options_of_4096_bytes_are_read_and_longer_ones_refused() -> None:
+    options = b'{"x":"' + b"y" * (4096 - len(b'{"x":""}')) + b'"}'
+    body = b'{"model":"a/b","stream":true,"stream_options":%b}'
+    assert read(body % options).stream
+    longer = refused(body % options.replace(b"y", b"yy", 1))
+    assert (longer.param, "4096 bytes" in longer.message) == ("stream_options", True)
 
 
 def test_repeated_stream_options_of_a_stream_are_refused() -> None:

@@ -1,10 +1,12 @@
 """Slots survive the process that wrote them, and are whole or empty (design 3.2)."""
 
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,12 +83,30 @@ def test_a_slot_that_is_used_again_shows_nothing_of_the_last_one(start: Open) ->
     assert start().leftovers() == [b"short"]
 
 
-def test_a_process_that_dies_while_it_writes_leaves_an_empty_slot(start: Open, path: Path) -> None:
-    slots = start()
-    slots.close_slot(slots.open_slot(b"x" * 100))
-    with path.open("r+b") as file:  # the facts are there, the length is not
-        file.seek(4)
-        file.write(b"half")
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class _DyingMemory(mmap.mmap):
+    """A mapped file whose process dies when it has written half of what a slot is to hold."""
+
+    def __setitem__(self, place: Any, facts: Any) -> None:
+        half = len(facts) // 2
+        super().__setitem__(slice(place.start, place.start + half), facts[:half])
+        raise Killed
+
+
+@pytest.mark.parametrize("before", [b"", b"of a request that has ended, " * 9], ids=["unused", "used"])
+def test_a_process_that_dies_while_it_writes_leaves_an_empty_slot(
+    start: Open, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    used = start()
+    used.close_slot(used.open_slot(before))
+    with monkeypatch.context() as patched:
+        patched.setattr(mmap, "mmap", _DyingMemory)
+        dying = start()
+    with pytest.raises(Killed):
+        dying.open_slot(b"x" * 100)
     assert start().leftovers() == []
 
 

@@ -90,10 +90,21 @@ def test_counts_are_read_beside_other_fields() -> None:
     assert stream.tokens == COUNTED
 
 
+@pytest.mark.parametrize("other", [b"event: chunk\n", b"id: 7\n", b": ping\n"])
+def test_the_blank_after_data_may_be_missing_beside_other_fields(other: bytes) -> None:
+    """One blank after the colon is no part of the value, and none has to be there (HTML Living Standard, 9.2.6)."""
+    sent, stream = follow(other + b'data:{"choices":[],' + COUNTS + b"}\n\n", DONE)
+    assert (sent, stream.tokens) == (DONE, COUNTED)
+    named = other + b'data:{"model":"lab/model","choices":[1]}\n\n'
+    assert follow(named.replace(b"lab/model", b"theirs"))[0] == named
+    assert follow(other + b"data:[DONE]\n\n")[1].done
+
+
 def test_data_over_several_lines() -> None:
     counts = b'data: {"choices":[],\ndata: ' + COUNTS + b"\ndata: }\n\n"
     sent, stream = follow(counts, DONE)
     assert (sent, stream.tokens) == (DONE, COUNTED)
+    assert follow(counts.replace(b"data: ", b"data:"), DONE)[1].tokens == COUNTED
     sent, _ = follow(b'id: 1\ndata: {"x":{"model":1},\ndata: "model":\ndata: "theirs"}\n\n')
     assert sent == b'id: 1\ndata: {"x":{"model":1},\ndata: "model":\ndata: "lab/model"}\n\n'
 
@@ -183,6 +194,8 @@ def test_counts_that_are_odd_but_can_be(counts: bytes, tokens: Tokens) -> None:
         (b'{"id":"1","model" : "th\\"eirs"}', b'{"id":"1","model" : "lab/model"}'),
         (b'{"choices":[{}],"model":"theirs"}', b'{"choices":[{}],"model":"lab/model"}'),
         (b'{"choices":[{"model":"theirs"}]}', b'{"choices":[{"model":"theirs"}]}'),
+        (b'{"x":{"model":"theirs"}}', b'{"x":{"model":"theirs"}}'),
+        (b'{"model":"theirs","model":"own"}', b'{"model":"lab/model","model":"lab/model"}'),
         (b'{"x":{"model":"a"},"model":"b"}', b'{"x":{"model":"a"},"model":"lab/model"}'),
         (b'{"model":"b","x":{"model":"a"}}', b'{"model":"lab/model","x":{"model":"a"}}'),
         (
@@ -238,13 +251,12 @@ def test_the_providers_counts_are_taken_as_they_are() -> None:
     assert usage.settle(nothing, 7, 8) == usage.Count(nothing, UsageSource.PROVIDER)
 
 
-def test_an_event_beyond_all_bounds_is_passed_on_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "MAX_EVENT_BYTES", 100)
+def test_an_event_of_more_than_16_mib_is_passed_on_unread() -> None:
     stream = Stream(SLUG, keep_usage=False)
-    chunk = b"x" * 40
-    assert [stream.feed(b"data: " + chunk), stream.feed(chunk)] == [b"", b""]
-    assert stream.feed(chunk) == b"data: " + chunk * 3
-    assert stream.content_bytes >= 120
+    event = b"data: ".ljust(16 * 2**20, b"x")
+    assert stream.feed(event[:100]) == stream.feed(event[100:]) == b""
+    assert stream.feed(b"x") == event + b"x"
+    assert stream.content_bytes == len(event) + 1
     assert stream.feed(b"\n\ndata: 1\n\n") == b"\n\ndata: 1\n\n"
 
 
@@ -259,6 +271,13 @@ def test_counts_beyond_any_model_are_as_good_as_none() -> None:
 
     assert usage.plain(answer(10**9), SLUG)[1] is not None
     assert usage.plain(answer(10**9 + 1), SLUG)[1] is None
+
+
+def test_of_counts_with_the_same_sum_the_last_ones_are_billed() -> None:
+    """An upstream may say only in its last chunk how much of the prompt was cached."""
+    without_cached = b'{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}'
+    _, stream = follow(b"data: " + without_cached + b"\n\n", b'data: {"choices":[],' + COUNTS + b"}\n\n", DONE)
+    assert stream.tokens == COUNTED
 
 
 def test_counts_that_come_again_take_nothing_back() -> None:

@@ -14,8 +14,9 @@ def rate(
     type_: LimitType = LimitType.REQUEST,
     unit: RateLimitUnit = RateLimitUnit.SECOND,
     group: str = "g1",
+    source: str = "root",
 ) -> RateLimit:
-    return RateLimit(type_, unit, threshold, group, group)
+    return RateLimit(type_, unit, threshold, source, group)
 
 
 def admit(windows: Windows, limits: list[RateLimit], now: float, tokens: int = 0) -> Reservation:
@@ -175,6 +176,19 @@ def test_windows_of_other_groups_slugs_types_and_units_are_apart() -> None:
     assert isinstance(windows.reserve("lab/other", [rate(1)], 0, START), Reservation)
 
 
+def test_groups_that_inherit_one_limit_have_a_window_each() -> None:
+    windows = Windows()
+    admit(windows, [rate(1, group="child", source="parent")], START)
+    admit(windows, [rate(1, group="sibling", source="parent")], START)
+    refuse(windows, [rate(1, group="child", source="parent")], START)
+
+
+def test_a_limit_that_another_group_sets_now_finds_the_content_it_left() -> None:
+    windows = Windows()
+    admit(windows, [rate(1, source="parent")], START)
+    refuse(windows, [rate(1, source="g1")], START)
+
+
 def test_a_changed_threshold_finds_the_content_it_left() -> None:
     windows = Windows()
     for _ in range(3):
@@ -259,6 +273,17 @@ def test_forgetting_goes_on_where_it_stopped() -> None:
         windows.forget_idle(START + 2, at_most=10)
         sizes.append(len(windows))
     assert sizes == [15, 5, 0]
+
+
+def test_forgetting_passes_over_busy_counters_to_those_behind_them() -> None:
+    windows = Windows()
+    for number in range(25):
+        admit(windows, [rate(1, group=str(number))], START if number < 15 else START + 2)
+    sizes = []
+    for _ in range(3):
+        windows.forget_idle(START + 2, at_most=10)
+        sizes.append(len(windows))
+    assert sizes == [25, 15, 10]
 
 
 def test_what_settles_after_its_counter_was_forgotten_still_counts() -> None:

@@ -142,6 +142,12 @@ def test_an_attempt_during_which_the_dispatcher_stood_still_is_followed_by_one_m
     assert isinstance(retry.decide(kit.failed(), more, kit.after(70.1), POLICY, 0.0), GiveUp)
 
 
+@pytest.mark.parametrize("more", [turn(2, planned_s=60, began_s=60.1), turn(2, planned_s=3, began_s=60, was_away=True)])
+def test_the_one_more_is_the_last_though_its_dispatcher_stood_still_again(more: Turn) -> None:
+    assert isinstance(retry.decide(kit.failed(), more, kit.after(200), POLICY, 0.0), GiveUp)
+    assert isinstance(retry.decide(kit.answered(503, "4"), more, kit.after(200), POLICY, 0.0), GiveUp)
+
+
 def test_an_attempt_that_used_up_its_time_is_not_followed_by_one_more() -> None:
     last = turn(4, planned_s=12, began_s=12.5)
     assert isinstance(retry.decide(kit.failed(), last, kit.after(15.9), POLICY, 0.0), GiveUp)
@@ -149,6 +155,7 @@ def test_an_attempt_that_used_up_its_time_is_not_followed_by_one_more() -> None:
 
 def test_standing_still_within_the_bound_is_followed_by_one_more_where_the_bound_would_end_the_run() -> None:
     assert retry.decide(kit.failed(), turn(1), kit.after(14.5), POLICY, 0.0) == RetryAt(kit.after(14.5))
+    assert retry.decide(kit.failed(), turn(1), kit.after(14), POLICY, 0.0) == RetryAt(kit.after(14)), "at the bound"
     assert retry.decide(kit.failed(), turn(1), kit.after(13), POLICY, 0.0) == RetryAt(kit.after(14))
 
 

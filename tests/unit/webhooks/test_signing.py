@@ -93,7 +93,9 @@ def test_verify_refuses_timestamps_away_from_the_clock(sign: int) -> None:
         signing.verify(headers, BODY, [SECRET], signed_at + sign * timedelta(seconds=signing.TOLERANCE_S + 0.1))
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_!!", "AAECAwQF", "whsec_räk"])
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", "whsec_!!", "AAECAwQF", "whsec_räk", "whsec_AAEC!AwQF", "whsec_AAECAwQF\n"]
+)
 def test_an_unusable_secret_is_named_without_being_shown(secret: str) -> None:
     with pytest.raises(signing.SecretError) as caught:
         signing.sign(BODY, DELIVERY_ID, [secret], AT)

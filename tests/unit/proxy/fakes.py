@@ -1,0 +1,82 @@
+"""The fakes behind which requests leave something: windows, slots and a sink, each held to the port's contract suite.
+
+Never touches a socket or a file.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from proxy.core.exchange import SpoolUnavailableError
+from proxy.core.windows import RateChain, Refusal, Reservation
+from proxy.windows_memory import MemoryWindows
+from schemas.usage import UsageDraft
+
+
+class FakeWindows(MemoryWindows):
+    """The `Windows` port: windows on a clock that is moved by hand, which fail when told and note how places end."""
+
+    def __init__(self, clock_s: Callable[[], float] = lambda: 3_000_000.0) -> None:
+        super().__init__(clock_s)
+        self.failure: Exception | None = None
+        self.taken: list[tuple[RateChain, Reservation]] = []
+        self.settled: list[int] = []
+        self.released = 0
+
+    async def reserve(self, chain: RateChain, tokens: int) -> Reservation | Refusal:
+        if self.failure is not None:
+            raise self.failure
+        outcome = await super().reserve(chain, tokens)
+        if isinstance(outcome, Reservation):
+            self.taken.append((chain, outcome))
+        return outcome
+
+    async def settle(self, reservation: Reservation, tokens: int) -> None:
+        self.settled.append(tokens)
+        await super().settle(reservation, tokens)
+
+    async def release(self, reservation: Reservation) -> None:
+        self.released += 1
+        await super().release(reservation)
+
+
+class FakeSlots:
+    """The `InFlight` port over a dict."""
+
+    def __init__(self, count: int = 8, size: int = 24 * 1024 - 4) -> None:
+        self.open: dict[int, bytes] = {}
+        self._free = list(range(count))
+        self._size = size
+
+    def open_slot(self, facts: bytes) -> int:
+        if not self._free or len(facts) > self._size:
+            raise SpoolUnavailableError("too many requests are in flight")
+        slot = self._free.pop()
+        self.open[slot] = facts
+        return slot
+
+    def close_slot(self, slot: int) -> None:
+        del self.open[slot]
+        self._free.append(slot)
+
+
+class ListSink:
+    """The `UsageSink` port over a list."""
+
+    def __init__(self, journal: list[str] | None = None) -> None:
+        self.drafts: list[UsageDraft] = []
+        self.blocked: str | None = None
+        self.failure: SpoolUnavailableError | None = None
+        self.writing = asyncio.Event()
+        self.held: asyncio.Event | None = None
+        """Set by a test: what is put waits for it, in the midst of being written."""
+        self._journal = [] if journal is None else journal
+
+    async def put(self, draft: UsageDraft) -> int:
+        if self.failure is not None:
+            raise self.failure
+        self.writing.set()
+        if self.held is not None:
+            await self.held.wait()
+        self.drafts.append(draft)
+        self._journal.append("put")
+        return len(self.drafts)
