@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from control.core import rules
 from control.core.refusals import RefusalError
 from control.flow import groups
-from metering.core import hierarchy
 from schemas.api import CreateGroup, UpdateGroup
 from tests.unit.control.fakes import NOW, FakeJournal, FakeSlugs, FakeTree
 
@@ -61,7 +60,7 @@ def check(tree: FakeTree) -> None:
         record, (_, *above) = group.record, tree.chain(group.record.id)
         assert record.ancestor_ids == tuple(each.record.id for each in above)
         assert record.parent_group_id == (above[0].record.id if above else None)
-        assert len(above) < hierarchy.MAX_LEVELS
+        assert len(above) < 5
         assert {each.record.limit_enforcement for each in above} <= {record.limit_enforcement}
         if record.limit_enforcement == "CASCADING":
             assert not any(rules.exceeds(record.models, each.record.models) for each in above)
