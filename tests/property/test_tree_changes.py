@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from control.core import rules
@@ -34,7 +34,7 @@ def model(slug: str, threshold: int | None) -> dict[str, Any]:
 def take(tree: FakeTree, step: Step) -> None:
     what, at, more, mode, threshold = step
     there = list(tree.kept)
-    chosen = there[at % len(there)] if there and at else None
+    chosen = there[-at % len(there)] if there and at else None
     slugs, journal = FakeSlugs(*SLUGS), FakeJournal()
     if what == "make":
         body = {
@@ -67,9 +67,13 @@ def check(tree: FakeTree) -> None:
 
 
 @settings(deadline=None)
-@given(STEPS)
-def test_no_sequence_of_changes_breaks_a_tree(steps: list[Step]) -> None:
+@given(st.integers(0, 5), MODES, STEPS)
+@example(5, None, [("make", 1, 0, None, None)])  # one level too many
+def test_no_sequence_of_changes_breaks_a_tree(levels: int, mode: str | None, steps: list[Step]) -> None:
+    """Begin with a tree of one way down: from nothing few examples come to where a tree may grow no deeper."""
     tree = FakeTree()
+    for level in range(levels):
+        take(tree, ("make", 1, 20 + level, mode, None))
     for step in steps:
         before = dict(tree.kept)
         try:

@@ -63,3 +63,11 @@ def test_minted_keys_have_their_forms() -> None:
             assert len(secret) >= 32
             assert credentials.matches(key, credentials.digest(key))
             assert not credentials.matches(key + "x", credentials.digest(key))
+
+
+@pytest.mark.parametrize("at", [0, 31, 32, 63])
+def test_every_character_of_a_digest_is_compared(at: int) -> None:
+    digest = credentials.digest(KEY)
+    other = digest[:at] + ("1" if digest[at] == "0" else "0") + digest[at + 1 :]
+    assert credentials.matches(KEY, digest)
+    assert not credentials.matches(KEY, other)

@@ -157,12 +157,26 @@ def test_the_key_of_another_event_is_refused() -> None:
         correct(FakeCorrections(event(), other), 1, key=other.idempotency_key)
 
 
-@pytest.mark.parametrize(("input_tokens", "output_tokens"), [(0, 0), (2**53 + 1, 0), (0, -(2**53) - 1)])
-def test_a_change_is_not_zero_and_not_absurd(input_tokens: int, output_tokens: int) -> None:
-    kept = FakeCorrections(event())
-    with pytest.raises(InvalidError):
+MOST = 10**9
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "output_tokens", "problem"),
+    [
+        (0, 0, "at least one of them must not be 0"),
+        (MOST + 1, 0, "input: -1000000000 to 1000000000 is allowed"),
+        (-MOST - 1, 0, "input: -1000000000 to 1000000000 is allowed"),
+        (0, MOST + 1, "output: -1000000000 to 1000000000 is allowed"),
+        (0, -MOST - 1, "output: -1000000000 to 1000000000 is allowed"),
+    ],
+)
+def test_a_change_is_not_zero_and_not_absurd(input_tokens: int, output_tokens: int, problem: str) -> None:
+    """The event counts enough for each of these changes, so that the bound alone refuses them."""
+    kept = FakeCorrections(event(tokens=Tokens(input_tokens=3 * MOST, output_tokens=3 * MOST)))
+    with pytest.raises(InvalidError, match=problem):
         correct(kept, input_tokens, output_tokens)
     assert not kept.kept
+    assert correct(kept, MOST, -MOST).tokens == Tokens(input_tokens=MOST, output_tokens=-MOST)
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "a\nb", "nul\x00", "lone \udcff", "x" * 501])

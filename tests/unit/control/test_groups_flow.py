@@ -8,7 +8,7 @@ from control.core import rules
 from control.core.records import Group
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import groups
-from runtime import config_records, kafka
+from runtime import config_records
 from schemas.api import CreateGroup, UpdateGroup
 from schemas.config import ConfigChange, ConfigKind
 from tests.unit.control.fakes import NOW, FakeJournal, FakeSlugs, FakeTree
@@ -142,7 +142,7 @@ def test_a_group_whose_record_the_other_processes_could_not_get_is_refused() -> 
     make = partial(groups.create, tree, tree, slugs, FakeJournal(), workspace_id="w", now=NOW)
     group = make(body=CreateGroup.model_validate(body))[0]
     change = ConfigChange(version=2**62, kind=ConfigKind.GROUP, id=group.record.id, record=group.record)
-    assert len(config_records.of(change, NOW).value or b"") < 0.7 * kafka.MAX_BATCH_BYTES
+    assert len(config_records.of(change, NOW).value or b"") < 700_000
 
     too_many = many_models(rules.MAX_MODELS + 1)
     with pytest.raises(InvalidError, match="at most 1000 are allowed in one group, these are 1001") as refusal:
