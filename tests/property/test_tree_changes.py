@@ -9,7 +9,7 @@ from control.core import rules
 from control.core.refusals import RefusalError
 from control.flow import groups
 from schemas.api import CreateGroup, UpdateGroup
-from tests.unit.control.fakes import NOW, FakeJournal, FakeSlugs, FakeTree
+from tests.unit.control.fakes import NOW, FakeJournal, FakeTree, serving
 
 Step = tuple[str, int, int | None, str | None, int | None]
 SLUGS = ("acme/a", "acme/b")
@@ -35,7 +35,7 @@ def take(tree: FakeTree, step: Step) -> None:
     what, at, more, mode, threshold = step
     there = list(tree.kept)
     chosen = there[-at % len(there)] if there and at else None
-    slugs, journal = FakeSlugs(*SLUGS), FakeJournal()
+    slugs, journal = serving(*SLUGS), FakeJournal()
     if what == "make":
         body = {
             "metadata": {"external_entity_id": f"customer {more}"},

@@ -7,8 +7,8 @@ import pytest
 from control.core.refusals import InvalidError, NotFoundError, RefusalError
 from control.flow import corrections
 from runtime import ids
-from schemas.usage import Kind, Outcome, Producer, Tokens, UsageDraft, UsageEvent, UsageSource
-from tests.unit.control.fakes import NOW
+from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
+from tests.unit.control.fakes import NOW, FakeCorrections
 
 KEY = "01KDTAK00000000000000000AA"
 
@@ -36,39 +36,6 @@ def event(**fields: object) -> UsageEvent:
     return UsageEvent.model_validate(given | fields)
 
 
-class FakeCorrections:
-    def __init__(self, *events: UsageEvent) -> None:
-        self.events = {one.idempotency_key: one for one in events}
-        self.kept: list[UsageEvent] = []
-        self.locked = False
-
-    def lock(self) -> None:
-        self.locked = True
-
-    def now(self) -> datetime:
-        assert self.locked, "who waits over midnight would correct an earlier day"
-        return NOW
-
-    def made(self, key: str) -> UsageEvent | None:
-        assert self.locked
-        return next((one for one in self.kept if one.idempotency_key == key), None)
-
-    def find(self, idempotency_key: str) -> UsageEvent | None:
-        return self.events.get(idempotency_key)
-
-    def corrected(self, idempotency_key: str) -> Tokens:
-        assert self.locked
-        tokens = [one.tokens for one in self.kept if one.corrects == idempotency_key]
-        return Tokens(
-            input_tokens=sum(one.input_tokens for one in tokens), output_tokens=sum(one.output_tokens for one in tokens)
-        )
-
-    def put(self, draft: UsageDraft, now: datetime) -> UsageEvent:
-        producer = Producer(instance="database", sequence=len(self.kept) + 1)
-        self.kept.append(UsageEvent(**dict(draft), producer=producer))
-        return self.kept[-1]
-
-
 def correct(
     kept: FakeCorrections,
     input_tokens: int = 0,
@@ -78,8 +45,12 @@ def correct(
     reason: str = "miscounted",
     key: str | None = None,
 ) -> UsageEvent:
+    def now() -> datetime:
+        assert kept.locked, "who waits over midnight would correct an earlier day"
+        return NOW
+
     return corrections.correct(
-        kept, kept.now, event_key=of, input_tokens=input_tokens, output_tokens=output_tokens, reason=reason, key=key
+        kept, now, event_key=of, input_tokens=input_tokens, output_tokens=output_tokens, reason=reason, key=key
     )
 
 

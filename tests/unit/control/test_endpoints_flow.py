@@ -15,8 +15,10 @@ VERTEX = {"project_id": "p", "location": "global"}
 
 class Office:
     def __init__(self) -> None:
-        self.endpoints = FakeEndpoints({"acme": "w", "globex": "other", "more": "w"})
-        self.secrets = FakeSecrets()
+        self.endpoints = FakeEndpoints()
+        for prefix, owner in (("acme", "w"), ("globex", "other"), ("more", "w")):
+            self.endpoints.workspaces.add_prefix(owner, prefix)
+        self.secrets = FakeSecrets(self.endpoints)
         self.journal = FakeJournal()
         self.own, self.others = self.secret("w"), self.secret("other")
 
