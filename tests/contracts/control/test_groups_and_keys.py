@@ -49,7 +49,8 @@ def test_a_groups_chain_begins_with_itself_and_ends_with_its_root(desk: Desk) ->
 def test_descendants_are_all_that_lie_below(desk: Desk) -> None:
     furnish(desk, *TREE, group("z"))
 
-    found = {id_: {below.record.id for below in desk.groups.descendants(id_)} for id_ in ("a", "b", "c", "z", "nothing")}
+    asked = ("a", "b", "c", "z", "nothing")
+    found = {id_: {below.record.id for below in desk.groups.descendants(id_)} for id_ in asked}
     assert found == {"a": {"b", "c", "d"}, "b": {"c"}, "c": set(), "z": set(), "nothing": set()}
     assert list(desk.groups.descendants("b")) == [LEAF]
 

@@ -81,17 +81,20 @@ def test_a_management_key_is_known_until_it_is_revoked(desk: Desk) -> None:
 @pytest.mark.parametrize("url", [None, "https://hooks.example/in"])
 def test_webhook_settings_are_kept_and_replaced_whole(desk: Desk, url: str | None) -> None:
     assert desk.webhooks.find("lab") is None
-    first = WebhookRecord(workspace_id="lab", url="https://a.example", enabled=True, secrets=(SealedSecret(sealed="1"),))
+    sealed = SealedSecret(sealed="1")
+    first = WebhookRecord(workspace_id="lab", url="https://a.example", enabled=True, secrets=(sealed,))
     second = WebhookRecord(
         workspace_id="lab",
         url=url,
         enabled=False,
-        secrets=(SealedSecret(sealed="2"), SealedSecret(sealed="1", expires_at=NOW)),
+        secrets=(SealedSecret(sealed="2"), sealed.model_copy(update={"expires_at": NOW})),
     )
+    theirs = first.model_copy(update={"workspace_id": "other"})
+    desk.webhooks.save(theirs, NOW)
     for settings in (first, second):
         desk.webhooks.save(settings, NOW)
         assert desk.webhooks.find("lab") == settings
-    assert desk.webhooks.find("other") is None
+    assert desk.webhooks.find("other") == theirs
 
 
 def test_the_journal_keeps_each_entry_as_it_was_told(desk: Desk) -> None:

@@ -212,7 +212,7 @@ class FakeCredentials:
 
     def developer_key_sha256(self, prefix: str) -> str | None:
         key = self._api_keys.find(prefix)
-        return key and key.record.sha256
+        return None if key is None else key.record.sha256
 
 
 class FakeWebhooks:
