@@ -24,6 +24,7 @@ from schemas.limits import (
 Limit = RateLimit | UsageLimit
 Held = set[tuple[str, str, str, int, str]]
 
+LEVELS = 5
 SLUGS = ["org/a", "org/b", "org/c"]
 UNITS = [*RateLimitUnit, *UsageLimitUnit]
 
@@ -54,7 +55,7 @@ def trees(draw: st.DrawFn) -> dict[str, GroupRecord]:
     mode = draw(st.sampled_from(LimitEnforcement))
     groups: dict[str, GroupRecord] = {}
     for number in range(draw(st.integers(1, 12))):
-        parents = [group for group in groups.values() if len(group.ancestor_ids) < hierarchy.MAX_LEVELS - 1]
+        parents = [group for group in groups.values() if len(group.ancestor_ids) < LEVELS - 1]
         parent = draw(st.sampled_from(parents)) if parents else None
         groups[f"g{number}"] = GroupRecord(
             id=f"g{number}",

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from control.core import rules
 from control.core.refusals import RefusalError
 from control.flow import groups
-from metering.core import hierarchy
 from schemas.api import CreateGroup, UpdateGroup
-from tests.unit.control.fakes import NOW, FakeJournal, FakeSlugs, FakeTree
+from tests.unit.control.fakes import NOW, FakeJournal, FakeTree, serving
 
 Step = tuple[str, int, int | None, str | None, int | None]
 SLUGS = ("acme/a", "acme/b")
@@ -35,8 +34,8 @@ def model(slug: str, threshold: int | None) -> dict[str, Any]:
 def take(tree: FakeTree, step: Step) -> None:
     what, at, more, mode, threshold = step
     there = list(tree.kept)
-    chosen = there[at % len(there)] if there and at else None
-    slugs, journal = FakeSlugs(*SLUGS), FakeJournal()
+    chosen = there[-at % len(there)] if there and at else None
+    slugs, journal = serving(*SLUGS), FakeJournal()
     if what == "make":
         body = {
             "metadata": {"external_entity_id": f"customer {more}"},
@@ -61,16 +60,20 @@ def check(tree: FakeTree) -> None:
         record, (_, *above) = group.record, tree.chain(group.record.id)
         assert record.ancestor_ids == tuple(each.record.id for each in above)
         assert record.parent_group_id == (above[0].record.id if above else None)
-        assert len(above) < hierarchy.MAX_LEVELS
+        assert len(above) < 5
         assert {each.record.limit_enforcement for each in above} <= {record.limit_enforcement}
         if record.limit_enforcement == "CASCADING":
             assert not any(rules.exceeds(record.models, each.record.models) for each in above)
 
 
 @settings(deadline=None)
-@given(STEPS)
-def test_no_sequence_of_changes_breaks_a_tree(steps: list[Step]) -> None:
+@given(st.integers(0, 5), MODES, STEPS)
+@example(5, None, [("make", 1, 0, None, None)])  # one level too many
+def test_no_sequence_of_changes_breaks_a_tree(levels: int, mode: str | None, steps: list[Step]) -> None:
+    """Begin with a tree of one way down: from nothing few examples come to where a tree may grow no deeper."""
     tree = FakeTree()
+    for level in range(levels):
+        take(tree, ("make", 1, 20 + level, mode, None))
     for step in steps:
         before = dict(tree.kept)
         try:

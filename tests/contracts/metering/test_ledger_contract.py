@@ -134,6 +134,14 @@ async def test_a_key_that_comes_twice_in_one_batch_counts_once(counted: flow.Led
     assert dict(totals.marks) == {"proxy-a": 3}
 
 
+async def test_of_two_different_events_of_one_key_in_one_batch_the_first_counts(counted: flow.Ledger) -> None:
+    totals = await counted.apply(batch([event(1, tokens=(10, 5, 2)), event(2, number=1, tokens=(100, 50, 20))]))
+
+    usage = usage_of(totals, "group-a")
+    assert (usage.requests, usage.input_tokens, usage.output_tokens, usage.cached_input_tokens) == (1, 10, 5, 2)
+    assert limit_of(totals, "group-a").tokens == 15
+
+
 async def test_old_and_new_keys_in_one_batch_count_the_new_alone(counted: flow.Ledger) -> None:
     await counted.apply(batch([event(1)]))
     mixed = [event(2), event(9, number=1, instance="proxy-b"), event(3, group_id="group-b")]
@@ -184,6 +192,26 @@ async def test_a_mark_never_falls(counted: flow.Ledger) -> None:
     totals = await counted.apply(batch([event(4), event(3)], topic="replayed from earlier"))
 
     assert dict(totals.marks) == {"proxy-a": 9}
+
+
+async def test_a_mark_is_the_highest_of_a_batch_that_repeats_earlier_numbers(counted: flow.Ledger) -> None:
+    totals = await counted.apply(batch([event(7), event(8), event(5), event(6)]))
+
+    assert dict(totals.marks) == {"proxy-a": 8}
+
+
+async def test_of_two_partitions_at_one_offset_only_the_batchs_own_moves(
+    counted: flow.Ledger, clock: HandClock
+) -> None:
+    await counted.apply(batch([event(1)]))
+    await counted.apply(batch([event(1, number=2, instance="proxy-b")], partition=1, lane="1"))
+    clock.advance(seconds=1)
+    await counted.apply(batch([event(2, number=3)], 2))
+
+    assert [await counted.position(SPOOL, partition) for partition in (0, 1)] == [3, 2]
+    other = await counted.progress(SPOOL, 1)
+    assert other is not None
+    assert other.recorded_at < clock.now
 
 
 async def test_a_batch_without_events_moves_the_position(counted: flow.Ledger) -> None:

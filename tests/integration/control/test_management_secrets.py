@@ -2,7 +2,7 @@ import pytest
 
 from runtime.database import Database
 from runtime.vault import secret_context
-from schemas.config import ConfigKind, SecretRecord
+from schemas.config import ConfigKind, SecretRecord, WebhookRecord
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
 
@@ -29,6 +29,23 @@ async def test_no_value_is_kept_in_the_clear(lab: Lab, database: Database) -> No
     with database.engine.connect() as connection:
         for table in ("secrets", "config_change", "audit_log"):
             assert "sk-not" not in repr(connection.exec_driver_sql(f"SELECT * FROM {table}").all())
+
+
+async def test_the_audit_log_holds_no_sealed_secret(lab: Lab, database: Database) -> None:
+    """Whoever reads the log needs no more than the master key to open one."""
+    onboarded = await lab.secret("openai", "sk-first")
+    await lab.secret("openai", "sk-second")
+    rotated = await lab.client.post("/v1/gateway/billing_webhook/rotate_secret", json={"overlap_seconds": 60})
+    assert rotated.status_code == 200, rotated.text
+    assert (await lab.client.delete(f"{PATH}/{onboarded}")).status_code == 200
+
+    records = [change.record for change in helpers.changes(database)]
+    sealed = [record.sealed for record in records if isinstance(record, SecretRecord)]
+    sealed += [one.sealed for record in records if isinstance(record, WebhookRecord) for one in record.secrets]
+    noted = repr(helpers.audited(database))
+    assert len(set(sealed)) == 4
+    assert all(action in noted for action in ("secret.create", "secret.replace", "secret.delete", "rotate_secret"))
+    assert [one for one in sealed if one in noted] == []
 
 
 async def test_a_secret_in_use_cannot_be_deleted(lab: Lab) -> None:

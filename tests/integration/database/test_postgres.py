@@ -98,13 +98,12 @@ def test_the_bounds_add_up_and_the_server_has_them(opened: Database) -> None:
 
     writing = opened.write_now(shown)
     assert writing == {
-        "statement_timeout": f"{databases._STATEMENT_BOUND_S}s",
-        "idle_in_transaction_session_timeout": f"{databases._IDLE_BOUND_S}s",
+        "statement_timeout": "10s",
+        "idle_in_transaction_session_timeout": "5s",
         "TimeZone": "UTC",
         "application_name": "tollgate",
     }
-    late_s = opened._commit_within_s + databases._STATEMENT_BOUND_S + databases._IDLE_BOUND_S
-    assert late_s <= databases.TRANSACTION_BOUND_S
+    assert (opened._commit_within_s, databases.TRANSACTION_BOUND_S) == (30 - 10 - 5, 30)
     assert opened.read_now(shown)["application_name"] == "tollgate read"
 
 

@@ -133,7 +133,7 @@ async def test_a_restart_goes_on_at_the_position_and_knows_the_decisions(opened:
         (days[0], 1, 1),
     ]
     async with following(metering, spool):
-        assert spool.reads[0] == (4, app.BATCH)
+        assert spool.reads[0] == (4, 1000)
         assert proxy.newest == {}
         assert metering.committed(SPOOL, 0) == 4
 
@@ -156,11 +156,11 @@ async def test_a_crash_between_commit_and_handover_heals_after_the_restart(opene
 
 async def test_batches_hold_at_most_a_thousand_and_those_not_full_lie_apart(opened: Database) -> None:
     proxy, spool, pause = Proxy(), ListPartition(SPOOL), HandPause()
-    spool.put(*(event(number) for number in range(1, app.BATCH + 2)))
+    spool.put(*(event(number) for number in range(1, 1002)))
     async with following(embedded(opened, proxy, pause), spool):
-        assert [offset for offset, _ in spool.reads] == [1, app.BATCH + 1, app.BATCH + 2]
-        assert pause.asked_s == [app.MIN_INTERVAL_S], "behind the batch that was not full"
-        assert proxy.newest["group-a"].requests == app.BATCH + 1
+        assert [offset for offset, _ in spool.reads] == [1, 1001, 1002]
+        assert pause.asked_s == [0.02], "behind the batch that was not full"
+        assert proxy.newest["group-a"].requests == 1001
 
 
 async def test_an_outage_of_the_database_is_waited_out_and_logged_once(

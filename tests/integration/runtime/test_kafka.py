@@ -100,7 +100,7 @@ async def test_nothing_is_no_work(writer: Writer) -> None:
 
 
 async def test_a_record_too_large_is_refused_before_anything_is_sent(kafka: Kafka, writer: Writer) -> None:
-    too_large = Record(KEY, b"x" * runtime_kafka.MAX_BATCH_BYTES)
+    too_large = Record(KEY, b"x" * 1_000_000)
 
     with pytest.raises(RecordTooLargeError, match=USAGE_EVENTS):
         await writer.write(USAGE_EVENTS, [*numbered(3), too_large])
@@ -111,7 +111,7 @@ async def test_a_record_too_large_is_refused_before_anything_is_sent(kafka: Kafk
 
 
 async def test_the_largest_record_is_taken(kafka: Kafka, writer: Writer) -> None:
-    await writer.write(USAGE_EVENTS, [Record(KEY, b"x" * (runtime_kafka.MAX_BATCH_BYTES - 200))])
+    await writer.write(USAGE_EVENTS, [Record(KEY, b"x" * 999_800)])
 
     assert sum(map(len, (await records.read(kafka, USAGE_EVENTS)).values())) == 1
 

@@ -1,21 +1,35 @@
-"""Control's ports in memory."""
+"""Control's ports in memory, held to the real store by tests/contracts/control.
+
+A fake whose answers depend on another's records is handed that one, as the tables of a database know each other.
+"""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from control.core.records import ApiKey, Chain, Endpoint, Group, ManagementKey, Secret, Shown
-from schemas.config import WebhookRecord, WorkspaceRecord
+from schemas.api import Region
+from schemas.config import EndpointRecord, WebhookRecord, WorkspaceRecord
+from schemas.targets import Provider, Target
+from schemas.usage import Producer, Tokens, UsageDraft, UsageEvent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeEndpoints:
-    def __init__(self, owners: dict[str, str]) -> None:
-        self.owners = owners
+    """Implements `Endpoints` and `Slugs`."""
+
+    def __init__(self, workspaces: "FakeWorkspaces | None" = None) -> None:
+        self.workspaces = workspaces or FakeWorkspaces()
         self.kept: dict[str, Endpoint] = {}
 
     def prefix_owner(self, prefix: str) -> str | None:
-        return self.owners.get(prefix.casefold())
+        return self.workspaces.prefix_owner(prefix)
+
+    def missing(self, workspace_id: str, slugs: Iterable[str]) -> Sequence[str]:
+        there = {kept.record.slug for kept in self.kept.values() if kept.record.workspace_id == workspace_id}
+        return [slug for slug in slugs if slug not in there]
 
     def slug_taken(self, slug: str) -> bool:
         return any(endpoint.record.slug == slug for endpoint in self.kept.values())
@@ -33,10 +47,28 @@ class FakeEndpoints:
         del self.kept[endpoint.record.id]
 
 
+def endpoint(id_: str, slug: str, *, workspace_id: str = "w", secret_id: str | None = None) -> Endpoint:
+    """Make an endpoint whose target may name a secret."""
+    named = {} if secret_id is None else {"secret_id": secret_id}
+    target = Target(provider=Provider.BASETEN, model_id="abc", **named)
+    record = EndpointRecord(id=id_, workspace_id=workspace_id, slug=slug, target=target, created_at=NOW)
+    return Endpoint(record, Region.UNRESTRICTED, NOW)
+
+
+def serving(*slugs: str) -> FakeEndpoints:
+    """Make the endpoints of these slugs, of the workspace `w`."""
+    endpoints = FakeEndpoints()
+    for slug in slugs:
+        endpoints.add(endpoint(slug, slug))
+    return endpoints
+
+
 class FakeSecrets:
-    def __init__(self) -> None:
+    """Implements both ports named `Secrets`."""
+
+    def __init__(self, endpoints: FakeEndpoints | None = None) -> None:
+        self.endpoints = endpoints or FakeEndpoints()
         self.kept: dict[str, Secret] = {}
-        self.users: dict[str, str] = {}
 
     def find(self, secret_id: str) -> Secret | None:
         return self.kept.get(secret_id)
@@ -46,7 +78,8 @@ class FakeSecrets:
         return next((kept for kept in self.kept.values() if (kept.record.workspace_id, kept.name) == named), None)
 
     def user(self, secret_id: str) -> str | None:
-        return self.users.get(secret_id)
+        users = self.endpoints.kept.values()
+        return next((user.record.slug for user in users if user.record.target.secret_id == secret_id), None)
 
     def add(self, secret: Secret) -> None:
         self.kept[secret.record.id] = secret
@@ -59,6 +92,8 @@ class FakeSecrets:
 
 
 class FakeJournal:
+    """Implements `Journal`."""
+
     def __init__(self) -> None:
         self.notes: list[tuple[str, str, str, Shown | None, Shown | None]] = []
 
@@ -72,16 +107,11 @@ class FakeJournal:
         return [note[1] for note in self.notes]
 
 
-class FakeSlugs:
-    def __init__(self, *slugs: str) -> None:
-        self.slugs = set(slugs)
-
-    def missing(self, workspace_id: str, slugs: Iterable[str]) -> Sequence[str]:
-        return [slug for slug in slugs if slug not in self.slugs]
-
-
 class FakeTree:
-    def __init__(self) -> None:
+    """Implements `Tree` and `Changes`."""
+
+    def __init__(self, keys: "FakeApiKeys | None" = None) -> None:
+        self.keys = keys or FakeApiKeys()
         self.kept: dict[str, Group] = {}
 
     def chain(self, group_id: str) -> Chain:
@@ -106,9 +136,13 @@ class FakeTree:
     def remove(self, group: Group, now: datetime) -> None:
         for gone in (group, *self.descendants(group.record.id)):
             del self.kept[gone.record.id]
+            for key in [key for key in self.keys.kept.values() if key.record.group_id == gone.record.id]:
+                self.keys.revoke(key, now)
 
 
 class FakeApiKeys:
+    """Implements `ApiKeys`."""
+
     def __init__(self) -> None:
         self.kept: dict[str, ApiKey] = {}
 
@@ -122,19 +156,9 @@ class FakeApiKeys:
         del self.kept[key.record.prefix]
 
 
-class FakeCredentials:
-    def __init__(self, management: Sequence[ManagementKey] = (), developers: dict[str, str] | None = None) -> None:
-        self.management = {key.prefix: key for key in management}
-        self.developers = developers or {}
-
-    def management_key(self, prefix: str) -> ManagementKey | None:
-        return self.management.get(prefix)
-
-    def developer_key_sha256(self, prefix: str) -> str | None:
-        return self.developers.get(prefix)
-
-
 class FakeWorkspaces:
+    """Implements `Workspaces`."""
+
     def __init__(self) -> None:
         self.kept: dict[str, WorkspaceRecord] = {}
         self.prefixes: dict[str, str] = {}
@@ -143,7 +167,8 @@ class FakeWorkspaces:
         self.changes = 0
 
     def find(self, name_or_id: str) -> WorkspaceRecord | None:
-        return next((kept for kept in self.kept.values() if name_or_id in {kept.id, kept.name}), None)
+        named = (kept for kept in self.kept.values() if kept.name == name_or_id)
+        return self.kept.get(name_or_id) or next(named, None)
 
     def prefix_owner(self, prefix: str) -> str | None:
         return self.prefixes.get(prefix.casefold())
@@ -165,7 +190,8 @@ class FakeWorkspaces:
         self.public_keys[workspace_id] = public_key
 
     def management_key(self, prefix: str) -> ManagementKey | None:
-        return self.keys.get(prefix)
+        key = self.keys.get(prefix)
+        return key and replace(key, workspace_state=self.kept[key.workspace_id].state)
 
     def add_key(self, key: ManagementKey, now: datetime) -> None:
         self.keys[key.prefix] = key
@@ -174,7 +200,24 @@ class FakeWorkspaces:
         del self.keys[prefix]
 
 
+class FakeCredentials:
+    """Implements `Keys`, by which the API knows who calls."""
+
+    def __init__(self, workspaces: FakeWorkspaces, api_keys: FakeApiKeys) -> None:
+        self._workspaces = workspaces
+        self._api_keys = api_keys
+
+    def management_key(self, prefix: str) -> ManagementKey | None:
+        return self._workspaces.management_key(prefix)
+
+    def developer_key_sha256(self, prefix: str) -> str | None:
+        key = self._api_keys.find(prefix)
+        return None if key is None else key.record.sha256
+
+
 class FakeWebhooks:
+    """Implements `Webhooks`."""
+
     def __init__(self) -> None:
         self.kept: dict[str, WebhookRecord] = {}
 
@@ -183,3 +226,79 @@ class FakeWebhooks:
 
     def save(self, webhook: WebhookRecord, now: datetime) -> None:
         self.kept[webhook.workspace_id] = webhook
+
+
+class FakeCorrections:
+    """Implements `Corrections`; `events` are the ledger's."""
+
+    def __init__(self, *events: UsageEvent) -> None:
+        self.events = {one.idempotency_key: one for one in events}
+        self.kept: list[UsageEvent] = []
+        self.locked = False
+
+    def lock(self) -> None:
+        self.locked = True
+
+    def made(self, key: str) -> UsageEvent | None:
+        assert self.locked
+        return next((one for one in self.kept if one.idempotency_key == key), None)
+
+    def find(self, idempotency_key: str) -> UsageEvent | None:
+        return self.events.get(idempotency_key)
+
+    def corrected(self, idempotency_key: str) -> Tokens:
+        assert self.locked
+        tokens = [one.tokens for one in self.kept if one.corrects == idempotency_key]
+        return Tokens(
+            input_tokens=sum(one.input_tokens for one in tokens), output_tokens=sum(one.output_tokens for one in tokens)
+        )
+
+    def put(self, draft: UsageDraft, now: datetime) -> UsageEvent:
+        producer = Producer(instance="database", sequence=len(self.kept) + 1)
+        self.kept.append(UsageEvent(**dict(draft), producer=producer))
+        return self.kept[-1]
+
+
+class Delivery(NamedTuple):
+    """A delivery; `status` as the table has it, `ended_at` None while it is pending."""
+
+    workspace_id: str
+    status: str
+    ended_at: datetime | None
+
+
+class FakeDeliveries:
+    """Implements `Deliveries`; puts back at most two at once."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Delivery] = {}
+
+    def owner(self, delivery_id: str) -> str | None:
+        found = self.kept.get(delivery_id)
+        return found and found.workspace_id
+
+    def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
+        if self.owner(delivery_id) != workspace_id:
+            return False
+        self._put_back(delivery_id)
+        return True
+
+    def redrive(self, workspace_id: str, now: datetime, since: datetime | None, until: datetime) -> int:
+        found = sorted(
+            (one.ended_at, name)
+            for name, one in self.kept.items()
+            if one.workspace_id == workspace_id
+            and one.status in {"dead", "not_due"}
+            and one.ended_at is not None
+            and (since or one.ended_at) <= one.ended_at < until
+        )[:2]
+        for _, name in found:
+            self._put_back(name)
+        return len(found)
+
+    @property
+    def pending(self) -> list[str]:
+        return sorted(name for name, one in self.kept.items() if one.status == "pending")
+
+    def _put_back(self, name: str) -> None:
+        self.kept[name] = self.kept[name]._replace(status="pending", ended_at=None)

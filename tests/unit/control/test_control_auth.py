@@ -1,18 +1,23 @@
 import pytest
 
 from control import auth, credentials
-from control.core.records import ManagementKey, Scope
+from control.core.records import ApiKey, ManagementKey, Scope
 from control.core.refusals import ForbiddenError, UnauthorizedError
-from schemas.config import WorkspaceState
-from tests.unit.control.fakes import FakeCredentials
+from schemas.config import KeyRecord, WorkspaceRecord, WorkspaceState
+from tests.unit.control.fakes import NOW, FakeApiKeys, FakeCredentials, FakeWorkspaces
 
 KEY = "tgm_abcdefghijkl." + "s" * 40
 DEVELOPERS = "sky_abcdefghijkl." + "s" * 40
 
 
 def known(scope: Scope = Scope.MANAGE, state: WorkspaceState = WorkspaceState.ACTIVE) -> FakeCredentials:
-    key = ManagementKey(KEY[:16], "workspace", state, credentials.digest(KEY), scope)
-    return FakeCredentials([key], {DEVELOPERS[:16]: credentials.digest(DEVELOPERS)})
+    workspaces, api_keys = FakeWorkspaces(), FakeApiKeys()
+    workspaces.add(WorkspaceRecord(id="workspace", name="lab", state=state, operator_credential=False), NOW)
+    workspaces.add_key(ManagementKey(KEY[:16], "workspace", state, credentials.digest(KEY), scope), NOW)
+    sha256 = credentials.digest(DEVELOPERS)
+    record = KeyRecord(prefix=DEVELOPERS[:16], workspace_id="workspace", group_id="g", sha256=sha256)
+    api_keys.add(ApiKey("k", record, None, NOW))
+    return FakeCredentials(workspaces, api_keys)
 
 
 @pytest.mark.parametrize("header", [f"Api-Key {KEY}", f"Bearer {KEY}", f"bearer   {KEY} "])
@@ -63,3 +68,11 @@ def test_minted_keys_have_their_forms() -> None:
             assert len(secret) >= 32
             assert credentials.matches(key, credentials.digest(key))
             assert not credentials.matches(key + "x", credentials.digest(key))
+
+
+@pytest.mark.parametrize("at", [0, 31, 32, 63])
+def test_every_character_of_a_digest_is_compared(at: int) -> None:
+    digest = credentials.digest(KEY)
+    other = digest[:at] + ("1" if digest[at] == "0" else "0") + digest[at + 1 :]
+    assert credentials.matches(KEY, digest)
+    assert not credentials.matches(KEY, other)

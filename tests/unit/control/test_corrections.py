@@ -7,8 +7,8 @@ import pytest
 from control.core.refusals import InvalidError, NotFoundError, RefusalError
 from control.flow import corrections
 from runtime import ids
-from schemas.usage import Kind, Outcome, Producer, Tokens, UsageDraft, UsageEvent, UsageSource
-from tests.unit.control.fakes import NOW
+from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
+from tests.unit.control.fakes import NOW, FakeCorrections
 
 KEY = "01KDTAK00000000000000000AA"
 
@@ -36,39 +36,6 @@ def event(**fields: object) -> UsageEvent:
     return UsageEvent.model_validate(given | fields)
 
 
-class FakeCorrections:
-    def __init__(self, *events: UsageEvent) -> None:
-        self.events = {one.idempotency_key: one for one in events}
-        self.kept: list[UsageEvent] = []
-        self.locked = False
-
-    def lock(self) -> None:
-        self.locked = True
-
-    def now(self) -> datetime:
-        assert self.locked, "who waits over midnight would correct an earlier day"
-        return NOW
-
-    def made(self, key: str) -> UsageEvent | None:
-        assert self.locked
-        return next((one for one in self.kept if one.idempotency_key == key), None)
-
-    def find(self, idempotency_key: str) -> UsageEvent | None:
-        return self.events.get(idempotency_key)
-
-    def corrected(self, idempotency_key: str) -> Tokens:
-        assert self.locked
-        tokens = [one.tokens for one in self.kept if one.corrects == idempotency_key]
-        return Tokens(
-            input_tokens=sum(one.input_tokens for one in tokens), output_tokens=sum(one.output_tokens for one in tokens)
-        )
-
-    def put(self, draft: UsageDraft, now: datetime) -> UsageEvent:
-        producer = Producer(instance="database", sequence=len(self.kept) + 1)
-        self.kept.append(UsageEvent(**dict(draft), producer=producer))
-        return self.kept[-1]
-
-
 def correct(
     kept: FakeCorrections,
     input_tokens: int = 0,
@@ -78,8 +45,12 @@ def correct(
     reason: str = "miscounted",
     key: str | None = None,
 ) -> UsageEvent:
+    def now() -> datetime:
+        assert kept.locked, "who waits over midnight would correct an earlier day"
+        return NOW
+
     return corrections.correct(
-        kept, kept.now, event_key=of, input_tokens=input_tokens, output_tokens=output_tokens, reason=reason, key=key
+        kept, now, event_key=of, input_tokens=input_tokens, output_tokens=output_tokens, reason=reason, key=key
     )
 
 
@@ -157,12 +128,26 @@ def test_the_key_of_another_event_is_refused() -> None:
         correct(FakeCorrections(event(), other), 1, key=other.idempotency_key)
 
 
-@pytest.mark.parametrize(("input_tokens", "output_tokens"), [(0, 0), (2**53 + 1, 0), (0, -(2**53) - 1)])
-def test_a_change_is_not_zero_and_not_absurd(input_tokens: int, output_tokens: int) -> None:
-    kept = FakeCorrections(event())
-    with pytest.raises(InvalidError):
+MOST = 10**9
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "output_tokens", "problem"),
+    [
+        (0, 0, "at least one of them must not be 0"),
+        (MOST + 1, 0, "input: -1000000000 to 1000000000 is allowed"),
+        (-MOST - 1, 0, "input: -1000000000 to 1000000000 is allowed"),
+        (0, MOST + 1, "output: -1000000000 to 1000000000 is allowed"),
+        (0, -MOST - 1, "output: -1000000000 to 1000000000 is allowed"),
+    ],
+)
+def test_a_change_is_not_zero_and_not_absurd(input_tokens: int, output_tokens: int, problem: str) -> None:
+    """The event counts enough for each of these changes, so that the bound alone refuses them."""
+    kept = FakeCorrections(event(tokens=Tokens(input_tokens=3 * MOST, output_tokens=3 * MOST)))
+    with pytest.raises(InvalidError, match=problem):
         correct(kept, input_tokens, output_tokens)
     assert not kept.kept
+    assert correct(kept, MOST, -MOST).tokens == Tokens(input_tokens=MOST, output_tokens=-MOST)
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "a\nb", "nul\x00", "lone \udcff", "x" * 501])

@@ -7,37 +7,24 @@ import pytest
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import deliveries
 from schemas.base import rfc3339
-from tests.unit.control.fakes import NOW, FakeJournal
+from tests.unit.control.fakes import NOW, Delivery, FakeDeliveries, FakeJournal
 
 
-class FakeDeliveries:
-    """Some deliveries that ended, each with its moment; gives back at most two at once."""
+def dead(**owners: str) -> FakeDeliveries:
+    """Make deliveries that were given up, the first now and each of the others an hour before the one named before."""
+    stored = FakeDeliveries()
+    for number, (name, owner) in enumerate(owners.items()):
+        stored.kept[name] = Delivery(owner, "dead", NOW - timedelta(hours=number))
+    return stored
 
-    def __init__(self, **owners: str) -> None:
-        self.owners = owners
-        self.ended = {name: NOW - timedelta(hours=number) for number, name in enumerate(owners)}
-        self.going: list[str] = []
-        self.is_gone = False
+
+class GoneMeanwhile(FakeDeliveries):
+    """Its deliveries are removed between the look at their owner and the change."""
 
     def owner(self, delivery_id: str) -> str | None:
-        return self.owners.get(delivery_id)
-
-    def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
-        if self.is_gone:
-            return False
-        self.going.append(delivery_id)
-        return True
-
-    def redrive(self, workspace_id: str, now: datetime, since: datetime | None, until: datetime) -> int:
-        found = [
-            name
-            for name, moment in self.ended.items()
-            if self.owners[name] == workspace_id and (since or moment) <= moment < until
-        ][:2]
-        self.going += found
-        for name in found:
-            del self.ended[name]
-        return len(found)
+        found = super().owner(delivery_id)
+        self.kept.pop(delivery_id, None)
+        return found
 
 
 def redriven(
@@ -50,35 +37,36 @@ def redriven(
 
 
 def test_redeliver_is_for_the_workspaces_own() -> None:
-    stored, journal = FakeDeliveries(mine="lab", theirs="other"), FakeJournal()
+    stored, journal = dead(mine="lab", theirs="other"), FakeJournal()
     deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="mine")
-    assert stored.going == ["mine"]
+    assert stored.pending == ["mine"]
     assert journal.notes == [("lab", "delivery.redeliver", "mine", None, None)]
     with pytest.raises(ForbiddenError):
         deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="theirs")
     with pytest.raises(NotFoundError):
         deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="none")
-    stored.is_gone = True
+    gone = GoneMeanwhile()
+    gone.kept |= stored.kept
     with pytest.raises(NotFoundError):
-        deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="mine")
+        deliveries.redeliver(gone, journal, NOW, workspace_id="lab", delivery_id="mine")
     assert len(journal.notes) == 1
 
 
 def test_a_redrive_goes_in_steps_and_is_noted_once() -> None:
-    stored = FakeDeliveries(now="lab", a="lab", theirs="other", b="lab", c="lab", d="lab", e="lab")
+    stored = dead(now="lab", a="lab", theirs="other", b="lab", c="lab", d="lab", e="lab")
     journal = FakeJournal()
     assert redriven(stored, journal, None, None).count == 5
-    assert stored.going == ["a", "b", "c", "d", "e"]  # what failed at this moment or later is never part of it
+    assert stored.pending == ["a", "b", "c", "d", "e"]  # what failed at this moment or later is never part of it
     assert journal.notes == [("lab", "deliveries.redrive", "lab", None, {"from": None, "to": rfc3339(NOW)})]
     assert redriven(stored, journal, None, None).count == 0
     assert len(journal.notes) == 1
 
 
 def test_a_redrives_window_is_kept_and_ends_now_at_the_latest() -> None:
-    stored, journal = FakeDeliveries(now="lab", a="lab", b="lab", c="lab"), FakeJournal()
+    stored, journal = dead(now="lab", a="lab", b="lab", c="lab"), FakeJournal()
     since, until = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
     assert redriven(stored, journal, since, until).count == 1
-    assert stored.going == ["b"]
+    assert stored.pending == ["b"]
     assert journal.notes[0][4] == {"from": rfc3339(since), "to": rfc3339(until)}
     assert deliveries.plan("lab", since, NOW + timedelta(days=1), NOW).until == NOW
     with pytest.raises(InvalidError) as refusal:

@@ -15,8 +15,10 @@ VERTEX = {"project_id": "p", "location": "global"}
 
 class Office:
     def __init__(self) -> None:
-        self.endpoints = FakeEndpoints({"acme": "w", "globex": "other", "more": "w"})
-        self.secrets = FakeSecrets()
+        self.endpoints = FakeEndpoints()
+        for prefix, owner in (("acme", "w"), ("globex", "other"), ("more", "w")):
+            self.endpoints.workspaces.add_prefix(owner, prefix)
+        self.secrets = FakeSecrets(self.endpoints)
         self.journal = FakeJournal()
         self.own, self.others = self.secret("w"), self.secret("other")
 
@@ -119,6 +121,14 @@ def test_what_a_provider_needs_is_required(provider: str, field: str) -> None:
     assert not office.endpoints.kept
 
 
+@pytest.mark.parametrize(("provider", "field"), [("OPENAI", "secret_id"), ("OPENAI_COMPATIBLE", "base_url")])
+def test_what_a_provider_needs_is_not_there_when_it_is_empty(provider: str, field: str) -> None:
+    office = Office()
+    given = {name: value for name, value in full(office).items() if name in REQUIRED[provider]} | {field: ""}
+    with pytest.raises(InvalidError, match=rf"^targets\[0\]\.{field}: required for {provider}$"):
+        office.create({"provider": provider, **given})
+
+
 @pytest.mark.parametrize(("provider", "field"), [(name, each) for name in FOREIGN for each in sorted(FOREIGN[name])])
 def test_what_does_not_belong_to_a_provider_is_refused(provider: str, field: str) -> None:
     office = Office()
@@ -135,6 +145,7 @@ def test_what_does_not_belong_to_a_provider_is_refused(provider: str, field: str
         ({"base_url": "///"}, "targets[0].base_url"),
         ({"base_url": "https://10.0.0.1"}, "targets[0].base_url"),
         ({"target_model": None}, "targets[0].target_model"),
+        ({"target_model": "  "}, "targets[0].target_model"),
         ({"secret_id": "nothing"}, "targets[0].secret_id"),
     ],
 )

@@ -8,11 +8,10 @@ from control.core import rules
 from control.core.records import Group
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import groups
-from metering.core import hierarchy
-from runtime import config_records, kafka
+from runtime import config_records
 from schemas.api import CreateGroup, UpdateGroup
 from schemas.config import ConfigChange, ConfigKind
-from tests.unit.control.fakes import NOW, FakeJournal, FakeSlugs, FakeTree
+from tests.unit.control.fakes import NOW, FakeEndpoints, FakeJournal, FakeTree, serving
 
 SLUG = "acme/m"
 
@@ -26,7 +25,7 @@ def make_group(
         "hierarchy": {"parent_group_id": parent, "limit_enforcement": mode},
     }
     wanted = CreateGroup.model_validate(body)
-    return groups.create(tree, tree, FakeSlugs(SLUG), FakeJournal(), workspace_id="w", body=wanted, now=NOW)[0]
+    return groups.create(tree, tree, serving(SLUG), FakeJournal(), workspace_id="w", body=wanted, now=NOW)[0]
 
 
 def model(threshold: int | None) -> dict[str, Any]:
@@ -34,9 +33,9 @@ def model(threshold: int | None) -> dict[str, Any]:
     return {"slug": SLUG, "usage_limits": limits}
 
 
-def patch(tree: FakeTree, group: Group, slugs: FakeSlugs | None = None, **body: Any) -> Group:
+def patch(tree: FakeTree, group: Group, slugs: FakeEndpoints | None = None, **body: Any) -> Group:
     wanted = UpdateGroup.model_validate(body)
-    named = slugs or FakeSlugs(SLUG)
+    named = slugs or serving(SLUG)
     chain = groups.update(
         tree, tree, named, FakeJournal(), workspace_id="w", group_id=group.record.id, body=wanted, now=NOW
     )
@@ -46,7 +45,7 @@ def patch(tree: FakeTree, group: Group, slugs: FakeSlugs | None = None, **body: 
 def test_a_group_keeps_calling_a_slug_whose_endpoint_is_gone() -> None:
     tree = FakeTree()
     group = make_group(tree, "root", 5)
-    gone = FakeSlugs()
+    gone = serving()
     assert patch(tree, group, gone, models=[model(6)]).record.models[0].usage_limits[0].threshold == 6
     patch(tree, group, gone, models=[])
     with pytest.raises(InvalidError) as refusal:
@@ -69,7 +68,7 @@ def test_a_patch_keeps_what_it_does_not_name() -> None:
 def test_where_a_group_may_hang() -> None:
     tree = FakeTree()
     parent: str | None = None
-    for level in range(hierarchy.MAX_LEVELS):
+    for level in range(5):
         parent = make_group(tree, str(level), parent=parent).record.id
     with pytest.raises(InvalidError, match="at most 5 levels"):
         make_group(tree, "too deep", parent=parent)
@@ -94,7 +93,7 @@ def test_groups_of_other_workspaces() -> None:
         {"metadata": {"external_entity_id": "c"}, "models": [model(1)], "hierarchy": {"parent_group_id": group.id}}
     )
     with pytest.raises(NotFoundError):
-        groups.create(tree, tree, FakeSlugs(SLUG), FakeJournal(), workspace_id="other", body=body, now=NOW)
+        groups.create(tree, tree, serving(SLUG), FakeJournal(), workspace_id="other", body=body, now=NOW)
 
 
 def test_a_deleted_group_takes_all_below_it() -> None:
@@ -117,7 +116,7 @@ def test_changes_are_noted_with_what_was_before() -> None:
     tree, journal = FakeTree(), FakeJournal()
     group = make_group(tree, "root", 5)
     body = UpdateGroup.model_validate({"models": [model(6)]})
-    slugs = FakeSlugs(SLUG)
+    slugs = serving(SLUG)
     groups.update(tree, tree, slugs, journal, workspace_id="w", group_id=group.record.id, body=body, now=NOW)
     ((workspace_id, action, subject, before, after),) = journal.notes
     assert (workspace_id, action, subject) == ("w", "group.update", group.record.id)
@@ -138,12 +137,12 @@ def many_models(count: int) -> list[dict[str, Any]]:
 
 def test_a_group_whose_record_the_other_processes_could_not_get_is_refused() -> None:
     tree, allowed = FakeTree(), many_models(rules.MAX_MODELS)
-    slugs = FakeSlugs(*(model["slug"] for model in many_models(rules.MAX_MODELS + 1)))
+    slugs = serving(*(model["slug"] for model in many_models(rules.MAX_MODELS + 1)))
     body = {"metadata": {"external_entity_id": "\U0001f600" * 255}, "models": allowed}
     make = partial(groups.create, tree, tree, slugs, FakeJournal(), workspace_id="w", now=NOW)
     group = make(body=CreateGroup.model_validate(body))[0]
     change = ConfigChange(version=2**62, kind=ConfigKind.GROUP, id=group.record.id, record=group.record)
-    assert len(config_records.of(change, NOW).value or b"") < 0.7 * kafka.MAX_BATCH_BYTES
+    assert len(config_records.of(change, NOW).value or b"") < 700_000
 
     too_many = many_models(rules.MAX_MODELS + 1)
     with pytest.raises(InvalidError, match="at most 1000 are allowed in one group, these are 1001") as refusal:

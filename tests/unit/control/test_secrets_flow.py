@@ -5,7 +5,7 @@ from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import secrets
 from runtime.vault import Vault, VaultError, secret_context
 from schemas.api import CreateSecret
-from tests.unit.control.fakes import NOW, FakeJournal, FakeSecrets
+from tests.unit.control.fakes import NOW, FakeJournal, FakeSecrets, endpoint
 
 VAULT = Vault(bytes(32))
 
@@ -48,11 +48,12 @@ def test_the_same_name_replaces_the_value_and_keeps_the_id() -> None:
 def test_a_secret_in_use_stays() -> None:
     office = Office()
     kept = office.save("sk-1").record.id
-    office.secrets.users[kept] = "acme/m"
+    user = endpoint("e", "acme/m", secret_id=kept)
+    office.secrets.endpoints.add(user)
     with pytest.raises(InvalidError, match="acme/m") as refusal:
         office.delete(kept)
     assert refusal.value.code == "secret_in_use"
-    office.secrets.users.clear()
+    office.secrets.endpoints.remove(user, NOW)
     assert office.delete(kept).name == "upstream"
     with pytest.raises(NotFoundError):
         office.delete(kept)

@@ -75,10 +75,16 @@ def correction(sequence: int, *, tokens: tuple[int, int, int] = (-3, -1, 0), **f
 
 
 def batch(
-    events: Sequence[UsageEvent], first_offset: int = 1, *, topic: str = SPOOL, lane: str = LANE, gap: int = 0
+    events: Sequence[UsageEvent],
+    first_offset: int = 1,
+    *,
+    topic: str = SPOOL,
+    partition: int = 0,
+    lane: str = LANE,
+    gap: int = 0,
 ) -> UsageBatch:
     """Lay `events` on consecutive offsets; `gap` offsets without an event follow them."""
-    return UsageBatch(topic, 0, lane, first_offset, first_offset + len(events) + gap, tuple(events))
+    return UsageBatch(topic, partition, lane, first_offset, first_offset + len(events) + gap, tuple(events))
 
 
 def group(

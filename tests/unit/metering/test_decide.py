@@ -61,8 +61,8 @@ def test_marks_of_instances_that_were_not_heard_of_for_long_are_left_out() -> No
     newest = datetime(2025, 3, 20, tzinfo=UTC)
     marks = [
         ("new", 3, newest),
-        ("at the edge", 2, newest - decide.HEARD_WITHIN),
-        ("gone", 9, newest - decide.HEARD_WITHIN - timedelta(microseconds=1)),
+        ("at the edge", 2, newest - timedelta(days=10)),
+        ("gone", 9, newest - timedelta(days=10, microseconds=1)),
     ]
 
     assert decide.heard(marks) == {"new": 3, "at the edge": 2}

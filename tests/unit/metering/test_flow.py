@@ -81,7 +81,7 @@ async def test_a_batch_that_is_refused_publishes_nothing() -> None:
 
 async def test_a_writer_that_was_paused_and_lost_its_partition_publishes_nothing() -> None:
     clock, publisher = HandClock(), ListPublisher()
-    ledger = SlowLedger(clock, flow.SEND_WITHIN + timedelta(milliseconds=1), moved=True)
+    ledger = SlowLedger(clock, timedelta(seconds=5, milliseconds=1), moved=True)
     with pytest.raises(PositionLostError):
         await metering(ledger, publisher, clock).process(batch([event(1)]))
     assert (publisher.decisions, ledger.asked) == ([], 1)
@@ -89,14 +89,14 @@ async def test_a_writer_that_was_paused_and_lost_its_partition_publishes_nothing
 
 async def test_a_writer_that_was_paused_and_still_owns_its_partition_publishes() -> None:
     clock, publisher = HandClock(), ListPublisher()
-    ledger = SlowLedger(clock, flow.SEND_WITHIN + timedelta(milliseconds=1), moved=False)
+    ledger = SlowLedger(clock, timedelta(seconds=5, milliseconds=1), moved=False)
     await metering(ledger, publisher, clock).process(batch([event(1)]))
     assert (len(publisher.decisions), ledger.asked) == (1, 1)
 
 
 async def test_a_writer_in_time_does_not_ask() -> None:
     clock, publisher = HandClock(), ListPublisher()
-    ledger = SlowLedger(clock, flow.SEND_WITHIN, moved=True)
+    ledger = SlowLedger(clock, timedelta(seconds=5), moved=True)
     await metering(ledger, publisher, clock).process(batch([event(1)]))
     assert (len(publisher.decisions), ledger.asked) == (1, 0)
 

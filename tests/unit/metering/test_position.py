@@ -1,9 +1,12 @@
 """How batches lie to the position."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from metering.core import position
-from tests.unit.metering.factories_metering import batch, event
+from metering.core.position import Progress
+from tests.unit.metering.factories_metering import NOON, batch, event
 
 EVENTS = (event(11), event(12), event(13))
 
@@ -52,3 +55,23 @@ def test_a_log_that_ends_before_the_position_is_not_read() -> None:
     with pytest.raises(position.LogShrunkError, match=r"events/0: the position 10 lies beyond the log's end 9"):
         position.start("events/0", 10, 0, 9)
     position.check_end("events/0", None, 0)
+
+
+EARLIER = NOON - timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("progress", "since"),
+    [
+        (Progress(3, NOON, 3, NOON), None),
+        (Progress(3, NOON, 2, NOON), NOON),  # two moves within one tick of the clock, of which the first is published
+        (Progress(3, NOON, 3, EARLIER), EARLIER),
+        (Progress(3, NOON, 2, EARLIER), EARLIER),
+        (Progress(3, NOON, None, None), datetime(1970, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_partition_is_published_only_when_both_its_offset_and_its_time_are(
+    progress: Progress, since: datetime | None
+) -> None:
+    assert progress.is_published is (since is None)
+    assert position.unpublished_since(progress) == since

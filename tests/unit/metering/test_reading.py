@@ -50,6 +50,11 @@ def test_unknown_members_of_a_newer_version_are_ignored() -> None:
         (altered(tokens={"inputTokens": -1, "outputTokens": 1}), "must not be negative"),
         (altered(tokens={"inputTokens": 1, "outputTokens": 10**9 + 1}), "no event holds more than"),
         (altered(tokens={"inputTokens": 10**40, "outputTokens": 1}), "no event holds more than"),
+        (
+            altered(tokens={"inputTokens": 1, "outputTokens": 1, "cachedInputTokens": 10**9 + 1}),
+            "no event holds more than",
+        ),
+        (correction(2, tokens=(0, -(10**9) - 1, 0)).model_dump_json().encode(), "no event holds more than"),
         (altered(timestamp="2025-03-01T12:00:00"), "timestamp"),
         (altered(timestamp="9999-12-31T23:59:59-01:00"), "outside of the calendar"),
         (altered(producer={"instance": "a", "sequence": 0}), "producer.sequence"),
@@ -66,6 +71,19 @@ def test_what_is_no_usage_event_is_refused_in_one_line(value: bytes | None, reas
     said = refusal(value)
     assert reason in said
     assert "\n" not in said
+
+
+def test_what_is_just_allowed_is_read() -> None:
+    most = 10**9
+    for each in (
+        event(1, tokens=(most, most, most)),
+        correction(2, tokens=(-most, -most, 0)),
+        event(3, charged_groups=tuple(f"group-{level}" for level in range(16))),
+    ):
+        assert reading.read(each.model_dump_json().encode(), EVERY) == each
+    padded = event(4).model_dump_json().encode().ljust(32_768)
+    assert reading.read(padded, EVERY) == event(4)
+    assert "it has 32769 bytes" in refusal(padded + b" ")
 
 
 def test_a_refusal_holds_nothing_of_the_values() -> None:

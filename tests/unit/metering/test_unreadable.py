@@ -46,20 +46,25 @@ def test_headers_of_ours_that_it_already_had_are_replaced() -> None:
 
 
 def test_a_reason_is_bounded() -> None:
-    assert len(kept(Record(b"key", b"x"), "ä" * 10_000).reason) == unreadable.REASON_CHARACTERS
+    assert len(kept(Record(b"key", b"x"), "ä" * 10_000).reason) == 300
 
 
 def test_what_is_too_large_to_be_an_event_is_cut_and_said_to_be() -> None:
-    large = 2 * unreadable.CUT_BYTES
+    most = 256 * 1024
     for record in (
-        Record(b"k" * large, b"v"),
-        Record(b"k", b"v" * large),
-        Record(b"k", b"v", (("h", b"h" * large),)),
-        Record(b"k", None, tuple((f"h{number}", b"h" * 1000) for number in range(large // 1000))),
+        Record(b"k" * (most + 1), b"v"),
+        Record(b"k", b"v" * (most + 1)),
+        Record(b"k", b"v", (("h", b"h" * most),)),
+        Record(b"k", None, tuple((f"h{number}", b"h" * 1000) for number in range(most // 1000))),
     ):
         put = unreadable.aside(found(record), "too large")
-        assert len(put.key) + len(put.value or b"") + sum(len(name) + len(body) for name, body in put.headers) < large
+        ours = 200  # the most that the headers which say why and where take here
+        assert len(put.key) + len(put.value or b"") + sum(len(name) + len(body) for name, body in put.headers) < (
+            most + ours
+        )
         assert unreadable.of(found(put)).is_cut
+    whole = Record(b"k" * most, b"v" * most, (("h", b"h" * (most - 1)),))
+    assert (kept(whole).record, kept(whole).is_cut) == (whole, False)
 
 
 def test_what_others_wrote_there_has_no_reason_and_no_source() -> None:

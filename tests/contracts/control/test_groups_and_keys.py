@@ -1,0 +1,112 @@
+"""Groups and developers' keys: the fakes and the store alike."""
+
+from dataclasses import replace
+
+from control.core.records import ApiKey, Group
+from schemas.config import GroupRecord, KeyRecord
+from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimit, RateLimitUnit
+from tests.contracts.control.desks import Desk
+from tests.unit.control.fakes import NOW
+
+RATE = RateLimit(type=LimitType.TOKEN, unit=RateLimitUnit.MINUTE, threshold=2**53)
+
+
+def group(id_: str, *ancestors: str, customer: str | None = None, workspace_id: str = "lab") -> Group:
+    record = GroupRecord(
+        id=id_,
+        workspace_id=workspace_id,
+        external_entity_id=customer or f"customer {id_}",
+        parent_group_id=ancestors[0] if ancestors else None,
+        ancestor_ids=ancestors,
+        limit_enforcement=LimitEnforcement.CASCADING,
+        models=(ModelConfig(slug="acme/m", rate_limits=(RATE,)),),
+    )
+    return Group(record, None, NOW)
+
+
+def api_key(prefix: str, group_id: str) -> ApiKey:
+    record = KeyRecord(prefix=prefix, workspace_id="lab", group_id=group_id, sha256=prefix.ljust(64, "0"))
+    return ApiKey(f"id of {prefix}", record, "prod", NOW)
+
+
+ROOT, MIDDLE, LEAF, SIBLING = group("a"), group("b", "a"), group("c", "b", "a"), group("d", "a")
+TREE = (ROOT, MIDDLE, LEAF, SIBLING)
+
+
+def furnish(desk: Desk, *groups: Group) -> None:
+    for each in groups:
+        desk.groups.add(each)
+
+
+def test_a_groups_chain_begins_with_itself_and_ends_with_its_root(desk: Desk) -> None:
+    furnish(desk, *TREE)
+
+    assert tuple(desk.groups.chain("c")) == (LEAF, MIDDLE, ROOT)
+    assert tuple(desk.groups.chain("a")) == (ROOT,)
+    assert tuple(desk.groups.chain("nothing")) == ()
+
+
+def test_descendants_are_all_that_lie_below(desk: Desk) -> None:
+    furnish(desk, *TREE, group("z"))
+
+    asked = ("a", "b", "c", "z", "nothing")
+    found = {id_: {below.record.id for below in desk.groups.descendants(id_)} for id_ in asked}
+    assert found == {"a": {"b", "c", "d"}, "b": {"c"}, "c": set(), "z": set(), "nothing": set()}
+    assert list(desk.groups.descendants("b")) == [LEAF]
+
+
+def test_an_external_id_is_taken_in_its_own_workspace_until_the_group_is_gone(desk: Desk) -> None:
+    furnish(desk, group("a", customer="acme"), group("b", customer="globex", workspace_id="other"))
+    asked = [("lab", "acme"), ("other", "acme"), ("other", "globex"), ("lab", "Acme")]
+
+    assert [desk.groups.external_id_taken(*each) for each in asked] == [True, False, True, False]
+    desk.groups.remove(group("a", customer="acme"), NOW)
+    assert not desk.groups.external_id_taken("lab", "acme")
+    furnish(desk, group("n", customer="acme"))
+    assert desk.groups.external_id_taken("lab", "acme")
+
+
+def test_a_groups_new_name_and_models_are_kept_in_every_chain(desk: Desk) -> None:
+    furnish(desk, *TREE)
+    changed = replace(ROOT, name="renamed", record=ROOT.record.model_copy(update={"models": ()}))
+    desk.groups.replace(changed, NOW)
+
+    assert tuple(desk.groups.chain("a")) == (changed,)
+    assert tuple(desk.groups.chain("b")) == (MIDDLE, changed)
+
+
+def test_a_group_goes_with_all_below_it_and_with_their_keys(desk: Desk) -> None:
+    furnish(desk, *TREE)
+    for prefix, owner in (("sky_root", "a"), ("sky_middle", "b"), ("sky_leaf", "c"), ("sky_sibling", "d")):
+        desk.api_keys.add(api_key(prefix, owner))
+    desk.groups.remove(MIDDLE, NOW)
+
+    assert [bool(desk.groups.chain(id_)) for id_ in "abcd"] == [True, False, False, True]
+    assert [below.record.id for below in desk.groups.descendants("a")] == ["d"]
+    known = {name: desk.api_keys.find(f"sky_{name}") is not None for name in ("root", "middle", "leaf", "sibling")}
+    assert known == {"root": True, "middle": False, "leaf": False, "sibling": True}
+    assert desk.credentials.developer_key_sha256("sky_leaf") is None
+
+
+def test_a_key_of_any_group_is_known_until_it_is_revoked(desk: Desk) -> None:
+    furnish(desk, ROOT, group("o", workspace_id="other"))
+    first, second = api_key("sky_first", "a"), api_key("sky_second", "o")
+    for each in (first, second):
+        desk.api_keys.add(each)
+    assert [desk.api_keys.find(prefix) for prefix in ("sky_first", "sky_second", "sky_")] == [first, second, None]
+    digests = [desk.credentials.developer_key_sha256(prefix) for prefix in ("sky_first", "sky_second", "sky_")]
+    assert digests == [first.record.sha256, second.record.sha256, None]
+    desk.api_keys.revoke(first, NOW)
+
+    assert [desk.api_keys.find(prefix) for prefix in ("sky_first", "sky_second")] == [None, second]
+    assert desk.credentials.developer_key_sha256("sky_first") is None
+
+
+def test_a_revoked_keys_prefix_may_be_another_keys(desk: Desk) -> None:
+    furnish(desk, ROOT)
+    desk.api_keys.add(api_key("sky_first", "a"))
+    desk.api_keys.revoke(api_key("sky_first", "a"), NOW)
+    again = replace(api_key("sky_first", "a"), id="another", name="again")
+    desk.api_keys.add(again)
+
+    assert desk.api_keys.find("sky_first") == again
