@@ -55,7 +55,7 @@ log = logging.getLogger("tollgate")
 @click.option("--host", help="Where management and inference listen.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Their port, 0 for a free one.  [default: 8080]")
 @click.option("--ops-host", help="Where the operator's port listens.  [default: 127.0.0.1]")
-@click.option("--ops-port", type=int, help="The operator's port, 0 for a free one.  [default: 8081]")
+@click.option("--ops-port", type=int, help="The operator's port, 0 for a free one.  [default: 8081, a free one if taken]")
 @click.option("--check", is_flag=True, help="Load the settings, say what is wrong with them, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON object.")
 def serve(
