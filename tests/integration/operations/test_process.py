@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -142,7 +143,8 @@ async def announced(settings: Settings) -> Addresses:
     """Run a process until it has announced where it listens. Raise what it ends with before that."""
     addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(Process(settings, Role()).serve(addresses.set_result))
-    await asyncio.wait([serving, addresses], return_when=asyncio.FIRST_COMPLETED)
+    waited: list[asyncio.Future[Any]] = [serving, addresses]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if not addresses.done():
         await serving
     signal.raise_signal(signal.SIGTERM)
@@ -167,10 +169,8 @@ async def test_where_the_default_ops_port_is_taken_a_free_one_is_used_and_named(
 @pytest.mark.parametrize(
     ("asked", "options"), [("ops_port", "--ops-host and --ops-port"), ("port", "--host and --port")]
 )
-async def test_a_taken_port_that_was_asked_for_is_refused_with_its_option(
-    asked: str, options: str, taken: int
-) -> None:
-    settings = Settings(**{"port": 0, "ops_port": 0, asked: taken})
+async def test_a_taken_port_that_was_asked_for_is_refused_with_its_option(asked: str, options: str, taken: int) -> None:
+    settings = Settings.model_validate({"port": 0, "ops_port": 0, asked: taken})
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{taken}: .*; {options} choose"):
         await announced(settings)
 
