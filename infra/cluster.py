@@ -19,11 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from control.store.workspaces import Workspaces
 from infra.local import install, kafka, parts, postgres, process
 from infra.local.parts import Part
 from infra.local.process import LocalError, Process
-from runtime import vault
+from runtime import settings, vault
+from runtime.settings import Settings, SettingsError
+from runtime.vault import VaultError
 from tollgate import workplace
+from tollgate.workplace import WorkplaceError
 
 MIGRATE_S = 120
 STOP_S = 45
@@ -123,8 +127,15 @@ class Cluster:
         self._settings = parts.settings(broker.bootstrap, database.url, key) | _ON_THIS_MACHINE
 
     def _write_environment(self) -> None:
-        """Write what a shell needs so that `tollgate` works on this installation; it holds the master key."""
-        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self._variables().items()]
+        """Write what a shell needs so that `tollgate` works on this installation; it holds the master key.
+
+        Also what the program in docs/finance.md reads.
+        """
+        variables = self._variables() | {
+            "KAFKA_BOOTSTRAP": self._settings["kafka_bootstrap"],
+            "TOPIC_PREFIX": self._loaded().kafka_topic_prefix,
+        }
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
         with os.fdopen(os.open(self.environment_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.writelines(lines)
 
@@ -168,8 +179,15 @@ class Cluster:
                 if was_alive and code not in (0, -signal.SIGTERM):  # the latter: it was still being loaded
                     say(f"{one.name} ended with exit code {code}; its log ends:\n{one.tail()}")
 
+    def _loaded(self) -> Settings:
+        return settings.load(None, **self._settings, data_dir=self.folder)
+
+    def _is_new(self) -> bool:
+        with workplace.opened(self._loaded()) as place:
+            return not place.read(lambda connection: Workspaces(connection).every())
+
     def addresses(self) -> dict[str, Any]:
-        """Give where everything is."""
+        """Return where everything is, and whether no lab is onboarded yet. Raise WorkplaceError without a database."""
         said = {member.part.name: member.announced() or {} for member in self.members}
         public = {name: one["url"] for name, one in said.items() if one.get("url")}
         return {
@@ -180,6 +198,7 @@ class Cluster:
             "database": self._settings["database_url"],
             "environment": str(self.environment_file),
             "logs": str(self.logs),
+            "is_new": self._is_new(),
         }
 
 
@@ -197,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 0
-    except (LocalError, workplace.WorkplaceError, vault.VaultError, OSError, subprocess.TimeoutExpired) as error:
+    except (LocalError, SettingsError, WorkplaceError, VaultError, OSError, subprocess.TimeoutExpired) as error:
         say(str(error))
         return 1
     return 0
@@ -234,7 +253,13 @@ def shown(addresses: Mapping[str, Any]) -> str:
         ("Kafka", addresses["kafka"]),
         ("PostgreSQL", addresses["database"]),
         ("logs", addresses["logs"]),
-        *((f"{name}'s health", f"{url}/readyz") for name, url in addresses["ops"].items()),
+        *((f"{name}'s ops port", url) for name, url in addresses["ops"].items()),
+    ]
+    is_new = addresses["is_new"]
+    proxies = [f"--proxy {url}" for name, url in addresses["ops"].items() if name.startswith("proxy")]
+    onboard = [
+        "  tollgate workspace create --name lab --org-prefix your-org",
+        "  tollgate workspace set-webhook --workspace lab --url https://...",
     ]
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {value}" for name, value in rows]
@@ -244,9 +269,9 @@ def shown(addresses: Mapping[str, Any]) -> str:
             *lines,
             "In another terminal:",
             f"  . {shlex.quote(str(addresses['environment']))}; PATH={shlex.quote(str(command))}:$PATH",
-            "  tollgate workspace create --name lab --org-prefix your-org",
-            "  tollgate workspace set-webhook --workspace lab --url https://...",
-            "Then README.md, \"Keep one\", shows the lab's and the developer's first calls.",
+            *(onboard if is_new else ["  tollgate workspace list"]),
+            f"  tollgate reconcile {' '.join(proxies)}",
+            *(["Then README.md, \"Keep one\", shows the lab's and the developer's first calls."] if is_new else []),
         ]
     )
 

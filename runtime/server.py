@@ -5,6 +5,7 @@ Never installs a signal handler: the process that composes the parts decides whe
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,10 @@ _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: 
 
 Check = Callable[[], str | None]
 """Says what is missing before the process may take traffic; None: nothing."""
+
+
+class PortTakenError(OSError):
+    """Another process listens on the port; the message names it."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -129,7 +134,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind a port, 0 for a free one. Raises OSError where that cannot be."""
+    """Bind a port, 0 for a free one. Raise PortTakenError where another process has it, else OSError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -142,7 +147,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)  # noqa: FBT003 (the standard library's own signature)
     except OSError as error:
         listener.close()
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        kind_of_error = PortTakenError if error.errno == errno.EADDRINUSE else OSError
+        raise kind_of_error(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return listener
 
 

@@ -14,13 +14,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from metering import partitions
 from runtime import settings, topics
+from runtime.database import Database
 from runtime.kafka import Kafka, KafkaAwayError
 from runtime.settings import Settings
 from runtime.vault import VaultError
-from tollgate import migrations, workplace
+from tollgate import migrations, stored_urls, workplace
 from tollgate.workplace import DATABASE_FILE, WorkplaceError
 
 _LEAST_FREE_BYTES = 1024 * 1024 * 1024
+_MEND_FIRST = "it cannot be tried on a database that is not as it must be: mend that first"
 _MADE = "`tollgate serve` and `tollgate workspace create` make it"
 
 
@@ -40,6 +42,7 @@ def examine(loaded: Settings) -> Iterator[Finding]:
     yield Finding("data directory", _tried(lambda: _disk(loaded, apart=apart)))
     yield Finding("database", _tried(lambda: _schema(loaded, apart=apart)))
     yield Finding("master key", _tried(lambda: _master_key(loaded, apart=apart)))
+    yield Finding("URLs of endpoints and webhooks", _tried(lambda: _urls(loaded, apart=apart)))
     if apart:
         yield Finding("Kafka", _tried(lambda: _topics(loaded)))
 
@@ -84,14 +87,28 @@ def _master_key(loaded: Settings, *, apart: bool) -> Sequence[str]:
         return []  # it is made with the database
     with ExitStack() as closing:
         place = workplace.as_found(loaded, closing)
-        try:
-            is_current = not migrations.check(place.database)
-        except SQLAlchemyError:
-            is_current = False
-        if not is_current:
-            return ["it cannot be tried on a database that is not as it must be: mend that first"]
+        if not _is_current(place.database):
+            return [_MEND_FIRST]
         workplace.check_master_key(place)
     return []
+
+
+def _urls(loaded: Settings, *, apart: bool) -> Sequence[str]:
+    if not apart and not (loaded.data_dir / DATABASE_FILE).exists():
+        return []  # nothing is stored yet
+    with ExitStack() as closing:
+        database, _ = workplace.database_as_found(loaded, closing)
+        if not _is_current(database):
+            return [_MEND_FIRST]
+        stored = database.read_now(stored_urls.read)
+    return stored_urls.refused(loaded, stored)
+
+
+def _is_current(database: Database) -> bool:
+    try:
+        return not migrations.check(database)
+    except SQLAlchemyError:
+        return False
 
 
 def _topics(loaded: Settings) -> Sequence[str]:

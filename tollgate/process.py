@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -91,13 +92,13 @@ class Process:
         settings, checks = self._settings, {"process": self._not_ready, **self._role.checks()}
         telemetry = self._telemetry(checks)
         shown = server.ops_app(checks, [*self._role.ops(), telemetry.handler()])
-        ops = self._open(shown, settings.ops_host, settings.ops_port, _OPS_GRACE_S)
+        ops = self._open(shown, _ops_listener(settings), _OPS_GRACE_S)
         try:
             if await self._ends_unstopped(self._role.start(self.spawn)):
                 app = self._role.public(checks)
                 if app is not None and settings.public_metrics:
                     app.register(telemetry.handler())
-                public = None if app is None else self._open(app, settings.host, settings.port, SHUTDOWN_GRACE_S)
+                public = None if app is None else self._open(app, _public_listener(settings), SHUTDOWN_GRACE_S)
                 self._ready = True
                 gc.freeze()  # the snapshot is never garbage: later collections need not look through it
                 announce(Addresses(public, ops))
@@ -124,8 +125,7 @@ class Process:
         self._role.show(telemetry)
         return telemetry
 
-    def _open(self, app: Litestar, host: str, port: int, grace_s: int) -> str:
-        listener = server.listen(host, port)
+    def _open(self, app: Litestar, listener: socket.socket, grace_s: int) -> str:
         one = server.Server(app, listener, grace_s=grace_s)
         self._servers.append((one, self._watched(one.run_until_stopped())))
         return server.address_of(listener)
@@ -184,6 +184,33 @@ class Process:
 
     def _not_ready(self) -> str | None:
         return None if self._ready else "starting or stopping"
+
+
+def _public_listener(settings: Settings) -> socket.socket:
+    """Bind the public port. Raise OSError where that cannot be.
+
+    Never another one than the settings say: clients would send their keys to whoever has that.
+    """
+    try:
+        return server.listen(settings.host, settings.port)
+    except OSError as error:
+        raise OSError(f"{error}; --host and --port choose where management and inference listen") from error
+
+
+def _ops_listener(settings: Settings) -> socket.socket:
+    """Bind the operator's port, a free one where the default is taken. Raise OSError where that cannot be."""
+    try:
+        return server.listen(settings.ops_host, settings.ops_port)
+    except OSError as error:
+        if not isinstance(error, server.PortTakenError) or "ops_port" in settings.model_fields_set:
+            raise OSError(f"{error}; --ops-host and --ops-port choose the operator's, 0 picks a free one") from error
+    listener = server.listen(settings.ops_host, 0)
+    log.warning(
+        "the operator's default port %d is taken, so it is %s this time; --ops-port chooses one",
+        settings.ops_port,
+        server.address_of(listener),
+    )
+    return listener
 
 
 async def _stop_public(servers: list[server.Server], runs: list[asyncio.Task[None]]) -> None:

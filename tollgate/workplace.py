@@ -50,6 +50,8 @@ class Workplace:
     database: database.Database
     master_key: bytes | None = field(repr=False)
     """None: `TOLLGATE_MASTER_KEY` is not set, and there is no file of it beside what it has sealed."""
+    is_new: bool = False
+    """Whether its database was made by this opening."""
 
     @property
     def vault(self) -> Vault:
@@ -107,9 +109,12 @@ def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Workplac
 
 
 def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Workplace:
-    folder = loaded.data_dir
-    if not new and not (folder / DATABASE_FILE).exists():
-        raise WorkplaceError(f"there is no Tollgate data in {folder.resolve()}; name its directory with --data")
+    folder, where = loaded.data_dir, str(loaded.data_dir.resolve())
+    is_new = not (folder / DATABASE_FILE).exists()
+    if is_new and not new:
+        raise WorkplaceError(
+            f"there is no Tollgate data in {where}; name its directory with --data or TOLLGATE_DATA_DIR"
+        )
     make(folder)
     key = _kept_key(loaded)
     try:
@@ -118,8 +123,8 @@ def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Wo
         if key is None and new and not main.read_now(_has_sealed):
             key = vault.load_or_create_key(folder / MASTER_KEY_FILE)
     except SQLAlchemyError as error:
-        raise WorkplaceError(unusable(str(folder), error)) from error
-    return Workplace(folder, str(folder), loaded, main, key)
+        raise WorkplaceError(unusable(where, error)) from error
+    return Workplace(folder, where, loaded, main, key, is_new)
 
 
 def _kept_key(loaded: settings.Settings) -> bytes | None:
@@ -154,7 +159,7 @@ def database_as_found(loaded: settings.Settings, closing: ExitStack) -> tuple[da
     """Give the database as it stands, whatever its schema, with a name for people. Raises WorkplaceError."""
     if loaded.database_url is not None:
         return shared_database(loaded, closing)
-    return closing.enter_context(_only_read(loaded.data_dir / DATABASE_FILE)), str(loaded.data_dir)
+    return closing.enter_context(_only_read(loaded.data_dir / DATABASE_FILE)), str(loaded.data_dir.resolve())
 
 
 @contextmanager

@@ -15,6 +15,12 @@ from control.store.tables import MANAGEMENT_KEYS, ORG_PREFIXES, WEBHOOK_SETTINGS
 from runtime import config_log
 from schemas.config import ConfigKind, WebhookRecord, WorkspaceRecord, WorkspaceState
 
+_MANAGEMENT_KEYS = (
+    select(MANAGEMENT_KEYS, WORKSPACES.c.state)
+    .join(WORKSPACES, WORKSPACES.c.id == MANAGEMENT_KEYS.c.workspace_id)
+    .where(MANAGEMENT_KEYS.c.revoked_at.is_(None))
+)
+
 
 def prefix_owner(connection: Connection, prefix: str) -> str | None:
     """Give the workspace that owns the prefix (compared case-folded)."""
@@ -56,6 +62,11 @@ class Workspaces:
         owner = {"folded": org_prefix.casefold(), "prefix": org_prefix, "workspace_id": workspace_id}
         self._connection.execute(insert(ORG_PREFIXES).values(owner))
 
+    def org_prefixes(self, workspace_id: str) -> Sequence[str]:
+        """Return the workspace's org prefixes as the operator wrote them, sorted."""
+        query = select(ORG_PREFIXES.c.prefix).where(ORG_PREFIXES.c.workspace_id == workspace_id)
+        return sorted(self._connection.execute(query).scalars())
+
     def public_key(self, workspace_id: str) -> str | None:
         """Give the key that confirms what the lab signs."""
         query = select(WORKSPACES.c.public_key).where(WORKSPACES.c.id == workspace_id)
@@ -70,6 +81,12 @@ class Workspaces:
     def management_key(self, prefix: str) -> ManagementKey | None:
         """Give the management key that is not revoked, of any workspace."""
         return Keys(self._connection).management_key(prefix)
+
+    def management_keys(self, workspace_id: str) -> Sequence[ManagementKey]:
+        """Return the workspace's management keys that are not revoked, the oldest first."""
+        query = _MANAGEMENT_KEYS.where(MANAGEMENT_KEYS.c.workspace_id == workspace_id)
+        ordered = query.order_by(MANAGEMENT_KEYS.c.created_at, MANAGEMENT_KEYS.c.prefix)
+        return [_management_key(row) for row in self._connection.execute(ordered)]
 
     def add_key(self, key: ManagementKey, now: datetime) -> None:
         """Keep one more management key."""
@@ -101,21 +118,8 @@ class Keys:
 
     def management_key(self, prefix: str) -> ManagementKey | None:
         """Give the management key that is not revoked."""
-        query = (
-            select(MANAGEMENT_KEYS, WORKSPACES.c.state)
-            .join(WORKSPACES, WORKSPACES.c.id == MANAGEMENT_KEYS.c.workspace_id)
-            .where(MANAGEMENT_KEYS.c.prefix == prefix, MANAGEMENT_KEYS.c.revoked_at.is_(None))
-        )
-        row = self._connection.execute(query).first()
-        if row is None:
-            return None
-        return ManagementKey(
-            prefix=row.prefix,
-            workspace_id=row.workspace_id,
-            workspace_state=WorkspaceState(row.state),
-            sha256=row.sha256,
-            scope=Scope(row.scope),
-        )
+        row = self._connection.execute(_MANAGEMENT_KEYS.where(MANAGEMENT_KEYS.c.prefix == prefix)).first()
+        return None if row is None else _management_key(row)
 
     def developer_key_sha256(self, prefix: str) -> str | None:
         """Give the digest of the developer's key that is not revoked."""
@@ -151,6 +155,16 @@ class Webhooks:
 def _workspace(row: Row[Any]) -> WorkspaceRecord:
     state = WorkspaceState(row.state)
     return WorkspaceRecord(id=row.id, name=row.name, state=state, operator_credential=row.operator_credential)
+
+
+def _management_key(row: Row[Any]) -> ManagementKey:
+    return ManagementKey(
+        prefix=row.prefix,
+        workspace_id=row.workspace_id,
+        workspace_state=WorkspaceState(row.state),
+        sha256=row.sha256,
+        scope=Scope(row.scope),
+    )
 
 
 def _webhook(row: Row[Any]) -> WebhookRecord:

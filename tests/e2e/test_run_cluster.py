@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +73,13 @@ def test_a_cluster_comes_up_goes_on_with_its_data_and_leaves_nothing_running(fol
     assert {httpx.get(f"{url}/readyz", timeout=10).status_code for url in ops.values()} == {200}
     environment = first.addresses["environment"]
     assert Path(environment).stat().st_mode & 0o077 == 0
+    program = (sources.ROOT / "docs/finance.md").read_text(encoding="utf-8")
+    read = re.findall(r"os\.environ\.get\(\"(\w+)\"", program)
+    assert read
+    for name in read:
+        given = ["sh", "-c", f'. {environment} && exec printenv "{name}"']
+        value = subprocess.check_output(given, env={"PATH": os.environ["PATH"]}, text=True).strip()
+        assert value == {"KAFKA_BOOTSTRAP": first.addresses["kafka"], "TOPIC_PREFIX": ""}[name]
     lab = ["workspace", "create", "--name", "lab", "--org-prefix", "lab", "--json"]
     command = f'. {environment} && exec "$@"'
     create = ["sh", "-c", command, "sh", processes.TOLLGATE, *lab]
@@ -80,6 +88,7 @@ def test_a_cluster_comes_up_goes_on_with_its_data_and_leaves_nothing_running(fol
     assert not mentioning(str(folder / "data"))
 
     second = Running(folder)
+    assert (first.addresses["is_new"], second.addresses["is_new"]) == (True, False)
     assert second.addresses["control"] == first.addresses["control"]
     assert second.addresses["proxies"] == first.addresses["proxies"]
     headers = {"Authorization": f"Api-Key {key}"}

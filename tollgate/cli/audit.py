@@ -32,8 +32,8 @@ def audit(*, workspace_name: str | None, limit: int, where: Where, as_json: bool
 
     with commands.opened(where) as place:
         entries = place.read(find)
-    for entry in entries:
-        click.echo(json.dumps(_shown(entry)) if as_json else _line(entry))
+    lines = (json.dumps(_shown(entry)) if as_json else _line(entry) for entry in entries)
+    commands.print_list(lines, "No changes.", as_json=as_json)
 
 
 def _shown(entry: AuditEntry) -> dict[str, Any]:

@@ -1,16 +1,19 @@
-"""What commands on an installation share: where it is, opening it, and one line for why that or the work failed.
+"""What commands share: the installation they work on, how they list and show progress, one line for why they failed.
 
 Never does a command's own work.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 from sqlalchemy import Connection
 
 from control.core.refusals import RefusalError
@@ -62,9 +65,41 @@ def now(connection: Connection) -> datetime:
 
 @contextmanager
 def opened(where: Where, *, new: bool = False) -> Iterator[Workplace]:
-    """Open the installation, or make a data directory; every failure becomes one line and exit code 1."""
+    """Open the installation; every failure becomes one line and exit code 1.
+
+    With `new` a data directory is made where there is none, which is said on stderr: the server may run on another.
+    """
     try:
         with workplace.opened(load(where), new=new) as place:
+            if place.is_new:
+                click.echo(
+                    f"Made a new data directory: {place.where}. Only a server that runs on it sees it.", err=True
+                )
             yield place
     except (settings.SettingsError, workplace.WorkplaceError, VaultError, RefusalError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def progress(*, prints_meanwhile: bool = False) -> Progress:
+    """Return a progress bar on stderr, which shows nothing where that is no terminal.
+
+    `prints_meanwhile`: the command writes its answer to stdout under it, so no bar either where that is a terminal.
+    """
+    is_seen = sys.stderr.isatty() and not (prints_meanwhile and sys.stdout.isatty())
+    return Progress(
+        console=Console(stderr=True),
+        transient=True,
+        disable=not is_seen,
+        redirect_stdout=False,  # else the library sends what goes to stdout to the bar's own stream
+        redirect_stderr=False,
+    )
+
+
+def print_list(lines: Iterable[str], none: str, *, as_json: bool) -> None:
+    """Print lines as they come; where there are none, say `none` on stderr to people, and nothing in JSON."""
+    is_empty = True
+    for line in lines:
+        click.echo(line)
+        is_empty = False
+    if is_empty and not as_json:
+        click.echo(none, err=True)

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 from sqlalchemy import Connection
 
 from control.flow import deliveries as flow
@@ -24,6 +22,7 @@ from schemas.base import rfc3339
 from schemas.billing import DeliveryStatus
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
+from tollgate.cli.menu import Group
 from tollgate.workplace import Workplace
 from webhooks import listing
 from webhooks.listing import Listed, Place, Window
@@ -41,7 +40,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), options, commands.located(command))
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
     """Deliveries that were given up on."""
 
@@ -64,9 +63,13 @@ def list_(
     """Show dead letters with their reasons, those that were given up last first."""
     status = DeliveryStatus.NOT_DUE if not_due else DeliveryStatus.DEAD
     with commands.opened(where) as place:
-        for id_, name in _workspaces(place, workspace_name):
-            for listed in _newest(place, Window(id_, status, _utc(since), _utc(until)), limit):
-                click.echo(json.dumps(_shown(listed)) if as_json else _line(name, listed))
+        lines = (
+            json.dumps(_shown(listed)) if as_json else _line(name, listed)
+            for id_, name in _workspaces(place, workspace_name)
+            for listed in _newest(place, Window(id_, status, _utc(since), _utc(until)), limit)
+        )
+        none = "No delivery was put aside as not due." if not_due else "No dead letters."
+        commands.print_list(lines, none, as_json=as_json)
 
 
 @dead_letters.command()
@@ -79,7 +82,7 @@ def redrive(
 
     Safe to repeat, and to interrupt: what is put back stays so.
     """
-    with commands.opened(where) as place, Progress(console=Console(stderr=True)) as shown:
+    with commands.opened(where) as place, commands.progress() as shown:
         ((workspace_id, _),) = _workspaces(place, workspace_name)
         task = shown.add_task("putting back", total=None)
         before, redriven = None, flow.plan(workspace_id, _utc(since), _utc(until), place.read(commands.now))

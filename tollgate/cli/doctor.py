@@ -24,7 +24,10 @@ _WRONG = click.style("WRONG", fg="red")
 @commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(*, where: Where, as_json: bool) -> None:
-    """Check the settings, the disk, the database, the master key and Kafka. Exits 1 where something is wrong."""
+    """Check the settings, the disk, the database, the master key, stored URLs and Kafka.
+
+    Exits 1 where something is wrong.
+    """
     name, findings = _examined(where)
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings]))

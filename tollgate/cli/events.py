@@ -19,13 +19,14 @@ from runtime import clock, database
 from schemas.base import rfc3339
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
+from tollgate.cli.menu import Group
 from tollgate.workplace import Workplace
 
 _POLL_S = 1.0
 _PAGE = 1000
 
 
-@click.group()
+@click.group(cls=Group)
 def events() -> None:
     """Look at the ledger's events."""
 
@@ -49,8 +50,12 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Wher
         workspace_id = place.read(lambda view: workspaces.get(Workspaces(view), workspace_name).id)
         begun = clock.steady()
         start = since.replace(tzinfo=UTC) if since else place.read(lambda view: database.now(view, begun))
-        for entry in _follow(place, workspace_id, start, once=once):
-            click.echo(_as_json(entry) if as_json else _as_line(entry))
+        if not once and not as_json:
+            held_s = place.settings.events_hold_back_s
+            click.echo(f"Events recorded from {rfc3339(start)} on, {held_s:g} s after each; Ctrl-C ends it.", err=True)
+        entries = _follow(place, workspace_id, start, once=once)
+        lines = (_as_json(entry) if as_json else _as_line(entry) for entry in entries)
+        commands.print_list(lines, "No events so far.", as_json=as_json)
 
 
 def _follow(place: Workplace, workspace_id: str, start: datetime, *, once: bool) -> Iterator[Entry]:

@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 from sqlalchemy import Connection
 
 from metering import pages
@@ -31,7 +29,7 @@ def export(*, day: datetime, kind: str, out: Path | None, where: Where, as_json:
     wanted = day.date()
     if out is None and (kind == "parquet" or as_json):
         raise click.UsageError("--format parquet and --json need --out")
-    with commands.opened(where) as place, Progress(console=Console(stderr=True)) as shown:
+    with commands.opened(where) as place, commands.progress(prints_meanwhile=out is None) as shown:
         task = shown.add_task(f"events of {wanted}", total=None)
 
         def counted(entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -53,3 +51,5 @@ def export(*, day: datetime, kind: str, out: Path | None, where: Where, as_json:
         click.echo(json.dumps({"day": str(wanted), "format": kind, "out": str(out), "events": count}))
     elif out is not None:
         click.echo(f"{count:,} events of {wanted} in {out}")
+    elif not count:
+        click.echo(f"No events of {wanted}.", err=True)

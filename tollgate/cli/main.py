@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from tollgate.cli.menu import Group
+
 _COMMANDS = {
     "audit": ("tollgate.cli.audit", "audit"),
     "correct": ("tollgate.cli.correct", "correct"),
@@ -27,7 +29,7 @@ _COMMANDS = {
 }
 
 
-class _Menu(click.Group):
+class _Menu(Group):
     """Finds commands by name in `_COMMANDS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -98,7 +98,8 @@ def reconcile(
     with _opened(where, asks_proxies=bool(proxies or ignored)) as place:
         period = _period(place.settings, *days, today)
         run = compare.Reconciliation(_accounts(place, period, proxies, ignored), period)
-        with Console(stderr=True).status("comparing, when metering and intake have passed the cut"):
+        with commands.progress() as shown:
+            shown.add_task("comparing, when metering and intake have passed the cut", total=None)
             report = run.run(upstream)
         names = {record.id: record.name for record in place.read(lambda connection: Workspaces(connection).every())}
     if as_json:

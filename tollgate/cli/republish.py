@@ -15,8 +15,6 @@ from functools import partial
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from control.store import live
 from metering import flow, store
@@ -66,7 +64,7 @@ def _run(work: Coroutine[Any, Any, tuple[int, int]]) -> tuple[int, int]:
 
 @contextmanager
 def _progress() -> Iterator[Shown]:
-    with Progress(console=Console(stderr=True)) as progress:
+    with commands.progress() as progress:
         task = progress.add_task("writing", total=None)
         yield partial(progress.advance, task)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from schemas import publish
+from tollgate.cli.menu import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def schemas() -> None:
     """JSON Schemas of topics and webhooks."""
 

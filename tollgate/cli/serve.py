@@ -7,6 +7,8 @@ import asyncio
 import importlib
 import json
 import logging
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -55,7 +57,9 @@ log = logging.getLogger("tollgate")
 @click.option("--host", help="Where management and inference listen.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Their port, 0 for a free one.  [default: 8080]")
 @click.option("--ops-host", help="Where the operator's port listens.  [default: 127.0.0.1]")
-@click.option("--ops-port", type=int, help="The operator's port, 0 for a free one.  [default: 8081]")
+@click.option(
+    "--ops-port", type=int, help="The operator's port, 0 for a free one.  [default: 8081, a free one where it is taken]"
+)
 @click.option("--check", is_flag=True, help="Load the settings, say what is wrong with them, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON object.")
 def serve(
@@ -124,10 +128,16 @@ async def _run(loaded: Settings, make: Callable[[], Role], config: Path | None, 
 
 
 def _next_steps(folder: Path, config: Path | None) -> str:
-    tollgate, place = f"{sys.argv[0]} workspace", f"--data {folder}" + (f" --config {config}" if config else "")
+    tollgate = f"{_typed(Path(sys.argv[0]))} workspace"
+    place = f"--data {_typed(folder)}" + (f" --config {_typed(config)}" if config else "")
     return (
         f"No lab is onboarded yet. In another terminal:\n"
         f"  {tollgate} create --name lab --org-prefix your-org {place}\n"
         f"  {tollgate} set-webhook --workspace lab --url https://... {place}\n"
         f"Then README.md, \"Keep one\", shows the lab's and the developer's first calls."
     )
+
+
+def _typed(path: Path) -> str:
+    """Return a path as it may be typed into a shell in any folder."""
+    return shlex.quote(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow the command's own symbolic link

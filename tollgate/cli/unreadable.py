@@ -10,8 +10,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from metering import unreadable as store
 from metering.logs import Reader
@@ -22,13 +20,14 @@ from schemas import base
 from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
+from tollgate.cli.menu import Group
 
 _WITHIN_S = 30.0
 
 Result = TypeVar("Result")
 
 
-@click.group()
+@click.group(cls=Group)
 def unreadable() -> None:
     """Records of the usage topic that could not be counted."""
 
@@ -43,7 +42,8 @@ def list_(*, limit: int, where: Where, as_json: bool) -> None:
     for one in found:
         click.echo(json.dumps(_shown(one)) if as_json else _line(one))
     if not as_json:
-        click.echo(f"{total} unreadable record(s)" + (f", the newest {limit} shown" if total > limit else ""), err=True)
+        shown = f", the newest {limit} shown" if total > limit else ""
+        click.echo(f"{total} unreadable record(s){shown}" if total else "No unreadable records.", err=True)
 
 
 @unreadable.command()
@@ -96,7 +96,7 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 async def _newest(where: Kafka, limit: int) -> tuple[list[Aside], int]:
     newest: deque[Aside] = deque(maxlen=limit)
     total = 0
-    with _progress() as progress:
+    with commands.progress() as progress:
         task = progress.add_task("reading", total=await _size(where))
         async for some in store.stored(where):
             total += len(some)
@@ -110,7 +110,7 @@ async def _retry_all(where: Kafka) -> tuple[int, int]:
     seen: set[bytes] = set()
     writer = Writer(where, "tollgate-unreadable")
     try:
-        with _progress() as progress:
+        with commands.progress() as progress:
             task = progress.add_task("sending back", total=await _size(where))
             async for some in store.stored(where):
                 chosen = {one.digest: one for one in some if not one.is_cut and one.digest not in seen}
@@ -141,10 +141,6 @@ async def _retry_one(where: Kafka, partition: int, offset: int) -> tuple[int, in
 async def _size(where: Kafka) -> int:
     async with Reader(where, USAGE_UNREADABLE) as reader:
         return sum(log.end - log.begin for log in (await reader.bounds()).values())
-
-
-def _progress() -> Progress:
-    return Progress(console=Console(stderr=True))
 
 
 def _order(one: Aside) -> tuple[Any, ...]:

@@ -11,10 +11,11 @@ import click
 
 from runtime import clock
 from tollgate import listen
+from tollgate.cli.menu import Group
 from webhooks.core import signing
 
 
-@click.group()
+@click.group(cls=Group)
 def webhook() -> None:
     """Receive and check billing webhooks."""
 

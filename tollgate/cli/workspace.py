@@ -24,6 +24,7 @@ from schemas.billing import LONGEST_OVERLAP_S, BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
+from tollgate.cli.menu import Group
 from tollgate.workplace import Workplace
 
 Result = TypeVar("Result")
@@ -39,7 +40,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 _which = click.option("--workspace", "workspace_name", required=True, help="Its name or id.")
 
 
-@click.group()
+@click.group(cls=Group)
 def workspace() -> None:
     """Onboard and administer labs."""
 
@@ -67,7 +68,35 @@ def create(where: Where, name: str, org_prefix: str, *, operator_credential: boo
         )
     _print(asdict(onboarded), as_json=as_json)
     if not as_json:
-        click.echo(f"Made in {place.where}. The key and the secret are not shown again.", err=True)
+        click.echo(f"Onboarded in {place.where}. The key and the secret are not shown again.", err=True)
+
+
+@workspace.command("list")
+@commands.located
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def list_(where: Where, *, as_json: bool) -> None:
+    """Show every lab with its id and state, by name."""
+    with commands.opened(where) as place:
+        found = place.read(lambda connection: Workspaces(connection).every())
+    records = sorted(found, key=lambda one: one.name)
+    width = max((len(one.name) for one in records), default=0)
+    lines = (
+        json.dumps(_identity(one)) if as_json else f"{one.name:<{width}}  {one.id}  {one.state.value}"
+        for one in records
+    )
+    commands.print_list(lines, f"No workspaces in {place.where}.", as_json=as_json)
+
+
+@workspace.command()
+@_which
+@_common
+def show(where: Where, workspace_name: str, *, as_json: bool) -> None:
+    """Show a lab: its prefixes, management keys (never their plaintext) and webhook settings."""
+    with commands.opened(where) as place:
+        found = place.read(lambda connection: _shown(Workspaces(connection), Webhooks(connection), workspace_name))
+    if not as_json:
+        found["management_keys"] = [f"{key['prefix']} ({key['scope']})" for key in found["management_keys"]]
+    _print(found, as_json=as_json)
 
 
 @workspace.command("set-webhook")
@@ -239,7 +268,27 @@ def _set_state(where: Where, name: str, state: WorkspaceState, *, as_json: bool)
 
     with commands.opened(where) as place:
         saved = _change(place, save)
-    _print({"workspace_id": saved.id, "name": saved.name, "state": saved.state.value}, as_json=as_json)
+    _print(_identity(saved), as_json=as_json)
+
+
+def _identity(record: WorkspaceRecord) -> dict[str, Any]:
+    return {"workspace_id": record.id, "name": record.name, "state": record.state.value}
+
+
+def _shown(workspaces: Workspaces, webhooks: Webhooks, name: str) -> dict[str, Any]:
+    """Return what the operator set of a workspace, without any secret. Raise NotFoundError."""
+    record = flow.get(workspaces, name)
+    webhook = webhooks_flow.get(webhooks, record.id)
+    keys = workspaces.management_keys(record.id)
+    return {
+        **_identity(record),
+        "org_prefixes": workspaces.org_prefixes(record.id),
+        "management_keys": [{"prefix": key.prefix, "scope": key.scope.value} for key in keys],
+        "webhook_url": webhook.url,
+        "webhook_enabled": webhook.enabled,
+        "public_key_set": workspaces.public_key(record.id) is not None,
+        "operator_credential": record.operator_credential,
+    }
 
 
 def _named(connection: Connection, name: str) -> str:
@@ -260,4 +309,12 @@ def _print(answer: dict[str, Any], *, as_json: bool) -> None:
         return
     width = max(map(len, answer))
     for name, value in answer.items():
-        click.echo(f"{name:<{width}}  {'-' if value is None else value}")
+        click.echo(f"{name:<{width}}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value) or "-"
+    return "-" if value is None else str(value)

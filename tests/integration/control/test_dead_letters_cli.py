@@ -75,6 +75,7 @@ def test_redrive_puts_back_all_of_a_lab_and_says_how_many(data: Path) -> None:
     assert json.loads(said.stdout) == {"workspace_id": lab, "count": 3}
     people = run(data, "dead-letters", "redrive", "--workspace", "lab")
     assert people.stdout == "1,200 deliveries of lab are pending again, 10 a second\n"
+    assert (said.stderr, people.stderr) == ("", "")
     with databases.sqlite(data / "tollgate.db") as database:
         now = statuses(database)
         noted = [entry for entry in helpers.audited(database) if entry.action == "deliveries.redrive"]

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import pty
+import subprocess
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from metering import store
 from runtime import database
 from runtime.clock import steady
 from schemas.base import rfc3339
+from tests import processes
 from tests.unit.metering.factories_metering import HandClock, batch, correction, event
 from tollgate import exports, workplace
 from tollgate.cli.main import tollgate
@@ -66,10 +71,54 @@ def test_parquet_has_types_and_the_same_figures(data: Path, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["day.parquet"]
 
 
+def on_a_terminal(*words: str, stdout: int | None = None) -> str:
+    """Run a command whose stderr is a terminal, and stdout too unless it is given; return what the terminal shows."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [processes.TOLLGATE, *words],
+        env=processes.environment() | {"TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs if stdout is None else stdout,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError), open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123 - Linux: an error is its end
+            while some := terminal.read(4096):
+                shown += some
+        assert process.wait(processes.START_S) == 0, shown
+    return shown.decode()
+
+
+def test_a_progress_bar_is_shown_on_a_terminal_and_never_takes_what_goes_to_a_file(data: Path, tmp_path: Path) -> None:
+    words = ["export", "--day", today(), "--data", str(data)]
+    with (tmp_path / "day.csv").open("w") as file:
+        shown = on_a_terminal(*words, stdout=file.fileno())
+    assert f"events of {today()}" in shown
+    assert (tmp_path / "day.csv").read_text() == invoke(*words)
+
+
+def test_csv_on_a_terminal_has_no_progress_bar_in_it(data: Path) -> None:
+    words = ["export", "--day", today(), "--data", str(data)]
+    shown = on_a_terminal(*words).replace("\r\n", "\n")
+    assert shown == invoke(*words)
+
+
+@pytest.mark.parametrize("words", [["export", "--out", "day.csv", "--day"], ["export", "--day"], ["reconcile", "--to"]])
+def test_without_a_terminal_there_is_no_progress_bar(
+    data: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # colours for a log are no terminal
+    ended = CliRunner().invoke(tollgate, [*words, today(), "--data", str(data)])
+    assert (ended.exit_code, ended.stderr) == (1 if words[0] == "reconcile" else 0, ""), ended.output
+
+
 def test_a_day_without_events_is_an_empty_file(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "day.csv"
     assert "0 events" in invoke("export", "--day", "2020-01-01", "--out", str(out), "--data", str(data))
     assert out.read_text().count("\n") == 1
+    ended = CliRunner().invoke(tollgate, ["export", "--day", "2020-01-01", "--data", str(data)])
+    assert (ended.exit_code, ended.stdout.count("\n"), ended.stderr) == (0, 1, "No events of 2020-01-01.\n")
 
 
 def test_what_cannot_be_is_one_line(data: Path, tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import base64
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from unittest.mock import ANY
 
 import click
 import pytest
@@ -64,6 +67,91 @@ def test_every_command_can_answer_in_json_and_be_told_where(name: str) -> None:
     assert name.startswith(ELSEWHERE) or {"--data", "--config"} <= options
 
 
+GROUPS = sorted({name.rpartition(" ")[0] for name in COMMANDS})
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_help_of_a_group_cuts_no_sentence(name: str) -> None:
+    shown = " ".join(run(*name.split(), "--help").stdout.split()).replace("COMMAND [ARGS]...", "")
+    assert "..." not in shown
+    listed = [command for each, command in COMMANDS.items() if each.rpartition(" ")[0] == name]
+    assert listed
+    for command in listed:
+        first, _, _ = " ".join((command.help or "").split()).partition(". ")
+        assert first.rstrip(".") in shown
+
+
+def test_the_command_line_imports_the_product_only_when_a_command_needs_it() -> None:
+    asked = "import sys, tollgate.cli.main; print({'pydantic', 'sqlalchemy', 'litestar', 'rich'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", asked], text=True) == "set()\n"
+
+
+READING = [
+    ["workspace", "list"],
+    ["workspace", "show", "--workspace", "lab"],
+    ["workspace", "suspend", "--workspace", "lab"],
+    ["workspace", "set-webhook", "--workspace", "lab", "--disable"],
+    ["dead-letters", "list"],
+    ["dead-letters", "redrive", "--workspace", "lab"],
+    ["events", "tail", "--workspace", "lab", "--once"],
+    ["export", "--day", "2026-01-31"],
+    ["correct", "--event", "key", "--reason", "it was wrong"],
+    ["reconcile"],
+    ["audit"],
+]
+"""Commands that make sense only on data that are there."""
+
+
+@pytest.mark.parametrize("named", [None, "--data", "TOLLGATE_DATA_DIR"])
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_what_needs_data_makes_none_and_says_where_it_looked(
+    words: list[str], named: str | None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data" if named is None else tmp_path / "far"
+    given = [named, str(folder)] if named == "--data" else []
+    ended = run(*words, *given, env={named: str(folder)} if named == "TOLLGATE_DATA_DIR" else {})
+    assert ended.exit_code == (2 if words == ["reconcile"] else 1)
+    assert ended.stdout == ""
+    assert ended.stderr == (
+        f"Error: there is no Tollgate data in {folder}; name its directory with --data or TOLLGATE_DATA_DIR\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_directory_that_create_makes_is_named_on_stderr_once(tmp_path: Path) -> None:
+    made = f"Made a new data directory: {tmp_path / 'data'}. "
+    refused = run("workspace", "create", "--name", "lab", "--org-prefix", "a/b")  # the directory stays
+    assert (refused.exit_code, refused.stderr.count(made)) == (1, 1)
+    again = run("workspace", "create", "--name", "lab", "--org-prefix", "org", "--json")
+    assert (json.loads(again.stdout)["workspace_id"], again.stderr) == (ANY, "")
+    other = run("workspace", "create", "--name", "lab", "--org-prefix", "org", "--json", "--data", "b")
+    assert other.stderr.startswith(f"Made a new data directory: {tmp_path / 'b'}. ")
+    assert json.loads(other.stdout)
+    said = run("workspace", "create", "--name", "second", "--org-prefix", "more").stderr
+    assert said.startswith(f"Onboarded in {tmp_path / 'data'}. ")
+
+
+@pytest.mark.parametrize(
+    ("words", "none"),
+    [
+        (["dead-letters", "list"], "No dead letters.\n"),
+        (["dead-letters", "list", "--not-due"], "No delivery was put aside as not due.\n"),
+        (["events", "tail", "--workspace", "lab", "--once"], "No events so far.\n"),
+        (["audit"], "No changes.\n"),
+        (["workspace", "list"], "No workspaces in {data}.\n"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_a_list_of_nothing_says_so_to_people_and_is_empty_in_json(words: list[str], none: str, tmp_path: Path) -> None:
+    run("migrate")
+    if "lab" in words:
+        run("workspace", "create", "--name", "lab", "--org-prefix", "org")
+    shown = run(*words)
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "", none.format(data=tmp_path / "data"))
+    as_json = run(*words, "--json")
+    assert (as_json.exit_code, as_json.stdout, as_json.stderr) == (0, "", "")
+
+
 def test_a_command_works_where_its_config_says(tmp_path: Path) -> None:
     config = tmp_path / "etc" / "tollgate.toml"
     config.parent.mkdir()
@@ -107,7 +195,8 @@ def test_what_changes_nothing_is_warned_of_once_on_stderr() -> None:
     ended = run("workspace", "create", "--name", "lab", "--org-prefix", "org", "--json", env=unused)
     assert ended.exit_code == 0
     assert json.loads(ended.stdout)
-    warned = ended.stderr.splitlines()
+    *warned, made = ended.stderr.splitlines()
+    assert made.startswith("Made a new data directory")
     assert [line.split()[:2] for line in warned] == [
         ["Warning:", "TOLLGATE_OPS_PORT=tcp://10.0.0.1:8081"],
         ["Warning:", "TOLLGATE_PROT"],

@@ -13,9 +13,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from control.core.records import Endpoint
+from control.store.endpoints import Endpoints
+from runtime import ids, settings
+from runtime.clock import steady
 from runtime.kafka import Kafka
+from schemas.api import Region
+from schemas.config import EndpointRecord
+from schemas.targets import Provider, Target
+from tollgate import workplace
 from tollgate.cli.main import tollgate
 
+URLS = "URLs of endpoints and webhooks"
 KEY, OTHER_KEY = (base64.b64encode(bytes([number] * 32)).decode() for number in (1, 2))
 
 
@@ -94,7 +103,7 @@ def test_it_changes_nothing(killed: bool) -> None:
     before = on_disk()
     found = problems({})
     assert "newer than this program" in found["database"][0]
-    assert list(found) == ["database", "master key"]
+    assert list(found) == ["database", "master key", URLS]
     after = on_disk()
     after.pop("data/tollgate.db-shm", None)  # an index of the journal, which whoever reads it makes anew
     assert after == before
@@ -106,6 +115,34 @@ def test_a_lost_master_key_is_named_and_not_made_anew() -> None:
     (lost,) = problems({})["master key"]
     assert "data/master.key is missing; put it back" in lost
     assert not Path("data/master.key").exists()
+
+
+def store_private_urls() -> None:
+    """Onboard a lab whose endpoint and webhook are on a private network, while that is allowed."""
+    run({}, "migrate")
+    made = json.loads(run({}, "workspace", "create", "--name", "lab", "--org-prefix", "org", "--json"))
+    webhook = ("workspace", "set-webhook", "--workspace", "lab", "--url", "http://10.0.0.7:9000/?token=hush")
+    run({"TOLLGATE_ALLOW_PRIVATE_RECEIVERS": "true"}, *webhook)
+    target = Target(provider=Provider.OPENAI_COMPATIBLE, base_url="http://10.0.0.7/v1", target_model="m")
+    now = steady()()
+    record = EndpointRecord(
+        id=ids.mint(), workspace_id=made["workspace_id"], slug="org/small", target=target, created_at=now
+    )
+    with workplace.opened(settings.load()) as place:
+        place.write(lambda view: Endpoints(view).add(Endpoint(record, Region.UNRESTRICTED, now)))
+
+
+def test_stored_urls_that_are_refused_now_are_named() -> None:
+    store_private_urls()
+    endpoint, webhook = problems({})[URLS]
+    assert "endpoint org/small of workspace lab is refused" in endpoint
+    assert "TOLLGATE_ALLOW_PRIVATE_UPSTREAMS=true" in endpoint
+    assert "webhook of workspace lab is refused" in webhook
+    assert "hush" not in endpoint + webhook
+    assert len(problems({"TOLLGATE_ALLOW_PRIVATE_RECEIVERS": "true"})[URLS]) == 1
+    assert problems({"TOLLGATE_ALLOW_PRIVATE_RECEIVERS": "true", "TOLLGATE_ALLOW_PRIVATE_UPSTREAMS": "1"}) == {}
+    run({}, "workspace", "set-webhook", "--workspace", "lab", "--disable")
+    (endpoint,) = problems({})[URLS]  # what is disabled is not called
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

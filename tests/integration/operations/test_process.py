@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -129,6 +130,62 @@ async def test_streams_beyond_the_grace_are_one_line_together(
         writer.close()
     assert caplog.messages == ["3 requests were cut off after 1 s"] * (open_streams > 0)
     assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with server.listen("127.0.0.1", 0) as listener:
+        yield int(listener.getsockname()[1])
+
+
+async def announced(settings: Settings) -> Addresses:
+    """Run a process until it has announced where it listens. Raise what it ends with before that."""
+    addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(Process(settings, Role()).serve(addresses.set_result))
+    waited: list[asyncio.Future[Any]] = [serving, addresses]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    if not addresses.done():
+        await serving
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(ValueError, match="a second one"):  # the role's own end
+        await serving
+    return await addresses
+
+
+async def test_where_the_default_ops_port_is_taken_a_free_one_is_used_and_named(
+    taken: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Defaults(Settings):
+        ops_port: int = taken
+
+    addresses = await announced(Defaults(port=0))
+    assert urlsplit(addresses.ops).port not in {taken, None}
+    (said,) = [message for message in caplog.messages if str(taken) in message]
+    assert addresses.ops in said
+    assert "--ops-port" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"), [("ops_port", "--ops-host and --ops-port"), ("port", "--host and --port")]
+)
+async def test_a_taken_port_that_was_asked_for_is_refused_with_its_option(asked: str, options: str, taken: int) -> None:
+    settings = Settings.model_validate({"port": 0, "ops_port": 0, asked: taken})
+    with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{taken}: .*; {options} choose"):
+        await announced(settings)
+
+
+async def test_the_public_default_port_is_never_replaced(taken: int) -> None:
+    class Defaults(Settings):
+        port: int = taken
+
+    with pytest.raises(OSError, match=f"127.0.0.1:{taken}: .*--port"):
+        await announced(Defaults(ops_port=0))
+
+
+async def test_an_ops_port_that_cannot_be_for_another_reason_is_not_replaced() -> None:
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:8081: .*--ops-host"):
+        await announced(Settings(port=0, ops_host="192.0.2.1"))
 
 
 async def test_a_proxy_closes_its_spool_whatever_its_writer_does(

@@ -61,7 +61,7 @@ async def test_a_topic_that_was_lost_gets_the_figures_of_its_days_with_their_ver
     decided = newest(await scene.decisions())
 
     result = await call(days[1], days[2], "--json")
-    assert result.exit_code == 0, result.output
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
     kept = {key: usage for key, usage in told.items() if usage.day != days[0].date()}
     assert json.loads(result.stdout)["daily"] == len(kept) == 10
     assert newest(await lost.daily()) == kept

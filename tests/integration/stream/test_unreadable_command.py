@@ -44,6 +44,7 @@ async def test_list_shows_each_record_with_its_reason_and_place(scene: Scene, co
     assert shown.exit_code == 0, shown.output
     lines = shown.stdout.splitlines()
     assert len(lines) == 4
+    assert shown.stderr == "4 unreadable record(s)\n"
     assert lines[0].startswith("--partition 0 --offset 0  ")
     assert 'usage.events.v1/0 at 0: "Invalid JSON' in lines[0]
 
@@ -53,10 +54,17 @@ async def test_list_shows_each_record_with_its_reason_and_place(scene: Scene, co
     assert json.loads(one["value"])["idempotencyKey"] == scene.event(2).idempotency_key
 
 
+async def test_a_list_of_nothing_says_so_to_people(scene: Scene, command: Any) -> None:
+    people, as_json = await command("list"), await command("list", "--json")
+    assert (people.exit_code, people.stdout, people.stderr) == (0, "", "No unreadable records.\n")
+    assert (as_json.exit_code, as_json.stdout, as_json.stderr) == (0, "", "")
+
+
 async def test_retry_of_everything_sends_equal_records_once_and_may_be_repeated(scene: Scene, command: Any) -> None:
     await put_aside(scene)
     sent = await command("retry", "--all", "--json")
     assert json.loads(sent.stdout) == {"sent": 2, "skipped": 2}
+    assert sent.stderr == ""
     back = [one for some in (await records.read(scene.where, USAGE_EVENTS)).values() for one in some][4:]
     assert {one.value[:7] for one in back} == {b"no JSON", scene.event(2).model_dump_json().encode()[:7]}
     assert [dict(one.headers) for one in back if one.key == b"group-a"] == [{"ce_id": b"2"}]

@@ -36,19 +36,35 @@ def test_a_port_that_somebody_took_is_replaced(tmp_path: Path, monkeypatch: pyte
     assert (ports.of("kafka"), ports.of("kafka")) == (5, 6)
 
 
+def shown(*, is_new: bool) -> list[str]:
+    addresses = {
+        "control": ["http://c"],
+        "proxies": ["http://p", "http://q"],
+        "ops": {"control-1": "http://o:1", "proxy-1": "http://o:2", "proxy-2": "http://o:3"},
+        "kafka": "k:1",
+        "database": "postgresql://d",
+        "environment": str(Path.cwd() / "data/environment"),
+        "logs": str(Path.cwd() / "data/logs"),
+        "is_new": is_new,
+    }
+    return cluster.shown(addresses).splitlines()
+
+
 def test_the_next_commands_read_the_environment_that_holds_the_master_key() -> None:
-    said = cluster.shown(
-        {
-            "control": ["http://c"],
-            "proxies": ["http://p", "http://q"],
-            "ops": {"control-1": "http://o"},
-            "kafka": "k:1",
-            "database": "postgresql://d",
-            "environment": str(Path.cwd() / "data/environment"),
-            "logs": str(Path.cwd() / "data/logs"),
-        }
-    )
-    assert "  inference           http://p http://q\n" in said
-    assert "  control-1's health  http://o/readyz\n" in said
-    assert "  . data/environment; PATH=" in said
-    assert "tollgate workspace create --name lab --org-prefix your-org" in said
+    said = shown(is_new=True)
+    assert "  inference             http://p http://q" in said
+    (environment,) = [line for line in said if line.startswith("  . data/environment; PATH=")]
+    assert said.index(environment) < said.index("  tollgate workspace create --name lab --org-prefix your-org")
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_operators_ports_are_named_as_reconcile_takes_them(is_new: bool) -> None:
+    said = shown(is_new=is_new)
+    assert {"  control-1's ops port  http://o:1", "  proxy-1's ops port    http://o:2"} <= set(said)
+    assert "  tollgate reconcile --proxy http://o:2 --proxy http://o:3" in said
+
+
+def test_where_a_lab_is_onboarded_nobody_is_told_to_onboard_it_again() -> None:
+    said = shown(is_new=False)
+    assert "  tollgate workspace list" in said
+    assert not [line for line in said if "create" in line]
