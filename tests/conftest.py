@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import shutil
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest: a worker that gets one last would keep the others waiting."""
-    files = Counter[Path]()
+    files: defaultdict[Path, float] = defaultdict(float)
     for item in items:
         asked = [_TAKES_S[name] for name in getattr(item, "fixturenames", ()) if name in _TAKES_S]
         files[item.path] += max(asked, default=0) + (10 if item.get_closest_marker("slow") else 0)

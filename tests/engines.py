@@ -34,7 +34,8 @@ class Place:
 def made(engine: str, request: pytest.FixtureRequest, folder: Path) -> Place:
     """Make a place of `engine`, for fixtures with parameters of their own."""
     if engine == "sqlite":
-        file = shutil.copy(request.getfixturevalue("sqlite_migrated"), folder / "tollgate.db")
+        file = folder / "tollgate.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_migrated"), file)
         return Place(engine, folder, partial(databases.sqlite, file))
     return Place(engine, folder, partial(databases.postgres, request.getfixturevalue("postgres_with_days_url")))
 

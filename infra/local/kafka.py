@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 JARS = ROOT / ".tools" / "kafka"
 POM = ROOT / "infra" / "kafka" / "pom.xml"
 _DOWNLOAD_S = 600
-_FORMAT_S = 60
+_FORMAT_S = 180
 _JVM = (
     *("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC"),
     *(f"-Dorg.slf4j.simpleLogger.{name}" for name in ("defaultLogLevel=warn", "showDateTime=true")),

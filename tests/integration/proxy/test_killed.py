@@ -35,7 +35,7 @@ async def kill_after(folder: Path, sync: SpoolSync, lines: int) -> list[tuple[in
     )
     assert process.stdout is not None
     reported: list[bytes] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while len(reported) < lines:
             reported.append(await process.stdout.readline())
         process.send_signal(signal.SIGKILL)

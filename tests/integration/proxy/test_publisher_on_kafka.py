@@ -112,7 +112,7 @@ async def kill_after(folder: Path, kafka: Kafka, lines: int) -> int:
     )
     assert process.stdout is not None
     last = b"0"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         for _ in range(lines):
             last = await process.stdout.readline()
         process.send_signal(signal.SIGKILL)

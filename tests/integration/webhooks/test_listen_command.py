@@ -27,7 +27,7 @@ def listening(*options: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
@@ -51,7 +51,7 @@ def test_it_prints_its_url_then_each_body_and_ends_cleanly(tmp_path: Path) -> No
         wrong = post(url, "whsec_AAAA")
         assert wrong.status_code == 401
         process.send_signal(signal.SIGTERM)
-        shown, complaints = process.communicate(timeout=10)
+        shown, complaints = process.communicate(timeout=60)
     assert (process.returncode, complaints) == (0, "")
     assert shown.count("\nsignature verified\n") == 2
     assert '"events": [' in shown
@@ -73,13 +73,13 @@ def test_a_taken_port_and_an_unusable_secret_are_one_line_errors() -> None:
     taken = server.listen("127.0.0.1", 0)
     port = server.address_of(taken).rpartition(":")[2]
     with listening("--secret", kit.SECRET, "--port", port) as process:
-        _, complaints = process.communicate(timeout=20)
+        _, complaints = process.communicate(timeout=60)
     taken.close()
     assert process.returncode == 1
     assert complaints.startswith(f"Error: cannot listen on 127.0.0.1:{port}: ")
     assert complaints.count("\n") == 1
     with listening("--secret", "secret-in-another-form") as process:
-        _, complaints = process.communicate(timeout=20)
+        _, complaints = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "a signing secret must be whsec_ followed by base64" in complaints
     assert "secret-in-another-form" not in complaints
