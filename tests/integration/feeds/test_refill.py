@@ -1,7 +1,6 @@
 """A topic that is new, was lost, or was filled in part gets all that is live."""
 
 import asyncio
-import threading
 from collections.abc import Sequence
 
 import pytest
@@ -91,23 +90,28 @@ async def test_a_relay_that_is_stopped_while_it_publishes_everything_leaves_no_t
         helpers.onboard(database, name, name)
     forget_the_log(database)
     begun = Scene(database)
-    reading = threading.Event()
+    begun_to_write, may_go_on = asyncio.Event(), asyncio.Event()
     write = begun.topics.write
+    ended_before: list[bool] = []
 
     async def slow_write(topic: str, records: Sequence[Record]) -> None:
-        reading.set()
-        await asyncio.sleep(0.05)
+        begun_to_write.set()
+        await may_go_on.wait()
+        ended_before.append(running.done())
         await write(topic, records)
 
     begun.topics.write = slow_write  # type: ignore[method-assign]
     running = asyncio.create_task(begun.relay.run())
-    await asyncio.to_thread(reading.wait, scene.WITHIN_S)
+    async with asyncio.timeout(scene.WITHIN_S):
+        await begun_to_write.wait()
     running.cancel()
+    for _ in range(100):  # more turns than an end takes that waits for no thread
+        await asyncio.sleep(0)
+    may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await running
-    count = len(begun.topics.written)
-    await asyncio.sleep(0.2)  # there is nothing to wait for: that is what is shown
-    assert len(begun.topics.written) == count <= 2
+    assert ended_before == [False], "the page under way is waited for, and none follows it"
+    assert len(begun.topics.written) == 1
 
 
 async def test_a_page_that_takes_too_long_is_given_up_before_the_next_attempt(
