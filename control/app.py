@@ -21,7 +21,7 @@ from litestar.types import ExceptionHandlersMap, Guard
 from sqlalchemy import Connection
 
 from control import auth
-from control.api import common, errors, wording
+from control.api import common, error_texts, errors
 from control.api.api_keys import ApiKeyController
 from control.api.billing_webhook import BillingWebhookController
 from control.api.common import Desk, ManagementRequest
@@ -32,11 +32,11 @@ from control.api.events import EventController
 from control.api.groups import GroupController
 from control.api.page import Page
 from control.api.secrets import SecretController
+from control.sample_delivery import Trial
 from control.store.workspaces import Keys
-from control.trial import Trial
-from runtime import database as databases
 from runtime.clock import Clock
-from runtime.database import TRANSACTION_BOUND_S, Database
+from runtime.database import engines as databases
+from runtime.database.engines import TRANSACTION_BOUND_S, Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
@@ -143,6 +143,6 @@ def _guard(database: Database) -> Guard:
         _refuse_options(connection)
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
         connection.scope["auth"] = await database.read(lambda view: auth.identify(Keys(view), header, method))
-        wording.check_query(handler, list(connection.query_params.multi_items()))
+        error_texts.check_query(handler, list(connection.query_params.multi_items()))
 
     return authenticate

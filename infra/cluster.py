@@ -26,8 +26,8 @@ from infra.local.process import LocalError, Process
 from runtime import settings, vault
 from runtime.settings import Settings, SettingsError
 from runtime.vault import VaultError
-from tollgate import workplace
-from tollgate.workplace import WorkplaceError
+from tollgate import installation
+from tollgate.installation import WorkplaceError
 
 MIGRATE_S = 120
 STOP_S = 45
@@ -123,7 +123,7 @@ class Cluster:
         for service in (database, broker):
             service.await_ready()
             self._services.append(service.process)
-        key = base64.b64encode(vault.load_or_create_key(self.folder / workplace.MASTER_KEY_FILE)).decode()
+        key = base64.b64encode(vault.load_or_create_key(self.folder / installation.MASTER_KEY_FILE)).decode()
         self._settings = parts.settings(broker.bootstrap, database.url, key) | _ON_THIS_MACHINE
 
     def _write_environment(self) -> None:
@@ -183,7 +183,7 @@ class Cluster:
         return settings.load(None, **self._settings, data_dir=self.folder)
 
     def _is_new(self) -> bool:
-        with workplace.opened(self._loaded()) as place:
+        with installation.opened(self._loaded()) as place:
             return not place.read(lambda connection: Workspaces(connection).every())
 
     def addresses(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(folder: Path, stack: ExitStack, *, as_json: bool) -> None:
     """Start a cluster, say where it is, and watch it. Raises KeyboardInterrupt when asked to end."""
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # where we are root, PostgreSQL's own user comes through
-    stack.enter_context(workplace.locked(folder))
+    stack.enter_context(installation.locked(folder))
     cluster = Cluster(folder, stack)
     try:
         cluster.start()

@@ -28,9 +28,9 @@ from rich.panel import Panel
 from rich.table import Table
 from sqlalchemy import func, select
 
-from metering.ledger import USAGE_EVENT
-from runtime import database
-from tollgate import workplace
+from metering.store.events import USAGE_EVENT
+from runtime.database import engines
+from tollgate import installation
 
 SLUG = "your-org/small-talk"
 DAILY_REQUESTS = 12
@@ -185,7 +185,7 @@ def of_ledger(data: Path) -> Sums:
     """Sum the ledger."""
     columns = USAGE_EVENT.c
     sums = select(func.count(), func.sum(columns.input_tokens), func.sum(columns.output_tokens))
-    with database.sqlite(data / workplace.DATABASE_FILE) as ledger:
+    with engines.sqlite(data / installation.DATABASE_FILE) as ledger:
         row = ledger.read_now(lambda connection: connection.execute(sums).one())
     return int(row[0]), int(row[1] or 0), int(row[2] or 0)
 

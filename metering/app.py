@@ -8,9 +8,10 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import date
 
-from metering import flow, store
+from metering import flow
+from metering.store import transaction
 from runtime.clock import Clock
-from runtime.database import Database
+from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
@@ -56,7 +57,7 @@ class EmbeddedMetering:
         """`min_interval_s` lies behind a batch that was not full: under load the batches grow, not the transactions."""
         self._database = database
         self._thresholds = thresholds
-        self._ledger = store.SqlLedger(database, lambda _: clock())
+        self._ledger = transaction.SqlLedger(database, lambda _: clock())
         self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
         self._min_interval_s = min_interval_s
         self._pause = pause
@@ -70,7 +71,7 @@ class EmbeddedMetering:
 
     async def decisions_for(self, days: Collection[date]) -> tuple[Decision, ...]:
         """Give every decision of `days` as the database has it: what the proxy needs before it starts."""
-        lanes = await self._database.read(lambda connection: store.current(connection, days))
+        lanes = await self._database.read(lambda connection: transaction.current(connection, days))
         return tuple(decision for totals in lanes for decision in flow.decisions(totals, self._thresholds))
 
     async def follow(self, partition: flow.Partition) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Protocol, TypeVar
 
-from metering.core import decide
-from metering.core.hierarchy import Threshold
-from metering.core.position import PositionLostError, Progress, Span
-from metering.core.rollup import Totals
+from domain.limit_tree import Threshold
+from domain.positions import PositionLostError, Progress, Span
+from metering.core import decisions as decide
+from metering.core.sums import Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from proxy.core import days, estimate, events, keys, replies, request, usage, windows
-from proxy.core.exchange import Key, Model, Route, SpoolUnavailableError, Unserved
+from proxy.core import keys, replies, usage_event
+from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
 from proxy.core.replies import Headers, Reply
+from proxy.dialects import answers, chat
+from proxy.limits import days, estimate, windows
 from runtime.clock import Clock
 from schemas.usage import UsageSource
 
@@ -58,8 +60,8 @@ class InFlight(Protocol):
 class Call:
     """One admitted request on its way."""
 
-    asked: request.ChatRequest
-    admission: events.Admission
+    asked: chat.ChatRequest
+    admission: usage_event.Admission
     day: days.DayReservation
     rate: windows.Reservation
     slot: int
@@ -70,7 +72,7 @@ class Call:
     answered: bool | None = None
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
-    stream: usage.Stream | None = None
+    stream: answers.Stream | None = None
 
     def times_ms(self) -> tuple[int, int | None]:
         """Give how long it has taken until now, and how long until the upstream's first byte; None: none came."""
@@ -119,7 +121,7 @@ class Admissions:
     async def admit(self, key: Key, request_id: str, body: bytes) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
         asked = await _parsed(body)
-        if isinstance(asked, request.Invalid):
+        if isinstance(asked, chat.Invalid):
             return replies.bad_request(asked.message, asked.param)
         route = self._directory.route(key, asked.slug)
         if route is None:
@@ -132,7 +134,7 @@ class Admissions:
         if isinstance(held, Reply):
             return held
         day, rate = held
-        admission = events.Admission(
+        admission = usage_event.Admission(
             idempotency_key=self._mint(now),
             request_id=request_id,
             admitted_at=now,
@@ -143,7 +145,7 @@ class Admissions:
             expected=expected.tokens,
         )
         try:
-            slot = self._in_flight.open_slot(events.in_flight(admission))
+            slot = self._in_flight.open_slot(usage_event.in_flight(admission))
         except SpoolUnavailableError as error:
             self._days.release(day)
             await self._windows.release(rate)
@@ -166,7 +168,7 @@ class Admissions:
                 self._days.release(day)
         return (day, rate) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
 
-    async def settle(self, call: Call, sequence: int, count: usage.Count) -> None:
+    async def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""
         used = count.tokens.input_tokens + count.tokens.output_tokens
         self._in_flight.close_slot(call.slot)
@@ -182,8 +184,8 @@ class Admissions:
         await self._windows.release(call.rate)
 
 
-async def _parsed(body: bytes) -> request.ChatRequest | request.Invalid:
+async def _parsed(body: bytes) -> chat.ChatRequest | chat.Invalid:
     """Read a body; a large one beside the event loop, for a hostile one takes seconds to look through."""
     if len(body) <= _PARSED_AT_ONCE_BYTES:
-        return request.parse(body)
-    return await asyncio.to_thread(request.parse, body)
+        return chat.parse(body)
+    return await asyncio.to_thread(chat.parse, body)

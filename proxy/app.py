@@ -11,21 +11,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from proxy import routes, slots, spool, spool_file
+from proxy import routes
 from proxy.admission import Admissions
-from proxy.core import events, targets
-from proxy.core.days import DayCounters
+from proxy.core import targets, usage_event
+from proxy.deadlines import Drains
 from proxy.directory import Directory
 from proxy.flow import Gateway
-from proxy.patience import Drains
-from proxy.publisher import Publisher, Writer
-from proxy.slots import Slots
+from proxy.limits.days import DayCounters
+from proxy.spool import file as spool_file
+from proxy.spool import slots, writer
+from proxy.spool.slots import Slots
+from proxy.topic.publisher import Publisher, Writer
 from proxy.upstream import Upstreams
-from proxy.windows_memory import MemoryWindows
+from proxy.windows.memory import MemoryWindows
 from runtime import ids
 from runtime.clock import Clock
 from runtime.settings import OnDisconnect, Settings
-from runtime.telemetry import Telemetry
+from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.decisions import Decision
@@ -43,10 +45,10 @@ class Proxy:
     def __init__(self, settings: Settings, data_dir: Path, vault: Vault, clock: Clock) -> None:
         self.directory = Directory(_places(settings), vault)
         self._spool_folder = data_dir / spool_file.FOLDER
-        self.spool, older = spool.open_folder(
+        self.spool, older = writer.open_folder(
             self._spool_folder, sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
         )
-        self.older_files = spool.drained(older)
+        self.older_files = writer.drained(older)
         self._slots = Slots(data_dir / slots.FILE)
         self._days = DayCounters(self.spool.instance)
         self._windows = MemoryWindows()
@@ -104,7 +106,7 @@ class Proxy:
         interrupted = []
         for kept in self._slots.leftovers():
             try:
-                draft = events.interrupted(kept, bill=self._settings.bill_interrupted)
+                draft = usage_event.interrupted(kept, bill=self._settings.bill_interrupted)
             except ValueError:  # torn by a power cut
                 log.error("a request that was in flight cannot be read any more, so it is not billed")  # noqa: TRY400
                 continue

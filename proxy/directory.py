@@ -6,12 +6,12 @@ Never reads a database: it is fed changes, and one with a version lower than wha
 import logging
 from typing import Protocol
 
-from metering.core import hierarchy
+from domain import limit_tree
 from proxy.core import targets
-from proxy.core.days import DayLimit
-from proxy.core.exchange import Key, Model, Route, Unserved
-from proxy.core.windows import RateChain, RateLimit
-from runtime.newest import Newest
+from proxy.core.calls import Key, Model, Route, Unserved
+from proxy.limits.days import DayLimit
+from proxy.limits.windows import RateChain, RateLimit
+from runtime.config.newest import Newest
 from runtime.vault import VaultError, secret_context
 from schemas.config import (
     ConfigChange,
@@ -104,7 +104,7 @@ class Directory:
 
     def models(self, key: Key) -> list[Model]:
         """Give the models that a key may call, in the order its groups list them."""
-        slugs = hierarchy.callable_slugs(self._chain(key.group_id))
+        slugs = limit_tree.callable_slugs(self._chain(key.group_id))
         found = (self._endpoint(slug, key.workspace_id) for slug in slugs)
         return [Model(endpoint.slug, endpoint.created_at) for endpoint in found if endpoint is not None]
 
@@ -117,8 +117,8 @@ class Directory:
         if record is not None and self._by_slug.get(record.slug, _NOBODY)[0] < change.version:
             self._by_slug[record.slug] = (change.version, change.id)
 
-    def _chain(self, group_id: str) -> hierarchy.Chain:
-        return hierarchy.chain(group_id, self._groups.get)
+    def _chain(self, group_id: str) -> limit_tree.Chain:
+        return limit_tree.chain(group_id, self._groups.get)
 
     def _endpoint(self, slug: str, workspace_id: str) -> EndpointRecord | None:
         endpoint = self._endpoints.get(self._by_slug.get(slug, _NOBODY)[1])
@@ -150,7 +150,7 @@ class Directory:
     def _work_out(self, key: Key, slug: str) -> Route | Unserved | None:
         endpoint = self._endpoint(slug, key.workspace_id)
         chain = self._chain(key.group_id)
-        model = hierarchy.effective_model(chain, slug) if chain else None
+        model = limit_tree.effective_model(chain, slug) if chain else None
         if endpoint is None or model is None:
             return None
         url = targets.url(endpoint.target, self._places)
@@ -159,12 +159,12 @@ class Directory:
             return Unserved.PROVIDER if url is None else Unserved.CREDENTIAL
         rates = tuple(
             RateLimit(
-                limit.type, limit.unit, limit.threshold, limit.source_group, hierarchy.counting_group(chain, limit)
+                limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
             )
             for limit in model.rate_limits
         )
         days = tuple(
-            DayLimit(limit.type, limit.threshold, limit.source_group, hierarchy.counting_group(chain, limit))
+            DayLimit(limit.type, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit))
             for limit in model.usage_limits
         )
         return Route(
@@ -172,7 +172,7 @@ class Directory:
             workspace_id=key.workspace_id,
             group_id=key.group_id,
             external_entity_id=chain[0].external_entity_id,
-            charged_groups=hierarchy.charged_groups(chain),
+            charged_groups=limit_tree.charged_groups(chain),
             url=url,
             by_operator=targets.is_by_operator(endpoint.target),
             target_model=endpoint.target.target_model,

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from proxy.admission import Admissions, Call
-from proxy.core import endings, events, replies, request, usage
+from proxy.core import endings, replies, usage_event
+from proxy.core.calls import BrokenOffError, Failure, Model, SpoolUnavailableError, UpstreamRequest
 from proxy.core.endings import Ending
-from proxy.core.exchange import BrokenOffError, Failure, Model, SpoolUnavailableError, UpstreamRequest
 from proxy.core.replies import Headers, Reply
-from proxy.patience import Drains, Patience
+from proxy.deadlines import Drains, Patience
+from proxy.dialects import answers, chat
 from schemas.usage import Outcome, UsageDraft
 
 
@@ -137,7 +138,7 @@ class Gateway:
     async def _forward(self, client: Client, call: Call) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
         route = call.admission.route
-        body = request.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
+        body = chat.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
         sent = UpstreamRequest(route.url, body, call.admission.request_id, route.credential, route.by_operator)
         bound = Patience(self._drains)
         answer: Answer | None = None
@@ -171,7 +172,7 @@ class Gateway:
         slug, expected = call.admission.route.slug, call.admission.expected
         if not answer.is_event_stream:
             return endings.plain(answer.status, answer.headers, await self._read(answer, bound), slug, expected)
-        stream = call.stream = usage.Stream(slug, keep_usage=call.asked.include_usage)
+        stream = call.stream = answers.Stream(slug, keep_usage=call.asked.include_usage)
         bound.expect(self._idle_s, for_client=True)
         await client.start(answer.status, answer.headers + call.headers)
         await self._follow(client, stream, answer, bound)
@@ -188,7 +189,7 @@ class Gateway:
                 raise BrokenOffError("the answer is too large")
         return b"".join(pieces)
 
-    async def _follow(self, client: Client, stream: usage.Stream, answer: Answer, bound: Patience) -> None:
+    async def _follow(self, client: Client, stream: answers.Stream, answer: Answer, bound: Patience) -> None:
         bound.expect(self._idle_s)
         while not stream.done and (chunk := await answer.read_chunk()) is not None:
             ready = stream.feed(chunk)
@@ -198,7 +199,7 @@ class Gateway:
             bound.expect(self._idle_s)
         stream.finish()
 
-    async def _read_on(self, client: Client, call: Call, stream: usage.Stream, answer: Answer) -> Ending:
+    async def _read_on(self, client: Client, call: Call, stream: answers.Stream, answer: Answer) -> Ending:
         """Follow a stream whose client takes nothing any more, as if it had gone."""
         with suppress(TimeoutError, BrokenOffError):  # what has come until then is billed
             async with Patience(self._drains) as bound:
@@ -233,8 +234,8 @@ class Gateway:
         if ending.outcome is None or ending.count is None:
             await self._admissions.release(call)
             return
-        result = events.Result(ending.count.tokens, ending.count.source, ending.outcome, *call.times_ms())
-        written = asyncio.ensure_future(self._sink.put(events.draft(call.admission, result)))
+        result = usage_event.Result(ending.count.tokens, ending.count.source, ending.outcome, *call.times_ms())
+        written = asyncio.ensure_future(self._sink.put(usage_event.draft(call.admission, result)))
         try:
             sequence = await asyncio.shield(written)
         except asyncio.CancelledError:  # it becomes durable all the same, so its slot must not outlive it

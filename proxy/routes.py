@@ -13,7 +13,7 @@ from litestar.handlers import asgi
 from litestar.types import Receive, Scope, Send
 
 from proxy.core import replies
-from proxy.core.exchange import Model
+from proxy.core.calls import Model
 from proxy.core.replies import Headers, Reply
 from proxy.flow import Gateway
 from runtime import server

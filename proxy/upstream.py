@@ -17,7 +17,7 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
-from proxy.core.exchange import BrokenOffError, Failure, UpstreamRequest
+from proxy.core.calls import BrokenOffError, Failure, UpstreamRequest
 from runtime import guard, version
 
 RECHECK_S = 60

@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from runtime.database import TransactionTooLongError
+from runtime.database.engines import TransactionTooLongError
 
 FIRST_PAUSE_S = 0.1
 MOST_PAUSE_S = 5.0

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering import partitions
-from runtime import settings, topics
-from runtime.database import Database
-from runtime.kafka import Kafka, KafkaAwayError
+from metering.store import day_partitions
+from runtime import settings
+from runtime.database.engines import Database
+from runtime.kafka import topics
+from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.settings import Settings
 from runtime.vault import VaultError
-from tollgate import migrations, stored_urls, workplace
-from tollgate.workplace import DATABASE_FILE, WorkplaceError
+from tollgate import installation, migrations, stored_urls
+from tollgate.installation import DATABASE_FILE, WorkplaceError
 
 _LEAST_FREE_BYTES = 1024 * 1024 * 1024
 _MEND_FIRST = "it cannot be tried on a database that is not as it must be: mend that first"
@@ -71,25 +72,25 @@ def _schema(loaded: Settings, *, apart: bool) -> Sequence[str]:
     if not apart and not (loaded.data_dir / DATABASE_FILE).exists():
         return [f"there is no {DATABASE_FILE} in it yet; {_MADE}"] if loaded.data_dir.is_dir() else []
     with ExitStack() as closing:
-        opened = workplace.shared_database if apart else workplace.database_as_found
+        opened = installation.shared_database if apart else installation.database_as_found
         database, where = opened(loaded, closing)
         try:
-            too_small = database.read_now(lambda view: partitions.advice(view, loaded.ledger_days))
+            too_small = database.read_now(lambda view: day_partitions.advice(view, loaded.ledger_days))
             return [*migrations.check(database), *([too_small] if too_small else [])]
         except SQLAlchemyError as error:
-            return [workplace.unusable(where, error)]
+            return [installation.unusable(where, error)]
 
 
 def _master_key(loaded: Settings, *, apart: bool) -> Sequence[str]:
     if apart:
-        workplace.given_key(loaded)
+        installation.given_key(loaded)
     elif not (loaded.data_dir / DATABASE_FILE).exists():
         return []  # it is made with the database
     with ExitStack() as closing:
-        place = workplace.as_found(loaded, closing)
+        place = installation.as_found(loaded, closing)
         if not _is_current(place.database):
             return [_MEND_FIRST]
-        workplace.check_master_key(place)
+        installation.check_master_key(place)
     return []
 
 
@@ -97,7 +98,7 @@ def _urls(loaded: Settings, *, apart: bool) -> Sequence[str]:
     if not apart and not (loaded.data_dir / DATABASE_FILE).exists():
         return []  # nothing is stored yet
     with ExitStack() as closing:
-        database, _ = workplace.database_as_found(loaded, closing)
+        database, _ = installation.database_as_found(loaded, closing)
         if not _is_current(database):
             return [_MEND_FIRST]
         stored = database.read_now(stored_urls.read)

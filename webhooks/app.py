@@ -12,18 +12,21 @@ import uuid
 from runtime import clock as clocks
 from runtime import guard
 from runtime.clock import Clock
-from runtime.database import Database
+from runtime.database.engines import Database
 from runtime.outage import Outage
 from runtime.settings import Settings
-from runtime.telemetry import Telemetry
+from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.topics import UsageBatch
-from webhooks import claims, intake, receivers, sender, store
-from webhooks.core.values import Claim, Status
-from webhooks.flow import Dispatch, Intake, Partition
-from webhooks.open_days import Ledger, OpenDays
-from webhooks.tuning import Tuning
+from webhooks import receivers, sender
+from webhooks.closed_days import Ledger, OpenDays
+from webhooks.core.deliveries import Claim, Status
+from webhooks.flow import intake
+from webhooks.flow.dispatch import Dispatch, Intake, Partition
+from webhooks.policies import Tuning
+from webhooks.store import claims
+from webhooks.store import deliveries as store
 from webhooks.upkeep import Upkeep
 
 POLL_S = 0.5

@@ -7,11 +7,11 @@ import logging
 from datetime import datetime
 from typing import NamedTuple
 
-from runtime.newest import Newest
+from runtime.config.newest import Newest
 from runtime.vault import Vault, VaultError, webhook_context
 from schemas.config import ConfigChange, ConfigKind, WebhookRecord
 from webhooks.core import signing
-from webhooks.core.values import Receiver
+from webhooks.core.deliveries import Receiver
 
 _log = logging.getLogger(__name__)
 _NOWHERE = Receiver(url=None, enabled=False, secrets=())

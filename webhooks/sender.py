@@ -15,8 +15,8 @@ import httpcore
 import httpx
 
 from runtime import guard, version
+from webhooks.core.deliveries import Prepared
 from webhooks.core.retry import Outcome
-from webhooks.core.values import Prepared
 
 MAX_ANSWER_BYTES = 16 * 1024
 """Of an answer, its head included. One with a longer head is no answer."""

@@ -14,11 +14,11 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from runtime import database as databases
 from runtime.clock import Clock, Steady
-from runtime.database import Database
+from runtime.database import engines as databases
+from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
-from webhooks import redrive, retention
+from webhooks.store import redrive, retention
 
 REDRIVE_EVERY_S = 1.0
 REMOVE_EVERY_S = 600.0

@@ -13,9 +13,9 @@ from control.api import errors
 from control.api.common import AtDesk, ManagementRequest
 from control.core.refusals import InvalidError
 from control.flow import webhooks as flow
+from control.sample_delivery import BusyError
 from control.store.audit import Audit
 from control.store.workspaces import Webhooks
-from control.trial import BusyError
 from schemas.billing import BillingWebhook, RotatedSecret, RotateSecret, TestedWebhook
 from schemas.config import WebhookRecord
 

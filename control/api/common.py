@@ -22,13 +22,13 @@ from litestar.params import QueryParameter
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
-from control.api import wording
+from control.api import error_texts
 from control.auth import Caller
 from control.core.refusals import InvalidError, UnsupportedError
-from control.trial import Trial
-from runtime import config_log
+from control.sample_delivery import Trial
 from runtime.clock import Clock
-from runtime.database import Database
+from runtime.config import log as config_log
+from runtime.database.engines import Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.api import Page, Pagination
@@ -112,7 +112,7 @@ def read(contract: type[Body], body: bytes) -> Body:
     try:
         message = contract.model_validate_json(body, strict=True)
     except ValidationError as error:
-        raise wording.wrong_body(contract, error) from None
+        raise error_texts.wrong_body(contract, error) from None
     if "\0" in "".join(_texts(message.model_dump(mode="json"))):
         raise InvalidError("strings must not hold the character U+0000", code="invalid_body")
     return message

@@ -20,8 +20,8 @@ from control.store.audit import Audit
 from control.store.deliveries import Deliveries
 from schemas.api import Page, Pagination
 from schemas.billing import Delivery, DeliveryStatus, RedriveDeliveries, Redriven
-from webhooks import listing
-from webhooks.listing import Listed, Place, Window
+from webhooks.store import pages
+from webhooks.store.pages import Listed, Place, Window
 
 _ALL = RedriveDeliveries()
 """What no body at all asks for."""
@@ -60,7 +60,7 @@ class DeliveryController(Controller):
             status = after.status
         window = Window(request.auth.workspace_id, status)
         place = None if after is None else Place(after.moment, after.id)
-        found = await desk.look(lambda connection: listing.page(connection, window, place, limit + 1))
+        found = await desk.look(lambda connection: pages.page(connection, window, place, limit + 1))
         return common.listed(map(deliveries.body, found[:limit]), _pagination(window, found, limit))
 
     @post(
@@ -82,7 +82,7 @@ class DeliveryController(Controller):
                 workspace_id=caller.workspace_id,
                 delivery_id=delivery_id,
             )
-            return listing.find(connection, delivery_id)
+            return pages.find(connection, delivery_id)
 
         found = await desk.database.write(put_back)
         if found is None:
@@ -119,7 +119,7 @@ class DeliveryController(Controller):
 def _pagination(window: Window, found: list[Listed], limit: int) -> Pagination:
     if len(found) <= limit:
         return Pagination(has_more=False, cursor=None)
-    place = listing.place_of(found[limit - 1], window)
+    place = pages.place_of(found[limit - 1], window)
     return Pagination(has_more=True, cursor=common.cursor_of(_Cursor(place.moment, place.id, window.status)))
 
 

@@ -12,10 +12,10 @@ from litestar.openapi import ResponseSpec
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from control.api import common, wording
+from control.api import common, error_texts
 from control.core import refusals
 from runtime import outage
-from runtime.database import TransactionTooLongError
+from runtime.database.engines import TransactionTooLongError
 from schemas.api import ErrorBody, ErrorDetail
 
 _MAX_MESSAGE = 500
@@ -124,5 +124,5 @@ def _invalid(request: Any, error: ValidationException | SerializationException) 
     param = first.get("key")
     if param == "data":
         return answer(400, "the body is missing; send a JSON object", code="invalid_body")
-    message = wording.wrong_parameter(request.route_handler, param) if param else error.detail
+    message = error_texts.wrong_parameter(request.route_handler, param) if param else error.detail
     return answer(400, message, param=param, code="invalid_query")

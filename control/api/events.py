@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from control.api import common, errors
 from control.api.common import AtDesk, Desk, Limit, ManagementRequest
 from control.core.refusals import InvalidError
-from metering import pages
-from metering.pages import Entry, Order, Place, Window
+from metering.store import pages
+from metering.store.pages import Entry, Order, Place, Window
 from schemas.api import Page, Pagination
 from schemas.billing import LedgerEvent
 from schemas.usage import Kind

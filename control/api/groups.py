@@ -19,8 +19,8 @@ from control.flow import usage
 from control.store.audit import Audit
 from control.store.endpoints import Endpoints
 from control.store.groups import Groups
-from metering import store
-from metering.core import hierarchy
+from domain import limit_tree
+from metering.store import transaction
 from schemas.api import (
     CreateGroup,
     Group,
@@ -134,7 +134,7 @@ class GroupController(Controller):
 
         def find(connection: Connection) -> GroupUsage:
             chain = flow.get(Groups(connection), workspace_id, group_id)
-            return usage.usage(chain, partial(store.limit_totals, connection), today)
+            return usage.usage(chain, partial(transaction.limit_totals, connection), today)
 
         return await desk.look(find)
 
@@ -146,7 +146,7 @@ def _body(chain: Chain) -> Group:
         id=record.id,
         metadata=_metadata(group),
         models=tuple(_whole(model) for model in record.models),
-        effective_models=hierarchy.effective_models([link.record for link in chain]),
+        effective_models=limit_tree.effective_models([link.record for link in chain]),
         hierarchy=GroupHierarchy(limit_enforcement=record.limit_enforcement, parent_group_id=record.parent_group_id),
         created_at=group.created_at,
     )

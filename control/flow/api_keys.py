@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from control import credentials
-from control.core import own_keys, shown
+from control.core import audit_view, registered_keys
 from control.core.records import ApiKey
 from control.core.refusals import InvalidError, NotFoundError
 from control.flow.journal import Journal
@@ -36,7 +36,7 @@ def mint(
     plaintext = credentials.mint_developer_key()
     key = _key(plaintext, workspace_id, group_id, body.name, now)
     keys.add(key)
-    journal.note(workspace_id, "api_key.create", key.record.prefix, after=shown.api_key(key))
+    journal.note(workspace_id, "api_key.create", key.record.prefix, after=audit_view.api_key(key))
     return CreatedApiKey(api_key=plaintext, prefix=key.record.prefix, name=body.name)
 
 
@@ -44,12 +44,12 @@ def register(
     keys: ApiKeys, journal: Journal, *, workspace_id: str, group_id: str, body: RegisterApiKey, now: datetime
 ) -> ApiKey:
     """Take over a key that the lab made and signed, for a group of its own. Raises InvalidError."""
-    own_keys.check(body.key)
+    registered_keys.check(body.key)
     key = _key(body.key, workspace_id, group_id, body.name, now)
     if keys.find(key.record.prefix) is not None:
         raise InvalidError("key: another key has the same first 16 characters", param="key", code="prefix_taken")
     keys.add(key)
-    journal.note(workspace_id, "api_key.register", key.record.prefix, after=shown.api_key(key))
+    journal.note(workspace_id, "api_key.register", key.record.prefix, after=audit_view.api_key(key))
     return key
 
 
@@ -65,7 +65,7 @@ def revoke(keys: ApiKeys, journal: Journal, *, workspace_id: str, group_id: str,
     """Let a key of the group work no longer. Raises NotFoundError."""
     key = get(keys, group_id, prefix)
     keys.revoke(key, now)
-    journal.note(workspace_id, "api_key.revoke", prefix, before=shown.api_key(key))
+    journal.note(workspace_id, "api_key.revoke", prefix, before=audit_view.api_key(key))
     return key
 
 

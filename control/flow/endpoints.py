@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from control import addresses
-from control.core import rules, shown, targets
+from control.core import audit_view, rules, targets
 from control.core.records import Endpoint, Secret
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow.journal import Journal
@@ -80,7 +80,7 @@ def create(
     record = EndpointRecord(id=ids.mint(), workspace_id=workspace_id, slug=body.slug, target=target, created_at=now)
     endpoint = Endpoint(record=record, region=body.region, updated_at=now)
     endpoints.add(endpoint)
-    journal.note(workspace_id, "endpoint.create", record.id, after=shown.endpoint(endpoint))
+    journal.note(workspace_id, "endpoint.create", record.id, after=audit_view.endpoint(endpoint))
     return endpoint
 
 
@@ -109,7 +109,11 @@ def update(
     endpoint = replace(before, record=record, updated_at=now)
     endpoints.replace(endpoint)
     journal.note(
-        workspace_id, "endpoint.update", endpoint_id, before=shown.endpoint(before), after=shown.endpoint(endpoint)
+        workspace_id,
+        "endpoint.update",
+        endpoint_id,
+        before=audit_view.endpoint(before),
+        after=audit_view.endpoint(endpoint),
     )
     return endpoint
 
@@ -120,7 +124,7 @@ def delete(
     """Delete an endpoint; its slug is free again. Gives what it was. Raises NotFoundError or ForbiddenError."""
     endpoint = get(endpoints, workspace_id, endpoint_id)
     endpoints.remove(endpoint, now)
-    journal.note(workspace_id, "endpoint.delete", endpoint_id, before=shown.endpoint(endpoint))
+    journal.note(workspace_id, "endpoint.delete", endpoint_id, before=audit_view.endpoint(endpoint))
     return endpoint.record
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from control.core import rules, shown
+from control.core import audit_view, rules
 from control.core.records import Chain, Group
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow.journal import Journal
-from metering.core import hierarchy
+from domain import limit_tree
 from runtime import ids
 from schemas.api import CreateGroup, CreateGroupHierarchy, UpdateGroup
 from schemas.config import GroupRecord
@@ -87,7 +87,7 @@ def create(
     _check_cascade(record, parents, descendants=())
     group = Group(record=record, name=body.metadata.name, created_at=now)
     changes.add(group)
-    journal.note(workspace_id, "group.create", record.id, after=shown.group(group))
+    journal.note(workspace_id, "group.create", record.id, after=audit_view.group(group))
     return (group, *parents)
 
 
@@ -118,7 +118,7 @@ def update(
         _check_cascade(record, parents, tree.descendants(group_id) if _cascades(record) else ())
         group = replace(group, record=record)
     changes.replace(group, now)
-    journal.note(workspace_id, "group.update", group_id, before=shown.group(before), after=shown.group(group))
+    journal.note(workspace_id, "group.update", group_id, before=audit_view.group(before), after=audit_view.group(group))
     return (group, *parents)
 
 
@@ -126,7 +126,7 @@ def delete(tree: Tree, changes: Changes, journal: Journal, *, workspace_id: str,
     """Delete a group and everything below it; give what it was. Raises NotFoundError or ForbiddenError."""
     group = get(tree, workspace_id, group_id)[0]
     changes.remove(group, now)
-    journal.note(workspace_id, "group.delete", group_id, before=shown.group(group))
+    journal.note(workspace_id, "group.delete", group_id, before=audit_view.group(group))
     return group
 
 
@@ -147,9 +147,9 @@ def _parents(tree: Tree, workspace_id: str, parent_group_id: str | None) -> Chai
     param = "hierarchy.parent_group_id"
     if not parents or parents[0].record.workspace_id != workspace_id:
         raise NotFoundError(f"{param}: must be null or a group of this workspace", param=param, code="not_found")
-    if len(parents) >= hierarchy.MAX_LEVELS:
+    if len(parents) >= limit_tree.MAX_LEVELS:
         raise InvalidError(
-            f"{param}: a tree has at most {hierarchy.MAX_LEVELS} levels", param=param, code="tree_too_deep"
+            f"{param}: a tree has at most {limit_tree.MAX_LEVELS} levels", param=param, code="tree_too_deep"
         )
     return parents
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from control.core import shown
+from control.core import audit_view
 from control.core.records import Secret
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow.journal import Journal
@@ -50,11 +50,13 @@ def save(
     if before:
         secret = replace(before, record=record)
         secrets.replace(secret, now)
-        journal.note(workspace_id, "secret.replace", id_, before=shown.secret(before), after=shown.secret(secret))
+        journal.note(
+            workspace_id, "secret.replace", id_, before=audit_view.secret(before), after=audit_view.secret(secret)
+        )
     else:
         secret = Secret(record=record, name=body.name, created_at=now)
         secrets.add(secret)
-        journal.note(workspace_id, "secret.create", id_, after=shown.secret(secret))
+        journal.note(workspace_id, "secret.create", id_, after=audit_view.secret(secret))
     return secret
 
 
@@ -69,5 +71,5 @@ def delete(secrets: Secrets, journal: Journal, *, workspace_id: str, secret_id: 
     if slug is not None:
         raise InvalidError(f"secret_id: the endpoint {slug} uses it", param="secret_id", code="secret_in_use")
     secrets.remove(secret, now)
-    journal.note(workspace_id, "secret.delete", secret_id, before=shown.secret(secret))
+    journal.note(workspace_id, "secret.delete", secret_id, before=audit_view.secret(secret))
     return secret

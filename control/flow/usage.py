@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import date
 
 from control.core.records import Chain
-from metering.core import decide, hierarchy
-from metering.core.rollup import Counter, LimitTotal
+from domain import limit_tree
+from metering.core import decisions
+from metering.core.sums import Counter, LimitTotal
 from schemas.api import GroupUsage, LimitUsage
 from schemas.config import GroupRecord
 from schemas.limits import EffectiveUsageLimit
@@ -20,7 +21,7 @@ FindTotals = Callable[[Collection[Counter]], Mapping[Counter, LimitTotal]]
 def usage(chain: Chain, find: FindTotals, day: date) -> GroupUsage:
     """Give every usage limit in effect with its use on the UTC day `day`."""
     records = [group.record for group in chain]
-    models = [model for model in hierarchy.effective_models(records) if model.usage_limits]
+    models = [model for model in limit_tree.effective_models(records) if model.usage_limits]
     counters = {_counter(records, model.slug, limit, day) for model in models for limit in model.usage_limits}
     found = find(counters)
     return GroupUsage(
@@ -35,7 +36,7 @@ def usage(chain: Chain, find: FindTotals, day: date) -> GroupUsage:
 
 
 def _counter(records: list[GroupRecord], slug: str, limit: EffectiveUsageLimit, day: date) -> Counter:
-    return Counter(day, hierarchy.counting_group(records, limit), slug)
+    return Counter(day, limit_tree.counting_group(records, limit), slug)
 
 
 def _use(limit: EffectiveUsageLimit, total: LimitTotal | None) -> LimitUsage:
@@ -43,7 +44,7 @@ def _use(limit: EffectiveUsageLimit, total: LimitTotal | None) -> LimitUsage:
         type=limit.type,
         unit=limit.unit,
         threshold=limit.threshold,
-        current_usage=None if total is None else decide.used(total, limit.type),
-        reset_at=None if total is None else decide.reset_at(total.counter.day),
+        current_usage=None if total is None else decisions.used(total, limit.type),
+        reset_at=None if total is None else decisions.reset_at(total.counter.day),
         source_group=limit.source_group,
     )

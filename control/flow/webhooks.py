@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from control import addresses, credentials
-from control.core import shown
+from control.core import audit_view
 from control.core.refusals import InvalidError, NotFoundError
 from control.flow.journal import Journal
 from runtime.vault import Vault, webhook_context
@@ -63,7 +63,11 @@ def save(
     changed = current.model_copy(update={"url": body.url, "enabled": body.enabled})
     webhooks.save(changed, now)
     journal.note(
-        workspace_id, "webhook.update", workspace_id, before=shown.webhook(current), after=shown.webhook(changed)
+        workspace_id,
+        "webhook.update",
+        workspace_id,
+        before=audit_view.webhook(current),
+        after=audit_view.webhook(changed),
     )
     return changed
 

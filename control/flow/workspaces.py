@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from control import credentials
-from control.core import rules, shown
+from control.core import audit_view, rules
 from control.core.records import ManagementKey, Scope
 from control.core.refusals import InvalidError, NotFoundError
 from control.flow.journal import Journal
@@ -87,7 +87,7 @@ def create(
     secret = credentials.mint_webhook_secret()
     sealed = SealedSecret(sealed=vault.seal(secret, context=webhook_context(workspace.id)))
     webhooks.save(WebhookRecord(workspace_id=workspace.id, url=None, enabled=True, secrets=(sealed,)), now)
-    after = {**shown.workspace(workspace), "org_prefix": org_prefix, "management_key": key.prefix}
+    after = {**audit_view.workspace(workspace), "org_prefix": org_prefix, "management_key": key.prefix}
     journal.note(workspace.id, "workspace.create", workspace.id, after=after)
     return Onboarded(workspace_id=workspace.id, api_key=api_key, webhook_secret=secret)
 
@@ -102,7 +102,9 @@ def set_state(
     changed = current.model_copy(update={"state": state})
     workspaces.replace(changed, now)
     action = "workspace.suspend" if state is WorkspaceState.SUSPENDED else "workspace.resume"
-    journal.note(changed.id, action, changed.id, before=shown.workspace(current), after=shown.workspace(changed))
+    journal.note(
+        changed.id, action, changed.id, before=audit_view.workspace(current), after=audit_view.workspace(changed)
+    )
     return changed
 
 
@@ -133,7 +135,7 @@ def issue_key(
     """Give a workspace one more management key, its plaintext this once. Raises NotFoundError."""
     plaintext, key = _mint(get(workspaces, workspace), scope)
     workspaces.add_key(key, now)
-    journal.note(key.workspace_id, "management_key.create", key.prefix, after=shown.management_key(key))
+    journal.note(key.workspace_id, "management_key.create", key.prefix, after=audit_view.management_key(key))
     return plaintext, key
 
 
@@ -144,7 +146,7 @@ def revoke_key(workspaces: Workspaces, journal: Journal, now: datetime, workspac
     if key is None or key.workspace_id != owner.id:
         raise NotFoundError("prefix: no management key of this workspace has it", param="prefix", code="not_found")
     workspaces.revoke_key(prefix, now)
-    journal.note(owner.id, "management_key.revoke", prefix, before=shown.management_key(key))
+    journal.note(owner.id, "management_key.revoke", prefix, before=audit_view.management_key(key))
     return key
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from control.core.records import ApiKey
 from control.store.tables import API_KEYS
-from runtime import config_log, statements
+from runtime.config import log as config_log
+from runtime.database import statements
 from schemas.config import ConfigKind, KeyRecord
 
 _LIVE = API_KEYS.c.revoked_at.is_(None)

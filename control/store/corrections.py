@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from control.store.tables import CORRECTION, CORRECTION_COUNTER
-from metering import ledger
-from runtime import ids, statements
-from runtime.database import Database
+from metering.store import events
+from runtime import ids
+from runtime.database import statements
+from runtime.database.engines import Database
 from runtime.outage import Outage
 from schemas.topics import UsageBatch
 from schemas.usage import Producer, Tokens, UsageDraft, UsageEvent
@@ -42,7 +43,7 @@ class Corrections:
 
     def find(self, idempotency_key: str) -> UsageEvent | None:
         """Give the event of the ledger."""
-        return ledger.find(self._connection, idempotency_key)
+        return events.find(self._connection, idempotency_key)
 
     def lock(self) -> None:
         """Hold every other correction off until this transaction ends."""
@@ -125,7 +126,7 @@ def unsent(connection: Connection, sent: int, limit: int) -> list[tuple[UsageEve
     """
     found = []
     for correction in read(connection, sent + 1, limit):
-        event = ledger.find(connection, correction.corrects or "")
+        event = events.find(connection, correction.corrects or "")
         charged = event.charged_groups if event is not None else ()
         found.append((correction, charged[-1] if charged else correction.group_id))
     return found

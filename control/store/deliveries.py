@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from schemas.billing import Delivery, DeliveryAttempt
-from webhooks import listing, redrive
-from webhooks.listing import Listed
+from webhooks.store import pages, redrive
+from webhooks.store.pages import Listed
 
 
 class Deliveries:
@@ -21,7 +21,7 @@ class Deliveries:
 
     def owner(self, delivery_id: str) -> str | None:
         """Give the workspace of a delivery."""
-        return listing.owner(self._connection, delivery_id)
+        return pages.owner(self._connection, delivery_id)
 
     def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
         """Put one back, to be attempted at once; False where it is gone."""

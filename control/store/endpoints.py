@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from control.core.records import Endpoint
 from control.store import workspaces
 from control.store.tables import ENDPOINTS
-from runtime import config_log, statements
+from runtime.config import log as config_log
+from runtime.database import statements
 from schemas.api import Region
 from schemas.config import ConfigKind, EndpointRecord
 

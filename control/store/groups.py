@@ -11,7 +11,8 @@ from sqlalchemy import CTE, ColumnElement, Connection, Row, insert, select, upda
 
 from control.core.records import Chain, Group
 from control.store.tables import API_KEYS, GROUPS
-from runtime import config_log, statements
+from runtime.config import log as config_log
+from runtime.database import statements
 from schemas.config import ConfigKind, GroupRecord
 
 _LIVE = GROUPS.c.deleted_at.is_(None)

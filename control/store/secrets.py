@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, u
 
 from control.core.records import Secret
 from control.store.tables import ENDPOINTS, SECRETS
-from runtime import config_log
+from runtime.config import log as config_log
 from schemas.config import ConfigKind, SecretRecord
 
 

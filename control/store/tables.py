@@ -5,7 +5,7 @@ Never holds a query: those lie beside this module, one file for each kind of thi
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
 
-from runtime.database import METADATA, UtcDateTime
+from runtime.database.engines import METADATA, UtcDateTime
 
 _ID = String(26)
 
@@ -172,4 +172,4 @@ RELAY_MARK = Table(
     Column("name", String(32), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""How far the relay to Kafka has got; `control.store.marks` says what each of its rows counts."""
+"""How far the relay to Kafka has got; `control.store.published` says what each of its rows counts."""

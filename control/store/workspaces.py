@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 from control.core.records import ManagementKey, Scope
 from control.store.api_keys import ApiKeys
 from control.store.tables import MANAGEMENT_KEYS, ORG_PREFIXES, WEBHOOK_SETTINGS, WORKSPACES
-from runtime import config_log
+from runtime.config import log as config_log
 from schemas.config import ConfigKind, WebhookRecord, WorkspaceRecord, WorkspaceState
 
 _MANAGEMENT_KEYS = (

@@ -20,7 +20,8 @@ import httpx
 from sqlalchemy import Connection, insert
 
 from control.store import tables
-from runtime import database, ids
+from runtime import ids
+from runtime.database import engines
 
 TOLLGATE = str(Path(sys.executable).parent / "tollgate")
 GROUPS, KEYS = 100_000, 1_000_000
@@ -82,7 +83,7 @@ def _fill(data: Path, workspace_id: str, groups: int, keys_each: int) -> list[st
     """Write trees of ten groups and their keys as the API would have; give the groups' ids in order."""
     now = datetime.now(UTC)
     group_ids = sorted(ids.mint() for _ in range(groups))
-    with database.sqlite(data / "tollgate.db") as opened:
+    with engines.sqlite(data / "tollgate.db") as opened:
         opened.write_now(lambda connection: _add_endpoint(connection, workspace_id, now))
         for start in range(0, groups, _BATCH):
             numbers = range(start, min(groups, start + _BATCH))

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import uvloop
 
 from infra.local import kafka
-from proxy import spool
-from proxy.publisher import Publisher
-from runtime import ids, topics
-from runtime.kafka import Kafka, Writer
+from proxy.spool import writer as spool
+from proxy.topic.publisher import Publisher
+from runtime import ids
+from runtime.kafka import topics
+from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import Settings, SpoolSync
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource

@@ -22,14 +22,15 @@ from sqlalchemy import Connection, func, select
 from infra.bench import servers
 from infra.local import kafka as local_kafka
 from infra.local import parts, postgres
-from metering.ledger import USAGE_EVENT
-from proxy import spool
-from proxy.core.days import DayCounters
-from proxy.decisions_feed import DecisionsFeed
-from proxy.publisher import Publisher
-from runtime import clock, database, ids
-from runtime.database import Database
-from runtime.kafka import Kafka, Writer
+from metering.store.events import USAGE_EVENT
+from proxy.limits.days import DayCounters
+from proxy.spool import writer as spool
+from proxy.topic.decisions import DecisionsFeed
+from proxy.topic.publisher import Publisher
+from runtime import clock, ids
+from runtime.database import engines
+from runtime.database.engines import Database
+from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import SpoolSync
 from schemas.decisions import Decision
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
@@ -52,7 +53,7 @@ def bench(folder: Path) -> int:
         environment = os.environ | {f"TOLLGATE_{name.upper()}": value for name, value in settings.items()}
         subprocess.run([_TOLLGATE, "migrate", "--data", str(folder / "migrate")], env=environment, check=True)
         with (
-            database.postgres(server.url) as opened,
+            engines.postgres(server.url) as opened,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,  # as a proxy runs
         ):
             return runner.run(_bench(folder, Kafka(broker.bootstrap), opened, environment))

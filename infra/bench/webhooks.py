@@ -23,8 +23,9 @@ from sqlalchemy import Connection, func, select
 
 from infra.bench import servers
 from infra.local import postgres
-from runtime import clock, database
-from runtime.database import Database
+from runtime import clock
+from runtime.database import engines
+from runtime.database.engines import Database
 from runtime.settings import Settings
 from runtime.vault import Vault, webhook_context
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
@@ -32,7 +33,7 @@ from schemas.topics import UsageBatch
 from schemas.usage import Outcome, Producer, Tokens, UsageEvent, UsageSource
 from tollgate import migrations
 from webhooks.app import Dispatcher
-from webhooks.tables import DELIVERY, PENDING
+from webhooks.store.tables import DELIVERY, PENDING
 
 LABS = 10
 EVENTS = {100: 100_000, 1: 5_000}
@@ -183,10 +184,10 @@ def _waits(connection: Connection, first: str = "", last: str = "~") -> bool:
 def _with_database(where: str | None, folder: Path, work: Any) -> Any:
     """Hand `work` a fresh database, and remove it after."""
     if where is None:
-        with tempfile.TemporaryDirectory(dir=folder) as inner, database.sqlite(Path(inner) / "bench.db") as opened:
+        with tempfile.TemporaryDirectory(dir=folder) as inner, engines.sqlite(Path(inner) / "bench.db") as opened:
             migrations.upgrade(opened)
             return work(opened)
-    with database.postgres(where) as opened:
+    with engines.postgres(where) as opened:
         migrations.upgrade(opened)
         try:
             return work(opened)

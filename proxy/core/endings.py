@@ -5,8 +5,9 @@ Never sends or records anything.
 
 from dataclasses import dataclass
 
-from proxy.core import replies, usage
+from proxy.core import replies
 from proxy.core.replies import Headers, Reply
+from proxy.dialects import answers
 from schemas.usage import Outcome, Tokens, UsageSource
 
 MAX_PLAIN_BYTES = 16 * 1024 * 1024
@@ -19,7 +20,7 @@ class Ending:
 
     outcome: Outcome | None
     """None: there is no event."""
-    count: usage.Count | None
+    count: answers.Count | None
     """What to bill; None where there is no event."""
     reply: Reply | None = None
     """The whole answer, where none was begun."""
@@ -36,18 +37,18 @@ def refused(reply: Reply) -> Ending:
 
 def plain(status: int, headers: Headers, body: bytes, slug: str, expected: Tokens) -> Ending:
     """End a call that has its whole unstreamed answer."""
-    named, reported, content_bytes = usage.plain(body, slug)
-    count = usage.settle(reported, expected.input_tokens, content_bytes)
+    named, reported, content_bytes = answers.plain(body, slug)
+    count = answers.settle(reported, expected.input_tokens, content_bytes)
     return Ending(Outcome.COMPLETE, count, Reply(status, headers, named))
 
 
-def streamed(stream: usage.Stream, expected: Tokens) -> Ending:
+def streamed(stream: answers.Stream, expected: Tokens) -> Ending:
     """End a call whose stream has come to its end."""
     return Ending(Outcome.COMPLETE, _so_far(stream, expected), None, stream.held)
 
 
 def cut_short(
-    outcome: Outcome, reply: Reply, *, stream: usage.Stream | None, answered: bool | None, expected: Tokens
+    outcome: Outcome, reply: Reply, *, stream: answers.Stream | None, answered: bool | None, expected: Tokens
 ) -> Ending:
     """End a call whose upstream had not come to its end.
 
@@ -59,9 +60,9 @@ def cut_short(
     failed = outcome is Outcome.UPSTREAM_ERROR
     if answered is False or (failed and not answered):
         return refused(reply)
-    count = usage.settle(None, expected.input_tokens, 0) if failed else usage.Count(expected, UsageSource.ESTIMATED)
+    count = answers.settle(None, expected.input_tokens, 0) if failed else answers.Count(expected, UsageSource.ESTIMATED)
     return Ending(outcome, count, reply)
 
 
-def _so_far(stream: usage.Stream, expected: Tokens) -> usage.Count:
-    return usage.settle(stream.tokens, expected.input_tokens, stream.content_bytes)
+def _so_far(stream: answers.Stream, expected: Tokens) -> answers.Count:
+    return answers.settle(stream.tokens, expected.input_tokens, stream.content_bytes)

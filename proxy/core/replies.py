@@ -10,9 +10,9 @@ from datetime import datetime
 
 import msgspec
 
-from metering.core import decide
-from proxy.core import days, windows
-from proxy.core.exchange import Failure, Unserved
+from metering.core import decisions
+from proxy.core.calls import Failure, Unserved
+from proxy.limits import days, windows
 from schemas.limits import LimitType
 
 Headers = list[tuple[bytes, bytes]]
@@ -105,7 +105,7 @@ def used_up(slug: str, limit: days.DayLimit, now: datetime) -> Reply:
     """429 for a used-up day, until midnight UTC; a client that retried before would only lose time."""
     named = _named(slug, limit.type.value, "DAY", limit.threshold, limit.source_group)
     reply = error(429, f"Usage limit reached: {named}.", kind="insufficient_quota", code="insufficient_quota")
-    left = decide.reset_at(now.date()) - now
+    left = decisions.reset_at(now.date()) - now
     reply.headers.append((b"retry-after", b"%d" % math.ceil(left.total_seconds())))
     reply.headers.append((b"x-should-retry", b"false"))
     return reply

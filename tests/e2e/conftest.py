@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from tests import processes
+from tests.support import processes
 
 SLUG = "lab/model"
 TARGET_MODEL = "upstreams-own-name"

@@ -10,8 +10,8 @@ import httpx
 import openai
 import pytest
 
-from tests import processes
 from tests.e2e.conftest import Lab, eventually
+from tests.support import processes
 
 pytestmark = pytest.mark.slow
 SOON_S = 60

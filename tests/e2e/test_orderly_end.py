@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import processes
 from tests.faults import scene
 from tests.faults.scene import Scene
+from tests.support import processes
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.kafka import Kafka
-from tests import cluster
+from runtime.kafka.writer import Kafka
 from tests.faults.scene import until
+from tests.support import cluster
 
 pytestmark = pytest.mark.timeout(600)
 

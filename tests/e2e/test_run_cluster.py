@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import processes, services
 from tests.architecture import sources
+from tests.support import processes, services
 
 pytestmark = pytest.mark.timeout(600)
 START_S = 120

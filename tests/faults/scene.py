@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests import processes
+from tests.support import processes
 
 SLUG = "lab/model"
 WITHIN_S = 120

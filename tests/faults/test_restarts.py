@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import processes
 from tests.faults import scene as scenes
 from tests.faults.scene import Scene
+from tests.support import processes
 
 pytestmark = pytest.mark.slow
 THREE_A_DAY = {"usage_limits": [{"type": "REQUEST", "unit": "DAY", "threshold": 3}]}

@@ -18,11 +18,11 @@ from sqlalchemy import Connection
 
 from control.core.refusals import RefusalError
 from runtime import clock, settings
-from runtime import database as databases
+from runtime.database import engines as databases
 from runtime.settings import Settings
 from runtime.vault import VaultError
-from tollgate import workplace
-from tollgate.workplace import Workplace
+from tollgate import installation
+from tollgate.installation import Workplace
 
 
 class Where(NamedTuple):
@@ -70,13 +70,13 @@ def opened(where: Where, *, new: bool = False) -> Iterator[Workplace]:
     With `new` a data directory is made where there is none, which is said on stderr: the server may run on another.
     """
     try:
-        with workplace.opened(load(where), new=new) as place:
+        with installation.opened(load(where), new=new) as place:
             if place.is_new:
                 click.echo(
                     f"Made a new data directory: {place.where}. Only a server that runs on it sees it.", err=True
                 )
             yield place
-    except (settings.SettingsError, workplace.WorkplaceError, VaultError, RefusalError) as error:
+    except (settings.SettingsError, installation.WorkplaceError, VaultError, RefusalError) as error:
         raise click.ClickException(str(error)) from None
 
 

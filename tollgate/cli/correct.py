@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 
 from control.flow import corrections as flow
 from control.store.corrections import Corrections
-from runtime import clock, database
+from runtime import clock
+from runtime.database import engines
 from schemas.usage import UsageEvent
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
@@ -40,7 +41,7 @@ def correct(
     def work(connection: Connection) -> UsageEvent:
         made = flow.correct(
             Corrections(connection),
-            partial(database.present, connection, clock.present),
+            partial(engines.present, connection, clock.present),
             event_key=event_key,
             input_tokens=input_tokens,
             output_tokens=output_tokens,

@@ -23,9 +23,9 @@ from schemas.billing import DeliveryStatus
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
-from tollgate.workplace import Workplace
-from webhooks import listing
-from webhooks.listing import Listed, Place, Window
+from tollgate.installation import Workplace
+from webhooks.store import pages
+from webhooks.store.pages import Listed, Place, Window
 
 _PAGE = 500
 _MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"])
@@ -118,12 +118,12 @@ def _newest(place: Workplace, window: Window, limit: int) -> Iterator[Listed]:
     left = limit
     while left:
         wanted = min(left, _PAGE)
-        found = place.read(functools.partial(listing.page, window=window, after=after, limit=wanted))
+        found = place.read(functools.partial(pages.page, window=window, after=after, limit=wanted))
         yield from found
         if len(found) < wanted:
             return
         left -= wanted
-        after = listing.place_of(found[-1], window)
+        after = pages.place_of(found[-1], window)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -11,7 +11,7 @@ import click
 
 from runtime.settings import SettingsError
 from tollgate import doctor as examination
-from tollgate import workplace
+from tollgate import installation
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.doctor import Finding
@@ -46,4 +46,4 @@ def _examined(where: Where) -> tuple[str, list[Finding]]:
         loaded = commands.load(where, say=lambda _: None)  # they are findings
     except SettingsError as error:
         return "", [Finding("settings", (str(error),))]
-    return workplace.named(loaded), list(examination.examine(loaded))
+    return installation.named(loaded), list(examination.examine(loaded))

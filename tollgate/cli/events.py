@@ -13,14 +13,15 @@ from sqlalchemy import Connection
 
 from control.flow import workspaces
 from control.store.workspaces import Workspaces
-from metering import pages
-from metering.pages import Entry, Order, Place, Window
-from runtime import clock, database
+from metering.store import pages
+from metering.store.pages import Entry, Order, Place, Window
+from runtime import clock
+from runtime.database import engines
 from schemas.base import rfc3339
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
-from tollgate.workplace import Workplace
+from tollgate.installation import Workplace
 
 _POLL_S = 1.0
 _PAGE = 1000
@@ -49,7 +50,7 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Wher
     with commands.opened(where) as place:
         workspace_id = place.read(lambda view: workspaces.get(Workspaces(view), workspace_name).id)
         begun = clock.steady()
-        start = since.replace(tzinfo=UTC) if since else place.read(lambda view: database.now(view, begun))
+        start = since.replace(tzinfo=UTC) if since else place.read(lambda view: engines.now(view, begun))
         if not once and not as_json:
             held_s = place.settings.events_hold_back_s
             click.echo(f"Events recorded from {rfc3339(start)} on, {held_s:g} s after each; Ctrl-C ends it.", err=True)
@@ -64,7 +65,7 @@ def _follow(place: Workplace, workspace_id: str, start: datetime, *, once: bool)
     after = Place(start, "")
 
     def read(connection: Connection) -> list[Entry]:
-        moment = database.now(connection, now)
+        moment = engines.now(connection, now)
         return pages.page(connection, Window(workspace_id, Order.RECORDED, after, moment), moment - held, _PAGE)
 
     while True:

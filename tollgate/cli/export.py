@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection
 
-from metering import pages
-from metering.pages import Entry
-from tollgate import exports
+from metering.store import pages
+from metering.store.pages import Entry
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
+from tollgate.reports import exports
 
 
 @click.command()

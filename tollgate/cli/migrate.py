@@ -10,10 +10,11 @@ from contextlib import ExitStack
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering import partitions
-from runtime import settings, topics
-from runtime.kafka import Kafka, KafkaAwayError
-from tollgate import migrations, workplace
+from metering.store import day_partitions
+from runtime import settings
+from runtime.kafka import topics
+from runtime.kafka.writer import Kafka, KafkaAwayError
+from tollgate import installation, migrations
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 
@@ -32,11 +33,11 @@ def migrate(*, where: Where, as_json: bool, recreate_empty: bool) -> None:
     try:
         loaded = commands.load(where)
         if not as_json:
-            click.echo(f"Migrating {workplace.named(loaded)}")
+            click.echo(f"Migrating {installation.named(loaded)}")
         migrated = _schema(loaded)
         anew = _made_anew(loaded) if recreate_empty else []
         made = _topics(loaded)
-    except (settings.SettingsError, workplace.WorkplaceError, migrations.MigrationError, KafkaAwayError) as error:
+    except (settings.SettingsError, installation.WorkplaceError, migrations.MigrationError, KafkaAwayError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
         click.echo(json.dumps({"database": migrated, "topics": made, "recreated": anew}))
@@ -50,15 +51,15 @@ def migrate(*, where: Where, as_json: bool, recreate_empty: bool) -> None:
 
 def _schema(loaded: settings.Settings) -> str:
     if loaded.database_url is None:
-        with workplace.opened(loaded, new=True) as place:
+        with installation.opened(loaded, new=True) as place:
             return place.where
     with ExitStack() as closing:
-        database, where = workplace.shared_database(loaded, closing)
+        database, where = installation.shared_database(loaded, closing)
         try:
             migrations.upgrade(database)
-            too_small = database.read_now(lambda view: partitions.advice(view, loaded.ledger_days))
+            too_small = database.read_now(lambda view: day_partitions.advice(view, loaded.ledger_days))
         except SQLAlchemyError as error:
-            raise workplace.WorkplaceError(workplace.unusable(where, error)) from error
+            raise installation.WorkplaceError(installation.unusable(where, error)) from error
     if too_small:
         click.echo(f"Warning: {too_small}", err=True)
     return where
@@ -76,5 +77,5 @@ def _topics(loaded: settings.Settings) -> list[str]:
     kafka, plans = Kafka.of(loaded), topics.plans(loaded)
     problems = asyncio.run(topics.ensure(kafka, plans, create=True))
     if problems:
-        raise workplace.WorkplaceError(topics.told(problems))
+        raise installation.WorkplaceError(topics.told(problems))
     return [kafka.name(plan.name) for plan in plans]

@@ -1,6 +1,6 @@
 """`tollgate mock-upstream`: an OpenAI-compatible upstream for trying things out (spec section 6).
 
-Never decides an answer: that is `tollgate.mock_answers`.
+Never decides an answer: that is `tollgate.tools.mock_answers`.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from tollgate import mock_upstream
+from tollgate.tools import mock_upstream
 
 _RATE = click.FloatRange(0, 1)
 _FILE = click.Path(dir_okay=False, path_type=Path)

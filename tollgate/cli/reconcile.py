@@ -20,11 +20,12 @@ from rich.text import Text
 
 from control.store.workspaces import Workspaces
 from runtime import clock, settings
-from runtime.kafka import Kafka
+from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
-from tollgate import workplace
+from tollgate import installation
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
+from tollgate.installation import Workplace
 from tollgate.reconciliation import compare, upstream_account
 from tollgate.reconciliation.accounts import Figures, Line, Period, Report, TopicFigures
 from tollgate.reconciliation.cluster import ClusterAccounts
@@ -33,7 +34,6 @@ from tollgate.reconciliation.embedded import EmbeddedAccounts
 from tollgate.reconciliation.proxies import Proxies
 from tollgate.reconciliation.topic import Topic
 from tollgate.reconciliation.upstream_account import Comparison, Listing, Request
-from tollgate.workplace import Workplace
 
 _SHOWN = 20
 _WIDTH = 26
@@ -119,11 +119,11 @@ def _opened(where: Where, *, asks_proxies: bool) -> Iterator[Workplace]:
             raise _WrongUseError(
                 "--proxy and --ignore are for TOLLGATE_KAFKA_BOOTSTRAP: here the spools are on this disk"
             )
-        with workplace.opened(loaded) as place:
+        with installation.opened(loaded) as place:
             yield place
     except (
         settings.SettingsError,
-        workplace.WorkplaceError,
+        installation.WorkplaceError,
         compare.ReconcileError,
         upstream_account.AccountError,
     ) as error:

@@ -16,17 +16,18 @@ from typing import Any
 
 import click
 
-from control.store import live
-from metering import flow, store
-from metering.core.rollup import Counter
-from metering.groups import GroupThresholds
-from metering.publishing import KafkaTotals
+from control.store import snapshot
+from metering import flow
+from metering.core.sums import Counter
+from metering.store import transaction
+from metering.thresholds import GroupThresholds
+from metering.topic.publisher import KafkaTotals
 from runtime import clock
-from runtime.kafka import Kafka, KafkaAwayError, RecordTooLargeError, Writer
+from runtime.kafka.writer import Kafka, KafkaAwayError, RecordTooLargeError, Writer
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
-from tollgate.workplace import Workplace
+from tollgate.installation import Workplace
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -84,7 +85,7 @@ async def _republish(place: Workplace, first: date, last: date, shown: Shown) ->
 
 async def _daily(place: Workplace, totals: KafkaTotals, first: date, last: date, shown: Shown) -> int:
     count, after = 0, Counter(first, "", "")
-    while page := place.read(partial(store.daily_behind, after=after, to_day=last)):
+    while page := place.read(partial(transaction.daily_behind, after=after, to_day=last)):
         await totals.publish((), page)
         shown(len(page))
         count, after = count + len(page), Counter(page[-1].day, page[-1].group_id, page[-1].model_slug)
@@ -93,9 +94,9 @@ async def _daily(place: Workplace, totals: KafkaTotals, first: date, last: date,
 
 async def _decisions(place: Workplace, totals: KafkaTotals, today: date, shown: Shown) -> int:
     thresholds = GroupThresholds()
-    place.read(partial(live.load, take=thresholds.apply))
+    place.read(partial(snapshot.load, take=thresholds.apply))
     count, after = 0, Counter(today, "", "")
-    while lanes := place.read(partial(store.limits_behind, after=after, to_day=today)):
+    while lanes := place.read(partial(transaction.limits_behind, after=after, to_day=today)):
         page = [decision for lane in lanes for decision in flow.decisions(lane, thresholds)]
         await totals.publish(page, ())
         shown(len(page))

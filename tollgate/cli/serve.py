@@ -19,17 +19,17 @@ import uvloop
 
 from runtime import settings, vault
 from runtime.settings import Settings
-from tollgate import workplace
+from tollgate import installation
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
-from tollgate.process import Addresses, Process, Role
-from tollgate.workplace import WorkplaceError
+from tollgate.installation import WorkplaceError
+from tollgate.roles.process import Addresses, Process, Role
 
 _SWITCH_INTERVAL_S = 0.001
 """How long a database thread may keep the interpreter from the event loop; Python's own 5 ms is felt by every call."""
 
 _MODULES = {
-    None: "tollgate.embedded",
+    None: "tollgate.roles.embedded",
     "control": "tollgate.roles.control",
     "proxy": "tollgate.roles.proxy",
     "metering": "tollgate.roles.metering",
@@ -109,7 +109,7 @@ def _refuse_contradictions(loaded: Settings, role: str | None) -> None:
         settings.require(loaded, _NEEDS[role], f"`tollgate serve {role}`")
     if loaded.database_url is not None:
         with ExitStack() as closing:
-            workplace.shared_database(loaded, closing)  # reads the URL, and connects nowhere
+            installation.shared_database(loaded, closing)  # reads the URL, and connects nowhere
 
 
 async def _run(loaded: Settings, make: Callable[[], Role], config: Path | None, *, as_json: bool) -> None:

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import click
 
-from metering import unreadable as store
-from metering.logs import Reader
-from metering.unreadable import Aside
+from metering.topic import unreadable as store
+from metering.topic.unreadable import Aside
 from runtime import settings
-from runtime.kafka import Kafka, KafkaAwayError, RecordTooLargeError, Writer
+from runtime.kafka.reader import Reader
+from runtime.kafka.writer import Kafka, KafkaAwayError, RecordTooLargeError, Writer
 from schemas import base
 from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE
 from tollgate.cli import commands

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from runtime import clock
-from tollgate import listen
 from tollgate.cli.menu import Group
+from tollgate.tools import receiver
 from webhooks.core import signing
 
 
@@ -50,16 +50,16 @@ def listen_command(
 
     Answers 200, or as --status, --fail-rate and --slow say, where the signatures hold, else 401. Ends with Ctrl-C.
     """
-    behaviour = listen.Behaviour(status, fail_rate, slow_s)
+    behaviour = receiver.Behaviour(status, fail_rate, slow_s)
 
     def announce(url: str) -> None:
         click.echo(json.dumps({"url": url}) if as_json else url)
 
-    def show(receipt: listen.Receipt) -> None:
+    def show(receipt: receiver.Receipt) -> None:
         if as_json:
             click.echo(json.dumps(receipt.as_dict()))
             return
-        click.echo(listen.pretty(receipt.body))
+        click.echo(receiver.pretty(receipt.body))
         if receipt.verified:
             answered = "" if receipt.answered == 200 else f", answered {receipt.answered}"
             click.secho(f"signature verified{answered}", fg="green")
@@ -69,8 +69,8 @@ def listen_command(
     try:
         for secret in secrets:
             signing.decode(secret)
-        app = listen.Listener(secrets, clock.steady(), listen.keeper(show, out), behaviour)
-        asyncio.run(listen.serve(app, host, port, announce))
+        app = receiver.Listener(secrets, clock.steady(), receiver.keeper(show, out), behaviour)
+        asyncio.run(receiver.serve(app, host, port, announce))
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 import click
 from sqlalchemy import Connection
 
-from control import trial
+from control import sample_delivery
 from control.core.records import Scope
 from control.flow import webhooks as webhooks_flow
 from control.flow import workspaces as flow
@@ -25,7 +25,7 @@ from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
-from tollgate.workplace import Workplace
+from tollgate.installation import Workplace
 
 Result = TypeVar("Result")
 
@@ -168,7 +168,7 @@ def test_webhook(where: Where, workspace_name: str, *, as_json: bool) -> None:
         record, url = place.read(
             lambda connection: webhooks_flow.receiver(Webhooks(connection), _named(connection, workspace_name))
         )
-        sender = trial.Trial(place.vault, allow_private=place.settings.allow_private_receivers)
+        sender = sample_delivery.Trial(place.vault, allow_private=place.settings.allow_private_receivers)
         tested = asyncio.run(sender.send(record, url, clock.steady()()))
     _print(tested.model_dump(mode="json"), as_json=as_json)
     if not tested.delivered:

@@ -13,9 +13,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import StaticPool
 
-from runtime.database import Database
+from runtime.database.engines import Database
 
-TABLE_MODULES = ("runtime.config_log", "control.store.tables", "metering.store", "webhooks.tables")
+TABLE_MODULES = ("runtime.config.log", "control.store.tables", "metering.store.transaction", "webhooks.store.tables")
 """The modules that register the product's tables in METADATA."""
 
 _LOCATION = "tollgate:migrations"  # the installed package, wherever that is: there is no alembic.ini

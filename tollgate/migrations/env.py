@@ -15,11 +15,12 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.operations.ops import CreateTableOp, ExecuteSQLOp, MigrationScript
 
-from runtime import config_log, database
+from runtime.config import log as config_log
+from runtime.database import engines
 
 
 def _render(kind: str, item: Any, _: Any) -> str | Literal[False]:
-    if kind == "type" and isinstance(item, database.UtcDateTime):
+    if kind == "type" and isinstance(item, engines.UtcDateTime):
         return "sa.DateTime(timezone=True)"
     if kind == "type" and type(item) is sa.String:
         return f"text({item.length or ''})"
@@ -40,7 +41,7 @@ def _made(operations: Iterable[Any]) -> Iterable[str]:
 def _run(connection: sa.Connection) -> None:
     context.configure(
         connection=connection,
-        target_metadata=database.METADATA,
+        target_metadata=engines.METADATA,
         render_item=_render,
         render_as_batch=connection.dialect.name == "sqlite",
         process_revision_directives=_seed,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
-from metering.ledger import Gap
+from metering.store.events import Gap
 from schemas.usage import Kind, UsageEvent
 from tollgate.reconciliation.upstream_account import Comparison
-from webhooks.core.values import Status
+from webhooks.core.deliveries import Status
 
 LEDGER_DAYS = 100
 """How many days back the ledger is there to be compared (spec 4)."""

@@ -22,24 +22,24 @@ from typing import NamedTuple, Protocol
 
 from sqlalchemy import ColumnElement, Connection, and_, false, or_
 
-from control.store import corrections, marks
-from metering import ledger, partitions
-from metering import progress as metering_progress
-from metering import store as metering_store
-from metering.core import rollup
-from metering.core.days import Days
-from metering.logs import Bounds
+from control.store import corrections, published
+from domain.ledger_days import Days
+from metering.core import sums
+from metering.store import day_partitions, events
+from metering.store import positions as metering_progress
+from metering.store import transaction as metering_store
+from runtime.kafka.reader import Bounds
 from schemas.spool import SpoolFigures
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import UsageEvent
+from tollgate.installation import Workplace
 from tollgate.reconciliation import stored
 from tollgate.reconciliation.accounts import Figures, Period, Place, Sums, TopicFigures, starts_at
 from tollgate.reconciliation.compare import Progress, ReconcileError, View
 from tollgate.reconciliation.topic import Take
 from tollgate.reconciliation.topic_sums import TopicSums
 from tollgate.reconciliation.upstream_account import Pairing
-from tollgate.workplace import Workplace
-from webhooks import store as webhooks_store
+from webhooks.store import deliveries as webhooks_store
 
 LATE_S = 10.0
 """How long a request that the upstream has served may take to the ledger, to count as under way."""
@@ -160,7 +160,7 @@ class ClusterAccounts:
         """Look in the ledger again, for a while: a served request gets there within moments, unless it is lost."""
         until = time.monotonic() + self._late_s
         while lacking := pairing.lacking(_LACKING):
-            which = ledger.USAGE_EVENT.c.request_id.in_(lacking)
+            which = events.USAGE_EVENT.c.request_id.in_(lacking)
             look = partial(stored.request_ids, period=self._period, which=which)
             pairing.forgive(self._place.read(look))
             if time.monotonic() >= until:
@@ -176,12 +176,12 @@ class ClusterAccounts:
         days = (period.first, period.last)
         if pairing is not None:
             pairing.add(stored.usage_events(connection, period))
-        arrived = stored.by_place(ledger.tallies(connection, *days, _between(producers)))
+        arrived = stored.by_place(events.tallies(connection, *days, _between(producers)))
         acknowledged = {instance: both.acknowledged for instance, both in producers.items()}
         seen = stored.instances(connection, period)
         late = dict.fromkeys(seen - producers.keys() - self._ignored, 0)  # began behind the cut: left to the next run
         view = View(
-            ledger=stored.by_place(ledger.tallies(connection, *days)),
+            ledger=stored.by_place(events.tallies(connection, *days)),
             daily=stored.by_place(metering_store.tallies(connection, *days)),
             deliveries=stored.deliveries(connection, period),
             unpublished=_less(self._cut.unpublished, arrived, period),
@@ -198,7 +198,7 @@ class ClusterAccounts:
         return _Positions(
             {one: log.begin if (at := counted[one]) is None else at for one, log in logs.items()},
             {one: log.begin if (at := taken[one]) is None else at for one, log in logs.items()},
-            partitions.open_days(connection),
+            day_partitions.open_days(connection),
         )
 
     def _read_topic(self, positions: _Positions, sums: TopicSums) -> datetime | None:
@@ -226,10 +226,10 @@ def _outbox(connection: Connection) -> tuple[dict[str, _Marks], dict[Place, Figu
     last = corrections.last(connection)
     if last is None:
         return {}, {}
-    acknowledged = marks.read(connection, marks.CORRECTIONS)
+    acknowledged = published.read(connection, published.CORRECTIONS)
     unpublished: dict[Place, Figures] = {}
     for event in _corrections(connection, acknowledged + 1):
-        place = (event.workspace_id, rollup.day_of(event))
+        place = (event.workspace_id, sums.day_of(event))
         unpublished[place] = unpublished.get(place, Figures()).plus(Figures.of(event))
     return {last.instance: _Marks(acknowledged, last.sequence)}, unpublished
 
@@ -242,7 +242,7 @@ def _corrections(connection: Connection, first: int) -> Iterator[UsageEvent]:
 
 def _between(producers: Mapping[str, _Marks]) -> ColumnElement[bool]:
     """Tell of a row whether its number lies between its producer's two marks."""
-    columns = ledger.USAGE_EVENT.c
+    columns = events.USAGE_EVENT.c
     return or_(
         false(),
         *(

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from metering.ledger import Gap
+from metering.store.events import Gap
 from tollgate.reconciliation.accounts import Figures, Line, Period, Place, Report, Sums, TopicFigures
 from tollgate.reconciliation.upstream_account import Comparison, Pairing
-from webhooks.core.values import Status
+from webhooks.core.deliveries import Status
 
 WAIT_S = 60.0
 """How long metering and intake have to pass the cut."""

@@ -13,12 +13,13 @@ import msgspec
 from sqlalchemy import Connection
 
 from control.store import corrections
-from metering import progress
-from metering import store as metering_store
-from proxy import slots, spool_file
+from metering.store import positions
+from metering.store import transaction as metering_store
+from proxy.spool import file as spool_file
+from proxy.spool import slots
 from schemas.usage import UsageEvent
-from tollgate.workplace import Workplace
-from webhooks import store as webhooks_store
+from tollgate.installation import Workplace
+from webhooks.store import deliveries as webhooks_store
 
 _READ = 1000
 
@@ -84,7 +85,7 @@ def standings(connection: Connection, cut: Cut) -> list[Standing]:
     return [
         Standing(
             source,
-            counted=progress.position(connection, source.topic, 0) or 1,
+            counted=positions.position(connection, source.topic, 0) or 1,
             taken=webhooks_store.position(connection, source.topic, 0) or 1,
         )
         for source in cut.sources

@@ -22,19 +22,19 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from metering import ledger
-from metering import store as metering_store
-from metering.core import rollup
-from metering.ledger import Gap
+from metering.core import sums
+from metering.store import events
+from metering.store import transaction as metering_store
+from metering.store.events import Gap
 from schemas.usage import Kind, UsageEvent
-from tollgate import workplace
+from tollgate import installation
+from tollgate.installation import Workplace
 from tollgate.reconciliation import compare, stored
 from tollgate.reconciliation import cut as cuts
 from tollgate.reconciliation.accounts import Figures, Period, Place
 from tollgate.reconciliation.compare import Progress, ReconcileError, View
 from tollgate.reconciliation.cut import Cut, Standing
 from tollgate.reconciliation.upstream_account import Event, Pairing
-from tollgate.workplace import Workplace
 
 _VIEWS = 40
 
@@ -64,7 +64,7 @@ class EmbeddedAccounts:
 
     def progress(self) -> Progress:
         """Ask the positions, and whether the directory is served."""
-        served = workplace.is_served(self._place.folder)
+        served = installation.is_served(self._place.folder)
         standings = self._place.read(lambda connection: cuts.standings(connection, self._cut))
         return Progress(served, all(standing.passed for standing in standings))
 
@@ -91,7 +91,7 @@ class EmbeddedAccounts:
     def forgive(self, pairing: Pairing) -> None:
         """Look in slots, then in spools, then in the ledger: the way that a request takes."""
         pairing.forgive(cuts.under_way(self._place, self._cut))
-        behind = ~ledger.within(self._cut.marks)
+        behind = ~events.within(self._cut.marks)
         self._place.read(lambda connection: pairing.forgive(stored.request_ids(connection, self._period, behind)))
 
     def settle(self, pairing: Pairing) -> None:
@@ -104,9 +104,9 @@ class EmbeddedAccounts:
         if not all(standing.comparable for standing in standings):
             return None
         days = (self._period.first, self._period.last)
-        before = ledger.within(self._cut.marks)
-        all_rows = stored.by_place(ledger.tallies(connection, *days))
-        counted = stored.by_place(ledger.tallies(connection, *days, before))
+        before = events.within(self._cut.marks)
+        all_rows = stored.by_place(events.tallies(connection, *days))
+        counted = stored.by_place(events.tallies(connection, *days, before))
         daily = stored.by_place(metering_store.tallies(connection, *days))
         later = {place: figures.plus(counted.get(place, Figures()), -1) for place, figures in all_rows.items()}
         if pairing is not None:
@@ -140,7 +140,7 @@ class EmbeddedAccounts:
         return waiting if unmoved else None
 
     def _add(self, waiting: _Waiting, standing: Standing, event: UsageEvent, pairing: Pairing | None) -> None:
-        day, sequence = rollup.day_of(event), event.producer.sequence
+        day, sequence = sums.day_of(event), event.producer.sequence
         place = (event.workspace_id, day)
         if pairing is not None and sequence >= standing.counted and event.kind is Kind.USAGE:
             pairing.add([_event(event, day)])

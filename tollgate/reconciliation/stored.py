@@ -12,13 +12,13 @@ from sqlalchemy import ColumnElement, Connection, Select, true
 from ulid import ULID
 
 from control.store import corrections
-from metering import ledger
-from metering.ledger import Gap, Tally
+from metering.store import events
+from metering.store.events import Gap, Tally
 from schemas.usage import Kind
 from tollgate.reconciliation.accounts import Figures, Period, Place, Sums
 from tollgate.reconciliation.upstream_account import Event, Pairing
-from webhooks import store as webhooks_store
-from webhooks.core.values import Status
+from webhooks.core.deliveries import Status
+from webhooks.store import deliveries as webhooks_store
 
 _ROWS = 1000
 
@@ -33,7 +33,7 @@ def by_place(tallies: Iterable[Tally]) -> dict[Place, Figures]:
 
 def instances(connection: Connection, period: Period) -> set[str]:
     """Give every producer instance that has events on these days."""
-    query = ledger.rows(period.first, period.last, true()).with_only_columns(ledger.USAGE_EVENT.c.instance)
+    query = events.rows(period.first, period.last, true()).with_only_columns(events.USAGE_EVENT.c.instance)
     return set(connection.execute(query.distinct()).scalars())
 
 
@@ -42,8 +42,8 @@ def usage_events(connection: Connection, period: Period, which: ColumnElement[bo
 
     A day more at both ends: a request may end on another day than it began.
     """
-    columns = ledger.USAGE_EVENT.c
-    query = ledger.rows(*_with_neighbours(period), true() if which is None else which)
+    columns = events.USAGE_EVENT.c
+    query = events.rows(*_with_neighbours(period), true() if which is None else which)
     wanted = query.where(columns.kind == Kind.USAGE.value).with_only_columns(
         columns.request_id,
         columns.idempotency_key,
@@ -61,8 +61,8 @@ def usage_events(connection: Connection, period: Period, which: ColumnElement[bo
 def request_ids(connection: Connection, period: Period, which: ColumnElement[bool]) -> list[str]:
     """Give the request ids of `which` of the ledger's rows, those of today too."""
     first, last = _with_neighbours(period)
-    query = ledger.rows(first, max(last, period.today + timedelta(days=1)), which)
-    wanted = query.with_only_columns(ledger.USAGE_EVENT.c.request_id)
+    query = events.rows(first, max(last, period.today + timedelta(days=1)), which)
+    wanted = query.with_only_columns(events.USAGE_EVENT.c.request_id)
     return list(connection.execute(wanted).scalars())
 
 
@@ -73,8 +73,8 @@ def deliveries(
     first = max(period.first, period.whole_from)
     parts: list[tuple[int, Select[Any] | None]] = [(1, None)]
     if behind is not None:
-        columns = ledger.USAGE_EVENT.c
-        rows = ledger.rows(first, period.last, behind)
+        columns = events.USAGE_EVENT.c
+        rows = events.rows(first, period.last, behind)
         parts.append((-1, rows.with_only_columns(columns.workspace_id, columns.idempotency_key)))
     found: dict[Place, dict[Status, Sums]] = defaultdict(lambda: dict.fromkeys(Status, Sums()))
     for sign, only in parts:
@@ -95,13 +95,13 @@ def gaps(
     ledger's retention are no gap.
     """
     if period.last < period.today:
-        last_days = ledger.last_days(connection, ends)
+        last_days = events.last_days(connection, ends)
         ends = {
             instance: end
             for instance, end in ends.items()
             if (day := last_days.get(instance) or _minted(instance)) and period.first <= day <= period.last
         }
-    found = ledger.gaps(connection, period.first, period.last, ends)
+    found = events.gaps(connection, period.first, period.last, ends)
     return tuple(
         Gap(gap.instance, gap.first, min(gap.last, looked_to.get(gap.instance, gap.last)))
         for gap in found

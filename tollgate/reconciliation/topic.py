@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from metering.logs import Bounds, Reader
-from runtime.kafka import Kafka, KafkaAwayError
+from runtime.kafka.reader import Bounds, Reader
+from runtime.kafka.writer import Kafka, KafkaAwayError
 from schemas.topics import USAGE_EVENTS
 from tollgate.reconciliation.compare import ReconcileError
 

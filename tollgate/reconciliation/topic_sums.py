@@ -7,9 +7,10 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
-from metering.core import reading, rollup
-from metering.core.days import Days
-from metering.core.reading import UnreadableError
+from domain import validity
+from domain.ledger_days import Days
+from domain.validity import UnreadableError
+from metering.core import sums as rollup
 from schemas.usage import Kind
 from tollgate.reconciliation.accounts import Figures, Period, Place, Sums, UnreadableRecord
 
@@ -96,7 +97,7 @@ class TopicSums:
     def _row(self, record: TopicRecord) -> tuple[str, int, bool, int, int, bool, bool] | None:
         counted = record.offset < self._counted_to[record.partition]
         try:
-            event = reading.read(record.value, self._open_days)
+            event = validity.read(record.value, self._open_days)
         except UnreadableError as error:
             if counted:
                 self._note(record, str(error))

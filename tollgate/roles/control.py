@@ -10,27 +10,28 @@ from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
 from control import app as control_app
-from control.broadcast import Broadcast
-from control.leader import PostgresLeadership
 from control.store.workspaces import Workspaces
-from runtime import feed, server, version
+from control.topic.publisher import Broadcast
+from runtime import server, version
 from runtime.clock import SharedClock
-from runtime.kafka import Kafka, Writer
+from runtime.database.leadership import PostgresLeadership
+from runtime.kafka import feed
+from runtime.kafka.writer import Kafka, Writer
 from runtime.server import Check
 from runtime.settings import Settings
-from runtime.telemetry import Telemetry
+from runtime.telemetry.metrics import Telemetry
 from schemas.topics import GATEWAY_CONFIG
-from tollgate import workplace
-from tollgate.process import Role, Spawn
-from tollgate.roles import common
-from tollgate.workplace import Workplace, WorkplaceError
+from tollgate import installation
+from tollgate.installation import Workplace, WorkplaceError
+from tollgate.roles import base
+from tollgate.roles.process import Role, Spawn
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     """Open the database. Raises WorkplaceError where its schema is not current, or the master key another's."""
-    place = closing.enter_context(workplace.opened(loaded))
-    workplace.check_master_key(place)
-    clock = common.database_clock(place.database)  # what it puts back, its dispatchers look at by theirs
+    place = closing.enter_context(installation.opened(loaded))
+    installation.check_master_key(place)
+    clock = base.database_clock(place.database)  # what it puts back, its dispatchers look at by theirs
     return lambda: Control(place, clock)
 
 
@@ -64,7 +65,7 @@ class Control:
 
     async def start(self, spawn: Spawn) -> None:
         """Begin to relay. The API answers also while Kafka is away."""
-        spawn(common.keep_time(self._clock, self._place.database))
+        spawn(base.keep_time(self._clock, self._place.database))
         spawn(self._relay())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
@@ -96,5 +97,5 @@ class Control:
         return sum((await feed.ends(self._kafka, GATEWAY_CONFIG)).values())
 
     async def _relay(self) -> None:
-        await common.topics_are_there(self._kafka, self._place.settings)
+        await base.topics_are_there(self._kafka, self._place.settings)
         await self._broadcast.run()

@@ -12,21 +12,21 @@ from functools import partial
 
 from litestar.handlers import BaseRouteHandler
 
-from metering import partitions
-from metering.groups import GroupThresholds
-from metering.stream import StreamMetering
+from metering.store import day_partitions
+from metering.thresholds import GroupThresholds
+from metering.topic.worker import StreamMetering
 from runtime.clock import SharedClock
-from runtime.config_feed import ConfigFeed
-from runtime.database import Database
-from runtime.kafka import Kafka, Writer
+from runtime.config.feed import ConfigFeed
+from runtime.database.engines import Database
+from runtime.kafka.writer import Kafka, Writer
 from runtime.outage import Outage, is_transient
 from runtime.server import Check
 from runtime.settings import Settings
-from runtime.telemetry import Telemetry
+from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
-from tollgate import workplace
-from tollgate.process import Role, Spawn
-from tollgate.roles import common
+from tollgate import installation
+from tollgate.roles import base
+from tollgate.roles.process import Role, Spawn
 
 _TIDY_EVERY_S = 3600.0
 
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     """Open the database. Raises WorkplaceError where its schema is not current."""
-    database = workplace.current_database(loaded, closing)
-    clock = common.database_clock(database)
+    database = installation.current_database(loaded, closing)
+    clock = base.database_clock(database)
     return lambda: MeteringRole(loaded, database, clock)
 
 
@@ -65,10 +65,10 @@ class MeteringRole:
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the groups' thresholds, then count."""
-        spawn(common.keep_time(self._clock, self._database))
-        await common.topics_are_there(self._kafka, self._settings)
+        spawn(base.keep_time(self._clock, self._database))
+        await base.topics_are_there(self._kafka, self._settings)
         spawn(self._config.run())
-        await common.heard(self._config, self._kafka)
+        await base.heard(self._config, self._kafka)
         spawn(self._stream.run())
         spawn(self._tidy())
 
@@ -101,7 +101,7 @@ class MeteringRole:
         outage = Outage("the ledger's days", log)
         while True:
             today = self._clock().date()
-            await outage.ride_out(lambda today=today: self._database.write(partial(partitions.ensure, today=today)))  # type: ignore[misc]
+            await outage.ride_out(lambda today=today: self._database.write(partial(day_partitions.ensure, today=today)))  # type: ignore[misc]
             await self._drop(today)
             await asyncio.sleep(_TIDY_EVERY_S)
 
@@ -113,7 +113,7 @@ class MeteringRole:
         """
         try:
             await self._database.write(
-                partial(partitions.drop_expired, today=today, keep_days=self._settings.ledger_days)
+                partial(day_partitions.drop_expired, today=today, keep_days=self._settings.ledger_days)
             )
         except Exception as error:  # noqa: BLE001 - whatever is wrong with old days, new ones are to be counted
             level = logging.INFO if is_transient(error) else logging.ERROR

@@ -11,23 +11,23 @@ from contextlib import ExitStack
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
-from proxy import spool_report
 from proxy.app import Proxy
-from proxy.core.exchange import SpoolUnavailableError
-from proxy.decisions_feed import DecisionsFeed
+from proxy.core.calls import SpoolUnavailableError
+from proxy.topic import report as spool_report
+from proxy.topic.decisions import DecisionsFeed
 from runtime import clock, server
-from runtime.config_feed import ConfigFeed
-from runtime.database import Database
-from runtime.kafka import Kafka, Writer
+from runtime.config.feed import ConfigFeed
+from runtime.database.engines import Database
+from runtime.kafka.writer import Kafka, Writer
 from runtime.server import Check
 from runtime.settings import Settings
-from runtime.telemetry import Telemetry
+from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
-from tollgate import workplace
-from tollgate.process import Role, Spawn
-from tollgate.roles import common
-from tollgate.workplace import WorkplaceError
+from tollgate import installation
+from tollgate.installation import WorkplaceError
+from tollgate.roles import base
+from tollgate.roles.process import Role, Spawn
 
 PUBLISH_GRACE_S = 10
 """How long a stopping proxy may go on publishing; the rest waits in the spool for the next start."""
@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     """Lock the data directory. Raises WorkplaceError, VaultError."""
-    closing.enter_context(workplace.locked(loaded.data_dir))
-    vault = Vault(workplace.given_key(loaded))
-    database = workplace.shared_database(loaded, closing)[0] if loaded.database_url else None
+    closing.enter_context(installation.locked(loaded.data_dir))
+    vault = Vault(installation.given_key(loaded))
+    database = installation.shared_database(loaded, closing)[0] if loaded.database_url else None
     return lambda: ProxyRole(loaded, vault, database)
 
 
@@ -79,11 +79,11 @@ class ProxyRole:
         await self._recover()
         for work in self._proxy.background():
             spawn(work())
-        await common.topics_are_there(self._kafka, self._settings)
+        await base.topics_are_there(self._kafka, self._settings)
         spawn(self._config.run())
         spawn(self._decisions.run())
         spawn(self._publisher.run())
-        await common.heard(self._config, self._kafka)
+        await base.heard(self._config, self._kafka)
         await self._decisions.caught_up()
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:

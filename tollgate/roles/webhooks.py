@@ -10,55 +10,55 @@ from datetime import date
 from litestar.handlers import BaseRouteHandler
 from sqlalchemy import Connection
 
-from metering import ledger, partitions, progress
-from metering.core import rollup
-from metering.core.days import Days
+from domain.ledger_days import Days
+from metering.core import sums
+from metering.store import day_partitions, events, positions
 from runtime.clock import SharedClock
-from runtime.config_feed import ConfigFeed
-from runtime.kafka import Kafka
+from runtime.config.feed import ConfigFeed
+from runtime.kafka.writer import Kafka
 from runtime.server import Check
 from runtime.settings import Settings
-from runtime.telemetry import Telemetry
+from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
 from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
-from tollgate import workplace
-from tollgate.process import Role, Spawn
-from tollgate.roles import common
-from tollgate.workplace import Workplace
+from tollgate import installation
+from tollgate.installation import Workplace
+from tollgate.roles import base
+from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
-from webhooks.stream import Stream
+from webhooks.topic.consumer import Stream
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     """Open the database. Raises WorkplaceError where its schema is not current, or the master key another's."""
-    place = closing.enter_context(workplace.opened(loaded))
-    workplace.check_master_key(place)
-    clock = common.database_clock(place.database)
+    place = closing.enter_context(installation.opened(loaded))
+    installation.check_master_key(place)
+    clock = base.database_clock(place.database)
     return lambda: WebhooksRole(place, clock)
 
 
 class MeteringsLedger:
-    """The ledger that metering keeps in the same database, as intake asks it (`webhooks.open_days`)."""
+    """The ledger that metering keeps in the same database, as intake asks it (`webhooks.closed_days`)."""
 
     def days(self, connection: Connection) -> Days:
         """Give the days that it has."""
-        return partitions.open_days(connection)
+        return day_partitions.open_days(connection)
 
     def counted(
         self, connection: Connection, batch: UsageBatch, events: Sequence[UsageEvent]
     ) -> Collection[str] | None:
         """Give the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
-        at = progress.position(connection, batch.topic, batch.partition)
+        at = positions.position(connection, batch.topic, batch.partition)
         if at is None or at < batch.next_offset:
             return None
         wanted = {event.idempotency_key for event in events}
-        found = [self._of(connection, day, wanted) for day in {rollup.day_of(event) for event in events}]
+        found = [self._of(connection, day, wanted) for day in {sums.day_of(event) for event in events}]
         return {key for keys in found for key in keys}
 
     def _of(self, connection: Connection, day: date, wanted: Collection[str]) -> Sequence[str]:
-        key = ledger.USAGE_EVENT.c.idempotency_key
-        query = ledger.rows(day, day, key.in_(wanted)).with_only_columns(key)
+        key = events.USAGE_EVENT.c.idempotency_key
+        query = events.rows(day, day, key.in_(wanted)).with_only_columns(key)
         return connection.execute(query).scalars().all()
 
 
@@ -91,10 +91,10 @@ class WebhooksRole:
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the receivers, then take in and deliver."""
-        spawn(common.keep_time(self._clock, self._database))
-        await common.topics_are_there(self._kafka, self._settings)
+        spawn(base.keep_time(self._clock, self._database))
+        await base.topics_are_there(self._kafka, self._settings)
         spawn(self._config.run())
-        await common.heard(self._config, self._kafka)
+        await base.heard(self._config, self._kafka)
         spawn(self._stream.run())
         spawn(self._dispatcher.run())
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from webhooks.core.values import Queue, Share, Waiting
+from webhooks.core.deliveries import Queue, Share, Waiting
 
 Place = tuple[str, Queue]
 """A workspace and one of its queues."""

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from schemas.config import WorkspaceRecord, WorkspaceState
-from tests import engines
 from tests.contracts.control import desks
 from tests.contracts.control.desks import Desk
+from tests.support import engines
 from tests.unit.control.fakes import NOW
 
 

@@ -18,12 +18,12 @@ from control.store.endpoints import Endpoints
 from control.store.groups import Groups
 from control.store.secrets import Secrets
 from control.store.workspaces import Keys, Webhooks, Workspaces
-from metering import store
+from metering.store import transaction
 from schemas.usage import UsageEvent
 from tests.integration.control.rows import row
 from tests.unit.control import fakes
-from tests.unit.metering.factories_metering import NOON, HandClock, batch
-from webhooks.tables import DELIVERY
+from tests.unit.metering.factories import NOON, HandClock, batch
+from webhooks.store.tables import DELIVERY
 
 ACTOR = "tgm_abcdefghijkl"
 
@@ -109,7 +109,7 @@ def database(connection: Connection, now: datetime) -> Desk:
 
     def count(event: UsageEvent) -> None:
         topic = f"spool of {event.idempotency_key}"
-        store.apply(connection, batch([event], topic=topic), HandClock(NOON))
+        transaction.apply(connection, batch([event], topic=topic), HandClock(NOON))
 
     def deliver(workspace_id: str, name: str, status: str, ended_s: float | None) -> None:
         made = row(workspace_id, name, status, made_s=0, ended_s=ended_s)

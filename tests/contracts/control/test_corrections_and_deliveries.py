@@ -6,7 +6,7 @@ import pytest
 
 from schemas.usage import Tokens, UsageDraft
 from tests.contracts.control.desks import Desk
-from tests.unit.metering.factories_metering import NOON, correction, event, key
+from tests.unit.metering.factories import NOON, correction, event, key
 from tests.unit.webhooks import kit
 
 NEVER = NOON.replace(year=2100)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.admission import Directory as Port
-from proxy.core.exchange import Key, Route
+from proxy.core.calls import Key, Route
 from schemas.config import (
     ConfigChange,
     ConfigKind,

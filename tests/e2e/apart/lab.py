@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 
-from tests import processes
-from tests.cluster import Cluster
 from tests.e2e.apart.crowd import SLUG
 from tests.e2e.conftest import eventually
+from tests.support import processes
+from tests.support.cluster import Cluster
 
 RECONCILE_S = 150
 """It waits 60 s for metering and intake to pass the cut."""

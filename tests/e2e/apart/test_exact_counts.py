@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from infra.local.kafka import Broker
-from runtime.kafka import Kafka
-from tests import cluster as clusters
+from runtime.kafka.writer import Kafka
 from tests.e2e.apart import lab as labs
 from tests.e2e.apart.crowd import Crowd
+from tests.support import cluster as clusters
 
 WITHIN_S = 600.0
 

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from runtime.kafka import Kafka
-from tests import cluster as clusters
-from tests import processes
+from runtime.kafka.writer import Kafka
 from tests.e2e.apart import lab as labs
 from tests.e2e.apart.crowd import SLUG
 from tests.e2e.apart.lab import Lab
+from tests.support import cluster as clusters
+from tests.support import processes
 
 COUNTS = {"control": 1, "proxy": 2, "metering": 1, "webhooks": 1}
 ASKING = {"model": SLUG, "messages": [{"role": "user", "content": "How are you?"}]}

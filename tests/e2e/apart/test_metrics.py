@@ -5,11 +5,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.kafka import Kafka
-from tests import cluster, scraping
-from tests.cluster import Cluster
+from runtime.kafka.writer import Kafka
 from tests.faults.scene import until
-from tests.scraping import Samples
+from tests.support import cluster, scraping
+from tests.support.cluster import Cluster
+from tests.support.scraping import Samples
 
 pytestmark = pytest.mark.timeout(600)
 

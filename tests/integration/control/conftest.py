@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 from litestar import Litestar
 
-from runtime.database import Database
+from runtime.database.engines import Database
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
 

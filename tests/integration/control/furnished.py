@@ -16,17 +16,17 @@ from control import app as control_app
 from control.flow import workspaces
 from control.store.audit import OPERATOR, Audit
 from control.store.workspaces import Workspaces
-from metering import store
+from metering.store import transaction
 from runtime.clock import steady
-from runtime.database import Database
+from runtime.database.engines import Database
 from runtime.settings import Settings
 from schemas.base import rfc3339
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
 from tests.integration.control.rows import keep, row
-from tests.unit.metering.factories_metering import NOON, HandClock, batch, correction, event
+from tests.unit.metering.factories import NOON, HandClock, batch, correction, event
 from tests.unit.webhooks import kit
-from webhooks.tables import ATTEMPT
+from webhooks.store.tables import ATTEMPT
 
 Json = Mapping[str, Any]
 SLUG = "acme/m"
@@ -121,7 +121,7 @@ async def furnish(database: Database, lab: Lab) -> dict[str, str]:
 
 def _count(database: Database, workspace_id: str) -> None:
     counted = [event(1, workspace_id=workspace_id), correction(2, workspace_id=workspace_id)]
-    database.write_now(lambda connection: store.apply(connection, batch(counted), HandClock(NOON)))
+    database.write_now(lambda connection: transaction.apply(connection, batch(counted), HandClock(NOON)))
 
 
 def _deliver(database: Database, workspace_id: str) -> None:

@@ -15,8 +15,9 @@ from control.flow import workspaces
 from control.store import audit, tables
 from control.store.audit import OPERATOR, Audit
 from control.store.workspaces import Webhooks, Workspaces
-from runtime import clock, config_log
-from runtime.database import Database
+from runtime import clock
+from runtime.config import log as config_log
+from runtime.database.engines import Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.config import ConfigChange, WorkspaceState

@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from runtime.database import Database
+from runtime.database.engines import Database
 from tests.unit.webhooks import kit
-from webhooks.tables import DELIVERY
+from webhooks.store.tables import DELIVERY
 
 
 def row(workspace_id: str, name: str, status: str, *, made_s: float, ended_s: float | None = None) -> dict[str, Any]:

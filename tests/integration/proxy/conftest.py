@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from proxy.spool import Spool
-from tests.integration.proxy import topic as topics
+from proxy.spool.writer import Spool
+from tests.integration.proxy import fake_topic as topics
+from tests.integration.proxy.fake_topic import Topic
 from tests.integration.proxy.gate import Gate, gate
 from tests.integration.proxy.tcp import TcpUpstream
-from tests.integration.proxy.topic import Topic
 
 
 @pytest.fixture

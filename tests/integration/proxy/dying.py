@@ -8,24 +8,24 @@ import asyncio
 import sys
 from pathlib import Path
 
-from proxy import spool
-from proxy.core import events
-from proxy.slots import Slots
+from proxy.core import usage_event
+from proxy.spool import writer
+from proxy.spool.slots import Slots
 from runtime.settings import SpoolSync
 from tests.contracts.proxy.drafts import draft
-from tests.unit.proxy.test_events import admission
+from tests.unit.proxy.core.test_usage_event import admission
 
 
 async def main() -> None:
     """Spool one event after the other, eight at a time, each with its slot."""
     folder = Path(sys.argv[1])
-    sink, _ = spool.open_folder(folder / "spool", sync=SpoolSync(sys.argv[2]), max_bytes=2**30)
+    sink, _ = writer.open_folder(folder / "spool", sync=SpoolSync(sys.argv[2]), max_bytes=2**30)
     slots = Slots(folder / "in_flight", count=64)
     background = asyncio.create_task(sink.maintain())
 
     async def work(first: int) -> None:
         for number in range(first, 10**9, 8):
-            slot = slots.open_slot(events.in_flight(admission(idempotency_key=f"key-{number}")))
+            slot = slots.open_slot(usage_event.in_flight(admission(idempotency_key=f"key-{number}")))
             sequence = await sink.put(draft(number))
             sys.stdout.write(f"{sequence} {number}\n")
             sys.stdout.flush()

@@ -7,25 +7,25 @@ import asyncio
 import sys
 from pathlib import Path
 
-from proxy import spool_file
-from proxy.publisher import Publisher
+from proxy.spool import file as spool_file
+from proxy.topic.publisher import Publisher
 from runtime import clock
-from runtime.kafka import Kafka, Writer
-from tests.integration.proxy import topic
+from runtime.kafka.writer import Kafka, Writer
+from tests.integration.proxy import fake_topic
 
 
 async def main() -> None:
     """Spool twenty events at a time, and let rows go as if metering counted at once."""
     folder, bootstrap, prefix = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    sink, older = topic.opened(folder)
+    sink, older = fake_topic.opened(folder)
     writer = Writer(Kafka(bootstrap, prefix), "publishing")
     drained = spool_file.drained_instances(folder)
-    publisher = Publisher(sink, older, drained, writer, topic.all_is_counted, clock.steady())
+    publisher = Publisher(sink, older, drained, writer, fake_topic.all_is_counted, clock.steady())
 
     async def put() -> None:
         while True:
             first = sink.file.end - 1
-            await topic.spooled(sink, range(first, first + 20))
+            await fake_topic.spooled(sink, range(first, first + 20))
             sys.stdout.write(f"{sink.file.end - 1}\n")
             sys.stdout.flush()
 

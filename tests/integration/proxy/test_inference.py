@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.exchange import Key
+from proxy.core.calls import Key
 from runtime import guard, version
 from schemas.config import ConfigKind
 from schemas.limits import LimitType, ModelConfig, UsageLimit, UsageLimitUnit

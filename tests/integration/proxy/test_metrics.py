@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from proxy.app import Proxy
-from proxy.spool import Spool
+from proxy.spool.writer import Spool
 from runtime.settings import Settings
-from runtime.telemetry import Telemetry
+from runtime.telemetry.metrics import Telemetry
 from schemas.decisions import Decision
 from schemas.usage import UsageDraft
-from tests import scraping
 from tests.contracts.proxy.drafts import draft
-from tests.integration.proxy import topic as topics
-from tests.integration.proxy.topic import PARTITIONS, Topic, publishing, running, spooled, until
-from tests.scraping import Samples
+from tests.integration.proxy import fake_topic as topics
+from tests.integration.proxy.fake_topic import PARTITIONS, Topic, publishing, running, spooled, until
+from tests.support import scraping
+from tests.support.scraping import Samples
 from tests.unit.proxy import kit
 
 LAG = ("tollgate_feedback_lag_seconds", "")

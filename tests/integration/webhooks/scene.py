@@ -10,22 +10,22 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from runtime import clock, server
-from runtime.database import Database
+from runtime.database.engines import Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
 from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
-from tests.engines import Place
+from tests.support.engines import Place
 from tests.unit.webhooks import kit
-from webhooks import tables
 from webhooks.app import Dispatcher
+from webhooks.closed_days import Ledger
+from webhooks.core.deliveries import Claim
 from webhooks.core.fairness import Limits
 from webhooks.core.health import Rule
 from webhooks.core.retry import Policy
-from webhooks.core.values import Claim
-from webhooks.open_days import Ledger
-from webhooks.tuning import Tuning
+from webhooks.policies import Tuning
+from webhooks.store import tables
 
 VAULT = Vault(bytes(32))
 SHORT = Policy(

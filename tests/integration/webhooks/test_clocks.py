@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from runtime import clock
 from runtime.clock import SharedClock
-from tests.engines import Place
 from tests.integration.webhooks.scene import PATIENCE_S, dispatching, serving, status
+from tests.support.engines import Place
 from tests.unit.webhooks import kit
 from webhooks.core import signing
 

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from runtime import version
+from webhooks.core.deliveries import Prepared
 from webhooks.core.retry import Outcome
-from webhooks.core.values import Prepared
 from webhooks.sender import Sender
 
 BODY = b'{"a":1}'

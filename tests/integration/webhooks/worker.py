@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, Any
 
-from runtime import clock, database
+from runtime import clock
+from runtime.database import engines
 from runtime.settings import Settings
 from tests.integration.webhooks.scene import VAULT, webhook
 from webhooks.app import Dispatcher
-from webhooks.tuning import Tuning
+from webhooks.policies import Tuning
 
 
 @contextmanager
@@ -44,7 +45,7 @@ async def _run(url: str, given: dict[str, Any]) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     settings = Settings(allow_private_receivers=True, **given["settings"])
-    with database.postgres(url) as opened:
+    with engines.postgres(url) as opened:
         tuning = replace(Tuning.of(settings), lease_s=given["lease_s"])
         dispatcher = Dispatcher(opened, VAULT, clock.steady(), settings, tuning=tuning)
         for version, (workspace_id, place) in enumerate(given["receivers"].items(), start=1):

@@ -4,15 +4,15 @@ from datetime import timedelta
 
 import pytest
 
+from domain.limit_tree import Threshold
+from domain.positions import BeyondPositionError, PositionLostError, Span
 from metering import flow
-from metering.core.hierarchy import Threshold
-from metering.core.position import BeyondPositionError, PositionLostError, Span
-from metering.core.rollup import Totals
+from metering.core.sums import Totals
 from schemas.decisions import UsedUp
 from schemas.limits import LimitType
 from schemas.topics import UsageBatch
-from tests.unit.metering.factories_metering import LANE, SPOOL, HandClock, batch, event
-from tests.unit.metering.fakes_metering import DictLedger, DictThresholds, ListPublisher
+from tests.unit.metering.factories import LANE, SPOOL, HandClock, batch, event
+from tests.unit.metering.fakes import DictLedger, DictThresholds, ListPublisher
 
 TWO_REQUESTS = Threshold(LimitType.REQUEST, 2)
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.core import targets
-from proxy.core.exchange import Key, Route
+from proxy.core.calls import Key, Route
 from proxy.directory import Directory
 from runtime.vault import secret_context
 from schemas.config import (

@@ -6,9 +6,9 @@ Never touches a socket or a file.
 import asyncio
 from collections.abc import Callable
 
-from proxy.core.exchange import SpoolUnavailableError
-from proxy.core.windows import RateChain, Refusal, Reservation
-from proxy.windows_memory import MemoryWindows
+from proxy.core.calls import SpoolUnavailableError
+from proxy.limits.windows import RateChain, Refusal, Reservation
+from proxy.windows.memory import MemoryWindows
 from schemas.usage import UsageDraft
 
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.admission import Admissions
-from proxy.core.days import DayCounters
-from proxy.core.exchange import Failure, Key, Model, Route, Unserved, UpstreamRequest
+from proxy.core.calls import Failure, Key, Model, Route, Unserved, UpstreamRequest
 from proxy.core.replies import Headers, Reply
-from proxy.core.windows import RateChain, RateLimit
+from proxy.deadlines import Drains
 from proxy.flow import Gateway
-from proxy.patience import Drains
+from proxy.limits.days import DayCounters
+from proxy.limits.windows import RateChain, RateLimit
 from runtime.vault import Vault
 from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft

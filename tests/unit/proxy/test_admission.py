@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from proxy.core.days import DayLimit
-from proxy.core.exchange import Unserved
+from proxy.core.calls import Unserved
 from proxy.core.replies import Reply
+from proxy.limits.days import DayLimit
 from schemas.limits import LimitType, RateLimitUnit
 from tests.unit.proxy import kit
 from tests.unit.proxy.bodies import ASKED, ESTIMATED, INPUT, MEAN, NO_USAGE, PLAIN, error_of

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from proxy.core.days import DayLimit
-from proxy.core.exchange import Key
-from proxy.core.windows import RateLimit
+from proxy.core.calls import Key
+from proxy.limits.days import DayLimit
+from proxy.limits.windows import RateLimit
 from schemas.config import ConfigKind, WorkspaceState
 from schemas.limits import LimitEnforcement, LimitType, RateLimitUnit
 from tests.unit.proxy.directories import (

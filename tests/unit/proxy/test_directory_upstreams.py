@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.exchange import Unserved
+from proxy.core.calls import Unserved
 from proxy.directory import Directory
 from runtime.vault import Vault
 from schemas.config import ConfigKind, ConfigRecord, SecretRecord

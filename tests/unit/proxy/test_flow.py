@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.core.exchange import BrokenOffError, Failure
+from proxy.core.calls import BrokenOffError, Failure
 from schemas.limits import LimitType
 from schemas.usage import Outcome, Tokens, UsageSource
 from tests.unit.proxy import kit

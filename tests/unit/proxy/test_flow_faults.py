@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from proxy.core.exchange import SpoolUnavailableError
+from proxy.core.calls import SpoolUnavailableError
 from schemas.usage import Outcome, Tokens, UsageSource
 from tests.unit.proxy import kit
 from tests.unit.proxy.bodies import (

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from proxy.admission import Admissions, Call
-from proxy.core.days import DayCounters, DayLimit
 from proxy.core.replies import Reply
-from proxy.core.usage import Count
+from proxy.dialects.answers import Count
+from proxy.limits.days import DayCounters, DayLimit
 from runtime import clock
 from schemas.decisions import Decision
 from schemas.limits import LimitType

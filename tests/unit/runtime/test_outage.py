@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from runtime import outage
-from runtime.database import TransactionTooLongError
+from runtime.database.engines import TransactionTooLongError
 from runtime.outage import Outage
 
 

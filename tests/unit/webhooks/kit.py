@@ -4,15 +4,26 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from metering.core.days import Days
-from metering.core.position import PositionLostError
+from domain.ledger_days import Days
+from domain.positions import PositionLostError
 from schemas.topics import UsageBatch
 from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
 from webhooks.core import health
+from webhooks.core.deliveries import (
+    Attempt,
+    Claim,
+    Draft,
+    Prepared,
+    Queue,
+    Receiver,
+    Settlement,
+    Share,
+    Status,
+    Waiting,
+)
 from webhooks.core.health import Health, Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
 from webhooks.core.retry import Outcome as AttemptOutcome
-from webhooks.core.values import Attempt, Claim, Draft, Prepared, Queue, Receiver, Settlement, Share, Status, Waiting
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="

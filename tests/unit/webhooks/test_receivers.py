@@ -7,7 +7,7 @@ import pytest
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord, WorkspaceRecord, WorkspaceState
 from tests.unit.webhooks import kit
-from webhooks.core.values import Receiver
+from webhooks.core.deliveries import Receiver
 from webhooks.receivers import Receivers
 
 VAULT = Vault(bytes(32))

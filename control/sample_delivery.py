@@ -1,0 +1,96 @@
+"""Sends a lab a signed delivery that bills nothing, so that it can try its receiver (spec 2.5).
+
+Never writes anything: a test is in no ledger, no delivery, no count.
+"""
+
+import asyncio
+import ssl
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+
+import httpx
+
+from runtime import clock, ids
+from runtime.vault import Vault, webhook_context
+from schemas.billing import TestedWebhook
+from schemas.config import WebhookRecord
+from schemas.usage import Outcome as Ending
+from schemas.usage import Producer, Tokens, UsageEvent, UsageSource
+from webhooks.core import batching, signing
+from webhooks.core.deliveries import Prepared
+from webhooks.core.retry import Outcome
+from webhooks.sender import Sender
+
+WITHIN_S = 10.0
+"""How long the one attempt may take (spec 5)."""
+
+_AT_ONCE = 8
+
+
+class BusyError(Exception):
+    """As many tests as this process makes at once are under way."""
+
+
+class Trial:
+    """Makes test deliveries, a few at once."""
+
+    def __init__(self, vault: Vault, *, allow_private: bool) -> None:
+        self._vault = vault
+        self._allow_private = allow_private
+        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._ssl: ssl.SSLContext | None = None
+
+    async def send(self, record: WebhookRecord, url: str, now: datetime) -> TestedWebhook:
+        """Make one attempt at `url`, with the secrets that are valid at `now`. Raises BusyError.
+
+        What is signed is this machine's time, as receivers compare it with their own; `now` may be ahead of it.
+        """
+        if self._free.locked():
+            raise BusyError
+        async with self._free:
+            body, delivery_id = batching.freeze([_event(record.workspace_id, now)]), str(uuid.uuid4())
+            headers = signing.sign(body, delivery_id, self._secrets(record, now), clock.present())
+            outcome = await self._attempt(Prepared(url, headers, body, WITHIN_S))
+        status = outcome.status_code
+        return TestedWebhook(
+            delivered=status is not None and 200 <= status < 300,
+            status_code=status,
+            error=outcome.error,
+            duration_ms=outcome.duration_ms,
+        )
+
+    async def _attempt(self, prepared: Prepared) -> Outcome:
+        if self._ssl is None:  # reads every root certificate: not on the event loop
+            self._ssl = await asyncio.to_thread(httpx.create_ssl_context)
+        sender = Sender(allow_private=self._allow_private, ssl_context=self._ssl)
+        try:
+            return await sender.send(prepared)
+        finally:
+            await sender.aclose()
+
+    def _secrets(self, record: WebhookRecord, now: datetime) -> Sequence[str]:
+        valid = [secret for secret in record.secrets if secret.expires_at is None or now < secret.expires_at]
+        return [self._vault.open(secret.sealed, webhook_context(record.workspace_id)) for secret in valid]
+
+
+def _event(workspace_id: str, now: datetime) -> UsageEvent:
+    return UsageEvent(
+        idempotency_key=ids.mint(now),
+        request_id=ids.request_id(),
+        timestamp=now,
+        workspace_id=workspace_id,
+        group_id="test",
+        charged_groups=(),
+        external_entity_id="test",
+        api_key_prefix="sky_test",
+        model_slug="test/test",
+        request_metadata={"test": "true"},
+        tokens=Tokens(input_tokens=1, output_tokens=1),
+        usage_source=UsageSource.ESTIMATED,
+        outcome=Ending.COMPLETE,
+        stream=False,
+        latency_ms=0,
+        first_byte_ms=0,
+        producer=Producer(instance="test", sequence=1),
+    )

@@ -1,0 +1,52 @@
+"""The whole live configuration at one version, for a process that starts (design 3.8, 4.11).
+
+Never gives what is deleted or revoked.
+"""
+
+from collections.abc import Callable, Iterator
+
+from sqlalchemy import Connection
+
+from control.store.api_keys import ApiKeys
+from control.store.endpoints import Endpoints
+from control.store.groups import Groups
+from control.store.secrets import Secrets
+from control.store.workspaces import Webhooks, Workspaces
+from runtime.config import log as config_log
+from schemas.config import ConfigChange, ConfigKind, ConfigRecord
+
+
+def snapshot(connection: Connection) -> tuple[int, Iterator[ConfigChange]]:
+    """Give the current version and every live record as a change of that version, parents before children.
+
+    One consistent view: a follower reads the log from the version on. The records are read while they are taken, so
+    take them within the transaction: there may be a million, and they are never all held.
+    """
+    version = config_log.current_version(connection)
+    return version, (
+        ConfigChange.model_construct(version=version, kind=kind, id=id_, record=record)
+        for kind, id_, record in _records(connection)
+    )
+
+
+def load(connection: Connection, take: Callable[[ConfigChange], None]) -> int:
+    """Hand the whole snapshot to `take`; give its version."""
+    version, changes = snapshot(connection)
+    for change in changes:
+        take(change)
+    return version
+
+
+def _records(connection: Connection) -> Iterator[tuple[ConfigKind, str, ConfigRecord]]:
+    for workspace in Workspaces(connection).every():
+        yield ConfigKind.WORKSPACE, workspace.id, workspace
+    for secret in Secrets(connection).every():
+        yield ConfigKind.SECRET, secret.record.id, secret.record
+    for endpoint in Endpoints(connection).every():
+        yield ConfigKind.ENDPOINT, endpoint.record.id, endpoint.record
+    for group in Groups(connection).every():
+        yield ConfigKind.GROUP, group.record.id, group.record
+    for key in ApiKeys(connection).every():
+        yield ConfigKind.KEY, key.record.prefix, key.record
+    for webhook in Webhooks(connection).every():
+        yield ConfigKind.WEBHOOK, webhook.workspace_id, webhook

@@ -1,0 +1,1 @@
+"""What control writes to Kafka."""

@@ -1,0 +1,70 @@
+"""Which record of the usage events' topic is a usage event that can be counted, and so also delivered (spec section 4).
+
+Never says anything of a record's values: the reasons are for people to see.
+"""
+
+from pydantic import ValidationError
+
+from domain.ledger_days import Days
+from metering.core import sums
+from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, UsageEvent
+
+_LONGEST = {
+    "idempotency_key": 64,
+    "request_id": 64,
+    "workspace_id": 64,
+    "group_id": 64,
+    "external_entity_id": 255,
+    "api_key_prefix": 64,
+    "model_slug": 255,
+    "corrects": 64,
+    "reason": 4096,
+}
+"""The most characters of each text: what a proxy writes is shorter, and what is longer has no place in an index."""
+
+_MOST_GROUPS = 16
+
+
+class UnreadableError(Exception):
+    """A record is no usage event that can be counted; the message is one line and holds nothing of its values."""
+
+
+def read(value: bytes | None, open_days: Days) -> UsageEvent:
+    """Give the usage event that a record holds. Raises UnreadableError."""
+    if value is None:
+        raise UnreadableError("it has no value")
+    if len(value) > MAX_EVENT_BYTES:
+        raise UnreadableError(f"it has {len(value)} bytes; a usage event has {MAX_EVENT_BYTES} at most")
+    try:
+        event = UsageEvent.model_validate_json(value)
+        day = sums.day_of(event)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UnreadableError(f"{name}: {first['msg']}" if name else first["msg"]) from None
+    except OverflowError:
+        raise UnreadableError("timestamp: it lies outside of the calendar") from None
+    tokens = event.tokens
+    counts = (tokens.input_tokens, tokens.output_tokens, tokens.cached_input_tokens)
+    if max(map(abs, counts)) > MOST_TOKENS:
+        raise UnreadableError(f"tokens: no event holds more than {MOST_TOKENS} of one kind")
+    _check_texts(event)
+    if not open_days.holds(day):
+        raise UnreadableError(open_days.refusal(day))
+    return event
+
+
+def _check_texts(event: UsageEvent) -> None:
+    """Refuse texts that a database cannot keep; one such record would stop its partition for good."""
+    for name, longest in _LONGEST.items():
+        _check_text(name, getattr(event, name), longest)
+    if len(event.charged_groups) > _MOST_GROUPS:
+        raise UnreadableError(f"charged_groups: no event charges more than {_MOST_GROUPS}")
+    for group_id in event.charged_groups:
+        _check_text("charged_groups", group_id, _LONGEST["group_id"])
+    _check_text("producer.instance", event.producer.instance, _LONGEST["idempotency_key"])
+
+
+def _check_text(name: str, text: str | None, longest: int) -> None:
+    if text is not None and (len(text) > longest or "\0" in text):
+        raise UnreadableError(f"{name}: has at most {longest} characters, and no U+0000")

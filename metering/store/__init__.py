@@ -1,0 +1,1 @@
+"""All SQL of metering: the ledger, the sums, and the positions."""

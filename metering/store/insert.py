@@ -1,0 +1,183 @@
+"""How usage events get into the ledger: quickly where all are new, which is nearly always, one by one where not.
+
+Never takes a key twice, and never loses the number of an event that it drops as a duplicate.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import Column, Connection, select, tuple_
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import IntegrityError
+
+from domain import ledger_days
+from metering.core import sums
+from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
+from runtime.database import copy as bulk
+from runtime.database import statements
+from schemas.usage import UsageEvent
+
+Key = tuple[date, str]
+"""What is unique in the ledger: the event's day and its idempotency key."""
+
+_NO_PARTITION = "23514"  # a check violation: the ledger has no other check
+
+_COLUMNS = [column.name for column in USAGE_EVENT.columns]
+_SQLITE = sqlite.dialect(paramstyle="qmark")
+_INSERT = str(sqlite.insert(USAGE_EVENT).on_conflict_do_nothing().compile(dialect=_SQLITE, column_keys=_COLUMNS))
+
+
+def record(connection: Connection, events: Sequence[UsageEvent], recorded_at: datetime) -> list[UsageEvent]:
+    """Insert `events`; give those whose key was new. Of one key's events within the batch the first is taken.
+
+    Raises DayClosedError where one's day has no place (`metering.store.day_partitions`); then none of them is in.
+    """
+    firsts: dict[Key, UsageEvent] = {}
+    for event in events:
+        firsts.setdefault((sums.day_of(event), event.idempotency_key), event)
+    try:
+        if not firsts or _insert_all(connection, firsts, recorded_at):
+            new = list(firsts.values())
+        else:
+            inserted = _insert_some(connection, firsts, recorded_at)
+            new = [event for key, event in firsts.items() if key in inserted]
+    except IntegrityError as error:
+        if getattr(error.orig, "sqlstate", None) == _NO_PARTITION:
+            raise ledger_days.DayClosedError(str(error.orig)) from error
+        raise
+    if len(new) < len(events):
+        taken = {id(event) for event in new}
+        _note_duplicates(connection, [event for event in events if id(event) not in taken])
+    return new
+
+
+def _insert_all(connection: Connection, events: Mapping[Key, UsageEvent], recorded_at: datetime) -> bool:
+    """Insert `events`, or none of them where a key is already there.
+
+    An INSERT with RETURNING costs SQLite twice and PostgreSQL many times as much, and nearly every batch is all new.
+    """
+    if connection.dialect.name == "postgresql":
+        return bulk.copy(connection, USAGE_EVENT, _copied(events, recorded_at))
+    rows = list(_stored(events, recorded_at))
+    with connection.begin_nested() as attempt:
+        if connection.exec_driver_sql(_INSERT, rows).rowcount == len(rows):
+            return True
+        attempt.rollback()
+    return False
+
+
+def _insert_some(connection: Connection, events: Mapping[Key, UsageEvent], recorded_at: datetime) -> set[Key]:
+    rows = (
+        _row(
+            event,
+            day=day,
+            timestamp=event.timestamp,
+            recorded_at=recorded_at,
+            charged_groups=event.charged_groups,
+            metadata=event.request_metadata,
+        )
+        for (day, _), event in events.items()
+    )
+    statement = statements.insert_into(connection.dialect.name, USAGE_EVENT).on_conflict_do_nothing()
+    inserted = connection.execute(
+        statement.returning(USAGE_EVENT.c.day, USAGE_EVENT.c.idempotency_key),
+        [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
+    )
+    return {(row.day, row.idempotency_key) for row in inserted}
+
+
+def _note_duplicates(connection: Connection, dropped: Sequence[UsageEvent]) -> None:
+    """Keep the numbers that a dropped event does not share with the one the ledger has: they are no gap."""
+    columns = USAGE_EVENT.c
+    kept: dict[Key, tuple[str, int]] = {}
+    for some in statements.chunks(list({(sums.day_of(event), event.idempotency_key) for event in dropped})):
+        query = select(columns.day, columns.idempotency_key, columns.instance, columns.sequence)
+        for row in connection.execute(query.where(tuple_(columns.day, columns.idempotency_key).in_(some))):
+            kept[row.day, row.idempotency_key] = (row.instance, row.sequence)
+    others = [
+        {"instance": event.producer.instance, "sequence": event.producer.sequence, "idempotency_key": key[1]}
+        for event in dropped
+        if kept[key := (sums.day_of(event), event.idempotency_key)]
+        != (event.producer.instance, event.producer.sequence)
+    ]
+    if others:
+        connection.execute(
+            statements.insert_into(connection.dialect.name, METERING_DUPLICATE).on_conflict_do_nothing(), others
+        )
+
+
+def _copied(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
+    """Give the rows as PostgreSQL's COPY takes them: JSON as text, the rest as it is."""
+    groups = cache(json.dumps)
+    for (day, _), event in events.items():
+        metadata = event.request_metadata
+        yield _row(
+            event,
+            day=day,
+            timestamp=event.timestamp,
+            recorded_at=recorded_at,
+            charged_groups=groups(event.charged_groups),
+            metadata=None if metadata is None else msgspec.json.encode(metadata).decode(),
+        )
+
+
+def _stored(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
+    """Give the rows as SQLite keeps them; what repeats within a batch is turned only once."""
+    columns = USAGE_EVENT.c
+    store_day, store_groups = cache(_storing(columns.day)), cache(_storing(columns.charged_groups))
+    store_moment, store_metadata = _storing(columns.timestamp), _storing(columns.request_metadata)
+    stored_at = store_moment(recorded_at)
+    for (day, _), event in events.items():
+        yield _row(
+            event,
+            day=store_day(day),
+            timestamp=store_moment(event.timestamp),
+            recorded_at=stored_at,
+            charged_groups=store_groups(event.charged_groups),
+            metadata=store_metadata(event.request_metadata),
+        )
+
+
+def _storing(column: Column[Any]) -> Callable[[Any], Any]:
+    process = column.type.dialect_impl(_SQLITE).bind_processor(_SQLITE)
+    if process is None:
+        raise TypeError(f"{column.name} is stored as it is")
+    return process
+
+
+def _row(
+    event: UsageEvent, *, day: Any, timestamp: Any, recorded_at: Any, charged_groups: Any, metadata: Any
+) -> tuple[Any, ...]:
+    """Give an event's values in the order of the table's columns."""
+    tokens, producer = event.tokens, event.producer
+    return (
+        day,
+        event.idempotency_key,
+        event.request_id,
+        timestamp,
+        recorded_at,
+        event.workspace_id,
+        event.group_id,
+        charged_groups,
+        event.external_entity_id,
+        event.api_key_prefix,
+        event.model_slug,
+        metadata,
+        tokens.input_tokens,
+        tokens.output_tokens,
+        tokens.cached_input_tokens,
+        event.usage_source.value,
+        event.outcome.value,
+        event.kind.value,
+        event.corrects,
+        event.reason,
+        event.stream,
+        event.latency_ms,
+        event.first_byte_ms,
+        producer.instance,
+        producer.sequence,
+    )

@@ -1,0 +1,90 @@
+"""Reads the ledger in pages, for whoever follows or exports it (spec 2.5).
+
+Never gives an event whose transaction might still be overtaken by an earlier one: `recorded_before` says what may be
+shown, and the caller keeps it behind every transaction that can still commit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, or_, select
+
+from metering.store import events
+from metering.store.events import USAGE_EVENT
+from schemas.usage import UsageEvent
+
+
+class Order(StrEnum):
+    """By what a reader's window, order and place go."""
+
+    TIMESTAMP = "timestamp"
+    RECORDED = "recorded"
+
+
+class Place(NamedTuple):
+    """A point in an order: what follows has a later moment, or the same and a greater key."""
+
+    moment: datetime
+    key: str
+
+
+class Entry(NamedTuple):
+    """An event and when the ledger took it, by the ledger's own clock."""
+
+    event: UsageEvent
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is read: events of one workspace behind `after`, and before `end` (exclusive)."""
+
+    workspace_id: str
+    order: Order
+    after: Place
+    """Exclusive. A window's inclusive start is the place of its moment with an empty key."""
+    end: datetime
+    api_key_prefix: str | None = None
+    external_entity_id: str | None = None
+
+
+def page(connection: Connection, window: Window, recorded_before: datetime, limit: int) -> list[Entry]:
+    """Give at most `limit` events of a window, in its order, of those recorded before `recorded_before`."""
+    columns = USAGE_EVENT.c
+    moment = columns.recorded_at if window.order is Order.RECORDED else columns.timestamp
+    after = window.after
+    conditions: list[ColumnElement[bool]] = [
+        columns.workspace_id == window.workspace_id,
+        columns.recorded_at < recorded_before,
+        moment >= after.moment,
+        moment < window.end,
+        or_(moment > after.moment, and_(moment == after.moment, columns.idempotency_key > after.key)),
+    ]
+    if window.order is Order.TIMESTAMP:  # an event lies in the partition of its own timestamp's day
+        conditions.append(columns.day.between(after.moment.date(), window.end.date()))
+    if window.api_key_prefix is not None:
+        conditions.append(columns.api_key_prefix == window.api_key_prefix)
+    if window.external_entity_id is not None:
+        conditions.append(columns.external_entity_id == window.external_entity_id)
+    query = select(USAGE_EVENT).where(*conditions).order_by(moment, columns.idempotency_key).limit(limit)
+    return [_entry(row) for row in connection.execute(query).mappings()]
+
+
+def place_of(entry: Entry, order: Order) -> Place:
+    """Give the place that the next page begins behind."""
+    moment = entry.recorded_at if order is Order.RECORDED else entry.event.timestamp
+    return Place(moment, entry.event.idempotency_key)
+
+
+def day(connection: Connection, wanted: date) -> Iterator[Entry]:
+    """Give every event of a UTC day, of all workspaces, without holding them all."""
+    columns = USAGE_EVENT.c
+    query = select(USAGE_EVENT).where(columns.day == wanted).order_by(columns.day, columns.idempotency_key)
+    return map(_entry, connection.execute(query.execution_options(yield_per=1000)).mappings())
+
+
+def _entry(row: RowMapping) -> Entry:
+    return Entry(events.event_of(row), row["recorded_at"])

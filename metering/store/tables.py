@@ -1,0 +1,66 @@
+"""The tables of what is counted: daily usage, limit totals and marks; and their rows as values.
+
+Never runs a statement.
+"""
+
+from sqlalchemy import BigInteger, Column, Date, Index, RowMapping, String, Table
+
+from metering.core.sums import Counter, LimitTotal
+from runtime.database.engines import METADATA, UtcDateTime
+from schemas.daily import DailyUsage
+
+USAGE_DAILY = Table(
+    "usage_daily",
+    METADATA,
+    Column("day", Date, primary_key=True),
+    Column("group_id", String, primary_key=True),
+    Column("model_slug", String, primary_key=True),
+    Column("workspace_id", String, nullable=False),
+    Column("external_entity_id", String, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_input_tokens", BigInteger, nullable=False),
+    Column("corrections", BigInteger, nullable=False),
+    Column("corrected_input_tokens", BigInteger, nullable=False),
+    Column("corrected_output_tokens", BigInteger, nullable=False),
+    Column("lane", String, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "lane", "updated_at"),
+)
+
+LIMIT_DAILY = Table(
+    "limit_daily",
+    METADATA,
+    Column("day", Date, primary_key=True),
+    Column("group_id", String, primary_key=True),
+    Column("model_slug", String, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("lane", String, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "lane", "updated_at"),
+)
+
+METERING_MARK = Table(
+    "metering_mark",
+    METADATA,
+    Column("lane", String, primary_key=True),
+    Column("instance", String, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+"""`sequence` is the highest that is counted, inclusive."""
+
+
+def daily_of(row: RowMapping) -> DailyUsage:
+    """Give the daily usage that a whole row holds."""
+    return DailyUsage(**{name: value for name, value in row.items() if name != "lane"})
+
+
+def limit_of(row: RowMapping) -> LimitTotal:
+    """Give the limit total that a whole row holds."""
+    counter = Counter(row["day"], row["group_id"], row["model_slug"])
+    return LimitTotal(counter, row["requests"], row["tokens"], row["version"])

@@ -1,0 +1,1 @@
+"""Metering over Kafka: reading usage events, writing decisions and daily usage."""

@@ -1,0 +1,322 @@
+"""Metering over Kafka: one worker of a consumer group, which Faust shares the partitions out to (design 3.4, 3.5).
+
+Never trusts the group's offsets: the ledger's position says what is counted. And never hides a failure: what does not
+pass by itself ends `run`, and with it the process, whose supervisor begins anew at the position.
+
+What may happen to a batch, and what follows:
+
+- It begins beyond the position: something was lost on the way here. Nothing is applied; the position is written to the
+  group, and the worker ends.
+- Another worker has moved the position: it owns the partition, or did a moment ago. The batch is dropped and nothing of
+  it published; the worker goes on, because that happens in every rebalance, and ending would only cause the next one.
+  If the partition is still ours, the next batch meets the position again: at it, below it, or beyond it.
+- The database or Kafka is away: it is tried again for as long as that takes, with pauses of 5 s at most. Faust's thread
+  keeps the worker in its group meanwhile. If a rebalance takes a partition away, its new owner counts the batch first,
+  or finds it counted: only one of the two moves the position.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from domain import positions
+from domain.positions import BeyondPositionError, PositionLostError, Start
+from metering import flow
+from metering.flow import Counted
+from metering.store import transaction
+from metering.topic.batches import Counting, lane_of
+from metering.topic.faust_consumer import Fetch, Fetches
+from metering.topic.publisher import KafkaTotals
+from metering.topic.republisher import Republishing
+from metering.topic.watchdog import STALLED_S, Watchdog
+from runtime.clock import Clock
+from runtime.database import engines as databases
+from runtime.database.engines import Database
+from runtime.kafka.reader import Reader
+from runtime.kafka.writer import Kafka, KafkaAwayError, Writer
+from runtime.outage import Outage, Pause
+from runtime.telemetry.metrics import Telemetry
+from schemas.topics import USAGE_EVENTS
+
+GROUP = "tollgate.metering"
+REPUBLISH_EVERY_S = 60.0
+
+STOP_WITHIN_S = 10.0
+"""How long a batch under way may take to end, and as long again the stream."""
+
+_COMMIT_EVERY_S = 5.0
+_COMMIT_WITHIN_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class StreamMetering:
+    """One metering worker. Made and run once, on one event loop; `writer` stays its owner's to close."""
+
+    def __init__(
+        self,
+        where: Kafka,
+        database: Database,
+        thresholds: flow.Thresholds,
+        clock: Clock,
+        writer: Writer,
+        *,
+        pause: Pause = asyncio.sleep,
+        stalled_s: float = STALLED_S,
+    ) -> None:
+        self._clock = clock
+        self._pause = pause
+        self._ledger = transaction.SqlLedger(database, partial(databases.now, clock=clock))
+        self._metering = flow.Metering(self._ledger, KafkaTotals(writer, clock), thresholds, clock)
+        self._database = Outage("metering", log, self._rest)
+        self._kafka = Outage("metering", log, self._rest, of="Kafka", passes=_is_away)
+        self._counting = Counting(
+            self._metering, database, writer, clock, database_outage=self._database, kafka_outage=self._kafka
+        )
+        self._fetches = Fetches(where, USAGE_EVENTS, GROUP, self, self._take)
+        self._logs = Reader(where, USAGE_EVENTS)
+        self._watchdog = Watchdog(self._position, self._logs.bounds, self._owned, stalled_s=stalled_s)
+        self._turn = asyncio.Lock()
+        """Held by whoever counts or publishes, so that no total of ours overtakes a newer one."""
+        self._republishing = Republishing(
+            self._metering, self._ledger, self._publish, clock, turn=self._turn, database_outage=self._database
+        )
+        self._assigned = asyncio.Event()
+        self._begun = False
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._counted = 0
+        self._missing = 0
+        self._done: dict[int, int] = {}
+        """By partition, where the next batch begins: what lies below is counted and published."""
+
+    @property
+    def lag(self) -> Mapping[int, int]:
+        """How many offsets are still to count in each partition of this worker, as of a few seconds ago."""
+        return self._watchdog.lag
+
+    @property
+    def put_aside(self) -> int:
+        """How many records were put aside as unreadable since the start."""
+        return self._counting.put_aside
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what this worker counts, and how far behind it is."""
+        telemetry.gauge(
+            "tollgate_metering_lag_events",
+            "Offsets still to count in a partition of this worker, as of a few seconds ago.",
+            lambda: {str(partition): lag for partition, lag in self.lag.items()},
+            "partition",
+        )
+        telemetry.counter(
+            "tollgate_metering_events_total", "Usage events counted, repeats among them.", lambda: self._counted
+        )
+        telemetry.counter(
+            "tollgate_metering_unreadable_total", "Records put aside as unreadable.", lambda: self.put_aside
+        )
+        telemetry.counter(
+            "tollgate_metering_missing_total", "Offsets whose records were gone uncounted.", lambda: self._missing
+        )
+
+    async def run(self) -> None:
+        """Count until `stop`. Raises what does not pass by itself."""
+        self._begun = True
+        work = (self._serve(), self._commit(), self._republish(), self._watchdog.run(), self._stopping.wait())
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in work]
+        try:
+            ended, _ = await asyncio.wait([self._failure, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            if self._failure.done():
+                self._failure.result()
+            for one in ended:
+                one.result()
+        finally:
+            await self._end(tasks)
+
+    async def stop(self) -> None:
+        """Let the batch under way come to its end, and leave the group. Returns in bounded time."""
+        self._stopping.set()
+        if not self._begun:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3 * STOP_WITHIN_S):
+                await self._ended.wait()
+
+    async def starts(self, partitions: Sequence[int]) -> Mapping[int, Start]:
+        """Say where these are read from: the ledger's position. A log that has shrunk ends the worker."""
+        found = {one: await self._database.ride_out(partial(self._position, one)) for one in partitions}
+        logs = await self._kafka.ride_out(self._logs.bounds)
+        try:
+            starts = {one: positions.start(lane_of(one), found[one], *logs[one]) for one in partitions}
+        except positions.LogShrunkError as error:
+            self._fail(error)
+            raise
+        for one, start in starts.items():
+            if found[one] is None and start.offset > 0:
+                log.warning("%s: nothing is counted yet, and all before offset %d is gone", lane_of(one), start.offset)
+            self._done.pop(one, None)
+        self._assigned.set()
+        return starts
+
+    async def skipped(self, partition: int, first: int, next_offset: int) -> None:
+        """Say what nobody counted. This topic is neither compacted nor transactional: each offset held an event."""
+        begin = (await self._kafka.ride_out(self._logs.bounds))[partition].begin
+        kept = min(max(begin, first), next_offset)
+        self._missing += next_offset - first
+        told = (
+            (first, kept, "were deleted before they were counted"),
+            (kept, next_offset, f"hold no record, though the log begins at {begin}: Kafka has lost them"),
+        )
+        for start, end, what in told:
+            if start < end:
+                text = "%s: offsets %d to %d %s; `tollgate reconcile` lists them as gaps"
+                log.error(text, lane_of(partition), start, end - 1, what)
+
+    async def _serve(self) -> None:
+        await self._kafka.ride_out(self._logs.bounds)  # the topic is there, and Faust will reach it
+        await self._fetches.start()
+        await self._fetches.ended()
+
+    async def _take(self, fetches: Sequence[Fetch]) -> None:
+        """Count and publish what was fetched. After a failure, or once stopping, it does not return."""
+        if not (self._stopping.is_set() or self._failure.done()):
+            try:
+                async with self._turn:
+                    await self._count_and_publish([one for one in fetches if self._fetches.consumer.is_current(one)])
+            except Exception as error:  # noqa: BLE001 - Faust would restart the agent behind what failed
+                self._fail(error)
+        if self._stopping.is_set() or self._failure.done():
+            await asyncio.Event().wait()
+
+    async def _count_and_publish(self, fetches: Sequence[Fetch]) -> None:
+        by_partition: dict[int, list[Fetch]] = {}
+        for fetch in fetches:
+            by_partition.setdefault(fetch.partition, []).append(fetch)
+        self._watchdog.busy(by_partition)
+        counting = [self._count(one) for one in by_partition.values()]
+        results = await asyncio.gather(*counting, return_exceptions=True)
+        counted = [one for result in results if isinstance(result, list) for one in result]
+        await self._publish(counted)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        self._counted += sum(len(one.batch.events) for one in counted)
+        self._done |= {one.batch.partition: one.totals.position for one in counted if one.totals.position is not None}
+        for fetch in fetches:
+            self._fetches.consumer.done(fetch)
+
+    async def _count(self, fetches: Sequence[Fetch]) -> list[Counted]:
+        """Count fetches of one partition; give what is to be published."""
+        counted: list[Counted] = []
+        try:
+            for fetch in joined(fetches):
+                counted += await self._counting.count(fetch)
+        except PositionLostError as error:
+            log.info("%s; the batch is dropped", error)
+        except BeyondPositionError as error:
+            if self._fetches.consumer.is_current(fetches[0]):
+                await self._write_offsets({fetches[0].partition: error.position})
+                raise
+            log.info("%s; the partition is no longer ours", error)
+        return counted
+
+    async def _publish(self, counted: Sequence[Counted]) -> bool:
+        """Publish; say whether that was all, or some of it was left to another worker."""
+        try:
+            await self._kafka.ride_out(lambda: self._database.ride_out(lambda: self._metering.publish(counted)))
+        except PositionLostError as error:
+            log.info("%s; its totals are left to that one", error)
+            return False
+        return True
+
+    async def _republish(self) -> None:
+        """Write totals again, after each assignment and once a minute."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPUBLISH_EVERY_S):
+                    await self._assigned.wait()
+            self._assigned.clear()
+            for partition in self._owned():
+                await self._republishing.publish_again(partition)
+
+    async def _commit(self) -> None:
+        """Tell the group now and then how far this worker is: for whoever watches the group, nothing here reads it."""
+        told: dict[int, int] = {}
+        while True:
+            await self._pause(_COMMIT_EVERY_S)
+            owned = self._owned()
+            offsets = {one: at for one, at in self._done.items() if one in owned and told.get(one) != at}
+            if await self._write_offsets(offsets):
+                told |= offsets
+
+    async def _write_offsets(self, offsets: Mapping[int, int]) -> bool:
+        """Write the group's offsets, in bounded time; say whether that was done."""
+        if not offsets:
+            return False
+        try:
+            async with asyncio.timeout(_COMMIT_WITHIN_S):
+                return await self._fetches.consumer.write_offsets(offsets)
+        except (KafkaError, TimeoutError) as error:
+            log.debug("the group's offsets were not written: %r", error)
+            return False
+
+    async def _rest(self, seconds: float) -> None:
+        """Pause between two tries of an outage."""
+        self._watchdog.busy(self._owned())
+        await self._pause(seconds)
+
+    async def _position(self, partition: int) -> int | None:
+        return await self._ledger.position(USAGE_EVENTS, partition)
+
+    def _owned(self) -> list[int]:
+        return self._fetches.partitions()
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def _end(self, tasks: Sequence[asyncio.Future[Any]]) -> None:
+        self._stopping.set()
+        try:
+            if not self._failure.cancel():
+                return  # nothing is under way
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_WITHIN_S):
+                    await self._turn.acquire()  # what was under way has ended, and nothing begins any more
+            owned = self._owned()
+            await self._write_offsets({one: at for one, at in self._done.items() if one in owned})
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._leave()
+            self._ended.set()
+
+    async def _leave(self) -> None:
+        leaving = asyncio.create_task(self._fetches.stop())
+        await asyncio.wait({leaving}, timeout=STOP_WITHIN_S)
+        if not leaving.done():
+            log.warning("the consumer group was not left within %g s", STOP_WITHIN_S)
+            leaving.cancel()
+        await self._logs.close()
+
+
+def joined(fetches: Sequence[Fetch]) -> list[Fetch]:
+    """Join what follows on one another; where a fetch is missing in between, the ledger shall see that."""
+    whole: list[Fetch] = []
+    for fetch in fetches:
+        if whole and whole[-1].next_offset == fetch.first_offset:
+            records = [*whole[-1].records, *fetch.records]
+            whole[-1] = whole[-1]._replace(next_offset=fetch.next_offset, records=records)
+        else:
+            whole.append(fetch)
+    return whole
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, KafkaAwayError)

@@ -1,0 +1,95 @@
+"""The values that pass between the flow and what it talks to: upstreams and the spool.
+
+Never holds behaviour beyond naming what happened.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from proxy.limits.days import DayLimit
+from proxy.limits.windows import RateChain
+
+
+class Failure(Enum):
+    """Why an upstream gave no answer."""
+
+    UNREACHABLE = "unreachable"
+    """No connection, so that no byte of the request was sent."""
+    CONNECT_TOO_SLOW = "connect_too_slow"
+    """The same, and it took too long to find out."""
+    TOO_SLOW = "too_slow"
+    BROKE_OFF = "broke_off"
+    """The connection ended after the request had gone out."""
+    REFUSED_ADDRESS = "refused_address"
+    """The host resolves to an address that may not be called."""
+
+
+class BrokenOffError(Exception):
+    """The upstream ended its answer before it was whole, or fell silent for too long."""
+
+
+class SpoolUnavailableError(Exception):
+    """A usage event could not be made durable: the disk is full or failing, or the spool is at its bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One call of an upstream."""
+
+    url: str
+    body: bytes
+    request_id: str
+    credential: str | None = field(repr=False)
+    """Sent as a bearer token; None where the target needs none."""
+    by_operator: bool = False
+    """Whether the operator's settings name the place; a lab's own is judged by what labs are allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A developer's key whose group and every ancestor are there."""
+
+    prefix: str
+    sha256: bytes
+    workspace_id: str
+    group_id: str
+    suspended: bool
+    """Whether the lab's workspace is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one group's calls of one slug go, and what holds for them."""
+
+    slug: str
+    workspace_id: str
+    group_id: str
+    external_entity_id: str
+    charged_groups: tuple[str, ...]
+    url: str
+    by_operator: bool
+    """Whether the operator's settings name the place, not the lab."""
+    target_model: str | None
+    credential: str | None = field(repr=False)
+    stored_metadata_only: bool
+    """Whether the upstream refuses metadata of what it is not asked to store (spec 3: OPENAI)."""
+    day_limits: tuple[DayLimit, ...]
+    rates: RateChain
+
+
+class Unserved(Enum):
+    """Why a slug that a key may call leads nowhere."""
+
+    PROVIDER = "provider"
+    """This version does not serve the target's provider yet."""
+    CREDENTIAL = "credential"
+    """The target's secret is missing, cannot be opened, or is no bearer token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A slug as `GET /v1/models` lists it."""
+
+    slug: str
+    created_at: datetime

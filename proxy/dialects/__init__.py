@@ -1,0 +1,1 @@
+"""How the bodies of one API are read and written, one file for each route or provider."""

@@ -1,0 +1,1 @@
+"""The arithmetic of limits: days, rate windows, and estimates."""

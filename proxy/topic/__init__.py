@@ -1,0 +1,1 @@
+"""The proxy's side of Kafka: publishing usage events, following decisions."""

@@ -1,0 +1,1 @@
+"""The `Windows` port: rate windows in memory."""

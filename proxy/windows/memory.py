@@ -1,0 +1,38 @@
+"""Keeps the rate windows in this process's memory: the proxy's `Windows` port (spec 3.1).
+
+Never waits, and shares nothing with other proxies: a restart begins with empty windows.
+
+The port's methods are coroutines because Redis (design 4.10) has to be awaited; here none of them ever suspends, which
+costs about 0.1 us a call. An adapter reads its own clock, here a monotonic one, there Redis' `TIME`, so that the
+admission and the settlement of a request are always read from the same one, and a wall clock that stands still after a
+step back does not stop the windows.
+"""
+
+import time
+from collections.abc import Callable
+
+from proxy.limits import windows
+
+
+class MemoryWindows:
+    """Rate windows of one event loop. `clock_s` gives seconds, and must not step back far: then windows stand still."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._windows = windows.Windows()
+
+    async def reserve(self, chain: windows.RateChain, tokens: int) -> windows.Reservation | windows.Refusal:
+        """Take one request and `tokens` (estimated) from every limit of the chain, or nothing from any."""
+        return self._windows.reserve(chain.slug, chain.limits, tokens, self._clock_s())
+
+    async def settle(self, reservation: windows.Reservation, tokens: int) -> None:
+        """Replace the estimate by what was used. A second end of a reservation is ignored."""
+        self._windows.settle(reservation, tokens, self._clock_s())
+
+    async def release(self, reservation: windows.Reservation) -> None:
+        """Give the tokens back, never the place in a REQUEST window: the upstream did not answer with 2xx."""
+        self._windows.release(reservation, self._clock_s())
+
+    def forget_idle(self) -> None:
+        """Drop some of the counters that count nothing; to be called every few seconds."""
+        self._windows.forget_idle(self._clock_s())

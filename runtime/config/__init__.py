@@ -1,0 +1,1 @@
+"""A change's way from the database into every process's snapshot."""

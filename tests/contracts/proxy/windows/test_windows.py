@@ -1,0 +1,157 @@
+"""What every `Windows` adapter must do, whoever keeps the counters (spec 3.1, design 4.10)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.limits.windows import RateChain, RateLimit, Refusal, Reservation
+from proxy.windows.memory import MemoryWindows
+from schemas.limits import LimitType, RateLimitUnit
+from tests.unit.proxy.fakes import FakeWindows
+
+REQUEST, TOKEN = LimitType.REQUEST, LimitType.TOKEN
+SECOND, MINUTE = RateLimitUnit.SECOND, RateLimitUnit.MINUTE
+
+
+@dataclass
+class HandClock:
+    """A clock that stands still until it is moved."""
+
+    now_s: float = 3_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture(params=[MemoryWindows, FakeWindows])
+def adapter(request: pytest.FixtureRequest, clock: HandClock) -> MemoryWindows:
+    make: Callable[[HandClock], MemoryWindows] = request.param
+    return make(clock)
+
+
+def chain(*limits: tuple[LimitType, RateLimitUnit, int], slug: str = "lab/model") -> RateChain:
+    """Give a chain whose limits the root sets, each counted for one group: level0 (the own group), level1, ..."""
+    named = [RateLimit(*limit, "root", f"level{level}") for level, limit in enumerate(limits)]
+    return RateChain("root", slug, tuple(named))
+
+
+def inherited(group: str, *, source: str = "parent") -> RateChain:
+    """Give a chain of one request a minute that `source` sets and that is counted for `group`."""
+    return RateChain("root", "lab/model", (RateLimit(REQUEST, MINUTE, 1, source, group),))
+
+
+async def admit(adapter: MemoryWindows, wanted: RateChain, tokens: int = 10) -> Reservation:
+    taken = await adapter.reserve(wanted, tokens)
+    assert isinstance(taken, Reservation)
+    return taken
+
+
+async def refuse(adapter: MemoryWindows, wanted: RateChain, tokens: int = 10) -> Refusal:
+    refused = await adapter.reserve(wanted, tokens)
+    assert isinstance(refused, Refusal)
+    return refused
+
+
+async def test_the_last_place_is_given_once(adapter: MemoryWindows) -> None:
+    wanted = chain((REQUEST, SECOND, 2))
+    await admit(adapter, wanted)
+    await admit(adapter, wanted)
+    refused = await refuse(adapter, wanted)
+    assert refused.limit == wanted.limits[0]
+
+
+async def test_a_retry_exactly_at_retry_after_gets_in_and_not_before(adapter: MemoryWindows, clock: HandClock) -> None:
+    wanted = chain((REQUEST, SECOND, 1), (TOKEN, MINUTE, 5))
+    clock.now_s += 0.0123
+    await admit(adapter, wanted)
+    refused = await refuse(adapter, wanted)
+    assert refused.limit == wanted.limits[0]
+    clock.now_s += refused.retry_after_s - 0.002
+    await refuse(adapter, wanted)
+    clock.now_s += 0.002
+    await admit(adapter, wanted)
+
+
+async def test_a_refusal_takes_nothing_from_the_other_limits(adapter: MemoryWindows) -> None:
+    wanted = chain(*[(REQUEST, MINUTE, 1 if level == 2 else 10) for level in range(5)])
+    await admit(adapter, wanted)
+    for _ in range(20):
+        await refuse(adapter, wanted)
+    others = RateChain("root", wanted.slug, wanted.limits[:2] + wanted.limits[3:])
+    for _ in range(9):
+        await admit(adapter, others)
+    await refuse(adapter, others)
+
+
+async def test_settling_refunds_and_charges_tokens(adapter: MemoryWindows) -> None:
+    wanted = chain((TOKEN, MINUTE, 100))
+    await adapter.settle(await admit(adapter, wanted, tokens=100), 40)
+    taken = await admit(adapter, wanted, tokens=10)
+    assert [standing.remaining for standing in taken.standings] == [50]
+    await adapter.settle(taken, 60)
+    await refuse(adapter, wanted)
+
+
+async def test_release_keeps_the_place_in_a_request_window(adapter: MemoryWindows) -> None:
+    await adapter.release(await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10))
+    await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10)
+    await adapter.release(await admit(adapter, chain((REQUEST, MINUTE, 1))))
+    await refuse(adapter, chain((REQUEST, MINUTE, 1)))
+
+
+async def test_a_reservation_ends_once(adapter: MemoryWindows) -> None:
+    wanted = chain((TOKEN, MINUTE, 100))
+    taken = await admit(adapter, wanted, tokens=50)
+    await adapter.settle(taken, 30)
+    await adapter.release(taken)
+    assert [standing.remaining for standing in (await admit(adapter, wanted, tokens=0)).standings] == [70]
+
+
+async def test_standings_of_admissions_and_refusals(adapter: MemoryWindows, clock: HandClock) -> None:
+    wanted = chain((REQUEST, SECOND, 3), (REQUEST, MINUTE, 2), (TOKEN, MINUTE, 100))
+    requests, tokens = (await admit(adapter, wanted, tokens=30)).standings
+    assert (requests.limit, requests.remaining, requests.reset_s) == (wanted.limits[1], 1, 63.0)
+    assert (tokens.limit, tokens.remaining, tokens.reset_s) == (wanted.limits[2], 70, 63.0)
+    await admit(adapter, wanted, tokens=30)
+    clock.now_s += 1.5
+    refused = await refuse(adapter, wanted)
+    assert [(standing.remaining, standing.reset_s) for standing in refused.standings] == [(0, 61.5), (40, 61.5)]
+
+
+async def test_slugs_are_apart(adapter: MemoryWindows) -> None:
+    await admit(adapter, chain((REQUEST, MINUTE, 1)))
+    await admit(adapter, chain((REQUEST, MINUTE, 1), slug="lab/other"))
+
+
+async def test_groups_that_inherit_one_limit_have_a_window_each(adapter: MemoryWindows) -> None:
+    await admit(adapter, inherited("child"))
+    await admit(adapter, inherited("sibling"))
+    await refuse(adapter, inherited("child"))
+
+
+async def test_a_limit_that_another_group_sets_now_finds_the_content_it_left(adapter: MemoryWindows) -> None:
+    await admit(adapter, inherited("child"))
+    await refuse(adapter, inherited("child", source="child"))
+
+
+async def test_no_limits_admit(adapter: MemoryWindows) -> None:
+    taken = await admit(adapter, chain())
+    assert taken.standings == ()
+    await adapter.settle(taken, 10**9)
+
+
+async def test_forgetting_the_idle_forgets_nothing_that_counts(adapter: MemoryWindows, clock: HandClock) -> None:
+    wanted = chain((REQUEST, SECOND, 1))
+    await admit(adapter, wanted)
+    clock.now_s += 1.0
+    adapter.forget_idle()
+    await refuse(adapter, wanted)
+    clock.now_s += 0.05
+    adapter.forget_idle()
+    await admit(adapter, wanted)

@@ -1,0 +1,135 @@
+"""A developer's key from its making to its end, a lab's own keys included (spec 2.3)."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from control import credentials
+from runtime.database.engines import Database
+from schemas.config import ConfigKind, KeyRecord
+from tests.integration.control import helpers
+from tests.integration.control.furnished import PRIVATE, set_public_key
+from tests.integration.control.helpers import Lab
+
+PATH = "/v1/gateway/groups"
+OWN = "abcdefghijklmnop-0123456789.ABCDEF"
+
+Register = Callable[..., Any]
+
+
+@pytest.fixture
+async def group(lab: Lab) -> str:
+    await lab.endpoint("acme/m")
+    return str((await lab.made_group("cust", {"slug": "acme/m"}))["id"])
+
+
+async def register(lab: Lab, group: str, body: Any, **headers: str | None) -> httpx.Response:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    signature = headers.get("signature", base64.b64encode(PRIVATE.sign(raw)).decode())
+    sent = {"content-type": "application/json"} | ({"x-baseten-signature": signature} if signature else {})
+    return await lab.client.post(f"{PATH}/{group}/api_keys/register", content=raw, headers=sent)
+
+
+async def test_a_revoked_key_is_gone_everywhere(lab: Lab, group: str, database: Database) -> None:
+    prefix = (await lab.key(group))[:16]
+    path = f"{PATH}/{group}/api_keys"
+    assert (await lab.client.delete(f"{path}/{prefix}")).json() == {"prefix": prefix}
+    assert (await lab.client.get(f"{path}/{prefix}")).status_code == 404
+    assert (await lab.client.delete(f"{path}/{prefix}")).status_code == 404
+    assert (await lab.client.get(path)).json()["items"] == []
+    change = helpers.changes(database)[-1]
+    assert (change.kind, change.id, change.record) == (ConfigKind.KEY, prefix, None)
+
+
+async def test_a_key_is_revoked_through_its_own_group_and_workspace_alone(lab: Lab, other: Lab, group: str) -> None:
+    sibling = (await lab.made_group("two", {"slug": "acme/m"}))["id"]
+    prefix = (await lab.key(group))[:16]
+    assert (await lab.client.delete(f"{PATH}/{sibling}/api_keys/{prefix}")).status_code == 404
+    assert (await other.client.delete(f"{PATH}/{group}/api_keys/{prefix}")).status_code == 403
+    assert (await lab.client.get(f"{PATH}/{group}/api_keys/{prefix}")).status_code == 200
+
+
+async def test_a_labs_own_key_is_registered(lab: Lab, group: str, database: Database) -> None:
+    set_public_key(database, lab.id)
+    answer = await register(lab, group, {"key": OWN, "name": "own"})
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    shown = {"prefix": OWN[:16], "name": "own"}
+    assert (await lab.client.get(f"{PATH}/{group}/api_keys/{OWN[:16]}")).json() == shown
+    record = helpers.changes(database)[-1].record
+    assert isinstance(record, KeyRecord)
+    assert record.sha256 == credentials.digest(OWN)
+    assert OWN not in repr(helpers.audited(database))
+
+
+async def test_a_prefix_may_hold_what_a_path_must_escape(lab: Lab, group: str, database: Database) -> None:
+    set_public_key(database, lab.id)
+    key = "/a//b?c%2F#d;e&f/0123456789ABCDEFGH"
+    assert (await register(lab, group, {"key": key})).status_code == 200
+    path = f"{PATH}/{group}/api_keys/{quote(key[:16], safe='')}"
+    assert (await lab.client.get(path)).json() == {"prefix": key[:16], "name": None}
+    assert (await lab.client.delete(path)).json() == {"prefix": key[:16]}
+
+
+async def test_registering_needs_a_public_key(lab: Lab, group: str) -> None:
+    answer = await register(lab, group, {"key": OWN})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "Must configure a public key before registering API keys"
+
+
+@pytest.mark.parametrize("signature", [None, "x", base64.b64encode(bytes(64)).decode(), "A" * 5000])
+async def test_a_wrong_signature_registers_nothing(
+    lab: Lab, group: str, database: Database, signature: str | None
+) -> None:
+    set_public_key(database, lab.id)
+    answer = await register(lab, group, {"key": OWN}, signature=signature)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "Signature verification failed"
+    assert (await lab.client.get(f"{PATH}/{group}/api_keys")).json()["items"] == []
+
+
+async def test_the_signature_is_of_the_raw_body(lab: Lab, group: str, database: Database) -> None:
+    set_public_key(database, lab.id)
+    signature = base64.b64encode(PRIVATE.sign(json.dumps({"key": OWN}).encode())).decode()
+    spaced = b'{ "key": "%s" }' % OWN.encode()
+    assert (await register(lab, group, spaced, signature=signature)).status_code == 400
+    assert (await register(lab, group, spaced)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "key",
+    [OWN[:31], OWN * 4, OWN.replace("-", " "), OWN.replace("-", "é"), OWN + "\n", "ab" * 20, "abcdefg" * 5, 5],
+)
+async def test_keys_that_are_none_are_refused(lab: Lab, group: str, database: Database, key: Any) -> None:
+    set_public_key(database, lab.id)
+    answer = await register(lab, group, {"key": key})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "key"
+    assert str(key)[:31] not in answer.text or key == 5
+
+
+async def test_two_keys_never_share_a_prefix(lab: Lab, other: Lab, group: str, database: Database) -> None:
+    set_public_key(database, lab.id)
+    set_public_key(database, other.id)
+    await other.endpoint("globex/m")
+    theirs = (await other.made_group("cust", {"slug": "globex/m"}))["id"]
+    longer = OWN[:16] + "zyxwvutsrqponmlk"
+    assert (await register(lab, group, {"key": OWN})).status_code == 200
+    for where, whose in ((group, lab), (theirs, other)):
+        answer = await register(whose, where, {"key": longer})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "prefix_taken"
+    await lab.client.delete(f"{PATH}/{group}/api_keys/{OWN[:16]}")
+    assert (await register(other, theirs, {"key": longer})).status_code == 200
+
+
+async def test_registering_for_another_workspaces_group_is_forbidden(
+    lab: Lab, other: Lab, group: str, database: Database
+) -> None:
+    set_public_key(database, other.id)
+    assert (await register(other, group, {"key": OWN})).status_code == 403
+    assert (await register(other, "nothing", {"key": OWN})).status_code == 404

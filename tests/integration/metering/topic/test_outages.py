@@ -1,0 +1,365 @@
+"""A worker while the database or Kafka is away, and one whose stream hangs."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from infra.local.kafka import Broker
+from metering.store import positions, transaction
+from metering.topic import faust_consumer, watchdog
+from metering.topic import worker as stream
+from metering.topic.batches import lane_of
+from metering.topic.watchdog import StalledError
+from runtime import clock
+from runtime.database.engines import Database
+from runtime.kafka.writer import Kafka, KafkaAwayError, PlainRecord, Writer
+from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS, UsageBatch
+from tests.integration.metering.topic.scene import Ahead, Scene, failing, running, until
+from tests.support import records
+from tests.unit.runtime.kafka.fakes import HandTime
+
+
+def away(*_: Any) -> Any:
+    raise OperationalError("SELECT", {}, ConnectionError("the server closed the connection"))
+
+
+async def no_pause(_: float) -> None:
+    await asyncio.sleep(0)
+
+
+async def test_an_outage_of_the_database_is_waited_out(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "metering")
+    await scene.put(scene.event(1))
+    with monkeypatch.context() as broken:
+        broken.setattr(transaction, "apply", away)
+        worker = scene.worker()
+        async with running(worker) as run:
+            await until(lambda: "metering waits for the database" in caplog.text, run)
+            generation = worker._fetches.consumer._generation
+            broken.undo()
+            await until(lambda: scene.counted() == 1, run)
+            assert worker._fetches.consumer._generation == generation, "it was never out of its group"
+    assert caplog.text.count("metering waits for the database") == 1
+    assert [decision.requests for decision in await scene.decisions()] == [1]
+
+
+async def test_a_worker_that_is_given_partitions_while_the_database_is_away_waits_for_their_positions(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await scene.put(scene.event(1))
+    await scene.set_offset(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(positions, "read", away)
+        async with running(scene.worker()) as run:
+            await until(lambda: "metering waits for the database" in caplog.text, run)
+            broken.undo()
+            await until(lambda: scene.counted() == 1, run)
+
+
+async def test_what_does_not_pass_by_itself_ends_the_worker(scene: Scene) -> None:
+    await scene.put(scene.event(1))
+    scene.database.write_now(lambda connection: connection.execute(text("ALTER TABLE metering_mark RENAME TO gone")))
+    assert isinstance(await failing(scene.worker().run()), ProgrammingError)
+    assert scene.counted() == 0
+    assert await scene.unreadable() == [], "it is not the record's fault"
+
+
+class RefusingWriter(Writer):
+    """Has no Kafka for decisions for some tries."""
+
+    def __init__(self, where: Kafka, tries: int) -> None:
+        super().__init__(where, "refusing")
+        self.left = tries
+
+    async def write(self, topic: str, records: Sequence[PlainRecord], within_s: float = 10.0) -> None:
+        if topic == LIMITS_DECISIONS and self.left:
+            self.left -= 1
+            raise KafkaAwayError("no answer")
+        await super().write(topic, records, within_s)
+
+
+async def test_what_could_not_be_published_is_published_when_kafka_is_back_and_only_then_acknowledged(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_COMMIT_EVERY_S", 0.05)
+    writer = RefusingWriter(scene.where, 1_000_000)
+    await scene.put(scene.event(1))
+    async with running(scene.worker(writer=writer)) as run:
+        await until(lambda: scene.counted() == 1, run)
+        await until(lambda: writer.left < 1_000_000, run)
+        assert await scene.offsets() == {0: None}
+        writer.left = 0
+        async with asyncio.timeout(20):
+            while await scene.offsets() != {0: 1}:  # noqa: ASYNC110 - Kafka tells nobody
+                await asyncio.sleep(0.1)
+    await writer.close()
+    assert [decision.requests for decision in await scene.decisions()] == [1]
+
+
+async def test_what_was_not_published_before_a_kill_is_published_by_the_next_worker(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "STOP_WITHIN_S", 0.2)
+    writer = RefusingWriter(scene.where, 1_000_000)
+    await scene.put(scene.event(1))
+    worker = scene.worker(writer=writer)
+    run = asyncio.create_task(worker.run())
+    await until(lambda: scene.counted() == 1, run)
+    run.cancel()
+    await asyncio.wait({run}, timeout=30)
+    await writer.close()
+    assert await scene.decisions() == []
+
+    async with running(scene.worker()), asyncio.timeout(20):
+        while not (found := await scene.decisions()):  # noqa: ASYNC110 - Kafka tells nobody
+            await asyncio.sleep(0.1)
+    assert [decision.requests for decision in found] == [1], "republished on assignment: its batch is not read again"
+
+
+async def test_what_was_not_published_before_a_kill_is_published_however_late_the_next_worker_comes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
+    monkeypatch.setattr(stream, "STOP_WITHIN_S", 0.2)
+    await scene.put(scene.event(1, "group-a"))
+    async with running(scene.worker()) as run:
+        await until(lambda: scene.published() == 1, run)
+    writer = RefusingWriter(scene.where, 1_000_000)
+    await scene.put(scene.event(2, "group-b"))
+    run = asyncio.create_task(scene.worker(writer=writer, goes_by=Ahead(timedelta(days=1))).run())
+    await until(lambda: scene.counted() == 2 and writer.left < 1_000_000, run)
+    run.cancel()
+    await asyncio.wait({run}, timeout=30)
+    await writer.close()
+    assert {decision.group_id for decision in await scene.decisions()} == {"group-a"}
+
+    async with running(scene.worker(goes_by=Ahead(timedelta(days=3)))) as run:
+        await until(lambda: scene.published() == 2, run)
+    assert {decision.group_id for decision in await scene.decisions()} == {"group-a", "group-b"}
+    assert {usage.group_id for usage in await scene.daily()} == {"group-a", "group-b"}
+
+
+async def test_what_a_late_worker_left_to_another_is_published_though_nobody_counts_it_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka takes nothing for more than 10 minutes, and for a moment the partition is another worker's."""
+    monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
+    writer, goes_by = RefusingWriter(scene.where, 1_000_000), Ahead(timedelta(minutes=11))
+    await scene.put(scene.event(1))
+    async with running(scene.worker(writer=writer, goes_by=goes_by, pause=_short)) as run:
+        await until(lambda: scene.counted() == 1 and writer.left < 1_000_000, run)
+        second = scene.event(2, "group-b")
+        await scene.put(second)
+        other = UsageBatch(USAGE_EVENTS, 0, lane_of(0), 1, 2, (second,))
+        scene.database.write_now(lambda connection: transaction.apply(connection, other, clock.steady()))
+        goes_by.by += timedelta(seconds=10)
+        writer.left = 0
+        await until(lambda: scene.published() == 2, run)
+    await writer.close()
+    assert {decision.group_id for decision in await scene.decisions()} == {"group-a", "group-b"}
+
+
+async def test_what_changed_lately_is_written_again_each_minute_and_nothing_older(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as soon:
+        soon.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
+        await scene.put(scene.event(1), scene.event(2, "group-b"))
+        async with running(scene.worker()) as run:
+            await until(lambda: scene.published() == 2, run)
+    scene.database.write_now(
+        lambda connection: connection.execute(
+            text("UPDATE limit_daily SET updated_at = updated_at - interval '11 minutes' WHERE group_id = 'group-b'")
+        )
+    )
+    before = len(await scene.decisions())
+    monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.2)
+    async with running(scene.worker()), asyncio.timeout(30):
+        while len(again := (await scene.decisions())[before:]) < 3:  # noqa: ASYNC110 - Kafka tells nobody
+            await asyncio.sleep(0.1)
+    assert {decision.group_id for decision in again} == {"group-a"}
+
+
+async def test_a_stream_that_hangs_ends_the_worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "LOOK_EVERY_S", 0.1)
+
+    async def getmany(_: Any, **options: float) -> AsyncIterator[tuple[Any, Any]]:
+        await asyncio.sleep(options["timeout"])
+        nothing: tuple[tuple[Any, Any], ...] = ()
+        for one in nothing:
+            yield one
+
+    monkeypatch.setattr(faust_consumer._Consumer, "getmany", getmany)
+    await scene.put(scene.event(1))
+    error = await failing(scene.worker(stalled_s=3).run())
+    assert isinstance(error, StalledError)
+    assert "usage.events.v1/0 at None, 1 behind" in str(error)
+
+
+async def test_a_worker_that_waits_for_the_database_does_not_count_as_hanging(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "LOOK_EVERY_S", 0.05)
+    await scene.put(scene.event(1))
+    with monkeypatch.context() as broken:
+        broken.setattr(transaction, "apply", away)
+        time = HandTime()
+
+        async def rest(seconds: float) -> None:
+            if seconds != stream._COMMIT_EVERY_S:  # time passes only between two tries
+                time.now += 1
+            await asyncio.sleep(0.02)
+
+        looks: list[float] = []
+        look = watchdog.Watchdog.look
+
+        async def noted(self: watchdog.Watchdog) -> None:
+            await look(self)
+            looks.append(time.now - began)
+
+        monkeypatch.setattr(watchdog.Watchdog, "look", noted)
+        worker, began = scene.worker(stalled_s=3, pause=rest), time.now
+        worker._watchdog._steady = time
+        async with running(worker) as run:
+            await until(lambda: bool(looks) and looks[-1] > 9, run)  # three times the bound
+            broken.undo()
+            await until(lambda: scene.counted() == 1, run)
+
+
+async def _short(_: float) -> None:
+    await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("scene", [4], indirect=True)
+async def test_rebalances_while_the_database_is_away_lose_nothing_and_count_nothing_twice(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.put(*(scene.event(number, f"group-{number % 20}") for number in range(1, 101)))
+    first, second = scene.worker(), scene.worker()
+    with monkeypatch.context() as broken:
+        broken.setattr(transaction, "apply", away)
+        async with running(first) as one:
+            await until(lambda: sum(at.next_offset for at in _places(first)) == 100, one)
+            async with running(second) as two:
+                await until(lambda: len(_places(second)) == 2 and len(_places(first)) == 2, two)
+            await until(lambda: len(_places(first)) == 4, one)
+            assert scene.counted() == 0
+            broken.undo()
+            await until(lambda: scene.counted() == 100, one)
+            await scene.put(scene.event(101))
+            await until(lambda: scene.counted() == 101, one)
+    assert scene.requests() == 101
+
+
+def _places(worker: stream.StreamMetering) -> list[Any]:
+    """Give where a worker reads the partitions that are its own now."""
+    if not worker._fetches._is_started:
+        return []
+    consumer = worker._fetches.consumer
+    return [at for at in consumer._places.values() if at.generation == consumer._generation]
+
+
+def _refusals(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Give a list that grows each time a consumer has found no room for more."""
+    monkeypatch.setattr(faust_consumer, "_LOOK_S", 0.1)
+    refused: list[bool] = []
+    has_room = faust_consumer._Consumer._has_room
+
+    async def noted(consumer: Any) -> bool:
+        found = await has_room(consumer)
+        if not found:
+            refused.append(True)
+        return found
+
+    monkeypatch.setattr(faust_consumer._Consumer, "_has_room", noted)
+    return refused
+
+
+async def test_too_much_is_not_fetched_ahead_while_the_database_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faust_consumer, "AHEAD", 50)
+    monkeypatch.setattr(faust_consumer, "RECORDS", 20)
+    refused = _refusals(monkeypatch)
+    await scene.put(*(scene.event(number) for number in range(1, 501)))
+    with monkeypatch.context() as broken:
+        broken.setattr(transaction, "apply", away)
+        worker = scene.worker()
+        async with running(worker) as run:
+            await until(lambda: bool(_places(worker)), run)
+            (place,) = _places(worker)
+            await until(lambda: len(refused) >= 2 or place.next_offset == 500, run)
+            assert 0 < place.next_offset - place.done <= 50 + 20
+            broken.undo()
+            await until(lambda: scene.counted() == 500, run)
+
+
+async def test_a_stop_while_kafka_hangs_is_bounded(
+    kafka_broker: Broker, postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "STOP_WITHIN_S", 5.0)
+    where = Kafka(kafka_broker.bootstrap)
+    await records.make_topics(where, partitions=2)
+    scene = Scene(where, postgres)
+    await scene.put(scene.event(1))
+    worker = scene.worker()
+    run = asyncio.create_task(worker.run())
+    await until(lambda: scene.counted() == 1, run)
+    kafka_broker.process.pause()
+    async with asyncio.timeout(60):
+        await worker.stop()
+    assert run.done(), "it would have waited for Faust, and Faust for its requests to Kafka"
+    kafka_broker.process.resume()
+    await asyncio.wait({run}, timeout=30)
+    await scene.writer.close()
+
+
+async def test_a_restart_of_kafka_is_survived_or_ends_the_worker_and_nothing_is_lost(
+    kafka_broker: Broker, postgres: Database
+) -> None:
+    where = Kafka(kafka_broker.bootstrap)
+    await records.make_topics(where, partitions=2)
+    scene = Scene(where, postgres)
+    numbers = itertools.count(1)
+    await scene.put(scene.event(next(numbers)))
+    run = asyncio.create_task(scene.worker().run())
+    await until(lambda: scene.counted() == 1, run)
+    kafka_broker.process.kill()
+    await asyncio.wait({run}, timeout=2)
+    kafka_broker.start()
+    await scene.put(scene.event(next(numbers)))
+    async with asyncio.timeout(90):
+        while scene.counted() < 2:
+            if run.done():
+                run = asyncio.create_task(scene.worker().run())
+            await asyncio.sleep(0.1)
+    run.cancel()
+    await asyncio.wait({run}, timeout=30)
+    await scene.writer.close()
+    assert scene.requests() == 2
+
+
+async def test_small_fetches_do_not_queue_up_behind_a_slow_batch(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait in the client, and come as one: a few a take would never be caught up with."""
+    refused = _refusals(monkeypatch)
+    with monkeypatch.context() as broken:
+        broken.setattr(transaction, "apply", away)
+        worker = scene.worker()
+        async with running(worker) as run:
+            await until(lambda: bool(_places(worker)), run)
+            (place,) = _places(worker)
+            for number in range(1, 41):
+                await scene.put(scene.event(number))
+                await until(lambda number=number: bool(refused) or place.next_offset == number, run)  # type: ignore[misc]
+            assert refused, "no more was fetched while that was in hand"
+            assert 0 < place.in_hand <= 8
+            broken.undo()
+            await until(lambda: scene.counted() == 40, run)

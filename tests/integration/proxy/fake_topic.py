@@ -1,0 +1,155 @@
+"""A topic in memory behind the publisher's `Writer`, and publishers over real spool files.
+
+Never takes a write of a spool and partition while another of them is under way: that is what the publisher promises.
+"""
+
+import asyncio
+import sqlite3
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from proxy.spool import file as spool_file
+from proxy.spool import writer
+from proxy.spool.writer import Spool
+from proxy.topic import publisher
+from proxy.topic.publisher import IsCounted, Publisher
+from runtime.kafka import writer as kafka
+from runtime.kafka.writer import KafkaAwayError, PlainRecord, Record
+from runtime.settings import SpoolSync
+from schemas.usage import UsageDraft, UsageEvent
+from tests.contracts.proxy.drafts import draft
+
+PARTITIONS = 4
+TODAY = draft().timestamp
+GROUPS = [f"group-{number}" for number in range(12)]
+
+
+class Topic:
+    """What was written; partitions in `away` refuse, those in `held` wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.records: defaultdict[int, list[Record]] = defaultdict(list)
+        self.away: set[int] = set()
+        self.held: dict[int, asyncio.Event] = {}
+        self.refused = 0
+        self._under_way: set[tuple[bytes, int]] = set()
+
+    async def partitions(self, topic: str) -> int:
+        assert topic == "usage.events.v1"
+        if len(self.away) == PARTITIONS:
+            self.refused += 1
+            raise KafkaAwayError("no Kafka")
+        return PARTITIONS
+
+    async def write(self, topic: str, records: Sequence[PlainRecord], within_s: float) -> None:
+        assert 0 < within_s <= 10
+        named = [Record(*record) for record in records]
+        (partition,) = {kafka.partition_of(record.key, PARTITIONS) for record in named}
+        (instance,) = {dict(record.headers)["ce_source"] for record in named}
+        assert (instance, partition) not in self._under_way
+        self._under_way.add((instance, partition))
+        try:
+            if partition in self.held:
+                await self.held[partition].wait()
+            await asyncio.sleep(0)
+            if partition in self.away:
+                self.refused += 1
+                raise KafkaAwayError("no Kafka")
+            self.records[partition] += named
+        finally:
+            self._under_way.remove((instance, partition))
+
+    @property
+    def events(self) -> dict[int, list[UsageEvent]]:
+        return {
+            partition: [UsageEvent.model_validate_json(record.value or b"") for record in records]
+            for partition, records in self.records.items()
+        }
+
+    @property
+    def sequences(self) -> list[int]:
+        return sorted(event.producer.sequence for events in self.events.values() for event in events)
+
+
+def charged(number: int, at: datetime = TODAY) -> UsageDraft:
+    """Give an event of group `number` below the root of its number modulo 12."""
+    groups = (f"own-{number}", GROUPS[number % 12])
+    return draft(number).model_copy(update={"charged_groups": groups, "timestamp": at})
+
+
+def partition_of(number: int) -> int:
+    return kafka.partition_of(GROUPS[number % 12].encode(), PARTITIONS)
+
+
+def opened(folder: Path, **options: object) -> tuple[Spool, list[spool_file.SpoolFile]]:
+    return writer.open_folder(folder, **({"sync": SpoolSync.NORMAL, "max_bytes": 2**30} | options))  # type: ignore[arg-type]
+
+
+async def spooled(sink: Spool, numbers: Iterable[int], at: datetime = TODAY) -> None:
+    await asyncio.gather(*[sink.put(charged(number, at)) for number in numbers])
+
+
+def nothing_is_counted(groups: Sequence[str], slug: str, day: date, instance: str, sequence: int) -> bool:
+    return False
+
+
+def all_is_counted(groups: Sequence[str], slug: str, day: date, instance: str, sequence: int) -> bool:
+    return True
+
+
+def publishing(
+    sink: Spool,
+    writer: publisher.Writer,
+    older: Sequence[spool_file.SpoolFile] = (),
+    is_counted: IsCounted = nothing_is_counted,
+    now: datetime = TODAY,
+) -> Publisher:
+    drained = spool_file.drained_instances(sink.file.path.parent)
+    return Publisher(sink, older, drained, writer, is_counted, lambda: now.astimezone(UTC))
+
+
+@asynccontextmanager
+async def running(*parts: object) -> AsyncIterator[None]:
+    """Run publishers and spools until the block ends; a part that fails fails the test."""
+    tasks = [
+        asyncio.create_task(part.run() if isinstance(part, Publisher) else part.maintain())  # type: ignore[attr-defined]
+        for part in parts
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def until(condition: Callable[[], object], within_s: float = 90) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - files and fakes say nothing when they change
+            await asyncio.sleep(0.005)
+
+
+def rows(path: Path) -> list[int]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT sequence FROM event ORDER BY sequence")]
+
+
+def mark_in(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT acknowledged_through FROM file").fetchone()[0])
+
+
+def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let publishers and spools look after themselves at once."""
+    monkeypatch.setattr(publisher, "GATHER_S", 0.001)
+    monkeypatch.setattr(publisher, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(publisher, "_MOST_PAUSE_S", 0.01)
+    monkeypatch.setattr(publisher, "_LET_GO_EVERY_S", 0.01)
+    monkeypatch.setattr(writer, "_CHECKPOINT_EVERY_S", 0.01)

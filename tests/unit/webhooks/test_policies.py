@@ -1,0 +1,44 @@
+"""What becomes of the settings in a dispatcher."""
+
+from runtime.settings import Settings
+from webhooks.core.fairness import Limits
+from webhooks.core.health import Rule
+from webhooks.core.retry import Policy
+from webhooks.policies import LEASE_MARGIN_S, Tuning
+
+
+def test_every_setting_of_delivering_reaches_what_goes_by_it() -> None:
+    tuning = Tuning.of(
+        Settings(
+            webhook_batch_size=7,
+            webhook_linger_ms=250,
+            webhook_retry_for_s=3600,
+            webhook_attempt_timeout_s=4,
+            webhook_backoff_first_s=2,
+            webhook_backoff_most_s=60,
+            webhook_concurrency=3,
+            webhook_rate_per_s=11,
+            webhook_auto_redrive=False,
+            webhook_redrive_per_s=2.5,
+            ledger_days=123,
+        )
+    )
+    assert (tuning.batching.delivery_size, tuning.batching.linger_s) == (7, 0.25)
+    assert tuning.policy == Policy(bound_s=3600, attempt_timeout_s=4, backoff_first_s=2, backoff_most_s=60)
+    assert tuning.limits == Limits(first_per_receiver=3, retries_per_receiver=6)
+    assert tuning.rule == Rule(redrives=False, redrive_per_s=2.5)
+    assert (tuning.redrive_per_s, tuning.per_s, tuning.keep_days) == (2.5, 11, 123)
+
+
+def test_without_settings_it_is_what_the_spec_says() -> None:
+    said, default = Tuning.of(Settings()), Tuning()
+    assert (said.policy, said.limits, said.rule, said.per_s) == (Policy(), Limits(), Rule(), None)
+    assert (default.policy, default.limits, default.rule) == (said.policy, said.limits, said.rule)
+    assert said.redrive_per_s == 10
+
+
+def test_a_claim_outlasts_the_longest_attempt() -> None:
+    for timeout_s in (0.5, 10, 60):
+        tuning = Tuning.of(Settings(webhook_attempt_timeout_s=timeout_s))
+        assert tuning.claimed_for_s == timeout_s + LEASE_MARGIN_S
+    assert Tuning(lease_s=4).claimed_for_s == 4

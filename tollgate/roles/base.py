@@ -1,0 +1,79 @@
+"""What the roles that run apart share: an installation's services, and the topics they need before they begin.
+
+Never begins a role on topics that are not as the settings say.
+"""
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from runtime.clock import SharedClock, steady
+from runtime.database import engines as databases
+from runtime.database.engines import Database
+from runtime.kafka import topics
+from runtime.kafka.writer import Kafka, KafkaAwayError
+from runtime.outage import Outage
+from runtime.settings import Settings
+from schemas.topics import GATEWAY_CONFIG
+from tollgate.installation import WorkplaceError, unusable
+
+_SAID_AFTER_S = 10.0
+_SET_EVERY_S = 10.0
+"""Well below a lease's margin: a machine that was suspended is right again before its leases mislead others."""
+
+log = logging.getLogger(__name__)
+
+
+class Follows(Protocol):
+    """What hears of something from its beginning."""
+
+    async def caught_up(self) -> None:
+        """Return when it has heard all there was."""
+
+
+def database_clock(database: Database) -> SharedClock:
+    """Give the database's time, for what its processes compare with each other's: leases, what changed lately.
+
+    Raises WorkplaceError where the database does not answer.
+    """
+    try:
+        return SharedClock(database.read_now(_now))
+    except SQLAlchemyError as error:
+        raise WorkplaceError(unusable("TOLLGATE_DATABASE_URL", error)) from None
+
+
+async def keep_time(clock: SharedClock, database: Database) -> None:
+    """Set the clock anew every 10 s, for as long as the process runs."""
+    outage = Outage("the clock", log)
+    while True:
+        await asyncio.sleep(_SET_EVERY_S)
+        clock.set(await outage.ride_out(lambda: database.read(_now)))
+
+
+def _now(connection: Connection) -> datetime:
+    return databases.now(connection, steady())
+
+
+async def topics_are_there(where: Kafka, loaded: Settings) -> None:
+    """Create the topics that are missing, and wait while Kafka is away. Raises WorkplaceError at a mismatch."""
+    outage = Outage("the start", log, of="Kafka", passes=lambda error: isinstance(error, KafkaAwayError))
+    problems = await outage.ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
+    if problems:
+        raise WorkplaceError(topics.told(problems))
+
+
+async def heard(feed: Follows, where: Kafka) -> None:
+    """Wait until the configuration is known, however long that takes; say once what that may need."""
+    try:
+        async with asyncio.timeout(_SAID_AFTER_S):
+            await feed.caught_up()
+    except TimeoutError:
+        log.warning(
+            "still waiting for the configuration in %s: does `tollgate serve control` run with this Kafka and prefix?",
+            where.name(GATEWAY_CONFIG),
+        )
+        await feed.caught_up()

@@ -1,0 +1,199 @@
+"""The embedded default: control, proxy, metering and webhooks in one process on SQLite (design 1).
+
+Never does any of their work: it hands one part's output to the next in memory.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from typing import Any
+
+from litestar import Litestar
+from litestar.handlers import BaseRouteHandler
+
+from control import app as control_app
+from control.store import corrections, snapshot
+from control.store.workspaces import Workspaces
+from metering import app as metering_app
+from metering.store import events
+from metering.thresholds import GroupThresholds
+from proxy.app import Proxy
+from proxy.core.calls import SpoolUnavailableError
+from proxy.spool import file as spool_file
+from runtime import clock, outage, server, version
+from runtime.config.lag import Propagation
+from runtime.config.relay import Relay
+from runtime.outage import Outage
+from runtime.server import Check
+from runtime.settings import Settings
+from runtime.telemetry.metrics import Telemetry
+from schemas.config import ConfigChange
+from tollgate import installation
+from tollgate.installation import Workplace, WorkplaceError
+from tollgate.roles.process import Role, Spawn
+from webhooks import app as webhooks_app
+
+METERING_INTERVAL_S = 0.1
+"""Between two batches: the one proxy knows its own part of every sum, so a late decision costs no exactness here,
+while each transaction costs the hot path about a millisecond of the interpreter."""
+
+_TRIM_EVERY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
+    """Lock and open the data directory, made where there is none. Raises WorkplaceError."""
+    closing.enter_context(installation.locked(loaded.data_dir))
+    place = closing.enter_context(installation.opened(loaded, new=True))
+    installation.check_master_key(place)
+    return lambda: Embedded(place)
+
+
+class Embedded:
+    """The role of one process over one data directory, which the caller has locked and opened."""
+
+    def __init__(self, place: Workplace) -> None:
+        settings = place.settings
+        self._place = place
+        self.title = place.where
+        self._clock = clock.steady()
+        try:
+            self._proxy = Proxy(settings, place.folder, place.vault, self._clock)
+        except sqlite3.DatabaseError as error:
+            raise WorkplaceError(f"a spool in {place.folder} cannot be read: {error}") from error
+        self._thresholds = GroupThresholds()
+        self._metering = metering_app.EmbeddedMetering(
+            place.database,
+            self._thresholds,
+            metering_app.Handover(self._proxy.decide),
+            self._clock,
+            min_interval_s=METERING_INTERVAL_S,
+        )
+        self._dispatcher = webhooks_app.Dispatcher(place.database, place.vault, self._clock, settings)
+        self._corrections = corrections.Outbox(place.database)
+        at = place.read(lambda connection: snapshot.load(connection, self._apply))
+        self._propagation = Propagation(self._clock)
+        self._relay = Relay(place.database, at, [self._apply, self._propagation.applied])
+
+    def is_new(self) -> bool:
+        """Ask the database."""
+        return not self._place.read(lambda connection: Workspaces(connection).every())
+
+    def checks(self) -> Mapping[str, Check]:
+        """Ask the spool: the rest is there once `start` has returned."""
+        return {"spool": lambda: self._proxy.spool.blocked}
+
+    async def start(self, spawn: Spawn) -> None:
+        """Put back what an earlier process left, then follow."""
+        await self._recover()
+        for work in self._background():
+            spawn(work())
+
+    def public(self, checks: Mapping[str, Check]) -> Litestar:
+        """Give management and inference on one port."""
+        place = self._place
+        management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.poke)
+        return Litestar(
+            route_handlers=[management, *self._proxy.handlers(), *server.health_handlers(checks)],
+            openapi_config=control_app.openapi_config(version.current()),
+            exception_handlers=control_app.UNROUTED,
+            logging_config=None,
+        )
+
+    def ops(self) -> Sequence[BaseRouteHandler]:
+        """Give nothing more."""
+        return ()
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what all parts know."""
+        self._proxy.show(telemetry)
+        self._dispatcher.show(telemetry)
+        self._propagation.show(telemetry, lambda: self._relay.version)
+        telemetry.counter(
+            "tollgate_metering_events_total",
+            "Usage events counted, repeats among them.",
+            lambda: self._metering.counted,
+        )
+        telemetry.gauge(
+            "tollgate_metering_lag_events", "Usage events still to count, by spool.", self._lag, "partition"
+        )
+
+    async def drain(self) -> None:
+        """Let the readers take what was spooled last, and attempts end."""
+        await self._read_out()
+        await self._dispatcher.drain(self._place.settings.webhook_attempt_timeout_s + 1)
+
+    async def close(self) -> None:
+        """Close connections and files."""
+        try:
+            await self._dispatcher.close()
+        finally:  # it writes what the spool has not written yet
+            await self._proxy.close()
+
+    def _apply(self, change: ConfigChange) -> None:
+        self._proxy.apply(change)
+        self._thresholds.apply(change)
+        self._dispatcher.apply(change)
+
+    async def _recover(self) -> None:
+        today = self._clock().date()
+        self._proxy.decide(await self._metering.decisions_for([today, today - timedelta(days=1)]))
+        await self._dispatcher.take_over()
+        try:
+            interrupted = await self._proxy.recover(self._is_counted)
+        except SpoolUnavailableError as error:
+            raise WorkplaceError(f"what was in flight when the last process died cannot be kept: {error}") from error
+        if interrupted:
+            log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
+
+    async def _is_counted(self, key: str) -> bool:
+        return await self._place.database.read(lambda connection: events.find(connection, key)) is not None
+
+    def _background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        works: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self._relay.run,
+            self._dispatcher.run,
+            self._trim,
+            *self._proxy.background(),
+        ]
+        for source in (*self._files(), self._corrections):
+            works.append(lambda source=source: self._metering.follow(source))  # type: ignore[misc]
+            works.append(lambda source=source: self._dispatcher.follow(source))  # type: ignore[misc]
+        return works
+
+    def _files(self) -> Sequence[spool_file.SpoolFile]:
+        return (*self._proxy.older_files, self._proxy.spool.file)
+
+    async def _trim(self) -> None:
+        """Let spool rows go once both readers have committed past them."""
+        disk = Outage("the removal of delivered usage events", log, of="the disk", passes=outage.is_of_disk)
+        emptied: list[spool_file.SpoolFile] = []
+        while True:
+            await asyncio.sleep(_TRIM_EVERY_S)
+            await disk.ride_out(lambda: self._trim_once(emptied))
+
+    async def _trim_once(self, emptied: list[spool_file.SpoolFile]) -> None:
+        self._proxy.spool.trim(self._done_before(self._proxy.spool.file))
+        for file in [older for older in self._proxy.older_files if self._done_before(older) >= older.end]:
+            if file not in emptied:
+                await file.let_go(file.end, 0)  # removed at the next start
+                emptied.append(file)
+
+    def _lag(self) -> dict[str, int]:
+        committed = self._metering.committed
+        return {file.topic: max(0, file.end - committed(file.topic, file.partition)) for file in self._files()}
+
+    def _done_before(self, file: spool_file.SpoolFile) -> int:
+        place = (file.topic, file.partition)
+        return min(self._metering.committed(*place), self._dispatcher.committed(*place))
+
+    async def _read_out(self) -> None:
+        """Let the readers take what was spooled last; what they do not manage they find at the next start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while any(self._done_before(file) < file.end for file in self._files()):  # noqa: ASYNC110 (bounded)
+                    await asyncio.sleep(0.02)

@@ -1,0 +1,229 @@
+"""One serving process: its ports, its background work, and its orderly end (spec 6).
+
+Never knows what a role does, and never outlives a part that failed: the process ends with that part's error.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from litestar import Litestar
+from litestar.handlers import BaseRouteHandler
+
+from runtime import server, version
+from runtime.server import Check
+from runtime.settings import Settings
+from runtime.telemetry.metrics import Telemetry
+
+SHUTDOWN_GRACE_S = 30
+"""How long open streams may go on after SIGTERM (spec 6)."""
+
+_OPS_GRACE_S = 1
+
+Work = Coroutine[Any, Any, None]
+Spawn = Callable[[Work], None]
+"""Begins background work that goes on as long as the process; if it ends earlier, the process ends."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the process listens."""
+
+    public: str | None
+    """None: the role has no public port."""
+    ops: str
+
+
+class Role(Protocol):
+    """What a process does."""
+
+    title: str
+    """Names the process to people."""
+
+    def is_new(self) -> bool:
+        """Whether nobody has been onboarded yet, so that the operator is told how."""
+
+    def checks(self) -> Mapping[str, Check]:
+        """Say what must hold before traffic may come."""
+
+    async def start(self, spawn: Spawn) -> None:
+        """Begin the background work; return when traffic may come."""
+
+    def public(self, checks: Mapping[str, Check]) -> Litestar | None:
+        """Give the application of the public port, once started; None: there is none."""
+
+    def ops(self) -> Sequence[BaseRouteHandler]:
+        """Give what the operator's port has beside its health."""
+
+    def show(self, telemetry: Telemetry) -> None:
+        """Show what this role's parts know, at `/metrics`."""
+
+    async def drain(self) -> None:
+        """Bring what is under way to its end, in bounded time; no request comes any more."""
+
+    async def close(self) -> None:
+        """Let go of files and connections; the background work has ended."""
+
+
+class Process:
+    """Runs one role until SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings, role: Role) -> None:
+        self._settings = settings
+        self._role = role
+        self._servers: list[tuple[server.Server, asyncio.Task[None]]] = []
+        self._background: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ready = False
+
+    async def serve(self, announce: Callable[[Addresses], None]) -> None:
+        """Run; `announce` is called when every port is open and traffic may come. Raises what a part failed with."""
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signal_number, self._stopping.set)
+        settings, checks = self._settings, {"process": self._not_ready, **self._role.checks()}
+        telemetry = self._telemetry(checks)
+        shown = server.ops_app(checks, [*self._role.ops(), telemetry.handler()])
+        ops = self._open(shown, _ops_listener(settings), _OPS_GRACE_S)
+        try:
+            if await self._ends_unstopped(self._role.start(self.spawn)):
+                app = self._role.public(checks)
+                if app is not None and settings.public_metrics:
+                    app.register(telemetry.handler())
+                public = None if app is None else self._open(app, _public_listener(settings), SHUTDOWN_GRACE_S)
+                self._ready = True
+                gc.freeze()  # the snapshot is never garbage: later collections need not look through it
+                announce(Addresses(public, ops))
+                await self._ends_unstopped(asyncio.Event().wait())
+        except Exception as error:  # noqa: BLE001 - raised below
+            self._failed(error)
+        finally:
+            self._ready = False
+            await self._end()
+        if self._failure.done():
+            self._failure.result()
+
+    def spawn(self, work: Work) -> None:
+        """Begin background work; one that ends before the process does ends the process."""
+        self._background.append(self._watched(work))
+
+    def _telemetry(self, checks: Mapping[str, Check]) -> Telemetry:
+        telemetry = Telemetry()
+        build, is_ready = {version.current(): 1}, lambda: not any(check() for check in checks.values())
+        telemetry.gauge(
+            "tollgate_build_info", "Always 1; the label tells the version that runs.", lambda: build, "version"
+        )
+        telemetry.gauge("tollgate_ready", "1 while traffic may come (as /readyz says), else 0.", is_ready)
+        self._role.show(telemetry)
+        return telemetry
+
+    def _open(self, app: Litestar, listener: socket.socket, grace_s: int) -> str:
+        one = server.Server(app, listener, grace_s=grace_s)
+        self._servers.append((one, self._watched(one.run_until_stopped())))
+        return server.address_of(listener)
+
+    def _watched(self, work: Work) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None and not self._stopping.is_set():
+            error = RuntimeError(f"{task.get_coro()} ended by itself")
+        if error is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """Keep the first failure, which the process ends with; log every other."""
+        if not self._failure.done():
+            self._failure.set_exception(error)
+        elif error is not self._failure.exception():
+            log.error("another part failed", exc_info=error)
+
+    async def _ends_unstopped(self, work: Coroutine[Any, Any, Any]) -> bool:
+        """Run `work` to its end; give False where the process was asked to stop before."""
+        own, stopping = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([own, stopping, self._failure], return_when=asyncio.FIRST_COMPLETED)
+            if self._failure.done():
+                self._failure.result()
+            if own.done():
+                own.result()
+                return True
+            return False
+        finally:
+            for error in await _cancelled([own, stopping]):
+                log.error("a part failed while the process stopped", exc_info=error)
+
+    async def _end(self) -> None:
+        self._stopping.set()
+        (ops, ops_run), *public = self._servers
+        steps: Sequence[Callable[[], Coroutine[Any, Any, Any]]] = (
+            partial(_stop_public, [one for one, _ in public], [run for _, run in public]),
+            self._role.drain,
+            partial(_cancelled, self._background),
+            self._role.close,
+            partial(server.stop_all, [ops], [ops_run]),
+        )
+        for step in steps:  # each, whatever the one before did
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001 - it is kept, or logged
+                self._failed(error)
+
+    def _not_ready(self) -> str | None:
+        return None if self._ready else "starting or stopping"
+
+
+def _public_listener(settings: Settings) -> socket.socket:
+    """Bind the public port. Raise OSError where that cannot be.
+
+    Never another one than the settings say: clients would send their keys to whoever has that.
+    """
+    try:
+        return server.listen(settings.host, settings.port)
+    except OSError as error:
+        raise OSError(f"{error}; --host and --port choose where management and inference listen") from error
+
+
+def _ops_listener(settings: Settings) -> socket.socket:
+    """Bind the operator's port, a free one where the default is taken. Raise OSError where that cannot be."""
+    try:
+        return server.listen(settings.ops_host, settings.ops_port)
+    except OSError as error:
+        if not isinstance(error, server.PortTakenError) or "ops_port" in settings.model_fields_set:
+            raise OSError(f"{error}; --ops-host and --ops-port choose the operator's, 0 picks a free one") from error
+    listener = server.listen(settings.ops_host, 0)
+    log.warning(
+        "the operator's default port %d is taken, so it is %s this time; --ops-port chooses one",
+        settings.ops_port,
+        server.address_of(listener),
+    )
+    return listener
+
+
+async def _stop_public(servers: list[server.Server], runs: list[asyncio.Task[None]]) -> None:
+    """Stop them; say in one line how many requests did not end in time."""
+    await server.stop_all(servers, runs)
+    if cut_off := sum(one.cut_off for one in servers):
+        log.warning("%d requests were cut off after %d s", cut_off, SHUTDOWN_GRACE_S)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> list[Exception]:
+    """Cancel tasks and wait for them; give what they failed with on their way."""
+    under_way = [task for task in tasks if not task.done()]
+    for task in under_way:
+        task.cancel()
+    ended = await asyncio.gather(*under_way, return_exceptions=True)
+    return [error for error in ended if isinstance(error, Exception)]

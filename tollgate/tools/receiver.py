@@ -1,0 +1,154 @@
+"""Serves a local receiver of billing webhooks that verifies every body and shows it.
+
+Never answers before what it received is in its file, and never shows or keeps a secret.
+"""
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime import server
+from runtime.clock import Clock
+from schemas.base import rfc3339
+from tollgate.tools import mock_upstream
+from webhooks.core import signing
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""More than 100 events of the largest size; a larger body is answered 413 and not kept."""
+
+_STOP_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How the receiver answers what it has verified: a lab tries its own alarms against a bad one."""
+
+    status: int = 200
+    fail_rate: float = 0.0
+    """The share that is answered 500 instead, evenly spread."""
+    slow_s: float = 0.0
+    """How long each answer waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One request as it came, and whether both its signatures hold."""
+
+    headers: dict[str, str]
+    body: str
+    """The raw text; bytes that are no UTF-8 are shown as replacement characters."""
+    verified: bool
+    problem: str | None
+    received_at: str
+    answered: int
+    """The status that it is answered with."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what `--out` and `--json` write."""
+        return asdict(self)
+
+
+class Listener:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        secrets: Sequence[str],
+        clock: Clock,
+        keep: Callable[[Receipt], None],
+        behaviour: Behaviour | None = None,
+    ) -> None:
+        """`keep` is called with each receipt before it is answered."""
+        self._secrets = tuple(secrets)
+        self._clock = clock
+        self._keep = keep
+        self._behaviour = behaviour or Behaviour()
+        self._fails = mock_upstream.spread(self._behaviour.fail_rate)
+
+    async def __call__(self, scope: mock_upstream.Message, receive: mock_upstream.Receive, send: Any) -> None:
+        """Answer one request as it should be where both signatures hold, 401 where they do not."""
+        if scope["method"] != "POST":
+            await _answer(send, 405, "a webhook is a POST")
+            return
+        body = await _read(receive)
+        if body is None:
+            await _answer(send, 413, f"a body has at most {MAX_BODY_BYTES} bytes")
+            return
+        receipt = self._receipt(scope, body)
+        self._keep(receipt)
+        if self._behaviour.slow_s:
+            await asyncio.sleep(self._behaviour.slow_s)
+        await _answer(send, receipt.answered, receipt.problem or "signature verified")
+
+    def _receipt(self, scope: mock_upstream.Message, body: bytes) -> Receipt:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        now = self._clock()
+        problem = None
+        try:
+            signing.verify(headers, body, self._secrets, now)
+        except signing.VerificationError as error:
+            problem = str(error)
+        answered = self._status() if problem is None else 401
+        return Receipt(headers, body.decode(errors="replace"), problem is None, problem, rfc3339(now), answered)
+
+    def _status(self) -> int:
+        return 500 if next(self._fails) else self._behaviour.status
+
+
+async def serve(app: Listener, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `announce` gets the URL once requests are taken. Raises OSError."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    listener = server.listen(host, port)
+    running = server.Server(app, listener, grace_s=_STOP_S)
+    run = asyncio.create_task(running.run_until_stopped())
+    stopped = asyncio.create_task(stopping.wait())
+    announce(server.address_of(listener))
+    await asyncio.wait((run, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    await server.stop_all([running], [run])
+
+
+def keeper(show: Callable[[Receipt], None], out: Path | None) -> Callable[[Receipt], None]:
+    """Give a `keep` that writes each receipt to `out` as a JSON line, with the system on return, and then shows it."""
+    file = mock_upstream.LineFile(out) if out else None
+
+    def keep(receipt: Receipt) -> None:
+        if file is not None:
+            file.append(receipt.as_dict())
+        show(receipt)
+
+    return keep
+
+
+def pretty(body: str) -> str:
+    """Give a body for reading: indented where it is JSON, else escaped on one line."""
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        return ascii(body)
+
+
+async def _read(receive: mock_upstream.Receive) -> bytes | None:
+    """Give the whole body; None where it is too large, or its sender went away."""
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY_BYTES or message["type"] == "http.disconnect":
+            return None
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+async def _answer(send: Any, status: int, message: str) -> None:
+    body = json.dumps({"message": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

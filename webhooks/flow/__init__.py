@@ -1,0 +1,1 @@
+"""The dispatcher's story: intake freezes events into deliveries, dispatch brings each to an end."""

@@ -1,0 +1,253 @@
+"""The dispatcher's story: intake freezes events into deliveries; dispatch claims, prepares, signs, sends, settles.
+
+Never decides a wait or a share itself, and never forgets an attempt that was made: it is kept until it is settled.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from runtime.clock import Clock, Steady
+from schemas.topics import UsageBatch
+from webhooks.core import batching, fairness, retry, signing
+from webhooks.core.absences import Attendance
+from webhooks.core.deliveries import (
+    Attempt,
+    Claim,
+    Draft,
+    Prepared,
+    Queue,
+    Receiver,
+    Settlement,
+    Share,
+    Status,
+    Waiting,
+)
+from webhooks.core.fairness import Limits
+from webhooks.core.pace import Pace
+from webhooks.core.retry import Outcome, Policy
+
+_log = logging.getLogger(__name__)
+
+
+class Partition(Protocol):
+    """One ordered source of usage events that can be read again from any offset."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    """Where reading starts while no position is stored."""
+
+    async def read(self, offset: int, limit: int) -> UsageBatch:
+        """Give at most `limit` events from `offset` on, at once. Without any, `next_offset` may still move.
+
+        It moves on over what holds no events, and back where the source was made anew; both are to be kept.
+        """
+
+    async def wait(self, offset: int, timeout_s: float) -> None:
+        """Return when an event at or above `offset` exists, or at the timeout."""
+
+
+class Deliveries(Protocol):
+    """Keeps deliveries, their events and attempts, and the position of intake."""
+
+    async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
+        """Freeze and keep what `drafts` hold that is new, and move the position over `batch`, in one transaction.
+
+        Raises PositionLostError where the position is not the batch's first offset; nothing is kept then.
+        """
+
+    async def waiting(self) -> Sequence[Waiting]:
+        """Give each queue that has something to claim, with the earliest moment it may be claimed."""
+
+    async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
+        """Claim what is due, at most the shares; the longest due first.
+
+        Unless it `takes_over`, what another has claimed stays that one's after its lease has ended.
+        """
+
+    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+        """Write the attempts, what became of their deliveries and how their receivers do, in one transaction.
+
+        Safe to repeat.
+        """
+
+
+class Receivers(Protocol):
+    """Knows where each workspace's deliveries go."""
+
+    def receiver(self, workspace_id: str, now: datetime) -> Receiver:
+        """Give the receiver of this moment; one without a URL where nothing is known."""
+
+
+class Sender(Protocol):
+    """Makes attempts."""
+
+    async def send(self, prepared: Prepared) -> Outcome:
+        """Make one attempt, within its timeout. Never raises for what a receiver or the network does."""
+
+
+class Intake:
+    """Turns stretches of usage events into deliveries."""
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        receivers: Receivers,
+        clock: Clock,
+        new_id: Callable[[], str],
+        delivery_size: int,
+    ) -> None:
+        self._deliveries = deliveries
+        self._receivers = receivers
+        self._clock = clock
+        self._new_id = new_id
+        self._delivery_size = delivery_size
+
+    async def process(self, batch: UsageBatch) -> None:
+        """Cut, freeze and keep `batch`; on return its position is committed. Raises what `Deliveries.enqueue` does."""
+        now = self._clock()
+        drafts = [
+            Draft(self._new_id(), events[0].workspace_id, self._status(events[0].workspace_id, now), events)
+            for events in batching.cut(batch.events, self._delivery_size)
+        ]
+        await self._deliveries.enqueue(drafts, batch, now)
+
+    def _status(self, workspace_id: str, now: datetime) -> Status:
+        return Status.PENDING if self._receivers.receiver(workspace_id, now).is_due else Status.NOT_DUE
+
+
+class Dispatch:
+    """Brings pending deliveries to their receivers."""
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        receivers: Receivers,
+        sender: Sender,
+        *,
+        clock: Clock,
+        present: Clock,
+        jitter: Callable[[], float],
+        policy: Policy,
+        limits: Limits,
+        per_s: int | None = None,
+        steady: Steady = time.monotonic,
+    ) -> None:
+        """`per_s` bounds the attempts at one receiver within a second; `present`, what is signed, may step back."""
+        self._deliveries = deliveries
+        self._receivers = receivers
+        self._sender = sender
+        self._clock = clock
+        self._present = present
+        self._steady = steady
+        self._jitter = jitter
+        self._policy = policy
+        self._limits = limits
+        self._pace = Pace(per_s)
+        self._attendance = Attendance(policy.away_after_s)
+        self._in_flight: Counter[fairness.Place] = Counter()
+        self._failing: set[str] = set()
+        self._losing: set[str] = set()
+        self._ended: list[Settlement] = []
+        self.attempts: Counter[str] = Counter()
+        """Attempts written since the start, by the class of their status."""
+        self.ended: Counter[Status] = Counter()
+        """Deliveries brought to their end since the start."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no attempt is in flight and each that has ended is written."""
+        return not self._in_flight and not self._ended
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are under way."""
+        return self._in_flight.total()
+
+    async def settle(self) -> None:
+        """Write the attempts that have ended; where that fails they are kept for the next call."""
+        ended = tuple(self._ended)
+        if ended:
+            await self._deliveries.settle(ended, self._clock())
+            del self._ended[: len(ended)]
+            for settlement in ended:
+                self._count(settlement)
+
+    async def claim(self) -> tuple[Sequence[Claim], float | None]:
+        """Claim what may be attempted now; give it, and in how many seconds the next is due of what had to wait.
+
+        Each claim must be handed to `attempt`. Deliveries of a receiver that is not ready wait unclaimed.
+        """
+        now, now_s = self._clock(), self._steady()
+        waiting = [
+            one for one in await self._deliveries.waiting() if self._receivers.receiver(one.workspace_id, now).is_ready
+        ]
+        self._attendance.note((one.workspace_id for one in waiting), now)
+        due = [one for one in waiting if one.due_at <= now]
+        left = self._pace.left({one.workspace_id for one in due}, now_s)
+        shares = fairness.share(due, self._in_flight, self._failing, self._limits, left)
+        takes_over = self._attendance.takes_over(now)
+        claims = await self._deliveries.claim(shares, now, takes_over=takes_over) if shares else ()
+        for claim in claims:
+            self._in_flight[claim.workspace_id, claim.queue] += 1
+            self._pace.begin(claim.workspace_id, self._steady())  # claiming has taken its time
+        rests_s = [(one.due_at - now).total_seconds() for one in waiting if one.due_at > now]
+        rests_s += [at_s - now_s for at_s in map(self._pace.free_at_s, left) if at_s is not None]
+        return claims, min(rests_s, default=None)
+
+    async def attempt(self, claim: Claim) -> None:
+        """Make the attempt that `claim` is for; what became of it is written by the next `settle`."""
+        place = (claim.workspace_id, claim.queue)
+        try:
+            self._ended.append(await self._deliver(claim))
+        finally:
+            self._in_flight[place] -= 1
+            if not self._in_flight[place]:
+                del self._in_flight[place]
+
+    async def _deliver(self, claim: Claim) -> Settlement:
+        started_at = self._clock()
+        turn = self._attendance.turn(claim, started_at)
+        prepared = self._prepare(claim, turn)
+        if prepared is None or not claim.holds(started_at, prepared.timeout_s):
+            return Settlement(claim, None, retry.Release())
+        outcome = await self._sender.send(prepared)
+        if claim.queue is Queue.PROBE:
+            decision = retry.decide_probe(outcome)
+        else:
+            decision = retry.decide(outcome, turn, self._clock(), self._policy, self._jitter())
+        self._note(claim, decision)
+        attempt = Attempt(started_at, outcome.status_code, outcome.error, outcome.duration_ms)
+        return Settlement(claim, attempt, decision)
+
+    def _count(self, settlement: Settlement) -> None:
+        if settlement.attempt is not None:
+            status = settlement.attempt.status_code
+            self.attempts["no_answer" if status is None else f"{status // 100}xx"] += 1
+        if isinstance(settlement.decision, retry.Delivered | retry.GiveUp):
+            delivered = isinstance(settlement.decision, retry.Delivered)
+            self.ended[Status.DELIVERED if delivered else Status.DEAD] += 1
+
+    def _note(self, claim: Claim, decision: retry.Decision) -> None:
+        """Remember which receivers fail, and say once of each that its deliveries become dead letters."""
+        workspace_id = claim.workspace_id
+        if isinstance(decision, retry.Delivered):
+            self._failing.discard(workspace_id)
+            self._losing.discard(workspace_id)
+            return
+        self._failing.add(workspace_id)
+        if isinstance(decision, retry.GiveUp) and workspace_id not in self._losing:
+            self._losing.add(workspace_id)
+            _log.warning("deliveries of workspace %s become dead letters: %s", workspace_id, decision.reason)
+
+    def _prepare(self, claim: Claim, turn: retry.Turn) -> Prepared | None:
+        """Sign with the secrets of this moment; None where the receiver went away since the claim."""
+        receiver = self._receivers.receiver(claim.workspace_id, turn.started_at)
+        if receiver.url is None or not receiver.is_ready:
+            return None
+        headers = signing.sign(claim.body, claim.delivery_id, receiver.secrets, self._present())
+        return Prepared(receiver.url, headers, claim.body, retry.attempt_timeout_s(turn, self._policy))

@@ -1,0 +1,249 @@
+"""What intake and dispatch ask of the database: deliveries, their events and attempts, the position of intake.
+
+Never changes a delivery's bytes once they are written, and never removes anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningInsert
+
+from domain import positions
+from metering.core import sums
+from runtime.database import statements
+from runtime.database.engines import Database
+from schemas.topics import UsageBatch
+from webhooks.core import batching
+from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, Waiting
+from webhooks.core.health import Rule
+from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt
+from webhooks.store import claims, receivers
+from webhooks.store.tables import ATTEMPT, DELIVERY, DELIVERY_EVENT, WEBHOOK_POSITION
+
+LEASE_S = 30
+"""How long a claim holds. Longer than any attempt, so that a claim only runs out when its dispatcher went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over the events of one workspace and UTC day in deliveries of one status; corrections are among them."""
+
+    workspace_id: str
+    day: date
+    status: Status
+    events: int
+    input_tokens: int
+    output_tokens: int
+
+
+class StoredDeliveries:
+    """The `Deliveries` port on the database: each call is one transaction."""
+
+    def __init__(self, database: Database, lease_s: float = LEASE_S, rule: Rule | None = None) -> None:
+        self._database = database
+        self._lease = timedelta(seconds=lease_s)
+        self._rule = rule or Rule()
+
+    async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
+        """Keep what is new and move the position. Raises PositionLostError."""
+        await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
+
+    async def waiting(self) -> Sequence[Waiting]:
+        """Give the queues that have something to claim."""
+        return await self._database.read(claims.waiting)
+
+    async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
+        """Claim what is due, at most the shares."""
+        lease, rule = self._lease, self._rule
+        return await self._database.write(
+            lambda connection: claims.claim(connection, shares, now, lease, rule, takes_over=takes_over)
+        )
+
+    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+        """Write attempts and decisions."""
+        await self._database.write(lambda connection: settle(connection, settlements, now, self._rule))
+
+
+def position(connection: Connection, topic: str, partition: int) -> int | None:
+    """Give the committed next offset; None where nothing of the partition was taken in yet."""
+    columns = WEBHOOK_POSITION.c
+    offset: int | None = connection.execute(
+        select(columns.next_offset).where(columns.topic == topic, columns.partition == partition)
+    ).scalar_one_or_none()
+    return offset
+
+
+def enqueue(connection: Connection, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> int:
+    """Move the position over `batch` and keep what `drafts` hold that is new; give how many deliveries that made.
+
+    Raises PositionLostError where the stored position is not the batch's first offset: another worker moved it.
+    """
+    _move_position(connection, batch)
+    new = _insert_events(connection, drafts)
+    rows = []
+    for draft in drafts:
+        events = [event for event in draft.events if (draft.id, event.idempotency_key) in new]
+        if events:
+            pending_at = now if draft.status is Status.PENDING else None
+            rows.append(
+                {
+                    "id": draft.id,
+                    "workspace_id": draft.workspace_id,
+                    "status": draft.status.value,
+                    "body": batching.freeze(events),
+                    "event_count": len(events),
+                    "created_at": now,
+                    "settled_at": None if pending_at else now,
+                    "next_attempt_at": pending_at,
+                    "claimable_at": pending_at,
+                }
+            )
+    if rows:
+        connection.execute(insert(DELIVERY), rows)
+    return len(rows)
+
+
+def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime, rule: Rule) -> None:
+    """Write attempts and decisions, and what they say of their receivers.
+
+    A claim that is no longer the delivery's own changes nothing, unless it delivered. So it may be repeated after an
+    error that left open whether it was committed.
+    """
+    column = DELIVERY.c
+    wanted = [settlement.claim.delivery_id for settlement in settlements]
+    # In one order, so that two dispatchers that settle the same deliveries wait for each other, never in a circle.
+    found = select(DELIVERY).where(column.id.in_(wanted)).order_by(column.id).with_for_update()
+    rows = {row.id: row for row in connection.execute(found)}
+    counted = []
+    for settlement in settlements:
+        row = rows.pop(settlement.claim.delivery_id, None)
+        if row is not None and _still_counts(row, settlement):
+            counted.append((row, settlement))
+    if not counted:
+        return
+    changed = [{"of_id": row.id, **_settled(row, settlement, now)} for row, settlement in counted]
+    connection.execute(_SETTLE, changed)
+    attempts = [
+        {"delivery_id": row.id, "number": row.attempt_count + 1, **asdict(settlement.attempt)}
+        for row, settlement in counted
+        if settlement.attempt is not None
+    ]
+    if attempts:
+        connection.execute(insert(ATTEMPT), attempts)
+    receivers.note(connection, [(row.workspace_id, one.decision) for row, one in counted], now, rule)
+
+
+def tallies(connection: Connection, from_day: date, to_day: date, among: Select[Any] | None = None) -> list[Tally]:
+    """Sum per workspace, day and status, both days inclusive; of all, or of the (workspace, key) pairs of `among`."""
+    event = DELIVERY_EVENT.c
+    owner = (event.workspace_id, event.day, DELIVERY.c.status)
+    sums = (func.count(), func.sum(event.input_tokens), func.sum(event.output_tokens))
+    query = select(*owner, *sums).join(DELIVERY, event.delivery_id == DELIVERY.c.id).group_by(*owner).order_by(*owner)
+    if among is not None:
+        query = query.where(tuple_(event.workspace_id, event.idempotency_key).in_(among))
+    rows = connection.execute(query.where(event.day.between(from_day, to_day)))
+    return [Tally(workspace, day, Status(status), *map(int, sums)) for workspace, day, status, *sums in rows]
+
+
+def _move_position(connection: Connection, batch: UsageBatch) -> None:
+    columns = WEBHOOK_POSITION.c
+    moved = connection.execute(
+        update(WEBHOOK_POSITION)
+        .where(
+            columns.topic == batch.topic,
+            columns.partition == batch.partition,
+            columns.next_offset == batch.first_offset,
+        )
+        .values(next_offset=batch.next_offset)
+    )
+    if moved.rowcount == 0:
+        first = statements.insert_into(connection.dialect.name, WEBHOOK_POSITION).on_conflict_do_nothing()
+        values = {"topic": batch.topic, "partition": batch.partition, "next_offset": batch.next_offset}
+        # RETURNING, because not every driver counts the rows of an INSERT
+        if connection.execute(first.returning(columns.partition), values).first() is None:
+            raise positions.PositionLostError(batch)
+
+
+def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple[str, str]]:
+    """Insert each draft's events; give (delivery id, key) of those whose key was new in their workspace."""
+    rows = [
+        {
+            "day": sums.day_of(event),
+            "workspace_id": draft.workspace_id,
+            "idempotency_key": event.idempotency_key,
+            "delivery_id": draft.id,
+            "input_tokens": event.tokens.input_tokens,
+            "output_tokens": event.tokens.output_tokens,
+        }
+        for draft in drafts
+        for event in draft.events
+    ]
+    if not rows:
+        return set()
+    statement = _inserting_events(connection.dialect.name)
+    at_once = connection.dialect.name == "postgresql"
+    new = connection.execute(statement, statements.columns_of(rows) if at_once else rows)
+    return {(row.delivery_id, row.idempotency_key) for row in new}
+
+
+# Building a statement costs as much as running it on a small batch.
+@cache
+def _inserting_events(engine: str) -> ReturningInsert[Any]:
+    if engine == "postgresql":
+        statement: Any = statements.insert_arrays(DELIVERY_EVENT)
+    else:
+        statement = statements.insert_into(engine, DELIVERY_EVENT)
+    columns = DELIVERY_EVENT.c
+    inserting: ReturningInsert[Any] = statement.on_conflict_do_nothing().returning(
+        columns.delivery_id, columns.idempotency_key
+    )
+    return inserting
+
+
+def _still_counts(row: Row[Any], settlement: Settlement) -> bool:
+    if isinstance(settlement.decision, Delivered):
+        return bool(row.status != Status.DELIVERED.value)
+    return bool(row.claim == settlement.claim.token)
+
+
+_KEPT = ("status", "reason", "run_attempts", "queue", "first_attempt_at", "settled_at", "next_attempt_at")
+_CHANGED = (*_KEPT, "attempt_count", "claim", "claimable_at")
+_SETTLE = (
+    update(DELIVERY)
+    .where(DELIVERY.c.id == bindparam("of_id"))
+    .values({name: bindparam(f"new_{name}") for name in _CHANGED})
+)
+
+
+def _settled(row: Row[Any], settlement: Settlement, now: datetime) -> dict[str, Any]:
+    """Give the parameters of _SETTLE."""
+    values = {name: getattr(row, name) for name in _KEPT}
+    values |= {"claim": None, "attempt_count": row.attempt_count + (settlement.attempt is not None)}
+    ended = {"settled_at": now, "next_attempt_at": None, "run_attempts": row.run_attempts + 1}
+    match settlement.decision:
+        case Delivered():
+            values |= {**ended, "status": Status.DELIVERED.value, "reason": None}
+        case GiveUp(reason):
+            values |= {**ended, "status": Status.DEAD.value, "reason": reason}
+        case RetryAt(when):
+            values |= {"run_attempts": row.run_attempts + 1, "queue": Queue.RETRY.value, "next_attempt_at": when}
+        case Leave():
+            pass
+        case _:
+            values["first_attempt_at"] = row.first_attempt_at if row.run_attempts else None
+    values["claimable_at"] = values["next_attempt_at"]
+    return {f"new_{name}": value for name, value in values.items()}

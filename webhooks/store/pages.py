@@ -1,0 +1,130 @@
+"""Reads deliveries for people: in pages, newest first, each with its last attempts (spec 2.5).
+
+Never gives a delivery's bytes, and never changes anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, select, tuple_
+
+from runtime.database import statements
+from webhooks.core.deliveries import Attempt, Status
+from webhooks.store.tables import ATTEMPT, DELIVERY
+
+SHOWN_ATTEMPTS = 50
+"""The last so many of a delivery's attempts are given: a long retry policy and probes make thousands."""
+
+_COLUMNS = DELIVERY.c
+_SHOWN = [column for column in _COLUMNS if column is not _COLUMNS.body]
+
+
+class Place(NamedTuple):
+    """A point in the order: what follows has an earlier moment, or the same and a smaller id."""
+
+    moment: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A delivery as it stands."""
+
+    id: str
+    workspace_id: str
+    status: Status
+    reason: str | None
+    created_at: datetime
+    settled_at: datetime | None
+    """When it was delivered, given up or put aside; None while it is pending."""
+    event_count: int
+    next_attempt_at: datetime | None
+    attempts: tuple[Attempt, ...]
+    """The last of them, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which deliveries of one workspace are read. `since` is inclusive, `until` exclusive."""
+
+    workspace_id: str
+    status: Status | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def moment(self) -> ColumnElement[datetime]:
+        """What order and bounds go by: for a status that ends a delivery when it ended, else when it was made.
+
+        So the first dead letters of a list are those that were given up last, and its bounds are a redrive's.
+        """
+        ended = self.status not in {None, Status.PENDING}
+        return _COLUMNS.settled_at if ended else _COLUMNS.created_at
+
+
+def page(connection: Connection, window: Window, after: Place | None, limit: int) -> list[Listed]:
+    """Give at most `limit` deliveries behind `after`, newest first."""
+    return _listed(connection, connection.execute(query(window, after, limit)).all())
+
+
+def query(window: Window, after: Place | None, limit: int) -> Select[Any]:
+    """Give what `page` asks, to be explained."""
+    moment = window.moment
+    conditions: list[ColumnElement[bool]] = [_COLUMNS.workspace_id == window.workspace_id]
+    conditions += [] if window.status is None else [_COLUMNS.status == window.status.value]
+    conditions += [] if window.since is None else [moment >= window.since]
+    conditions += [] if window.until is None else [moment < window.until]
+    # The first of the two is for the index: not every engine sees the bound in a comparison of rows.
+    conditions += [] if after is None else [moment <= after.moment, tuple_(moment, _COLUMNS.id) < tuple_(*after)]
+    return select(*_SHOWN).where(*conditions).order_by(moment.desc(), _COLUMNS.id.desc()).limit(limit)
+
+
+def place_of(listed: Listed, window: Window) -> Place:
+    """Give the place that the next page of a window begins behind."""
+    moment = listed.created_at if window.moment is _COLUMNS.created_at else listed.settled_at
+    return Place(moment or listed.created_at, listed.id)
+
+
+def find(connection: Connection, delivery_id: str) -> Listed | None:
+    """Give one delivery, of whichever workspace."""
+    rows = connection.execute(select(*_SHOWN).where(_COLUMNS.id == delivery_id)).all()
+    return next(iter(_listed(connection, rows)), None)
+
+
+def owner(connection: Connection, delivery_id: str) -> str | None:
+    """Give the workspace of a delivery."""
+    named = select(_COLUMNS.workspace_id).where(_COLUMNS.id == delivery_id)
+    return connection.execute(named).scalar_one_or_none()
+
+
+def _listed(connection: Connection, rows: Sequence[Row[Any]]) -> list[Listed]:
+    attempts = _attempts(connection, [row.id for row in rows])
+    return [
+        Listed(
+            id=row.id,
+            workspace_id=row.workspace_id,
+            status=Status(row.status),
+            reason=row.reason,
+            created_at=row.created_at,
+            settled_at=row.settled_at,
+            event_count=row.event_count,
+            next_attempt_at=row.next_attempt_at,
+            attempts=tuple(attempts.get(row.id, ())),
+        )
+        for row in rows
+    ]
+
+
+def _attempts(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, list[Attempt]]:
+    column = ATTEMPT.c
+    recent = select(ATTEMPT).join(DELIVERY, column.delivery_id == _COLUMNS.id)
+    recent = recent.where(column.number > _COLUMNS.attempt_count - SHOWN_ATTEMPTS)
+    found: dict[str, list[Attempt]] = {}
+    for some in statements.chunks(delivery_ids):
+        those = recent.where(column.delivery_id.in_(some)).order_by(column.delivery_id, column.number)
+        for row in connection.execute(those):
+            attempt = Attempt(row.at, row.status_code, row.error, row.duration_ms)
+            found.setdefault(row.delivery_id, []).append(attempt)
+    return found

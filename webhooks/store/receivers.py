@@ -1,0 +1,111 @@
+"""How each receiver does, as every dispatcher sees it: all SQL on `webhook_receiver` (spec 5).
+
+Never decides when a receiver is held: `core.health` does. Locks its rows after those of deliveries, never before
+waiting for one.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, select, update
+
+from runtime.database import statements
+from webhooks.core import health
+from webhooks.core.health import Health, Rule
+from webhooks.core.retry import Decision, GiveUp
+from webhooks.store.tables import WEBHOOK_RECEIVER
+
+_COLUMNS = WEBHOOK_RECEIVER.c
+
+
+def held(connection: Connection) -> dict[str, datetime]:
+    """Give the receivers that are held, each with the moment its next probe is due."""
+    query = select(_COLUMNS.workspace_id, _COLUMNS.probe_at).where(_COLUMNS.probe_at.is_not(None))
+    return {row.workspace_id: row.probe_at for row in connection.execute(query)}
+
+
+def paced(connection: Connection) -> dict[str, datetime]:
+    """Give from when on redriven deliveries may be claimed, for the workspaces that have had any."""
+    query = select(_COLUMNS.workspace_id, _COLUMNS.redriven_at).where(_COLUMNS.redriven_at.is_not(None))
+    return {row.workspace_id: row.redriven_at for row in connection.execute(query)}
+
+
+def note(connection: Connection, decisions: Iterable[tuple[str, Decision]], now: datetime, rule: Rule) -> None:
+    """Take in what became of deliveries, each with its workspace, in their order."""
+    by_workspace: dict[str, list[Decision]] = {}
+    for workspace_id, decision in decisions:
+        by_workspace.setdefault(workspace_id, []).append(decision)
+    losing = sorted(name for name, made in by_workspace.items() if any(isinstance(one, GiveUp) for one in made))
+    if losing:
+        fresh = statements.insert_into(connection.dialect.name, WEBHOOK_RECEIVER).on_conflict_do_nothing()
+        connection.execute(fresh, [{"workspace_id": name, "dead_in_row": 0} for name in losing])
+    # The others are looked at only where something is known against them: nearly always nothing is.
+    marked = _COLUMNS.workspace_id.in_(losing) | (_COLUMNS.dead_in_row > 0)
+    query = select(WEBHOOK_RECEIVER).where(_COLUMNS.workspace_id.in_(by_workspace), marked)
+    for row in connection.execute(query.order_by(_COLUMNS.workspace_id).with_for_update()).all():
+        known = before = _health(row)
+        for decision in by_workspace[row.workspace_id]:
+            known = health.after(known, decision, now, rule)
+        if known != before:
+            _put(connection, row.workspace_id, known)
+
+
+def take_probe(connection: Connection, workspace_id: str, now: datetime, rule: Rule) -> int | None:
+    """Take the probe that is due, and plan the next; give how many of the oldest deliveries it passes over.
+
+    None where it is not the caller's: only one dispatcher gets it.
+    """
+    due = (_COLUMNS.workspace_id == workspace_id) & (_COLUMNS.probe_at <= now)
+    taken = update(WEBHOOK_RECEIVER).where(due).values(probe_at=rule.next_probe(now))
+    refused_in_row: int | None = connection.execute(taken.returning(_COLUMNS.refused_in_row)).scalar_one_or_none()
+    return refused_in_row
+
+
+def take_redriven(connection: Connection, workspace_id: str, now: datetime, rule: Rule, count: int) -> bool:
+    """Take the step that is due of a workspace's redriven deliveries, for `count`, and plan the next.
+
+    Gives whether it is the caller's: only one dispatcher gets it.
+    """
+    row = {"workspace_id": workspace_id, "dead_in_row": 0, "redriven_at": rule.next_redriven(now, count)}
+    step = statements.insert_into(connection.dialect.name, WEBHOOK_RECEIVER).values(row)
+    due = _COLUMNS.redriven_at.is_(None) | (_COLUMNS.redriven_at <= now)
+    taken = step.on_conflict_do_update(
+        index_elements=[_COLUMNS.workspace_id], set_={"redriven_at": step.excluded.redriven_at}, where=due
+    )
+    return connection.execute(taken.returning(_COLUMNS.workspace_id)).first() is not None
+
+
+def probe_soon(connection: Connection, workspace_id: str, now: datetime) -> None:
+    """Let the next probe of a held receiver come now: somebody says that it is back."""
+    later = (_COLUMNS.workspace_id == workspace_id) & (_COLUMNS.probe_at > now)
+    connection.execute(update(WEBHOOK_RECEIVER).where(later).values(probe_at=now))
+
+
+def next_redrive(connection: Connection) -> tuple[str, Health] | None:
+    """Give a receiver that is back and whose dead letters wait to be redriven, locked; None where there is none."""
+    ready = _COLUMNS.redrive_to.is_not(None) & _COLUMNS.probe_at.is_(None)
+    row = connection.execute(
+        select(WEBHOOK_RECEIVER).where(ready).limit(1).with_for_update(skip_locked=True)
+    ).one_or_none()
+    return None if row is None else (row.workspace_id, _health(row))
+
+
+def end_redrive(connection: Connection, workspace_id: str) -> None:
+    """Note that no dead letter waits to be redriven any more."""
+    of_it = _COLUMNS.workspace_id == workspace_id
+    connection.execute(update(WEBHOOK_RECEIVER).where(of_it).values(redrive_from=None, redrive_to=None))
+
+
+def _health(row: Row[tuple[object, ...]]) -> Health:
+    return Health(row.dead_in_row, row.probe_at, row.redrive_from, row.redrive_to, row.refused_in_row)
+
+
+def _put(connection: Connection, workspace_id: str, known: Health) -> None:
+    values = {
+        "dead_in_row": known.dead_in_row,
+        "probe_at": known.probe_at,
+        "redrive_from": known.redrive_from,
+        "redrive_to": known.redrive_to,
+        "refused_in_row": known.refused_in_row,
+    }
+    connection.execute(update(WEBHOOK_RECEIVER).where(_COLUMNS.workspace_id == workspace_id).values(values))

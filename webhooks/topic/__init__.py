@@ -1,0 +1,1 @@
+"""Intake over Kafka: a consumer group and its partitions."""
