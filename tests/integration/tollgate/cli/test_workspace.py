@@ -189,59 +189,6 @@ def test_receivers_are_public_unless_the_operator_says_otherwise(data: Path, mon
     assert run(data, *arguments).exit_code == 0
 
 
-def test_list_names_every_lab_by_name(data: Path) -> None:
-    made = create(data)
-    other = json.loads(run(data, "create", "--name", "a lab", "--org-prefix", "b", "--json").stdout)["workspace_id"]
-    run(data, "suspend", "--workspace", "lab")
-    assert [json.loads(line) for line in run(data, "list", "--json").stdout.splitlines()] == [
-        {"workspace_id": other, "name": "a lab", "state": "active"},
-        {"workspace_id": made["workspace_id"], "name": "lab", "state": "suspended"},
-    ]
-    assert run(data, "list").stdout == f"a lab  {other}  active\nlab    {made['workspace_id']}  suspended\n"
-
-
-def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Path) -> None:
-    made = create(data, "--operator-credential")
-    fresh = json.loads(run(data, "show", "--workspace", "lab", "--json").stdout)
-    assert fresh == {
-        "workspace_id": made["workspace_id"],
-        "name": "lab",
-        "state": "active",
-        "org_prefixes": ["Acme"],
-        "management_keys": [{"prefix": made["api_key"][:16], "scope": "manage"}],
-        "webhook_url": None,
-        "webhook_enabled": True,
-        "public_key_set": False,
-        "operator_credential": True,
-    }
-    create_other = ("create", "--name", "other", "--org-prefix", "theirs")
-    assert run(data, *create_other).exit_code == 0  # what is another lab's is not shown
-    read = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "read", "--json").stdout)
-    gone = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "manage", "--json").stdout)
-    run(data, "revoke-key", "--workspace", "lab", "--prefix", gone["prefix"])
-    run(data, "add-prefix", "--workspace", "lab", "--org-prefix", "More")
-    run(data, "set-webhook", "--workspace", "lab", "--url", "https://hooks.example/in", "--disable")
-    (tmp_path / "key.pem").write_bytes(PEM)
-    run(data, "set-public-key", "--workspace", "lab", "--file", str(tmp_path / "key.pem"))
-    shown = run(data, "show", "--workspace", made["workspace_id"])
-    lines = dict(line.split(maxsplit=1) for line in shown.stdout.splitlines())
-    assert lines == {
-        "workspace_id": made["workspace_id"],
-        "name": "lab",
-        "state": "active",
-        "org_prefixes": "Acme, More",
-        "management_keys": f"{made['api_key'][:16]} (manage), {read['prefix']} (read)",
-        "webhook_url": "https://hooks.example/in",
-        "webhook_enabled": "no",
-        "public_key_set": "yes",
-        "operator_credential": "yes",
-    }
-    whole = run(data, "show", "--workspace", "lab", "--json").stdout + shown.stdout
-    secrets = [made["api_key"], read["api_key"], made["webhook_secret"], credentials.digest(made["api_key"])]
-    assert not [secret for secret in [*secrets, credentials.public_key(PEM)] if secret and secret in whole]
-    assert run(data, "show", "--workspace", "nobody").exit_code == 1
-
-
 def test_suspend_and_resume(data: Path) -> None:
     create(data)
     for command, state in (("suspend", "suspended"), ("suspend", "suspended"), ("resume", "active")):
