@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from proxy import spool
 from proxy.spool import Spool
+from runtime.settings import SpoolSync
 from tests.integration.proxy import topic as topics
 from tests.integration.proxy.gate import Gate, gate
 from tests.integration.proxy.tcp import TcpUpstream
@@ -43,6 +45,26 @@ def topic() -> Topic:
 @pytest.fixture
 def sink(tmp_path: Path) -> Iterator[Spool]:
     made, older = topics.opened(tmp_path)
+    assert not older
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the spool look after itself, and give up, sooner."""
+    monkeypatch.setattr(spool, "_CHECKPOINT_EVERY_S", 0.01)
+    monkeypatch.setattr(spool, "_BUSY_BOUND_S", 0.05)
+
+
+@pytest.fixture(params=SpoolSync)
+def sync(request: pytest.FixtureRequest) -> SpoolSync:
+    return SpoolSync(request.param)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, sync: SpoolSync) -> Iterator[Spool]:
+    made, older = spool.open_folder(tmp_path, sync=sync, max_bytes=2**30)
     assert not older
     yield made
     made.close()
