@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from proxy.spool import writer
 from proxy.spool.writer import Spool
+from runtime.settings import SpoolSync
 from tests.integration.proxy import fake_topic as topics
-from tests.integration.proxy.fake_topic import Topic
 from tests.integration.proxy.gate import Gate, gate
 from tests.integration.proxy.tcp import TcpUpstream
+from tests.integration.proxy.fake_topic import Topic
 
 
 @pytest.fixture
@@ -43,6 +45,26 @@ def topic() -> Topic:
 @pytest.fixture
 def sink(tmp_path: Path) -> Iterator[Spool]:
     made, older = topics.opened(tmp_path)
+    assert not older
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the spool look after itself, and give up, sooner."""
+    monkeypatch.setattr(writer, "_CHECKPOINT_EVERY_S", 0.01)
+    monkeypatch.setattr(writer, "_BUSY_BOUND_S", 0.05)
+
+
+@pytest.fixture(params=SpoolSync)
+def sync(request: pytest.FixtureRequest) -> SpoolSync:
+    return SpoolSync(request.param)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, sync: SpoolSync) -> Iterator[Spool]:
+    made, older = writer.open_folder(tmp_path, sync=sync, max_bytes=2**30)
     assert not older
     yield made
     made.close()

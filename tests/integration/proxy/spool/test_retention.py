@@ -145,7 +145,8 @@ async def test_no_row_goes_while_a_report_is_made(sink: Spool, topic: Topic) -> 
                 await until(lambda last=last: mark_in(sink.file.path) == last)  # type: ignore[misc]
             assert rows(sink.file.path) == list(range(1, 21))
             report = asyncio.ensure_future(spool_report.unpublished(made, {}))
-            assert not (await asyncio.wait({report}, timeout=0.01))[0], "nor is one made while rows go"
+            await until(lambda: len(made.steady._waiters or ()) == 2)  # the report, and who would let rows go
+            assert not report.done(), "nor is one made while rows go"
         await report
         await until(sink.file.is_empty)
 
