@@ -91,7 +91,7 @@ class Lab:
         return [event for event in events if event["externalEntityId"] == external_id]
 
 
-def eventually(condition: Callable[[], Any], within_s: float = 20) -> Any:
+def eventually(condition: Callable[[], Any], within_s: float = 60) -> Any:
     """Wait for a condition of another process; give its value."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):
