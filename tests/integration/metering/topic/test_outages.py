@@ -97,7 +97,7 @@ async def test_what_could_not_be_published_is_published_when_kafka_is_back_and_o
         await until(lambda: writer.left < 1_000_000, run)
         assert await scene.offsets() == {0: None}
         writer.left = 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await scene.offsets() != {0: 1}:  # noqa: ASYNC110 - Kafka tells nobody
                 await asyncio.sleep(0.1)
     await writer.close()
@@ -118,7 +118,7 @@ async def test_what_was_not_published_before_a_kill_is_published_by_the_next_wor
     await writer.close()
     assert await scene.decisions() == []
 
-    async with running(scene.worker()), asyncio.timeout(20):
+    async with running(scene.worker()), asyncio.timeout(60):
         while not (found := await scene.decisions()):  # noqa: ASYNC110 - Kafka tells nobody
             await asyncio.sleep(0.1)
     assert [decision.requests for decision in found] == [1], "republished on assignment: its batch is not read again"
@@ -182,7 +182,7 @@ async def test_what_changed_lately_is_written_again_each_minute_and_nothing_olde
     )
     before = len(await scene.decisions())
     monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.2)
-    async with running(scene.worker()), asyncio.timeout(30):
+    async with running(scene.worker()), asyncio.timeout(60):
         while len(again := (await scene.decisions())[before:]) < 3:  # noqa: ASYNC110 - Kafka tells nobody
             await asyncio.sleep(0.1)
     assert {decision.group_id for decision in again} == {"group-a"}
@@ -208,6 +208,7 @@ async def test_a_worker_that_waits_for_the_database_does_not_count_as_hanging(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchdog, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(stream, "_COMMIT_EVERY_S", 3600.0)
     await scene.put(scene.event(1))
     with monkeypatch.context() as broken:
         broken.setattr(transaction, "apply", away)

@@ -12,6 +12,9 @@ from runtime.database.engines import Database, now, present
 from tollgate.installation import WorkplaceError
 from tollgate.roles import base
 
+NEAR = timedelta(minutes=1)
+"""Nearer than any clock that was not set, and farther than a question takes on a busy machine."""
+
 
 def off(clock: SharedClock, database: Database) -> timedelta:
     there = database.read_now(lambda connection: connection.execute(select(func.now())).scalar_one())
@@ -33,7 +36,7 @@ def never() -> datetime:
 
 
 def test_a_role_begins_at_the_databases_time(postgres: Database) -> None:
-    assert off(base.database_clock(postgres), postgres) < timedelta(seconds=2)
+    assert off(base.database_clock(postgres), postgres) < NEAR
 
 
 def test_a_role_that_begins_while_the_database_is_away_says_so_in_a_line() -> None:
@@ -49,8 +52,8 @@ async def test_a_clock_that_has_drifted_is_set_again(postgres: Database, monkeyp
     monkeypatch.setattr(base, "_SET_EVERY_S", 0.01)
     clock = SharedClock(datetime(2020, 1, 1, tzinfo=UTC))
     keeping = asyncio.create_task(base.keep_time(clock, postgres))
-    async with asyncio.timeout(10):
-        while off(clock, postgres) > timedelta(seconds=2):  # noqa: ASYNC110 - the task tells nobody
+    async with asyncio.timeout(60):
+        while off(clock, postgres) > NEAR:  # noqa: ASYNC110 - the task tells nobody
             await asyncio.sleep(0.01)
     keeping.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -25,7 +25,7 @@ def end_the_holder(database: Database) -> None:
 
 async def taken(one: PostgresLeadership) -> None:
     """Wait until the server has noticed that the one before is gone."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await one.take():  # noqa: ASYNC110 (the server tells nobody)
             await asyncio.sleep(0.01)
 

@@ -116,7 +116,7 @@ async def test_streams_beyond_the_grace_are_one_line_together(
     addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     one = Process(Settings(port=0, ops_port=0), Role(endless))
     serving = asyncio.create_task(one.serve(addresses.set_result))
-    host, port = urlsplit((await asyncio.wait_for(addresses, 10)).public or "").netloc.split(":")
+    host, port = urlsplit((await asyncio.wait_for(addresses, 60)).public or "").netloc.split(":")
     writers = []
     for _ in range(open_streams):
         _, writer = await asyncio.open_connection(host, int(port))
