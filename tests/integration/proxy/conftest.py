@@ -9,9 +9,9 @@ from proxy.spool import writer
 from proxy.spool.writer import Spool
 from runtime.settings import SpoolSync
 from tests.integration.proxy import fake_topic as topics
+from tests.integration.proxy.fake_topic import Topic
 from tests.integration.proxy.gate import Gate, gate
 from tests.integration.proxy.tcp import TcpUpstream
-from tests.integration.proxy.fake_topic import Topic
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from proxy.spool import writer, file as spool_file
+from proxy.spool import file as spool_file
+from proxy.spool import writer
 from proxy.spool.writer import Spool
 from runtime.settings import SpoolSync
 from tests.integration.proxy.fake_topic import until

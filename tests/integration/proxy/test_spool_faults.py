@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from proxy.spool import writer
 from proxy.core.calls import SpoolUnavailableError
+from proxy.spool import writer
 from proxy.spool.writer import Spool
 from runtime.settings import SpoolSync
 from tests.contracts.proxy.drafts import draft
+from tests.integration.proxy.fake_topic import rows, until
 from tests.integration.proxy.spools import (
     keys,
     maintained,
@@ -23,7 +24,6 @@ from tests.integration.proxy.spools import (
     until_blocked_is,
     until_looked_after,
 )
-from tests.integration.proxy.fake_topic import rows, until
 
 
 async def test_a_full_disk_blocks_and_an_emptier_one_opens(quick: None, opened: Spool) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.spool import writer, file as spool_file
+from proxy.spool import file as spool_file
+from proxy.spool import writer
 from proxy.spool.writer import Spool
 from runtime.settings import SpoolSync
 from tests.contracts.proxy.drafts import draft
+from tests.integration.proxy.fake_topic import rows, until
 from tests.integration.proxy.spools import (
     keys,
     maintained,
@@ -17,7 +19,6 @@ from tests.integration.proxy.spools import (
     reopened,
     statements,
 )
-from tests.integration.proxy.fake_topic import rows, until
 
 
 async def test_another_connection_reads_an_event_when_put_has_returned(opened: Spool) -> None:
