@@ -12,7 +12,7 @@ What Faust 0.15.3 does, and is guarded against here:
 - Each record costs it five tasks and two queues (64 us of CPU); once its buffer is full it drops records
   (faust-streaming 88) or waits a second. So a fetch of many records travels as one, and `Fetches` bounds them.
 - Its check for stalls only logs, and wrongly (faust-streaming 175, 640): it is off; `metering.core.stalls` is ours.
-- Its consumer's thread keeps the process alive, and its end is waited for without a bound (`metering.topic.faust_thread`).
+- Its consumer's thread keeps the process alive, and its end is waited for without a bound (see `faust_thread`).
 """
 
 import asyncio

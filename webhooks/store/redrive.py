@@ -2,9 +2,9 @@
 
 Never changes a delivery's bytes or id, never touches one that is pending, and never begins one that a probe has.
 
-A redrive plans a moment for each delivery, behind those that were planned before it: that is what its lab is shown. The
-rate itself is kept where they are claimed (`webhooks.store.claims`), by all dispatchers together and over restarts, also
-once moments have passed unused because the receiver was held or disabled or no dispatcher was there.
+A redrive plans a moment for each delivery, behind those that were planned before it: that is what its lab is shown.
+The rate itself is kept where they are claimed (`webhooks.store.claims`), by all dispatchers together and over
+restarts, also once moments have passed unused because the receiver was held or disabled or no dispatcher was there.
 """
 
 from collections.abc import Sequence
