@@ -32,7 +32,7 @@ from control.api.events import EventController
 from control.api.groups import GroupController
 from control.api.page import Page
 from control.api.secrets import SecretController
-from control.sample_delivery import Trial
+from control.sample_delivery import SampleDelivery
 from control.store.workspaces import Keys
 from runtime.clock import Clock
 from runtime.database import engines as databases
@@ -77,7 +77,7 @@ def build(
         vault=vault,
         clock=clock,
         settings=settings,
-        trial=Trial(vault, allow_private=settings.allow_private_receivers),
+        trial=SampleDelivery(vault, allow_private=settings.allow_private_receivers),
         poke=poke,
         ledger_now=ledger_now or partial(databases.now, clock=clock),
     )

@@ -19,7 +19,7 @@ from schemas.usage import Outcome as Ending
 from schemas.usage import Producer, Tokens, UsageEvent, UsageSource
 from webhooks.core import batching, signing
 from webhooks.core.deliveries import Prepared
-from webhooks.core.retry import Outcome
+from webhooks.core.retry import AttemptResult
 from webhooks.sender import Sender
 
 WITHIN_S = 10.0
@@ -32,7 +32,7 @@ class BusyError(Exception):
     """As many tests as this process makes at once are under way."""
 
 
-class Trial:
+class SampleDelivery:
     """Makes test deliveries, a few at once."""
 
     def __init__(self, vault: Vault, *, allow_private: bool) -> None:
@@ -60,7 +60,7 @@ class Trial:
             duration_ms=outcome.duration_ms,
         )
 
-    async def _attempt(self, prepared: Prepared) -> Outcome:
+    async def _attempt(self, prepared: Prepared) -> AttemptResult:
         if self._ssl is None:  # reads every root certificate: not on the event loop
             self._ssl = await asyncio.to_thread(httpx.create_ssl_context)
         sender = Sender(allow_private=self._allow_private, ssl_context=self._ssl)

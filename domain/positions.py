@@ -6,7 +6,7 @@ Never trusts the reader's own idea of the position: the one in the database is t
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from schemas.topics import UsageBatch
+from domain.sources import EventBatch
 from schemas.usage import UsageEvent
 
 
@@ -17,7 +17,7 @@ class PositionError(Exception):
 class BeyondPositionError(PositionError):
     """The batch begins beyond the position: applying it would lose what lies between. `position` is next to read."""
 
-    def __init__(self, batch: UsageBatch, position: int) -> None:
+    def __init__(self, batch: EventBatch, position: int) -> None:
         super().__init__(
             f"{batch.topic}/{batch.partition}: the batch begins at {batch.first_offset}, beyond the position {position}"
         )
@@ -27,7 +27,7 @@ class BeyondPositionError(PositionError):
 class PositionLostError(PositionError):
     """Another worker has moved the position: it owns the partition now."""
 
-    def __init__(self, batch: UsageBatch) -> None:
+    def __init__(self, batch: EventBatch) -> None:
         super().__init__(f"{batch.topic}/{batch.partition}: another worker has moved the position")
 
 
@@ -103,7 +103,7 @@ def check_end(place: str, position: int | None, end: int) -> None:
         raise LogShrunkError(place, position, end)
 
 
-def unseen(batch: UsageBatch, position: int | None) -> tuple[UsageEvent, ...]:
+def unseen(batch: EventBatch, position: int | None) -> tuple[UsageEvent, ...]:
     """Give the events at or above `position` (None: nothing of the partition was counted yet).
 
     Where offsets were skipped inside the batch, so that an event's own is unknown, a batch that straddles the

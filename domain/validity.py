@@ -5,8 +5,8 @@ Never says anything of a record's values: the reasons are for people to see.
 
 from pydantic import ValidationError
 
+from domain import days
 from domain.ledger_days import Days
-from metering.core import sums
 from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, UsageEvent
 
 _LONGEST = {
@@ -37,7 +37,7 @@ def read(value: bytes | None, open_days: Days) -> UsageEvent:
         raise UnreadableError(f"it has {len(value)} bytes; a usage event has {MAX_EVENT_BYTES} at most")
     try:
         event = UsageEvent.model_validate_json(value)
-        day = sums.day_of(event)
+        day = days.day_of(event)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -27,7 +27,7 @@ from runtime import settings, vault
 from runtime.settings import Settings, SettingsError
 from runtime.vault import VaultError
 from tollgate import installation
-from tollgate.installation import WorkplaceError
+from tollgate.installation import InstallationError
 
 MIGRATE_S = 120
 STOP_S = 45
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 0
-    except (LocalError, SettingsError, WorkplaceError, VaultError, OSError, subprocess.TimeoutExpired) as error:
+    except (LocalError, SettingsError, InstallationError, VaultError, OSError, subprocess.TimeoutExpired) as error:
         say(str(error))
         return 1
     return 0

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import date
 
+from domain import sources
 from metering import flow
 from metering.store import transaction
 from runtime.clock import Clock
@@ -48,7 +49,7 @@ class EmbeddedMetering:
         self,
         database: Database,
         thresholds: flow.Thresholds,
-        publisher: flow.Publisher,
+        publisher: flow.TotalsSink,
         clock: Clock,
         *,
         min_interval_s: float = MIN_INTERVAL_S,
@@ -74,9 +75,9 @@ class EmbeddedMetering:
         lanes = await self._database.read(lambda connection: transaction.current(connection, days))
         return tuple(decision for totals in lanes for decision in flow.decisions(totals, self._thresholds))
 
-    async def follow(self, partition: flow.Partition) -> None:
+    async def follow(self, partition: sources.EventSource) -> None:
         """Count everything that comes on `partition`, forever. Ends only by an error that does not pass by itself."""
-        place = (partition.topic, partition.partition)
+        place = (partition.topic, partition.index)
         outage = Outage(f"metering of {partition.topic}", _log, self._pause)
         known = await outage.ride_out(lambda: self._ledger.position(*place))
         offset = partition.first_offset if known is None else known
@@ -84,7 +85,7 @@ class EmbeddedMetering:
             self._committed[place] = offset
             offset = await self._step(partition, offset, outage)
 
-    async def _step(self, partition: flow.Partition, offset: int, outage: Outage) -> int:
+    async def _step(self, partition: sources.EventSource, offset: int, outage: Outage) -> int:
         """Count one batch, or wait for one; give the next offset."""
         batch = await partition.read(offset, BATCH)
         if batch.next_offset <= offset:
@@ -92,7 +93,7 @@ class EmbeddedMetering:
             return offset
         await outage.ride_out(lambda: self._metering.process(batch))
         self.counted += len(batch.events)
-        self._committed[partition.topic, partition.partition] = batch.next_offset
+        self._committed[partition.topic, partition.index] = batch.next_offset
         if len(batch.events) < BATCH:
             await self._pause(self._min_interval_s)
         return batch.next_offset

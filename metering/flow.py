@@ -10,12 +10,12 @@ from typing import Protocol, TypeVar
 
 from domain.limit_tree import Threshold
 from domain.positions import PositionLostError, Progress, Span
+from domain.sources import EventBatch
 from metering.core import decisions as decide
 from metering.core.sums import Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
-from schemas.topics import UsageBatch
 
 Told = TypeVar("Told", Decision, DailyUsage)
 
@@ -26,7 +26,7 @@ SEND_WITHIN = timedelta(seconds=5)
 class Ledger(Protocol):
     """Counts each usage event once."""
 
-    async def apply(self, batch: UsageBatch) -> Totals:
+    async def apply(self, batch: EventBatch) -> Totals:
         """Count what is new in one transaction; give the current totals of everything the batch names, new or not.
 
         Raises BeyondPositionError, PositionLostError; both leave everything as it was.
@@ -48,7 +48,7 @@ class Ledger(Protocol):
         """Note that all that had changed when the partition stood at `upto` is published."""
 
 
-class Publisher(Protocol):
+class TotalsSink(Protocol):
     """Hands totals to their readers."""
 
     async def publish(self, decisions: Sequence[Decision], daily: Sequence[DailyUsage]) -> None:
@@ -62,27 +62,11 @@ class Thresholds(Protocol):
         """Give the day thresholds that are compared with this counter; empty for a group that is not known."""
 
 
-class Partition(Protocol):
-    """One ordered source of usage events."""
-
-    topic: str
-    partition: int
-    lane: str
-    first_offset: int
-    """Where reading starts while nothing of the partition was counted."""
-
-    async def read(self, offset: int, limit: int) -> UsageBatch:
-        """Give at most `limit` events from `offset` on; without any, `next_offset` equals `offset`."""
-
-    async def wait(self, offset: int, timeout_s: float) -> None:
-        """Return when an event at or above `offset` exists, or at the timeout."""
-
-
 @dataclass(frozen=True, slots=True)
 class Counted:
     """What is to be told of one partition: the totals that a transaction of the ledger gave."""
 
-    batch: UsageBatch
+    batch: EventBatch
     totals: Totals
     began_at: datetime
     """Before the transaction: a pause right after its commit must not go unseen."""
@@ -91,13 +75,13 @@ class Counted:
 class Metering:
     """Turns batches of usage events into counts and decisions."""
 
-    def __init__(self, ledger: Ledger, publisher: Publisher, thresholds: Thresholds, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, publisher: TotalsSink, thresholds: Thresholds, clock: Clock) -> None:
         self._ledger = ledger
         self._publisher = publisher
         self._thresholds = thresholds
         self._clock = clock
 
-    async def process(self, batch: UsageBatch) -> None:
+    async def process(self, batch: EventBatch) -> None:
         """Count `batch` and publish what it names. On return it may be acknowledged, on an error it may not.
 
         A batch that comes again changes no sum, and its totals are published again: so a crash between commit and
@@ -105,7 +89,7 @@ class Metering:
         """
         await self.publish([await self.count(batch)])
 
-    async def count(self, batch: UsageBatch) -> Counted:
+    async def count(self, batch: EventBatch) -> Counted:
         """Count `batch`; what it names is still to be published. Raises as the ledger does."""
         began_at = self._clock()
         return Counted(batch, await self._ledger.apply(batch), began_at)
@@ -114,7 +98,7 @@ class Metering:
         """Find what changed on a lane, as the ledger's `changed` does, to publish it again (design 3.5)."""
         began_at = self._clock()
         totals, reached = await self._ledger.changed(topic, partition, lane, span)
-        nothing_read = UsageBatch(topic, partition, lane, totals.position or 0, totals.position or 0, ())
+        nothing_read = EventBatch(topic, partition, lane, totals.position or 0, totals.position or 0, ())
         return Counted(nothing_read, totals, began_at), reached
 
     async def publish(self, counted: Sequence[Counted]) -> None:
@@ -136,11 +120,11 @@ class Metering:
         if lost is not None:
             raise PositionLostError(lost)
 
-    async def _owned(self, counted: Sequence[Counted]) -> tuple[list[Counted], UsageBatch | None]:
+    async def _owned(self, counted: Sequence[Counted]) -> tuple[list[Counted], EventBatch | None]:
         """Give what may be published, and one batch of those whose partition another worker has moved."""
         ends = {_place(one): one.totals.position for one in counted}  # several batches of one partition come in order
         owned: list[Counted] = []
-        lost: UsageBatch | None = None
+        lost: EventBatch | None = None
         for one in counted:
             is_late = self._clock() - one.began_at > SEND_WITHIN
             if is_late and await self._ledger.position(*_place(one)) != ends[_place(one)]:

@@ -72,7 +72,7 @@ class Call:
     answered: bool | None = None
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
-    stream: answers.Stream | None = None
+    stream: answers.StreamReader | None = None
 
     def times_ms(self) -> tuple[int, int | None]:
         """Give how long it has taken until now, and how long until the upstream's first byte; None: none came."""
@@ -106,7 +106,7 @@ class Admissions:
     def authenticate(self, authorization: bytes | None) -> Key | Reply:
         """Give the key of an Authorization header, or the answer that refuses it."""
         sent = keys.read(authorization, accept_bearer=self._accept_bearer)
-        if isinstance(sent, keys.Unreadable):
+        if isinstance(sent, keys.BadCredential):
             return replies.unauthorized(sent.message)
         key = self._directory.key(sent.prefix)
         if not keys.matches(sent.key, key.sha256 if key else b"") or key is None:

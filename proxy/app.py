@@ -21,7 +21,7 @@ from proxy.limits.days import DayCounters
 from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
 from proxy.spool.slots import Slots
-from proxy.topic.publisher import Publisher, Writer
+from proxy.topic.publisher import SpoolPublisher, Writer
 from proxy.upstream import Upstreams
 from proxy.windows.memory import MemoryWindows
 from runtime import ids
@@ -117,22 +117,22 @@ class Proxy:
         self._slots.forget_leftovers()
         return interrupted
 
-    def publisher(self, writer: Writer) -> Publisher:
+    def publisher(self, writer: Writer) -> SpoolPublisher:
         """Give what drains this proxy's spools to Kafka, where it runs apart from metering and webhooks."""
         drained = spool_file.drained_instances(self._spool_folder)
-        return Publisher(self.spool, self.older_files, drained, writer, self._days.is_counted, self._clock)
+        return SpoolPublisher(self.spool, self.older_files, drained, writer, self._days.is_counted, self._clock)
 
     def apply(self, change: ConfigChange) -> None:
         """Take a change of the configuration."""
         self.directory.apply(change)
 
-    def decide(self, decisions: Sequence[Decision]) -> None:
+    def take_decisions(self, decisions: Sequence[Decision]) -> None:
         """Take metering's word on day limits."""
         self._decided += len(decisions)
         for decision in decisions:
-            self._days.decide(decision)
+            self._days.take_decision(decision)
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is known of requests, of the spool and of metering's word."""
         telemetry.counter(
             "tollgate_requests_total",
@@ -197,9 +197,9 @@ class Proxy:
             self._days.forget(self._clock().date() - _KEPT_DAYS)
 
 
-def _places(settings: Settings) -> targets.Places:
+def _places(settings: Settings) -> targets.ProviderUrls:
     operators = settings.baseten_api_key
-    return targets.Places(
+    return targets.ProviderUrls(
         openai=settings.openai_base_url,
         baseten=settings.baseten_url_template,
         baseten_model_api=settings.baseten_model_api_url,

@@ -25,7 +25,7 @@ class Drains:
         return self._drain_s
 
 
-class Patience:
+class Deadline:
     """A time bound around one request that moves with each thing expected.
 
     When it is over, the body of its ``async with`` is cancelled and TimeoutError raised behind it.

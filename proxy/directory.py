@@ -10,7 +10,7 @@ from domain import limit_tree
 from proxy.core import targets
 from proxy.core.calls import Key, Model, Route, Unserved
 from proxy.limits.days import DayLimit
-from proxy.limits.windows import RateChain, RateLimit
+from proxy.limits.windows import RateChain, WindowLimit
 from runtime.config.newest import Newest
 from runtime.vault import VaultError, secret_context
 from schemas.config import (
@@ -41,7 +41,7 @@ class Opener(Protocol):
 class Directory:
     """Keys, endpoints and groups by what a request names; routes are worked out on first use and kept."""
 
-    def __init__(self, places: targets.Places, opener: Opener) -> None:
+    def __init__(self, places: targets.ProviderUrls, opener: Opener) -> None:
         self._places = places
         self._opener = opener
         self._workspaces: Newest[WorkspaceRecord] = Newest()
@@ -158,7 +158,7 @@ class Directory:
         if url is None or isinstance(credential, Unserved):
             return Unserved.PROVIDER if url is None else Unserved.CREDENTIAL
         rates = tuple(
-            RateLimit(
+            WindowLimit(
                 limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
             )
             for limit in model.rate_limits

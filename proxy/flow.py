@@ -17,7 +17,7 @@ from proxy.core import endings, replies, usage_event
 from proxy.core.calls import BrokenOffError, Failure, Model, SpoolUnavailableError, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
-from proxy.deadlines import Drains, Patience
+from proxy.deadlines import Deadline, Drains
 from proxy.dialects import answers, chat
 from schemas.usage import Outcome, UsageDraft
 
@@ -140,7 +140,7 @@ class Gateway:
         route = call.admission.route
         body = chat.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
         sent = UpstreamRequest(route.url, body, call.admission.request_id, route.credential, route.by_operator)
-        bound = Patience(self._drains)
+        bound = Deadline(self._drains)
         answer: Answer | None = None
         try:
             async with bound:
@@ -164,7 +164,7 @@ class Gateway:
             if answer is not None:
                 await answer.close()
 
-    async def _observe(self, client: Client, call: Call, answer: Answer, bound: Patience) -> Ending:
+    async def _observe(self, client: Client, call: Call, answer: Answer, bound: Deadline) -> Ending:
         call.first_byte_s = asyncio.get_running_loop().time()
         call.answered = 200 <= answer.status < 300
         if not call.answered:
@@ -172,13 +172,13 @@ class Gateway:
         slug, expected = call.admission.route.slug, call.admission.expected
         if not answer.is_event_stream:
             return endings.plain(answer.status, answer.headers, await self._read(answer, bound), slug, expected)
-        stream = call.stream = answers.Stream(slug, keep_usage=call.asked.include_usage)
+        stream = call.stream = answers.StreamReader(slug, keep_usage=call.asked.include_usage)
         bound.expect(self._idle_s, for_client=True)
         await client.start(answer.status, answer.headers + call.headers)
         await self._follow(client, stream, answer, bound)
         return endings.streamed(stream, expected)
 
-    async def _read(self, answer: Answer, bound: Patience) -> bytes:
+    async def _read(self, answer: Answer, bound: Deadline) -> bytes:
         pieces: list[bytes] = []
         size = 0
         bound.expect(self._idle_s)
@@ -189,7 +189,7 @@ class Gateway:
                 raise BrokenOffError("the answer is too large")
         return b"".join(pieces)
 
-    async def _follow(self, client: Client, stream: answers.Stream, answer: Answer, bound: Patience) -> None:
+    async def _follow(self, client: Client, stream: answers.StreamReader, answer: Answer, bound: Deadline) -> None:
         bound.expect(self._idle_s)
         while not stream.done and (chunk := await answer.read_chunk()) is not None:
             ready = stream.feed(chunk)
@@ -199,10 +199,10 @@ class Gateway:
             bound.expect(self._idle_s)
         stream.finish()
 
-    async def _read_on(self, client: Client, call: Call, stream: answers.Stream, answer: Answer) -> Ending:
+    async def _read_on(self, client: Client, call: Call, stream: answers.StreamReader, answer: Answer) -> Ending:
         """Follow a stream whose client takes nothing any more, as if it had gone."""
         with suppress(TimeoutError, BrokenOffError):  # what has come until then is billed
-            async with Patience(self._drains) as bound:
+            async with Deadline(self._drains) as bound:
                 bound.client_gone()
                 await self._follow(client, stream, answer, bound)
         ending = endings.streamed(stream, call.admission.expected)
@@ -244,8 +244,8 @@ class Gateway:
         await self._admissions.settle(call, sequence, ending.count)
 
 
-def _cut_short(call: Call, ended_by: Patience | Outcome, reply: Reply) -> Ending:
-    if isinstance(ended_by, Patience):
+def _cut_short(call: Call, ended_by: Deadline | Outcome, reply: Reply) -> Ending:
+    if isinstance(ended_by, Deadline):
         ended_by = Outcome.CLIENT_DISCONNECTED if ended_by.is_clients_fault else Outcome.UPSTREAM_ERROR
     expected = call.admission.expected
     return endings.cut_short(ended_by, reply, stream=call.stream, answered=call.answered, expected=expected)

@@ -3,8 +3,6 @@
 Never holds a partition count or a retention: those belong to the operator's settings.
 """
 
-from dataclasses import dataclass
-
 from schemas.base import Record
 from schemas.config import ConfigChange
 from schemas.daily import DailyUsage
@@ -25,20 +23,3 @@ VALUES: dict[str, type[Record]] = {
     GATEWAY_CONFIG: ConfigChange,
 }
 """Topic to the contract of its values; their JSON Schemas lie in `schemas/json/`."""
-
-
-@dataclass(frozen=True, slots=True)
-class UsageBatch:
-    """A stretch of one partition of the usage events, as a reader got it.
-
-    Kafka's partitions are its own; embedded, each spool is a topic of one partition whose offsets are its sequences.
-    """
-
-    topic: str
-    partition: int
-    lane: str
-    """Names what is counted in one order: events of one counter never come over two lanes (design 3.4)."""
-    first_offset: int
-    next_offset: int
-    """One past the last event's offset; equal to `first_offset` where there is none."""
-    events: tuple[UsageEvent, ...]

@@ -20,7 +20,7 @@ from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.settings import Settings
 from runtime.vault import VaultError
 from tollgate import installation, migrations, stored_urls
-from tollgate.installation import DATABASE_FILE, WorkplaceError
+from tollgate.installation import DATABASE_FILE, InstallationError
 
 _LEAST_FREE_BYTES = 1024 * 1024 * 1024
 _MEND_FIRST = "it cannot be tried on a database that is not as it must be: mend that first"
@@ -51,7 +51,7 @@ def examine(loaded: Settings) -> Iterator[Finding]:
 def _tried(look: Callable[[], Sequence[str]]) -> tuple[str, ...]:
     try:
         return tuple(look())
-    except (WorkplaceError, VaultError, KafkaAwayError, OSError) as error:
+    except (InstallationError, VaultError, KafkaAwayError, OSError) as error:
         return (str(error),)
 
 

@@ -36,12 +36,12 @@ _NO_KEY = "TOLLGATE_MASTER_KEY is not set; every process that opens secrets need
 Result = TypeVar("Result")
 
 
-class WorkplaceError(Exception):
+class InstallationError(Exception):
     """The data directory cannot be used; the message is one line that says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class Installation:
     """A database and the master key of what it holds."""
 
     folder: Path
@@ -60,7 +60,7 @@ class Workplace:
         """Give what opens and seals secrets. Raises WorkplaceError where there is no master key."""
         if self.master_key is None:
             lost = f"{self.folder / MASTER_KEY_FILE} is missing; put it back, or set TOLLGATE_MASTER_KEY to what it was"
-            raise WorkplaceError(_NO_KEY if self.settings.database_url else lost)
+            raise InstallationError(_NO_KEY if self.settings.database_url else lost)
         return Vault(self.master_key)
 
     def sealer(self, connection: Connection) -> Vault:
@@ -72,7 +72,7 @@ class Workplace:
         sealed = [webhook for webhook in Webhooks(connection).every() if webhook.secrets]
         others = [webhook.workspace_id for webhook in sealed if not _opens(opener, webhook)]
         if others:
-            raise WorkplaceError(
+            raise InstallationError(
                 f"this is not the master key that sealed the secrets of {len(others)} of {len(sealed)} workspaces in "
                 f"{self.where} ({others[0]}{', ...' if others[1:] else ''}); use the one that did"
             )
@@ -92,11 +92,11 @@ class Workplace:
         try:
             return how(work)
         except SQLAlchemyError as error:
-            raise WorkplaceError(unusable(self.where, error)) from error
+            raise InstallationError(unusable(self.where, error)) from error
 
 
 @contextmanager
-def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Workplace]:
+def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Installation]:
     """Open the database that `TOLLGATE_DATABASE_URL` names, else the data directory. Raises WorkplaceError.
 
     The directory's own is migrated here, and `new` makes one where there is none, and a master key where none has
@@ -106,15 +106,15 @@ def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Workplac
         try:
             place = _shared(loaded, closing) if loaded.database_url else _embedded(loaded, closing, new=new)
         except (vault.VaultError, migrations.MigrationError, OSError) as error:
-            raise WorkplaceError(str(error)) from error
+            raise InstallationError(str(error)) from error
         yield place
 
 
-def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Workplace:
+def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Installation:
     folder, where = loaded.data_dir, str(loaded.data_dir.resolve())
     is_new = not (folder / DATABASE_FILE).exists()
     if is_new and not new:
-        raise WorkplaceError(
+        raise InstallationError(
             f"there is no Tollgate data in {where}; name its directory with --data or TOLLGATE_DATA_DIR"
         )
     make(folder)
@@ -125,8 +125,8 @@ def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> Wo
         if key is None and new and not main.read_now(_has_sealed):
             key = vault.load_or_create_key(folder / MASTER_KEY_FILE)
     except SQLAlchemyError as error:
-        raise WorkplaceError(unusable(where, error)) from error
-    return Workplace(folder, where, loaded, main, key, is_new)
+        raise InstallationError(unusable(where, error)) from error
+    return Installation(folder, where, loaded, main, key, is_new)
 
 
 def _kept_key(loaded: settings.Settings) -> bytes | None:
@@ -150,11 +150,11 @@ def _opens(opener: Vault, webhook: WebhookRecord) -> bool:
     return True
 
 
-def as_found(loaded: settings.Settings, closing: ExitStack) -> Workplace:
+def as_found(loaded: settings.Settings, closing: ExitStack) -> Installation:
     """Open what is there as it stands: nothing is made, migrated or written. Raises WorkplaceError, VaultError."""
     main, where = database_as_found(loaded, closing)
     key = None if loaded.database_url and not loaded.master_key else _kept_key(loaded)
-    return Workplace(loaded.data_dir, where, loaded, main, key)
+    return Installation(loaded.data_dir, where, loaded, main, key)
 
 
 def database_as_found(loaded: settings.Settings, closing: ExitStack) -> tuple[engines.Database, str]:
@@ -178,11 +178,11 @@ def _only_read(path: Path) -> Iterator[engines.Database]:
         opened.close()
 
 
-def _shared(loaded: settings.Settings, closing: ExitStack) -> Workplace:
+def _shared(loaded: settings.Settings, closing: ExitStack) -> Installation:
     main, where = shared_database(loaded, closing)
     _check_schema(main, where)
     key = given_key(loaded) if loaded.master_key is not None else None
-    return Workplace(loaded.data_dir, where, loaded, main, key)
+    return Installation(loaded.data_dir, where, loaded, main, key)
 
 
 def current_database(loaded: settings.Settings, closing: ExitStack) -> engines.Database:
@@ -196,9 +196,9 @@ def _check_schema(main: engines.Database, where: str) -> None:
     try:
         problems = migrations.check(main)
     except SQLAlchemyError as error:
-        raise WorkplaceError(unusable(where, error)) from error
+        raise InstallationError(unusable(where, error)) from error
     if problems:
-        raise WorkplaceError(f"{where}: {'; '.join(problems)}")
+        raise InstallationError(f"{where}: {'; '.join(problems)}")
 
 
 def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[engines.Database, str]:
@@ -207,12 +207,14 @@ def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[engi
     Asks nothing of the server yet. Raises WorkplaceError where the setting is missing or no such URL.
     """
     if loaded.database_url is None:
-        raise WorkplaceError("TOLLGATE_DATABASE_URL is not set; it names the PostgreSQL database of this installation")
+        raise InstallationError(
+            "TOLLGATE_DATABASE_URL is not set; it names the PostgreSQL database of this installation"
+        )
     url = loaded.database_url.get_secret_value()
     try:
         opened = closing.enter_context(engines.postgres(url))
     except engines.DatabaseUrlError as error:
-        raise WorkplaceError(f"TOLLGATE_DATABASE_URL: {error}") from None
+        raise InstallationError(f"TOLLGATE_DATABASE_URL: {error}") from None
     parts = conninfo_to_dict(url)
     return opened, f"PostgreSQL {parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
@@ -225,7 +227,7 @@ def named(loaded: settings.Settings) -> str:
         try:
             with ExitStack() as closing:
                 _, place = shared_database(loaded, closing)
-        except WorkplaceError:  # whoever opens it is told
+        except InstallationError:  # whoever opens it is told
             place = "the database of TOLLGATE_DATABASE_URL"
     return place if loaded.kafka_bootstrap is None else f"{place}, with Kafka {loaded.kafka_bootstrap}"
 
@@ -233,7 +235,7 @@ def named(loaded: settings.Settings) -> str:
 def given_key(loaded: settings.Settings) -> bytes:
     """Give the master key that every process of an installation shares. Raises WorkplaceError, VaultError."""
     if loaded.master_key is None:
-        raise WorkplaceError(_NO_KEY)
+        raise InstallationError(_NO_KEY)
     return vault.decode_key(loaded.master_key.get_secret_value())
 
 
@@ -253,7 +255,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         if not _locks(descriptor):
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "another process"
-            raise WorkplaceError(f"{folder} is already served by process {holder}; stop it, or use another --data")
+            raise InstallationError(f"{folder} is already served by process {holder}; stop it, or use another --data")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -276,7 +278,7 @@ def is_served(folder: Path) -> bool:
     return False
 
 
-def check_master_key(place: Workplace) -> None:
+def check_master_key(place: Installation) -> None:
     """Raise WorkplaceError where there is no master key, or another one sealed something that the database holds."""
     place.read(place.sealer)
 

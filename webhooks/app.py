@@ -9,6 +9,7 @@ import logging
 import random
 import uuid
 
+from domain.sources import EventBatch, EventSource
 from runtime import clock as clocks
 from runtime import guard
 from runtime.clock import Clock
@@ -18,13 +19,13 @@ from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
-from schemas.topics import UsageBatch
 from webhooks import receivers, sender
-from webhooks.closed_days import Ledger, OpenDays
+from webhooks.closed_days import ClosedDays, LedgerView
 from webhooks.core.deliveries import Claim, Status
 from webhooks.flow import intake
-from webhooks.flow.dispatch import Dispatch, Intake, Partition
-from webhooks.policies import Tuning
+from webhooks.flow.dispatch import Dispatch
+from webhooks.flow.intake import Intake
+from webhooks.policies import Policies
 from webhooks.store import claims
 from webhooks.store import deliveries as store
 from webhooks.upkeep import Upkeep
@@ -48,19 +49,19 @@ class Dispatcher:
         clock: Clock,
         settings: Settings,
         *,
-        tuning: Tuning | None = None,
+        tuning: Policies | None = None,
         resolver: guard.Resolver | None = None,
-        ledger: Ledger | None = None,
+        ledger: LedgerView | None = None,
         present: Clock = clocks.present,
     ) -> None:
         """Without `tuning` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
-        tuning = tuning or Tuning.of(settings)
+        tuning = tuning or Policies.of(settings)
         for line in tuning.contradictions():
             _log.warning("%s", line)
         deliveries = store.StoredDeliveries(database, tuning.claimed_for_s, tuning.rule)
         self._database = database
         self._receivers = receivers.Receivers(vault)
-        self._open_days = OpenDays(database, clock, ledger) if ledger else None
+        self._open_days = ClosedDays(database, clock, ledger) if ledger else None
         self._batching = tuning.batching
         self._intake = Intake(deliveries, self._receivers, clock, _new_id, tuning.batching.delivery_size)
         self._sender = sender.Sender(allow_private=settings.allow_private_receivers, resolver=resolver)
@@ -91,7 +92,7 @@ class Dispatcher:
         """Give the first offset that is not yet taken in for good; 0 before `follow` has read the position."""
         return self._committed.get((topic, partition), 0)
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what becomes of attempts and deliveries."""
         dispatch = self._dispatch
         telemetry.counter(
@@ -114,7 +115,7 @@ class Dispatcher:
         if freed:
             _log.warning("%d deliveries were under way when the last process died; they are attempted again", freed)
 
-    async def follow(self, partition: Partition) -> None:
+    async def follow(self, partition: EventSource) -> None:
         """Take in one partition, for ever. May be cancelled at any moment: nothing is lost or taken in twice.
 
         Raises PositionLostError where another worker has taken the partition over.
@@ -153,13 +154,13 @@ class Dispatcher:
         """Close the connections to receivers; `run` must have ended."""
         await self._sender.aclose()
 
-    async def _follow(self, partition: Partition, outage: Outage) -> None:
-        topic, number = partition.topic, partition.partition
+    async def _follow(self, partition: EventSource, outage: Outage) -> None:
+        topic, number = partition.topic, partition.index
         stored = await self._database.read(lambda connection: store.position(connection, topic, number))
         offset = partition.first_offset if stored is None else stored
         self._committed[topic, number] = offset
 
-        async def process(batch: UsageBatch) -> None:
+        async def process(batch: EventBatch) -> None:
             await self._intake.process(await self._open_days.only(batch) if self._open_days else batch)
             self._committed[topic, number] = batch.next_offset
             self._wake.set()
@@ -182,7 +183,7 @@ class Dispatcher:
 
     async def _turn(self, attempts: asyncio.TaskGroup) -> float:
         """Settle what has ended, begin what is due; give how long there is nothing to do, unless woken."""
-        await self._dispatch.settle()
+        await self._dispatch.finish()
         if self._draining:
             return POLL_S
         claims, rest_s = await self._dispatch.claim()

@@ -19,13 +19,12 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from domain import ledger_days
+from domain import days, ledger_days
 from domain.ledger_days import Days
-from metering.core import sums
+from domain.sources import EventBatch
 from runtime.clock import Clock, Steady
 from runtime.database.engines import Database
 from runtime.outage import Pause
-from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 
 FRESH_S = 60.0
@@ -37,26 +36,26 @@ _SAY_EVERY_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Ledger(Protocol):
+class LedgerView(Protocol):
     """What intake asks of the ledger."""
 
     def days(self, connection: Connection) -> Days:
         """Give the days that it has; `days.NONE` before metering's first start."""
 
     def counted(
-        self, connection: Connection, batch: UsageBatch, events: Sequence[UsageEvent]
+        self, connection: Connection, batch: EventBatch, events: Sequence[UsageEvent]
     ) -> Collection[str] | None:
         """Give the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
 
 
-class OpenDays:
+class ClosedDays:
     """The ledger's days, looked up again when they are no longer fresh."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
-        ledger: Ledger,
+        ledger: LedgerView,
         *,
         steady: Steady = time.monotonic,
         pause: Pause = asyncio.sleep,
@@ -71,7 +70,7 @@ class OpenDays:
         self._left_out = 0
         self._said_at_s: float | None = None
 
-    async def only(self, batch: UsageBatch) -> UsageBatch:
+    async def only(self, batch: EventBatch) -> EventBatch:
         """Give `batch` without the events that the ledger does not take. Raises what the database does.
 
         Returns only once that is certain: where an event's day is far ahead, once metering has come past the batch.
@@ -79,7 +78,7 @@ class OpenDays:
         waits = False
         while True:
             open_ = await self._open()
-            ahead = [event for event in batch.events if sums.day_of(event) > open_.last]
+            ahead = [event for event in batch.events if days.day_of(event) > open_.last]
             if not ahead:
                 return self._without(batch, open_, ())
             counted = await self._database.read(partial(self._ledger.counted, batch=batch, events=ahead))
@@ -88,7 +87,7 @@ class OpenDays:
             if not waits:
                 waits = True
                 text = "intake of %s/%d waits for metering to pass offset %d: an event is of %s, which is far ahead"
-                _log.warning(text, batch.topic, batch.partition, batch.next_offset, sums.day_of(ahead[0]))
+                _log.warning(text, batch.topic, batch.partition, batch.next_offset, days.day_of(ahead[0]))
             await self._pause(_ASK_EVERY_S)
 
     async def _open(self) -> Days:
@@ -100,16 +99,16 @@ class OpenDays:
         ready = ledger_days.missing(self._clock().date(), self._known)
         return ready if self._known == ledger_days.NONE else Days(self._known.first, max(self._known.last, ready.last))
 
-    def _without(self, batch: UsageBatch, open_: Days, counted: Collection[str]) -> UsageBatch:
+    def _without(self, batch: EventBatch, open_: Days, counted: Collection[str]) -> EventBatch:
         events = tuple(
-            event for event in batch.events if open_.holds(sums.day_of(event)) or event.idempotency_key in counted
+            event for event in batch.events if open_.holds(days.day_of(event)) or event.idempotency_key in counted
         )
         if len(events) == len(batch.events):
             return batch
         self._say(len(batch.events) - len(events), batch)
         return replace(batch, events=events)
 
-    def _say(self, count: int, batch: UsageBatch) -> None:
+    def _say(self, count: int, batch: EventBatch) -> None:
         now_s = self._steady()
         self._left_out += count
         if self._said_at_s is None or now_s - self._said_at_s >= _SAY_EVERY_S:

@@ -21,7 +21,7 @@ LEASE_MARGIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class Policies:
     """Everything about delivering that can be chosen; the defaults are the spec's."""
 
     batching: Batching = field(default_factory=lambda: Batching(100, 1.0, READ_LIMIT))

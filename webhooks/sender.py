@@ -16,7 +16,7 @@ import httpx
 
 from runtime import guard, version
 from webhooks.core.deliveries import Prepared
-from webhooks.core.retry import Outcome
+from webhooks.core.retry import AttemptResult
 
 MAX_ANSWER_BYTES = 16 * 1024
 """Of an answer, its head included. One with a longer head is no answer."""
@@ -48,7 +48,7 @@ class Sender:
         network = CheckedNetwork(allow_private=allow_private, resolver=resolver)
         self._connections = Connections(network, ssl_context or httpx.create_ssl_context())
 
-    async def send(self, prepared: Prepared) -> Outcome:
+    async def send(self, prepared: Prepared) -> AttemptResult:
         """Make one attempt. Once a status has come it is the outcome, whatever becomes of the rest of the answer."""
         started = time.perf_counter()
         answers: list[httpcore.Response] = []
@@ -65,8 +65,8 @@ class Sender:
             error = _describe(failure)
         duration_ms = round((time.perf_counter() - started) * 1000)
         if answers:
-            return Outcome(answers[0].status, None, duration_ms, _retry_after(answers[0]))
-        return Outcome(None, error, duration_ms, final=final)
+            return AttemptResult(answers[0].status, None, duration_ms, _retry_after(answers[0]))
+        return AttemptResult(None, error, duration_ms, final=final)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from control.api import error_texts
 from control.auth import Caller
 from control.core.refusals import InvalidError, UnsupportedError
-from control.sample_delivery import Trial
+from control.sample_delivery import SampleDelivery
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.database.engines import Database
@@ -62,7 +62,7 @@ class Desk:
     vault: Vault
     clock: Clock
     settings: Settings
-    trial: Trial
+    trial: SampleDelivery
     poke: Callable[[], None]
     ledger_now: Callable[[Connection], datetime]
     """The moment on the clock that every process of this database goes by."""

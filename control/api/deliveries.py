@@ -21,7 +21,7 @@ from control.store.deliveries import Deliveries
 from schemas.api import Page, Pagination
 from schemas.billing import Delivery, DeliveryStatus, RedriveDeliveries, Redriven
 from webhooks.store import pages
-from webhooks.store.pages import Listed, Place, Window
+from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
 
 _ALL = RedriveDeliveries()
 """What no body at all asks for."""
@@ -58,8 +58,8 @@ class DeliveryController(Controller):
         after = None if cursor is None else _resume(cursor, status)
         if after is not None:
             status = after.status
-        window = Window(request.auth.workspace_id, status)
-        place = None if after is None else Place(after.moment, after.id)
+        window = DeliveryQuery(request.auth.workspace_id, status)
+        place = None if after is None else DeliveryPageStart(after.moment, after.id)
         found = await desk.look(lambda connection: pages.page(connection, window, place, limit + 1))
         return common.listed(map(deliveries.body, found[:limit]), _pagination(window, found, limit))
 
@@ -116,7 +116,7 @@ class DeliveryController(Controller):
         return Redriven(count=redrive.count)
 
 
-def _pagination(window: Window, found: list[Listed], limit: int) -> Pagination:
+def _pagination(window: DeliveryQuery, found: list[Listed], limit: int) -> Pagination:
     if len(found) <= limit:
         return Pagination(has_more=False, cursor=None)
     place = pages.place_of(found[limit - 1], window)

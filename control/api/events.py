@@ -14,7 +14,7 @@ from control.api import common, errors
 from control.api.common import AtDesk, Desk, Limit, ManagementRequest
 from control.core.refusals import InvalidError
 from metering.store import pages
-from metering.store.pages import Entry, Order, Place, Window
+from metering.store.pages import Entry, EventQuery, Order, PageStart
 from schemas.api import Page, Pagination
 from schemas.billing import LedgerEvent
 from schemas.usage import Kind
@@ -81,10 +81,10 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 
 def _read(connection: Connection, desk: Desk, workspace_id: str, asked: _Cursor, limit: int) -> list[Entry]:
     now = desk.ledger_now(connection)
-    window = Window(
+    window = EventQuery(
         workspace_id,
         asked.order,
-        Place(asked.moment, asked.key),
+        PageStart(asked.moment, asked.key),
         asked.end or now,
         asked.api_key_prefix,
         asked.external_entity_id,
@@ -97,7 +97,7 @@ def _pagination(asked: _Cursor, found: list[Entry], limit: int) -> Pagination:
     if not has_more and asked.order is Order.TIMESTAMP:
         return Pagination(has_more=False, cursor=None)
     shown = found[:limit]
-    place = pages.place_of(shown[-1], asked.order) if shown else Place(asked.moment, asked.key)
+    place = pages.place_of(shown[-1], asked.order) if shown else PageStart(asked.moment, asked.key)
     return Pagination(has_more=has_more, cursor=common.cursor_of(asked._replace(moment=place.moment, key=place.key)))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import date
 
 from control.core.records import Chain
-from domain import limit_tree
+from domain import days, limit_tree
 from metering.core import decisions
 from metering.core.sums import Counter, LimitTotal
 from schemas.api import GroupUsage, LimitUsage
@@ -45,6 +45,6 @@ def _use(limit: EffectiveUsageLimit, total: LimitTotal | None) -> LimitUsage:
         unit=limit.unit,
         threshold=limit.threshold,
         current_usage=None if total is None else decisions.used(total, limit.type),
-        reset_at=None if total is None else decisions.reset_at(total.counter.day),
+        reset_at=None if total is None else days.reset_at(total.counter.day),
         source_group=limit.source_group,
     )

@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from control.store.tables import CORRECTION, CORRECTION_COUNTER
+from domain.sources import EventBatch
 from metering.store import events
 from runtime import ids
 from runtime.database import statements
 from runtime.database.engines import Database
 from runtime.outage import Outage
-from schemas.topics import UsageBatch
 from schemas.usage import Producer, Tokens, UsageDraft, UsageEvent
 
 TOPIC = "corrections"
@@ -84,7 +84,7 @@ class Outbox:
     """A partition of usage events whose offsets are the corrections' sequences. An outage is waited out."""
 
     topic = TOPIC
-    partition = 0
+    index = 0
     lane = LANE
     first_offset = 1
 
@@ -93,12 +93,12 @@ class Outbox:
         self._poll_s = poll_s
         self._outage = Outage("the outbox of corrections", _log)
 
-    async def read(self, offset: int, limit: int) -> UsageBatch:
+    async def read(self, offset: int, limit: int) -> EventBatch:
         """Give at most `limit` corrections from `offset` on, in order; none where there are none yet."""
         events = await self._outage.ride_out(
             lambda: self._database.read(lambda connection: read(connection, offset, limit))
         )
-        return UsageBatch(self.topic, self.partition, self.lane, offset, offset + len(events), tuple(events))
+        return EventBatch(self.topic, self.index, self.lane, offset, offset + len(events), tuple(events))
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         """Return when there is a correction at `offset` or later, at the latest after `timeout_s`."""

@@ -63,7 +63,7 @@ class Writer(Protocol):
         """Let go of the connections."""
 
 
-class Broadcast:
+class ConfigPublisher:
     """The relay of one process of control's. `end_of_config` gives the end of the topic, or raises KafkaAwayError."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Broadcast:
         """Look at once instead of at the next poll. Called on the event loop."""
         self._poked.set()
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show who relays, and how far."""
         telemetry.gauge(
             "tollgate_relay_leading", "1 where this process relays to Kafka, else 0.", lambda: self._is_leading

@@ -15,7 +15,7 @@ import uvloop
 
 from infra.local import kafka
 from proxy.spool import writer as spool
-from proxy.topic.publisher import Publisher
+from proxy.topic.publisher import SpoolPublisher
 from runtime import ids
 from runtime.kafka import topics
 from runtime.kafka.writer import Kafka, Writer
@@ -61,7 +61,7 @@ async def measure(bootstrap: str, events: int, partitions: int) -> Cost:
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
         sink, _ = spool.open_folder(Path(folder), sync=SpoolSync.NORMAL, max_bytes=2**34)
         await _fill(sink, events, now)
-        publisher = Publisher(sink, (), {}, writer, lambda *_: False, lambda: now)
+        publisher = SpoolPublisher(sink, (), {}, writer, lambda *_: False, lambda: now)
         await writer.partitions(USAGE_EVENTS)
         began, cpu, loop_cpu = time.perf_counter(), time.process_time(), time.thread_time()
         running = asyncio.create_task(publisher.run())

@@ -26,7 +26,7 @@ from metering.store.events import USAGE_EVENT
 from proxy.limits.days import DayCounters
 from proxy.spool import writer as spool
 from proxy.topic.decisions import DecisionsFeed
-from proxy.topic.publisher import Publisher
+from proxy.topic.publisher import SpoolPublisher
 from runtime import clock, ids
 from runtime.database import engines
 from runtime.database.engines import Database
@@ -131,11 +131,11 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
 
 
 @contextlib.asynccontextmanager
-async def _publishing(folder: Path, where: Kafka) -> AsyncIterator[tuple[spool.Spool, Publisher, DayCounters]]:
+async def _publishing(folder: Path, where: Kafka) -> AsyncIterator[tuple[spool.Spool, SpoolPublisher, DayCounters]]:
     made, older = spool.open_folder(folder, sync=SpoolSync.NORMAL, max_bytes=2**34)
     counters, writer = DayCounters(made.instance), Writer(where, "the bench")
     try:
-        yield made, Publisher(made, older, {}, writer, counters.is_counted, clock.steady()), counters
+        yield made, SpoolPublisher(made, older, {}, writer, counters.is_counted, clock.steady()), counters
     finally:
         await writer.close()
         made.close()

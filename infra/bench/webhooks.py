@@ -21,6 +21,7 @@ from typing import Any
 import uvloop
 from sqlalchemy import Connection, func, select
 
+from domain.sources import EventBatch
 from infra.bench import servers
 from infra.local import postgres
 from runtime import clock
@@ -29,7 +30,6 @@ from runtime.database.engines import Database
 from runtime.settings import Settings
 from runtime.vault import Vault, webhook_context
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
-from schemas.topics import UsageBatch
 from schemas.usage import Outcome, Producer, Tokens, UsageEvent, UsageSource
 from tollgate import migrations
 from webhooks.app import Dispatcher
@@ -138,9 +138,9 @@ class _Source:
     def __init__(self, events: Sequence[UsageEvent]) -> None:
         self.events = tuple(events)
 
-    async def read(self, offset: int, limit: int) -> UsageBatch:
+    async def read(self, offset: int, limit: int) -> EventBatch:
         events = self.events[offset - 1 : offset - 1 + limit]
-        return UsageBatch(self.topic, self.partition, "lane", offset, offset + len(events), events)
+        return EventBatch(self.topic, self.partition, "lane", offset, offset + len(events), events)
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s if offset > len(self.events) else 0)

@@ -4,8 +4,9 @@ Never judges a threshold that it was not handed: a proxy obeys only those that i
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 
+from domain.days import reset_at
 from domain.ledger_days import AHEAD_DAYS
 from domain.limit_tree import Threshold
 from metering.core.sums import LimitTotal
@@ -50,11 +51,6 @@ def decide(total: LimitTotal, thresholds: Sequence[Threshold], marks: Mapping[st
         reset_at=reset_at(counter.day),
         version=total.version,
     )
-
-
-def reset_at(day: date) -> datetime:
-    """Give the midnight UTC that ends `day`."""
-    return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 def used(total: LimitTotal, type_: LimitType) -> int:

@@ -12,9 +12,10 @@ Never sees an event twice: callers hand over only those whose key was new.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date
+from datetime import date
 from typing import NamedTuple
 
+from domain.days import day_of
 from schemas.daily import DailyUsage
 from schemas.usage import Kind, UsageEvent
 
@@ -74,11 +75,6 @@ class Totals:
     """Producer instance to the highest sequence counted on the lane, inclusive."""
     position: int | None = None
     """The partition's next offset as the transaction left it; None where no partition was read."""
-
-
-def day_of(event: UsageEvent) -> date:
-    """Give the UTC day an event belongs to."""
-    return event.timestamp.astimezone(UTC).date()
 
 
 def daily_counter(event: UsageEvent) -> Counter:

@@ -14,8 +14,7 @@ from sqlalchemy import Column, Connection, select, tuple_
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 
-from domain import ledger_days
-from metering.core import sums
+from domain import days, ledger_days
 from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
 from runtime.database import copy as bulk
 from runtime.database import statements
@@ -38,7 +37,7 @@ def record(connection: Connection, events: Sequence[UsageEvent], recorded_at: da
     """
     firsts: dict[Key, UsageEvent] = {}
     for event in events:
-        firsts.setdefault((sums.day_of(event), event.idempotency_key), event)
+        firsts.setdefault((days.day_of(event), event.idempotency_key), event)
     try:
         if not firsts or _insert_all(connection, firsts, recorded_at):
             new = list(firsts.values())
@@ -94,14 +93,14 @@ def _note_duplicates(connection: Connection, dropped: Sequence[UsageEvent]) -> N
     """Keep the numbers that a dropped event does not share with the one the ledger has: they are no gap."""
     columns = USAGE_EVENT.c
     kept: dict[Key, tuple[str, int]] = {}
-    for some in statements.chunks(list({(sums.day_of(event), event.idempotency_key) for event in dropped})):
+    for some in statements.chunks(list({(days.day_of(event), event.idempotency_key) for event in dropped})):
         query = select(columns.day, columns.idempotency_key, columns.instance, columns.sequence)
         for row in connection.execute(query.where(tuple_(columns.day, columns.idempotency_key).in_(some))):
             kept[row.day, row.idempotency_key] = (row.instance, row.sequence)
     others = [
         {"instance": event.producer.instance, "sequence": event.producer.sequence, "idempotency_key": key[1]}
         for event in dropped
-        if kept[key := (sums.day_of(event), event.idempotency_key)]
+        if kept[key := (days.day_of(event), event.idempotency_key)]
         != (event.producer.instance, event.producer.sequence)
     ]
     if others:

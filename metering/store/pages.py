@@ -24,7 +24,7 @@ class Order(StrEnum):
     RECORDED = "recorded"
 
 
-class Place(NamedTuple):
+class PageStart(NamedTuple):
     """A point in an order: what follows has a later moment, or the same and a greater key."""
 
     moment: datetime
@@ -39,19 +39,19 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class EventQuery:
     """What is read: events of one workspace behind `after`, and before `end` (exclusive)."""
 
     workspace_id: str
     order: Order
-    after: Place
+    after: PageStart
     """Exclusive. A window's inclusive start is the place of its moment with an empty key."""
     end: datetime
     api_key_prefix: str | None = None
     external_entity_id: str | None = None
 
 
-def page(connection: Connection, window: Window, recorded_before: datetime, limit: int) -> list[Entry]:
+def page(connection: Connection, window: EventQuery, recorded_before: datetime, limit: int) -> list[Entry]:
     """Give at most `limit` events of a window, in its order, of those recorded before `recorded_before`."""
     columns = USAGE_EVENT.c
     moment = columns.recorded_at if window.order is Order.RECORDED else columns.timestamp
@@ -73,10 +73,10 @@ def page(connection: Connection, window: Window, recorded_before: datetime, limi
     return [_entry(row) for row in connection.execute(query).mappings()]
 
 
-def place_of(entry: Entry, order: Order) -> Place:
+def place_of(entry: Entry, order: Order) -> PageStart:
     """Give the place that the next page begins behind."""
     moment = entry.recorded_at if order is Order.RECORDED else entry.event.timestamp
-    return Place(moment, entry.event.idempotency_key)
+    return PageStart(moment, entry.event.idempotency_key)
 
 
 def day(connection: Connection, wanted: date) -> Iterator[Entry]:

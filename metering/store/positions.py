@@ -10,9 +10,9 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, Row, String, Tab
 
 from domain import positions
 from domain.positions import Progress
+from domain.sources import EventBatch
 from runtime.database import statements
 from runtime.database.engines import METADATA, UtcDateTime
-from schemas.topics import UsageBatch
 
 METERING_POSITION = Table(
     "metering_position",
@@ -60,7 +60,7 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
     return None if found is None else found.next_offset
 
 
-def move(connection: Connection, batch: UsageBatch, at: int | None, now: datetime) -> None:
+def move(connection: Connection, batch: EventBatch, at: int | None, now: datetime) -> None:
     """Move the position from `at` to the batch's end. Raises PositionLostError where it is no longer `at`."""
     target = {"next_offset": batch.next_offset, "recorded_at": now}
     if at is None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from domain import positions
 from domain.positions import Progress, Span
+from domain.sources import EventBatch
 from metering.core import decisions, sums
 from metering.core.sums import Counter, LimitTotal, Totals
 from metering.store import events, insert, totals
@@ -30,7 +31,6 @@ from runtime.clock import Clock
 from runtime.database import statements
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
-from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 
 _MARKS = select(METERING_MARK).where(METERING_MARK.c.lane == bindparam("of_lane"))
@@ -46,7 +46,7 @@ class SqlLedger:
         self._database = database
         self._now_of = now_of
 
-    async def apply(self, batch: UsageBatch) -> Totals:
+    async def apply(self, batch: EventBatch) -> Totals:
         """Run `apply` as one transaction."""
         now_of = self._now_of
         return await self._database.write(lambda connection: apply(connection, batch, partial(now_of, connection)))
@@ -68,7 +68,7 @@ class SqlLedger:
         await self._database.write(lambda connection: progress.note_published(connection, topic, partition, upto))
 
 
-def apply(connection: Connection, batch: UsageBatch, clock: Clock) -> Totals:
+def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
     """Count what is new in `batch`, in the caller's transaction; give the totals of everything it names, new or not.
 
     Where nothing of the partition was counted yet, the batch begins the partition. Raises BeyondPositionError and
@@ -158,7 +158,7 @@ def _marks(connection: Connection, lane: str) -> Mapping[str, int]:
     return decisions.heard((row.instance, row.sequence, row.updated_at) for row in rows)
 
 
-def _named(connection: Connection, batch: UsageBatch, events: Sequence[UsageEvent], counted: Totals) -> Totals:
+def _named(connection: Connection, batch: EventBatch, events: Sequence[UsageEvent], counted: Totals) -> Totals:
     """Add to `counted` what `events`, none of them counted now, name beside it, and the lane's marks."""
     daily = {sums.daily_counter(event) for event in events}
     limits = {counter for event in events for counter in sums.limit_counters(event)}

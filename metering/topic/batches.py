@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain import ledger_days, validity
 from domain.ledger_days import Days
+from domain.sources import EventBatch
 from metering import flow
 from metering.flow import Counted
 from metering.store import day_partitions
@@ -21,7 +22,7 @@ from runtime.clock import Clock
 from runtime.database.engines import Database
 from runtime.kafka.writer import Writer
 from runtime.outage import Outage
-from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE, UsageBatch
+from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE
 from schemas.usage import UsageEvent
 
 _DATA_REFUSED = {"22", "23", "54"}
@@ -45,10 +46,10 @@ class _Stretch:
     next_offset: int
     items: Sequence[_Item]
 
-    def batch(self) -> UsageBatch:
+    def batch(self) -> EventBatch:
         """Give what the ledger takes."""
         events = tuple(event for _, event in self.items)
-        return UsageBatch(
+        return EventBatch(
             USAGE_EVENTS, self.partition, lane_of(self.partition), self.first_offset, self.next_offset, events
         )
 

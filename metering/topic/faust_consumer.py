@@ -70,7 +70,7 @@ class Fetch(NamedTuple):
     """Of the consumer group: a fetch of an earlier one is read again by whoever owns the partition now."""
 
 
-class Source(Protocol):
+class FetchSource(Protocol):
     """What reading asks of its owner."""
 
     async def starts(self, partitions: Sequence[int]) -> Mapping[int, Start]:
@@ -106,7 +106,7 @@ class _Consumer(driver.Consumer):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._source: Source = cast("_App", self.app).source
+        self._source: FetchSource = cast("_App", self.app).source
         self._places: dict[TP, _Place] = {}
         self._room = asyncio.Event()
 
@@ -259,7 +259,7 @@ class _Boot(BootStrategy):
 class _App(faust.App):
     logger = faust_thread.FAUST_LOG
     BootStrategy = _Boot
-    source: Source
+    source: FetchSource
     topic_name: str
 
     def _new_transport(self) -> driver.Transport:
@@ -276,7 +276,7 @@ Take = Callable[[Sequence[Fetch]], Coroutine[Any, Any, None]]
 class Fetches:
     """A consumer group's share of `topic`, taken by one agent. Made on the event loop that it runs in, for one run."""
 
-    def __init__(self, where: Kafka, topic: str, group: str, source: Source, take: Take) -> None:
+    def __init__(self, where: Kafka, topic: str, group: str, source: FetchSource, take: Take) -> None:
         _hush()
         self._app = _App(
             where.name(group),

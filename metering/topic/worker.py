@@ -55,7 +55,7 @@ _COMMIT_WITHIN_S = 10.0
 log = logging.getLogger(__name__)
 
 
-class StreamMetering:
+class MeteringWorker:
     """One metering worker. Made and run once, on one event loop; `writer` stays its owner's to close."""
 
     def __init__(
@@ -106,7 +106,7 @@ class StreamMetering:
         """How many records were put aside as unreadable since the start."""
         return self._counting.put_aside
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what this worker counts, and how far behind it is."""
         telemetry.gauge(
             "tollgate_metering_lag_events",

@@ -38,17 +38,17 @@ def refused(reply: Reply) -> Ending:
 def plain(status: int, headers: Headers, body: bytes, slug: str, expected: Tokens) -> Ending:
     """End a call that has its whole unstreamed answer."""
     named, reported, content_bytes = answers.plain(body, slug)
-    count = answers.settle(reported, expected.input_tokens, content_bytes)
+    count = answers.to_bill(reported, expected.input_tokens, content_bytes)
     return Ending(Outcome.COMPLETE, count, Reply(status, headers, named))
 
 
-def streamed(stream: answers.Stream, expected: Tokens) -> Ending:
+def streamed(stream: answers.StreamReader, expected: Tokens) -> Ending:
     """End a call whose stream has come to its end."""
     return Ending(Outcome.COMPLETE, _so_far(stream, expected), None, stream.held)
 
 
 def cut_short(
-    outcome: Outcome, reply: Reply, *, stream: answers.Stream | None, answered: bool | None, expected: Tokens
+    outcome: Outcome, reply: Reply, *, stream: answers.StreamReader | None, answered: bool | None, expected: Tokens
 ) -> Ending:
     """End a call whose upstream had not come to its end.
 
@@ -60,9 +60,11 @@ def cut_short(
     failed = outcome is Outcome.UPSTREAM_ERROR
     if answered is False or (failed and not answered):
         return refused(reply)
-    count = answers.settle(None, expected.input_tokens, 0) if failed else answers.Count(expected, UsageSource.ESTIMATED)
+    count = (
+        answers.to_bill(None, expected.input_tokens, 0) if failed else answers.Count(expected, UsageSource.ESTIMATED)
+    )
     return Ending(outcome, count, reply)
 
 
-def _so_far(stream: answers.Stream, expected: Tokens) -> answers.Count:
-    return answers.settle(stream.tokens, expected.input_tokens, stream.content_bytes)
+def _so_far(stream: answers.StreamReader, expected: Tokens) -> answers.Count:
+    return answers.to_bill(stream.tokens, expected.input_tokens, stream.content_bytes)

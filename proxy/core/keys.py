@@ -21,28 +21,28 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class BadCredential:
     """Why the header holds no key that could be looked up."""
 
     message: str
 
 
-def read(authorization: bytes | None, *, accept_bearer: bool) -> Credential | Unreadable:
+def read(authorization: bytes | None, *, accept_bearer: bool) -> Credential | BadCredential:
     """Give the key of an Authorization header."""
     if authorization is None:
-        return Unreadable("No credential was sent. Send your key as: Authorization: Api-Key <key>.")
+        return BadCredential("No credential was sent. Send your key as: Authorization: Api-Key <key>.")
     scheme, _, key = authorization.strip().partition(b" ")
     key = key.strip()
     name = scheme.lower()
     if name == b"bearer" and not accept_bearer:
-        return Unreadable(
+        return BadCredential(
             "Bearer is not accepted here. Send your key as: Authorization: Api-Key <key>. With an OpenAI SDK set "
             'default_headers={"Authorization": "Api-Key <key>"}.'
         )
     if name not in (b"api-key", b"bearer"):
-        return Unreadable("The scheme of the Authorization header is not known. Use: Authorization: Api-Key <key>.")
+        return BadCredential("The scheme of the Authorization header is not known. Use: Authorization: Api-Key <key>.")
     if not KEY_PREFIX_LENGTH < len(key) <= MAX_KEY_LENGTH or not key.isascii():
-        return Unreadable("This is not a key. Send your key as: Authorization: Api-Key <key>.")
+        return BadCredential("This is not a key. Send your key as: Authorization: Api-Key <key>.")
     return Credential(key[:KEY_PREFIX_LENGTH].decode("ascii"), key)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from metering.core import decisions
+from domain.days import reset_at
 from proxy.core.calls import Failure, Unserved
 from proxy.limits import days, windows
 from schemas.limits import LimitType
@@ -105,13 +105,13 @@ def used_up(slug: str, limit: days.DayLimit, now: datetime) -> Reply:
     """429 for a used-up day, until midnight UTC; a client that retried before would only lose time."""
     named = _named(slug, limit.type.value, "DAY", limit.threshold, limit.source_group)
     reply = error(429, f"Usage limit reached: {named}.", kind="insufficient_quota", code="insufficient_quota")
-    left = decisions.reset_at(now.date()) - now
+    left = reset_at(now.date()) - now
     reply.headers.append((b"retry-after", b"%d" % math.ceil(left.total_seconds())))
     reply.headers.append((b"x-should-retry", b"false"))
     return reply
 
 
-def rate_headers(standings: Sequence[windows.Standing]) -> Headers:
+def rate_headers(standings: Sequence[windows.Remaining]) -> Headers:
     """Give the ``x-ratelimit-*`` headers: of each type the limit with the least remaining."""
     headers = []
     for standing in standings:

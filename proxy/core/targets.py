@@ -12,7 +12,7 @@ _DEFAULT_ENVIRONMENT = "production"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ProviderUrls:
     """The providers' places as the operator's settings name them; each includes the version's path."""
 
     openai: str
@@ -23,7 +23,7 @@ class Places:
     """The operator's own, for BASETEN targets without a secret of workspaces that may use it."""
 
 
-def url(target: Target, places: Places) -> str | None:
+def url(target: Target, places: ProviderUrls) -> str | None:
     """Give the URL that a target's chat completions are posted to; None for a provider that is not served yet."""
     base = _base_url(target, places)
     return None if base is None else base.rstrip("/") + _PATH
@@ -34,7 +34,7 @@ def is_by_operator(target: Target) -> bool:
     return target.provider is not Provider.OPENAI_COMPATIBLE
 
 
-def _base_url(target: Target, places: Places) -> str | None:
+def _base_url(target: Target, places: ProviderUrls) -> str | None:
     match target.provider:
         case Provider.OPENAI_COMPATIBLE:
             return target.base_url

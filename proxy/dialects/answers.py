@@ -66,7 +66,7 @@ def plain(body: bytes, slug: str) -> tuple[bytes, Tokens | None, int]:
     return _named(body, answer.model, msgspec.json.encode(slug)), tokens, content
 
 
-def settle(reported: Tokens | None, prompt_tokens: int, content_bytes: int) -> Count:
+def to_bill(reported: Tokens | None, prompt_tokens: int, content_bytes: int) -> Count:
     """Give the counts to bill: the provider's, else an estimate of at least 1 in, and 1 out where content was sent."""
     if reported is not None:
         return Count(reported, UsageSource.PROVIDER)
@@ -79,7 +79,7 @@ def content_bytes(text: bytes) -> int:
     return sum(len(content) for content in _CONTENT.findall(text))
 
 
-class Stream:
+class StreamReader:
     """Follows one stream of server-sent events.
 
     `feed` gives what may leave at once; after `finish`, `held` is what may leave once the usage event is durable.

@@ -80,7 +80,7 @@ class _Counter:
         rows.insert(place, row)
         return True
 
-    def decide(self, decision: Decision) -> None:
+    def take_decision(self, decision: Decision) -> None:
         if self.version is not None and decision.version < self.version:
             return
         if decision.version == self.version:  # the same totals, but duplicates may have moved the marks since
@@ -166,10 +166,10 @@ class DayCounters:
             if counter.await_count(instance, (sequence, tokens)):
                 counter.add(1, tokens)
 
-    def decide(self, decision: Decision) -> None:
+    def take_decision(self, decision: Decision) -> None:
         """Take metering's newest word on one counter; an older one is ignored."""
         if decision.day >= self._oldest:
-            self._counter(decision.group_id, decision.model_slug, decision.day).decide(decision)
+            self._counter(decision.group_id, decision.model_slug, decision.day).take_decision(decision)
 
     def is_counted(self, charged_groups: Sequence[str], slug: str, day: date, instance: str, sequence: int) -> bool:
         """Say whether decisions count a row for every one of its charged groups, so that the sum needs it no more."""

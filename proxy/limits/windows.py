@@ -27,7 +27,7 @@ _Key = tuple[str, str, LimitType, RateLimitUnit]
 
 
 @dataclass(frozen=True, slots=True)
-class RateLimit:
+class WindowLimit:
     """At most `threshold` of `type` in any rolling `unit`, set by `source_group`, counted for `counting_group`."""
 
     type: LimitType
@@ -43,14 +43,14 @@ class RateChain:
 
     root_group: str
     slug: str
-    limits: tuple[RateLimit, ...]
+    limits: tuple[WindowLimit, ...]
 
 
 @dataclass(slots=True)
-class Standing:
+class Remaining:
     """How one rate limit stands, for the ``x-ratelimit-*`` headers (spec 3)."""
 
-    limit: RateLimit
+    limit: WindowLimit
     remaining: int
     """What may still be taken now: the threshold less what is counted, reserved tokens included; never negative."""
     reset_s: float
@@ -62,11 +62,11 @@ class Reservation:
     """A place in every window of one request. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     slug: str
-    limits: Sequence[RateLimit]
+    limits: Sequence[WindowLimit]
     estimate: int
     """Tokens charged to each TOKEN limit."""
     admitted_us: int
-    standings: tuple[Standing, ...]
+    standings: tuple[Remaining, ...]
     """Right after the admission: of each type the limit with the least remaining, the first of equals."""
     ended: bool = False
 
@@ -75,11 +75,11 @@ class Reservation:
 class Refusal:
     """No place: nothing was taken from any window."""
 
-    limit: RateLimit
+    limit: WindowLimit
     """The first limit hit."""
     retry_after_ms: int
     """Whole milliseconds, rounded up, after which all limits admit, if nobody else takes the place."""
-    standings: tuple[Standing, ...]
+    standings: tuple[Remaining, ...]
 
     @property
     def retry_after_s(self) -> float:
@@ -158,7 +158,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self._counters)
 
-    def reserve(self, slug: str, limits: Sequence[RateLimit], tokens: int, now: float) -> Reservation | Refusal:
+    def reserve(self, slug: str, limits: Sequence[WindowLimit], tokens: int, now: float) -> Reservation | Refusal:
         """Take one request and `tokens` (estimated, not negative) from every limit, or nothing from any."""
         if not limits:
             return Reservation(slug, limits, tokens, 0, ())
@@ -189,7 +189,7 @@ class Windows:
         """Give the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
         self.settle(reservation, 0, now)
 
-    def standings(self, slug: str, limits: Sequence[RateLimit], now: float) -> tuple[Standing, ...]:
+    def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[Remaining, ...]:
         """Give how the limits stand now: of each type the one with the least remaining, the first of equals."""
         given_us, now_us = self._read(now)
         return _standings(limits, [self._counter(slug, limit, now_us) for limit in limits], given_us)
@@ -212,7 +212,7 @@ class Windows:
         self._latest_us = max(self._latest_us, given_us)
         return given_us, self._latest_us
 
-    def _counter(self, slug: str, limit: RateLimit, now_us: int) -> _Counter:
+    def _counter(self, slug: str, limit: WindowLimit, now_us: int) -> _Counter:
         key = (limit.counting_group, slug, limit.type, limit.unit)
         counter = self._counters.get(key)
         if counter is None:
@@ -222,17 +222,17 @@ class Windows:
         return counter
 
 
-def _refuse(first: RateLimit, limits: Sequence[RateLimit], counters: Sequence[_Counter], given_us: int) -> Refusal:
+def _refuse(first: WindowLimit, limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> Refusal:
     # Counted from the clock as given: where it has stepped back, the caller waits by that clock too.
     admits_us = max(counter.below_us(limit.threshold) for limit, counter in zip(limits, counters, strict=True))
     return Refusal(first, -((given_us - admits_us) // 1000), _standings(limits, counters, given_us))
 
 
-def _standings(limits: Sequence[RateLimit], counters: Sequence[_Counter], given_us: int) -> tuple[Standing, ...]:
-    least: dict[LimitType, Standing] = {}
+def _standings(limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> tuple[Remaining, ...]:
+    least: dict[LimitType, Remaining] = {}
     for limit, counter in zip(limits, counters, strict=True):
         remaining = max(0, limit.threshold - counter.total)
         known = least.get(limit.type)
         if known is None or remaining < known.remaining:
-            least[limit.type] = Standing(limit, remaining, max(0, counter.empty_us() - given_us) / 1_000_000)
+            least[limit.type] = Remaining(limit, remaining, max(0, counter.empty_us() - given_us) / 1_000_000)
     return tuple(least.values())

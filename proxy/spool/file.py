@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from domain.sources import EventBatch
 from runtime import ids
-from schemas.topics import UsageBatch
 from schemas.usage import Producer, UsageDraft, UsageEvent
 
 LANE = "spool"
@@ -54,7 +54,7 @@ class SpoolFile:
     """One spool file as its readers see it: a partition of usage events whose offsets are its sequences."""
 
     lane = LANE
-    partition = 0
+    index = 0
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,11 +72,11 @@ class SpoolFile:
         self.acknowledged_through = _mark(self._connection)
         """Up to here the topic was known to hold every event when the file was opened; 0: nothing is known."""
 
-    async def read(self, offset: int, limit: int) -> UsageBatch:
+    async def read(self, offset: int, limit: int) -> EventBatch:
         """Give at most `limit` events from `offset` on, in order; none where there are none yet."""
         events = await asyncio.get_running_loop().run_in_executor(self._thread, self._events, offset, limit)
         next_offset = events[-1].producer.sequence + 1 if events else offset
-        return UsageBatch(self.topic, self.partition, self.lane, offset, next_offset, tuple(events))
+        return EventBatch(self.topic, self.index, self.lane, offset, next_offset, tuple(events))
 
     async def rows(self, offset: int, limit: int, form: Callable[[int, bytes], Row]) -> list[Row]:
         """Give at most `limit` rows from `offset` on as `form` makes them of (sequence, event as JSON).

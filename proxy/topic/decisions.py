@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from runtime.clock import Clock
 from runtime.kafka import feed
-from runtime.kafka.feed import Consumer, Feed, FeedRecord, Unreadable
+from runtime.kafka.feed import Consumer, Feed, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka
 from runtime.outage import Pause
 from schemas.decisions import Decision
@@ -42,7 +42,7 @@ class DecisionsFeed(Feed):
         )
         self._on_decisions = on_decisions
         self._clock = clock
-        self._unreadable = Unreadable(LIMITS_DECISIONS, steady)
+        self._unreadable = SkippedRecords(LIMITS_DECISIONS, steady)
 
     def _take(self, records: Sequence[FeedRecord]) -> None:
         today = self._clock().date()

@@ -121,7 +121,7 @@ class _Source:
         return Mark(self.file.instance, self.draining.acknowledged_through, self.file.end - 1, self.file)
 
 
-class Publisher:
+class SpoolPublisher:
     """Publishes this boot's spool and older files; `drained` names instances whose files are gone already."""
 
     def __init__(  # noqa: PLR0917 - every part by its name
@@ -163,7 +163,7 @@ class Publisher:
         """Say how far each spool is, also those that were drained; all of one moment."""
         return [*self._drained, *[source.mark for source in self._sources]]
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show how far the spools are published."""
         telemetry.gauge(
             "tollgate_spool_unpublished_rows",

@@ -13,13 +13,13 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromQuery
 
 from proxy.spool.file import Sums
-from proxy.topic.publisher import Mark, Publisher
+from proxy.topic.publisher import Mark, SpoolPublisher
 from schemas.spool import SpoolFigures
 
 _WITHIN_S = 30.0
 
 
-async def unpublished(publisher: Publisher, upto: Mapping[str, int]) -> list[SpoolFigures]:
+async def unpublished(publisher: SpoolPublisher, upto: Mapping[str, int]) -> list[SpoolFigures]:
     """Give the figures of every instance, up to the sequence that `upto` names for it; see `schemas.spool`."""
     async with publisher.steady:
         figures = []
@@ -32,7 +32,7 @@ async def unpublished(publisher: Publisher, upto: Mapping[str, int]) -> list[Spo
         return figures
 
 
-def handlers(publisher: Publisher) -> list[BaseRouteHandler]:
+def handlers(publisher: SpoolPublisher) -> list[BaseRouteHandler]:
     """Give the ops port's handler."""
 
     @get("/spool", include_in_schema=False)

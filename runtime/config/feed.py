@@ -20,7 +20,7 @@ from runtime.config import records as config_records
 from runtime.config.lag import Propagation
 from runtime.database.engines import Database
 from runtime.kafka import feed
-from runtime.kafka.feed import Consumer, Feed, FeedRecord, Unreadable
+from runtime.kafka.feed import Consumer, Feed, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
@@ -79,7 +79,7 @@ class ConfigFeed:
             pause=pause,
             connect=connect,
         )
-        self._unreadable = Unreadable(GATEWAY_CONFIG, steady)  # what was not decoded, or not applied
+        self._unreadable = SkippedRecords(GATEWAY_CONFIG, steady)  # what was not decoded, or not applied
         self._outage = Outage("the configuration's fallback", log, pause)
         self._known_at = steady()
         self._asked_at: float | None = None  # when the database was asked last in this silence
@@ -105,9 +105,9 @@ class ConfigFeed:
         """Return when all of the configuration has been read that there was at start."""
         await self._caught_up.wait()
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show how far the configuration is known, how long changes took, and whether the relay is heard."""
-        self._propagation.show(telemetry, lambda: self.version)
+        self._propagation.register_metrics(telemetry, lambda: self.version)
         telemetry.gauge(
             "tollgate_config_silence_seconds",
             "Seconds since a change or the relay's heartbeat (every 3 s) was heard over Kafka.",

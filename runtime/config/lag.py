@@ -25,7 +25,7 @@ class Propagation:
         if change.at is not None:
             self._delays_s.observe(max(0.0, (self._clock() - change.at).total_seconds()))
 
-    def show(self, telemetry: Telemetry, version: Callable[[], int]) -> None:
+    def register_metrics(self, telemetry: Telemetry, version: Callable[[], int]) -> None:
         """Show the delays, and the newest version that is in force here."""
         telemetry.histogram(
             "tollgate_config_propagation_seconds",

@@ -212,7 +212,7 @@ class Feed:
             await consumers.stop(consumer)
 
 
-class Unreadable:
+class SkippedRecords:
     """Skips records that cannot be read or applied, and says so: the first at once, the others once a minute."""
 
     def __init__(self, topic: str, steady: Callable[[], float] = time.monotonic) -> None:

@@ -22,7 +22,7 @@ from runtime.database import engines as databases
 from runtime.settings import Settings
 from runtime.vault import VaultError
 from tollgate import installation
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 
 
 class Where(NamedTuple):
@@ -64,7 +64,7 @@ def now(connection: Connection) -> datetime:
 
 
 @contextmanager
-def opened(where: Where, *, new: bool = False) -> Iterator[Workplace]:
+def opened(where: Where, *, new: bool = False) -> Iterator[Installation]:
     """Open the installation; every failure becomes one line and exit code 1.
 
     With `new` a data directory is made where there is none, which is said on stderr: the server may run on another.
@@ -76,7 +76,7 @@ def opened(where: Where, *, new: bool = False) -> Iterator[Workplace]:
                     f"Made a new data directory: {place.where}. Only a server that runs on it sees it.", err=True
                 )
             yield place
-    except (settings.SettingsError, installation.WorkplaceError, VaultError, RefusalError) as error:
+    except (settings.SettingsError, installation.InstallationError, VaultError, RefusalError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -23,9 +23,9 @@ from schemas.billing import DeliveryStatus
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from webhooks.store import pages
-from webhooks.store.pages import Listed, Place, Window
+from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
 
 _PAGE = 500
 _MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d"])
@@ -66,7 +66,7 @@ def list_(
         lines = (
             json.dumps(_shown(listed)) if as_json else _line(name, listed)
             for id_, name in _workspaces(place, workspace_name)
-            for listed in _newest(place, Window(id_, status, _utc(since), _utc(until)), limit)
+            for listed in _newest(place, DeliveryQuery(id_, status, _utc(since), _utc(until)), limit)
         )
         none = "No delivery was put aside as not due." if not_due else "No dead letters."
         commands.print_list(lines, none, as_json=as_json)
@@ -97,12 +97,12 @@ def redrive(
         click.echo(f"{redriven.count:,} deliveries of {workspace_name} are pending again, {per_s:g} a second")
 
 
-def _step(connection: Connection, place: Workplace, redriven: flow.Redrive) -> flow.Redrive:
+def _step(connection: Connection, place: Installation, redriven: flow.Redrive) -> flow.Redrive:
     stored, now = Deliveries(connection, place.settings.webhook_redrive_per_s), commands.now(connection)
     return flow.step(stored, Audit(connection, OPERATOR, now), now, redriven)
 
 
-def _workspaces(place: Workplace, name: str | None) -> list[tuple[str, str]]:
+def _workspaces(place: Installation, name: str | None) -> list[tuple[str, str]]:
     """Give ids and names. Raises NotFoundError."""
 
     def find(connection: Connection) -> list[tuple[str, str]]:
@@ -113,8 +113,8 @@ def _workspaces(place: Workplace, name: str | None) -> list[tuple[str, str]]:
     return place.read(find)
 
 
-def _newest(place: Workplace, window: Window, limit: int) -> Iterator[Listed]:
-    after: Place | None = None
+def _newest(place: Installation, window: DeliveryQuery, limit: int) -> Iterator[Listed]:
+    after: DeliveryPageStart | None = None
     left = limit
     while left:
         wanted = min(left, _PAGE)

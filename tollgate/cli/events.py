@@ -14,14 +14,14 @@ from sqlalchemy import Connection
 from control.flow import workspaces
 from control.store.workspaces import Workspaces
 from metering.store import pages
-from metering.store.pages import Entry, Order, Place, Window
+from metering.store.pages import Entry, EventQuery, Order, PageStart
 from runtime import clock
 from runtime.database import engines
 from schemas.base import rfc3339
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 
 _POLL_S = 1.0
 _PAGE = 1000
@@ -59,14 +59,14 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Wher
         commands.print_list(lines, "No events so far.", as_json=as_json)
 
 
-def _follow(place: Workplace, workspace_id: str, start: datetime, *, once: bool) -> Iterator[Entry]:
+def _follow(place: Installation, workspace_id: str, start: datetime, *, once: bool) -> Iterator[Entry]:
     now = clock.steady()
     held = timedelta(seconds=place.settings.events_hold_back_s)
-    after = Place(start, "")
+    after = PageStart(start, "")
 
     def read(connection: Connection) -> list[Entry]:
         moment = engines.now(connection, now)
-        return pages.page(connection, Window(workspace_id, Order.RECORDED, after, moment), moment - held, _PAGE)
+        return pages.page(connection, EventQuery(workspace_id, Order.RECORDED, after, moment), moment - held, _PAGE)
 
     while True:
         found = place.read(read)

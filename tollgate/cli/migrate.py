@@ -37,7 +37,7 @@ def migrate(*, where: Where, as_json: bool, recreate_empty: bool) -> None:
         migrated = _schema(loaded)
         anew = _made_anew(loaded) if recreate_empty else []
         made = _topics(loaded)
-    except (settings.SettingsError, installation.WorkplaceError, migrations.MigrationError, KafkaAwayError) as error:
+    except (settings.SettingsError, installation.InstallationError, migrations.MigrationError, KafkaAwayError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
         click.echo(json.dumps({"database": migrated, "topics": made, "recreated": anew}))
@@ -59,7 +59,7 @@ def _schema(loaded: settings.Settings) -> str:
             migrations.upgrade(database)
             too_small = database.read_now(lambda view: day_partitions.advice(view, loaded.ledger_days))
         except SQLAlchemyError as error:
-            raise installation.WorkplaceError(installation.unusable(where, error)) from error
+            raise installation.InstallationError(installation.unusable(where, error)) from error
     if too_small:
         click.echo(f"Warning: {too_small}", err=True)
     return where
@@ -77,5 +77,5 @@ def _topics(loaded: settings.Settings) -> list[str]:
     kafka, plans = Kafka.of(loaded), topics.plans(loaded)
     problems = asyncio.run(topics.ensure(kafka, plans, create=True))
     if problems:
-        raise installation.WorkplaceError(topics.told(problems))
+        raise installation.InstallationError(topics.told(problems))
     return [kafka.name(plan.name) for plan in plans]

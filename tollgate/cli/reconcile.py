@@ -25,7 +25,7 @@ from runtime.settings import Settings
 from tollgate import installation
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from tollgate.reconciliation import compare, upstream_account
 from tollgate.reconciliation.accounts import Figures, Line, Period, Report, TopicFigures
 from tollgate.reconciliation.cluster import ClusterAccounts
@@ -110,7 +110,7 @@ def reconcile(
 
 
 @contextmanager
-def _opened(where: Where, *, asks_proxies: bool) -> Iterator[Workplace]:
+def _opened(where: Where, *, asks_proxies: bool) -> Iterator[Installation]:
     try:
         loaded = commands.load(where)
         if (loaded.database_url is None) != (loaded.kafka_bootstrap is None):
@@ -123,7 +123,7 @@ def _opened(where: Where, *, asks_proxies: bool) -> Iterator[Workplace]:
             yield place
     except (
         settings.SettingsError,
-        installation.WorkplaceError,
+        installation.InstallationError,
         compare.ReconcileError,
         upstream_account.AccountError,
     ) as error:
@@ -136,7 +136,7 @@ def _period(loaded: Settings, from_day: date, to_day: date, today: date) -> Peri
     return Period(from_day, to_day, today, ledger_days=loaded.ledger_days - 1)  # today is one of those that are kept
 
 
-def _accounts(place: Workplace, period: Period, proxies: Sequence[str], ignored: Sequence[str]) -> Accounts:
+def _accounts(place: Installation, period: Period, proxies: Sequence[str], ignored: Sequence[str]) -> Accounts:
     """Choose where the accounts come from."""
     if place.settings.kafka_bootstrap is None:
         return EmbeddedAccounts(place, period)

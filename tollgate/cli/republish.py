@@ -27,7 +27,7 @@ from runtime.kafka.writer import Kafka, KafkaAwayError, RecordTooLargeError, Wri
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -70,7 +70,7 @@ def _progress() -> Iterator[Shown]:
         yield partial(progress.advance, task)
 
 
-async def _republish(place: Workplace, first: date, last: date, shown: Shown) -> tuple[int, int]:
+async def _republish(place: Installation, first: date, last: date, shown: Shown) -> tuple[int, int]:
     """Write both; give how many records of each."""
     today = place.read(commands.now).date()
     writer = Writer(Kafka.of(place.settings), "republish")
@@ -83,7 +83,7 @@ async def _republish(place: Workplace, first: date, last: date, shown: Shown) ->
     return daily, decisions
 
 
-async def _daily(place: Workplace, totals: KafkaTotals, first: date, last: date, shown: Shown) -> int:
+async def _daily(place: Installation, totals: KafkaTotals, first: date, last: date, shown: Shown) -> int:
     count, after = 0, Counter(first, "", "")
     while page := place.read(partial(transaction.daily_behind, after=after, to_day=last)):
         await totals.publish((), page)
@@ -92,7 +92,7 @@ async def _daily(place: Workplace, totals: KafkaTotals, first: date, last: date,
     return count
 
 
-async def _decisions(place: Workplace, totals: KafkaTotals, today: date, shown: Shown) -> int:
+async def _decisions(place: Installation, totals: KafkaTotals, today: date, shown: Shown) -> int:
     thresholds = GroupThresholds()
     place.read(partial(snapshot.load, take=thresholds.apply))
     count, after = 0, Counter(today, "", "")

@@ -22,7 +22,7 @@ from runtime.settings import Settings
 from tollgate import installation
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
-from tollgate.installation import WorkplaceError
+from tollgate.installation import InstallationError
 from tollgate.roles.process import Addresses, Process, Role
 
 _SWITCH_INTERVAL_S = 0.001
@@ -88,7 +88,7 @@ def serve(
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_run(loaded, make, where.config, as_json=as_json))
-    except (settings.SettingsError, vault.VaultError, WorkplaceError, OSError) as error:
+    except (settings.SettingsError, vault.VaultError, InstallationError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

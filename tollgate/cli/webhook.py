@@ -69,7 +69,7 @@ def listen_command(
     try:
         for secret in secrets:
             signing.decode(secret)
-        app = receiver.Listener(secrets, clock.steady(), receiver.keeper(show, out), behaviour)
+        app = receiver.Receiver(secrets, clock.steady(), receiver.keeper(show, out), behaviour)
         asyncio.run(receiver.serve(app, host, port, announce))
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None

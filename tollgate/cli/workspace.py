@@ -25,7 +25,7 @@ from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 
 Result = TypeVar("Result")
 
@@ -168,7 +168,7 @@ def test_webhook(where: Where, workspace_name: str, *, as_json: bool) -> None:
         record, url = place.read(
             lambda connection: webhooks_flow.receiver(Webhooks(connection), _named(connection, workspace_name))
         )
-        sender = sample_delivery.Trial(place.vault, allow_private=place.settings.allow_private_receivers)
+        sender = sample_delivery.SampleDelivery(place.vault, allow_private=place.settings.allow_private_receivers)
         tested = asyncio.run(sender.send(record, url, clock.steady()()))
     _print(tested.model_dump(mode="json"), as_json=as_json)
     if not tested.delivered:
@@ -295,7 +295,7 @@ def _named(connection: Connection, name: str) -> str:
     return flow.get(Workspaces(connection), name).id
 
 
-def _change(place: Workplace, work: Callable[[Connection, Audit, datetime], Result]) -> Result:
+def _change(place: Installation, work: Callable[[Connection, Audit, datetime], Result]) -> Result:
     def change(connection: Connection) -> Result:
         now = commands.now(connection)
         return work(connection, Audit(connection, OPERATOR, now), now)

@@ -23,8 +23,8 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import ColumnElement, Connection, and_, false, or_
 
 from control.store import corrections, published
+from domain import days
 from domain.ledger_days import Days
-from metering.core import sums
 from metering.store import day_partitions, events
 from metering.store import positions as metering_progress
 from metering.store import transaction as metering_store
@@ -32,7 +32,7 @@ from runtime.kafka.reader import Bounds
 from schemas.spool import SpoolFigures
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import UsageEvent
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from tollgate.reconciliation import stored
 from tollgate.reconciliation.accounts import Figures, Period, Place, Sums, TopicFigures, starts_at
 from tollgate.reconciliation.compare import Progress, ReconcileError, View
@@ -100,7 +100,7 @@ class ClusterAccounts:
 
     def __init__(
         self,
-        place: Workplace,
+        place: Installation,
         period: Period,
         spools: Spools,
         events: Events,
@@ -167,9 +167,9 @@ class ClusterAccounts:
                 return
             self._pause(_LATE_POLL_S)
 
-    def settle(self, pairing: Pairing) -> None:
+    def apply_corrections(self, pairing: Pairing) -> None:
         """Ask the outbox for the corrections."""
-        self._place.read(lambda connection: stored.settle(connection, pairing))
+        self._place.read(lambda connection: stored.apply_corrections(connection, pairing))
 
     def _look(self, connection: Connection, pairing: Pairing | None) -> tuple[View, _Positions]:
         positions, period, producers = self._positions(connection), self._period, self._cut.producers
@@ -229,7 +229,7 @@ def _outbox(connection: Connection) -> tuple[dict[str, _Marks], dict[Place, Figu
     acknowledged = published.read(connection, published.CORRECTIONS)
     unpublished: dict[Place, Figures] = {}
     for event in _corrections(connection, acknowledged + 1):
-        place = (event.workspace_id, sums.day_of(event))
+        place = (event.workspace_id, days.day_of(event))
         unpublished[place] = unpublished.get(place, Figures()).plus(Figures.of(event))
     return {last.instance: _Marks(acknowledged, last.sequence)}, unpublished
 

@@ -64,7 +64,7 @@ class Accounts(Protocol):
     def forgive(self, pairing: Pairing) -> None:
         """Let `pairing` leave those of the upstream's lines to the next run whose requests are under way."""
 
-    def settle(self, pairing: Pairing) -> None:
+    def apply_corrections(self, pairing: Pairing) -> None:
         """Let those pairs count as equal that are so with their corrections."""
 
 
@@ -118,7 +118,7 @@ class Reconciliation:
         """
         pairing.read(account)
         self._accounts.forgive(pairing)
-        self._accounts.settle(pairing)
+        self._accounts.apply_corrections(pairing)
         return pairing.compare()
 
     def _report(self, view: View, progress: Progress, upstream: Comparison | None) -> Report:

@@ -18,7 +18,7 @@ from metering.store import transaction as metering_store
 from proxy.spool import file as spool_file
 from proxy.spool import slots
 from schemas.usage import UsageEvent
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from webhooks.store import deliveries as webhooks_store
 
 _READ = 1000
@@ -63,7 +63,7 @@ class Standing:
         return self.taken <= max(self.counted, self.source.end + 1)
 
 
-def take(place: Workplace) -> Cut:
+def take(place: Installation) -> Cut:
     """Take the cut at this moment. An instance whose spool is gone is compared as far as metering has counted it."""
     listed = _files(place.folder)
     spools = [source for path in listed if (source := _spool(path))]
@@ -92,7 +92,7 @@ def standings(connection: Connection, cut: Cut) -> list[Standing]:
     ]
 
 
-def waiting(place: Workplace, standing: Standing) -> Iterator[UsageEvent]:
+def waiting(place: Installation, standing: Standing) -> Iterator[UsageEvent]:
     """Give the events before the cut that metering or intake have not passed, from the disk, in order."""
     first, end = min(standing.counted, standing.taken), standing.source.end
     if first > end:
@@ -104,7 +104,7 @@ def waiting(place: Workplace, standing: Standing) -> Iterator[UsageEvent]:
             yield event
 
 
-def under_way(place: Workplace, cut: Cut) -> Iterator[str]:
+def under_way(place: Installation, cut: Cut) -> Iterator[str]:
     """Give the ids of requests in flight, then of those that spools hold behind the cut.
 
     In the order that a request takes: one that has left a slot by the time it is read is found in a spool, or, later
@@ -117,7 +117,7 @@ def under_way(place: Workplace, cut: Cut) -> Iterator[str]:
                 yield event.request_id
 
 
-def in_flight(place: Workplace) -> Iterator[str]:
+def in_flight(place: Installation) -> Iterator[str]:
     """Give the ids of requests in flight: of a server that runs, or of one that died."""
     for kept in slots.peek(place.folder / slots.FILE):
         try:
@@ -148,7 +148,7 @@ def _spool(path: Path) -> Source | None:
         file.close()
 
 
-def _events(place: Workplace, source: Source, first: int) -> Iterator[UsageEvent]:
+def _events(place: Installation, source: Source, first: int) -> Iterator[UsageEvent]:
     if source.path is not None:
         yield from _remaining(source.path)
         return

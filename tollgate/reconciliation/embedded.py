@@ -22,13 +22,13 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from metering.core import sums
+from domain import days
 from metering.store import events
 from metering.store import transaction as metering_store
 from metering.store.events import Gap
 from schemas.usage import Kind, UsageEvent
 from tollgate import installation
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from tollgate.reconciliation import compare, stored
 from tollgate.reconciliation import cut as cuts
 from tollgate.reconciliation.accounts import Figures, Period, Place
@@ -52,7 +52,7 @@ class _Waiting:
 class EmbeddedAccounts:
     """Implements `Accounts` over a data directory."""
 
-    def __init__(self, place: Workplace, period: Period, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, place: Installation, period: Period, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._place = place
         self._period = period
         self._pause = pause
@@ -94,9 +94,9 @@ class EmbeddedAccounts:
         behind = ~events.within(self._cut.marks)
         self._place.read(lambda connection: pairing.forgive(stored.request_ids(connection, self._period, behind)))
 
-    def settle(self, pairing: Pairing) -> None:
+    def apply_corrections(self, pairing: Pairing) -> None:
         """Ask the outbox for the corrections."""
-        self._place.read(lambda connection: stored.settle(connection, pairing))
+        self._place.read(lambda connection: stored.apply_corrections(connection, pairing))
 
     def _look(self, connection: Connection, pairing: Pairing | None) -> tuple[View, Sequence[Standing]] | None:
         """Read every account in one transaction; None where deliveries name what the ledger does not have yet."""
@@ -140,7 +140,7 @@ class EmbeddedAccounts:
         return waiting if unmoved else None
 
     def _add(self, waiting: _Waiting, standing: Standing, event: UsageEvent, pairing: Pairing | None) -> None:
-        day, sequence = sums.day_of(event), event.producer.sequence
+        day, sequence = days.day_of(event), event.producer.sequence
         place = (event.workspace_id, day)
         if pairing is not None and sequence >= standing.counted and event.kind is Kind.USAGE:
             pairing.add([_event(event, day)])

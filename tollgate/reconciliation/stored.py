@@ -110,9 +110,9 @@ def gaps(
     )
 
 
-def settle(connection: Connection, pairing: Pairing) -> None:
+def apply_corrections(connection: Connection, pairing: Pairing) -> None:
     """Let those pairs count as equal that are so with their corrections."""
-    pairing.settle(lambda keys: corrections.corrected(connection, keys))
+    pairing.apply_corrections(lambda keys: corrections.corrected(connection, keys))
 
 
 def _with_neighbours(period: Period) -> tuple[date, date]:

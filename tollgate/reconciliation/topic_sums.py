@@ -7,10 +7,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
-from domain import validity
+from domain import days, validity
 from domain.ledger_days import Days
 from domain.validity import UnreadableError
-from metering.core import sums as rollup
 from schemas.usage import Kind
 from tollgate.reconciliation.accounts import Figures, Period, Place, Sums, UnreadableRecord
 
@@ -102,7 +101,7 @@ class TopicSums:
             if counted:
                 self._note(record, str(error))
             return None
-        day = rollup.day_of(event)
+        day = days.day_of(event)
         if not self._period.first <= day <= self._period.last:
             return None
         place = self._places.setdefault((event.workspace_id, day), len(self._places))

@@ -172,7 +172,7 @@ class Pairing:
         found = self._scratch.execute(f"SELECT request_id {_KINDS['missing_in_ledger']} LIMIT {limit:d}", self._days)
         return [request_id for (request_id,) in found]
 
-    def settle(self, corrected: Callable[[list[str]], Mapping[str, Tokens]]) -> None:
+    def apply_corrections(self, corrected: Callable[[list[str]], Mapping[str, Tokens]]) -> None:
         """Let those count as equal that are so with their corrections; `corrected` sums them by idempotency key."""
         query = f"SELECT key, line.input - event.input, line.output - event.output {_KINDS['different_counts']}"
         cursor = self._scratch.execute(query)

@@ -19,7 +19,7 @@ from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.outage import Outage
 from runtime.settings import Settings
 from schemas.topics import GATEWAY_CONFIG
-from tollgate.installation import WorkplaceError, unusable
+from tollgate.installation import InstallationError, unusable
 
 _SAID_AFTER_S = 10.0
 _SET_EVERY_S = 10.0
@@ -43,7 +43,7 @@ def database_clock(database: Database) -> SharedClock:
     try:
         return SharedClock(database.read_now(_now))
     except SQLAlchemyError as error:
-        raise WorkplaceError(unusable("TOLLGATE_DATABASE_URL", error)) from None
+        raise InstallationError(unusable("TOLLGATE_DATABASE_URL", error)) from None
 
 
 async def keep_time(clock: SharedClock, database: Database) -> None:
@@ -63,7 +63,7 @@ async def topics_are_there(where: Kafka, loaded: Settings) -> None:
     outage = Outage("the start", log, of="Kafka", passes=lambda error: isinstance(error, KafkaAwayError))
     problems = await outage.ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
     if problems:
-        raise WorkplaceError(topics.told(problems))
+        raise InstallationError(topics.told(problems))
 
 
 async def heard(feed: Follows, where: Kafka) -> None:

@@ -11,7 +11,7 @@ from litestar.handlers import BaseRouteHandler
 
 from control import app as control_app
 from control.store.workspaces import Workspaces
-from control.topic.publisher import Broadcast
+from control.topic.publisher import ConfigPublisher
 from runtime import server, version
 from runtime.clock import SharedClock
 from runtime.database.leadership import PostgresLeadership
@@ -22,7 +22,7 @@ from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.topics import GATEWAY_CONFIG
 from tollgate import installation
-from tollgate.installation import Workplace, WorkplaceError
+from tollgate.installation import Installation, InstallationError
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
 
@@ -40,11 +40,11 @@ class Control:
 
     title = "the management API"
 
-    def __init__(self, place: Workplace, clock: SharedClock) -> None:
+    def __init__(self, place: Installation, clock: SharedClock) -> None:
         self._place = place
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
-        self._broadcast = Broadcast(
+        self._broadcast = ConfigPublisher(
             place.database,
             Writer(self._kafka, "the relay"),
             PostgresLeadership(place.database, "relay"),
@@ -56,7 +56,7 @@ class Control:
         """Ask the database; no where it is away, for a hint is no reason to end."""
         try:
             return not self._place.read(lambda connection: Workspaces(connection).every())
-        except WorkplaceError:
+        except InstallationError:
             return False
 
     def checks(self) -> Mapping[str, Check]:
@@ -83,9 +83,9 @@ class Control:
         """Give nothing more."""
         return ()
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show how the relay does."""
-        self._broadcast.show(telemetry)
+        self._broadcast.register_metrics(telemetry)
 
     async def drain(self) -> None:
         """Leave what is not relayed to the next process: it is in the database."""

@@ -32,7 +32,7 @@ from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange
 from tollgate import installation
-from tollgate.installation import Workplace, WorkplaceError
+from tollgate.installation import Installation, InstallationError
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
 
@@ -56,7 +56,7 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
 class Embedded:
     """The role of one process over one data directory, which the caller has locked and opened."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Installation) -> None:
         settings = place.settings
         self._place = place
         self.title = place.where
@@ -64,12 +64,12 @@ class Embedded:
         try:
             self._proxy = Proxy(settings, place.folder, place.vault, self._clock)
         except sqlite3.DatabaseError as error:
-            raise WorkplaceError(f"a spool in {place.folder} cannot be read: {error}") from error
+            raise InstallationError(f"a spool in {place.folder} cannot be read: {error}") from error
         self._thresholds = GroupThresholds()
         self._metering = metering_app.EmbeddedMetering(
             place.database,
             self._thresholds,
-            metering_app.Handover(self._proxy.decide),
+            metering_app.Handover(self._proxy.take_decisions),
             self._clock,
             min_interval_s=METERING_INTERVAL_S,
         )
@@ -108,11 +108,11 @@ class Embedded:
         """Give nothing more."""
         return ()
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what all parts know."""
-        self._proxy.show(telemetry)
-        self._dispatcher.show(telemetry)
-        self._propagation.show(telemetry, lambda: self._relay.version)
+        self._proxy.register_metrics(telemetry)
+        self._dispatcher.register_metrics(telemetry)
+        self._propagation.register_metrics(telemetry, lambda: self._relay.version)
         telemetry.counter(
             "tollgate_metering_events_total",
             "Usage events counted, repeats among them.",
@@ -141,12 +141,12 @@ class Embedded:
 
     async def _recover(self) -> None:
         today = self._clock().date()
-        self._proxy.decide(await self._metering.decisions_for([today, today - timedelta(days=1)]))
+        self._proxy.take_decisions(await self._metering.decisions_for([today, today - timedelta(days=1)]))
         await self._dispatcher.take_over()
         try:
             interrupted = await self._proxy.recover(self._is_counted)
         except SpoolUnavailableError as error:
-            raise WorkplaceError(f"what was in flight when the last process died cannot be kept: {error}") from error
+            raise InstallationError(f"what was in flight when the last process died cannot be kept: {error}") from error
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
 
@@ -185,10 +185,10 @@ class Embedded:
 
     def _lag(self) -> dict[str, int]:
         committed = self._metering.committed
-        return {file.topic: max(0, file.end - committed(file.topic, file.partition)) for file in self._files()}
+        return {file.topic: max(0, file.end - committed(file.topic, file.index)) for file in self._files()}
 
     def _done_before(self, file: spool_file.SpoolFile) -> int:
-        place = (file.topic, file.partition)
+        place = (file.topic, file.index)
         return min(self._metering.committed(*place), self._dispatcher.committed(*place))
 
     async def _read_out(self) -> None:

@@ -14,7 +14,7 @@ from litestar.handlers import BaseRouteHandler
 
 from metering.store import day_partitions
 from metering.thresholds import GroupThresholds
-from metering.topic.worker import StreamMetering
+from metering.topic.worker import MeteringWorker
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
@@ -53,7 +53,7 @@ class MeteringRole:
         self._writer = Writer(self._kafka, "metering")
         self._thresholds = GroupThresholds()
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=(ConfigKind.GROUP,))
-        self._stream = StreamMetering(self._kafka, database, self._thresholds, self._clock, self._writer)
+        self._stream = MeteringWorker(self._kafka, database, self._thresholds, self._clock, self._writer)
 
     def is_new(self) -> bool:
         """Leave that to control."""
@@ -79,10 +79,10 @@ class MeteringRole:
         """Give nothing more."""
         return ()
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is counted, and what is heard of the configuration."""
-        self._stream.show(telemetry)
-        self._config.show(telemetry)
+        self._stream.register_metrics(telemetry)
+        self._config.register_metrics(telemetry)
 
     async def drain(self) -> None:
         """Bring the batch under way to its end."""

@@ -63,7 +63,7 @@ class Role(Protocol):
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give what the operator's port has beside its health."""
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what this role's parts know, at `/metrics`."""
 
     async def drain(self) -> None:
@@ -122,7 +122,7 @@ class Process:
             "tollgate_build_info", "Always 1; the label tells the version that runs.", lambda: build, "version"
         )
         telemetry.gauge("tollgate_ready", "1 while traffic may come (as /readyz says), else 0.", is_ready)
-        self._role.show(telemetry)
+        self._role.register_metrics(telemetry)
         return telemetry
 
     def _open(self, app: Litestar, listener: socket.socket, grace_s: int) -> str:

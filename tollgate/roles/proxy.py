@@ -25,7 +25,7 @@ from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
 from tollgate import installation
-from tollgate.installation import WorkplaceError
+from tollgate.installation import InstallationError
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
 
@@ -56,9 +56,9 @@ class ProxyRole:
         try:
             self._proxy = Proxy(loaded, loaded.data_dir, vault, self._clock)
         except sqlite3.DatabaseError as error:
-            raise WorkplaceError(f"a spool in {loaded.data_dir} cannot be read: {error}") from error
+            raise InstallationError(f"a spool in {loaded.data_dir} cannot be read: {error}") from error
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=_KINDS)
-        self._decisions = DecisionsFeed(self._kafka, self._proxy.decide, self._clock)
+        self._decisions = DecisionsFeed(self._kafka, self._proxy.take_decisions, self._clock)
         self._writer = Writer(self._kafka, "the spool's publisher")
         self._publisher = self._proxy.publisher(self._writer)
 
@@ -95,11 +95,11 @@ class ProxyRole:
         """Give the spool's report, which `tollgate reconcile` reads."""
         return spool_report.handlers(self._publisher)
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show the proxy, its publisher and what it hears of the configuration."""
-        self._proxy.show(telemetry)
-        self._publisher.show(telemetry)
-        self._config.show(telemetry)
+        self._proxy.register_metrics(telemetry)
+        self._publisher.register_metrics(telemetry)
+        self._config.register_metrics(telemetry)
 
     async def drain(self) -> None:
         """Publish what the last requests have left."""
@@ -121,7 +121,7 @@ class ProxyRole:
         try:
             interrupted = await self._proxy.recover(_unknown)
         except SpoolUnavailableError as error:
-            raise WorkplaceError(f"what was in flight when the last process died cannot be kept: {error}") from error
+            raise InstallationError(f"what was in flight when the last process died cannot be kept: {error}") from error
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
 

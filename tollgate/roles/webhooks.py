@@ -10,8 +10,9 @@ from datetime import date
 from litestar.handlers import BaseRouteHandler
 from sqlalchemy import Connection
 
+from domain import days
 from domain.ledger_days import Days
-from metering.core import sums
+from domain.sources import EventBatch
 from metering.store import day_partitions, events, positions
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
@@ -20,14 +21,13 @@ from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
-from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 from tollgate import installation
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
-from webhooks.topic.consumer import Stream
+from webhooks.topic.consumer import IntakeConsumer
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
@@ -46,14 +46,14 @@ class MeteringsLedger:
         return day_partitions.open_days(connection)
 
     def counted(
-        self, connection: Connection, batch: UsageBatch, events: Sequence[UsageEvent]
+        self, connection: Connection, batch: EventBatch, events: Sequence[UsageEvent]
     ) -> Collection[str] | None:
         """Give the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
         at = positions.position(connection, batch.topic, batch.partition)
         if at is None or at < batch.next_offset:
             return None
         wanted = {event.idempotency_key for event in events}
-        found = [self._of(connection, day, wanted) for day in {sums.day_of(event) for event in events}]
+        found = [self._of(connection, day, wanted) for day in {days.day_of(event) for event in events}]
         return {key for keys in found for key in keys}
 
     def _of(self, connection: Connection, day: date, wanted: Collection[str]) -> Sequence[str]:
@@ -67,7 +67,7 @@ class WebhooksRole:
 
     title = "webhooks"
 
-    def __init__(self, place: Workplace, clock: SharedClock) -> None:
+    def __init__(self, place: Installation, clock: SharedClock) -> None:
         self._settings = place.settings
         self._database = place.database
         self._clock = clock
@@ -76,7 +76,7 @@ class WebhooksRole:
             place.database, place.vault, clock, place.settings, ledger=MeteringsLedger(), present=clock.present
         )
         self._config = ConfigFeed(self._kafka, self._apply, place.database, self._clock, kinds=(ConfigKind.WEBHOOK,))
-        self._stream = Stream(self._kafka, self._dispatcher.follow)
+        self._stream = IntakeConsumer(self._kafka, self._dispatcher.follow)
 
     def is_new(self) -> bool:
         """Leave that to control."""
@@ -105,10 +105,10 @@ class WebhooksRole:
         """Give nothing more."""
         return ()
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is delivered, and what is heard of the configuration."""
-        self._dispatcher.show(telemetry)
-        self._config.show(telemetry)
+        self._dispatcher.register_metrics(telemetry)
+        self._config.register_metrics(telemetry)
 
     async def drain(self) -> None:
         """Let attempts under way end."""

@@ -21,7 +21,7 @@ SETTLING = timedelta(seconds=10)
 """Longer than a dispatcher rests in an outage before it tries again (`runtime.outage`)."""
 
 
-class Attendance:
+class Absences:
     """The turns of one dispatcher. A gap above `gap_s` between two of them is an absence."""
 
     def __init__(self, gap_s: float) -> None:

@@ -65,7 +65,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptResult:
     """What one attempt met: a status, or the error that kept it from getting one."""
 
     status_code: int | None
@@ -112,7 +112,7 @@ class Leave:
 Decision = Delivered | RetryAt | GiveUp | Release | Leave
 
 
-def decide(outcome: Outcome, turn: Turn, now: datetime, policy: Policy, jitter: float) -> Decision:
+def decide(outcome: AttemptResult, turn: Turn, now: datetime, policy: Policy, jitter: float) -> Decision:
     """Judge the attempt of `turn`, which ended at `now`. `jitter` lies in [0, 1]."""
     status = outcome.status_code
     if _is_success(outcome):
@@ -133,7 +133,7 @@ def decide(outcome: Outcome, turn: Turn, now: datetime, policy: Policy, jitter: 
     return GiveUp(f"no success within {bound}; the last: {_what(outcome)}")
 
 
-def decide_probe(outcome: Outcome) -> Decision:
+def decide_probe(outcome: AttemptResult) -> Decision:
     """Judge an attempt that shows whether a receiver is back."""
     if _is_success(outcome):
         return Delivered()
@@ -197,9 +197,9 @@ def _stood_still(turn: Turn, now: datetime, policy: Policy) -> bool:
     return now > turn.started_at + timedelta(seconds=allowed_s)
 
 
-def _is_success(outcome: Outcome) -> bool:
+def _is_success(outcome: AttemptResult) -> bool:
     return outcome.status_code is not None and 200 <= outcome.status_code < 300
 
 
-def _what(outcome: Outcome) -> str:
+def _what(outcome: AttemptResult) -> str:
     return outcome.error or f"answered {outcome.status_code}"

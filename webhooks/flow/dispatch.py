@@ -1,4 +1,4 @@
-"""The dispatcher's story: intake freezes events into deliveries; dispatch claims, prepares, signs, sends, settles.
+"""Dispatch, the second half of the dispatcher's story: claim, prepare, sign, send, finish.
 
 Never decides a wait or a share itself, and never forgets an attempt that was made: it is kept until it is settled.
 """
@@ -7,117 +7,24 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Protocol
 
 from runtime.clock import Clock, Steady
-from schemas.topics import UsageBatch
-from webhooks.core import batching, fairness, retry, signing
-from webhooks.core.absences import Attendance
+from webhooks.core import fairness, retry, signing
+from webhooks.core.absences import Absences
 from webhooks.core.deliveries import (
     Attempt,
     Claim,
-    Draft,
     Prepared,
     Queue,
-    Receiver,
     Settlement,
-    Share,
     Status,
-    Waiting,
 )
 from webhooks.core.fairness import Limits
 from webhooks.core.pace import Pace
-from webhooks.core.retry import Outcome, Policy
+from webhooks.core.retry import Policy
+from webhooks.flow.ports import Deliveries, Receivers, Sender
 
 _log = logging.getLogger(__name__)
-
-
-class Partition(Protocol):
-    """One ordered source of usage events that can be read again from any offset."""
-
-    topic: str
-    partition: int
-    first_offset: int
-    """Where reading starts while no position is stored."""
-
-    async def read(self, offset: int, limit: int) -> UsageBatch:
-        """Give at most `limit` events from `offset` on, at once. Without any, `next_offset` may still move.
-
-        It moves on over what holds no events, and back where the source was made anew; both are to be kept.
-        """
-
-    async def wait(self, offset: int, timeout_s: float) -> None:
-        """Return when an event at or above `offset` exists, or at the timeout."""
-
-
-class Deliveries(Protocol):
-    """Keeps deliveries, their events and attempts, and the position of intake."""
-
-    async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
-        """Freeze and keep what `drafts` hold that is new, and move the position over `batch`, in one transaction.
-
-        Raises PositionLostError where the position is not the batch's first offset; nothing is kept then.
-        """
-
-    async def waiting(self) -> Sequence[Waiting]:
-        """Give each queue that has something to claim, with the earliest moment it may be claimed."""
-
-    async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
-        """Claim what is due, at most the shares; the longest due first.
-
-        Unless it `takes_over`, what another has claimed stays that one's after its lease has ended.
-        """
-
-    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
-        """Write the attempts, what became of their deliveries and how their receivers do, in one transaction.
-
-        Safe to repeat.
-        """
-
-
-class Receivers(Protocol):
-    """Knows where each workspace's deliveries go."""
-
-    def receiver(self, workspace_id: str, now: datetime) -> Receiver:
-        """Give the receiver of this moment; one without a URL where nothing is known."""
-
-
-class Sender(Protocol):
-    """Makes attempts."""
-
-    async def send(self, prepared: Prepared) -> Outcome:
-        """Make one attempt, within its timeout. Never raises for what a receiver or the network does."""
-
-
-class Intake:
-    """Turns stretches of usage events into deliveries."""
-
-    def __init__(
-        self,
-        deliveries: Deliveries,
-        receivers: Receivers,
-        clock: Clock,
-        new_id: Callable[[], str],
-        delivery_size: int,
-    ) -> None:
-        self._deliveries = deliveries
-        self._receivers = receivers
-        self._clock = clock
-        self._new_id = new_id
-        self._delivery_size = delivery_size
-
-    async def process(self, batch: UsageBatch) -> None:
-        """Cut, freeze and keep `batch`; on return its position is committed. Raises what `Deliveries.enqueue` does."""
-        now = self._clock()
-        drafts = [
-            Draft(self._new_id(), events[0].workspace_id, self._status(events[0].workspace_id, now), events)
-            for events in batching.cut(batch.events, self._delivery_size)
-        ]
-        await self._deliveries.enqueue(drafts, batch, now)
-
-    def _status(self, workspace_id: str, now: datetime) -> Status:
-        return Status.PENDING if self._receivers.receiver(workspace_id, now).is_due else Status.NOT_DUE
 
 
 class Dispatch:
@@ -148,7 +55,7 @@ class Dispatch:
         self._policy = policy
         self._limits = limits
         self._pace = Pace(per_s)
-        self._attendance = Attendance(policy.away_after_s)
+        self._attendance = Absences(policy.away_after_s)
         self._in_flight: Counter[fairness.Place] = Counter()
         self._failing: set[str] = set()
         self._losing: set[str] = set()
@@ -168,11 +75,11 @@ class Dispatch:
         """How many attempts are under way."""
         return self._in_flight.total()
 
-    async def settle(self) -> None:
+    async def finish(self) -> None:
         """Write the attempts that have ended; where that fails they are kept for the next call."""
         ended = tuple(self._ended)
         if ended:
-            await self._deliveries.settle(ended, self._clock())
+            await self._deliveries.finish(ended, self._clock())
             del self._ended[: len(ended)]
             for settlement in ended:
                 self._count(settlement)
@@ -200,7 +107,7 @@ class Dispatch:
         return claims, min(rests_s, default=None)
 
     async def attempt(self, claim: Claim) -> None:
-        """Make the attempt that `claim` is for; what became of it is written by the next `settle`."""
+        """Make the attempt that `claim` is for; what became of it is written by the next `finish`."""
         place = (claim.workspace_id, claim.queue)
         try:
             self._ended.append(await self._deliver(claim))

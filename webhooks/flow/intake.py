@@ -6,18 +6,51 @@ Never moves on before the stretch is processed, and never holds more than one re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 
-from runtime.clock import Steady
-from schemas.topics import UsageBatch
+from domain.sources import EventBatch
+from runtime.clock import Clock, Steady
 from webhooks.core import batching
 from webhooks.core.batching import Batching
+from webhooks.core.deliveries import Draft, Status
+from webhooks.flow.ports import Deliveries, Receivers
 
 IDLE_WAIT_S = 5.0
 """The longest single wait for an event."""
 
-Read = Callable[[int, int], Awaitable[UsageBatch]]
+Read = Callable[[int, int], Awaitable[EventBatch]]
 Wait = Callable[[int, float], Awaitable[None]]
-Process = Callable[[UsageBatch], Awaitable[None]]
+Process = Callable[[EventBatch], Awaitable[None]]
+
+
+class Intake:
+    """Turns stretches of usage events into deliveries."""
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        receivers: Receivers,
+        clock: Clock,
+        new_id: Callable[[], str],
+        delivery_size: int,
+    ) -> None:
+        self._deliveries = deliveries
+        self._receivers = receivers
+        self._clock = clock
+        self._new_id = new_id
+        self._delivery_size = delivery_size
+
+    async def process(self, batch: EventBatch) -> None:
+        """Cut, freeze and keep `batch`; on return its position is committed. Raises what `Deliveries.enqueue` does."""
+        now = self._clock()
+        drafts = [
+            Draft(self._new_id(), events[0].workspace_id, self._status(events[0].workspace_id, now), events)
+            for events in batching.cut(batch.events, self._delivery_size)
+        ]
+        await self._deliveries.enqueue(drafts, batch, now)
+
+    def _status(self, workspace_id: str, now: datetime) -> Status:
+        return Status.PENDING if self._receivers.receiver(workspace_id, now).is_due else Status.NOT_DUE
 
 
 class Follower:
@@ -42,7 +75,7 @@ class Follower:
         self._steady = steady
         self._batching = batching
         self._offset = offset
-        self._stretch: UsageBatch | None = None
+        self._stretch: EventBatch | None = None
         self._seen_at_s = steady()
 
     async def step(self) -> None:
@@ -63,7 +96,7 @@ class Follower:
         self._offset = batch.next_offset
         self._stretch = None
 
-    def _lacks(self, batch: UsageBatch) -> tuple[int, float]:
+    def _lacks(self, batch: EventBatch) -> tuple[int, float]:
         """Say how many events are missing before `batch` is worth a look, and for how long at most; 0: it is to go."""
         if not batch.events:
             # Unreadable records alone, or a source made anew: the position moves all the same.

@@ -22,11 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import positions
-from metering.core import sums
+from domain import days, positions
+from domain.sources import EventBatch
 from runtime.database import statements
 from runtime.database.engines import Database
-from schemas.topics import UsageBatch
 from webhooks.core import batching
 from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, Waiting
 from webhooks.core.health import Rule
@@ -58,7 +57,7 @@ class StoredDeliveries:
         self._lease = timedelta(seconds=lease_s)
         self._rule = rule or Rule()
 
-    async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
+    async def enqueue(self, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> None:
         """Keep what is new and move the position. Raises PositionLostError."""
         await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
 
@@ -73,9 +72,9 @@ class StoredDeliveries:
             lambda connection: claims.claim(connection, shares, now, lease, rule, takes_over=takes_over)
         )
 
-    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+    async def finish(self, settlements: Sequence[Settlement], now: datetime) -> None:
         """Write attempts and decisions."""
-        await self._database.write(lambda connection: settle(connection, settlements, now, self._rule))
+        await self._database.write(lambda connection: finish(connection, settlements, now, self._rule))
 
 
 def position(connection: Connection, topic: str, partition: int) -> int | None:
@@ -87,7 +86,7 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
     return offset
 
 
-def enqueue(connection: Connection, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> int:
+def enqueue(connection: Connection, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> int:
     """Move the position over `batch` and keep what `drafts` hold that is new; give how many deliveries that made.
 
     Raises PositionLostError where the stored position is not the batch's first offset: another worker moved it.
@@ -117,7 +116,7 @@ def enqueue(connection: Connection, drafts: Sequence[Draft], batch: UsageBatch, 
     return len(rows)
 
 
-def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime, rule: Rule) -> None:
+def finish(connection: Connection, settlements: Sequence[Settlement], now: datetime, rule: Rule) -> None:
     """Write attempts and decisions, and what they say of their receivers.
 
     A claim that is no longer the delivery's own changes nothing, unless it delivered. So it may be repeated after an
@@ -159,7 +158,7 @@ def tallies(connection: Connection, from_day: date, to_day: date, among: Select[
     return [Tally(workspace, day, Status(status), *map(int, sums)) for workspace, day, status, *sums in rows]
 
 
-def _move_position(connection: Connection, batch: UsageBatch) -> None:
+def _move_position(connection: Connection, batch: EventBatch) -> None:
     columns = WEBHOOK_POSITION.c
     moved = connection.execute(
         update(WEBHOOK_POSITION)
@@ -182,7 +181,7 @@ def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple
     """Insert each draft's events; give (delivery id, key) of those whose key was new in their workspace."""
     rows = [
         {
-            "day": sums.day_of(event),
+            "day": days.day_of(event),
             "workspace_id": draft.workspace_id,
             "idempotency_key": event.idempotency_key,
             "delivery_id": draft.id,

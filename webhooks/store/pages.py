@@ -21,7 +21,7 @@ _COLUMNS = DELIVERY.c
 _SHOWN = [column for column in _COLUMNS if column is not _COLUMNS.body]
 
 
-class Place(NamedTuple):
+class DeliveryPageStart(NamedTuple):
     """A point in the order: what follows has an earlier moment, or the same and a smaller id."""
 
     moment: datetime
@@ -46,7 +46,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class DeliveryQuery:
     """Which deliveries of one workspace are read. `since` is inclusive, `until` exclusive."""
 
     workspace_id: str
@@ -64,12 +64,12 @@ class Window:
         return _COLUMNS.settled_at if ended else _COLUMNS.created_at
 
 
-def page(connection: Connection, window: Window, after: Place | None, limit: int) -> list[Listed]:
+def page(connection: Connection, window: DeliveryQuery, after: DeliveryPageStart | None, limit: int) -> list[Listed]:
     """Give at most `limit` deliveries behind `after`, newest first."""
     return _listed(connection, connection.execute(query(window, after, limit)).all())
 
 
-def query(window: Window, after: Place | None, limit: int) -> Select[Any]:
+def query(window: DeliveryQuery, after: DeliveryPageStart | None, limit: int) -> Select[Any]:
     """Give what `page` asks, to be explained."""
     moment = window.moment
     conditions: list[ColumnElement[bool]] = [_COLUMNS.workspace_id == window.workspace_id]
@@ -81,10 +81,10 @@ def query(window: Window, after: Place | None, limit: int) -> Select[Any]:
     return select(*_SHOWN).where(*conditions).order_by(moment.desc(), _COLUMNS.id.desc()).limit(limit)
 
 
-def place_of(listed: Listed, window: Window) -> Place:
+def place_of(listed: Listed, window: DeliveryQuery) -> DeliveryPageStart:
     """Give the place that the next page of a window begins behind."""
     moment = listed.created_at if window.moment is _COLUMNS.created_at else listed.settled_at
-    return Place(moment or listed.created_at, listed.id)
+    return DeliveryPageStart(moment or listed.created_at, listed.id)
 
 
 def find(connection: Connection, delivery_id: str) -> Listed | None:

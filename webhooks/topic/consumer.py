@@ -18,11 +18,11 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from domain.positions import PositionLostError
+from domain.sources import EventSource
 from runtime.kafka import consumers, feed, writer
 from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.outage import Outage, Pause
 from schemas import topics
-from webhooks.flow.dispatch import Partition
 from webhooks.topic.partition import TopicReader
 
 GROUP = "tollgate-webhooks"
@@ -41,10 +41,10 @@ _FETCH_BYTES = 1024 * 1024  # of each partition, beside what its reader holds
 _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Follow = Callable[[Partition], Awaitable[None]]
+Follow = Callable[[EventSource], Awaitable[None]]
 
 
-class Stream:
+class IntakeConsumer:
     """Has `follow` follow every partition that the group gives to this process, from the database's position on."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Stream:
         self._watch_s = watch_s
         self._outage = Outage("webhook intake", _log, pause, of="Kafka", passes=_is_away)
         self._pause = pause
-        self._unreadable = feed.Unreadable(topics.USAGE_EVENTS)
+        self._unreadable = feed.SkippedRecords(topics.USAGE_EVENTS)
         self._session: _Session | None = None
 
     @property
@@ -115,7 +115,7 @@ class Stream:
             await consumer.getmany(TopicPartition(topics.USAGE_EVENTS, -1), timeout_ms=0)
             ends = await _answered(self._ends(consumer))
             self._outage.passed()
-            waits = {(reader.partition, reader.waits_at) for reader in session.readers}
+            waits = {(reader.index, reader.waits_at) for reader in session.readers}
             behind = {(partition, at) for partition, at in waits if at is not None and at < ends.get(partition, 0)}
             if stuck & behind:
                 raise KafkaAwayError("the consumer says nothing of records that are there")
@@ -137,7 +137,7 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc]  # it has no ty
         self,
         consumer: AIOKafkaConsumer,
         follow: Callable[[TopicReader], Coroutine[Any, Any, None]],
-        unreadable: feed.Unreadable,
+        unreadable: feed.SkippedRecords,
     ) -> None:
         self.joined = False
         self.readers: list[TopicReader] = []

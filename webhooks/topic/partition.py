@@ -1,4 +1,4 @@
-"""One partition of the usage events' topic, as intake reads it: the `Partition` port on a shared consumer (design 3.7).
+"""One partition of the usage events' topic, as intake reads it: an `EventSource` on a shared consumer (counting 7).
 
 Never holds more than READ_AHEAD records, never loses one for a seek of its own, and never skips any without a word.
 """
@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from domain import ledger_days, validity
-from runtime.kafka.feed import Unreadable
-from schemas.topics import UsageBatch
+from domain.sources import EventBatch
+from runtime.kafka.feed import SkippedRecords
 from schemas.usage import UsageEvent
 
 READ_AHEAD = 1000
@@ -27,9 +27,11 @@ class TopicReader:
     Offsets may have holes, and records that cannot be read are skipped here: metering puts them aside.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, place: TopicPartition, topic: str, unreadable: Unreadable) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, place: TopicPartition, topic: str, unreadable: SkippedRecords
+    ) -> None:
         self.topic = topic
-        self.partition: int = place.partition
+        self.index: int = place.partition
         self.first_offset = 0
         """Where the log starts, as `open` found it."""
         self.waits_at: int | None = None
@@ -47,7 +49,7 @@ class TopicReader:
     @property
     def lane(self) -> str:
         """Name what is counted in one order (`schemas.topics`)."""
-        return f"{self.topic}/{self.partition}"
+        return f"{self.topic}/{self.index}"
 
     def hold(self) -> None:
         """Let nothing be fetched before the first read says from where. Before the consumer's first fetch."""
@@ -58,7 +60,7 @@ class TopicReader:
         """Find where the log starts. Raises KafkaError."""
         self.first_offset = (await self._consumer.beginning_offsets([self._place]))[self._place]
 
-    async def read(self, offset: int, limit: int) -> UsageBatch:
+    async def read(self, offset: int, limit: int) -> EventBatch:
         """Give at most `limit` events from `offset` on, of what has been fetched. Raises KafkaError."""
         if offset != self._start:
             self._go_to(offset)
@@ -127,9 +129,9 @@ class TopicReader:
             return first
         return offset  # a leader that was behind for a moment
 
-    def _batch(self, first: int, after: int, records: list[Any]) -> UsageBatch:
+    def _batch(self, first: int, after: int, records: list[Any]) -> EventBatch:
         events = tuple(event for record in records if (event := self._decoded(record)) is not None)
-        return UsageBatch(self.topic, self.partition, self.lane, first, after, events)
+        return EventBatch(self.topic, self.index, self.lane, first, after, events)
 
     def _decoded(self, record: Any) -> UsageEvent | None:
         try:

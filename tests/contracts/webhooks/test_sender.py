@@ -8,8 +8,8 @@ import pytest
 from tests.integration.webhooks import scene
 from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Prepared
-from webhooks.core.retry import Outcome
-from webhooks.flow.dispatch import Sender
+from webhooks.core.retry import AttemptResult
+from webhooks.flow.ports import Sender
 from webhooks.sender import Sender as RealSender
 
 Made = tuple[Sender, str]
@@ -37,7 +37,7 @@ async def test_outcomes_come_in_the_order_of_the_attempts(
     async with making(500, 302, 200) as (sender, url):
         outcomes = [await sender.send(Prepared(url, {"webhook-id": "id"}, b"{}", 5)) for _ in range(4)]
     assert [outcome.status_code for outcome in outcomes] == [500, 302, 200, 200]
-    assert all(isinstance(outcome, Outcome) and outcome.error is None for outcome in outcomes)
+    assert all(isinstance(outcome, AttemptResult) and outcome.error is None for outcome in outcomes)
 
 
 async def test_the_real_one_tells_a_failure_instead_of_raising_it() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from control import sample_delivery
-from control.sample_delivery import BusyError, Trial
+from control.sample_delivery import BusyError, SampleDelivery
 from runtime import clock
 from runtime.database.engines import Database
 from runtime.vault import webhook_context
@@ -32,7 +32,9 @@ def record(*secrets: tuple[str, datetime | None]) -> WebhookRecord:
 async def test_it_goes_to_no_private_address_unless_the_operator_allows_it(place: str) -> None:
     async with serving(status(200)) as receiver:
         port = receiver.url.rpartition(":")[2].partition("/")[0]
-        tested = await Trial(VAULT, allow_private=False).send(record((kit.SECRET, None)), place.format(port=port), NOW)
+        tested = await SampleDelivery(VAULT, allow_private=False).send(
+            record((kit.SECRET, None)), place.format(port=port), NOW
+        )
         assert receiver.received == []
     assert not tested.delivered
     assert (tested.error or "").startswith("refused: ")
@@ -57,7 +59,7 @@ async def test_it_takes_no_longer_than_an_attempt_may(monkeypatch: pytest.Monkey
     assert sample_delivery.WITHIN_S == 10
     monkeypatch.setattr(sample_delivery, "WITHIN_S", 0.2)
     async with serving(hang) as receiver:
-        tested = await Trial(VAULT, allow_private=True).send(record((kit.SECRET, None)), receiver.url, NOW)
+        tested = await SampleDelivery(VAULT, allow_private=True).send(record((kit.SECRET, None)), receiver.url, NOW)
     assert (tested.delivered, tested.status_code, tested.error) == (False, None, "no answer within 0.2 s")
     assert tested.duration_ms < 5000
 
@@ -66,7 +68,7 @@ async def test_it_takes_no_longer_than_an_attempt_may(monkeypatch: pytest.Monkey
 async def test_a_secret_signs_until_its_overlap_ends(ends_s: float, *, signs: bool) -> None:
     secrets = ((kit.SECRET, None), (kit.OLDER_SECRET, NOW + timedelta(seconds=ends_s)))
     async with serving(status(200)) as receiver:
-        tested = await Trial(VAULT, allow_private=True).send(record(*secrets), receiver.url, NOW)
+        tested = await SampleDelivery(VAULT, allow_private=True).send(record(*secrets), receiver.url, NOW)
     (received,) = receiver.received
     assert tested.delivered
     signing.verify(received.headers, received.body, [kit.SECRET], clock.present())  # theirs, not `now`
@@ -77,4 +79,4 @@ async def test_a_secret_signs_until_its_overlap_ends(ends_s: float, *, signs: bo
 async def test_no_more_than_a_few_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample_delivery, "_AT_ONCE", 0)
     with pytest.raises(BusyError):
-        await Trial(VAULT, allow_private=True).send(record((kit.SECRET, None)), "http://127.0.0.1:1/", NOW)
+        await SampleDelivery(VAULT, allow_private=True).send(record((kit.SECRET, None)), "http://127.0.0.1:1/", NOW)

@@ -22,7 +22,7 @@ from aiokafka.structs import ConsumerRecord
 
 from control.flow import corrections as corrections_flow
 from control.store import corrections, published
-from control.topic.publisher import Broadcast
+from control.topic.publisher import ConfigPublisher
 from domain.limit_tree import Threshold
 from metering import flow
 from metering.store import day_partitions, events, transaction
@@ -108,7 +108,7 @@ class Company:
             return (await feed.ends(self.kafka, GATEWAY_CONFIG))[0]
 
         leadership = PostgresLeadership(self.database, "relay")
-        relay = Broadcast(self.database, self.writer, leadership, end_of_config, lambda: NOW)
+        relay = ConfigPublisher(self.database, self.writer, leadership, end_of_config, lambda: NOW)
         assert await leadership.take()
         try:
             await relay.take_over()

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from domain.positions import BeyondPositionError
+from domain.sources import EventBatch
 from metering import app
 from metering.store import events, positions, transaction
 from metering.thresholds import GroupThresholds
@@ -21,7 +22,6 @@ from runtime.database.engines import Database
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision, UsedUp
 from schemas.limits import LimitType
-from schemas.topics import UsageBatch
 from tests.unit.metering.factories import NOON, SPOOL, HandClock, batch, change, event, group
 from tests.unit.metering.fakes import ListPartition
 
@@ -197,7 +197,7 @@ async def test_a_missing_table_ends_the_task(opened: Database) -> None:
 
 async def test_a_spool_that_lost_rows_ends_the_task(opened: Database) -> None:
     class Lossy(ListPartition):
-        async def read(self, offset: int, limit: int) -> UsageBatch:
+        async def read(self, offset: int, limit: int) -> EventBatch:
             return batch([event(offset + 1)], offset + 1)
 
     opened.write_now(lambda connection: transaction.apply(connection, batch([event(1)]), HandClock()))

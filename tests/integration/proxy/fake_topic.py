@@ -17,7 +17,7 @@ from proxy.spool import file as spool_file
 from proxy.spool import writer
 from proxy.spool.writer import Spool
 from proxy.topic import publisher
-from proxy.topic.publisher import IsCounted, Publisher
+from proxy.topic.publisher import IsCounted, SpoolPublisher
 from runtime.kafka import writer as kafka
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, Record
 from runtime.settings import SpoolSync
@@ -108,16 +108,16 @@ def publishing(
     older: Sequence[spool_file.SpoolFile] = (),
     is_counted: IsCounted = nothing_is_counted,
     now: datetime = TODAY,
-) -> Publisher:
+) -> SpoolPublisher:
     drained = spool_file.drained_instances(sink.file.path.parent)
-    return Publisher(sink, older, drained, writer, is_counted, lambda: now.astimezone(UTC))
+    return SpoolPublisher(sink, older, drained, writer, is_counted, lambda: now.astimezone(UTC))
 
 
 @asynccontextmanager
 async def running(*parts: object) -> AsyncIterator[None]:
     """Run publishers and spools until the block ends; a part that fails fails the test."""
     tasks = [
-        asyncio.create_task(part.run() if isinstance(part, Publisher) else part.maintain())  # type: ignore[attr-defined]
+        asyncio.create_task(part.run() if isinstance(part, SpoolPublisher) else part.maintain())  # type: ignore[attr-defined]
         for part in parts
     ]
     try:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from proxy.spool import file as spool_file
-from proxy.topic.publisher import Publisher
+from proxy.topic.publisher import SpoolPublisher
 from runtime import clock
 from runtime.kafka.writer import Kafka, Writer
 from tests.integration.proxy import fake_topic
@@ -20,7 +20,7 @@ async def main() -> None:
     sink, older = fake_topic.opened(folder)
     writer = Writer(Kafka(bootstrap, prefix), "publishing")
     drained = spool_file.drained_instances(folder)
-    publisher = Publisher(sink, older, drained, writer, fake_topic.all_is_counted, clock.steady())
+    publisher = SpoolPublisher(sink, older, drained, writer, fake_topic.all_is_counted, clock.steady())
 
     async def put() -> None:
         while True:

@@ -28,7 +28,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def shown(part: object) -> Samples:
     telemetry = Telemetry()
-    part.show(telemetry)  # type: ignore[attr-defined]
+    part.register_metrics(telemetry)  # type: ignore[attr-defined]
     return scraping.samples((await telemetry.text()).decode())
 
 
@@ -62,7 +62,7 @@ async def test_the_lag_is_the_age_of_the_oldest_row_since_its_request_ended(tmp_
     await started.recover(kit.none_is_counted)
     lags_s = [(await shown(started))[LAG]]
     for through in (1, 2, 3):
-        started.decide([decided(started, through)])
+        started.take_decisions([decided(started, through)])
         lags_s.append((await shown(started))[LAG])
     assert lags_s == [20, 5, 30, 0]
     found = await shown(started)

@@ -9,22 +9,22 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from domain.sources import EventBatch
 from runtime import clock, server
 from runtime.database.engines import Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
-from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 from tests.support.engines import Place
 from tests.unit.webhooks import kit
 from webhooks.app import Dispatcher
-from webhooks.closed_days import Ledger
+from webhooks.closed_days import LedgerView
 from webhooks.core.deliveries import Claim
 from webhooks.core.fairness import Limits
 from webhooks.core.health import Rule
 from webhooks.core.retry import Policy
-from webhooks.policies import Tuning
+from webhooks.policies import Policies
 from webhooks.store import tables
 
 VAULT = Vault(bytes(32))
@@ -122,7 +122,8 @@ class LivePartition:
 
     def __init__(self, topic: str = kit.TOPIC) -> None:
         self.topic = topic
-        self.partition = 0
+        self.index = 0
+        self.lane = "lane"
         self.first_offset = 1
         self._events: list[UsageEvent] = []
         self._grown = asyncio.Condition()
@@ -132,9 +133,9 @@ class LivePartition:
             self._events.extend(events)
             self._grown.notify_all()
 
-    async def read(self, offset: int, limit: int) -> UsageBatch:
+    async def read(self, offset: int, limit: int) -> EventBatch:
         events = tuple(self._events[offset - 1 : offset - 1 + limit])
-        return UsageBatch(self.topic, self.partition, "lane", offset, offset + len(events), events)
+        return EventBatch(self.topic, self.index, "lane", offset, offset + len(events), events)
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -205,7 +206,7 @@ async def dispatching(
     policy: Policy = SHORT,
     limits: Limits | None = None,
     rule: Rule | None = None,
-    ledger: Ledger | None = None,
+    ledger: LedgerView | None = None,
     now: clock.Clock | None = None,
     present: clock.Clock = clock.present,
     partition: LivePartition | None = None,
@@ -223,7 +224,7 @@ async def dispatching(
     )
     with contextlib.ExitStack() as stack:
         used = opened or stack.enter_context(place.open())
-        tuning = replace(Tuning.of(settings), policy=policy)
+        tuning = replace(Policies.of(settings), policy=policy)
         tuning = replace(tuning, limits=limits or tuning.limits, rule=rule or tuning.rule)
         goes_by = now or clock.steady()
         dispatcher = Dispatcher(used, VAULT, goes_by, settings, tuning=tuning, ledger=ledger, present=present)

@@ -7,14 +7,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, select
 
-from domain import ledger_days
-from metering.core import sums
+from domain import days, ledger_days
+from domain.sources import EventBatch
 from metering.store import day_partitions, events, transaction
 from runtime.database.engines import Database
-from schemas.topics import UsageBatch
 from tests.unit.webhooks import kit
 from tollgate.roles.webhooks import MeteringsLedger
-from webhooks.closed_days import OpenDays
+from webhooks.closed_days import ClosedDays
 
 DAY = timedelta(days=1)
 
@@ -29,9 +28,9 @@ class Desk:
         self.meanwhile: Callable[[], object] | None = None
         """Happens while intake waits."""
         self.waits = 0
-        self.open_days = OpenDays(opened, self.clock, MeteringsLedger(), steady=self.clock.seconds, pause=self._pause)
+        self.open_days = ClosedDays(opened, self.clock, MeteringsLedger(), steady=self.clock.seconds, pause=self._pause)
 
-    def batch(self, *days_off: int) -> UsageBatch:
+    def batch(self, *days_off: int) -> EventBatch:
         """Give events of so many days behind START."""
         events = [
             kit.event(at, key=f"day {off}").model_copy(update={"timestamp": kit.START + off * DAY})
@@ -44,20 +43,20 @@ class Desk:
         for clock in (self.clock, self.meterings_clock):
             clock.now += count * DAY
 
-    def meter(self, batch: UsageBatch) -> set[str]:
+    def meter(self, batch: EventBatch) -> set[str]:
         """Count what finds a place, and move metering's position over all of it; give what the ledger holds."""
 
         def work(connection: Connection) -> None:
             day_partitions.ensure(connection, self.meterings_clock().date())
             open_ = day_partitions.open_days(connection)
-            held = tuple(event for event in batch.events if open_.holds(sums.day_of(event)))
+            held = tuple(event for event in batch.events if open_.holds(days.day_of(event)))
             transaction.apply(connection, replace(batch, events=held), self.meterings_clock)
 
         self.database.write_now(work)
         key = events.USAGE_EVENT.c.idempotency_key
         return set(self.database.read_now(lambda connection: connection.execute(select(key)).scalars().all()))
 
-    async def take(self, batch: UsageBatch) -> set[str]:
+    async def take(self, batch: EventBatch) -> set[str]:
         """Give what intake delivers."""
         return {event.idempotency_key for event in (await self.open_days.only(batch)).events}
 

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from runtime import version
 from webhooks.core.deliveries import Prepared
-from webhooks.core.retry import Outcome
+from webhooks.core.retry import AttemptResult
 from webhooks.sender import Sender
 
 BODY = b'{"a":1}'
@@ -92,7 +92,7 @@ def prepared(url: str, timeout_s: float = 5) -> Prepared:
     return Prepared(url, {"webhook-id": "id-1", "X-Baseten-Signature": "v1=00"}, BODY, timeout_s)
 
 
-async def send_to(answer: bytes, *, closes: bool = False, stalls: bool = False, timeout_s: float = 5) -> Outcome:
+async def send_to(answer: bytes, *, closes: bool = False, stalls: bool = False, timeout_s: float = 5) -> AttemptResult:
     async with Peer(answer, closes=closes, stalls=stalls).running() as peer, sending() as sender:
         return await sender.send(prepared(f"http://127.0.0.1:{peer.port}/", timeout_s))
 

@@ -18,7 +18,7 @@ from runtime.database import engines
 from runtime.settings import Settings
 from tests.integration.webhooks.scene import VAULT, webhook
 from webhooks.app import Dispatcher
-from webhooks.policies import Tuning
+from webhooks.policies import Policies
 
 
 @contextmanager
@@ -46,7 +46,7 @@ async def _run(url: str, given: dict[str, Any]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     settings = Settings(allow_private_receivers=True, **given["settings"])
     with engines.postgres(url) as opened:
-        tuning = replace(Tuning.of(settings), lease_s=given["lease_s"])
+        tuning = replace(Policies.of(settings), lease_s=given["lease_s"])
         dispatcher = Dispatcher(opened, VAULT, clock.steady(), settings, tuning=tuning)
         for version, (workspace_id, place) in enumerate(given["receivers"].items(), start=1):
             dispatcher.apply(webhook(version, place, workspace_id))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from control.topic.publisher import Broadcast
+from control.topic.publisher import ConfigPublisher
 from runtime.config.relay import Relay
 from tests.integration.runtime.config.kit import Topics
 from tests.unit.control.fakes import NOW
@@ -52,7 +52,7 @@ async def test_the_relay_of_a_process_looks_four_times_a_second() -> None:
 async def test_the_relay_to_kafka_looks_four_times_a_second() -> None:
     looks, topics = Looks(), Topics()
 
-    class Looking(Broadcast):
+    class Looking(ConfigPublisher):
         async def take_over(self) -> None:
             """Begin with nothing."""
 

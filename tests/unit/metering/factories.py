@@ -6,9 +6,9 @@ from typing import Any
 
 from ulid import ULID
 
+from domain.sources import EventBatch
 from schemas.config import ConfigChange, ConfigKind, GroupRecord
 from schemas.limits import LimitEnforcement, LimitType, ModelConfig, UsageLimit, UsageLimitUnit
-from schemas.topics import UsageBatch
 from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -82,9 +82,9 @@ def batch(
     partition: int = 0,
     lane: str = LANE,
     gap: int = 0,
-) -> UsageBatch:
+) -> EventBatch:
     """Lay `events` on consecutive offsets; `gap` offsets without an event follow them."""
-    return UsageBatch(topic, partition, lane, first_offset, first_offset + len(events) + gap, tuple(events))
+    return EventBatch(topic, partition, lane, first_offset, first_offset + len(events) + gap, tuple(events))
 
 
 def group(

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from domain.limit_tree import Threshold
 from domain.positions import BeyondPositionError, Progress, Span
+from domain.sources import EventBatch
 from metering.core.sums import Counter, LimitTotal, Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
-from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 
 
@@ -29,7 +29,7 @@ class DictLedger:
         self._published: dict[tuple[str, int], tuple[int, datetime]] = {}
         self._changed_at: dict[tuple[str, Counter], tuple[str, datetime]] = {}
 
-    async def apply(self, batch: UsageBatch) -> Totals:
+    async def apply(self, batch: EventBatch) -> Totals:
         place = (batch.topic, batch.partition)
         position = self._positions.get(place, batch.first_offset)
         if batch.first_offset > position:
@@ -183,11 +183,11 @@ class DictThresholds:
 
 
 class ListPartition:
-    """Implements `Partition` on a list whose first event has offset 1; `waited` tells when a reader found no more."""
+    """Implements `EventSource` on a list whose first event has offset 1; `waited` tells when a reader found no more."""
 
     def __init__(self, topic: str, lane: str = "embedded") -> None:
         self.topic = topic
-        self.partition = 0
+        self.index = 0
         self.lane = lane
         self.first_offset = 1
         self.reads: list[tuple[int, int]] = []
@@ -200,11 +200,11 @@ class ListPartition:
         self.waited.clear()
         self._more.set()
 
-    async def read(self, offset: int, limit: int) -> UsageBatch:
+    async def read(self, offset: int, limit: int) -> EventBatch:
         self.reads.append((offset, limit))
         self._more.clear()
         events = tuple(self._events[offset - 1 : offset - 1 + limit])
-        return UsageBatch(self.topic, self.partition, self.lane, offset, offset + len(events), events)
+        return EventBatch(self.topic, self.index, self.lane, offset, offset + len(events), events)
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         self.waited.set()

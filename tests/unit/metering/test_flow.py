@@ -6,11 +6,11 @@ import pytest
 
 from domain.limit_tree import Threshold
 from domain.positions import BeyondPositionError, PositionLostError, Span
+from domain.sources import EventBatch
 from metering import flow
 from metering.core.sums import Totals
 from schemas.decisions import UsedUp
 from schemas.limits import LimitType
-from schemas.topics import UsageBatch
 from tests.unit.metering.factories import LANE, SPOOL, HandClock, batch, event
 from tests.unit.metering.fakes import DictLedger, DictThresholds, ListPublisher
 
@@ -27,7 +27,7 @@ class SlowLedger(DictLedger):
         self._pause = pause
         self._moved = moved
 
-    async def apply(self, batch: UsageBatch) -> Totals:
+    async def apply(self, batch: EventBatch) -> Totals:
         totals = await super().apply(batch)
         self._hand.now += self._pause
         return totals

@@ -24,7 +24,7 @@ from schemas.targets import Provider, Target
 from tests.unit.proxy import kit
 
 OPERATORS = "the operator's own"
-PLACES = targets.Places(
+PLACES = targets.ProviderUrls(
     openai="https://openai.example/v1",
     baseten="https://model-{model_id}.example/environments/{environment_name}/sync/v1",
     baseten_model_api="https://models.example/v1",

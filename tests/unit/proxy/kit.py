@@ -16,7 +16,7 @@ from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Drains
 from proxy.flow import Gateway
 from proxy.limits.days import DayCounters
-from proxy.limits.windows import RateChain, RateLimit
+from proxy.limits.windows import RateChain, WindowLimit
 from runtime.vault import Vault
 from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
@@ -48,12 +48,12 @@ def rate(
     *,
     source: str = PARENT,
     counting: str = GROUP,
-) -> RateLimit:
+) -> WindowLimit:
     """Return a rate limit, by default one that the group inherits from its parent: INDEPENDENT."""
-    return RateLimit(type_, unit, threshold, source, counting)
+    return WindowLimit(type_, unit, threshold, source, counting)
 
 
-def rates(*limits: RateLimit) -> RateChain:
+def rates(*limits: WindowLimit) -> RateChain:
     return RateChain(PARENT, SLUG, limits)
 
 
@@ -83,7 +83,7 @@ def route(**changes: Any) -> Route:
     return replace(plain, **changes)
 
 
-def independent(*limits: RateLimit, **changes: Any) -> Route:
+def independent(*limits: WindowLimit, **changes: Any) -> Route:
     """Return the same route with INDEPENDENT limits: only the group itself is charged."""
     return route(**{"charged_groups": (GROUP,), "rates": rates(*limits)} | changes)
 

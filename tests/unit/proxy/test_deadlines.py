@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.deadlines import Drains, Patience
+from proxy.deadlines import Deadline, Drains
 from tests.unit.proxy.virtual_time import in_virtual_time
 
 
@@ -16,7 +16,7 @@ def now_s() -> float:
 async def test_each_wait_has_its_own_bound() -> None:
     began = now_s()
     with pytest.raises(TimeoutError):
-        async with Patience(Drains(30, 1)) as bound:
+        async with Deadline(Drains(30, 1)) as bound:
             for _ in range(5):
                 bound.expect(10)
                 await asyncio.sleep(9)
@@ -29,7 +29,7 @@ async def test_each_wait_has_its_own_bound() -> None:
 async def test_a_shorter_bound_holds_although_a_longer_one_was_set() -> None:
     began = now_s()
     with pytest.raises(TimeoutError):
-        async with Patience(Drains(30, 1)) as bound:
+        async with Deadline(Drains(30, 1)) as bound:
             bound.expect(300)
             bound.expect(120)
             bound.expect(5)
@@ -42,7 +42,7 @@ async def test_after_the_drain_began_no_wait_is_longer_than_what_is_left_of_it()
     began = now_s()
     drains = Drains(30, 1)
     with pytest.raises(TimeoutError):
-        async with Patience(drains) as bound:
+        async with Deadline(drains) as bound:
             bound.expect(100)
             await asyncio.sleep(50)
             bound.client_gone()
@@ -61,7 +61,7 @@ async def test_after_the_drain_began_no_wait_is_longer_than_what_is_left_of_it()
 async def test_a_drain_prolongs_nothing() -> None:
     began = now_s()
     with pytest.raises(TimeoutError):
-        async with Patience(Drains(30, 1)) as bound:
+        async with Deadline(Drains(30, 1)) as bound:
             bound.expect(10)
             bound.client_gone()
             await asyncio.sleep(100)
@@ -71,7 +71,7 @@ async def test_a_drain_prolongs_nothing() -> None:
 @in_virtual_time
 async def test_a_client_that_goes_when_all_is_over_changes_nothing() -> None:
     drains = Drains(30, 1)
-    async with Patience(drains) as bound:
+    async with Deadline(drains) as bound:
         bound.expect(10)
     bound.client_gone()
     assert not bound.gone
@@ -81,14 +81,14 @@ async def test_a_client_that_goes_when_all_is_over_changes_nothing() -> None:
 
 @in_virtual_time
 async def test_nothing_expected_is_no_bound() -> None:
-    async with Patience(Drains(30, 1)):
+    async with Deadline(Drains(30, 1)):
         await asyncio.sleep(10**6)
 
 
 @in_virtual_time
 async def test_whose_fault_it_is() -> None:
     with pytest.raises(TimeoutError):
-        async with Patience(Drains(30, 1)) as bound:
+        async with Deadline(Drains(30, 1)) as bound:
             bound.expect(10, for_client=True)
             bound.expect(10)
             assert not bound.is_clients_fault
@@ -103,7 +103,7 @@ async def test_a_cancellation_from_elsewhere_stays_one() -> None:
     drains = Drains(30, 1)
 
     async def wait() -> None:
-        async with Patience(drains) as bound:
+        async with Deadline(drains) as bound:
             bound.expect(10)
             bound.client_gone()
             await asyncio.sleep(100)

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.core.calls import Key
 from proxy.limits.days import DayLimit
-from proxy.limits.windows import RateLimit
+from proxy.limits.windows import WindowLimit
 from schemas.config import ConfigKind, WorkspaceState
 from schemas.limits import LimitEnforcement, LimitType, RateLimitUnit
 from tests.unit.proxy.directories import (
@@ -160,7 +160,7 @@ def test_independent_limits_come_from_the_closest_group_and_count_the_own_one() 
     route = the_route(made)
     assert route.charged_groups == ("child",)
     assert route.day_limits == (DayLimit(LimitType.REQUEST, 3, "middle", "child"),)
-    assert route.rates.limits == (RateLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 2, "root", "child"),)
+    assert route.rates.limits == (WindowLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 2, "root", "child"),)
 
 
 def test_cascading_limits_all_hold_and_count_their_sources() -> None:
@@ -176,7 +176,7 @@ def test_cascading_limits_all_hold_and_count_their_sources() -> None:
         DayLimit(LimitType.REQUEST, 3, "middle", "middle"),
         DayLimit(LimitType.REQUEST, 5, "root", "root"),
     )
-    assert route.rates.limits == (RateLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 6, "root", "root"),)
+    assert route.rates.limits == (WindowLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 6, "root", "root"),)
 
 
 def test_unknown_slugs_fill_no_memory() -> None:

@@ -93,7 +93,7 @@ async def test_a_clock_that_steps_back_over_midnight_reopens_no_day(desk: Desk) 
 
 async def test_yesterdays_decision_does_not_hold_today(desk: Desk) -> None:
     desk.seconds += 1
-    desk.days.decide(
+    desk.days.take_decision(
         Decision(
             group_id=kit.GROUP,
             model_slug=kit.SLUG,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from domain.ledger_days import Days
 from domain.positions import PositionLostError
-from schemas.topics import UsageBatch
+from domain.sources import EventBatch
 from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
 from webhooks.core import health
 from webhooks.core.deliveries import (
@@ -22,8 +22,8 @@ from webhooks.core.deliveries import (
     Waiting,
 )
 from webhooks.core.health import Health, Rule
+from webhooks.core.retry import AttemptResult as AttemptOutcome
 from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
-from webhooks.core.retry import Outcome as AttemptOutcome
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -80,8 +80,8 @@ def correction(number: int) -> UsageEvent:
     return event(number).model_copy(update=changes)
 
 
-def batch(*events: UsageEvent, first: int = 1, topic: str = TOPIC) -> UsageBatch:
-    return UsageBatch(topic, 0, "lane", first, first + len(events), events)
+def batch(*events: UsageEvent, first: int = 1, topic: str = TOPIC) -> EventBatch:
+    return EventBatch(topic, 0, "lane", first, first + len(events), events)
 
 
 def draft(delivery_id: str, *events: UsageEvent, status: Status = Status.PENDING) -> Draft:
@@ -92,7 +92,7 @@ class ListPartition:
     """A partition over a list; an event's offset is its place, from 1. Waiting ends when the clock was moved on."""
 
     topic = TOPIC
-    partition = 0
+    index = 0
     first_offset = 1
 
     def __init__(self, clock: HandClock, events: Sequence[UsageEvent] = ()) -> None:
@@ -102,10 +102,10 @@ class ListPartition:
         self.coming: list[tuple[datetime, UsageEvent]] = []
         self._clock = clock
 
-    async def read(self, offset: int, limit: int) -> UsageBatch:
+    async def read(self, offset: int, limit: int) -> EventBatch:
         self.reads.append(offset)
         events = tuple(self.events[offset - 1 : offset - 1 + limit])
-        return UsageBatch(self.topic, self.partition, "lane", offset, offset + len(events), events)
+        return EventBatch(self.topic, self.index, "lane", offset, offset + len(events), events)
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         self.waits.append((offset, timeout_s))
@@ -128,7 +128,7 @@ class FixedLedger:
     def days(self, connection: object) -> Days:
         return self.known
 
-    def counted(self, connection: object, batch: UsageBatch, events: Sequence[UsageEvent]) -> Collection[str] | None:
+    def counted(self, connection: object, batch: EventBatch, events: Sequence[UsageEvent]) -> Collection[str] | None:
         self.asked.append([event.idempotency_key for event in events])
         return self.counted_keys
 
@@ -192,7 +192,7 @@ class ListDeliveries:
         self._rule = rule or Rule()
         self._claims = 0
 
-    async def enqueue(self, drafts: Sequence[Draft], batch: UsageBatch, now: datetime) -> None:
+    async def enqueue(self, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> None:
         place = (batch.topic, batch.partition)
         if self.positions.get(place, batch.first_offset) != batch.first_offset:
             raise PositionLostError(batch)
@@ -227,7 +227,7 @@ class ListDeliveries:
                 claims.append(replace(self._claim(kept, share.queue, kept.token, now), was_lost=was_lost))
         return claims
 
-    async def settle(self, settlements: Sequence[Settlement], now: datetime) -> None:
+    async def finish(self, settlements: Sequence[Settlement], now: datetime) -> None:
         for settlement in settlements:
             kept = self.kept[settlement.claim.delivery_id]
             delivered = isinstance(settlement.decision, Delivered) and kept.status is not Status.DELIVERED

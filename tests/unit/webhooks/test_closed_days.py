@@ -10,10 +10,10 @@ import pytest
 
 from domain import ledger_days
 from domain.ledger_days import AHEAD_DAYS, LATE_DAYS, Days
+from domain.sources import EventBatch
 from runtime.database.engines import Database
-from schemas.topics import UsageBatch
 from tests.unit.webhooks import kit
-from webhooks.closed_days import FRESH_S, OpenDays
+from webhooks.closed_days import FRESH_S, ClosedDays
 
 TODAY = kit.START.date()
 DAY = timedelta(days=1)
@@ -32,7 +32,7 @@ class Desk:
         self.ledger = kit.FixedLedger(known)
         self.pauses = list(pauses)
         database = cast("Database", SimpleNamespace(read=_read))
-        self.open_days = OpenDays(database, self.clock, self.ledger, steady=self.clock.seconds, pause=self._pause)
+        self.open_days = ClosedDays(database, self.clock, self.ledger, steady=self.clock.seconds, pause=self._pause)
 
     async def of(self, *offsets: int) -> list[int]:
         """Give which of the events of today and so many days behind it are taken in."""
@@ -40,7 +40,7 @@ class Desk:
             kit.event(at).model_copy(update={"timestamp": kit.START + offset * DAY})
             for at, offset in enumerate(offsets)
         ]
-        batch: UsageBatch = await self.open_days.only(kit.batch(*events))
+        batch: EventBatch = await self.open_days.only(kit.batch(*events))
         return [(event.timestamp - kit.START).days for event in batch.events]
 
     async def _pause(self, seconds: float) -> None:

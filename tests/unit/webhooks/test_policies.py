@@ -4,11 +4,11 @@ from runtime.settings import Settings
 from webhooks.core.fairness import Limits
 from webhooks.core.health import Rule
 from webhooks.core.retry import Policy
-from webhooks.policies import LEASE_MARGIN_S, Tuning
+from webhooks.policies import LEASE_MARGIN_S, Policies
 
 
 def test_every_setting_of_delivering_reaches_what_goes_by_it() -> None:
-    tuning = Tuning.of(
+    tuning = Policies.of(
         Settings(
             webhook_batch_size=7,
             webhook_linger_ms=250,
@@ -31,7 +31,7 @@ def test_every_setting_of_delivering_reaches_what_goes_by_it() -> None:
 
 
 def test_without_settings_it_is_what_the_spec_says() -> None:
-    said, default = Tuning.of(Settings()), Tuning()
+    said, default = Policies.of(Settings()), Policies()
     assert (said.policy, said.limits, said.rule, said.per_s) == (Policy(), Limits(), Rule(), None)
     assert (default.policy, default.limits, default.rule) == (said.policy, said.limits, said.rule)
     assert said.redrive_per_s == 10
@@ -39,6 +39,6 @@ def test_without_settings_it_is_what_the_spec_says() -> None:
 
 def test_a_claim_outlasts_the_longest_attempt() -> None:
     for timeout_s in (0.5, 10, 60):
-        tuning = Tuning.of(Settings(webhook_attempt_timeout_s=timeout_s))
+        tuning = Policies.of(Settings(webhook_attempt_timeout_s=timeout_s))
         assert tuning.claimed_for_s == timeout_s + LEASE_MARGIN_S
-    assert Tuning(lease_s=4).claimed_for_s == 4
+    assert Policies(lease_s=4).claimed_for_s == 4

@@ -25,7 +25,7 @@ Told = TypeVar("Told", Decision, DailyUsage)
 class Published(NamedTuple):
     """A publisher, and what its readers have by now, each counter's in the order of its versions' arrival."""
 
-    publisher: flow.Publisher
+    publisher: flow.TotalsSink
     decisions: Callable[[], Awaitable[Sequence[Decision]]]
     daily: Callable[[], Awaitable[Sequence[DailyUsage]]]
 

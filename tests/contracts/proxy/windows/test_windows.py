@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.limits.windows import RateChain, RateLimit, Refusal, Reservation
+from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
 from proxy.windows.memory import MemoryWindows
 from schemas.limits import LimitType, RateLimitUnit
 from tests.unit.proxy.fakes import FakeWindows
@@ -37,13 +37,13 @@ def adapter(request: pytest.FixtureRequest, clock: HandClock) -> MemoryWindows:
 
 def chain(*limits: tuple[LimitType, RateLimitUnit, int], slug: str = "lab/model") -> RateChain:
     """Give a chain whose limits the root sets, each counted for one group: level0 (the own group), level1, ..."""
-    named = [RateLimit(*limit, "root", f"level{level}") for level, limit in enumerate(limits)]
+    named = [WindowLimit(*limit, "root", f"level{level}") for level, limit in enumerate(limits)]
     return RateChain("root", slug, tuple(named))
 
 
 def inherited(group: str, *, source: str = "parent") -> RateChain:
     """Give a chain of one request a minute that `source` sets and that is counted for `group`."""
-    return RateChain("root", "lab/model", (RateLimit(REQUEST, MINUTE, 1, source, group),))
+    return RateChain("root", "lab/model", (WindowLimit(REQUEST, MINUTE, 1, source, group),))
 
 
 async def admit(adapter: MemoryWindows, wanted: RateChain, tokens: int = 10) -> Reservation:

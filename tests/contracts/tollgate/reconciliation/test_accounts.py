@@ -14,7 +14,7 @@ from tests.integration.tollgate.reconciliation import cluster_desk
 from tests.integration.tollgate.reconciliation import desk as desks
 from tests.integration.tollgate.reconciliation.cluster_desk import ClusterDesk
 from tests.integration.tollgate.reconciliation.desk import Desk
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from tollgate.reconciliation.accounts import Figures, Period, Sums
 from tollgate.reconciliation.cluster import ClusterAccounts
 from tollgate.reconciliation.compare import Accounts, View
@@ -93,7 +93,7 @@ async def scene(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             yield Embedded(desk)
         return
     kafka, postgres = request.getfixturevalue("kafka"), request.getfixturevalue("postgres")
-    place = Workplace(tmp_path, "the test's database", Settings(), postgres, bytes(32))
+    place = Installation(tmp_path, "the test's database", Settings(), postgres, bytes(32))
     async with cluster_desk.opened(kafka, place) as cluster:
         yield Clustered(cluster)
 

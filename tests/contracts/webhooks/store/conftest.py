@@ -11,7 +11,7 @@ from tests.contracts.webhooks.store.steps import LEASE_S, Stage
 from tests.support import engines
 from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Attempt
-from webhooks.flow.dispatch import Deliveries
+from webhooks.flow.ports import Deliveries
 from webhooks.store import deliveries as store
 from webhooks.store.tables import ATTEMPT
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Attempt, Claim, Queue, Settlement, Share
 from webhooks.core.retry import GiveUp
-from webhooks.flow.dispatch import Deliveries
+from webhooks.flow.ports import Deliveries
 
 LEASE_S = 30.0
 TRIED = Attempt(kit.START, 500, None, 12)
@@ -43,7 +43,7 @@ async def lose(deliveries: Deliveries, *delivery_ids: str, at_s: float = 0) -> N
     """Let each of these, which must be due, become a dead letter."""
     for claim in await deliveries.claim([share(len(delivery_ids))], kit.after(at_s)):
         assert claim.delivery_id in delivery_ids
-        await deliveries.settle([Settlement(claim, TRIED, GiveUp("answered 410"))], kit.after(at_s))
+        await deliveries.finish([Settlement(claim, TRIED, GiveUp("answered 410"))], kit.after(at_s))
 
 
 async def hold(deliveries: Deliveries, *, at_s: float = 0) -> None:

@@ -10,7 +10,7 @@ from tests.contracts.webhooks.store.steps import LEASE_S, TRIED, Stage, claim_on
 from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Attempt, Queue, Settlement, Status, Waiting
 from webhooks.core.retry import Decision, Delivered, GiveUp, Release, RetryAt
-from webhooks.flow.dispatch import Deliveries
+from webhooks.flow.ports import Deliveries
 
 
 async def test_what_was_kept_can_be_claimed_once(deliveries: Deliveries) -> None:
@@ -78,9 +78,9 @@ async def test_waiting_names_each_lane_with_its_earliest_moment(deliveries: Deli
     await keep(deliveries, "b1", workspace_id="b")
     await keep(deliveries, "c1", workspace_id="c")
     (claim,) = await deliveries.claim([share(1, "a")], kit.START)
-    await deliveries.settle([Settlement(claim, TRIED, RetryAt(kit.after(7)))], kit.START)
+    await deliveries.finish([Settlement(claim, TRIED, RetryAt(kit.after(7)))], kit.START)
     (claim,) = await deliveries.claim([share(1, "c")], kit.START)
-    await deliveries.settle([Settlement(claim, TRIED, Delivered())], kit.START)
+    await deliveries.finish([Settlement(claim, TRIED, Delivered())], kit.START)
     assert sorted(await deliveries.waiting(), key=repr) == sorted(
         [
             Waiting("a", Queue.FIRST, kit.START),
@@ -94,13 +94,13 @@ async def test_waiting_names_each_lane_with_its_earliest_moment(deliveries: Deli
 async def test_a_retry_is_claimed_in_its_own_lane_when_it_is_planned(deliveries: Deliveries) -> None:
     await keep(deliveries, "one")
     claim = await claim_one(deliveries)
-    await deliveries.settle([Settlement(claim, TRIED, RetryAt(kit.after(3)))], kit.after(1))
+    await deliveries.finish([Settlement(claim, TRIED, RetryAt(kit.after(3)))], kit.after(1))
     assert await ids_due(deliveries, 100) == []
     assert await ids_due(deliveries, 2.9, share(queue=Queue.RETRY)) == []
     again = await claim_one(deliveries, 3, queue=Queue.RETRY)
     assert (again.attempt_number, again.first_attempt_at, again.planned_at) == (2, kit.START, kit.after(3))
     assert again.body == claim.body
-    await deliveries.settle([Settlement(again, TRIED, RetryAt(kit.after(6)))], kit.after(4))
+    await deliveries.finish([Settlement(again, TRIED, RetryAt(kit.after(6)))], kit.after(4))
     third = await claim_one(deliveries, 7, queue=Queue.RETRY)
     assert (third.attempt_number, third.first_attempt_at, third.planned_at) == (3, kit.START, kit.after(6))
 
@@ -109,14 +109,14 @@ async def test_a_retry_is_claimed_in_its_own_lane_when_it_is_planned(deliveries:
 async def test_what_has_ended_is_not_claimed_again(deliveries: Deliveries, decision: Delivered | GiveUp) -> None:
     await keep(deliveries, "one")
     claim = await claim_one(deliveries)
-    await deliveries.settle([Settlement(claim, TRIED, decision)], kit.START)
+    await deliveries.finish([Settlement(claim, TRIED, decision)], kit.START)
     assert await ids_due(deliveries, 10_000, share(), share(queue=Queue.RETRY)) == []
 
 
 async def test_a_released_claim_waits_as_before_and_its_clock_has_not_started(deliveries: Deliveries) -> None:
     await keep(deliveries, "one")
     claim = await claim_one(deliveries, 1)
-    await deliveries.settle([Settlement(claim, None, Release())], kit.after(1))
+    await deliveries.finish([Settlement(claim, None, Release())], kit.after(1))
     again = await claim_one(deliveries, 2)
     assert (again.attempt_number, again.first_attempt_at, again.planned_at) == (1, kit.after(2), kit.START)
 
@@ -140,7 +140,7 @@ async def test_who_does_not_take_over_leaves_what_another_claimed(deliveries: De
     await keep(deliveries, "two", first=2)
     claims = await deliveries.claim([share()], kit.after(LEASE_S + 1), takes_over=False)
     assert [claim.delivery_id for claim in claims] == ["two"]
-    await deliveries.settle([Settlement(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S + 1))
+    await deliveries.finish([Settlement(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S + 1))
     again = await deliveries.claim([share(queue=Queue.RETRY)], kit.after(40), takes_over=False)
     assert [claim.was_lost for claim in again] == [False]
 
@@ -149,9 +149,9 @@ async def test_a_lost_claim_changes_nothing_unless_it_delivered(deliveries: Deli
     await keep(deliveries, "one")
     lost = await claim_one(deliveries)
     held = await claim_one(deliveries, LEASE_S)
-    await deliveries.settle([Settlement(lost, TRIED, GiveUp("too late"))], kit.after(LEASE_S))
-    await deliveries.settle([Settlement(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S))
-    await deliveries.settle([Settlement(lost, TRIED, Delivered())], kit.after(LEASE_S))
+    await deliveries.finish([Settlement(lost, TRIED, GiveUp("too late"))], kit.after(LEASE_S))
+    await deliveries.finish([Settlement(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S))
+    await deliveries.finish([Settlement(lost, TRIED, Delivered())], kit.after(LEASE_S))
     assert await deliveries.waiting() == []
 
 
@@ -163,8 +163,8 @@ async def test_settling_again_changes_nothing(stage: Stage) -> None:
         Settlement(first, TRIED, RetryAt(kit.after(3))),
         Settlement(second, TRIED, Delivered()),
     ]
-    await deliveries.settle(settlements, kit.START)
-    await deliveries.settle(settlements, kit.START)
+    await deliveries.finish(settlements, kit.START)
+    await deliveries.finish(settlements, kit.START)
     again = await claim_one(deliveries, 3, queue=Queue.RETRY)
     assert (again.delivery_id, again.attempt_number) == ("one", 2)
     assert [stage.attempts(name) for name in ("one", "two")] == [[TRIED], [TRIED]]
@@ -176,7 +176,7 @@ async def test_every_attempt_is_kept_as_it_went_and_in_its_order(stage: Stage) -
     await keep(stage.deliveries, "one")
     for number, (attempt, decision) in enumerate(zip(tried, decisions, strict=True)):
         claim = await claim_one(stage.deliveries, 4 * number, queue=Queue.RETRY if number else Queue.FIRST)
-        await stage.deliveries.settle([Settlement(claim, attempt, decision)], attempt.at)
+        await stage.deliveries.finish([Settlement(claim, attempt, decision)], attempt.at)
     assert stage.attempts("one") == tried
 
 
@@ -185,13 +185,13 @@ async def test_a_delivery_that_has_arrived_is_not_settled_again(stage: Stage) ->
     deliveries = stage.deliveries
     await keep(deliveries, "one")
     arrived = Settlement(await claim_one(deliveries), TRIED, Delivered())
-    await deliveries.settle([arrived], kit.START)
+    await deliveries.finish([arrived], kit.START)
     await keep(deliveries, *"abcde", first=2)
     await lose(deliveries, *"abcde", at_s=1)
-    await deliveries.settle([arrived], kit.after(2))
+    await deliveries.finish([arrived], kit.after(2))
     assert stage.attempts("one") == [TRIED]
     assert await deliveries.waiting() == [Waiting("ws", Queue.PROBE, kit.after(31))], (
         "the receiver is held all the same"
     )
-    await deliveries.settle([Settlement(arrived.claim, TRIED, GiveUp("late"))], kit.after(2))
+    await deliveries.finish([Settlement(arrived.claim, TRIED, GiveUp("late"))], kit.after(2))
     assert stage.attempts("one") == [TRIED]

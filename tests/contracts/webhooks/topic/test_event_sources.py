@@ -1,4 +1,4 @@
-"""What every `Partition` that intake follows keeps to: the live fake, the proxy's spool, and Kafka's."""
+"""What every `EventSource` that intake follows keeps to: the live fake, the proxy's spool, and Kafka's."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition
 
+from domain.sources import EventSource
 from proxy.spool import writer
-from runtime.kafka.feed import Unreadable
+from runtime.kafka.feed import SkippedRecords
 from runtime.kafka.writer import Kafka, Record, Writer
 from runtime.settings import SpoolSync
 from schemas import topics
@@ -17,12 +18,11 @@ from schemas.usage import UsageDraft, UsageEvent
 from tests.integration.webhooks.scene import LivePartition
 from tests.support import records
 from tests.unit.webhooks import kit
-from webhooks.flow.dispatch import Partition
 from webhooks.topic import consumer as stream
 from webhooks.topic.partition import TopicReader
 
 Put = Callable[[UsageEvent], Awaitable[object]]
-Made = tuple[Partition, Put]
+Made = tuple[EventSource, Put]
 
 
 @contextlib.asynccontextmanager
@@ -54,7 +54,7 @@ async def in_kafka(where: Kafka) -> AsyncIterator[Made]:
     consumer.assign([place])
     await consumer.start()
     try:
-        reader = TopicReader(consumer, place, topics.USAGE_EVENTS, Unreadable(topics.USAGE_EVENTS))
+        reader = TopicReader(consumer, place, topics.USAGE_EVENTS, SkippedRecords(topics.USAGE_EVENTS))
         reader.hold()
         await reader.open()
         assert reader.first_offset == 0
@@ -75,7 +75,7 @@ async def made(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield partition_and_put
 
 
-async def fetched(partition: Partition, offset: int) -> None:
+async def fetched(partition: EventSource, offset: int) -> None:
     """Let what is there be fetched: `read` gives at once what is at hand."""
     await asyncio.wait_for(partition.wait(offset, 60), 10)
 
@@ -88,7 +88,7 @@ async def test_events_are_read_in_order_from_any_offset_and_again(made: Made) ->
         await partition.read(2, 3)
         await fetched(partition, 4)
         batch = await partition.read(2, 3)
-        assert (batch.topic, batch.partition) == (partition.topic, partition.partition)
+        assert (batch.topic, batch.partition) == (partition.topic, partition.index)
         assert (batch.first_offset, batch.next_offset) == (2, 5)
         assert [event.tokens.input_tokens for event in batch.events] == [2, 3, 4]
 

@@ -257,13 +257,13 @@ async def test_a_read_key_may_only_look(lab: Lab, app: Litestar, database: Datab
 @pytest.mark.parametrize("status", [None, "pending", "delivered", "dead", "not_due"])
 def test_a_page_reads_an_index_never_the_table(database: Database, status: str | None) -> None:
     keep(database, *(row("ws", f"one-{n}", "dead", made_s=n, ended_s=n) for n in range(20)))
-    window = pages.Window("ws", None if status is None else DeliveryStatus(status))
+    window = pages.DeliveryQuery("ws", None if status is None else DeliveryStatus(status))
     plans: list[str] = []
 
     def explain(connection: Any) -> None:
         if connection.dialect.name == "postgresql":  # of so few rows it would read the table whatever the index
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        query = pages.query(window, pages.Place(kit.after(9), "one-9"), 10)
+        query = pages.query(window, pages.DeliveryPageStart(kit.after(9), "one-9"), 10)
         text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
         words = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
         plans.extend(str(line) for line in connection.exec_driver_sql(f"{words} {text.replace('%', '%%')}"))

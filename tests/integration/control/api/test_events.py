@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from control import app as control_app
 from control.api import common
+from domain.sources import EventBatch
 from metering.core.sums import Totals
 from metering.store import day_partitions, transaction
 from runtime.clock import Clock, steady
@@ -23,7 +24,6 @@ from runtime.settings import Settings
 from schemas.base import rfc3339
 from schemas.billing import LedgerEvent
 from schemas.delivery import BillingEvent
-from schemas.topics import UsageBatch
 from schemas.usage import UsageEvent
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
@@ -258,7 +258,7 @@ class Dawdler:
         self._apply = transaction.apply
         monkeypatch.setattr(transaction, "apply", self)
 
-    def __call__(self, connection: Connection, stretch: UsageBatch, clock: Clock) -> Totals:
+    def __call__(self, connection: Connection, stretch: EventBatch, clock: Clock) -> Totals:
         totals = self._apply(connection, stretch, clock)
         if self._held in stretch.events:
             self.counted.set()

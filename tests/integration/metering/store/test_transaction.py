@@ -10,11 +10,11 @@ import sqlalchemy
 from sqlalchemy import select
 
 from domain.positions import PositionLostError, Span
+from domain.sources import EventBatch
 from metering.core.sums import Counter, Totals
 from metering.store import events as ledger
 from metering.store import insert, positions, tables, transaction
 from runtime.database.engines import METADATA, Database
-from schemas.topics import UsageBatch
 from schemas.usage import Outcome, UsageEvent, UsageSource
 from tests.unit.metering.factories import LANE, NOON, SPOOL, HandClock, batch, correction, event, key
 
@@ -30,7 +30,7 @@ TABLES = [
 ]
 
 
-def apply(opened: Database, read: UsageBatch, clock: HandClock | None = None) -> Totals:
+def apply(opened: Database, read: EventBatch, clock: HandClock | None = None) -> Totals:
     return opened.write_now(lambda connection: transaction.apply(connection, read, clock or HandClock()))
 
 

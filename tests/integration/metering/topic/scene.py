@@ -12,7 +12,7 @@ from sqlalchemy import Select, func, select
 
 from metering.store import events, positions, tables
 from metering.thresholds import GroupThresholds
-from metering.topic.worker import GROUP, StreamMetering
+from metering.topic.worker import GROUP, MeteringWorker
 from runtime import clock
 from runtime.database.engines import Database
 from runtime.kafka.writer import Kafka, Record, Writer
@@ -58,12 +58,12 @@ class Scene:
         """Write any keys and values to the usage topic."""
         await self.writer.write(USAGE_EVENTS, [Record(key, value, (("ce_id", b"x"),)) for key, value in pairs])
 
-    def worker(self, **options: Any) -> StreamMetering:
+    def worker(self, **options: Any) -> MeteringWorker:
         """Make a worker that shares everything but its memory with the others."""
         thresholds = options.pop("thresholds", GroupThresholds())
         options = {"writer": self.writer} | options
         goes_by = options.pop("goes_by", clock.steady())
-        return StreamMetering(self.where, self.database, thresholds, goes_by, **options)
+        return MeteringWorker(self.where, self.database, thresholds, goes_by, **options)
 
     def counted(self) -> int:
         """Give how many events the ledger has."""
@@ -147,7 +147,7 @@ async def until(holds: Callable[[], bool], run: "asyncio.Future[None] | None" = 
 
 
 @asynccontextmanager
-async def running(worker: StreamMetering) -> AsyncIterator[asyncio.Task[None]]:
+async def running(worker: MeteringWorker) -> AsyncIterator[asyncio.Task[None]]:
     """Run a worker for the length of a `with` block; it must end as it should."""
     run = asyncio.create_task(worker.run())
     try:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from domain.sources import EventBatch
 from infra.local.kafka import Broker
 from metering.store import positions, transaction
 from metering.topic import faust_consumer, watchdog
@@ -19,7 +20,7 @@ from metering.topic.watchdog import StalledError
 from runtime import clock
 from runtime.database.engines import Database
 from runtime.kafka.writer import Kafka, KafkaAwayError, PlainRecord, Writer
-from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS, UsageBatch
+from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS
 from tests.integration.metering.topic.scene import Ahead, Scene, failing, running, until
 from tests.support import records
 from tests.unit.runtime.kafka.fakes import HandTime
@@ -158,7 +159,7 @@ async def test_what_a_late_worker_left_to_another_is_published_though_nobody_cou
         await until(lambda: scene.counted() == 1 and writer.left < 1_000_000, run)
         second = scene.event(2, "group-b")
         await scene.put(second)
-        other = UsageBatch(USAGE_EVENTS, 0, lane_of(0), 1, 2, (second,))
+        other = EventBatch(USAGE_EVENTS, 0, lane_of(0), 1, 2, (second,))
         scene.database.write_now(lambda connection: transaction.apply(connection, other, clock.steady()))
         goes_by.by += timedelta(seconds=10)
         writer.left = 0
@@ -260,7 +261,7 @@ async def test_rebalances_while_the_database_is_away_lose_nothing_and_count_noth
     assert scene.requests() == 101
 
 
-def _places(worker: stream.StreamMetering) -> list[Any]:
+def _places(worker: stream.MeteringWorker) -> list[Any]:
     """Give where a worker reads the partitions that are its own now."""
     if not worker._fetches._is_started:
         return []

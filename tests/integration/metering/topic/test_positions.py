@@ -13,10 +13,11 @@ from aiokafka.structs import TopicPartition
 from sqlalchemy import Connection
 
 from domain.positions import BeyondPositionError, LogShrunkError, PositionLostError
+from domain.sources import EventBatch
 from metering.store import transaction
 from metering.topic import faust_consumer, worker
 from metering.topic.batches import Counting
-from schemas.topics import USAGE_EVENTS, UsageBatch
+from schemas.topics import USAGE_EVENTS
 from tests.integration.metering.topic.scene import Scene, failing, running, until
 
 
@@ -73,7 +74,7 @@ async def test_a_transaction_that_was_cut_off_and_rolled_back_is_read_again(
     await scene.put(*(scene.event(number) for number in range(1, 6)))
     reached, go_on = threading.Event(), threading.Event()
 
-    def apply(connection: Connection, batch: UsageBatch, clock: Any, whole: Any = transaction.apply) -> Any:
+    def apply(connection: Connection, batch: EventBatch, clock: Any, whole: Any = transaction.apply) -> Any:
         whole(connection, batch, clock)
         reached.set()
         go_on.wait(30)
@@ -175,9 +176,9 @@ async def test_a_batch_of_a_partition_that_another_worker_moved_is_dropped_and_t
 ) -> None:
     caplog.set_level("INFO", "metering.topic.worker")
     await scene.put(scene.event(1))
-    lost: list[UsageBatch] = []
+    lost: list[EventBatch] = []
 
-    def apply(connection: Connection, batch: UsageBatch, clock: Any, whole: Any = transaction.apply) -> Any:
+    def apply(connection: Connection, batch: EventBatch, clock: Any, whole: Any = transaction.apply) -> Any:
         if not lost:
             lost.append(batch)
             scene.database.write_now(lambda other: whole(other, batch, clock))  # the other worker

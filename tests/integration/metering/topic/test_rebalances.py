@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from metering.topic import faust_consumer
-from metering.topic.worker import StreamMetering
+from metering.topic.worker import MeteringWorker
 from tests.integration.metering.topic.scene import Scene, running, until
 
 SESSION_S = 6.0
@@ -16,7 +16,7 @@ SESSION_S = 6.0
 
 
 @contextmanager
-def frozen(worker: StreamMetering) -> Iterator[None]:
+def frozen(worker: MeteringWorker) -> Iterator[None]:
     """Hold up a worker's consumer, as a machine that swaps does: the group hears nothing of it any more."""
     thaw = threading.Event()
     worker._fetches.consumer._thread.thread_loop.call_soon_threadsafe(thaw.wait, 60)
@@ -24,7 +24,7 @@ def frozen(worker: StreamMetering) -> Iterator[None]:
     thaw.set()
 
 
-def rebalances(worker: StreamMetering) -> int:
+def rebalances(worker: MeteringWorker) -> int:
     return worker._fetches._app.rebalancing_count
 
 

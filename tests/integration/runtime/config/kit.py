@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 
 from control.store import published
-from control.topic.publisher import Broadcast
+from control.topic.publisher import ConfigPublisher
 from runtime.config import records as config_records
 from runtime.config.log import CONFIG_CHANGE
 from runtime.database.engines import Database
@@ -109,10 +109,10 @@ class Scene:
         self.time = HandTime()
         self.relay = self.another()
 
-    def another(self) -> Broadcast:
+    def another(self) -> ConfigPublisher:
         """Make a relay that has not begun, as another process would."""
         topics = self.topics
-        return Broadcast(
+        return ConfigPublisher(
             self.database,
             topics,
             topics,

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from control.topic.publisher import Broadcast
+from control.topic.publisher import ConfigPublisher
 from runtime.config import log as config_log
 from runtime.database.engines import Database
 from runtime.database.leadership import PostgresLeadership
@@ -72,11 +72,11 @@ async def running(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncItera
                 raise ended
 
 
-def relay(database: Database, kafka: Kafka) -> Broadcast:
+def relay(database: Database, kafka: Kafka) -> ConfigPublisher:
     async def end_of_config() -> int:
         return (await feed.ends(kafka, GATEWAY_CONFIG))[0]
 
-    return Broadcast(database, Writer(kafka, "relay"), PostgresLeadership(database, "relay"), end_of_config, now)
+    return ConfigPublisher(database, Writer(kafka, "relay"), PostgresLeadership(database, "relay"), end_of_config, now)
 
 
 def workspace(id_: str, name: str = "lab") -> WorkspaceRecord:

@@ -19,7 +19,7 @@ DELAY = "tollgate_config_propagation_seconds"
 
 async def shown(part: object) -> Samples:
     telemetry = Telemetry()
-    part.show(telemetry)  # type: ignore[attr-defined]
+    part.register_metrics(telemetry)  # type: ignore[attr-defined]
     return scraping.samples((await telemetry.text()).decode())
 
 

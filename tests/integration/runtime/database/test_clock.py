@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from runtime.clock import SharedClock
 from runtime.database import engines as databases
 from runtime.database.engines import Database, now, present
-from tollgate.installation import WorkplaceError
+from tollgate.installation import InstallationError
 from tollgate.roles import base
 
 NEAR = timedelta(minutes=1)
@@ -42,7 +42,7 @@ def test_a_role_begins_at_the_databases_time(postgres: Database) -> None:
 def test_a_role_that_begins_while_the_database_is_away_says_so_in_a_line() -> None:
     with (
         databases.postgres("postgresql://nobody@127.0.0.1:1/nothing") as away,
-        pytest.raises(WorkplaceError, match="TOLLGATE_DATABASE_URL cannot be used") as raised,
+        pytest.raises(InstallationError, match="TOLLGATE_DATABASE_URL cannot be used") as raised,
     ):
         base.database_clock(away)
     assert "\n" not in str(raised.value)

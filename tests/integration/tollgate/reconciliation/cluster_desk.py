@@ -12,17 +12,18 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from sqlalchemy import text
 
+from domain.sources import EventBatch
 from metering.store import day_partitions
 from metering.store import transaction as metering_store
 from proxy.spool import file as spool_file
 from runtime import ids
 from runtime.kafka.writer import Kafka, Record, Writer
 from schemas.spool import SpoolFigures
-from schemas.topics import USAGE_EVENTS, UsageBatch
+from schemas.topics import USAGE_EVENTS
 from schemas.usage import UsageEvent
 from tests.integration.tollgate.reconciliation import desk as desks
 from tests.support import records
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from tollgate.reconciliation.accounts import Period, Report
 from tollgate.reconciliation.cluster import ClusterAccounts
 from tollgate.reconciliation.compare import Reconciliation
@@ -89,7 +90,7 @@ class Reader:
         )
         self.start, self.stop = self._consumer.start, self._consumer.stop
 
-    async def batches(self) -> AsyncIterator[UsageBatch]:
+    async def batches(self) -> AsyncIterator[EventBatch]:
         """Give what is new, up to the logs' ends as they are now."""
         for place, end in (await self._consumer.end_offsets(self._consumer.assignment())).items():
             at = await self._consumer.position(place)
@@ -98,14 +99,14 @@ class Reader:
                 if found:
                     first, at = at, found[-1].offset + 1
                     lane = f"{USAGE_EVENTS}/{place.partition}"
-                    yield UsageBatch(USAGE_EVENTS, place.partition, lane, first, at, tuple(_decoded(found)))
+                    yield EventBatch(USAGE_EVENTS, place.partition, lane, first, at, tuple(_decoded(found)))
 
 
 @dataclass
 class ClusterDesk:
     """What tests do by hand that processes do by themselves."""
 
-    place: Workplace
+    place: Installation
     kafka: Kafka
     writer: Writer
     metering: Reader
@@ -166,7 +167,7 @@ class ClusterDesk:
 
 
 @asynccontextmanager
-async def opened(where: Kafka, place: Workplace) -> AsyncIterator[ClusterDesk]:
+async def opened(where: Kafka, place: Installation) -> AsyncIterator[ClusterDesk]:
     await records.make_topics(where, partitions=PARTITIONS, only=[USAGE_EVENTS])
     place.write(partial(day_partitions.ensure, today=TODAY))
     desk = ClusterDesk(place, where, Writer(where, "desk"), Reader(where), Reader(where))

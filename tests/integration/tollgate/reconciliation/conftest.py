@@ -10,7 +10,7 @@ from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
 from tests.integration.tollgate.reconciliation import cluster_desk
 from tests.integration.tollgate.reconciliation import desk as desks
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 
 
 @pytest.fixture
@@ -21,6 +21,6 @@ async def desk(tmp_path: Path) -> AsyncIterator[desks.Desk]:
 
 @pytest.fixture
 async def cluster(tmp_path: Path, kafka: Kafka, postgres: Database) -> AsyncIterator[cluster_desk.ClusterDesk]:
-    place = Workplace(tmp_path, "the test's database", Settings(), postgres, bytes(32))
+    place = Installation(tmp_path, "the test's database", Settings(), postgres, bytes(32))
     async with cluster_desk.opened(kafka, place) as made:
         yield made

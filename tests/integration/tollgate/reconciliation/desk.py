@@ -14,6 +14,7 @@ from ulid import ULID
 
 from control.flow import corrections as corrections_flow
 from control.store import corrections
+from domain.sources import EventBatch
 from metering.store import positions
 from metering.store import transaction as metering_store
 from proxy.spool import file as spool_file
@@ -22,10 +23,9 @@ from proxy.spool import writer
 from proxy.spool.slots import Slots
 from runtime import ids, settings
 from runtime.settings import SpoolSync
-from schemas.topics import UsageBatch
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageEvent, UsageSource
 from tollgate import installation
-from tollgate.installation import Workplace
+from tollgate.installation import Installation
 from tollgate.reconciliation import compare
 from tollgate.reconciliation.accounts import Period, Report
 from tollgate.reconciliation.compare import Reconciliation
@@ -63,7 +63,7 @@ def draft(number: int, *, at: datetime = NOW, workspace_id: str = "ws", **fields
 class Desk:
     """What tests do by hand that the server does by itself."""
 
-    place: Workplace
+    place: Installation
     spool: writer.Spool
 
     async def put(self, *drafts: UsageDraft) -> None:
@@ -88,10 +88,10 @@ class Desk:
         await self.count()
         await self.take()
 
-    def apply(self, batch: UsageBatch) -> None:
+    def apply(self, batch: EventBatch) -> None:
         self.place.write(lambda connection: metering_store.apply(connection, batch, lambda: NOW))
 
-    def enqueue(self, batch: UsageBatch, status: Status = Status.DELIVERED) -> None:
+    def enqueue(self, batch: EventBatch, status: Status = Status.DELIVERED) -> None:
         events: dict[str, list[UsageEvent]] = {}
         for event in batch.events:
             events.setdefault(event.workspace_id, []).append(event)
@@ -101,7 +101,7 @@ class Desk:
     def correct(self, key: str, input_tokens: int, output_tokens: int) -> UsageEvent:
         return correct(self.place, key, input_tokens, output_tokens, NOW)
 
-    async def corrections_batch(self) -> UsageBatch:
+    async def corrections_batch(self) -> EventBatch:
         return await corrections.Outbox(self.place.database).read(1, 100)
 
     def in_flight(self, request_id: str) -> None:
@@ -129,7 +129,7 @@ class Desk:
         return write_account(self.place.folder, lines)
 
 
-def correct(place: Workplace, key: str, input_tokens: int, output_tokens: int, now: datetime) -> UsageEvent:
+def correct(place: Installation, key: str, input_tokens: int, output_tokens: int, now: datetime) -> UsageEvent:
     """Keep a correction in the outbox."""
     return place.write(
         lambda connection: corrections_flow.correct(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from ulid import ULID
 
+from domain.sources import EventBatch
 from metering.store.events import Gap
 from proxy.spool import file as spool_file
-from schemas.topics import UsageBatch
 from schemas.usage import UsageDraft
 from tests.integration.tollgate.reconciliation.desk import TODAY, Desk, days_ago, draft, numbered
 from tollgate import installation
@@ -197,12 +197,12 @@ async def test_the_first_numbers_of_an_instance_may_be_past_retention(
 ) -> None:
     instance = str(ULID.from_datetime(days_ago(age_days)))
     events = tuple(spool_file.numbered(one, instance, number) for number, one in enumerate(numbered(2), 7))
-    desk.apply(UsageBatch(f"spool/{instance}", 0, "spool", 7, 9, events))
+    desk.apply(EventBatch(f"spool/{instance}", 0, "spool", 7, 9, events))
     assert [(gap.first, gap.last) for gap in desk.reconcile().gaps] == gaps
 
 
 async def test_a_spool_that_was_drained_and_removed_is_compared_as_far_as_it_was_counted(desk: Desk) -> None:
-    gone = UsageBatch("spool/gone", 0, "spool", 1, 3, tuple(spool_file.numbered(one, "gone", n) for n, one in two()))
+    gone = EventBatch("spool/gone", 0, "spool", 1, 3, tuple(spool_file.numbered(one, "gone", n) for n, one in two()))
     desk.apply(gone)
     desk.enqueue(gone)
     await desk.pass_on(draft(3))

@@ -51,7 +51,7 @@ class Role:
     def ops(self) -> Sequence[BaseRouteHandler]:
         return ()
 
-    def show(self, telemetry: Telemetry) -> None:
+    def register_metrics(self, telemetry: Telemetry) -> None:
         """Show nothing."""
 
     async def drain(self) -> None:

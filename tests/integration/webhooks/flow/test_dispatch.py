@@ -254,7 +254,7 @@ async def test_drain_says_when_it_was_not_in_time(place: Place) -> None:
 async def test_an_outage_of_the_database_is_ridden_out(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    failures = {"enqueue": 2, "settle": 2}
+    failures = {"enqueue": 2, "finish": 2}
 
     def flaky(name: str) -> None:
         work = getattr(deliveries, name)
@@ -268,13 +268,13 @@ async def test_an_outage_of_the_database_is_ridden_out(
         monkeypatch.setattr(deliveries, name, wrapped)
 
     flaky("enqueue")
-    flaky("settle")
+    flaky("finish")
     async with serving(status(200)) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))
         await scene.until_statuses("delivered")
         assert len(receiver.received) == 1
-    assert failures == {"enqueue": 0, "settle": 0}
+    assert failures == {"enqueue": 0, "finish": 0}
     assert [record.message.split(" waits")[0] for record in caplog.records if " waits for" in record.message] == [
         "webhook intake of spool/one",
         "webhook dispatch",
@@ -298,7 +298,7 @@ async def test_an_error_that_is_no_outage_ends_dispatch(place: Place, monkeypatc
     def broken(*arguments: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr(deliveries, "settle", broken)
+    monkeypatch.setattr(deliveries, "finish", broken)
     async with serving(status(200)) as receiver, dispatching(place) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))

@@ -83,7 +83,7 @@ def test_what_an_attempt_has_is_not_given_up_under_it(desk: Desk) -> None:
     now = kit.after(EXPIRED_S + 60)
     (claim,) = desk.write(claims.claim, [Share("ws", Queue.FIRST, 1)], now, timedelta(seconds=30), RULE)
     assert desk.write(retention.give_up, "ws", now) == 0
-    desk.write(deliveries.settle, [Settlement(claim, TRIED, Delivered())], now, RULE)
+    desk.write(deliveries.finish, [Settlement(claim, TRIED, Delivered())], now, RULE)
     assert desk.row("one").status == "delivered"
 
 
@@ -171,7 +171,7 @@ async def test_upkeep_redrives_for_receivers_that_are_back(desk: Desk) -> None:
     upkeep = Upkeep(desk.database, kit.HandClock(kit.after(99)), redrive_per_s=10, keep_days=100)
     assert not await upkeep.redrive_some()
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), timedelta(seconds=30), RULE)
-    desk.write(deliveries.settle, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
+    desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
     assert await upkeep.redrive_some()
     assert len(desk.due()) == 4
 

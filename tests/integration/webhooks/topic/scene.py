@@ -21,7 +21,7 @@ from tests.unit.webhooks import kit
 from webhooks.app import Dispatcher
 from webhooks.store import tables
 from webhooks.topic import consumer
-from webhooks.topic.consumer import Stream
+from webhooks.topic.consumer import IntakeConsumer
 
 PARTITIONS = 4
 PATIENCE_S = 120.0
@@ -32,7 +32,7 @@ TOPIC = topics.USAGE_EVENTS
 class Member:
     """One dispatcher's intake."""
 
-    stream: Stream
+    stream: IntakeConsumer
     task: asyncio.Task[None]
 
     async def stop(self) -> None:
@@ -52,7 +52,7 @@ class Scene:
     def join(self, group: str = consumer.GROUP, *, linger_ms: int = 0, watch_s: float = 0.2) -> Member:
         settings = Settings(webhook_linger_ms=linger_ms)
         dispatcher = Dispatcher(self.database, VAULT, clock.steady(), settings)
-        one = Stream(self.where, dispatcher.follow, group=group, watch_s=watch_s)
+        one = IntakeConsumer(self.where, dispatcher.follow, group=group, watch_s=watch_s)
         self.members.append(Member(one, asyncio.create_task(one.run())))
         return self.members[-1]
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from infra.local.kafka import Broker
 from runtime.database.engines import Database
-from runtime.kafka.feed import Unreadable
+from runtime.kafka.feed import SkippedRecords
 from runtime.kafka.writer import Kafka
 from schemas.usage import UsageEvent
 from tests.integration.webhooks.topic.scene import PARTITIONS, PATIENCE_S, TOPIC, Scene, events, scene_on, shares
@@ -21,7 +21,7 @@ from tests.unit.webhooks import kit
 from webhooks.store import tables
 from webhooks.topic import consumer as stream
 from webhooks.topic import partition
-from webhooks.topic.consumer import Stream
+from webhooks.topic.consumer import IntakeConsumer
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ async def test_a_slow_partition_is_read_ahead_only_so_far(alone: Scene, monkeypa
     consumer.assign([place])
     await consumer.start()
     try:
-        reader = partition.TopicReader(consumer, place, TOPIC, Unreadable(TOPIC))
+        reader = partition.TopicReader(consumer, place, TOPIC, SkippedRecords(TOPIC))
         reader.hold()
         await reader.open()
         await reader.wait(2999, 10)
@@ -299,4 +299,4 @@ async def test_a_bug_in_a_follower_ends_the_stream(kafka: Kafka) -> None:
 
     await records.make_topics(kafka, partitions=2, only=[TOPIC])
     with pytest.raises(ValueError, match="a bug"):
-        await asyncio.wait_for(Stream(kafka, broken).run(), PATIENCE_S)
+        await asyncio.wait_for(IntakeConsumer(kafka, broken).run(), PATIENCE_S)

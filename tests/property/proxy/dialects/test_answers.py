@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.dialects import answers
-from proxy.dialects.answers import Stream
+from proxy.dialects.answers import StreamReader
 
 SLUG = "lab/model"
 DONE = "data: [DONE]"
@@ -65,8 +65,8 @@ def streams(draw: st.DrawFn) -> bytes:
     return text.encode()
 
 
-def follow(pieces: list[bytes], *, keep_usage: bool) -> tuple[bytes, bytes, Stream]:
-    stream = Stream(SLUG, keep_usage=keep_usage)
+def follow(pieces: list[bytes], *, keep_usage: bool) -> tuple[bytes, bytes, StreamReader]:
+    stream = StreamReader(SLUG, keep_usage=keep_usage)
     sent = b"".join([stream.feed(piece) for piece in pieces])
     stream.finish()
     return sent, stream.held, stream
@@ -92,7 +92,7 @@ def test_any_cut_gives_the_same(text: bytes, places: list[int], keep_usage: bool
 @given(streams())
 def test_what_has_arrived_whole_has_left(text: bytes) -> None:
     """Byte by byte: whenever an event is complete, all of it is out, but for `[DONE]`."""
-    stream = Stream(SLUG, keep_usage=True)
+    stream = StreamReader(SLUG, keep_usage=True)
     sent = b""
     for at in range(len(text)):
         sent += stream.feed(text[at : at + 1])

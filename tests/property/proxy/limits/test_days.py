@@ -119,7 +119,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_decision_arrives(self, data: st.DataObject) -> None:
         decision = data.draw(st.sampled_from(self.decisions[-4:]))
-        self.days.decide(decision)
+        self.days.take_decision(decision)
         if self.newest is None or decision.version > self.newest.version:
             self.newest = decision
 
@@ -131,7 +131,7 @@ class Interleavings(RuleBasedStateMachine):
         if not decision_first:
             self._restore()
         if kept is not None:
-            self.days.decide(kept)
+            self.days.take_decision(kept)
             self.newest = kept
         if decision_first:
             self._restore()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.limits.windows import RateLimit, Refusal, Reservation, Standing, Windows
+from proxy.limits.windows import Refusal, Remaining, Reservation, WindowLimit, Windows
 from schemas.limits import LimitType, RateLimitUnit
 
 SLUG = "lab/model"
@@ -27,8 +27,8 @@ def seconds(now_us: int) -> float:
     return now_us / 1_000_000
 
 
-def request_limit(unit: RateLimitUnit, threshold: int, group: str = "g") -> RateLimit:
-    return RateLimit(LimitType.REQUEST, unit, threshold, "source", group)
+def request_limit(unit: RateLimitUnit, threshold: int, group: str = "g") -> WindowLimit:
+    return WindowLimit(LimitType.REQUEST, unit, threshold, "source", group)
 
 
 @given(st.data(), units, starts, st.integers(1, 6))
@@ -56,7 +56,7 @@ def test_a_retry_exactly_at_retry_after_gets_in(
     now = round(now, 6)  # our clocks' resolution
     windows = Windows()
     others = st.builds(
-        RateLimit, st.sampled_from(list(LimitType)), units, st.integers(1, 40), st.just("source"), st.just("p")
+        WindowLimit, st.sampled_from(list(LimitType)), units, st.integers(1, 40), st.just("source"), st.just("p")
     )
     limits = [
         request_limit(unit, threshold),
@@ -107,7 +107,7 @@ class Obvious:
 def test_tokens_against_the_obvious_implementation(
     data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int
 ) -> None:
-    windows, limit = Windows(), RateLimit(LimitType.TOKEN, unit, threshold, "source", "g")
+    windows, limit = Windows(), WindowLimit(LimitType.TOKEN, unit, threshold, "source", "g")
     model, latest_us = Obvious(UNIT_US[unit] // 20), 0
     flying: list[tuple[Reservation, int]] = []
     for _ in range(data.draw(st.integers(0, 30))):
@@ -139,7 +139,7 @@ def test_tokens_against_the_obvious_implementation(
         assert all(amount >= 0 for counter in windows._counters.values() for amount in counter.buckets)
 
 
-def _check_reset(standing: Standing, model: Obvious, now_us: int, latest_us: int) -> None:
+def _check_reset(standing: Remaining, model: Obvious, now_us: int, latest_us: int) -> None:
     reset_us = now_us + round(standing.reset_s * 1_000_000)
     if model.counted(latest_us) == 0:
         assert standing.reset_s == 0
@@ -152,7 +152,7 @@ def _check_reset(standing: Standing, model: Obvious, now_us: int, latest_us: int
 def test_tokens_overshoot_by_at_most_one_request_where_estimates_are_upper_bounds(
     data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int
 ) -> None:
-    windows, limit = Windows(), RateLimit(LimitType.TOKEN, unit, threshold, "source", "g")
+    windows, limit = Windows(), WindowLimit(LimitType.TOKEN, unit, threshold, "source", "g")
     used: dict[int, tuple[int, int]] = {}
     flying: dict[int, Reservation] = {}
     for number in range(data.draw(st.integers(1, 30))):
@@ -173,7 +173,7 @@ def test_a_request_takes_from_each_limit_alone_or_from_none(data: st.DataObject,
     windows = Windows()
     kinds = st.tuples(st.sampled_from(list(LimitType)), units, st.integers(1, 4))
     limits = [
-        RateLimit(type_, unit, threshold * (1 if type_ is LimitType.REQUEST else 20), "source", group)
+        WindowLimit(type_, unit, threshold * (1 if type_ is LimitType.REQUEST else 20), "source", group)
         for group, (type_, unit, threshold) in zip(
             "abcde", data.draw(st.lists(kinds, min_size=5, max_size=5)), strict=True
         )

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.unit.webhooks import kit
 from webhooks.core import retry
-from webhooks.core.absences import Attendance
+from webhooks.core.absences import Absences
 from webhooks.core.deliveries import Claim, Queue
-from webhooks.core.retry import Delivered, GiveUp, Outcome, Policy, RetryAt, Turn
+from webhooks.core.retry import AttemptResult, Delivered, GiveUp, Policy, RetryAt, Turn
 
 POLICY = Policy()
 RETRIED = [None, 500, 503, 408, 429]
@@ -58,7 +58,7 @@ class Run:
             self.began.append(began_s)
             self.timeouts.append(timeout_s)
             self.ended.append(ended_s)
-            outcome = Outcome(one.status, None if one.status else "gone", 0, one.retry_after)
+            outcome = AttemptResult(one.status, None if one.status else "gone", 0, one.retry_after)
             decision = retry.decide(outcome, turn, kit.after(ended_s), POLICY, one.jitter)
             if not isinstance(decision, RetryAt):
                 assert isinstance(decision, Delivered | GiveUp)
@@ -99,7 +99,7 @@ def test_waits_lie_between_the_doubling_and_a_tenth_more_or_what_retry_after_ask
 @given(tries, st.integers(1, 100), st.floats(0, 15))
 def test_the_last_word_is_a_success_or_a_reason(one: Try, number: int, at_s: float) -> None:
     turn = Turn(number, kit.START, kit.after(at_s), kit.after(at_s))
-    outcome = Outcome(one.status, None if one.status else "gone", 0, one.retry_after)
+    outcome = AttemptResult(one.status, None if one.status else "gone", 0, one.retry_after)
     decision = retry.decide(outcome, turn, kit.after(at_s), POLICY, one.jitter)
     match decision:
         case Delivered():
@@ -146,7 +146,7 @@ class World:
     first_s: float | None = None
     number: int = 1
     was_lost: bool = False
-    attendance: Attendance = field(default_factory=lambda: Attendance(POLICY.away_after_s))
+    attendance: Absences = field(default_factory=lambda: Absences(POLICY.away_after_s))
     absences: list[tuple[float, float]] = field(default_factory=list)
     """Of the run: since its first attempt was claimed."""
     attempts: list[tuple[float, float, float]] = field(default_factory=list)
@@ -164,7 +164,7 @@ class World:
         timeout_s = retry.attempt_timeout_s(turn, POLICY)
         if happening is Happening.DIED:
             self.absences.append((self.now_s, self.now_s + LEASE_S))
-            self.attendance, self.was_lost = Attendance(POLICY.away_after_s), True
+            self.attendance, self.was_lost = Absences(POLICY.away_after_s), True
             self._turn_until(self.now_s + LEASE_S)
             return True
         self.attempts.append((self.planned_s, self.now_s, timeout_s))
@@ -172,7 +172,7 @@ class World:
         if happening is Happening.STOOD_STILL:
             self.now_s = self.attempts[-1][1] + timeout_s
             self._be_away(seconds)
-        outcome = Outcome(self.status, None if self.status else "gone", 0)
+        outcome = AttemptResult(self.status, None if self.status else "gone", 0)
         decision = retry.decide(outcome, turn, kit.after(self.now_s), POLICY, 0.0)
         if not isinstance(decision, RetryAt):
             return False

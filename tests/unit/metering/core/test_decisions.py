@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from domain import ledger_days
+from domain import days, ledger_days
 from domain.limit_tree import Threshold
 from metering.core import decisions
 from metering.core.sums import Counter, LimitTotal
@@ -55,7 +55,7 @@ def test_every_threshold_is_judged_by_itself() -> None:
     [(date(2024, 2, 29), datetime(2024, 3, 1, tzinfo=UTC)), (date(2024, 12, 31), datetime(2025, 1, 1, tzinfo=UTC))],
 )
 def test_a_day_resets_at_the_midnight_utc_that_ends_it(day: date, midnight: datetime) -> None:
-    assert decisions.reset_at(day) == midnight
+    assert days.reset_at(day) == midnight
 
 
 def test_marks_of_instances_that_were_not_heard_of_for_long_are_left_out() -> None:

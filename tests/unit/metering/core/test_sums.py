@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
+from domain import days
 from metering.core import sums
 from metering.core.sums import Counter, DailyIncrement, Increments, LimitIncrement
 from tests.unit.metering.factories import NOON, SLUG, correction, event
@@ -46,8 +47,8 @@ def test_a_correction_is_apart_and_charged_to_nobody() -> None:
 def test_the_day_is_the_utc_day_of_the_events_own_timestamp() -> None:
     beyond_midnight = datetime(2025, 3, 2, 0, 30, tzinfo=timezone(timedelta(hours=1)))
 
-    assert sums.day_of(event(1, timestamp=beyond_midnight)) == TODAY
-    assert sums.day_of(event(1, timestamp=datetime(2025, 3, 2, tzinfo=UTC))) == TODAY + timedelta(days=1)
+    assert days.day_of(event(1, timestamp=beyond_midnight)) == TODAY
+    assert days.day_of(event(1, timestamp=datetime(2025, 3, 2, tzinfo=UTC))) == TODAY + timedelta(days=1)
 
 
 def test_slugs_are_counted_apart() -> None:

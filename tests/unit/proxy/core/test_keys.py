@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from proxy.core import keys
-from proxy.core.keys import Credential, Unreadable
+from proxy.core.keys import BadCredential, Credential
 
 KEY = b"sky_abcdefghijkl.0123456789abcdef"
 READ = Credential("sky_abcdefghijkl", KEY)
@@ -21,7 +21,7 @@ def test_api_key_is_read(header: bytes, *, accept_bearer: bool) -> None:
 
 def test_bearer_is_refused_with_what_to_do_unless_it_is_allowed() -> None:
     refused = keys.read(b"Bearer " + KEY, accept_bearer=False)
-    assert isinstance(refused, Unreadable)
+    assert isinstance(refused, BadCredential)
     assert "Api-Key" in refused.message
     assert "default_headers" in refused.message
     assert KEY.decode() not in refused.message
@@ -50,7 +50,7 @@ def test_bearer_is_refused_with_what_to_do_unless_it_is_allowed() -> None:
 @pytest.mark.parametrize("accept_bearer", [False, True])
 def test_what_holds_no_key_is_refused_and_not_repeated(header: bytes | None, *, accept_bearer: bool) -> None:
     refused = keys.read(header, accept_bearer=accept_bearer)
-    assert isinstance(refused, Unreadable)
+    assert isinstance(refused, BadCredential)
     assert "Authorization: Api-Key <key>" in refused.message
     assert len(refused.message) < 200
 

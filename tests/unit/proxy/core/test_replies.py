@@ -9,11 +9,11 @@ from proxy.core import replies
 from proxy.core.calls import Failure
 from proxy.core.replies import Reply
 from proxy.limits.days import DayLimit
-from proxy.limits.windows import RateLimit, Refusal, Standing
+from proxy.limits.windows import Refusal, Remaining, WindowLimit
 from schemas.limits import LimitType, RateLimitUnit
 
-REQUESTS = RateLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 60, "parent", "own")
-TOKENS = RateLimit(LimitType.TOKEN, RateLimitUnit.SECOND, 100, "own", "own")
+REQUESTS = WindowLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 60, "parent", "own")
+TOKENS = WindowLimit(LimitType.TOKEN, RateLimitUnit.SECOND, 100, "own", "own")
 
 
 def header(reply: Reply, name: bytes) -> bytes:
@@ -106,7 +106,7 @@ def test_a_used_up_day_ends_at_midnight(now: datetime, seconds: bytes) -> None:
     ],
 )
 def test_resets_are_written_as_openai_does(reset_s: float, text: bytes) -> None:
-    headers = replies.rate_headers([Standing(REQUESTS, 3, reset_s), Standing(TOKENS, 0, reset_s)])
+    headers = replies.rate_headers([Remaining(REQUESTS, 3, reset_s), Remaining(TOKENS, 0, reset_s)])
     assert headers == [
         (b"x-ratelimit-limit-requests", b"60"),
         (b"x-ratelimit-remaining-requests", b"3"),

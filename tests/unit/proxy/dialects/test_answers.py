@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.dialects import answers
-from proxy.dialects.answers import Stream
+from proxy.dialects.answers import StreamReader
 from schemas.usage import Tokens, UsageSource
 
 SLUG = "lab/model"
@@ -12,8 +12,8 @@ COUNTS = b'"usage":{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_detai
 COUNTED = Tokens(input_tokens=5, output_tokens=2, cached_input_tokens=3)
 
 
-def follow(*chunks: bytes, keep_usage: bool = False) -> tuple[bytes, Stream]:
-    stream = Stream(SLUG, keep_usage=keep_usage)
+def follow(*chunks: bytes, keep_usage: bool = False) -> tuple[bytes, StreamReader]:
+    stream = StreamReader(SLUG, keep_usage=keep_usage)
     sent = b"".join([stream.feed(chunk) for chunk in chunks])
     stream.finish()
     return sent + stream.held, stream
@@ -46,7 +46,7 @@ def test_a_lf_that_follows_the_cr_that_ended_an_event_goes_where_the_event_went(
 
 
 def test_a_whole_event_is_never_held_back() -> None:
-    stream = Stream(SLUG, keep_usage=False)
+    stream = StreamReader(SLUG, keep_usage=False)
     assert stream.feed(b'data: {"a":1}\n\ndata: {"b') == b'data: {"a":1}\n\n'
     assert stream.feed(b'":2}\n') == b""
     assert stream.feed(b"\n") == b'data: {"b":2}\n\n'
@@ -54,7 +54,7 @@ def test_a_whole_event_is_never_held_back() -> None:
 
 
 def test_done_and_what_follows_is_held() -> None:
-    stream = Stream(SLUG, keep_usage=False)
+    stream = StreamReader(SLUG, keep_usage=False)
     assert stream.feed(b"data: 1\n\ndata: [DONE]\n\n: bye\n\nrest") == b"data: 1\n\n"
     assert stream.done
     stream.finish()
@@ -241,18 +241,18 @@ def test_what_counts_as_content(text: bytes, length: int) -> None:
     [(0, 0, (1, 0)), (1, 0, (1, 1)), (4, 7, (7, 1)), (5, 7, (7, 2))],
 )
 def test_an_estimate_is_never_zero_where_something_was_sent(content: int, prompt: int, tokens: tuple[int, int]) -> None:
-    count = answers.settle(None, prompt, content)
+    count = answers.to_bill(None, prompt, content)
     assert count.source is UsageSource.ESTIMATED
     assert (count.tokens.input_tokens, count.tokens.output_tokens) == tokens
 
 
 def test_the_providers_counts_are_taken_as_they_are() -> None:
     nothing = Tokens(input_tokens=0, output_tokens=0)
-    assert answers.settle(nothing, 7, 8) == answers.Count(nothing, UsageSource.PROVIDER)
+    assert answers.to_bill(nothing, 7, 8) == answers.Count(nothing, UsageSource.PROVIDER)
 
 
 def test_an_event_of_more_than_16_mib_is_passed_on_unread() -> None:
-    stream = Stream(SLUG, keep_usage=False)
+    stream = StreamReader(SLUG, keep_usage=False)
     event = b"data: ".ljust(16 * 2**20, b"x")
     assert stream.feed(event[:100]) == stream.feed(event[100:]) == b""
     assert stream.feed(b"x") == event + b"x"
@@ -281,7 +281,7 @@ def test_of_counts_with_the_same_sum_the_last_ones_are_billed() -> None:
 
 
 def test_counts_that_come_again_take_nothing_back() -> None:
-    stream = answers.Stream(SLUG, keep_usage=False)
+    stream = answers.StreamReader(SLUG, keep_usage=False)
     for tokens in (5, 9, 0):
         stream.feed(b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}\n\n' % (tokens, tokens))
     assert stream.tokens == Tokens(input_tokens=9, output_tokens=9)

@@ -113,14 +113,14 @@ def test_a_decision_takes_over_the_rows_it_counts() -> None:
     days = DayCounters("me")
     for sequence in (4, 5, 6):
         days.settle(admit(days), sequence, sequence)
-    days.decide(decision(1, requests=12, tokens=509, counted={"me": 5}))
+    days.take_decision(decision(1, requests=12, tokens=509, counted={"me": 5}))
     assert days.total("g1", SLUG, DAY) == (13, 515)
 
 
 def test_a_row_that_a_decision_already_counts_is_dropped_when_it_settles() -> None:
     days = DayCounters("me")
     taken = admit(days, tokens=100)
-    days.decide(decision(1, requests=1, tokens=30, counted={"me": 8}))
+    days.take_decision(decision(1, requests=1, tokens=30, counted={"me": 8}))
     days.settle(taken, 8, 30)
     assert days.total("g1", SLUG, DAY) == (1, 30)
 
@@ -129,26 +129,26 @@ def test_marks_are_per_instance() -> None:
     days = DayCounters("me")
     days.restore(("g1",), SLUG, DAY, "old", 3, 50)
     days.settle(admit(days), 2, 7)
-    days.decide(decision(1, requests=1, tokens=7, counted={"me": 3}))
+    days.take_decision(decision(1, requests=1, tokens=7, counted={"me": 3}))
     assert days.total("g1", SLUG, DAY) == (2, 57)
-    days.decide(decision(2, requests=2, tokens=57, counted={"me": 3, "old": 3}))
+    days.take_decision(decision(2, requests=2, tokens=57, counted={"me": 3, "old": 3}))
     assert days.total("g1", SLUG, DAY) == (2, 57)
 
 
 @pytest.mark.parametrize("stale", [5, 4])
 def test_a_decision_that_is_not_newer_is_ignored(stale: int) -> None:
     days = DayCounters("me")
-    days.decide(decision(5, requests=3, tokens=30))
-    days.decide(decision(stale, requests=1, tokens=10))
+    days.take_decision(decision(5, requests=3, tokens=30))
+    days.take_decision(decision(stale, requests=1, tokens=10))
     assert days.total("g1", SLUG, DAY) == (3, 30)
 
 
 def test_marks_that_duplicates_moved_count_without_a_new_version() -> None:
     days = DayCounters("me")
-    days.decide(decision(5, requests=1, tokens=10, counted={"me": 1, "old": 7}))
+    days.take_decision(decision(5, requests=1, tokens=10, counted={"me": 1, "old": 7}))
     days.restore(["g1"], SLUG, DAY, "me", 2, 10)
     assert days.total("g1", SLUG, DAY) == (2, 20)
-    days.decide(decision(5, requests=1, tokens=10, counted={"me": 2}))
+    days.take_decision(decision(5, requests=1, tokens=10, counted={"me": 2}))
     assert days.total("g1", SLUG, DAY) == (1, 10), "the row was a duplicate of what is counted"
     days.restore(["g1"], SLUG, DAY, "old", 7, 10)
     assert days.total("g1", SLUG, DAY) == (1, 10), "a mark never falls"
@@ -156,13 +156,13 @@ def test_marks_that_duplicates_moved_count_without_a_new_version() -> None:
 
 def test_version_zero_is_a_decision_too() -> None:
     days = DayCounters("me")
-    days.decide(decision(0, requests=3, tokens=30))
+    days.take_decision(decision(0, requests=3, tokens=30))
     assert days.total("g1", SLUG, DAY) == (3, 30)
 
 
 def test_restored_rows_count_once_and_for_every_charged_group() -> None:
     days = DayCounters("me")
-    days.decide(decision(1, requests=1, tokens=5, counted={"me": 1}))
+    days.take_decision(decision(1, requests=1, tokens=5, counted={"me": 1}))
     for sequence in (1, 2, 2):
         days.restore(("g1", "root"), SLUG, DAY, "me", sequence, 5)
     assert days.total("g1", SLUG, DAY) == (2, 10)
@@ -173,13 +173,13 @@ def test_rows_may_settle_out_of_order() -> None:
     days = DayCounters("me")
     for sequence in (2, 9, 3):
         days.settle(admit(days), sequence, 10)
-    days.decide(decision(1, requests=2, tokens=20, counted={"me": 3}))
+    days.take_decision(decision(1, requests=2, tokens=20, counted={"me": 3}))
     assert days.total("g1", SLUG, DAY) == (3, 30)
 
 
 def test_used_up_is_obeyed_for_the_very_threshold_that_is_held() -> None:
     days = DayCounters("me")
-    days.decide(decision(1, requests=3, tokens=30, used_up=(UsedUp(type=TOKEN, threshold=100),)))
+    days.take_decision(decision(1, requests=3, tokens=30, used_up=(UsedUp(type=TOKEN, threshold=100),)))
     held = limit(TOKEN, 100)
     assert refused_by(days, held) is held
     days.release(admit(days, limit(TOKEN, 200)))  # raised: the total is compared with our own
@@ -190,8 +190,8 @@ def test_used_up_is_obeyed_for_the_very_threshold_that_is_held() -> None:
 
 def test_a_newer_decision_lifts_used_up() -> None:
     days = DayCounters("me")
-    days.decide(decision(1, requests=3, tokens=30, used_up=(UsedUp(type=REQUEST, threshold=5),)))
-    days.decide(decision(2, requests=3, tokens=30))
+    days.take_decision(decision(1, requests=3, tokens=30, used_up=(UsedUp(type=REQUEST, threshold=5),)))
+    days.take_decision(decision(2, requests=3, tokens=30))
     admit(days, limit(REQUEST, 5))
 
 
@@ -229,26 +229,26 @@ def test_forgotten_days_stay_forgotten_and_what_is_in_flight_ends_harmlessly() -
     days.forget(tomorrow)
     days.forget(DAY)  # an earlier day brings nothing back
     days.settle(flying, 1, 5)
-    days.decide(decision(9, requests=3, tokens=30))
+    days.take_decision(decision(9, requests=3, tokens=30))
     days.restore(("g1",), SLUG, DAY, "me", 2, 5)
     assert days.total("g1", SLUG, DAY) == (0, 0)
     assert days.total("g1", SLUG, tomorrow) == (1, 10)
     assert len(days) == 1
-    days.decide(decision(1, requests=3, tokens=30).model_copy(update={"day": tomorrow}))
+    days.take_decision(decision(1, requests=3, tokens=30).model_copy(update={"day": tomorrow}))
     assert days.total("g1", SLUG, tomorrow) == (4, 40), "the oldest day that is kept takes decisions"
 
 
 def test_a_row_is_counted_when_decisions_count_it_for_every_charged_group() -> None:
     days = DayCounters("me")
     assert not days.is_counted(("g1",), SLUG, DAY, "me", 1), "nothing is known"
-    days.decide(decision(1, 5, 50, {"me": 5}))
+    days.take_decision(decision(1, 5, 50, {"me": 5}))
     assert days.is_counted(("g1",), SLUG, DAY, "me", 5)
     assert not days.is_counted(("g1",), SLUG, DAY, "me", 6)
     assert not days.is_counted(("g1",), SLUG, DAY, "other", 5)
     assert not days.is_counted(("g1",), "lab/other", DAY, "me", 5)
     assert not days.is_counted(("g1",), SLUG, DAY + timedelta(days=1), "me", 5)
     assert not days.is_counted(("g1", "root"), SLUG, DAY, "me", 5), "the root's totals do not hold it yet"
-    days.decide(decision(1, 5, 50, {"me": 4}).model_copy(update={"group_id": "root"}))
+    days.take_decision(decision(1, 5, 50, {"me": 4}).model_copy(update={"group_id": "root"}))
     assert not days.is_counted(("g1", "root"), SLUG, DAY, "me", 5)
     assert days.is_counted(("g1", "root"), SLUG, DAY, "me", 4)
 
@@ -260,9 +260,9 @@ def test_the_oldest_row_that_is_awaited_is_told_by_instance() -> None:
         days.restore(("g1", "root"), SLUG, DAY, instance, sequence, 10)
     assert days.oldest_awaited(DAY) == {"me": 5, "old": 9}
     assert days.oldest_awaited(DAY + timedelta(days=1)) == {}
-    days.decide(decision(1, 3, 30, {"me": 7, "old": 9}))
+    days.take_decision(decision(1, 3, 30, {"me": 7, "old": 9}))
     assert days.oldest_awaited(DAY) == {"me": 5, "old": 9}, "the root's totals do not hold them yet"
-    days.decide(decision(1, 2, 20, {"me": 5}).model_copy(update={"group_id": "root"}))
+    days.take_decision(decision(1, 2, 20, {"me": 5}).model_copy(update={"group_id": "root"}))
     assert days.oldest_awaited(DAY) == {"me": 7, "old": 9}
 
 
@@ -286,9 +286,9 @@ def test_a_restored_row_that_is_counted_is_in_the_sum_once_whichever_comes_first
         days = DayCounters("me")
         counted = decision(7, 4, 40, {"me": 4})
         if decision_first:
-            days.decide(counted)
+            days.take_decision(counted)
         for sequence in (3, 4, 5):
             days.restore(("g1",), SLUG, DAY, "me", sequence, 10)
         if not decision_first:
-            days.decide(counted)
+            days.take_decision(counted)
         assert days.total("g1", SLUG, DAY) == (5, 50)

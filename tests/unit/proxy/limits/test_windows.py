@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.limits.windows import RateLimit, Refusal, Reservation, Windows
+from proxy.limits.windows import Refusal, Reservation, WindowLimit, Windows
 from schemas.limits import LimitType, RateLimitUnit
 
 SLUG = "lab/model"
@@ -15,23 +15,23 @@ def rate(
     unit: RateLimitUnit = RateLimitUnit.SECOND,
     group: str = "g1",
     source: str = "root",
-) -> RateLimit:
-    return RateLimit(type_, unit, threshold, source, group)
+) -> WindowLimit:
+    return WindowLimit(type_, unit, threshold, source, group)
 
 
-def admit(windows: Windows, limits: list[RateLimit], now: float, tokens: int = 0) -> Reservation:
+def admit(windows: Windows, limits: list[WindowLimit], now: float, tokens: int = 0) -> Reservation:
     taken = windows.reserve(SLUG, limits, tokens, now)
     assert isinstance(taken, Reservation)
     return taken
 
 
-def refuse(windows: Windows, limits: list[RateLimit], now: float, tokens: int = 0) -> Refusal:
+def refuse(windows: Windows, limits: list[WindowLimit], now: float, tokens: int = 0) -> Refusal:
     refused = windows.reserve(SLUG, limits, tokens, now)
     assert isinstance(refused, Refusal)
     return refused
 
 
-def remaining(windows: Windows, limit: RateLimit, now: float) -> int:
+def remaining(windows: Windows, limit: WindowLimit, now: float) -> int:
     (standing,) = windows.standings(SLUG, [limit], now)
     return standing.remaining
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from metering.core import decisions
+from domain import days
 from proxy.topic.decisions import DecisionsFeed
 from runtime.kafka.writer import Kafka, Record
 from schemas.decisions import Decision, UsedUp
@@ -25,7 +25,7 @@ def decision(day: date = TODAY, version: int = 1) -> Decision:
         tokens=30,
         counted={"proxy-1": 17},
         used_up=(UsedUp(type=LimitType.TOKEN, threshold=30),),
-        reset_at=decisions.reset_at(day),
+        reset_at=days.reset_at(day),
         version=version,
     )
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from runtime.kafka import feed
-from runtime.kafka.feed import Feed, FeedRecord, Unreadable
+from runtime.kafka.feed import Feed, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka, KafkaAwayError, Record
 from tests.unit.runtime.kafka.fakes import Broker, HandTime
 
@@ -223,7 +223,7 @@ async def test_a_reload_reads_everything_again_and_says_when_it_is_through() -> 
 
 def test_what_cannot_be_read_is_said_once_a_minute_without_its_content(caplog: pytest.LogCaptureFixture) -> None:
     time = HandTime()
-    unreadable = Unreadable("a.topic.v1", time)
+    unreadable = SkippedRecords("a.topic.v1", time)
     for _ in range(100):
         unreadable.skip("partition 0, offset 1", ValueError("a secret"))
     assert len(caplog.messages) == 1

@@ -114,7 +114,7 @@ def change(at: datetime | None) -> ConfigChange:
 
 async def test_delays_are_from_the_commit_and_never_below_zero() -> None:
     telemetry, propagation = Telemetry(), Propagation(lambda: NOW)
-    propagation.show(telemetry, lambda: 7)
+    propagation.register_metrics(telemetry, lambda: 7)
     for ago_s in (0.2, 40, -5):  # the last: another machine's clock is ahead
         propagation.applied(change(NOW - timedelta(seconds=ago_s)))
     propagation.applied(change(None))

@@ -6,11 +6,11 @@ import pytest
 
 from tests.unit.webhooks import kit
 from tests.unit.webhooks.flow.test_dispatch import DISABLED, HOOK, Scene
-from webhooks.core.absences import LONG, SETTLING, Attendance
+from webhooks.core.absences import LONG, SETTLING, Absences
 from webhooks.core.deliveries import Claim, Queue, Status
 from webhooks.core.retry import Policy
 from webhooks.flow.dispatch import Dispatch
-from webhooks.policies import LEASE_MARGIN_S, Tuning
+from webhooks.policies import LEASE_MARGIN_S, Policies
 
 LEASE_S = 30.0
 
@@ -40,7 +40,7 @@ async def test_what_was_claimed_is_sent_only_where_the_attempt_ends_before_the_l
     (claim,), _ = await scene.dispatch.claim()
     scene.clock.move(stood_s)
     await scene.dispatch.attempt(claim)
-    await scene.dispatch.settle()
+    await scene.dispatch.finish()
     assert len(scene.sender.sent) == is_sent
     assert scene.statuses() == {"id-1": Status.DELIVERED if is_sent else Status.PENDING}
 
@@ -55,8 +55,8 @@ async def test_a_dispatcher_that_stood_still_sends_nothing_that_another_has_sent
     await other.attempt(taken)
     await scene.dispatch.attempt(claim)
     assert len(scene.sender.sent) == 1
-    await scene.dispatch.settle()
-    await other.settle()
+    await scene.dispatch.finish()
+    await other.finish()
     assert scene.statuses() == {"id-1": Status.DELIVERED}
 
 
@@ -66,7 +66,7 @@ async def test_what_stood_still_before_its_first_attempt_has_a_whole_run_before_
     (claim,), _ = await scene.dispatch.claim()
     scene.clock.move(18)
     await scene.dispatch.attempt(claim)
-    await scene.dispatch.settle()
+    await scene.dispatch.finish()
     scene.clock.move(1)
     assert await scene.turn() == 1
     assert [one.timeout_s for one in scene.sender.sent] == [10, 10]
@@ -84,7 +84,7 @@ async def test_after_an_outage_whoever_has_an_answer_writes_it_before_another_ta
     assert list((await other.claim())[0]) == []
     scene.clock.move(5)
     assert list((await other.claim())[0]) == []
-    await scene.dispatch.settle()
+    await scene.dispatch.finish()
     scene.clock.move(SETTLING.total_seconds())
     assert (await other.claim())[0] == ()
     assert scene.statuses() == {"id-1": Status.DELIVERED}
@@ -118,7 +118,7 @@ async def test_who_is_slow_takes_over_all_the_same() -> None:
 
 async def test_no_lease_that_its_holder_could_have_written_runs_out_in_a_gap_that_is_not_long() -> None:
     assert LONG.total_seconds() < LEASE_MARGIN_S
-    assert Tuning(policy=Policy(attempt_timeout_s=60)).claimed_for_s == 60 + LEASE_MARGIN_S
+    assert Policies(policy=Policy(attempt_timeout_s=60)).claimed_for_s == 60 + LEASE_MARGIN_S
 
 
 async def test_a_retry_that_the_database_kept_waiting_has_its_full_time() -> None:
@@ -172,7 +172,7 @@ async def test_nobody_was_away_from_a_run_that_had_not_begun() -> None:
     scene.clock.move(600)
     (claim,), _ = await scene.dispatch.claim()
     lost_probe = replace(claim, was_lost=True)
-    attendance = Attendance(1.0)
+    attendance = Absences(1.0)
     attendance.note(["a"], claim.claimed_at)
     for started_s in (600, 618):
         turn = attendance.turn(lost_probe, kit.after(started_s))
@@ -183,7 +183,7 @@ async def test_nobody_was_away_from_a_run_that_had_not_begun() -> None:
 
 @pytest.mark.parametrize(("rest_s", "takes_over"), [(10, True), (10.001, False)])
 def test_a_rest_is_long_above_ten_seconds(rest_s: float, *, takes_over: bool) -> None:
-    attendance = Attendance(1.0)
+    attendance = Absences(1.0)
     attendance.note([], kit.START)
     attendance.note([], kit.after(rest_s))
     assert SETTLING.total_seconds() == 10
@@ -192,7 +192,7 @@ def test_a_rest_is_long_above_ten_seconds(rest_s: float, *, takes_over: bool) ->
 
 @pytest.mark.parametrize(("rest_s", "was_away"), [(1.0, False), (1.001, True)])
 def test_a_rest_above_the_gap_is_an_absence(rest_s: float, *, was_away: bool) -> None:
-    attendance = Attendance(1.0)
+    attendance = Absences(1.0)
     attendance.note(["a"], kit.START)
     attendance.note(["a"], kit.after(rest_s))
     assert attendance.turn(retried(planned_s=-0.5), kit.after(rest_s)).was_away is was_away
@@ -201,7 +201,7 @@ def test_a_rest_above_the_gap_is_an_absence(rest_s: float, *, was_away: bool) ->
 @pytest.mark.parametrize(("first_s", "was_away"), [(-3, True), (-1, False)])
 def test_nothing_was_due_before_its_runs_first_attempt(first_s: float, *, was_away: bool) -> None:
     """A claim that ran out is taken over as it was planned, and may have been planned long before it was claimed."""
-    attendance = Attendance(1.0)
+    attendance = Absences(1.0)
     attendance.note(["a"], kit.START)
     claim = retried(planned_s=-60, first_s=first_s)
     assert attendance.turn(claim, kit.START).was_away is was_away
@@ -221,7 +221,7 @@ async def test_an_attempt_whose_dispatcher_died_is_made_by_another_with_its_full
     await pause(scene, other, LEASE_S)
     (taken,), _ = await other.claim()
     await other.attempt(taken)
-    await other.settle()
+    await other.finish()
     assert [one.timeout_s for one in scene.sender.sent] == [10]
     assert scene.statuses() == {"id-1": Status.DEAD}
 

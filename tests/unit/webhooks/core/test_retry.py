@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.webhooks import kit
 from webhooks.core import retry
-from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Outcome, Policy, RetryAt, Turn
+from webhooks.core.retry import AttemptResult, Decision, Delivered, GiveUp, Leave, Policy, RetryAt, Turn
 
 POLICY = Policy()
 
@@ -17,7 +17,7 @@ def turn(
     return Turn(number, kit.after(first_s), kit.after(planned_s), kit.after(began_s), was_away)
 
 
-def judge(outcome: Outcome, *, number: int = 1, at_s: float = 0.0, jitter: float = 0.0) -> Decision:
+def judge(outcome: AttemptResult, *, number: int = 1, at_s: float = 0.0, jitter: float = 0.0) -> Decision:
     """Judge an attempt that took no time, and began when it was planned."""
     return retry.decide(outcome, turn(number, planned_s=at_s, began_s=at_s), kit.after(at_s), POLICY, jitter)
 
@@ -39,11 +39,11 @@ def test_other_statuses_end_it_at_once(status: int) -> None:
 
 def test_timeouts_and_network_failures_are_tried_again() -> None:
     assert judge(kit.failed(), at_s=10) == RetryAt(kit.after(11))
-    assert judge(Outcome(None, "ConnectError: refused", 1)) == RetryAt(kit.after(1))
+    assert judge(AttemptResult(None, "ConnectError: refused", 1)) == RetryAt(kit.after(1))
 
 
 def test_a_refused_url_ends_it_at_once() -> None:
-    assert judge(Outcome(None, "refused: private", 0, final=True)) == GiveUp("refused: private")
+    assert judge(AttemptResult(None, "refused: private", 0, final=True)) == GiveUp("refused: private")
 
 
 def test_waits_double_to_five_seconds_until_the_bound() -> None:
@@ -166,7 +166,7 @@ def test_a_longer_policy_goes_on_longer() -> None:
 
 
 @pytest.mark.parametrize("outcome", [kit.failed(), *map(kit.answered, (302, 408, 429, 500, 503))])
-def test_a_probe_that_failed_leaves_its_delivery_as_it_was(outcome: Outcome) -> None:
+def test_a_probe_that_failed_leaves_its_delivery_as_it_was(outcome: AttemptResult) -> None:
     assert retry.decide_probe(outcome) == Leave()
     assert retry.decide_probe(kit.answered(204)) == Delivered()
 

@@ -9,8 +9,9 @@ import pytest
 from tests.unit.webhooks import kit
 from webhooks.core import fairness, signing
 from webhooks.core.deliveries import Receiver, Status
-from webhooks.core.retry import Outcome, Policy
-from webhooks.flow.dispatch import Dispatch, Intake
+from webhooks.core.retry import AttemptResult, Policy
+from webhooks.flow.dispatch import Dispatch
+from webhooks.flow.intake import Intake
 
 HOOK = Receiver("https://lab.example/hook", enabled=True, secrets=(kit.SECRET,))
 DISABLED = Receiver("https://lab.example/hook", enabled=False, secrets=(kit.SECRET,))
@@ -19,7 +20,7 @@ DISABLED = Receiver("https://lab.example/hook", enabled=False, secrets=(kit.SECR
 class Scene:
     per_s: int | None = None
 
-    def __init__(self, *outcomes: Outcome, **receivers: Receiver) -> None:
+    def __init__(self, *outcomes: AttemptResult, **receivers: Receiver) -> None:
         self.clock = kit.HandClock()
         self.ahead_s = 0.0
         self.deliveries = kit.ListDeliveries()
@@ -49,7 +50,7 @@ class Scene:
         claims, self.rest_s = await self.dispatch.claim()
         for claim in claims:
             await self.dispatch.attempt(claim)
-        await self.dispatch.settle()
+        await self.dispatch.finish()
         return len(claims)
 
     def statuses(self) -> dict[str, Status]:
@@ -97,7 +98,7 @@ async def test_attempts_and_what_became_of_deliveries_are_counted_once_they_are_
     assert scene.dispatch.in_flight == 1
     await scene.dispatch.attempt(claim)
     assert (scene.dispatch.in_flight, scene.dispatch.attempts) == (0, {})
-    await scene.dispatch.settle()
+    await scene.dispatch.finish()
     await scene.intake.process(kit.batch(kit.event(2, "a"), first=2))
     for _ in range(3):
         assert await scene.turn() == 1
@@ -159,7 +160,7 @@ async def test_a_receiver_that_goes_away_after_the_claim_costs_no_attempt() -> N
     (claim,), _ = await scene.dispatch.claim()
     scene.receivers.receivers["a"] = DISABLED
     await scene.dispatch.attempt(claim)
-    await scene.dispatch.settle()
+    await scene.dispatch.finish()
     kept = scene.deliveries.kept["id-1"]
     assert (kept.status, kept.attempts, kept.first_attempt_at) == (Status.PENDING, [], None)
     assert scene.dispatch.is_idle
@@ -170,17 +171,17 @@ async def test_an_attempt_that_could_not_be_settled_is_settled_later() -> None:
     await scene.intake.process(kit.batch(kit.event(1, "a")))
     (claim,), _ = await scene.dispatch.claim()
     await scene.dispatch.attempt(claim)
-    settle = scene.deliveries.settle
+    settle = scene.deliveries.finish
 
     async def away(*arguments: Any) -> None:
         raise OSError("no database")
 
-    scene.deliveries.settle = away  # type: ignore[method-assign,assignment]
+    scene.deliveries.finish = away  # type: ignore[method-assign,assignment]
     with pytest.raises(OSError, match="no database"):
-        await scene.dispatch.settle()
-    scene.deliveries.settle = settle  # type: ignore[method-assign]
+        await scene.dispatch.finish()
+    scene.deliveries.finish = settle  # type: ignore[method-assign]
     assert not scene.dispatch.is_idle
-    await scene.dispatch.settle()
+    await scene.dispatch.finish()
     assert scene.statuses() == {"id-1": Status.DELIVERED}
     assert scene.dispatch.is_idle
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.topics import UsageBatch
+from domain.sources import EventBatch
 from tests.unit.webhooks import kit
 from webhooks.core.batching import Batching
 from webhooks.flow.intake import IDLE_WAIT_S, Follower
@@ -12,7 +12,7 @@ class Scene:
     def __init__(self, *, size: int = 3, linger_s: float = 1.0, limit: int = 10, offset: int = 1) -> None:
         self.clock = kit.HandClock()
         self.partition = kit.ListPartition(self.clock)
-        self.processed: list[UsageBatch] = []
+        self.processed: list[EventBatch] = []
         self.follower = Follower(
             self.partition.read,
             self.partition.wait,
@@ -22,7 +22,7 @@ class Scene:
             offset=offset,
         )
 
-    async def process(self, batch: UsageBatch) -> None:
+    async def process(self, batch: EventBatch) -> None:
         self.processed.append(batch)
 
     async def steps(self, count: int) -> list[tuple[int, int]]:
@@ -94,8 +94,8 @@ async def test_a_backlog_goes_in_reads_of_the_limit() -> None:
 async def test_the_position_moves_past_records_that_gave_no_event() -> None:
     scene = Scene()
 
-    async def skip(offset: int, limit: int) -> UsageBatch:
-        return UsageBatch(kit.TOPIC, 0, "lane", offset, offset + 2, ())
+    async def skip(offset: int, limit: int) -> EventBatch:
+        return EventBatch(kit.TOPIC, 0, "lane", offset, offset + 2, ())
 
     scene.follower._read = skip
     assert await scene.steps(2) == [(1, 3), (3, 5)]
@@ -105,7 +105,7 @@ async def test_an_error_of_intake_ends_it() -> None:
     scene = Scene()
     scene.partition.events = [kit.event(number) for number in range(1, 4)]
 
-    async def fail(batch: UsageBatch) -> None:
+    async def fail(batch: EventBatch) -> None:
         raise OSError("no database")
 
     scene.follower._process = fail

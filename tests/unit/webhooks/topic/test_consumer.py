@@ -30,7 +30,7 @@ async def follow(reader: TopicReader) -> None:
 
 
 async def assigned(refuses: int) -> _Session:
-    session = _Session(Consumer(refuses), follow, feed.Unreadable(topics.USAGE_EVENTS))
+    session = _Session(Consumer(refuses), follow, feed.SkippedRecords(topics.USAGE_EVENTS))
     await session.on_partitions_assigned({TopicPartition(topics.USAGE_EVENTS, number) for number in range(3)})
     return session
 

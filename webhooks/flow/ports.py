@@ -1,0 +1,48 @@
+"""The ports of the dispatcher's story: what intake and dispatch ask of the database, the receivers and the network."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from domain.sources import EventBatch
+from webhooks.core.deliveries import Claim, Draft, Prepared, Receiver, Settlement, Share, Waiting
+from webhooks.core.retry import AttemptResult
+
+
+class Deliveries(Protocol):
+    """Keeps deliveries, their events and attempts, and the position of intake."""
+
+    async def enqueue(self, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> None:
+        """Freeze and keep what `drafts` hold that is new, and move the position over `batch`, in one transaction.
+
+        Raises PositionLostError where the position is not the batch's first offset; nothing is kept then.
+        """
+
+    async def waiting(self) -> Sequence[Waiting]:
+        """Give each queue that has something to claim, with the earliest moment it may be claimed."""
+
+    async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
+        """Claim what is due, at most the shares; the longest due first.
+
+        Unless it `takes_over`, what another has claimed stays that one's after its lease has ended.
+        """
+
+    async def finish(self, settlements: Sequence[Settlement], now: datetime) -> None:
+        """Write the attempts, what became of their deliveries and how their receivers do, in one transaction.
+
+        Safe to repeat.
+        """
+
+
+class Receivers(Protocol):
+    """Knows where each workspace's deliveries go."""
+
+    def receiver(self, workspace_id: str, now: datetime) -> Receiver:
+        """Give the receiver of this moment; one without a URL where nothing is known."""
+
+
+class Sender(Protocol):
+    """Makes attempts."""
+
+    async def send(self, prepared: Prepared) -> AttemptResult:
+        """Make one attempt, within its timeout. Never raises for what a receiver or the network does."""
