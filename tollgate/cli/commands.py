@@ -1,10 +1,9 @@
-"""What commands share: the installation they work on, how they list and show progress, one line for why they failed.
+"""What commands share: the installation they work on, how they list, and one line for why they failed.
 
 Never does a command's own work.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,8 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 from sqlalchemy import Connection
 
 from control.core.refusals import RefusalError
@@ -78,21 +75,6 @@ def opened(where: Where, *, new: bool = False) -> Iterator[Installation]:
             yield place
     except (settings.SettingsError, installation.InstallationError, VaultError, RefusalError) as error:
         raise click.ClickException(str(error)) from None
-
-
-def progress(*, prints_meanwhile: bool = False) -> Progress:
-    """Return a progress bar on stderr, which shows nothing where that is no terminal.
-
-    `prints_meanwhile`: the command writes its answer to stdout under it, so no bar either where that is a terminal.
-    """
-    is_seen = sys.stderr.isatty() and not (prints_meanwhile and sys.stdout.isatty())
-    return Progress(
-        console=Console(stderr=True),
-        transient=True,
-        disable=not is_seen,
-        redirect_stdout=False,  # else the library sends what goes to stdout to the bar's own stream
-        redirect_stderr=False,
-    )
 
 
 def print_list(lines: Iterable[str], none: str, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from control.store.deliveries import Deliveries
 from control.store.workspaces import Workspaces
 from schemas.base import rfc3339
 from schemas.billing import DeliveryStatus
-from tollgate.cli import commands
+from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
 from tollgate.installation import Installation
@@ -82,7 +82,7 @@ def redrive(
 
     Safe to repeat, and to interrupt: what is put back stays so.
     """
-    with commands.opened(where) as place, commands.progress() as shown:
+    with commands.opened(where) as place, progress.bar() as shown:
         ((workspace_id, _),) = _workspaces(place, workspace_name)
         task = shown.add_task("putting back", total=None)
         before, redriven = None, flow.plan(workspace_id, _utc(since), _utc(until), place.read(commands.now))

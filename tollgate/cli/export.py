@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from metering.store import pages
 from metering.store.pages import Entry
-from tollgate.cli import commands
+from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
 from tollgate.reports import exports
 
@@ -29,7 +29,7 @@ def export(*, day: datetime, kind: str, out: Path | None, where: Where, as_json:
     wanted = day.date()
     if out is None and (kind == "parquet" or as_json):
         raise click.UsageError("--format parquet and --json need --out")
-    with commands.opened(where) as place, commands.progress(prints_meanwhile=out is None) as shown:
+    with commands.opened(where) as place, progress.bar(prints_meanwhile=out is None) as shown:
         task = shown.add_task(f"events of {wanted}", total=None)
 
         def counted(entries: Iterable[Entry]) -> Iterator[Entry]:

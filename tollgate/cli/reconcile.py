@@ -23,7 +23,7 @@ from runtime import clock, settings
 from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
 from tollgate import installation
-from tollgate.cli import commands
+from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
 from tollgate.installation import Installation
 from tollgate.reconciliation import compare, upstream_account
@@ -98,7 +98,7 @@ def reconcile(
     with _opened(where, asks_proxies=bool(proxies or ignored)) as place:
         period = _period(place.settings, *days, today)
         run = compare.Reconciliation(_accounts(place, period, proxies, ignored), period)
-        with commands.progress() as shown:
+        with progress.bar() as shown:
             shown.add_task("comparing, when metering and intake have passed the cut", total=None)
             report = run.run(upstream)
         names = {record.id: record.name for record in place.read(lambda connection: Workspaces(connection).every())}

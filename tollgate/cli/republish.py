@@ -25,7 +25,7 @@ from metering.topic.publisher import KafkaTotals
 from runtime import clock
 from runtime.kafka.writer import Kafka, KafkaAwayError, RecordTooLargeError, Writer
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY
-from tollgate.cli import commands
+from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
 from tollgate.installation import Installation
 
@@ -65,9 +65,9 @@ def _run(work: Coroutine[Any, Any, tuple[int, int]]) -> tuple[int, int]:
 
 @contextmanager
 def _progress() -> Iterator[Shown]:
-    with commands.progress() as progress:
-        task = progress.add_task("writing", total=None)
-        yield partial(progress.advance, task)
+    with progress.bar() as shown:
+        task = shown.add_task("writing", total=None)
+        yield partial(shown.advance, task)
 
 
 async def _republish(place: Installation, first: date, last: date, shown: Shown) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from runtime.kafka.reader import Reader
 from runtime.kafka.writer import Kafka, KafkaAwayError, RecordTooLargeError, Writer
 from schemas import base
 from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE
-from tollgate.cli import commands
+from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
 
@@ -96,12 +96,12 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 async def _newest(where: Kafka, limit: int) -> tuple[list[Aside], int]:
     newest: deque[Aside] = deque(maxlen=limit)
     total = 0
-    with commands.progress() as progress:
-        task = progress.add_task("reading", total=await _size(where))
+    with progress.bar() as shown:
+        task = shown.add_task("reading", total=await _size(where))
         async for some in store.stored(where):
             total += len(some)
             newest = deque(sorted([*newest, *some], key=_order), maxlen=limit)  # the partitions come interleaved
-            progress.advance(task, len(some))
+            shown.advance(task, len(some))
     return list(newest), total
 
 
@@ -110,15 +110,15 @@ async def _retry_all(where: Kafka) -> tuple[int, int]:
     seen: set[bytes] = set()
     writer = Writer(where, "tollgate-unreadable")
     try:
-        with commands.progress() as progress:
-            task = progress.add_task("sending back", total=await _size(where))
+        with progress.bar() as shown:
+            task = shown.add_task("sending back", total=await _size(where))
             async for some in store.stored(where):
                 chosen = {one.digest: one for one in some if not one.is_cut and one.digest not in seen}
                 seen |= chosen.keys()
                 await writer.write(USAGE_EVENTS, [one.record for one in chosen.values()], _WITHIN_S)
                 sent += len(chosen)
                 skipped += len(some) - len(chosen)
-                progress.advance(task, len(some))
+                shown.advance(task, len(some))
     finally:
         await writer.close()
     return sent, skipped
