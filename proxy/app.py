@@ -20,7 +20,7 @@ from proxy.flow import Gateway
 from proxy.patience import Drains
 from proxy.publisher import Publisher, Writer
 from proxy.slots import Slots
-from proxy.upstream import Upstreams
+from proxy.upstream.pool import Upstreams
 from proxy.windows_memory import MemoryWindows
 from runtime import ids
 from runtime.clock import Clock
