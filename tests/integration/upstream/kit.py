@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from proxy.core.exchange import Failure, UpstreamRequest
 from proxy.upstream.connection import Connection
 from proxy.upstream.pool import HttpAnswer, Upstreams
+from tests.integration.proxy.tcp import TcpUpstream
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
@@ -54,3 +55,9 @@ async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not holds():  # noqa: ASYNC110 - what is looked at has no event
             await asyncio.sleep(0)
+
+
+async def hung_up(server: TcpUpstream, connection: int = 0) -> None:
+    """Wait until the other side has ended a connection."""
+    async with asyncio.timeout(20):
+        await server.lines[connection].hung_up.wait()

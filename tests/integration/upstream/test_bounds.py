@@ -9,7 +9,7 @@ import pytest
 from proxy.core.exchange import BrokenOffError, Failure
 from proxy.upstream import connection
 from tests.integration.proxy.tcp import Line, Play, Received, TcpUpstream
-from tests.integration.upstream.kit import CHUNKED, HEAD, Caller, rest, until
+from tests.integration.upstream.kit import CHUNKED, HEAD, Caller, hung_up, rest, until
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -30,7 +30,7 @@ def never_ends(begin: bytes, more: bytes) -> Play:
 
     async def play(_received: Received, line: Line) -> None:
         await line.raw(begin)
-        while not line.writer.is_closing():
+        while True:  # until the other side has hung up
             await line.raw(more)
             await asyncio.sleep(0)
 
@@ -75,7 +75,7 @@ BROKEN_BODIES = {
 async def test_what_is_no_answer(name: str, server: TcpUpstream, caller: Caller) -> None:
     server.play = NO_ANSWERS[name]
     assert await caller.open() is Failure.BROKE_OFF
-    await server.lines[0].hung_up.wait()
+    await hung_up(server)
     assert len(server.received) == 1, "it was sent again"
     await until(lambda: not caller.connections)
 
@@ -86,7 +86,7 @@ async def test_what_is_no_body(name: str, server: TcpUpstream, caller: Caller) -
     answer = await caller.answer()
     with pytest.raises(BrokenOffError):
         await rest(answer)
-    await server.lines[0].hung_up.wait()
+    await hung_up(server)
     await answer.close()
     await until(lambda: not caller.connections)
 
