@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         "due",
         "end_expected",
         "headers",
+        "is_made",
         "problem",
         "status",
         "too_slow",
@@ -91,6 +92,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, address: str, deadlines: Deadlines, silence_s: float) -> None:
         """`silence_s` bounds each wait for bytes, the first ones included."""
         self.address = address
+        self.is_made = False
+        """Whether it has come to be a connection; `change` is done then once it is no more."""
         self.due = math.inf
         self.status = 0
         """Of the answer; 0 until its head is there."""
@@ -109,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # from when it is made
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._held = 0
@@ -125,18 +128,12 @@ class Connection(asyncio.Protocol):
     # --- for whoever asks ---------------------------------------------------------------------------------------------
 
     @property
-    def is_made(self) -> bool:
-        """Whether it has come to be a connection; `change` is done then once it is no more."""
-        return self._transport is not None
-
-    @property
     def is_open(self) -> bool:
         """Whether a request may be sent."""
-        return self._transport is not None and not self._transport.is_closing()
+        return self.is_made and not self._transport.is_closing()
 
     def send(self, head: bytes, body: bytes) -> None:
         """Send a request. Only for a connection that is open and not in use."""
-        assert self._transport is not None
         self.due = math.inf
         self.status = 0
         self.headers = {}
@@ -187,7 +184,7 @@ class Connection(asyncio.Protocol):
         """End the connection at once, whatever is under way; what was not sent yet is dropped."""
         if self.problem is None:
             self.problem = problem
-        if self._transport is not None:
+        if self.is_made:
             self._transport.abort()
         self._wake()
 
@@ -202,6 +199,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Be connected."""
         self._transport = transport
+        self.is_made = True
         self._deadlines.watch(self)
         if self.problem is not None:  # nobody wants it any more
             transport.abort()
@@ -308,21 +306,18 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             if self.is_open:
-                assert self._transport is not None
                 self._transport.resume_reading()
 
     def _pause(self) -> None:
         if self._draining:
             self.end("too much came after its end")
         elif not self._paused and self.is_open:
-            assert self._transport is not None
             self._paused = True
             self._transport.pause_reading()
 
     def _give_back(self) -> None:
-        transport = self._transport
-        # a server that answered without reading the whole request will hardly read a next one
-        if not self._reusable or transport is None or transport.is_closing() or transport.get_write_buffer_size():
+        # A server that answered without reading the whole request will hardly read a next one.
+        if not self._reusable or not self.is_open or self._transport.get_write_buffer_size():
             self.end("it cannot be used again")
             return
         self._asked = False

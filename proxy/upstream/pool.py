@@ -1,6 +1,6 @@
 """The upstreams of a proxy: sends each request over a connection that is kept, or made to a checked address.
 
-On a kept connection a request costs two dictionary look-ups, one write and one future, until its answer's head is there.
+On a kept connection a request costs a dictionary look-up, one write and one future until its answer's head is there.
 """
 
 import asyncio
@@ -127,7 +127,9 @@ class Upstreams:
         turns = origin.addresses if len(origin.addresses) > 1 else origin.addresses * 2
         outcome: Connection | Exception = OSError("it has no address")
         for number, address in enumerate(turns):
-            share = (until - loop.time()) / len(set(turns[number:]))  # so that one that is dead leaves time for the next
+            share = (until - loop.time()) / len(
+                set(turns[number:])
+            )  # so that one that is dead leaves time for the next
             outcome = await self._connect_to(origin, address, loop.time() + share)
             if isinstance(outcome, Connection):
                 origin.call_first(address)
@@ -145,9 +147,7 @@ class Upstreams:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(until):
-                await loop.create_connection(
-                    lambda: connection, address, place.port, ssl=context, server_hostname=name
-                )
+                await loop.create_connection(lambda: connection, address, place.port, ssl=context, server_hostname=name)
         except BaseException as error:
             origin.forget(connection)
             connection.end("it was not needed any more")

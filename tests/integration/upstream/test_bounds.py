@@ -1,4 +1,4 @@
-"""Whatever an upstream sends is bounded, each rule on a raw socket: heads, lines, trailers, framing, interim answers."""
+"""Whatever an upstream sends is bounded, each rule on a raw socket: heads, trailers, framing, interim answers."""
 
 import asyncio
 import socket
