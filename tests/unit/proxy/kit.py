@@ -236,6 +236,7 @@ class FakeAnswer:
         return await _perform(self._steps)
 
     def expect_end(self) -> None:
+        assert not self.closed
         self.end_expected = True
 
     async def close(self) -> None:
