@@ -49,6 +49,7 @@ NO_ANSWERS = {
     "blank lines before the head": never_ends(b"\r\n", b"\r\n" * 500),
     "a line too many": sends(HEAD + headers(connection.MAX_HEADER_LINES) + b"\r\n"),
     "interim answers without end": never_ends(CONTINUE, CONTINUE),
+    "an interim answer too many": sends(CONTINUE * (connection.MAX_INTERIM_ANSWERS + 1) + OK),
     "lines of interim answers": sends((b"HTTP/1.1 103 Hints\r\n" + headers(20) + b"\r\n") * 8 + OK),
     "switching protocols": sends(b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nx"),
     "no such status": sends(b"HTTP/1.1 000 OK\r\ncontent-length: 0\r\n\r\n"),
@@ -204,4 +205,12 @@ async def test_an_answer_without_a_length_is_not_whole_when_the_connection_is_re
     taken.set()
     with pytest.raises(BrokenOffError):
         await answer.read_chunk()
+    await answer.close()
+
+
+async def test_a_trailer_is_no_header(server: TcpUpstream, caller: Caller) -> None:
+    server.play = sends(CHUNKED + b"2\r\n{}\r\n0\r\nretry-after: 9\r\n\r\n")
+    answer = await caller.answer()
+    assert answer.headers == [(b"content-type", b"text/event-stream")]
+    assert await rest(answer) == [b"{}"]
     await answer.close()
