@@ -7,6 +7,7 @@ it left, in nanoseconds of the machine's monotonic clock, so that whoever reads 
 import asyncio
 import sys
 import time
+from functools import partial
 
 import uvloop
 
@@ -98,7 +99,7 @@ async def serve(ports: list[int]) -> None:
     loop = asyncio.get_running_loop()
     count = Count()
     for port, pace_s in zip(ports, (PACE_S, 0.0), strict=True):
-        await loop.create_server(lambda pace_s=pace_s: Streams(loop, count, pace_s), "127.0.0.1", port, backlog=1024)
+        await loop.create_server(partial(Streams, loop, count, pace_s), "127.0.0.1", port, backlog=1024)
     await asyncio.Event().wait()
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import uvloop
 
@@ -124,7 +125,7 @@ async def run(port: int, slug: str, connections: int, seconds: float) -> Seen:
     seen, until_s = Seen(), time.monotonic() + seconds
     overs = [loop.create_future() for _ in range(connections)]
     for number, over in enumerate(overs):
-        await loop.create_connection(lambda over=over: Reader(request, seen, until_s, over), "127.0.0.1", port)
+        await loop.create_connection(partial(Reader, request, seen, until_s, over), "127.0.0.1", port)
         await asyncio.sleep(0.4 / connections if number < connections - 1 else 0)  # spread over a stream's length
     async with asyncio.timeout(seconds + _OVER_S):
         await asyncio.gather(*overs)

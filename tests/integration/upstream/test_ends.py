@@ -199,9 +199,12 @@ async def test_a_connection_that_must_not_be_used_again(wire: bytes, server: Tcp
     assert server.connections == 2
 
 
-async def test_what_comes_unasked_is_no_answer_to_the_next_request(server: TcpUpstream, caller: Caller) -> None:
+@pytest.mark.parametrize("wire", [b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", b"\r\n"])
+async def test_what_comes_unasked_is_no_answer_to_the_next_request(
+    wire: bytes, server: TcpUpstream, caller: Caller
+) -> None:
     await caller.whole()
-    await server.lines[0].raw(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad")
+    await server.lines[0].raw(wire)
     await until(lambda: not caller.connections)
     assert await caller.whole() != b"bad"
     assert server.connections == 2
