@@ -22,7 +22,7 @@ from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
 from proxy.spool.slots import Slots
 from proxy.topic.publisher import SpoolPublisher, Writer
-from proxy.upstream import Upstreams
+from proxy.upstream.pool import Upstreams
 from proxy.windows.memory import MemoryWindows
 from runtime import ids
 from runtime.clock import Clock

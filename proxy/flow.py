@@ -47,20 +47,19 @@ class Answer(Protocol):
     """An upstream's answer. Reading raises BrokenOffError where it ends before it is whole."""
 
     status: int
-
-    @property
-    def headers(self) -> Headers:
-        """The headers that may pass."""
-
-    @property
-    def is_event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
+    headers: Headers
+    """Those that may pass."""
+    is_event_stream: bool
+    """Whether the body is server-sent events."""
 
     async def read_chunk(self) -> bytes | None:
         """Give what has arrived as soon as it has; None at the end."""
 
+    def expect_end(self) -> None:
+        """Say that only its end is missing, which `close` may let come in the background."""
+
     async def close(self) -> None:
-        """Give the connection back."""
+        """Give the connection back; an answer that was not read to its end is ended at once."""
 
 
 class Upstream(Protocol):
@@ -197,6 +196,7 @@ class Gateway:
                 bound.expect(self._idle_s, for_client=True)
                 await client.send(ready)
             bound.expect(self._idle_s)
+        answer.expect_end()
         stream.finish()
 
     async def _read_on(self, client: Client, call: Call, stream: answers.StreamReader, answer: Answer) -> Ending:

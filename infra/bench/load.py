@@ -5,15 +5,11 @@ Never averages: each round is given as it was.
 
 import json
 import os
-import statistics
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.bench import servers
-
-_BODY = {"model": servers.SLUG, "messages": [{"role": "user", "content": "What does a request cost, all in all?"}]}
 
 
 @dataclass(frozen=True)
@@ -33,21 +29,26 @@ class Round:
         return self.answers / self.duration_us * 1e6
 
 
-@dataclass(frozen=True)
-class Row:
-    """The medians of some rounds."""
-
-    per_second: float
-    p50_us: float
-    p99_us: float
-
-
-def run(port: int, key: str, connections: int, seconds: int) -> Round:
-    """Ask for one completion over and over. Raises BenchError where wrk fails."""
+def run(
+    port: int,
+    key: str,
+    connections: int,
+    seconds: int,
+    *,
+    slug: str = servers.SLUG,
+    stream: bool = False,
+    keys: int = 0,
+) -> Round:
+    """Ask for one completion over and over; with `keys`, each time by one of that many. Raises BenchError."""
+    asked = {"model": slug, "messages": [{"role": "user", "content": "What does a request cost, all in all?"}]}
     script = Path(__file__).parent / "post.lua"
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
-    environment = os.environ | {"BENCH_AUTHORIZATION": f"Api-Key {key}", "BENCH_BODY": json.dumps(_BODY)}
+    environment = os.environ | {
+        "BENCH_AUTHORIZATION": f"Api-Key {key}",
+        "BENCH_BODY": json.dumps(asked | ({"stream": True} if stream else {})),
+        "BENCH_KEYS": str(keys),
+    }
     result = subprocess.run(
         servers.pinned(servers.LOAD_CORE, wrk),
         env=environment,
@@ -60,12 +61,3 @@ def run(port: int, key: str, connections: int, seconds: int) -> Round:
     if result.returncode or not lines:
         raise servers.BenchError(f"wrk failed:\n{result.stdout}{result.stderr}")
     return Round(**json.loads(lines[0].removeprefix("BENCH ")))
-
-
-def median(rounds: Sequence[Round]) -> Row:
-    """Give the median of each figure."""
-    return Row(
-        statistics.median(each.per_second for each in rounds),
-        statistics.median(each.p50_us for each in rounds),
-        statistics.median(each.p99_us for each in rounds),
-    )

@@ -1,4 +1,4 @@
-"""Starts and stops what the bench measures: nginx as upstream, nginx as reverse proxy, and the gateway.
+"""Starts and stops what the bench measures: upstreams, nginx as reverse proxy, and the gateway in one process.
 
 Never leaves a process behind, and listens on 127.0.0.1 alone.
 """
@@ -22,9 +22,11 @@ import httpx
 
 HERE = Path(__file__).parent
 GATEWAY_CORE, LOAD_CORE = 0, 1
-START_S = 30
+START_S = 120
 STOP_S = 40
 SLUG = "bench/model"
+PACED, BURST = "bench/paced", "bench/burst"
+"""Slugs whose upstream streams: a chunk each 4 ms, and all chunks at once."""
 ENOUGH = 2**50
 INPUT_TOKENS, OUTPUT_TOKENS = 12, 34
 _ANSWER = {
@@ -48,13 +50,14 @@ _UPSTREAM = """
         location / { default_type application/json; return 200 '%(answer)s'; }
     }"""
 _PROXY = """
-    upstream model { server 127.0.0.1:%(upstream)d; keepalive 64; keepalive_requests 1000000000; }
+    upstream model%(port)d { server 127.0.0.1:%(upstream)d; keepalive 256; keepalive_requests 1000000000; }
     server {
         listen 127.0.0.1:%(port)d;
         location / {
-            proxy_pass http://model;
+            proxy_pass http://model%(port)d;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
+            proxy_buffering %(buffering)s;
         }
     }"""
 
@@ -78,23 +81,66 @@ class Upstream:
         return int(lines[2].split()[2]) - self._asked
 
 
+class Streaming:
+    """The upstream whose answers are streams, over two ports."""
+
+    def __init__(self, paced_port: int, burst_port: int) -> None:
+        self.paced_port, self.burst_port = paced_port, burst_port
+
+    def requests(self) -> int:
+        """Give how many streams it has begun."""
+        return int(httpx.get(f"http://127.0.0.1:{self.paced_port}/status", trust_env=False).text)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a process, and the ports where its three upstreams are reached."""
+
+    name: str
+    pid: int
+    port: int
+    paced_port: int
+    burst_port: int
+    key: str
+
+    def cpu_us(self) -> float:
+        """Give the CPU time that it has taken, user and system, of all its threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+    def memory_mib(self) -> float:
+        """Give what it holds in memory now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway with one workspace, endpoint, group and key."""
+    """A gateway with one workspace, group and key, and an endpoint for each upstream."""
 
     port: int
+    pid: int
     key: str
     data_dir: Path
     workspace_id: str
 
+    def subject(self) -> Subject:
+        """Give what is measured."""
+        return Subject("embedded", self.pid, self.port, self.port, self.port, self.key)
+
+    def total(self) -> int:
+        """Give how many events of all endpoints the ledger has."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.data_dir}/tollgate.db?mode=ro", uri=True)) as database:
+            return int(database.execute("select count(*) from usage_event").fetchone()[0])
+
     def ledger(self) -> tuple[int, int, int]:
-        """Give the workspace's events in the ledger and the sums of their input and output tokens."""
+        """Give the plain endpoint's events in the ledger and the sums of their input and output tokens."""
         query = (
             "select count(*), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)"
-            " from usage_event where workspace_id = ?"
+            " from usage_event where workspace_id = ? and model_slug = ?"
         )
         with contextlib.closing(sqlite3.connect(f"file:{self.data_dir}/tollgate.db?mode=ro", uri=True)) as database:
-            counted: tuple[int, int, int] = database.execute(query, (self.workspace_id,)).fetchone()
+            counted: tuple[int, int, int] = database.execute(query, (self.workspace_id, SLUG)).fetchone()
         return counted
 
 
@@ -122,16 +168,33 @@ def upstream(folder: Path) -> Iterator[Upstream]:
 
 
 @contextlib.contextmanager
-def reverse_proxy(folder: Path, target: Upstream) -> Iterator[int]:
-    """Run nginx in front of the upstream; give its port."""
-    port = free_port()
-    with _nginx(folder, GATEWAY_CORE, _PROXY % {"port": port, "upstream": target.port}, port):
-        yield port
+def streaming(folder: Path) -> Iterator[Streaming]:
+    """Run the upstream whose answers are streams."""
+    made = Streaming(free_port(), free_port())
+    words = [sys.executable, "-m", "infra.bench.paced", str(made.paced_port), str(made.burst_port)]
+    log = folder / "streaming.log"
+    with _process(log, pinned(LOAD_CORE, words), dict(os.environ)) as process:
+        _wait(lambda: _accepts(made.burst_port), process, log)
+        yield made
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, target: Upstream) -> Iterator[Gateway]:
-    """Run `tollgate serve` in front of the upstream, with counting and day limits on."""
+def reverse_proxy(folder: Path, plain: Upstream, streams: Streaming) -> Iterator[Subject]:
+    """Run nginx in front of the upstreams."""
+    ports = {free_port(): target for target in (plain.port, streams.paced_port, streams.burst_port)}
+    servers = [
+        _PROXY % {"port": port, "upstream": target, "buffering": "on" if target == plain.port else "off"}
+        for port, target in ports.items()
+    ]
+    first, paced, burst = ports
+    with _nginx(folder, GATEWAY_CORE, "".join(servers), first) as process:
+        worker = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()[0]
+        yield Subject("nginx", int(worker), first, paced, burst, "none")
+
+
+@contextlib.contextmanager
+def gateway(folder: Path, target: Upstream, streams: Streaming) -> Iterator[Gateway]:
+    """Run `tollgate serve` in front of the upstreams, with counting, day and rate limits on."""
     data_dir = folder / "data"
     port = free_port()
     environment = os.environ | {"TOLLGATE_ALLOW_PRIVATE_UPSTREAMS": "true"}
@@ -151,19 +214,25 @@ def gateway(folder: Path, target: Upstream) -> Iterator[Gateway]:
         if made.returncode:
             raise BenchError(f"tollgate workspace create failed:\n{made.stderr}")
         workspace = json.loads(made.stdout)
-        key = _set_up(port, workspace["api_key"], target)
-        yield Gateway(port, key, data_dir, workspace["workspace_id"])
+        upstreams = {SLUG: target.port, PACED: streams.paced_port, BURST: streams.burst_port}
+        key = _set_up(port, workspace["api_key"], upstreams)
+        yield Gateway(port, process.pid, key, data_dir, workspace["workspace_id"])
 
 
-def _set_up(port: int, management_key: str, target: Upstream) -> str:
-    """Make endpoint, group and key; give the key."""
-    limits = [{"type": kind, "unit": "DAY", "threshold": ENOUGH} for kind in ("REQUEST", "TOKEN")]
+def _set_up(port: int, management_key: str, upstreams: dict[str, int]) -> str:
+    """Make the endpoints, and a group with a key and limits on each; give the key."""
+    kinds = ("REQUEST", "TOKEN")
+    limits = {
+        "usage_limits": [{"type": kind, "unit": "DAY", "threshold": ENOUGH} for kind in kinds],
+        "rate_limits": [{"type": kind, "unit": "MINUTE", "threshold": ENOUGH} for kind in kinds],
+    }
     headers = {"Authorization": f"Api-Key {management_key}"}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1/gateway", headers=headers, trust_env=False) as client:
-        base_url = f"http://127.0.0.1:{target.port}/v1"
-        upstream_target = {"provider": "OPENAI_COMPATIBLE", "base_url": base_url, "target_model": "upstream-model"}
-        _post(client, "/endpoints", {"slug": SLUG, "targets": [upstream_target]})
-        models = [{"slug": SLUG, "usage_limits": limits}]
+        for slug, upstream_port in upstreams.items():
+            base_url = f"http://127.0.0.1:{upstream_port}/v1"
+            target = {"provider": "OPENAI_COMPATIBLE", "base_url": base_url, "target_model": "upstream-model"}
+            _post(client, "/endpoints", {"slug": slug, "targets": [target]})
+        models = [{"slug": slug, **limits} for slug in upstreams]
         group = _post(client, "/groups", {"metadata": {"external_entity_id": "bench"}, "models": models})
         key: str = _post(client, f"/groups/{group['id']}/api_keys", {})["api_key"]
     return key
@@ -178,7 +247,7 @@ def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, An
 
 
 @contextlib.contextmanager
-def _nginx(folder: Path, core: int, http: str, port: int) -> Iterator[None]:
+def _nginx(folder: Path, core: int, http: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     folder.mkdir()
     template = string.Template((HERE / "nginx.conf").read_text(encoding="utf-8"))
     # safe: nginx's own $-variables stay as they are
@@ -189,7 +258,7 @@ def _nginx(folder: Path, core: int, http: str, port: int) -> Iterator[None]:
         command += ["-g", "user root;"]  # the temporary folder is root's own
     with _process(log, pinned(core, command), dict(os.environ)) as process:
         _wait(lambda: _accepts(port), process, log)
-        yield
+        yield process
 
 
 @contextlib.contextmanager

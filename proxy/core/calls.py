@@ -23,6 +23,8 @@ class Failure(Enum):
     """The connection ended after the request had gone out."""
     REFUSED_ADDRESS = "refused_address"
     """The host resolves to an address that may not be called."""
+    NO_ROOM = "no_room"
+    """As many connections to upstreams are open as may be."""
 
 
 class BrokenOffError(Exception):

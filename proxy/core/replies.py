@@ -134,7 +134,9 @@ def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
 
 
 def upstream_failed(failure: Failure) -> Reply:
-    """502 or 504: there was no answer."""
+    """502, 503 or 504: there was no answer."""
+    if failure is Failure.NO_ROOM:
+        return unavailable("the gateway holds as many connections to models' servers as it may")
     if failure in (Failure.TOO_SLOW, Failure.CONNECT_TOO_SLOW):
         return upstream_too_slow()
     return upstream_broke_off() if failure is Failure.BROKE_OFF else upstream_unreachable()

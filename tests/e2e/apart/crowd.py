@@ -4,18 +4,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import cycle
 
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import PyreqwestError
+import aiohttp
 
 SLUG = "lab/model"
 AT_ONCE = 24
 _PLAIN = b'{"model":"lab/model","messages":[{"role":"user","content":"How are you?"}]}'
 _STREAMED = _PLAIN[:-1] + b',"stream":true}'
 _PAUSE_S = 0.1
-_WITHIN = timedelta(seconds=60)
+_WITHIN = aiohttp.ClientTimeout(60)
 
 
 @dataclass
@@ -47,25 +45,24 @@ class Crowd:
 
     async def run(self) -> None:
         """Return when all have succeeded."""
-        client = ClientBuilder().no_proxy().http1_only().timeout(_WITHIN).build()
-        async with client, asyncio.TaskGroup() as tasks:
+        async with aiohttp.ClientSession(timeout=_WITHIN) as client, asyncio.TaskGroup() as tasks:
             for number in range(AT_ONCE):
                 tasks.create_task(self._work(client, cycle((number % 2, 1 - number % 2))))
 
-    async def _work(self, client: Client, turns: Iterator[int]) -> None:
+    async def _work(self, client: aiohttp.ClientSession, turns: Iterator[int]) -> None:
         while self._begun < self._total:
             number, self._begun = self._begun, self._begun + 1
             while not await self._call(client, self._proxies()[next(turns)], number):  # noqa: ASYNC110 (it calls again)
                 await asyncio.sleep(_PAUSE_S)
 
-    async def _call(self, client: Client, proxy: str, number: int) -> bool:
+    async def _call(self, client: aiohttp.ClientSession, proxy: str, number: int) -> bool:
         streamed = number % 2 == 1
         headers = {"authorization": f"Api-Key {self._keys[number % len(self._keys)]}"}
-        request = client.post(f"{proxy}/v1/chat/completions").headers(headers)
+        asked = _STREAMED if streamed else _PLAIN
         try:
-            answer = await request.body_bytes(_STREAMED if streamed else _PLAIN).build().send()
-            body = bytes(await answer.bytes())
-        except PyreqwestError:
+            async with client.post(f"{proxy}/v1/chat/completions", headers=headers, data=asked) as answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, TimeoutError):
             self.seen.broken += 1
             return False
         self.seen.statuses[answer.status] += 1

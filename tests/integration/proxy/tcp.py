@@ -4,6 +4,7 @@ Never answers by itself: every request is handed to the test's own `play`.
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -86,8 +87,9 @@ async def stream_hello(_received: Received, line: Line) -> None:
 class TcpUpstream:
     """A server of one port; `received` are the requests it got, `connections` how many were made."""
 
-    def __init__(self, play: Play = answer_plain) -> None:
+    def __init__(self, play: Play = answer_plain, tls: ssl.SSLContext | None = None) -> None:
         self.play = play
+        self._tls = tls
         self.received: list[Received] = []
         self.connections = 0
         self.lines: list[Line] = []
@@ -104,7 +106,7 @@ class TcpUpstream:
         return f"http://127.0.0.1:{self.port}/v1"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 import httpcore
 import pytest
 
-from proxy import upstream as upstreams
 from proxy.core.calls import Failure, UpstreamRequest
-from proxy.upstream import Upstreams
+from proxy.upstream import origins
+from proxy.upstream.pool import HttpAnswer, Upstreams
 from runtime import guard
 from tests.unit.runtime.test_guard import NOT_PUBLIC, REFUSED_URLS
 from webhooks.core.deliveries import Prepared
@@ -49,12 +49,12 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         found.append(host)
         raise httpcore.ConnectError("noted")
 
-    def build(_: object, host: str, port: int, address: str) -> NoReturn:
+    async def create_connection(_: object, __: object, address: str, *___: Any, **____: Any) -> NoReturn:
         found.append(address)
         raise OSError("noted")
 
     monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
-    monkeypatch.setattr(Upstreams, "_build", build)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_connection", create_connection)
     yield found
 
 
@@ -69,10 +69,22 @@ async def deliver(url: str, names: Names, *, times: int = 1) -> list[str | None]
 
 async def call(url: str, names: Names, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Call an upstream; give what came of it."""
+    (outcome,) = await call_later(url, names, monkeypatch, 0)
+    return outcome
+
+
+async def call_later(url: str, names: Names, monkeypatch: pytest.MonkeyPatch, *at: float) -> list[Any]:
+    """Call an upstream at each of these times, in seconds; give what came of it."""
     monkeypatch.setattr(guard, "look_up", names)
-    adapter = Upstreams(allow_private=False, connect_timeout_s=2, read_timeout_s=2)
+    times = list(at)
+    adapter = Upstreams(allow_private=False, connect_timeout_s=2, read_timeout_s=2, monotonic=lambda: times[0])
+    outcomes = []
     try:
-        return await adapter.open(UpstreamRequest(url, b"{}", "request-1", None))
+        while times:
+            outcomes.append(await adapter.open(UpstreamRequest(url, b"{}", "request-1", None)))
+            times.pop(0)
+        times.append(at[-1])
+        return outcomes
     finally:
         await adapter.close()
 
@@ -121,8 +133,9 @@ async def test_a_name_that_is_bound_anew_between_check_and_connect_changes_nothi
     assert second == "refused: lab.example: 127.0.0.1 is not a public address (loopback)"
     connected.clear()
     rebinding = Names([PUBLIC], ["127.0.0.1"])
-    assert await call("https://lab.example/v1", rebinding, monkeypatch) is Failure.REFUSED_ADDRESS  # its second try
-    assert connected == [PUBLIC]
+    outcomes = await call_later("https://lab.example/v1", rebinding, monkeypatch, 0, origins.STALE_S)
+    assert outcomes == [Failure.UNREACHABLE, Failure.REFUSED_ADDRESS]
+    assert connected == [PUBLIC, PUBLIC], "it is tried twice, at the address that was checked"
 
 
 async def test_an_upstreams_client_knows_its_checked_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +155,7 @@ async def test_an_upstreams_client_knows_its_checked_address_alone(monkeypatch: 
     adapter = Upstreams(allow_private=True, connect_timeout_s=2, read_timeout_s=2)
     for _ in range(2):
         opened = await adapter.open(UpstreamRequest(f"http://lab.example:{port}/v1", b"{}", "request-1", None))
-        assert isinstance(opened, upstreams.Answer)
+        assert isinstance(opened, HttpAnswer)
         await opened.close()
     await adapter.close()
     server.close()

@@ -197,11 +197,16 @@ class FakeAnswer:
         self.headers = [(b"content-type", content_type.encode()), *headers]
         self.is_event_stream = content_type.startswith("text/event-stream")
         self.closed = 0
+        self.end_expected = False
         self._steps = list(steps)
 
     async def read_chunk(self) -> bytes | None:
         assert not self.closed
         return await _perform(self._steps)
+
+    def expect_end(self) -> None:
+        assert not self.closed
+        self.end_expected = True
 
     async def close(self) -> None:
         self.closed += 1

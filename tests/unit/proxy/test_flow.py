@@ -245,3 +245,13 @@ async def test_upstream_headers_and_rate_headers_are_on_the_answer(house: House)
         b"x-ratelimit-remaining-requests": b"8",
         b"x-ratelimit-reset-requests": b"1m3s",
     }
+
+
+@in_virtual_time
+async def test_a_stream_is_expected_to_end_once_done_was_read_but_not_when_it_breaks_off(house: House) -> None:
+    whole: list[Step] = [HELLO, USAGE, DONE, Hang()]
+    broken: list[Step] = [HELLO, BrokenOffError("gone")]
+    for steps, is_expected in ((whole, True), (broken, False)):
+        house.upstream.streams(*steps)
+        await house.serve(house.client(STREAMED))
+        assert house.upstream.given[-1].end_expected is is_expected

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.core.calls import BrokenOffError, Failure, UpstreamRequest
 from proxy.flow import Answer, Upstream
-from proxy.upstream import Upstreams
+from proxy.upstream.pool import Upstreams
 from tests.integration.proxy.tcp import Line, Play, Received, TcpUpstream
 from tests.unit.proxy.kit import ScriptedUpstream, Step
 

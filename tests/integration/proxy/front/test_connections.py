@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from proxy import upstream as upstreams
 from proxy.core.calls import Failure, UpstreamRequest
-from proxy.upstream import Answer, Upstreams
+from proxy.upstream import origins
+from proxy.upstream.pool import HttpAnswer, Upstreams
 from runtime import guard
 from schemas.usage import Outcome
 from tests.integration.proxy.gate import ASKED, PATH, Gate
@@ -174,7 +174,7 @@ async def calls(names: Names, hand: Hand, upstream: TcpUpstream) -> AsyncIterato
         opened = await adapter.open(UpstreamRequest(url, b"{}", "request-1", None))
         if isinstance(opened, Failure):
             return opened
-        assert isinstance(opened, Answer)
+        assert isinstance(opened, HttpAnswer)
         while await opened.read_chunk() is not None:
             pass
         await opened.close()
@@ -191,7 +191,7 @@ async def test_the_name_is_looked_up_once_a_minute_and_the_connection_kept(
         assert await calls() == 200
     assert (names.asked, upstream.received[0].header("host")) == (1, f"model.example:{upstream.port}")
     names.found = ["127.0.0.9", "127.0.0.1"]  # in another order, with another one
-    hand.now_s += upstreams.RECHECK_S
+    hand.now_s += origins.RECHECK_S
     names.answering.clear()
     assert await calls() == 200  # it does not wait for the check
     assert await calls() == 200
@@ -208,18 +208,37 @@ async def test_a_name_whose_address_is_gone_is_called_at_its_new_one(
     names.found = ["127.0.0.9"]  # nobody listens there
     assert await calls() is Failure.UNREACHABLE
     names.found = ["127.0.0.1"]
-    hand.now_s += upstreams.STALE_S
+    hand.now_s += origins.STALE_S
     assert await calls() == 200
 
 
 async def test_the_next_address_is_tried_where_the_first_cannot_be_reached(
     calls: Callable[..., Any], names: Names, upstream: TcpUpstream
 ) -> None:
-    names.found = ["127.0.0.9", "127.0.0.1"]
+    names.found = ["127.0.0.9", "127.0.0.8", "127.0.0.1"]
     assert await calls() == 200
     assert await calls() == 200
     assert len(upstream.received) == 2
     assert names.asked == 1
+
+
+async def test_a_dead_address_leaves_time_for_the_next(
+    names: Names, upstream: TcpUpstream, full_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def create_connection(factory: Any, address: str, port: int, **options: Any) -> Any:
+        return await connect(factory, "127.0.0.1", full_port if address == "127.0.0.9" else port, **options)
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    names.found = ["127.0.0.9", "127.0.0.1"]
+    adapter = Upstreams(allow_private=True, connect_timeout_s=0.5, read_timeout_s=5)
+    url = f"http://model.example:{upstream.port}/v1/chat/completions"
+    opened = await adapter.open(UpstreamRequest(url, b"{}", "request-1", None))
+    assert isinstance(opened, HttpAnswer)
+    await opened.close()
+    await adapter.close()
 
 
 async def test_old_addresses_hold_while_a_name_cannot_be_looked_up_but_not_for_ever(
@@ -227,13 +246,23 @@ async def test_old_addresses_hold_while_a_name_cannot_be_looked_up_but_not_for_e
 ) -> None:
     assert await calls() == 200
     names.found = []
-    hand.now_s += upstreams.STALE_S - 1
+    hand.now_s += origins.STALE_S - 1
     assert await calls() == 200
     await asyncio.sleep(0)
     hand.now_s += 1
     assert await calls() is Failure.UNREACHABLE
     names.found = ["127.0.0.1"]
     assert await calls() == 200
+
+
+async def test_a_kept_connection_goes_with_its_address(
+    calls: Callable[..., Any], names: Names, hand: Hand, upstream: TcpUpstream
+) -> None:
+    assert await calls() == 200
+    names.found = ["127.0.0.9"]  # nobody listens there
+    hand.now_s += origins.STALE_S
+    assert await calls() is Failure.UNREACHABLE
+    assert len(upstream.received) == 1
 
 
 async def test_an_address_that_turns_private_is_not_called_any_more(
@@ -244,10 +273,10 @@ async def test_an_address_that_turns_private_is_not_called_any_more(
     url = f"http://model.example:{upstream.port}/v1/chat/completions"
     asked = UpstreamRequest(url, b"{}", "request-1", None, by_operator=True)
     opened = await adapter.open(asked)
-    assert isinstance(opened, Answer)
+    assert isinstance(opened, HttpAnswer)
     await opened.close()
     names.found = ["127.0.0.1", "10.0.0.1"]
-    hand.now_s += upstreams.STALE_S
+    hand.now_s += origins.STALE_S
     assert await adapter.open(asked) is Failure.REFUSED_ADDRESS
     assert len(upstream.received) == 1
     await adapter.close()
@@ -263,7 +292,7 @@ async def test_a_labs_url_is_judged_by_what_labs_may_now_and_the_operators_is_no
     for by_operator in (True, False, True):
         opened = await adapter.open(UpstreamRequest(url, b"{}", "request-1", None, by_operator=by_operator))
         if by_operator:
-            assert isinstance(opened, Answer)
+            assert isinstance(opened, HttpAnswer)
             await opened.close()
         else:
             assert opened is Failure.REFUSED_ADDRESS
@@ -283,14 +312,14 @@ async def test_one_name_that_takes_for_ever_holds_up_no_other_and_is_asked_for_o
         assert await calls("quick.example") == 200
         assert not any(task.done() for task in slow)
         assert await asyncio.gather(*slow) == [Failure.CONNECT_TOO_SLOW] * 5
-    assert names.asked == 1 + 2, "each waiting request asked for itself"
+    assert names.asked == 1 + 1, "each waiting request asked for itself"
 
 
 async def test_a_credential_is_a_bearer_token(upstream: TcpUpstream) -> None:
     adapter = Upstreams(allow_private=True, connect_timeout_s=0.5, read_timeout_s=5)
     asked = UpstreamRequest(f"{upstream.base_url}/chat/completions", b"{}", "request-1", "secret")
     opened = await adapter.open(asked)
-    assert isinstance(opened, Answer)
+    assert isinstance(opened, HttpAnswer)
     await opened.close()
     await adapter.close()
     assert upstream.received[0].header("authorization") == "Bearer secret"

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from proxy.core.calls import UpstreamRequest
-from proxy.upstream import Answer, Upstreams
+from proxy.upstream.pool import HttpAnswer, Upstreams
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n' * 200
@@ -28,7 +28,7 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def read_on(upstreams: Upstreams, url: str) -> None:
     answer = await upstreams.open(UpstreamRequest(url, b"{}", "request", None))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, HttpAnswer)
     try:
         async with asyncio.timeout(0.3):
             while await answer.read_chunk() is not None:

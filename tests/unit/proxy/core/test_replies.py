@@ -130,7 +130,7 @@ def test_an_upstreams_own_error_passes(status: int) -> None:
 @pytest.mark.parametrize("failure", Failure)
 def test_every_failure_has_an_answer(failure: Failure) -> None:
     reply = replies.upstream_failed(failure)
-    assert reply.status == (504 if "slow" in failure.value else 502)
+    assert reply.status == (504 if "slow" in failure.value else 503 if failure is Failure.NO_ROOM else 502)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,334 @@
+"""One HTTP/1.1 connection to an upstream: sends a request and hands its answer over as it comes (RFC 9112).
+
+Costs a request neither a timer nor a task, and one future for each wait. Whatever an upstream sends is bounded: what is
+no body by the limits below, the body by not being read on while `MAX_BUFFERED_BYTES` of it wait to be taken.
+"""
+
+import asyncio
+import math
+from typing import Protocol
+
+import httptools
+
+from proxy.core.calls import BrokenOffError
+from runtime.deadlines import Deadlines
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of an answer's head, interim answers before it included."""
+MAX_HEADER_LINES = 128
+"""Of an answer, interim answers and trailers included."""
+MAX_INTERIM_ANSWERS = 8
+"""How many 1xx may come before the answer (RFC 9110 15.2). 101 may not: nobody asked for it."""
+MAX_FRAMING_BYTES = 64 * 1024
+"""Of chunk sizes, chunk extensions and trailers between two bytes of a body, and behind the last."""
+MAX_BUFFERED_BYTES = 64 * 1024
+"""Of a body, before reading pauses; one read more may come."""
+KEEP_S = 4.0
+"""How long a connection is kept for the next request: below the 5 s after which common servers close."""
+REST_WITHIN_S = 1.0
+"""How long, and `MAX_BUFFERED_BYTES` is how far, an answer is read on of which only the end is missing."""
+
+_PIECE_BYTES = 16 * 1024
+"""What one read hands over at most: reading its events takes about a millisecond, then others have their turn."""
+_JOINED_BYTES = 64 * 1024
+"""A body up to this is copied behind its head: one buffer costs less to send than two."""
+_WANTED = frozenset(
+    (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"content-length", b"transfer-encoding")
+)
+
+_PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+
+
+class Owner(Protocol):
+    """Who made a connection."""
+
+    def keep(self, connection: "Connection") -> None:
+        """Take back a connection that may be used again."""
+
+    def forget(self, connection: "Connection") -> None:
+        """Note that a connection has ended."""
+
+
+class AnswerError(Exception):
+    """An answer breaks a rule or a bound; the message says which."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection, used for one request at a time.
+
+    Whoever asks calls `send`, waits for `change` until there is a `status` or a `problem`, calls `read` until None, and
+    `release` in any case.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_chunks",
+        "_deadlines",
+        "_draining",
+        "_header_lines_left",
+        "_held",
+        "_interim_left",
+        "_left",
+        "_loop",
+        "_more",
+        "_owner",
+        "_parser",
+        "_paused",
+        "_reusable",
+        "_silence_s",
+        "_transport",
+        "_waiter",
+        "address",
+        "complete",
+        "due",
+        "end_expected",
+        "headers",
+        "is_made",
+        "problem",
+        "status",
+        "too_slow",
+    )
+
+    def __init__(self, owner: Owner, address: str, deadlines: Deadlines, silence_s: float) -> None:
+        """`silence_s` bounds each wait for bytes, the first ones included."""
+        self.address = address
+        self.is_made = False
+        """Whether it has come to be a connection; `change` is done then once it is no more."""
+        self.due = math.inf
+        self.status = 0
+        """Of the answer; 0 until its head is there."""
+        self.headers: dict[bytes, bytes] = {}
+        """Those of the answer's headers that anybody asks for, by their names in lower case; the first of each."""
+        self.complete = False
+        """Whether the whole answer has come."""
+        self.problem: str | None = None
+        """Why nothing more will come."""
+        self.too_slow = False
+        """Whether the problem is a wait that was too long."""
+        self.end_expected = False
+        """Whether only the end of the answer is missing, so that `release` may wait for it."""
+        self._owner = owner
+        self._deadlines = deadlines
+        self._silence_s = silence_s
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport  # from when it is made
+        self._waiter: asyncio.Future[None] | None = None
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._more = False
+        self._paused = False
+        self._asked = False
+        self._draining = False
+        self._reusable = False
+        self._left = MAX_HEAD_BYTES
+        self._header_lines_left = MAX_HEADER_LINES
+        self._interim_left = MAX_INTERIM_ANSWERS
+
+    # --- for whoever asks ---------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request may be sent."""
+        return self.is_made and not self._transport.is_closing()
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """Send a request. Only for a connection that is open and not in use."""
+        self.due = math.inf
+        self.status = 0
+        self.headers = {}
+        self.complete = self.end_expected = self._more = self._draining = False
+        self._left = MAX_HEAD_BYTES
+        self._header_lines_left = MAX_HEADER_LINES
+        self._interim_left = MAX_INTERIM_ANSWERS
+        self._asked = True
+        if len(body) <= _JOINED_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    def change(self) -> asyncio.Future[None]:
+        """Return what is done as soon as anything has come, or nothing will any more."""
+        self._waiter = waiter = self._loop.create_future()
+        self.due = self._deadlines.now + self._silence_s
+        return waiter
+
+    async def read(self) -> bytes | None:
+        """Return what has come of the body, as soon as there is anything; None at its end.
+
+        At most `_PIECE_BYTES` at once, and between two pieces that were there already the event loop goes round, so
+        that an upstream that always has more keeps nobody from his turn. Raises BrokenOffError.
+        """
+        if self._more:
+            await asyncio.sleep(0)
+        while not self._chunks:
+            if self.complete:
+                return None
+            if self.problem is not None:
+                raise BrokenOffError(self.problem)
+            await self.change()
+        return self._take()
+
+    def release(self) -> None:
+        """Be done with the answer: the connection is kept if the answer is whole, or nearly and `end_expected`."""
+        if self.complete:
+            self._give_back()
+        elif self.end_expected and self._reusable and self.problem is None and self.is_open:
+            self._draining = True
+            self.due = self._deadlines.now + REST_WITHIN_S
+            self._drop()
+        else:
+            self.end("the answer was not wanted any more")
+
+    def end(self, problem: str) -> None:
+        """End the connection at once, whatever is under way; what was not sent yet is dropped."""
+        if self.problem is None:
+            self.problem = problem
+        if self.is_made:
+            self._transport.abort()
+        self._wake()
+
+    def overdue(self) -> None:
+        """End: a wait, the rest of an answer, or the time to be kept has been too long."""
+        self.due = math.inf
+        self.too_slow = self._waiter is not None
+        self.end(f"nothing came for {self._silence_s:g} s" if self.too_slow else "its time was over")
+
+    # --- for the event loop -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Be connected."""
+        self._transport = transport
+        self.is_made = True
+        self._deadlines.watch(self)
+        if self.problem is not None:  # nobody wants it any more
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has come."""
+        if not self._asked:  # an answer before its question would be the next question's
+            self.end("it sent what nobody had asked for")
+            return
+        try:
+            if len(data) > self._left and not self.status:
+                data = self._feed_head(data)
+            self._left -= len(data)
+            self._parser.feed_data(data)
+        except _PARSER_ERRORS as error:
+            self.end(f"its answer cannot be read: {error.__context__ or error}")
+        else:
+            if self._left < 0 and not self.complete:
+                self.end(f"more than {MAX_FRAMING_BYTES} bytes came that are no body")
+            elif self._held > MAX_BUFFERED_BYTES:
+                self._pause()
+            elif self._draining and self.complete:
+                self._give_back()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Be closed. An answer that names no length is whole now (RFC 9112 6.3)."""
+        self._deadlines.forget(self)
+        self._owner.forget(self)
+        if self.problem is None:
+            if exc is None and self.status and not self.headers.keys() & {b"content-length", b"transfer-encoding"}:
+                self.complete = True
+            self.problem = str(exc) if exc else "the connection was closed"
+        self._reusable = False
+        self._wake()
+
+    # --- for the parser -----------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Refuse an answer after the answer."""
+        if self.complete:
+            raise AnswerError("something came after its end")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header, or count a trailer."""
+        self._header_lines_left -= 1
+        if self._header_lines_left < 0:
+            raise AnswerError(f"it has more than {MAX_HEADER_LINES} header lines")
+        name = name.lower()
+        if name in _WANTED and not self.status:
+            self.headers.setdefault(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is there, unless it is an interim one."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interim_left -= 1
+            if self._interim_left < 0 or status in (0, 101):
+                raise AnswerError(f"a {status} too many")
+            self.headers = {}
+            return
+        if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise AnswerError("its transfer coding is not known")
+        self._reusable = self._parser.should_keep_alive()
+        self._left = MAX_FRAMING_BYTES
+        self.status = status
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._left = MAX_FRAMING_BYTES
+        self._chunks.append(body)
+        self._held += len(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the answer is whole, unless it is an interim one."""
+        self.complete = self.status != 0
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _feed_head(self, data: bytes) -> bytes:
+        """Feed as much as a head may still have; return the rest."""
+        room = self._left
+        self._parser.feed_data(data[:room])
+        if not self.status:
+            self._left = -1
+            raise httptools.HttpParserError(f"its head is longer than {MAX_HEAD_BYTES} bytes")
+        return data[room:]
+
+    def _take(self) -> bytes:
+        chunks = self._chunks
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._more = len(chunk) > _PIECE_BYTES
+        if self._more:
+            self._chunks = [chunk[_PIECE_BYTES:]]
+            self._held -= _PIECE_BYTES
+            return chunk[:_PIECE_BYTES]
+        self._drop()
+        return chunk
+
+    def _drop(self) -> None:
+        """Hold nothing of the body any more, and read on."""
+        self._chunks = []
+        self._held = 0
+        if self._paused:
+            self._paused = False
+            if self.is_open:
+                self._transport.resume_reading()
+
+    def _pause(self) -> None:
+        if self._draining:
+            self.end("too much came after its end")
+        elif not self._paused and self.is_open:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _give_back(self) -> None:
+        # A server that answered without reading the whole request will hardly read a next one.
+        if not self._reusable or not self.is_open or self._transport.get_write_buffer_size():
+            self.end("it cannot be used again")
+            return
+        self._asked = False
+        self._drop()
+        self.due = self._deadlines.now + KEEP_S
+        self._owner.keep(self)
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self.due = math.inf
+            if not waiter.done():  # else whoever waited was cancelled
+                waiter.set_result(None)

@@ -1,0 +1,190 @@
+"""The upstreams of a proxy: sends each request over a connection that is kept, or made to a checked address.
+
+On a kept connection a request costs a dictionary look-up, one write and one future until its answer's head is there.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from proxy.core.calls import BrokenOffError, Failure, UpstreamRequest
+from proxy.core.replies import Headers
+from proxy.upstream import tls
+from proxy.upstream.connection import Connection
+from proxy.upstream.origins import RECHECK_S, Origin, Origins
+from runtime.deadlines import Deadlines
+
+MAX_CONNECTIONS = 16_384
+"""At once, over all origins."""
+MAX_CONNECTIONS_OF_ORIGIN = 8_192
+
+_PASSED_HEADERS = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry")
+
+
+class HttpAnswer:
+    """An upstream's answer, its body not yet read."""
+
+    __slots__ = ("_connection", "headers", "is_event_stream", "status")
+
+    def __init__(self, connection: Connection) -> None:
+        found = connection.headers
+        self.status = connection.status
+        self.headers: Headers = [
+            (name, value) for name in _PASSED_HEADERS if (value := found.get(name)) is not None and value.isascii()
+        ]
+        """The few headers that may pass to the client."""
+        self.is_event_stream = found.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+        """Whether the body is server-sent events."""
+        self._connection: Connection | None = connection
+
+    def read_chunk(self) -> Coroutine[Any, Any, bytes | None]:
+        """Return what has arrived, as soon as anything has; None at the end. Raises BrokenOffError."""
+        if self._connection is None:
+            raise BrokenOffError("it was closed")
+        return self._connection.read()
+
+    def expect_end(self) -> None:
+        """Say that only the end of the answer is missing: `close` lets it come, so that the connection is kept."""
+        if self._connection is not None:
+            self._connection.end_expected = True
+
+    async def close(self) -> None:
+        """Give the connection back, or end it where the body was not read to its end. Waits for nothing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+
+class Upstreams:
+    """All upstreams of a proxy.
+
+    `read_timeout_s` bounds each wait for bytes, the first ones included; who wants less bounds it himself.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        ssl_context: ssl.SSLContext | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        max_connections: int = MAX_CONNECTIONS,
+        max_connections_of_origin: int = MAX_CONNECTIONS_OF_ORIGIN,
+    ) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._ssl_context = ssl_context
+        self._monotonic = monotonic
+        self._max_connections = max_connections
+        self._max_of_origin = max_connections_of_origin
+        self._origins = Origins(allow_private=allow_private, look_up_timeout_s=connect_timeout_s, monotonic=monotonic)
+        self._deadlines = Deadlines()
+
+    async def open(self, request: UpstreamRequest) -> HttpAnswer | Failure:
+        """Send a request; return the answer once its head is there.
+
+        No byte of a request is ever sent twice: another connection is tried only while none could be made. Cancelling
+        this ends the request at once, and its connection.
+        """
+        target = self._origins.target(request.url, by_operator=request.by_operator)
+        if isinstance(target, Failure):
+            return target
+        origin = target.origin
+        if self._monotonic() - origin.checked_at >= RECHECK_S:
+            failure = await self._origins.freshen(origin)
+            if failure is not None:
+                return failure
+        connection = origin.take() or await self._connect(origin)
+        if isinstance(connection, Failure):
+            return connection
+        connection.send(_head(target.head, request), request.body)
+        try:
+            while not connection.status and connection.problem is None:
+                await connection.change()
+        except BaseException:
+            connection.end("the request was cancelled")
+            raise
+        return HttpAnswer(connection) if connection.status else self._failed(origin, connection)
+
+    async def close(self) -> None:
+        """End every connection."""
+        await self._origins.close()
+        open_ = self._origins.connections()
+        for connection in open_:
+            connection.end("the gateway stops")
+        await asyncio.gather(*(connection.change() for connection in open_ if connection.is_made))
+
+    async def _connect(self, origin: Origin) -> Connection | Failure:
+        """Make a connection to the first of an origin's addresses that can be reached; one alone is tried twice."""
+        if not self._has_room(origin):
+            self._origins.warn(origin, "as many connections are open as may be")
+            return Failure.NO_ROOM
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._connect_timeout_s
+        turns = origin.addresses if len(origin.addresses) > 1 else origin.addresses * 2
+        outcome: Connection | Exception = OSError("it has no address")
+        for number, address in enumerate(turns):
+            share = (until - loop.time()) / len(
+                set(turns[number:])
+            )  # so that one that is dead leaves time for the next
+            outcome = await self._connect_to(origin, address, loop.time() + share)
+            if isinstance(outcome, Connection):
+                origin.call_first(address)
+                return outcome
+        failure = Failure.CONNECT_TOO_SLOW if isinstance(outcome, TimeoutError) else Failure.UNREACHABLE
+        self._origins.warn(origin, f"{failure.value} ({str(outcome) or type(outcome).__name__})")
+        return failure
+
+    async def _connect_to(self, origin: Origin, address: str, until: float) -> Connection | Exception:
+        place = origin.place
+        connection = Connection(origin, address, self._deadlines, self._read_timeout_s)
+        origin.connections.add(connection)
+        name = place.host.rstrip(".") if place.scheme == "https" else None
+        context = self._tls() if name is not None else None
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(until):
+                await loop.create_connection(lambda: connection, address, place.port, ssl=context, server_hostname=name)
+        except BaseException as error:
+            origin.forget(connection)
+            connection.end("it was not needed any more")
+            if isinstance(error, (OSError, ValueError)):  # the latter of a name that TLS cannot ask for
+                return error
+            raise
+        if connection.is_open:
+            return connection
+        return ConnectionResetError(connection.problem or "it was closed at once")
+
+    def _has_room(self, origin: Origin) -> bool:
+        """Return whether one more may be made; a kept one of any origin gives way."""
+        if len(origin.connections) >= self._max_of_origin:
+            return False
+        if self._origins.count < self._max_connections:
+            return True
+        spare = self._origins.oldest_kept()
+        if spare is not None:
+            spare.end("others need its place")
+        return spare is not None
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._ssl_context is None:  # reading the roots takes a while, and many proxies need none
+            self._ssl_context = tls.client_context()
+        return self._ssl_context
+
+    def _failed(self, origin: Origin, connection: Connection) -> Failure:
+        failure = Failure.TOO_SLOW if connection.too_slow else Failure.BROKE_OFF
+        self._origins.warn(origin, f"{failure.value} ({connection.problem})")
+        return failure
+
+
+def _head(begun: bytes, request: UpstreamRequest) -> bytes:
+    credential = b"" if request.credential is None else b"authorization: Bearer %b\r\n" % request.credential.encode()
+    return b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+        begun,
+        request.request_id.encode(),
+        credential,
+        len(request.body),
+    )
