@@ -80,9 +80,7 @@ def unserved(slug: str, why: Unserved) -> Reply:
 
 def body_too_late(bound_s: float) -> Reply:
     """408: the body did not arrive in time."""
-    reply = error(408, f"The body did not arrive within {bound_s:g} s.", kind="invalid_request_error")
-    reply.headers.append((b"connection", b"close"))  # the rest of the body may come yet, or never
-    return reply
+    return error(408, f"The body did not arrive within {bound_s:g} s.", kind="invalid_request_error")
 
 
 def body_too_large(bound_bytes: int) -> Reply:

@@ -13,10 +13,12 @@ from control import app as control_app
 from control.broadcast import Broadcast
 from control.leader import PostgresLeadership
 from control.store.workspaces import Workspaces
-from runtime import feed, server, version
+from runtime import feed, version
 from runtime.clock import SharedClock
+from runtime.http import health
+from runtime.http.exchange import Routes
+from runtime.http.health import Check
 from runtime.kafka import Kafka, Writer
-from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry import Telemetry
 from schemas.topics import GATEWAY_CONFIG
@@ -72,11 +74,15 @@ class Control:
         place = self._place
         management = control_app.build(place.database, place.vault, self._clock, place.settings, self._broadcast.poke)
         return Litestar(
-            route_handlers=[management, *server.health_handlers(checks)],
+            route_handlers=[management, *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
             logging_config=None,
         )
+
+    def routes(self) -> Routes:
+        """Return none."""
+        return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""

@@ -15,8 +15,9 @@ from metering.core import rollup
 from metering.core.days import Days
 from runtime.clock import SharedClock
 from runtime.config_feed import ConfigFeed
+from runtime.http.exchange import Routes
+from runtime.http.health import Check
 from runtime.kafka import Kafka
-from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry import Telemetry
 from schemas.config import ConfigChange, ConfigKind
@@ -100,6 +101,10 @@ class WebhooksRole:
 
     def public(self, checks: Mapping[str, Check]) -> None:
         """Give nothing: nobody calls the dispatcher."""
+
+    def routes(self) -> Routes:
+        """Return none."""
+        return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from proxy import spool_report
-from runtime import server
+from runtime.http import health
 from schemas.spool import SpoolFigures
 from tests.integration.proxy import topic as topics
 from tests.integration.proxy.topic import PARTITIONS, TODAY, Topic, all_is_counted, charged, publishing, running, until
@@ -29,7 +29,7 @@ class Desk:
         self.topic.away |= set(range(PARTITIONS))
         self.sink, _ = topics.opened(folder)
         self.publisher = publishing(self.sink, self.topic, is_counted=all_is_counted)
-        app = server.ops_app({}, spool_report.handlers(self.publisher))
+        app = health.ops_app({}, spool_report.handlers(self.publisher))
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(cast(Any, app)), base_url="http://ops")
 
     async def report(self, *upto: str) -> list[SpoolFigures]:

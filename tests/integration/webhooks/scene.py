@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from runtime import clock, server
+from runtime import clock
 from runtime.database import Database
+from runtime.http import server
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from standardwebhooks import Webhook
 
 from metering.core.position import PositionLostError
-from runtime import server
+from runtime.http import server
 from tests.engines import Place
 from tests.integration.webhooks import scene as scenes
 from tests.integration.webhooks.scene import SHORT, LivePartition, dispatching, hang, serving, status

@@ -26,7 +26,6 @@ AMBIGUOUS = {
     "bare LF after the request line": b"GET /a HTTP/1.1\nhost: x\r\n\r\n",
     "bare LF after a header": b"GET /a HTTP/1.1\r\nhost: x\na: b\r\n\r\n",
     "bare LF at the end": b"GET /a HTTP/1.1\r\nhost: x\r\n\n",
-    "bare LF before the request": b"\nGET /a HTTP/1.1\r\nhost: x\r\n\r\n",
     "bare CR": b"GET /a HTTP/1.1\r\nhost: x\rb: c\r\n\r\n",
     "a folded header": request("a: b\r\n c"),
     "a folded header by a tab": request("a: b\r\n\tc"),
@@ -57,7 +56,11 @@ AMBIGUOUS = {
 }
 
 
-@pytest.mark.parametrize("sent", AMBIGUOUS.values(), ids=AMBIGUOUS)
+FIRST = {"bare LF before the request": b"\nGET /a HTTP/1.1\r\nhost: x\r\n\r\n"}
+"""Only at the beginning of what comes: within it the parser passes over a line that is empty, however it ends."""
+
+
+@pytest.mark.parametrize("sent", (AMBIGUOUS | FIRST).values(), ids=AMBIGUOUS | FIRST)
 async def test_it_is_refused_and_the_connection_ended(sent: bytes) -> None:
     async with serving(echo) as port, port.wire() as wire:
         await wire.send(sent + request(path="/next"))

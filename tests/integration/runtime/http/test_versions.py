@@ -83,7 +83,7 @@ async def test_all_that_such_a_client_has_asked_is_answered() -> None:
 
 
 async def test_the_answer_of_such_a_client_may_take_long() -> None:
-    """Meanwhile it is asked whether it is still there: by an interim answer, which every client must be able to read."""
+    """Meanwhile it is asked whether it is still there: by an interim answer, which each must be able to read."""
     go_on = asyncio.Event()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from runtime import server
+from runtime.http import server
 
-BOUND_S = 10
+BOUND_S = 30
 """Longer than anything here takes, shorter than what is kept open by mistake."""
 
 
@@ -104,7 +104,7 @@ class Port:
         try:
             yield opened
         finally:
-            opened.writer.close()
+            opened.writer.transport.abort()  # whatever it has not sent
             with suppress(ConnectionError):
                 await opened.writer.wait_closed()
 
