@@ -21,6 +21,7 @@ from proxy.front import routes
 from proxy.patience import Drains
 from proxy.publisher import Publisher, Writer
 from proxy.slots import Slots
+from proxy.turns import InTurns
 from proxy.upstream import Upstreams
 from proxy.windows_memory import MemoryWindows
 from runtime import ids
@@ -50,7 +51,7 @@ class Proxy:
             self._spool_folder, sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
         )
         self.older_files = spool.drained(older)
-        self._slots = Slots(data_dir / slots.FILE)
+        self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
         self._days = DayCounters(self.spool.instance)
         self._windows = MemoryWindows()
         self._upstreams = Upstreams(
@@ -91,7 +92,7 @@ class Proxy:
         )
         return Gateway(
             admissions=admissions,
-            upstream=self._upstreams,
+            upstream=InTurns(self._upstreams),
             sink=self.spool,
             drains=Drains(
                 settings.drain_seconds, settings.drain_max if settings.on_disconnect is OnDisconnect.DRAIN else 0

@@ -168,6 +168,13 @@ def unavailable(what: str) -> Reply:
     return error(503, f"Temporarily unavailable: {what}.", kind="api_error", code="service_unavailable")
 
 
+def busy() -> Reply:
+    """503: as many requests are in flight as there may be; the first to end makes room."""
+    reply = unavailable("too many requests are in flight")
+    reply.headers.append((b"retry-after", b"1"))
+    return reply
+
+
 def as_event(reply: Reply) -> bytes:
     """Give the one event that ends a stream with an error; no ``[DONE]`` follows."""
     return b"data: " + reply.body + b"\n\n"
