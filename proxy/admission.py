@@ -49,6 +49,10 @@ class Windows(Protocol):
 class InFlight(Protocol):
     """Remembers admitted requests beyond the life of the process."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many requests are in flight as there may be."""
+
     def open_slot(self, facts: bytes) -> int:
         """Keep what the request's event would need. Raises SpoolUnavailableError where there is no room."""
 
@@ -113,6 +117,11 @@ class Admissions:
             return replies.unauthorized("This key is not known, or it was revoked.")
         return replies.suspended() if key.suspended else key
 
+    def expect(self, authorization: bytes | None) -> Key | Reply:
+        """Return the key of a call whose body may come, or the answer that refuses it before."""
+        key = self.authenticate(authorization)
+        return replies.busy() if isinstance(key, Key) and self._in_flight.is_full else key
+
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
         """Give what the key of an Authorization header may call."""
         key = self.authenticate(authorization)
@@ -149,7 +158,7 @@ class Admissions:
         except SpoolUnavailableError as error:
             self._days.release(day)
             await self._windows.release(rate)
-            return replies.unavailable(str(error))
+            return replies.busy() if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
         return Call(asked, admission, day, rate, slot, asyncio.get_running_loop().time(), headers)
 

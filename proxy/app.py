@@ -11,12 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from proxy import routes
 from proxy.admission import Admissions
 from proxy.core import targets, usage_event
 from proxy.deadlines import Drains
 from proxy.directory import Directory
 from proxy.flow import Gateway
+from proxy.front import routes
 from proxy.limits.days import DayCounters
 from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
@@ -26,6 +26,8 @@ from proxy.upstream.pool import Upstreams
 from proxy.windows.memory import MemoryWindows
 from runtime import ids
 from runtime.clock import Clock
+from runtime.http.bounds import BodyBudget
+from runtime.http.exchange import Routes
 from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
@@ -49,7 +51,7 @@ class Proxy:
             self._spool_folder, sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
         )
         self.older_files = writer.drained(older)
-        self._slots = Slots(data_dir / slots.FILE)
+        self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
         self._days = DayCounters(self.spool.instance)
         self._windows = MemoryWindows()
         self._upstreams = Upstreams(
@@ -61,10 +63,24 @@ class Proxy:
         self._clock = clock
         self._answered: Counter[int] = Counter()
         self._decided = 0
+        self._gateway = self._build(settings)
+
+    def routes(self) -> Routes:
+        """Return what the public port hands to the flow itself."""
+        settings = self._settings
+        return routes.metered(
+            self._gateway,
+            self._answered,
+            max_body_bytes=settings.max_body_bytes,
+            body_within_s=settings.body_timeout_s,
+            budget=BodyBudget(settings.max_buffered_bytes),
+        )
 
     def handlers(self) -> list[Any]:
-        """Give the inference API's handlers for a Litestar app."""
-        settings = self._settings
+        """Return the rest of the inference API, for a Litestar app."""
+        return routes.handlers(self._gateway)
+
+    def _build(self, settings: Settings) -> Gateway:
         admissions = Admissions(
             directory=self.directory,
             day_counters=self._days,
@@ -74,7 +90,7 @@ class Proxy:
             clock=self._clock,
             mint=ids.mint,
         )
-        gateway = Gateway(
+        return Gateway(
             admissions=admissions,
             upstream=self._upstreams,
             sink=self.spool,
@@ -85,12 +101,6 @@ class Proxy:
             idle_s=settings.upstream_idle_timeout_s,
             mint=ids.request_id,
         )
-        rules = routes.BodyRules(
-            max_bytes=settings.max_body_bytes,
-            within_s=settings.body_timeout_s,
-            budget=routes.BodyBudget(settings.max_buffered_bytes),
-        )
-        return routes.handlers(gateway, rules, self._answered)
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
         """Count the rows that spools still hold, and bill what was in flight when the last process died.

@@ -126,7 +126,7 @@ class Gateway:
         return self._admissions.models(authorization)
 
     async def _admit(self, client: Client, request_id: str) -> Call | Reply:
-        key = self._admissions.authenticate(client.authorization)
+        key = self._admissions.expect(client.authorization)
         if isinstance(key, Reply):
             return key
         if self._sink.blocked is not None:

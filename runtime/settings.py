@@ -115,6 +115,7 @@ class Settings(BaseSettings):
     allow_private_upstreams: bool = False
     allow_private_receivers: bool = False
 
+    max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     max_body_bytes: Bytes = 16 * 1024 * 1024
     max_buffered_bytes: Bytes = 512 * 1024 * 1024
     body_timeout_s: Seconds = 30

@@ -80,9 +80,7 @@ def unserved(slug: str, why: Unserved) -> Reply:
 
 def body_too_late(bound_s: float) -> Reply:
     """408: the body did not arrive in time."""
-    reply = error(408, f"The body did not arrive within {bound_s:g} s.", kind="invalid_request_error")
-    reply.headers.append((b"connection", b"close"))  # the rest of the body may come yet, or never
-    return reply
+    return error(408, f"The body did not arrive within {bound_s:g} s.", kind="invalid_request_error")
 
 
 def body_too_large(bound_bytes: int) -> Reply:
@@ -170,6 +168,13 @@ def upstream_too_slow() -> Reply:
 def unavailable(what: str) -> Reply:
     """503: something Tollgate depends on is down, or it holds as much as it may."""
     return error(503, f"Temporarily unavailable: {what}.", kind="api_error", code="service_unavailable")
+
+
+def busy() -> Reply:
+    """503: as many requests are in flight as there may be; the first to end makes room."""
+    reply = unavailable("too many requests are in flight")
+    reply.headers.append((b"retry-after", b"1"))
+    return reply
 
 
 def as_event(reply: Reply) -> bytes:

@@ -25,6 +25,7 @@ class Slots:
 
     def __init__(self, path: Path, *, count: int = 8192) -> None:
         self._left: dict[int, bytes] = {}
+        self._most = count
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         used_before = os.fstat(self._file).st_size // SLOT_BYTES
         count = max(count, used_before)
@@ -45,6 +46,11 @@ class Slots:
         """How many requests are in flight."""
         return len(self._on_disk) - len(self._free)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many requests are in flight as there may be."""
+        return self.in_use >= self._most  # the file of an earlier process may have more slots
+
     def leftovers(self) -> list[bytes]:
         """Give what a process that is gone had in flight; its slots stay taken until `forget_leftovers`."""
         return list(self._left.values())
@@ -58,7 +64,7 @@ class Slots:
     def open_slot(self, facts: bytes) -> int:
         """Write what a request's event will need; give the slot. Raises SpoolUnavailableError: there is no room."""
         size = _LENGTH.size + len(facts)
-        if not self._free:
+        if self.is_full:
             raise SpoolUnavailableError("too many requests are in flight")
         if size > SLOT_BYTES:
             raise SpoolUnavailableError("what is known of a request does not fit its slot")

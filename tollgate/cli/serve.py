@@ -95,7 +95,6 @@ def serve(
 def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each connection that speaks no HTTP
 
 
 def _refuse_contradictions(loaded: Settings, role: str | None) -> None:

@@ -12,12 +12,14 @@ from litestar.handlers import BaseRouteHandler
 from control import app as control_app
 from control.store.workspaces import Workspaces
 from control.topic.publisher import ConfigPublisher
-from runtime import server, version
+from runtime import version
 from runtime.clock import SharedClock
 from runtime.database.leadership import PostgresLeadership
+from runtime.http import health
+from runtime.http.exchange import Routes
+from runtime.http.health import Check
 from runtime.kafka import feed
 from runtime.kafka.writer import Kafka, Writer
-from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.topics import GATEWAY_CONFIG
@@ -73,11 +75,15 @@ class Control:
         place = self._place
         management = control_app.build(place.database, place.vault, self._clock, place.settings, self._broadcast.poke)
         return Litestar(
-            route_handlers=[management, *server.health_handlers(checks)],
+            route_handlers=[management, *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
             logging_config=None,
         )
+
+    def routes(self) -> Routes:
+        """Return none."""
+        return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""

@@ -23,11 +23,13 @@ from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
 from proxy.spool import file as spool_file
-from runtime import clock, outage, server, version
+from runtime import clock, outage, version
 from runtime.config.lag import Propagation
 from runtime.config.relay import Relay
+from runtime.http import health
+from runtime.http.exchange import Routes
+from runtime.http.health import Check
 from runtime.outage import Outage
-from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange
@@ -98,11 +100,15 @@ class Embedded:
         place = self._place
         management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.poke)
         return Litestar(
-            route_handlers=[management, *self._proxy.handlers(), *server.health_handlers(checks)],
+            route_handlers=[management, *self._proxy.handlers(), *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
             logging_config=None,
         )
+
+    def routes(self) -> Routes:
+        """Return the calls that are counted."""
+        return self._proxy.routes()
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""

@@ -18,9 +18,10 @@ from metering.topic.worker import MeteringWorker
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
+from runtime.http.exchange import Routes
+from runtime.http.health import Check
 from runtime.kafka.writer import Kafka, Writer
 from runtime.outage import Outage, is_transient
-from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
@@ -74,6 +75,10 @@ class MeteringRole:
 
     def public(self, checks: Mapping[str, Check]) -> None:
         """Give nothing: nobody calls metering."""
+
+    def routes(self) -> Routes:
+        """Return none."""
+        return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""

@@ -6,6 +6,7 @@ Never knows what a role does, and never outlives a part that failed: the process
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -16,8 +17,11 @@ from typing import Any, Protocol
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
-from runtime import server, version
-from runtime.server import Check
+from runtime import version
+from runtime.http import health, server
+from runtime.http.bounds import Bounds
+from runtime.http.exchange import Routes
+from runtime.http.health import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 
@@ -25,6 +29,9 @@ SHUTDOWN_GRACE_S = 30
 """How long open streams may go on after SIGTERM (spec 6)."""
 
 _OPS_GRACE_S = 1
+_MOST_FILES = 128 * 1024
+_FILES_OF_OURS = 128
+"""Open files that are no client's: databases, the spool, Kafka's connections, the operator's port."""
 
 Work = Coroutine[Any, Any, None]
 Spawn = Callable[[Work], None]
@@ -60,6 +67,9 @@ class Role(Protocol):
     def public(self, checks: Mapping[str, Check]) -> Litestar | None:
         """Give the application of the public port, once started; None: there is none."""
 
+    def routes(self) -> Routes:
+        """Return what the public port answers without that application."""
+
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give what the operator's port has beside its health."""
 
@@ -89,16 +99,17 @@ class Process:
         """Run; `announce` is called when every port is open and traffic may come. Raises what a part failed with."""
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, self._stopping.set)
+        max_connections = _max_connections(_open_files())
         settings, checks = self._settings, {"process": self._not_ready, **self._role.checks()}
         telemetry = self._telemetry(checks)
-        shown = server.ops_app(checks, [*self._role.ops(), telemetry.handler()])
-        ops = self._open(shown, _ops_listener(settings), _OPS_GRACE_S)
+        shown = health.ops_app(checks, [*self._role.ops(), telemetry.handler()])
+        ops = self._open(shown, _ops_listener(settings), grace_s=_OPS_GRACE_S)
         try:
             if await self._ends_unstopped(self._role.start(self.spawn)):
                 app = self._role.public(checks)
                 if app is not None and settings.public_metrics:
                     app.register(telemetry.handler())
-                public = None if app is None else self._open(app, _public_listener(settings), SHUTDOWN_GRACE_S)
+                public = None if app is None else self._open_public(app, Bounds(max_connections=max_connections))
                 self._ready = True
                 gc.freeze()  # the snapshot is never garbage: later collections need not look through it
                 announce(Addresses(public, ops))
@@ -125,8 +136,12 @@ class Process:
         self._role.register_metrics(telemetry)
         return telemetry
 
-    def _open(self, app: Litestar, listener: socket.socket, grace_s: int) -> str:
-        one = server.Server(app, listener, grace_s=grace_s)
+    def _open_public(self, app: Litestar, bounds: Bounds) -> str:
+        listener, routes = _public_listener(self._settings), self._role.routes()
+        return self._open(app, listener, grace_s=SHUTDOWN_GRACE_S, routes=routes, bounds=bounds)
+
+    def _open(self, app: Litestar, listener: socket.socket, **options: Any) -> str:
+        one = server.Server(app, listener, **options)
         self._servers.append((one, self._watched(one.run_until_stopped())))
         return server.address_of(listener)
 
@@ -211,6 +226,19 @@ def _ops_listener(settings: Settings) -> socket.socket:
         server.address_of(listener),
     )
     return listener
+
+
+def _open_files() -> int:
+    """Let the process open as many files as it may, and return how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else _MOST_FILES
+
+
+def _max_connections(files: int) -> int:
+    """Return how many clients may be connected, so that each has a file left for its upstream."""
+    return max(16, (min(files, _MOST_FILES) - _FILES_OF_OURS) // 2)
 
 
 async def _stop_public(servers: list[server.Server], runs: list[asyncio.Task[None]]) -> None:

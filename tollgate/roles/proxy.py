@@ -15,11 +15,13 @@ from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
 from proxy.topic import report as spool_report
 from proxy.topic.decisions import DecisionsFeed
-from runtime import clock, server
+from runtime import clock
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
+from runtime.http import health
+from runtime.http.exchange import Routes
+from runtime.http.health import Check
 from runtime.kafka.writer import Kafka, Writer
-from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
@@ -88,8 +90,12 @@ class ProxyRole:
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Give the inference API."""
-        handlers = [*self._proxy.handlers(), *server.health_handlers(checks)]
+        handlers = [*self._proxy.handlers(), *health.health_handlers(checks)]
         return Litestar(route_handlers=handlers, openapi_config=None, logging_config=None)
+
+    def routes(self) -> Routes:
+        """Return the calls that are counted."""
+        return self._proxy.routes()
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give the spool's report, which `tollgate reconcile` reads."""

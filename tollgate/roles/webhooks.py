@@ -16,8 +16,9 @@ from domain.sources import EventBatch
 from metering.store import day_partitions, events, positions
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
+from runtime.http.exchange import Routes
+from runtime.http.health import Check
 from runtime.kafka.writer import Kafka
-from runtime.server import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
@@ -100,6 +101,10 @@ class WebhooksRole:
 
     def public(self, checks: Mapping[str, Check]) -> None:
         """Give nothing: nobody calls the dispatcher."""
+
+    def routes(self) -> Routes:
+        """Return none."""
+        return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Give nothing more."""

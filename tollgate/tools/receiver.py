@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime import server
 from runtime.clock import Clock
+from runtime.http import server
 from schemas.base import rfc3339
 from tollgate.tools import mock_upstream
 from webhooks.core import signing

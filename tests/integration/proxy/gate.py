@@ -17,7 +17,8 @@ import openai
 from litestar import Litestar
 
 from proxy.app import Proxy
-from runtime import clock, server
+from runtime import clock
+from runtime.http import server
 from runtime.settings import Settings
 from schemas.config import (
     ConfigChange,
@@ -115,7 +116,7 @@ async def gate(folder: Path, base_url: str, **settings: Any) -> AsyncIterator[Ga
     await proxy.recover(kit.none_is_counted)
     app = Litestar(route_handlers=proxy.handlers(), openapi_config=None, logging_config=None)
     listener = server.listen("127.0.0.1", 0)
-    serving = server.Server(app, listener, grace_s=1)
+    serving = server.Server(app, listener, grace_s=1, routes=proxy.routes())
     run = asyncio.create_task(serving.run_until_stopped())
     opened = Gate(server.address_of(listener), proxy)
     workspace = WorkspaceRecord(id="ws", name="lab", state=WorkspaceState.ACTIVE, operator_credential=False)

@@ -10,8 +10,9 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from domain.sources import EventBatch
-from runtime import clock, server
+from runtime import clock
 from runtime.database.engines import Database
+from runtime.http import server
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord

@@ -47,6 +47,10 @@ class FakeSlots:
         self._free = list(range(count))
         self._size = size
 
+    @property
+    def is_full(self) -> bool:
+        return not self._free
+
     def open_slot(self, facts: bytes) -> int:
         if not self._free or len(facts) > self._size:
             raise SpoolUnavailableError("too many requests are in flight")

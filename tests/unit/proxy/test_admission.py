@@ -119,8 +119,24 @@ async def test_no_free_slot(house: House) -> None:
     while len(house.slots.open) < 8:
         house.slots.open_slot(b"{}")
     client = await house.serve(house.client(ASKED))
-    assert client.status == 503
+    assert (client.status, client.header(b"retry-after"), client.bodies_read) == (503, b"1", 0)
     assert "in flight" in error_of(client.got)["message"]
+    unknown = await house.serve(house.client(ASKED, b"Api-Key " + b"x" * 40))
+    assert unknown.status == 401, "who is unknown is told so first"
+    house.slots.open.clear()
+    house.assert_all_given_back()
+
+
+@in_virtual_time
+async def test_the_last_slot_is_taken_while_the_body_comes(house: House) -> None:
+    class Slow(kit.FakeClient):
+        async def body(self) -> bytes | Reply:
+            while not house.slots.is_full:
+                house.slots.open_slot(b"{}")
+            return await super().body()
+
+    client = await house.serve(Slow(house.journal, ASKED, b"Api-Key " + kit.TEXT_KEY))
+    assert (client.status, client.header(b"retry-after")) == (503, b"1")
     house.slots.open.clear()
     house.assert_all_given_back()
 

@@ -28,7 +28,9 @@ def test_slots_are_distinct_while_they_are_open(adapter: InFlight) -> None:
 
 
 def test_there_are_so_many_and_no_more_until_one_is_closed(adapter: InFlight) -> None:
+    assert not adapter.is_full
     slots = [adapter.open_slot(b"{}") for _ in range(COUNT)]
+    assert adapter.is_full
     for _ in range(2):
         with pytest.raises(SpoolUnavailableError, match="in flight"):
             adapter.open_slot(b"{}")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from proxy import routes
-from proxy.routes import BodyBudget
+from proxy import app
+from runtime.http.bounds import BodyBudget
 from tests.integration.proxy import gate as gates
 from tests.integration.proxy.gate import PATH, Gate
 from tests.integration.proxy.tcp import Line, Received, TcpUpstream
@@ -113,7 +113,7 @@ async def test_room_is_given_back_whatever_becomes_of_the_body(
             super().__init__(max_bytes)
             budgets.append(self)
 
-    monkeypatch.setattr(routes, "BodyBudget", Watched)
+    monkeypatch.setattr(app, "BodyBudget", Watched)
     running: Gate = await open_gate(max_body_bytes=100_000, max_buffered_bytes=1_000_000)
     async with running.client() as client:
         match refusal:
@@ -130,7 +130,7 @@ async def test_room_is_given_back_whatever_becomes_of_the_body(
                 writer.close()
         assert (await client.post(PATH, json=gates.ASKED)).status_code == 200
     async with asyncio.timeout(10):
-        while budgets[0]._left != 1_000_000:  # noqa: ASYNC110 - a number is all there is to see
+        while budgets[0].left != 1_000_000:  # noqa: ASYNC110 - a number is all there is to see
             await asyncio.sleep(0.005)
 
 

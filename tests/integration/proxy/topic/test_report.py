@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from proxy.topic import report as spool_report
-from runtime import server
+from runtime.http import health
 from schemas.spool import SpoolFigures
 from tests.integration.proxy import fake_topic as topics
 from tests.integration.proxy.fake_topic import (
@@ -38,7 +38,7 @@ class Desk:
         self.topic.away |= set(range(PARTITIONS))
         self.sink, _ = topics.opened(folder)
         self.publisher = publishing(self.sink, self.topic, is_counted=all_is_counted)
-        app = server.ops_app({}, spool_report.handlers(self.publisher))
+        app = health.ops_app({}, spool_report.handlers(self.publisher))
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(cast(Any, app)), base_url="http://ops")
 
     async def report(self, *upto: str) -> list[SpoolFigures]:

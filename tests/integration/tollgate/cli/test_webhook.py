@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime import server
+from runtime.http import server
 from tests.unit.webhooks import kit
 from webhooks.core import signing
 

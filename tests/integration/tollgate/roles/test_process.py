@@ -15,7 +15,8 @@ from litestar.types import Receive, Scope, Send
 
 from proxy.spool.file import FOLDER
 from proxy.spool.writer import open_folder
-from runtime import server
+from runtime.http import health, server
+from runtime.http.exchange import Routes
 from runtime.kafka.writer import Writer
 from runtime.settings import Settings, SpoolSync
 from runtime.telemetry.metrics import Telemetry
@@ -39,14 +40,17 @@ class Role:
     def is_new(self) -> bool:
         return False
 
-    def checks(self) -> Mapping[str, server.Check]:
+    def checks(self) -> Mapping[str, health.Check]:
         return {}
 
     async def start(self, spawn: Spawn) -> None:
         spawn(self._work())
 
-    def public(self, checks: Mapping[str, server.Check]) -> Litestar:
+    def public(self, checks: Mapping[str, health.Check]) -> Litestar:
         return Litestar(route_handlers=list(self.handlers), openapi_config=None, logging_config=None)
+
+    def routes(self) -> Routes:
+        return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         return ()

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from standardwebhooks import Webhook
 
 from domain.positions import PositionLostError
-from runtime import server
+from runtime.http import server
 from tests.integration.webhooks import scene as scenes
 from tests.integration.webhooks.scene import PATIENT, SHORT, LivePartition, dispatching, hang, serving, status
 from tests.support.engines import Place

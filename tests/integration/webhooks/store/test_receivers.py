@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import Row, select
 from standardwebhooks import Webhook
 
-from runtime import clock, server
+from runtime import clock
+from runtime.http import server
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
 from tests.integration.webhooks.scene import VAULT, Scene, dispatching, hang, serving, status
 from tests.integration.webhooks.test_sender import certificate

@@ -144,7 +144,14 @@ def test_a_file_of_a_process_with_more_slots_loses_none(start: Open, path: Path)
     for number in range(9):
         with_more.open_slot(b"%d" % number)
     with_more.close()
-    assert len(start().leftovers()) == 9
+    slots = start()
+    assert len(slots.leftovers()) == 9
+    slots.forget_leftovers()
+    for number in range(4):
+        slots.open_slot(b"%d" % number)
+    assert slots.is_full, "the setting holds, not what the file has room for"
+    with pytest.raises(SpoolUnavailableError):
+        slots.open_slot(b"one more")
 
 
 def test_the_file_is_private_and_sparse(start: Open, path: Path) -> None:

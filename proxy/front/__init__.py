@@ -1,0 +1,1 @@
+"""What a developer's client meets: requests come in, answers go out."""

@@ -1,0 +1,90 @@
+"""The inference API's paths: chat completions straight from the port to the flow, the rest by way of Litestar.
+
+Never decides anything about a request.
+"""
+
+from collections import Counter
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from litestar.handlers import asgi
+from litestar.types import Receive, Scope, Send
+
+from proxy.core import replies
+from proxy.core.calls import Model
+from proxy.core.replies import Reply
+from proxy.flow import Gateway
+from proxy.front.client import HttpClient
+from runtime.http.bounds import BodyBudget
+from runtime.http.exchange import Exchange, Route, Routes
+
+CHAT_COMPLETIONS = "/v1/chat/completions"
+
+
+def metered(
+    gateway: Gateway, answered: Counter[int], *, max_body_bytes: int, body_within_s: float, budget: BodyBudget
+) -> Routes:
+    """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
+
+    async def chat_completions(exchange: Exchange) -> None:
+        try:
+            await gateway.complete(HttpClient(exchange))
+        finally:
+            answered[exchange.status] += 1
+
+    route = Route(chat_completions, max_body_bytes, body_within_s, budget)
+    return {CHAT_COMPLETIONS.encode(): {b"POST": route}}
+
+
+def handlers(gateway: Gateway) -> list[Any]:
+    """Return the handlers of what is not counted."""
+
+    @asgi(CHAT_COMPLETIONS, copy_scope=False)
+    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - it asks by name
+        await _answer(send, _not_allowed(b"POST"))
+
+    # mounted: the framework gives raw handlers no path parameters
+    @asgi("/v1/models", is_mount=True, copy_scope=False)
+    async def models(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        allowed = scope.get("method") in ("GET", "HEAD")
+        await _answer(send, _models(gateway, scope) if allowed else _not_allowed(b"GET"))
+
+    return [chat_completions, models]
+
+
+async def _answer(send: Send, reply: Reply) -> None:
+    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+
+def _models(gateway: Gateway, scope: Scope) -> Reply:
+    found = gateway.models(dict(scope["headers"]).get(b"authorization"))
+    if isinstance(found, Reply):
+        return found
+    slug = _slug(scope)
+    if not slug:
+        return replies.json_reply({"object": "list", "data": [_as_listed(model) for model in found]})
+    one = next((model for model in found if model.slug == slug), None)
+    return replies.model_not_found(slug) if one is None else replies.json_reply(_as_listed(one))
+
+
+def _slug(scope: Scope) -> str:
+    """Return what follows ``/v1/models/``; its own slash may come raw or as ``%2F``."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return unquote_to_bytes(path.split(b"?")[0].removeprefix(b"/v1/models").strip(b"/")).decode("utf-8", "replace")
+
+
+def _as_listed(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.slug,
+        "object": "model",
+        "created": int(model.created_at.timestamp()),
+        "owned_by": model.slug.partition("/")[0],
+    }
+
+
+def _not_allowed(allowed: bytes) -> Reply:
+    reply = replies.error(405, f"Use {allowed.decode()}.", kind="invalid_request_error")
+    reply.headers.append((b"allow", allowed))
+    return reply

@@ -1,0 +1,334 @@
+"""One request and its answer, as the handler of its route sees them.
+
+Never reads the socket: the connection fills the request in while it is parsed. A plain request costs one object and no
+timer; what it has to wait for is a future that the connection resolves.
+"""
+
+import asyncio
+import http
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.http.bounds import BodyBudget, BodyFault
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+NO_ANSWER = 0
+"""The status of an exchange whose answer has not begun."""
+READ_AHEAD_BYTES = 64 * 1024
+"""As much of a body is read before its handler wants it."""
+PIECE_BYTES = 256 * 1024
+"""As much of a large answer is written before the client has taken what was written before."""
+
+STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
+}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSE = b"connection: close\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What answers one method of one path, and what its bodies may take."""
+
+    handler: Callable[["Exchange"], Awaitable[None]]
+    max_body_bytes: int = 2**63 - 1
+    body_within_s: float | None = None
+    """None: the port's own bound."""
+    budget: BodyBudget | None = None
+    """None: the handler takes the body piece by piece, so that little of it is held here."""
+
+
+Routes = Mapping[bytes, Mapping[bytes, Route]]
+"""By path, then by method."""
+
+
+class Port(Protocol):
+    """What an exchange needs of its server."""
+
+    is_stopping: bool
+    """Whether no further request is taken."""
+
+
+class Line(Protocol):
+    """What an exchange needs of its connection."""
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    undrained: asyncio.Future[None] | None
+    """Pending while the client does not take what was written."""
+
+    @property
+    def port(self) -> Port:
+        """Return the server."""
+
+    def pause_reading(self) -> None:
+        """Read no further for now."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "_bodiless", "_by_piece", "_chunked", "_held", "_line", "_on_gone", "_pieces", "_waiter", "authorization",
+        "codings", "complete", "ended", "expect", "fault", "gone", "headed", "headers", "hosts", "is_1_0", "keep_alive",
+        "length", "method", "route", "size", "status", "target", "upgrade", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.method = b""
+        self.target = b""
+        """As it was sent: path and query, an absolute URL, or ``*``."""
+        self.headers: Headers = []
+        self.authorization: bytes | None = None
+        self.length: int | None = None
+        """Of the body, where it was told."""
+        self.codings: bytes | None = None
+        self.expect: bytes | None = None
+        self.upgrade = False
+        self.hosts = 0
+        self.is_1_0 = False
+        self.headed = False
+        """Whether the head is whole."""
+        self.complete = False
+        """Whether the body is whole too."""
+        self.keep_alive = True
+        self.route: Route
+        self.wanted = False
+        self.size = 0
+        self.fault: BodyFault | None = None
+        self.status = NO_ANSWER
+        self.ended = False
+        """Whether the whole answer has been written."""
+        self.gone = False
+        """Whether the client has gone away."""
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._by_piece = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_gone: Callable[[], None] | None = None
+        self._chunked = False
+        self._bodiless = False
+
+    # --- the request, as the handler reads it
+
+    async def body(self) -> bytes | BodyFault:
+        """Return the whole body within the route's bounds, or why there is none. To be called once."""
+        if not self.complete and self.fault is None:
+            if self.length is not None and self.length > self.route.max_body_bytes:
+                self.fail(BodyFault.TOO_LARGE)
+            else:
+                self._want()
+                await self._wait()
+        if self.fault is not None:
+            return self.fault
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read(self) -> bytes | BodyFault:
+        """Return what of the body has arrived since the last call, waiting for some; empty at its end."""
+        self._by_piece = True
+        if not (self._pieces or self.complete or self.fault):
+            self._want()
+            await self._wait()
+        if self.fault is not None:
+            return self.fault
+        pieces, self._pieces = self._pieces, []
+        self.size = 0
+        self._line.resume_reading()
+        return b"".join(pieces)
+
+    async def until_gone(self) -> None:
+        """Wait until the client has gone away, or its answer has ended."""
+        while not self.gone and not self.ended:
+            await self._wait()
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call back once when the client goes away, at once where it has gone; None: it no longer matters."""
+        if self.gone and callback is not None:
+            callback()
+        else:
+            self._on_gone = callback
+
+    # --- the answer, as the handler writes it
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write a whole answer; of a large one no more at once than a client that does not read may hold."""
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        if len(body) <= PIECE_BYTES:
+            self.begin(status, headers, framed=True, first=body)
+            return
+        self.begin(status, headers, framed=True)
+        view = memoryview(body)
+        for start in range(0, len(body), PIECE_BYTES):
+            self.write(view[start : start + PIECE_BYTES], last=start + PIECE_BYTES >= len(body))
+            await self.drained()
+
+    def begin(self, status: int, headers: Headers, *, framed: bool = False, first: bytes | None = None) -> None:
+        """Write the head of an answer. `framed`: its length is among the headers. `first`: with the whole body."""
+        self.status = status
+        if (
+            not self.complete or self._line.port.is_stopping
+        ):  # what a refused client still sends is not read as a request
+            self.keep_alive = False
+        parts = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        self._bodiless = self.method == b"HEAD" or status in (204, 304)
+        if not framed and not self._bodiless:
+            if self.is_1_0:
+                self.keep_alive = False  # the end of the connection is the end of the body
+            else:
+                self._chunked = True
+                parts.append(b"transfer-encoding: chunked\r\n")
+        parts.append(b"\r\n" if self.keep_alive else _CLOSE)
+        if first is not None:
+            self.end()
+            if not self._bodiless:
+                parts.append(first)
+        if not self.gone:
+            self._line.transport.write(b"".join(parts))
+
+    def write(self, chunk: bytes | memoryview, *, last: bool = False) -> None:
+        """Write a piece of the body at once."""
+        if last:
+            self.end()
+        if self.gone or self._bodiless:
+            return
+        if self._chunked:
+            framed = b"%x\r\n%b\r\n" % (len(chunk), bytes(chunk)) if chunk else b""
+            chunk = framed + b"0\r\n\r\n" if last else framed
+        if chunk:
+            self._line.transport.write(chunk)
+
+    async def drained(self) -> None:
+        """Wait while the client does not take what was written for it."""
+        while (waiting := self._line.undrained) is not None:
+            await asyncio.wait((waiting,))  # others may wait for it too, so that it must outlive a cancellation
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer in the form that both APIs have for what is wrong with a request."""
+        body = error_body(message)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        self.begin(status, headers, framed=True, first=body)
+
+    def end(self) -> None:
+        """Note that the whole answer has been written."""
+        self.ended = True
+        self._wake()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the client takes what is written for it, so that there is nothing to wait for."""
+        return self._line.undrained is None
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Return the transport, whose addresses an application may want."""
+        return self._line.transport
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether a chunked answer is under way."""
+        return self._chunked and not self.ended
+
+    # --- what the connection tells
+
+    def note(self, name: bytes, value: bytes) -> None:
+        """Take one of the headers that decide how the request is read. Raises ValueError of a length."""
+        if name == b"authorization":
+            self.authorization = value
+        elif name == b"content-length":
+            self.length = int(value)
+        elif name == b"host":
+            self.hosts += 1
+        elif name == b"upgrade":
+            self.upgrade = True
+        elif name == b"expect":
+            self.expect = value if self.expect is None else self.expect + b"," + value
+        else:
+            self.codings = value if self.codings is None else self.codings + b"," + value
+
+    def take(self, piece: bytes) -> None:
+        """Take a piece of the body, within the route's bounds."""
+        if self.fault is not None or self.ended:
+            return
+        route = self.route
+        self.size += len(piece)
+        if self.size > route.max_body_bytes:
+            self.fail(BodyFault.TOO_LARGE)
+            return
+        if route.budget is not None:
+            if not route.budget.take(len(piece)):
+                self.fail(BodyFault.NO_ROOM)
+                return
+            self._held += len(piece)
+        self._pieces.append(piece)
+        if self.size > READ_AHEAD_BYTES and (self._by_piece or not self.wanted):
+            self._line.pause_reading()
+        if self._by_piece:
+            self._wake()
+
+    def completed(self) -> None:
+        """Note that the body is whole."""
+        self.complete = True
+        self._wake()
+
+    def fail(self, fault: BodyFault) -> None:
+        """Note that there will be no whole body."""
+        if self.fault is None and not self.complete:
+            self.fault = fault
+            self._give_back()
+            self._wake()
+
+    def client_gone(self) -> None:
+        """Note that the client has gone away."""
+        self.gone = True
+        self.fail(BodyFault.BROKEN_OFF)
+        self._wake()
+        if self._on_gone is not None:
+            self._on_gone()
+            self._on_gone = None
+
+    def close(self) -> None:
+        """Give the body's room back: the request is over."""
+        self._on_gone = None
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._pieces = []
+        if self._held and self.route.budget is not None:
+            self.route.budget.give_back(self._held)
+            self._held = 0
+
+    def _want(self) -> None:
+        """Let the body come; tell a client that waits to be told."""
+        self.wanted = True
+        if self.expect is not None and not self.size:
+            self.expect = None
+            self._line.transport.write(CONTINUE)
+        self._line.resume_reading()
+
+    async def _wait(self) -> None:
+        self._waiter = self._line.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def error_body(message: str) -> bytes:
+    """Return the JSON of what is wrong with a request, as both APIs put it."""
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return json.dumps({"error": error}).encode("ascii")

@@ -1,0 +1,158 @@
+"""One listening port: its connections, the clock that walks their bounds, and its orderly end.
+
+Never installs a signal handler: the process that composes the parts decides when it ends.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from runtime.http import asgi
+from runtime.http.bounds import Bounds
+from runtime.http.connection import Connection
+from runtime.http.exchange import Route, Routes
+
+TICK_S = 0.25
+"""Between two looks at what is over."""
+BACKLOG = 2048
+
+_CLOSING_S = 1
+_NO_METHODS: Mapping[bytes, Route] = {}
+
+
+class PortTakenError(OSError):
+    """Another process listens on the port; the message names it."""
+
+
+class Server:
+    """One listening port. `run_until_stopped` returns after `stop`, when requests have ended or their time is over."""
+
+    def __init__(
+        self,
+        app: Any,
+        listener: socket.socket,
+        *,
+        grace_s: float,
+        routes: Routes | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
+        """`app` is the ASGI application that answers what `routes` does not name."""
+        self.bounds = bounds or Bounds()
+        self.loop = asyncio.get_running_loop()
+        self.is_stopping = False
+        self.cut_off = 0
+        """How many requests had not ended when their time was over."""
+        self._listener = listener
+        self._grace_s = grace_s
+        self._routes = routes or {}
+        self._fallback = Route(asgi.AsgiHandler(app))
+        self._connections: set[Connection] = set()
+        self._stopped = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._clock: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """Return how many connections are open, or have a request that has not ended."""
+        return len(self._connections)
+
+    async def run_until_stopped(self) -> None:
+        """Serve until `stop`, then until requests under way have ended, or their grace is over."""
+        accepting = await self.loop.create_server(lambda: Connection(self), sock=self._listener, backlog=BACKLOG)
+        self._tick()
+        try:
+            await self._stopped.wait()
+        finally:
+            accepting.close()
+            await self._end()
+
+    def stop(self) -> None:
+        """Accept nothing more; requests under way get their grace."""
+        self._stopped.set()
+
+    # --- what connections ask
+
+    def opened(self, connection: Connection) -> bool:
+        """Take a connection in; return False where there are too many."""
+        self._connections.add(connection)
+        return len(self._connections) <= self.bounds.max_connections
+
+    def forget(self, connection: Connection) -> None:
+        """Let go of a connection that has ended and whose request is over."""
+        self._connections.discard(connection)
+        if self.is_stopping and not self._connections:
+            self._emptied.set()
+
+    def route(self, method: bytes, target: bytes) -> Route:
+        """Return what answers a request: by its target as it stands, else by the path that it means."""
+        methods = self._routes.get(target)
+        if methods is None and self._routes:
+            methods = self._routes.get(unquote_to_bytes(asgi.split(target)[0]).rstrip(b"/"))
+        return (methods or _NO_METHODS).get(method, self._fallback)
+
+    # --- time
+
+    def _tick(self) -> None:
+        self._clock = self.loop.call_later(TICK_S, self._tick)
+        now = self.loop.time()
+        for connection in list(self._connections):
+            connection.tick(now)
+
+    async def _end(self) -> None:
+        self.is_stopping = True
+        for connection in list(self._connections):
+            connection.stop()
+        try:
+            await self._wait_until_empty(self._grace_s)
+            running = [each.running for each in self._connections if each.running is not None]
+            self.cut_off = len(running)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            for connection in list(self._connections):
+                connection.transport.abort()
+            await self._wait_until_empty(_CLOSING_S)
+        finally:
+            if self._clock is not None:
+                self._clock.cancel()
+
+    async def _wait_until_empty(self, within_s: float) -> None:
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), within_s)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a port, 0 for a free one. Raise PortTakenError where another process has it, else OSError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)  # noqa: FBT003 (the standard library's own signature)
+    except OSError as error:
+        listener.close()
+        kind_of_error = PortTakenError if error.errno == errno.EADDRINUSE else OSError
+        raise kind_of_error(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return ``http://host:port`` of a listener."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def stop_all(servers: list[Server], runs: list[asyncio.Task[None]]) -> None:
+    """Stop servers and wait until the last has ended."""
+    for server in servers:
+        server.stop()
+    await asyncio.gather(*runs)
