@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import IO, Any
 
 TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
-START_S = 30
+START_S = 90
 STOP_S = 45
 
 
