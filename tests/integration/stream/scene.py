@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from sqlalchemy import Select, func, select
+from sqlalchemy.exc import OperationalError
 
 from metering import ledger, progress, tables
 from metering.groups import GroupThresholds
@@ -23,7 +24,7 @@ from schemas.usage import UsageEvent
 from tests import records
 from tests.unit.metering.factories_metering import event
 
-WITHIN_S = 40
+WITHIN_S = 60
 _LOOK_EVERY_S = 0.05  # what another process has done is only seen by looking
 
 
@@ -165,3 +166,16 @@ async def failing(run: Awaitable[None]) -> BaseException:
     except Exception as error:  # noqa: BLE001 - the test looks at it
         return error
     raise AssertionError("the worker ended without an error")
+
+
+def away(*_: Any) -> Any:
+    """Fail as a statement does while the database is away; in place of a store's own function."""
+    raise OperationalError("SELECT", {}, ConnectionError("the server closed the connection"))
+
+
+def places(worker: StreamMetering) -> list[Any]:
+    """Give where a worker reads the partitions that are its own now."""
+    if not worker._fetches._is_started:
+        return []
+    consumer = worker._fetches.consumer
+    return [at for at in consumer._places.values() if at.generation == consumer._generation]
