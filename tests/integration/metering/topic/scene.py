@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from sqlalchemy import Select, func, select
+from sqlalchemy.exc import OperationalError
 
 from metering.store import events, positions, tables
 from metering.thresholds import GroupThresholds
@@ -167,3 +168,16 @@ async def failing(run: Awaitable[None]) -> BaseException:
     except Exception as error:  # noqa: BLE001 - the test looks at it
         return error
     raise AssertionError("the worker ended without an error")
+
+
+def away(*_: Any) -> Any:
+    """Fail as a statement does while the database is away; in place of a store's own function."""
+    raise OperationalError("SELECT", {}, ConnectionError("the server closed the connection"))
+
+
+def places(worker: MeteringWorker) -> list[Any]:
+    """Give where a worker reads the partitions that are its own now."""
+    if not worker._fetches._is_started:
+        return []
+    consumer = worker._fetches.consumer
+    return [at for at in consumer._places.values() if at.generation == consumer._generation]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import ProgrammingError
 
 from domain.sources import EventBatch
 from infra.local.kafka import Broker
@@ -21,13 +21,9 @@ from runtime import clock
 from runtime.database.engines import Database
 from runtime.kafka.writer import Kafka, KafkaAwayError, PlainRecord, Writer
 from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS
-from tests.integration.metering.topic.scene import Ahead, Scene, failing, running, until
+from tests.integration.metering.topic.scene import Ahead, Scene, away, failing, places, running, until
 from tests.support import records
 from tests.unit.runtime.kafka.fakes import HandTime
-
-
-def away(*_: Any) -> Any:
-    raise OperationalError("SELECT", {}, ConnectionError("the server closed the connection"))
 
 
 async def no_pause(_: float) -> None:
@@ -249,59 +245,16 @@ async def test_rebalances_while_the_database_is_away_lose_nothing_and_count_noth
     with monkeypatch.context() as broken:
         broken.setattr(transaction, "apply", away)
         async with running(first) as one:
-            await until(lambda: sum(at.next_offset for at in _places(first)) == 100, one)
+            await until(lambda: sum(at.next_offset for at in places(first)) == 100, one)
             async with running(second) as two:
-                await until(lambda: len(_places(second)) == 2 and len(_places(first)) == 2, two)
-            await until(lambda: len(_places(first)) == 4, one)
+                await until(lambda: len(places(second)) == 2 and len(places(first)) == 2, two)
+            await until(lambda: len(places(first)) == 4, one)
             assert scene.counted() == 0
             broken.undo()
             await until(lambda: scene.counted() == 100, one)
             await scene.put(scene.event(101))
             await until(lambda: scene.counted() == 101, one)
     assert scene.requests() == 101
-
-
-def _places(worker: stream.MeteringWorker) -> list[Any]:
-    """Give where a worker reads the partitions that are its own now."""
-    if not worker._fetches._is_started:
-        return []
-    consumer = worker._fetches.consumer
-    return [at for at in consumer._places.values() if at.generation == consumer._generation]
-
-
-def _refusals(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Give a list that grows each time a consumer has found no room for more."""
-    monkeypatch.setattr(faust_consumer, "_LOOK_S", 0.1)
-    refused: list[bool] = []
-    has_room = faust_consumer._Consumer._has_room
-
-    async def noted(consumer: Any) -> bool:
-        found = await has_room(consumer)
-        if not found:
-            refused.append(True)
-        return found
-
-    monkeypatch.setattr(faust_consumer._Consumer, "_has_room", noted)
-    return refused
-
-
-async def test_too_much_is_not_fetched_ahead_while_the_database_is_away(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faust_consumer, "AHEAD", 50)
-    monkeypatch.setattr(faust_consumer, "RECORDS", 20)
-    refused = _refusals(monkeypatch)
-    await scene.put(*(scene.event(number) for number in range(1, 501)))
-    with monkeypatch.context() as broken:
-        broken.setattr(transaction, "apply", away)
-        worker = scene.worker()
-        async with running(worker) as run:
-            await until(lambda: bool(_places(worker)), run)
-            (place,) = _places(worker)
-            await until(lambda: len(refused) >= 2 or place.next_offset == 500, run)
-            assert 0 < place.next_offset - place.done <= 50 + 20
-            broken.undo()
-            await until(lambda: scene.counted() == 500, run)
 
 
 async def test_a_stop_while_kafka_hangs_is_bounded(
@@ -347,21 +300,3 @@ async def test_a_restart_of_kafka_is_survived_or_ends_the_worker_and_nothing_is_
     await asyncio.wait({run}, timeout=30)
     await scene.writer.close()
     assert scene.requests() == 2
-
-
-async def test_small_fetches_do_not_queue_up_behind_a_slow_batch(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They wait in the client, and come as one: a few a take would never be caught up with."""
-    refused = _refusals(monkeypatch)
-    with monkeypatch.context() as broken:
-        broken.setattr(transaction, "apply", away)
-        worker = scene.worker()
-        async with running(worker) as run:
-            await until(lambda: bool(_places(worker)), run)
-            (place,) = _places(worker)
-            for number in range(1, 41):
-                await scene.put(scene.event(number))
-                await until(lambda number=number: bool(refused) or place.next_offset == number, run)  # type: ignore[misc]
-            assert refused, "no more was fetched while that was in hand"
-            assert 0 < place.in_hand <= 8
-            broken.undo()
-            await until(lambda: scene.counted() == 40, run)

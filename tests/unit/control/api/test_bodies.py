@@ -93,3 +93,24 @@ def test_an_answer_leaves_out_only_what_a_target_never_had() -> None:
         "created_at": "2026-01-02T03:04:05.678Z",
         "updated_at": "2026-01-02T03:04:05.678Z",
     }
+
+
+def limits(*limits: tuple[str, str, int]) -> bytes:
+    """Make the body of a group with these rate limits: type, unit, threshold."""
+    rates = [{"type": type_, "unit": unit, "threshold": threshold} for type_, unit, threshold in limits]
+    model = {"slug": "a/m", "rate_limits": rates}
+    return json.dumps({"metadata": {"external_entity_id": "a"}, "models": [model]}).encode()
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 2**53 + 1])
+def test_a_threshold_lies_between_one_and_what_every_json_reader_holds(threshold: int) -> None:
+    assert refusal(limits(("TOKEN", "MINUTE", threshold))).param == "models[0].rate_limits[0].threshold"
+    for allowed in (1, 2**53):
+        (model,) = common.read(CreateGroup, limits(("TOKEN", "MINUTE", allowed))).models
+        assert model.rate_limits[0].threshold == allowed
+
+
+def test_a_group_sets_one_rate_of_a_type_whatever_its_unit() -> None:
+    two = limits(("TOKEN", "MINUTE", 1), ("TOKEN", "SECOND", 1))
+    assert "at most one rate limit per type" in refusal(two).message
+    assert common.read(CreateGroup, limits(("TOKEN", "MINUTE", 1), ("REQUEST", "MINUTE", 1))).models

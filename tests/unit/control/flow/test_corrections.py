@@ -154,3 +154,7 @@ def test_a_change_is_not_zero_and_not_absurd(input_tokens: int, output_tokens: i
 def test_a_reason_is_one_printable_line(reason: str) -> None:
     with pytest.raises(RefusalError, match="reason"):
         correct(FakeCorrections(event()), 1, 0, reason=reason)
+
+
+def test_a_reason_may_be_just_so_long() -> None:
+    assert correct(FakeCorrections(event()), 1, reason="x" * 500).reason == "x" * 500
