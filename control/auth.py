@@ -1,4 +1,4 @@
-"""Decides who calls the management API and whether they may (spec section 2).
+"""Decides who calls the management API and whether they may (contract 2).
 
 Never logs a credential, and never says whether it was the prefix or the rest of one that is unknown.
 """
@@ -21,10 +21,10 @@ class Keys(Protocol):
     """Looks up credentials by their prefix."""
 
     def management_key(self, prefix: str) -> ManagementKey | None:
-        """Give the management key that is not revoked."""
+        """Return the management key that is not revoked."""
 
     def developer_key_sha256(self, prefix: str) -> str | None:
-        """Give the digest of the developer's key that is not revoked."""
+        """Return the digest of the developer's key that is not revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Caller:
 
 
 def parse(header: str | None) -> str:
-    """Take the key out of an ``Authorization`` header. Raises UnauthorizedError."""
+    """Take the key out of an ``Authorization`` header. Raise UnauthorizedError."""
     if not header:
         raise UnauthorizedError(
             "Authorization: missing; send 'Api-Key <management key>' or 'Bearer <management key>'",
@@ -54,7 +54,7 @@ def parse(header: str | None) -> str:
 
 
 def identify(keys: Keys, header: str | None, method: str) -> Caller:
-    """Tell who calls. Raises UnauthorizedError or ForbiddenError."""
+    """Tell who calls. Raise UnauthorizedError or ForbiddenError."""
     key = parse(header)
     prefix = credentials.prefix(key)
     found = keys.management_key(prefix)

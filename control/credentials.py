@@ -1,4 +1,4 @@
-"""Mints credentials and takes the parts of them that may be kept (spec 2.3, section 5).
+"""Mints credentials and takes the parts of them that may be kept (contract 2.3, section 5).
 
 Never stores, logs or returns a credential beyond the one call that mints it.
 """
@@ -22,27 +22,27 @@ _SECRET_LENGTH = 40
 
 
 def mint_management_key() -> str:
-    """Give a new management key: ``tgm_`` + 12 characters, ``.``, 40 random characters (238 bits)."""
+    """Return a new management key: ``tgm_`` + 12 characters, ``.``, 40 random characters (238 bits)."""
     return f"tgm_{_random(_NAME_LENGTH)}.{_random(_SECRET_LENGTH)}"
 
 
 def mint_developer_key() -> str:
-    """Give a new developer's key: ``sky_`` + 12 characters, ``.``, 40 random characters (238 bits)."""
+    """Return a new developer's key: ``sky_`` + 12 characters, ``.``, 40 random characters (238 bits)."""
     return f"sky_{_random(_NAME_LENGTH)}.{_random(_SECRET_LENGTH)}"
 
 
 def mint_webhook_secret() -> str:
-    """Give a new signing secret: ``whsec_`` + base64 of 32 random bytes."""
+    """Return a new signing secret: ``whsec_`` + base64 of 32 random bytes."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def prefix(key: str) -> str:
-    """Give the part of a key that names it: its first 16 characters."""
+    """Return the part of a key that names it: its first 16 characters."""
     return key[:KEY_PREFIX_LENGTH]
 
 
 def digest(key: str) -> str:
-    """Give the hex SHA-256 of the whole key, the only form that is stored."""
+    """Return the hex SHA-256 of the whole key, the only form that is stored."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -52,7 +52,7 @@ def matches(key: str, sha256: str) -> bool:
 
 
 def public_key(pem: bytes) -> str | None:
-    """Give the Ed25519 public key of a PEM file in the form that is stored, base64 of its 32 bytes; None for others."""
+    """Return the Ed25519 public key of a PEM file as it is stored, base64 of its 32 bytes; None for others."""
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):

@@ -1,4 +1,4 @@
-"""Sends a lab a signed delivery that bills nothing, so that it can try its receiver (spec 2.5).
+"""Sends a lab a signed delivery that bills nothing, so that it can try its receiver (contract 2.5).
 
 Never writes anything: a test is in no ledger, no delivery, no count.
 """
@@ -23,7 +23,7 @@ from webhooks.core.retry import AttemptResult
 from webhooks.sender import Sender
 
 WITHIN_S = 10.0
-"""How long the one attempt may take (spec 5)."""
+"""How long the one attempt may take (contract 5)."""
 
 _AT_ONCE = 8
 
@@ -42,7 +42,7 @@ class SampleDelivery:
         self._ssl: ssl.SSLContext | None = None
 
     async def send(self, record: WebhookRecord, url: str, now: datetime) -> TestedWebhook:
-        """Make one attempt at `url`, with the secrets that are valid at `now`. Raises BusyError.
+        """Make one attempt at `url`, with the secrets that are valid at `now`. Raise BusyError.
 
         What is signed is this machine's time, as receivers compare it with their own; `now` may be ahead of it.
         """

@@ -1,4 +1,4 @@
-"""Which UTC days the ledger takes events of (spec section 4: "Kept").
+"""Which UTC days the ledger takes events of (contract 4: "Kept").
 
 Never decides by the clock alone: the days are what the database has, and this only compares with them.
 """
@@ -28,7 +28,7 @@ class Days(NamedTuple):
         return self.first <= day <= self.last
 
     def each(self) -> Iterator[date]:
-        """Give the days in order."""
+        """Return the days in order."""
         for offset in range((self.last - self.first).days + 1):
             yield self.first + timedelta(days=offset)
 
@@ -44,7 +44,7 @@ NONE = Days(date.max, date.min)
 
 
 def after(day: date) -> date:
-    """Give the day behind `day`."""
+    """Return the day behind `day`."""
     return day + timedelta(days=1)
 
 
@@ -53,7 +53,7 @@ class DayClosedError(Exception):
 
 
 def missing(today: date, existing: Days) -> Days:
-    """Give the days to make: the whole stretch around `today` where none exists, else those behind the last one.
+    """Return the days to make: the whole stretch around `today` where none exists, else those behind the last one.
 
     Never one before those that exist: it may have been dropped, and its keys with it, so its events would count twice.
     """
@@ -64,7 +64,7 @@ def missing(today: date, existing: Days) -> Days:
 
 
 def expired(today: date, keep_days: int, existing: Days) -> Days:
-    """Give the days to drop, today among the `keep_days`. Raises ValueError where a late event could still come."""
+    """Return the days to drop, today among the `keep_days`. Raise ValueError where a late event could still come."""
     if keep_days < LATE_DAYS:
         raise ValueError(f"the ledger must be kept at least {LATE_DAYS} days")
     return Days(existing.first, min(existing.last, today - timedelta(days=keep_days)))

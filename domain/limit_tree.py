@@ -1,4 +1,4 @@
-"""Which limits hold for a group, and which groups a request is charged to (spec 2.2).
+"""Which limits hold for a group, and which groups a request is charged to (contract 2.2).
 
 Rules, over a chain that begins with the key's own group and ends with its root:
 
@@ -39,7 +39,7 @@ class Threshold:
 
 
 def chain(group_id: str, find: Callable[[str], GroupRecord | None]) -> Chain:
-    """Give a group and its ancestors, as `find` has them by id; empty where one of them is gone."""
+    """Return a group and its ancestors, as `find` has them by id; empty where one of them is gone."""
     own = find(group_id)
     if own is None:
         return ()
@@ -49,25 +49,25 @@ def chain(group_id: str, find: Callable[[str], GroupRecord | None]) -> Chain:
 
 
 def charged_groups(chain: Chain) -> tuple[str, ...]:
-    """Give the ids of the groups whose limit totals one request adds to, the own group first."""
+    """Return the ids of the groups whose limit totals one request adds to, the own group first."""
     if chain[0].limit_enforcement is LimitEnforcement.CASCADING:
         return tuple(group.id for group in chain)
     return (chain[0].id,)
 
 
 def callable_slugs(chain: Chain) -> tuple[str, ...]:
-    """Give the slugs the group may call, those it lists itself first, each once."""
+    """Return the slugs the group may call, those it lists itself first, each once."""
     return tuple(dict.fromkeys(model.slug for group in chain for model in group.models))
 
 
 def effective_model(chain: Chain, slug: str) -> EffectiveModelConfig | None:
-    """Give every limit that holds for `slug`, with its source; None where the group may not call it."""
+    """Return every limit that holds for `slug`, with its source; None where the group may not call it."""
     settings = {group.id: model for group in chain if (model := _listed(group, slug)) is not None}
     return _effective(chain, slug, settings) if settings else None
 
 
 def effective_models(chain: Chain) -> tuple[EffectiveModelConfig, ...]:
-    """Give `effective_model` for every slug the group may call, in the order of `callable_slugs`."""
+    """Return `effective_model` for every slug the group may call, in the order of `callable_slugs`."""
     # One pass over all that is listed: a search for each slug would take the square of their number.
     by_slug: dict[str, dict[str, ModelConfig]] = {}
     for group in chain:
@@ -77,14 +77,14 @@ def effective_models(chain: Chain) -> tuple[EffectiveModelConfig, ...]:
 
 
 def counting_group(chain: Chain, limit: EffectiveRateLimit | EffectiveUsageLimit) -> str:
-    """Give the group whose counter a limit is compared with: its source where limits cascade, else the own group."""
+    """Return the group whose counter a limit is compared with: its source where limits cascade, else the own group."""
     if chain[0].limit_enforcement is LimitEnforcement.CASCADING:
         return limit.source_group
     return chain[0].id
 
 
 def day_thresholds(chain: Chain, slug: str) -> tuple[Threshold, ...]:
-    """Give the day thresholds that are compared with the counter of the chain's own group for `slug`."""
+    """Return the day thresholds that are compared with the counter of the chain's own group for `slug`."""
     model = effective_model(chain, slug)
     if model is None:
         return ()

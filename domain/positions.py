@@ -1,4 +1,4 @@
-"""How a batch lies to the position that was committed for its partition (design 3.4).
+"""How a batch lies to the position that was committed for its partition (counting 4).
 
 Never trusts the reader's own idea of the position: the one in the database is the truth.
 """
@@ -76,7 +76,7 @@ class Progress(NamedTuple):
 
 
 def unpublished_since(progress: Progress) -> datetime | None:
-    """Give the moment (inclusive) from which on a change may not be published yet; None where all is.
+    """Return the moment (inclusive) from which on a change may not be published yet; None where all is.
 
     Inclusive, because two moves may bear the same time: the ledger's clock may stand still.
     """
@@ -89,7 +89,7 @@ def start(place: str, position: int | None, begin: int, end: int) -> Start:
     """Say where to read a log that begins at `begin` (inclusive) and ends at `end` (exclusive).
 
     Where nothing was counted yet (None) the log's present beginning begins the partition: the ledger cannot hold what
-    nobody has any more. Raises LogShrunkError; `place` names the partition in it.
+    nobody has any more. Raise LogShrunkError; `place` names the partition in it.
     """
     if position is None:
         return Start(begin, begin)
@@ -104,10 +104,10 @@ def check_end(place: str, position: int | None, end: int) -> None:
 
 
 def unseen(batch: EventBatch, position: int | None) -> tuple[UsageEvent, ...]:
-    """Give the events at or above `position` (None: nothing of the partition was counted yet).
+    """Return the events at or above `position` (None: nothing of the partition was counted yet).
 
     Where offsets were skipped inside the batch, so that an event's own is unknown, a batch that straddles the
-    position is given whole: the ledger's keys tell its duplicates. Raises BeyondPositionError.
+    position is given whole: the ledger's keys tell its duplicates. Raise BeyondPositionError.
     """
     if position is None or position == batch.first_offset:
         return batch.events

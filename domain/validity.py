@@ -1,4 +1,4 @@
-"""Which record of the usage events' topic is a usage event that can be counted, and so also delivered (spec section 4).
+"""Which record of the usage events' topic is a usage event that can be counted, and so also delivered (contract 4).
 
 Never says anything of a record's values: the reasons are for people to see.
 """
@@ -30,7 +30,7 @@ class UnreadableError(Exception):
 
 
 def read(value: bytes | None, open_days: Days) -> UsageEvent:
-    """Give the usage event that a record holds. Raises UnreadableError."""
+    """Return the usage event that a record holds. Raise UnreadableError."""
     if value is None:
         raise UnreadableError("it has no value")
     if len(value) > MAX_EVENT_BYTES:

@@ -47,7 +47,7 @@ class Member:
     announcement: Path
 
     def announced(self) -> dict[str, Any] | None:
-        """Give its addresses: `url` (None where it has no public port) and `ops_url`; None before it said them."""
+        """Return its addresses: `url` (None where it has no public port) and `ops_url`; None before it said them."""
         line, end, _ = self.announcement.read_text(encoding="utf-8").partition("\n")
         if not end:
             return None
@@ -68,7 +68,7 @@ class Ports:
         self._known: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def of(self, name: str) -> int:
-        """Give a part's port of last time, or a new one where that is taken or there was none."""
+        """Return a part's port of last time, or a new one where that is taken or there was none."""
         port = self._known.get(name)
         if port is None or not process.is_free(port):
             taken = set(self._known.values())
@@ -92,7 +92,7 @@ class Cluster:
         self._settings: dict[str, str] = {}
 
     def start(self) -> None:
-        """Start everything, and wait until traffic may come. Raises LocalError."""
+        """Start everything, and wait until traffic may come. Raise LocalError."""
         self.logs.mkdir(exist_ok=True)
         self._start_services()
         self._write_environment()
@@ -203,7 +203,7 @@ class Cluster:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a cluster until Ctrl-C or SIGTERM; give the exit code: 1 where it did not start or a part ended."""
+    """Run a cluster until Ctrl-C or SIGTERM; return the exit code: 1 where it did not start or a part ended."""
     parser = argparse.ArgumentParser(prog="./run cluster", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data/cluster"), help="where all data and logs are kept")
     parser.add_argument("--json", action="store_true", help="print the addresses as one JSON object")
@@ -277,7 +277,7 @@ def shown(addresses: Mapping[str, Any]) -> str:
 
 
 def tollgate() -> str:
-    """Give the path of the command beside this interpreter."""
+    """Return the path of the command beside this interpreter."""
     return str(Path(sys.executable).with_name("tollgate"))
 
 

@@ -46,7 +46,7 @@ class DemoError(Exception):
 
 
 def main() -> int:
-    """Run the demo; give the exit code."""
+    """Run the demo; return the exit code."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tollgate-demo-") as folder, ExitStack() as processes:
         try:
@@ -91,7 +91,7 @@ def play(folder: Path, processes: ExitStack) -> bool:
 
 
 def onboard(gateway: str, management_key: str, upstream: str) -> str:
-    """Create an endpoint, a parent and a child group and a key; give the key."""
+    """Create an endpoint, a parent and a child group and a key; return the key."""
     with httpx.Client(base_url=f"{gateway}/v1/gateway", headers={"Authorization": f"Api-Key {management_key}"}) as api:
 
         def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def compare(upstream: Sums, ledger: Sums, receiver: Sums) -> bool:
 
 
 def command(*words: str) -> dict[str, Any]:
-    """Run a `tollgate` command with --json; give what it printed."""
+    """Run a `tollgate` command with --json; return what it printed."""
     ended = subprocess.run(
         [tollgate(), *words, "--json"], env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
@@ -225,7 +225,7 @@ def command(*words: str) -> dict[str, Any]:
 
 
 def start(processes: ExitStack, *words: str) -> dict[str, Any]:
-    """Start a `tollgate` server until the demo ends; give what it announced."""
+    """Start a `tollgate` server until the demo ends; return what it announced."""
     return processes.enter_context(running(*words))
 
 
@@ -255,13 +255,13 @@ def running(*words: str) -> Iterator[dict[str, Any]]:
 
 
 def environment() -> dict[str, str]:
-    """Give the processes' environment: this machine's own upstream and receiver are allowed, nothing else is set."""
+    """Return the processes' environment: this machine's own upstream and receiver are allowed, nothing else is set."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOLLGATE_")}
     return inherited | {"TOLLGATE_ALLOW_PRIVATE_UPSTREAMS": "true", "TOLLGATE_ALLOW_PRIVATE_RECEIVERS": "true"}
 
 
 def tollgate() -> str:
-    """Give the path of the command beside this interpreter."""
+    """Return the path of the command beside this interpreter."""
     return str(Path(sys.executable).with_name("tollgate"))
 
 

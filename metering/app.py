@@ -1,4 +1,4 @@
-"""Metering as a part of the embedded process: follows the spools, and hands decisions over in memory (design 1).
+"""Metering as a part of the embedded process: follows the spools, and hands decisions over in memory.
 
 Never lets a failure go unseen: what does not pass by itself ends the task that follows the partition.
 """
@@ -67,11 +67,11 @@ class EmbeddedMetering:
         """Usage events counted since the start, repeats among them."""
 
     def committed(self, topic: str, partition: int) -> int:
-        """Give the next offset to count: what lies below is counted and handed over. 0 before `follow` has read it."""
+        """Return the next offset to count: what lies below is counted and handed over. 0 until `follow` has read it."""
         return self._committed.get((topic, partition), 0)
 
     async def decisions_for(self, days: Collection[date]) -> tuple[Decision, ...]:
-        """Give every decision of `days` as the database has it: what the proxy needs before it starts."""
+        """Return every decision of `days` as the database has it: what the proxy needs before it starts."""
         lanes = await self._database.read(lambda connection: transaction.current(connection, days))
         return tuple(decision for totals in lanes for decision in flow.decisions(totals, self._thresholds))
 
@@ -86,7 +86,7 @@ class EmbeddedMetering:
             offset = await self._step(partition, offset, outage)
 
     async def _step(self, partition: sources.EventSource, offset: int, outage: Outage) -> int:
-        """Count one batch, or wait for one; give the next offset."""
+        """Count one batch, or wait for one; return the next offset."""
         batch = await partition.read(offset, BATCH)
         if batch.next_offset <= offset:
             await partition.wait(offset, _WAIT_S)

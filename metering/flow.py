@@ -1,6 +1,6 @@
-"""Metering's story: apply a batch, decide on what it names, publish; only then is the batch acknowledged (spec 4).
+"""Metering's story: apply a batch, decide on what it names, publish; only then is the batch acknowledged (contract 4).
 
-Never publishes a total that is not committed, and never counts: the ledger's one transaction does (design 3.4, 3.5).
+Never publishes a total that is not committed, and never counts: the ledger's one transaction does (counting 4, 5).
 """
 
 from collections.abc import Sequence
@@ -27,19 +27,19 @@ class Ledger(Protocol):
     """Counts each usage event once."""
 
     async def apply(self, batch: EventBatch) -> Totals:
-        """Count what is new in one transaction; give the current totals of everything the batch names, new or not.
+        """Count what is new in one transaction; return the current totals of everything the batch names, new or not.
 
-        Raises BeyondPositionError, PositionLostError; both leave everything as it was.
+        Raise BeyondPositionError, PositionLostError; both leave everything as it was.
         """
 
     async def position(self, topic: str, partition: int) -> int | None:
-        """Give the committed next offset; None where nothing of the partition was counted yet."""
+        """Return the committed next offset; None where nothing of the partition was counted yet."""
 
     async def progress(self, topic: str, partition: int) -> Progress | None:
-        """Give how far the partition is counted and published; None where nothing of it was counted yet."""
+        """Return how far the partition is counted and published; None where nothing of it was counted yet."""
 
     async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
-        """Give the totals of `lane` that changed last within `span`, and the partition's position with them.
+        """Return the totals of `lane` that changed last within `span`, and the partition's position with them.
 
         Where those are many it gives the oldest, and the moment (inclusive) up to which these are all.
         """
@@ -59,7 +59,7 @@ class Thresholds(Protocol):
     """Knows the limits that groups set."""
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
-        """Give the day thresholds that are compared with this counter; empty for a group that is not known."""
+        """Return the day thresholds that are compared with this counter; empty for a group that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Metering:
         """Count `batch` and publish what it names. On return it may be acknowledged, on an error it may not.
 
         A batch that comes again changes no sum, and its totals are published again: so a crash between commit and
-        send heals. Raises BeyondPositionError, PositionLostError, and whatever the ledger or the publisher raise.
+        send heals. Raise BeyondPositionError, PositionLostError, and whatever the ledger or the publisher raise.
         """
         await self.publish([await self.count(batch)])
 
@@ -95,7 +95,7 @@ class Metering:
         return Counted(batch, await self._ledger.apply(batch), began_at)
 
     async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Counted, datetime]:
-        """Find what changed on a lane, as the ledger's `changed` does, to publish it again (design 3.5)."""
+        """Find what changed on a lane, as the ledger's `changed` does, to publish it again (counting 5)."""
         began_at = self._clock()
         totals, reached = await self._ledger.changed(topic, partition, lane, span)
         nothing_read = EventBatch(topic, partition, lane, totals.position or 0, totals.position or 0, ())
@@ -121,7 +121,7 @@ class Metering:
             raise PositionLostError(lost)
 
     async def _owned(self, counted: Sequence[Counted]) -> tuple[list[Counted], EventBatch | None]:
-        """Give what may be published, and one batch of those whose partition another worker has moved."""
+        """Return what may be published, and one batch of those whose partition another worker has moved."""
         ends = {_place(one): one.totals.position for one in counted}  # several batches of one partition come in order
         owned: list[Counted] = []
         lost: EventBatch | None = None

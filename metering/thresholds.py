@@ -1,6 +1,6 @@
 """The day thresholds of groups, from the configuration feed.
 
-Never refuses to count: an unknown group has no thresholds, and its events are counted all the same (spec 2.2).
+Never refuses to count: an unknown group has no thresholds, and its events are counted all the same (contract 2.2).
 """
 
 from domain import limit_tree
@@ -25,7 +25,7 @@ class GroupThresholds:
             self._known.clear()
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
-        """Give the day thresholds that are compared with this counter; empty where the group or an ancestor is gone."""
+        """Return the day thresholds that are compared with this counter; empty where it or an ancestor is gone."""
         known = self._known.get((group_id, model_slug))
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""Decides who gets in: the key, the route, the day's limits, the rate windows, a slot (spec 3, 3.1).
+"""Decides who gets in: the key, the route, the day's limits, the rate windows, a slot (contract 3, 3.1).
 
 Never takes from one limit what another then refuses: all of them, over all charged groups, or none.
 """
@@ -24,13 +24,13 @@ class Directory(Protocol):
     """Knows keys, and where they lead."""
 
     def key(self, prefix: str) -> Key | None:
-        """Give a live key by its prefix."""
+        """Return a live key by its prefix."""
 
     def route(self, key: Key, slug: str) -> Route | Unserved | None:
-        """Give where a key's calls of a slug go, or why nowhere; None where it may not call it."""
+        """Return where a key's calls of a slug go, or why nowhere; None where it may not call it."""
 
     def models(self, key: Key) -> list[Model]:
-        """Give what a key may call."""
+        """Return what a key may call."""
 
 
 class Windows(Protocol):
@@ -43,7 +43,7 @@ class Windows(Protocol):
         """Replace the estimate by what was used."""
 
     async def release(self, reservation: windows.Reservation) -> None:
-        """Give the tokens back, never the place in a REQUEST window."""
+        """Return the tokens back, never the place in a REQUEST window."""
 
 
 class InFlight(Protocol):
@@ -54,7 +54,7 @@ class InFlight(Protocol):
         """Whether as many requests are in flight as there may be."""
 
     def open_slot(self, facts: bytes) -> int:
-        """Keep what the request's event would need. Raises SpoolUnavailableError where there is no room."""
+        """Keep what the request's event would need. Raise SpoolUnavailableError where there is no room."""
 
     def close_slot(self, slot: int) -> None:
         """Forget it: its event is durable, or there is to be none."""
@@ -79,7 +79,7 @@ class Call:
     stream: answers.StreamReader | None = None
 
     def times_ms(self) -> tuple[int, int | None]:
-        """Give how long it has taken until now, and how long until the upstream's first byte; None: none came."""
+        """Return how long it has taken until now, and how long until the upstream's first byte; None: none came."""
         first_byte_ms = None if self.first_byte_s is None else round((self.first_byte_s - self.started_s) * 1000)
         return round((asyncio.get_running_loop().time() - self.started_s) * 1000), first_byte_ms
 
@@ -108,7 +108,7 @@ class Admissions:
         self._means = estimate.CompletionMeans()
 
     def authenticate(self, authorization: bytes | None) -> Key | Reply:
-        """Give the key of an Authorization header, or the answer that refuses it."""
+        """Return the key of an Authorization header, or the answer that refuses it."""
         sent = keys.read(authorization, accept_bearer=self._accept_bearer)
         if isinstance(sent, keys.BadCredential):
             return replies.unauthorized(sent.message)
@@ -123,7 +123,7 @@ class Admissions:
         return replies.busy() if isinstance(key, Key) and self._in_flight.is_full else key
 
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
-        """Give what the key of an Authorization header may call."""
+        """Return what the key of an Authorization header may call."""
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 

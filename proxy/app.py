@@ -128,7 +128,7 @@ class Proxy:
         return interrupted
 
     def publisher(self, writer: Writer) -> SpoolPublisher:
-        """Give what drains this proxy's spools to Kafka, where it runs apart from metering and webhooks."""
+        """Return what drains this proxy's spools to Kafka, where it runs apart from metering and webhooks."""
         drained = spool_file.drained_instances(self._spool_folder)
         return SpoolPublisher(self.spool, self.older_files, drained, writer, self._days.is_counted, self._clock)
 
@@ -181,7 +181,7 @@ class Proxy:
         return lag_s
 
     def background(self) -> list[Callable[[], Any]]:
-        """Give the coroutines that run as long as the process."""
+        """Return the coroutines that run as long as the process."""
         return [self.spool.maintain, self._tidy]
 
     async def close(self) -> None:

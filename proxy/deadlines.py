@@ -1,4 +1,4 @@
-"""Bounds every wait of one request, and how long its upstream is read on once its client has gone (spec 3).
+"""Bounds every wait of one request, and how long its upstream is read on once its client has gone (contract 3).
 
 Never decides what a request that ran out of patience costs: that is the flow's matter.
 """
@@ -18,7 +18,7 @@ class Drains:
         self.open = 0
 
     def begin(self) -> float:
-        """Give the seconds that the next one has: none where too many are open."""
+        """Return the seconds that the next one has: none where too many are open."""
         if self.open >= self._most:
             return 0.0
         self.open += 1

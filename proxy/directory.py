@@ -1,4 +1,4 @@
-"""The snapshot of the configuration that requests are served from (design 4.11).
+"""The snapshot of the configuration that requests are served from.
 
 Never reads a database: it is fed changes, and one with a version lower than what it holds is ignored.
 """
@@ -35,7 +35,7 @@ class Opener(Protocol):
     """Opens sealed texts: `runtime.vault.Vault`."""
 
     def open(self, sealed: str, context: str) -> str:
-        """Give the text. Raises VaultError."""
+        """Return the text. Raise VaultError."""
 
 
 class Directory:
@@ -80,7 +80,7 @@ class Directory:
         self._routes.clear()
 
     def key(self, prefix: str) -> Key | None:
-        """Give a live key; None also where its group or an ancestor is gone, or is another workspace's."""
+        """Return a live key; None also where its group or an ancestor is gone, or is another workspace's."""
         entry = self._keys.get(prefix)
         if entry is None:
             return None
@@ -92,7 +92,7 @@ class Directory:
         return Key(prefix, sha256, workspace_id, group_id, workspace.state is WorkspaceState.SUSPENDED)
 
     def route(self, key: Key, slug: str) -> Route | Unserved | None:
-        """Give the route of a key's group to a slug; None where there is none or the key may not call it."""
+        """Return the route of a key's group to a slug; None where there is none or the key may not call it."""
         name = (key.group_id, slug)
         kept = self._routes.get(name)
         if kept is not None:
@@ -103,7 +103,7 @@ class Directory:
         return route
 
     def models(self, key: Key) -> list[Model]:
-        """Give the models that a key may call, in the order its groups list them."""
+        """Return the models that a key may call, in the order its groups list them."""
         slugs = limit_tree.callable_slugs(self._chain(key.group_id))
         found = (self._endpoint(slug, key.workspace_id) for slug in slugs)
         return [Model(endpoint.slug, endpoint.created_at) for endpoint in found if endpoint is not None]

@@ -1,4 +1,4 @@
-"""The story of one request: admit, forward, observe, emit (spec 3).
+"""The story of one request: admit, forward, observe, emit (contract 3).
 
 Never speaks HTTP, SQL or JSON itself, and never lets the client have the last byte before the usage event is durable.
 
@@ -28,7 +28,7 @@ class Client(Protocol):
     authorization: bytes | None
 
     async def body(self) -> bytes | Reply:
-        """Give the whole request body, or the answer that refuses it."""
+        """Return the whole request body, or the answer that refuses it."""
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begin an answer that is sent piece by piece."""
@@ -37,7 +37,7 @@ class Client(Protocol):
         """Send a piece of it at once."""
 
     async def reply(self, reply: Reply) -> None:
-        """Give a whole answer."""
+        """Return a whole answer."""
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call back once if the client goes away; None: it no longer matters."""
@@ -53,20 +53,20 @@ class Answer(Protocol):
     """Whether the body is server-sent events."""
 
     async def read_chunk(self) -> bytes | None:
-        """Give what has arrived as soon as it has; None at the end."""
+        """Return what has arrived as soon as it has; None at the end."""
 
     def expect_end(self) -> None:
         """Say that only its end is missing, which `close` may let come in the background."""
 
     async def close(self) -> None:
-        """Give the connection back; an answer that was not read to its end is ended at once."""
+        """Return the connection back; an answer that was not read to its end is ended at once."""
 
 
 class Upstream(Protocol):
     """Calls the models' servers."""
 
     async def open(self, request: UpstreamRequest) -> Answer | Failure:
-        """Give the answer when its head is there."""
+        """Return the answer when its head is there."""
 
 
 class UsageSink(Protocol):
@@ -77,7 +77,7 @@ class UsageSink(Protocol):
         """Say why no event could be kept now, so that no upstream is called for nothing; None: all is well."""
 
     def put(self, draft: UsageDraft) -> Awaitable[int]:
-        """Give the event's sequence once it is durable. Raises SpoolUnavailableError."""
+        """Return the event's sequence once it is durable. Raise SpoolUnavailableError."""
 
 
 class Gateway:
@@ -122,7 +122,7 @@ class Gateway:
         await self._end(client, call, ending)
 
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
-        """Give what the key of an Authorization header may call."""
+        """Return what the key of an Authorization header may call."""
         return self._admissions.models(authorization)
 
     async def _admit(self, client: Client, request_id: str) -> Call | Reply:

@@ -1,7 +1,7 @@
 """The time, as every process reads it.
 
 Never steps back within the life of a process, but for `present`: a clock set back must not reopen a window or a day
-(spec 7). And never stands still, or what is to be tried again, probed or freed would wait for as long as the step was:
+(contract 7). And never stands still, or what is to be tried again or freed would wait for as long as the step was:
 where the source stepped back, the clock goes at half the speed until the source has caught up.
 """
 
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
-"""Gives the present as an aware UTC time."""
+"""Return the present as an aware UTC time."""
 
 Steady = Callable[[], float]
-"""Gives seconds that only ever pass, from no moment in particular: for durations within a process."""
+"""Return seconds that only ever pass, from no moment in particular: for durations within a process."""
 
 _CATCHING_UP = 0.5
 """The speed of a clock that is ahead of its source: right again after twice the step."""
 
 
 def present() -> datetime:
-    """Give what this machine's clock says, steps and all: for what others compare with their own clocks."""
+    """Return what this machine's clock says, steps and all: for what others compare with their own clocks."""
     return datetime.now(UTC)
 
 
@@ -41,7 +41,7 @@ def steady(source: Callable[[], float] = time.time, passing: Steady = time.monot
 
 
 def _since_boot() -> float:
-    """Give seconds that pass also while the machine is suspended, where the system has such a clock."""
+    """Return seconds that pass also while the machine is suspended, where the system has such a clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -57,7 +57,7 @@ class SharedClock:
         self._now = steady(self._seconds, passing)
 
     def __call__(self) -> datetime:
-        """Give the present; never an earlier one than before."""
+        """Return the present; never an earlier one than before."""
         return self._now()
 
     def set(self, moment: datetime) -> None:
@@ -65,7 +65,7 @@ class SharedClock:
         self._ahead_s = moment.timestamp() - self._passing()
 
     def present(self) -> datetime:
-        """Give what it was set to and the time since, also where that is a step back (see `present` above)."""
+        """Return what it was set to and the time since, also where that is a step back (see `present` above)."""
         return datetime.fromtimestamp(self._seconds(), UTC)
 
     def _seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""Which places on the network may be called: the address check that webhooks and upstreams share (spec 5, SSRF).
+"""Which places on the network may be called: the address check that webhooks and upstreams share (contract 5, SSRF).
 
 Never connects, and never lets an address through because only some of a host's addresses are refused.
 
@@ -20,7 +20,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Gives a host's addresses as text. Raises OSError."""
+"""Return a host's addresses as text. Raise OSError."""
 
 _PORTS = {"https": 443, "http": 80}
 _V4_REFUSED = {
@@ -81,13 +81,13 @@ class Place(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Give the value of the Host header: without the scheme's own port, an IPv6 address in brackets."""
+        """Return the value of the Host header: without the scheme's own port, an IPv6 address in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse_url(url: str, *, allow_private: bool) -> Place:
-    """Take a URL apart and check all of it that needs no look-up. Raises RefusedError."""
+    """Take a URL apart and check all of it that needs no look-up. Raise RefusedError."""
     if _FORBIDDEN_IN_URL.search(url):
         raise RefusedError("the URL must not contain spaces, control characters or backslashes")
     try:
@@ -120,13 +120,13 @@ def parse_url(url: str, *, allow_private: bool) -> Place:
 
 
 def _authorities(host: str, port: int | None) -> tuple[str, ...]:
-    """Give what may stand between the slashes: text around an address in brackets would be dropped without a word."""
+    """Return what may stand between the slashes: text around an address in brackets would be dropped without a word."""
     written = f"[{host}]" if ":" in host else host
     return (written, f"{written}:") if port is None else (f"{written}:{port}",)
 
 
 def check_host(host: str) -> IPv4Address | IPv6Address | None:
-    """Give the address that `host` is written as, None for a name. Raises RefusedError for what is neither."""
+    """Return the address that `host` is written as, None for a name. Raise RefusedError for what is neither."""
     if "%" in host:
         raise RefusedError("the host must not carry a zone id")
     try:
@@ -152,9 +152,9 @@ def check_address(address: str | IPv4Address | IPv6Address) -> str | None:
 
 
 async def resolve(host: str, port: int, *, allow_private: bool, resolver: Resolver | None = None) -> list[str]:
-    """Give the addresses of `host` that may be connected to, in the resolver's order, each once.
+    """Return the addresses of `host` that may be connected to, in the resolver's order, each once.
 
-    Raises RefusedError where the host or any one of its addresses is refused, OSError where the look-up fails.
+    Raise RefusedError where the host or any one of its addresses is refused, OSError where the look-up fails.
     """
     literal = check_host(host)
     found = [str(literal)] if literal else list(dict.fromkeys(await (resolver or look_up)(host, port)))
@@ -168,7 +168,7 @@ async def resolve(host: str, port: int, *, allow_private: bool, resolver: Resolv
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """Ask the system's resolver. Raises OSError."""
+    """Ask the system's resolver. Raise OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
 

@@ -10,10 +10,10 @@ from ulid import ULID
 
 
 def mint(at: datetime | None = None) -> str:
-    """Give a new ULID: 26 characters, unique, sorting by the millisecond of its making, or of `at`."""
+    """Return a new ULID: 26 characters, unique, sorting by the millisecond of its making, or of `at`."""
     return str(ULID() if at is None else ULID.from_datetime(at))
 
 
 def request_id() -> str:
-    """Give a new random UUID, as the answers' ``x-request-id``."""
+    """Return a new random UUID, as the answers' ``x-request-id``."""
     return str(uuid.uuid4())

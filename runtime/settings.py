@@ -1,4 +1,4 @@
-"""Settings: one place for every ``TOLLGATE_*`` variable and ``tollgate.toml`` name (spec section 6).
+"""Settings: one place for every ``TOLLGATE_*`` variable and ``tollgate.toml`` name (contract 6).
 
 Never reads anything else from the environment, and never prints a secret's value.
 """
@@ -86,7 +86,7 @@ class _Environment(EnvSettingsSource):
     """The environment, without what Kubernetes puts there."""
 
     def __call__(self) -> dict[str, Any]:
-        """Give what is set, by the settings' names."""
+        """Return what is set, by the settings' names."""
         return {name: value for name, value in super().__call__().items() if not _is_injected(name, value)}
 
 
@@ -176,12 +176,12 @@ class Settings(BaseSettings):
 
 
 def variable(name: str) -> str:
-    """Give the environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return PREFIX + name.upper()
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:
-    """Merge file, environment and `overrides` (None: not given), the last one winning. Raises SettingsError."""
+    """Merge file, environment and `overrides` (None: not given), the last one winning. Raise SettingsError."""
     given = {name: value for name, value in overrides.items() if value is not None}
     path = config or _find_file(given.get("data_dir"))
     try:
@@ -198,7 +198,7 @@ def require(loaded: Settings, names: Iterable[str], who: str) -> None:
 
 
 def warnings(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Give one line for each ``TOLLGATE_*`` variable that changes nothing: it names no setting, or was injected."""
+    """Return one line for each ``TOLLGATE_*`` variable that changes nothing: it names no setting, or was injected."""
     known = [variable(name) for name in Settings.model_fields]
     found = []
     for name, value in sorted(environment.items()):
@@ -216,7 +216,7 @@ def warnings(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def not_served(loaded: Settings) -> list[str]:
-    """Give one line for each setting that is set though its feature is not there yet."""
+    """Return one line for each setting that is set though its feature is not there yet."""
     given = [name for name in NOT_SERVED if getattr(loaded, name) is not None]
     return [f"{variable(name)} ({name}) is not served yet and changes nothing" for name in given]
 

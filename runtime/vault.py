@@ -16,12 +16,12 @@ _NONCE_BYTES = 12
 
 
 def webhook_context(workspace_id: str) -> str:
-    """Give the context that a workspace's webhook secrets are sealed in."""
+    """Return the context that a workspace's webhook secrets are sealed in."""
     return f"webhook:{workspace_id}"
 
 
 def secret_context(workspace_id: str, secret_id: str) -> str:
-    """Give the context that one secret of a workspace is sealed in."""
+    """Return the context that one secret of a workspace is sealed in."""
     return f"secret:{workspace_id}:{secret_id}"
 
 
@@ -43,7 +43,7 @@ class Vault:
         return base64.b64encode(nonce + self._cipher.encrypt(nonce, plaintext.encode(), context.encode())).decode()
 
     def open(self, sealed: str, context: str) -> str:
-        """Decrypt what `seal` gave for the same context. Raises VaultError otherwise."""
+        """Decrypt what `seal` gave for the same context. Raise VaultError otherwise."""
         try:
             raw = base64.b64decode(sealed, validate=True)
             return self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], context.encode()).decode()
@@ -52,7 +52,7 @@ class Vault:
 
 
 def decode_key(text: str) -> bytes:
-    """Read a master key from its base64 form. Raises VaultError where it is not 32 bytes of base64."""
+    """Read a master key from its base64 form. Raise VaultError where it is not 32 bytes of base64."""
     try:
         key = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):

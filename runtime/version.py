@@ -11,10 +11,10 @@ _DISTRIBUTION = "tollgate-gateway"
 
 @cache
 def current() -> str:
-    """Give the version of the installed product, as `tollgate --version` prints it."""
+    """Return the version of the installed product, as `tollgate --version` prints it."""
     return metadata.version(_DISTRIBUTION)
 
 
 def user_agent(name: str) -> str:
-    """Give the `User-Agent` of a part: its name and the version."""
+    """Return the `User-Agent` of a part: its name and the version."""
     return f"{name}/{current()}"

@@ -1,4 +1,4 @@
-"""Bodies of the management API (spec section 2), as the published document names their fields.
+"""Bodies of the management API (contract 2), as the published document names their fields.
 
 Checks what can be checked on the body alone; what needs other records is checked in `control`.
 """

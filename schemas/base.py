@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 
 def rfc3339(moment: datetime) -> str:
-    """Give an aware time as RFC 3339 UTC with milliseconds, ending in ``Z`` (spec section 2)."""
+    """Return an aware time as RFC 3339 UTC with milliseconds, ending in ``Z`` (contract 2)."""
     text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
     return text[:-6] + "Z"
 

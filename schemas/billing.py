@@ -1,4 +1,4 @@
-"""Bodies of the management API about billing: the ledger's events, webhook settings, deliveries (spec 2.5).
+"""Bodies of the management API about billing: the ledger's events, webhook settings, deliveries (contract 2.5).
 
 Never holds a secret, but in the answer of the rotation that makes it.
 """

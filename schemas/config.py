@@ -1,4 +1,4 @@
-"""Configuration as it travels from control to the other processes (design 3.8).
+"""Configuration as it travels from control to the other processes (counting 8).
 
 A record is the whole state of one thing; a change without a record is its end. Never holds a plaintext secret.
 """
@@ -62,7 +62,7 @@ class GroupRecord(Record):
 
 
 KEY_PREFIX_LENGTH = 16
-"""A key is known by its first 16 characters (spec section 1)."""
+"""A key is known by its first 16 characters (contract 1)."""
 
 
 class KeyRecord(Record):

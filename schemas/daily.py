@@ -1,4 +1,4 @@
-"""Daily usage: what a group itself consumed in a UTC day (spec section 4).
+"""Daily usage: what a group itself consumed in a UTC day (contract 4).
 
 Absolute figures, the last version wins; sums over groups equal the ledger.
 """

@@ -1,4 +1,4 @@
-"""The decision: metering's word to the proxies on one (group, slug, day) (spec 4, design 3.5-3.6).
+"""The decision: metering's word to the proxies on one (group, slug, day) (contract 4, counting 5, 6).
 
 A reader ignores a version lower than the one it has.
 """

@@ -1,4 +1,4 @@
-"""The billing webhook's body (spec section 5).
+"""The billing webhook's body (contract 5).
 
 Frozen to bytes when a delivery is created; every attempt signs and sends those bytes.
 """

@@ -1,4 +1,4 @@
-"""Limits as groups set them and as they hold after inheritance (spec 2.2, 3.1).
+"""Limits as groups set them and as they hold after inheritance (contract 2.2, 3.1).
 
 Never says how use is measured against them: that is `metering.core` and `proxy.core`.
 """

@@ -14,7 +14,7 @@ PUBLISHED: dict[str, type[Record]] = {**topics.VALUES, "billing.webhook.v1": del
 
 
 def render() -> dict[str, str]:
-    """Give each published schema as text, by file name."""
+    """Return each published schema as text, by file name."""
     texts = {}
     for name, contract in sorted(PUBLISHED.items()):
         schema = contract.model_json_schema(by_alias=True, mode="serialization")
@@ -24,7 +24,7 @@ def render() -> dict[str, str]:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write all of them into `folder`, made where it is missing; give the paths."""
+    """Write all of them into `folder`, made where it is missing; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, text in render().items():

@@ -1,4 +1,4 @@
-"""The spool report: what a proxy has not published yet, `GET /spool` on its ops port (spec section 4).
+"""The spool report: what a proxy has not published yet, `GET /spool` on its ops port (contract 4).
 
 Holds no correction: those never come from a spool.
 

@@ -1,4 +1,4 @@
-"""The upstream target of an endpoint, by provider (spec 2.1).
+"""The upstream target of an endpoint, by provider (contract 2.1).
 
 Never builds a URL: that is the proxy's directory.
 """

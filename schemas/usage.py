@@ -1,4 +1,4 @@
-"""The usage event: what one request consumed (spec section 4).
+"""The usage event: what one request consumed (contract 4).
 
 Never changed after it was written to a spool; a mistake is mended by a correction.
 """
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from schemas.base import Record, Timestamp
 
 MAX_EVENT_BYTES = 32 * 1024
-"""The largest usage event as JSON; request metadata is refused long before (spec 3)."""
+"""The largest usage event as JSON; request metadata is refused long before (contract 3)."""
 
 
 MOST_TOKENS = 10**9

@@ -1,4 +1,4 @@
-"""Examines everything that an installation depends on, one by one (spec 6: `doctor`).
+"""Examines everything that an installation depends on, one by one (contract 6: `doctor`).
 
 Never changes anything, and never stops at the first problem.
 """
@@ -61,7 +61,7 @@ def _disk(loaded: Settings, *, apart: bool) -> Sequence[str]:
         # apart, only a proxy needs one, and makes it
         return [] if apart else [f"there is no {folder.resolve()}; {_MADE}, or name another with --data"]
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return [f"{folder.resolve()} cannot be written by this user; run as its owner, or give it to this user"]
+        return [f"{folder.resolve()} cannot be written by this user; run as its owner, or return it to this user"]
     free = shutil.disk_usage(folder).free
     if free < _LEAST_FREE_BYTES:
         return [f"{folder} has {free // 2**20} MiB left; proxies answer 503 when their disk is full: make room"]

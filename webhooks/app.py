@@ -89,7 +89,7 @@ class Dispatcher:
         self._wake.set()
 
     def committed(self, topic: str, partition: int) -> int:
-        """Give the first offset that is not yet taken in for good; 0 before `follow` has read the position."""
+        """Return the first offset that is not yet taken in for good; 0 before `follow` has read the position."""
         return self._committed.get((topic, partition), 0)
 
     def register_metrics(self, telemetry: Telemetry) -> None:
@@ -118,7 +118,7 @@ class Dispatcher:
     async def follow(self, partition: EventSource) -> None:
         """Take in one partition, for ever. May be cancelled at any moment: nothing is lost or taken in twice.
 
-        Raises PositionLostError where another worker has taken the partition over.
+        Raise PositionLostError where another worker has taken the partition over.
         """
         outage = Outage(f"webhook intake of {partition.topic}", _log)
         await outage.ride_out(lambda: self._follow(partition, outage))
@@ -182,7 +182,7 @@ class Dispatcher:
                     await self._wake.wait()
 
     async def _turn(self, attempts: asyncio.TaskGroup) -> float:
-        """Settle what has ended, begin what is due; give how long there is nothing to do, unless woken."""
+        """Settle what has ended, begin what is due; return how long there is nothing to do, unless woken."""
         await self._dispatch.finish()
         if self._draining:
             return POLL_S

@@ -1,4 +1,4 @@
-"""Leaves out of intake what metering puts aside: events of a day that the ledger has no place for (spec section 4).
+"""Leaves out of intake what metering puts aside: events of a day that the ledger has no place for (contract 4).
 
 Never moves a position, never drops an event without a word, and never leaves one out that metering may still count.
 
@@ -40,12 +40,12 @@ class LedgerView(Protocol):
     """What intake asks of the ledger."""
 
     def days(self, connection: Connection) -> Days:
-        """Give the days that it has; `days.NONE` before metering's first start."""
+        """Return the days that it has; `days.NONE` before metering's first start."""
 
     def counted(
         self, connection: Connection, batch: EventBatch, events: Sequence[UsageEvent]
     ) -> Collection[str] | None:
-        """Give the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
+        """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
 
 
 class ClosedDays:
@@ -71,7 +71,7 @@ class ClosedDays:
         self._said_at_s: float | None = None
 
     async def only(self, batch: EventBatch) -> EventBatch:
-        """Give `batch` without the events that the ledger does not take. Raises what the database does.
+        """Return `batch` without the events that the ledger does not take. Raises what the database does.
 
         Returns only once that is certain: where an event's day is far ahead, once metering has come past the batch.
         """
@@ -91,7 +91,7 @@ class ClosedDays:
             await self._pause(_ASK_EVERY_S)
 
     async def _open(self) -> Days:
-        """Give the days that the ledger has, and those that metering would make ready today."""
+        """Return the days that the ledger has, and those that metering would make ready today."""
         now_s = self._steady()
         if self._known_at_s is None or now_s - self._known_at_s >= FRESH_S:
             self._known = await self._database.read(self._ledger.days)

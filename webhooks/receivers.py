@@ -1,4 +1,4 @@
-"""Where each workspace's deliveries go, as the configuration feed says (spec 5).
+"""Where each workspace's deliveries go, as the configuration feed says (contract 5).
 
 Never gives an older version's URL or secrets, and never logs a secret.
 """
@@ -38,7 +38,7 @@ class Receivers:
             self._settings.put(change.id, change.version, setting)
 
     def receiver(self, workspace_id: str, now: datetime) -> Receiver:
-        """Give the receiver of this moment: its secrets are those whose overlap has not ended at `now`."""
+        """Return the receiver of this moment: its secrets are those whose overlap has not ended at `now`."""
         setting = self._settings.get(workspace_id)
         if setting is None:
             return _NOWHERE

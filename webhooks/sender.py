@@ -1,4 +1,4 @@
-"""Makes attempts: POSTs a prepared body to a receiver, to a checked address only (spec 5).
+"""Makes attempts: POSTs a prepared body to a receiver, to a checked address only (contract 5).
 
 Never follows a redirect, never uses a proxy of the environment, never reads more than 16 KiB of an answer.
 """
@@ -105,7 +105,7 @@ class Connections:
 
     @contextlib.asynccontextmanager
     async def one(self, origin: httpcore.Origin) -> AsyncIterator[httpcore.AsyncHTTPConnection]:
-        """Give a connection for one request; keep it where the request left it good, else close it."""
+        """Return a connection for one request; keep it where the request left it good, else close it."""
         connection = await self._take(origin)
         good = False
         try:
@@ -170,7 +170,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve, check all, connect to the first that answers. Raises RefusedError, OSError, httpcore's errors."""
+        """Resolve, check all, connect to the first that answers. Raise RefusedError, OSError, httpcore's errors."""
         addresses = await guard.resolve(host, port, allow_private=self._allow_private, resolver=self._resolver)
         *others, last = addresses
         for address in others:
@@ -202,7 +202,7 @@ class BoundedStream(httpcore.AsyncNetworkStream):
         self._left = MAX_ANSWER_BYTES
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # as above
-        """Read at most `max_bytes`, or what is left. Raises ReadError where nothing is left."""
+        """Read at most `max_bytes`, or what is left. Raise ReadError where nothing is left."""
         if not self._left:
             raise httpcore.ReadError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
         data = await self._stream.read(min(max_bytes, self._left), timeout)
@@ -224,7 +224,7 @@ class BoundedStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  # as above
     ) -> httpcore.AsyncNetworkStream:
-        """Give the same connection encrypted; what is bounded is what was decrypted."""
+        """Return the same connection encrypted; what is bounded is what was decrypted."""
         return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:

@@ -115,7 +115,7 @@ class Upkeep:
         return databases.now(connection, partial(self._believed, connection))
 
     def _believed(self, connection: Connection) -> datetime:
-        """Give what the clock says, but no more than BELIEVED beyond the newest that the data knew, and the time since.
+        """Return what the clock says, at most BELIEVED beyond the newest that the data knew, and the time since.
 
         They are asked once: after a step of the clock they would soon repeat what it says.
         """

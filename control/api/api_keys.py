@@ -1,4 +1,4 @@
-"""Routes of developers' keys (spec 2.3).
+"""Routes of developers' keys (contract 2.3).
 
 Never shows a plaintext but in the answer that mints it.
 """
@@ -141,7 +141,7 @@ class ApiKeyController(Controller):
 
 
 def _prefix(request: ManagementRequest) -> str:
-    """Give the prefix as the path says it: a lab's own key may hold slashes, which the router would tidy up."""
+    """Return the prefix as the path says it: a lab's own key may hold slashes, which the router would tidy up."""
     return unquote(request.scope["raw_path"].decode("ascii").partition("/api_keys/")[2])
 
 

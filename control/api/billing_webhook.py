@@ -1,4 +1,4 @@
-"""Routes of billing webhooks' settings (spec 2.5).
+"""Routes of billing webhooks' settings (contract 2.5).
 
 Never shows a signing secret but in the answer of the rotation that makes it.
 """

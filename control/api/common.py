@@ -1,4 +1,4 @@
-"""What the routes share: reading a body, one transaction for each request, and pages (spec section 2).
+"""What the routes share: reading a body, one transaction for each request, and pages (contract 2).
 
 Never lets a body in that its contract does not allow: what cannot be read is refused with the field's name.
 """
@@ -87,7 +87,7 @@ class ManagementRequest(Request[None, Caller, State]):
     """A request whose body is read by its contract, strictly: "5" is no number and 1 is no string."""
 
     async def body(self) -> bytes:
-        """Give the whole body. Raises InvalidError where the client breaks off, HTTPException where it dawdles."""
+        """Return the whole body. Raise InvalidError where the client breaks off, HTTPException where it dawdles."""
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await super().body()
@@ -97,7 +97,7 @@ class ManagementRequest(Request[None, Caller, State]):
             raise InvalidError("the body ended before it was whole", code="invalid_body") from None
 
     async def json(self) -> Any:
-        """Give the body as the contract that the route names. Raises InvalidError or UnsupportedError."""
+        """Return the body as the contract that the route names. Raise InvalidError or UnsupportedError."""
         media_type, _ = self.content_type
         if media_type not in _READ_AS_JSON:
             raise UnsupportedError("content-type: must be application/json", param="content-type")
@@ -108,7 +108,7 @@ class ManagementRequest(Request[None, Caller, State]):
 
 
 def read(contract: type[Body], body: bytes) -> Body:
-    """Read a body strictly. Raises InvalidError, which names the field and what is allowed."""
+    """Read a body strictly. Raise InvalidError, which names the field and what is allowed."""
     try:
         message = contract.model_validate_json(body, strict=True)
     except ValidationError as error:
@@ -119,7 +119,7 @@ def read(contract: type[Body], body: bytes) -> Body:
 
 
 def keep_fixed(given: BaseModel, kept: BaseModel, free: Collection[str]) -> None:
-    """Refuse another value for what never changes; the value that it has may be sent back. Raises InvalidError.
+    """Refuse another value for what never changes; the value that it has may be sent back. Raise InvalidError.
 
     `free` are the paths of what may change, as `metadata.name`.
     """
@@ -146,7 +146,7 @@ def page(items: Sequence[Item], limit: int, last_id: Callable[[Item], str]) -> t
 
 
 def after(cursor: str | None) -> str:
-    """Give the id that a page begins behind; "" for the first page. Raises InvalidError."""
+    """Return the id that a page begins behind; "" for the first page. Raise InvalidError."""
     if cursor is None:
         return ""
     try:
@@ -159,12 +159,12 @@ def after(cursor: str | None) -> str:
 
 
 def cursor_of(place: tuple[Any, ...]) -> str:
-    """Give the cursor of a list whose pages hand on more than an id: the values of a named tuple."""
+    """Return the cursor of a list whose pages hand on more than an id: the values of a named tuple."""
     return _written(msgspec.json.encode(place))
 
 
 def read_cursor(cursor: str, shape: type[Held]) -> Held:
-    """Give what `cursor_of` was given, of the same shape; its values may still be anything. Raises InvalidError."""
+    """Return what `cursor_of` was given, of the same shape; its values may still be anything. Raise InvalidError."""
     try:
         held: Held = msgspec.json.decode(_read_back(cursor), type=shape)
         for value in held:
@@ -179,7 +179,7 @@ def read_cursor(cursor: str, shape: type[Held]) -> Held:
 
 
 def _foreign_cursor() -> InvalidError:
-    """Give the refusal of a cursor that no page of the list gave."""
+    """Return the refusal of a cursor that no page of the list gave."""
     return InvalidError("cursor: must be one that a page of this list gave", param="cursor", code="invalid_cursor")
 
 
@@ -192,18 +192,18 @@ def _read_back(cursor: str) -> bytes:
 
 
 def encode(message: BaseModel) -> Any:
-    """Give an answer as JSON values. Every answer sets all its fields, so that only a target's are left out."""
+    """Return an answer as JSON values. Every answer sets all its fields, so that only a target's are left out."""
     return message.model_dump(mode="json", exclude_unset=True)
 
 
 def refuse_nul(connection: Connected) -> None:
-    """Refuse a path or query with U+0000, which no database takes. Raises InvalidError."""
+    """Refuse a path or query with U+0000, which no database takes. Raise InvalidError."""
     if "\0" in "".join([connection.scope["path"], *(value for _, value in connection.query_params.multi_items())]):
         raise InvalidError("the path and the query must not hold the character U+0000", code="invalid_query")
 
 
 def listed(items: Iterable[Item], pagination: Pagination) -> Page[Item]:
-    """Give the body of a page."""
+    """Return the body of a page."""
     return Page(items=tuple(items), pagination=pagination)
 
 

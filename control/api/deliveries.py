@@ -1,4 +1,4 @@
-"""Routes of deliveries (spec 2.5).
+"""Routes of deliveries (contract 2.5).
 
 Never shows a delivery's bytes, and never puts many back in one transaction.
 """
@@ -124,7 +124,7 @@ def _pagination(window: DeliveryQuery, found: list[Listed], limit: int) -> Pagin
 
 
 def _resume(cursor: str, status: DeliveryStatus | None) -> _Cursor:
-    """Give where the page begins; a status that the query repeats must be the cursor's."""
+    """Return where the page begins; a status that the query repeats must be the cursor's."""
     held = common.read_cursor(cursor, _Cursor)
     if status is not None and status is not held.status:
         raise InvalidError("status: is not the one that the cursor belongs to", param="status", code="invalid_cursor")

@@ -31,7 +31,7 @@ class _Operation(NamedTuple):
     answer: type[BaseModel]
 
     def contracts(self) -> Iterator[_Contract]:
-        """Give what a client writes and what it reads: the same contract may look different from either side."""
+        """Return what a client writes and what it reads: the same contract may look different from either side."""
         if self.body is not None:
             yield self.body, "validation"
         yield self.answer, "serialization"
@@ -45,7 +45,7 @@ class DescriptionConfig(OpenAPIConfig):
     controllers: Sequence[type[Controller]] = ()
 
     def to_openapi_schema(self) -> OpenAPI:
-        """Give the document that the framework fills."""
+        """Return the document that the framework fills."""
         return _Description(super().to_openapi_schema(), dict(_operations(self.controllers)))
 
 
@@ -55,7 +55,7 @@ class _Description(OpenAPI):
         self._operations = operations
 
     def to_schema(self) -> dict[str, Any]:
-        """Give the document, each body described by its contract."""
+        """Return the document, each body described by its contract."""
         document = super().to_schema()
         contracts = dict.fromkeys(each for operation in self._operations.values() for each in operation.contracts())
         places, made = models_json_schema(list(contracts), ref_template=_PLACE, schema_generator=_Schemas)

@@ -1,4 +1,4 @@
-"""Routes of endpoints (spec 2.1).
+"""Routes of endpoints (contract 2.1).
 
 Never judges a body beyond its contract: that is the flow's.
 """

@@ -1,4 +1,4 @@
-"""What a refusal of a body or a query says: which field, and what is allowed there (spec section 2).
+"""What a refusal of a body or a query says: which field, and what is allowed there (contract 2).
 
 Never repeats a value that was sent, and never speaks of Python's types.
 """
@@ -28,7 +28,7 @@ _OWN_WORDS = {
 
 
 def wrong_body(contract: type[BaseModel], error: ValidationError) -> InvalidError:
-    """Give the refusal of a body that is not by its contract."""
+    """Return the refusal of a body that is not by its contract."""
     problem = error.errors(include_url=False, include_input=False)[0]
     path = ""
     for part in problem["loc"]:
@@ -56,7 +56,7 @@ def wrong_parameter(handler: BaseRouteHandler, name: str) -> str:
 
 
 def check_query(handler: BaseRouteHandler, query: Sequence[tuple[str, str]]) -> None:
-    """Refuse what would be passed over in silence. Raises InvalidError.
+    """Refuse what would be passed over in silence. Raise InvalidError.
 
     That is a name that the route does not know, two values of one name, and `null`, which the framework takes for None.
     """
@@ -76,7 +76,7 @@ def check_query(handler: BaseRouteHandler, query: Sequence[tuple[str, str]]) -> 
 
 
 def _words(field: FieldDefinition) -> Sequence[str]:
-    """Give what a parameter may be where it is one of a few words; else nothing."""
+    """Return what a parameter may be where it is one of a few words; else nothing."""
     kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if isinstance(kind, type)]
     return [str(each.value) for kind in kinds if issubclass(kind, Enum) for each in kind]
 
@@ -87,7 +87,7 @@ def _schema(contract: type[BaseModel]) -> Mapping[str, Any]:
 
 
 def _fields(contract: type[BaseModel], where: Sequence[str | int]) -> Sequence[str]:
-    """Give the names of the fields that the object at `where` may have."""
+    """Return the names of the fields that the object at `where` may have."""
     whole = _schema(contract)
     here = whole
     for part in where:
@@ -97,7 +97,7 @@ def _fields(contract: type[BaseModel], where: Sequence[str | int]) -> Sequence[s
 
 
 def _plain(whole: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give what a schema refers to, and of an optional one what it is where it is not null."""
+    """Return what a schema refers to, and of an optional one what it is where it is not null."""
     for each in schema.get("anyOf", ()):
         if each.get("type") != "null":
             return _plain(whole, each)

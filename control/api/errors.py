@@ -1,4 +1,4 @@
-"""The error body, and which status each failure gets (spec section 2).
+"""The error body, and which status each failure gets (contract 2).
 
 Never answers 422, never 500 to an input, and never shows a lab what went wrong inside.
 """
@@ -110,7 +110,7 @@ WRITE_ERRORS = READ_ERRORS | {
 def answer(
     status: int, message: str, *, param: str | None = None, code: str | None = None, headers: Any = None
 ) -> Response[ErrorBody]:
-    """Give the error body of spec section 2."""
+    """Return the error body of contract 2."""
     types = {401: "authentication_error", 403: "permission_error"}
     type_ = "server_error" if status >= 500 else types.get(status, "invalid_request_error")
     detail = ErrorDetail(message=message[:_MAX_MESSAGE], type=type_, param=param, code=code)

@@ -1,4 +1,4 @@
-"""Routes of the ledger's events (spec 2.5).
+"""Routes of the ledger's events (contract 2.5).
 
 Never shows what was recorded within the hold-back: an earlier transaction might still be under way.
 """
@@ -102,7 +102,7 @@ def _pagination(asked: _Cursor, found: list[Entry], limit: int) -> Pagination:
 
 
 def _resume(cursor: str, asked: _Cursor, order: Order | None) -> _Cursor:
-    """Give the window that the cursor belongs to; what the query repeats of it must be the same."""
+    """Return the window that the cursor belongs to; what the query repeats of it must be the same."""
     held = common.read_cursor(cursor, _Cursor)
     repeated = {
         "start_time": (asked.start, held.start or asked.start),

@@ -27,7 +27,7 @@ class Page(OpenAPIRenderPlugin):
         super().__init__(path=("/", "/page"))
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """Give the whole page."""
+        """Return the whole page."""
         return "\n".join(_page(openapi_schema)).encode()
 
 

@@ -1,4 +1,4 @@
-"""Routes of secrets (spec 2.4).
+"""Routes of secrets (contract 2.4).
 
 Never shows a value.
 """

@@ -1,4 +1,4 @@
-"""Why the management API says no (spec section 2): one class for each HTTP status that control itself decides.
+"""Why the management API says no (contract 2): one class for each HTTP status that control itself decides.
 
 Never carries a credential or a whole input in its message.
 

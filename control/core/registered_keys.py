@@ -1,4 +1,4 @@
-"""Judges a key that a lab made itself (spec 2.3).
+"""Judges a key that a lab made itself (contract 2.3).
 
 Never puts any part of the key into a message.
 """
@@ -23,5 +23,5 @@ def check(key: str) -> None:
 
 
 def entropy_bits(text: str) -> float:
-    """Give the Shannon entropy of the characters of a text that is not empty, in bits a character."""
+    """Return the Shannon entropy of the characters of a text that is not empty, in bits a character."""
     return math.fsum(-count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())

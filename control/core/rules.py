@@ -1,4 +1,4 @@
-"""Rules that need no other records: org prefixes, names, and limits along a tree (spec 2.1, 2.2).
+"""Rules that need no other records: org prefixes, names, and limits along a tree (contract 2.1, 2.2).
 
 Never judges an address: that takes the process's own guard.
 """
@@ -19,7 +19,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def org_prefix(slug: str) -> str:
-    """Give a slug's part before the slash."""
+    """Return a slug's part before the slash."""
     return slug.partition("/")[0]
 
 
@@ -50,7 +50,7 @@ def check_models(models: Sequence[ModelConfig]) -> None:
 
 
 def exceeds(child: Sequence[ModelConfig], ancestor: Sequence[ModelConfig]) -> bool:
-    """Tell whether a limit of `child` is above the ancestor's for the same (slug, type, unit) (spec 2.2, CASCADING)."""
+    """Tell whether a limit of `child` is above the ancestor's of the same slug, type and unit (contract 2.2)."""
     allowed = _thresholds(ancestor)
     return any(threshold > allowed.get(name, threshold) for name, threshold in _thresholds(child).items())
 

@@ -1,4 +1,4 @@
-"""Which fields belong to a target of each provider (spec 2.1).
+"""Which fields belong to a target of each provider (contract 2.1).
 
 Never judges an address or a secret: those take the process's own guard and the workspace's records.
 """
@@ -28,7 +28,7 @@ _FIELDS = {
 
 
 def checked(target: Target) -> Target:
-    """Give a target as it is kept: only the fields that were set. Raises InvalidError."""
+    """Return a target as it is kept: only the fields that were set. Raise InvalidError."""
     given = target.model_dump(exclude_none=True)
     fields = _FIELDS[target.provider]
     for name in fields.required:

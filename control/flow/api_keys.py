@@ -1,4 +1,4 @@
-"""Developers' keys: minting one, taking over a lab's own, revoking one, looking one up (spec 2.3).
+"""Developers' keys: minting one, taking over a lab's own, revoking one, looking one up (contract 2.3).
 
 Never keeps a plaintext: a minted one leaves here once, in the answer to the one who asked for it.
 """
@@ -20,7 +20,7 @@ class ApiKeys(Protocol):
     """The keys that are not revoked."""
 
     def find(self, prefix: str) -> ApiKey | None:
-        """Give the key of any group."""
+        """Return the key of any group."""
 
     def add(self, key: ApiKey) -> None:
         """Keep a new key and tell the other processes."""
@@ -43,7 +43,7 @@ def mint(
 def register(
     keys: ApiKeys, journal: Journal, *, workspace_id: str, group_id: str, body: RegisterApiKey, now: datetime
 ) -> ApiKey:
-    """Take over a key that the lab made and signed, for a group of its own. Raises InvalidError."""
+    """Take over a key that the lab made and signed, for a group of its own. Raise InvalidError."""
     registered_keys.check(body.key)
     key = _key(body.key, workspace_id, group_id, body.name, now)
     if keys.find(key.record.prefix) is not None:
@@ -62,7 +62,7 @@ def check_signature(public_key: str | None, signature: str | None, body: bytes) 
 
 
 def revoke(keys: ApiKeys, journal: Journal, *, workspace_id: str, group_id: str, prefix: str, now: datetime) -> ApiKey:
-    """Let a key of the group work no longer. Raises NotFoundError."""
+    """Let a key of the group work no longer. Raise NotFoundError."""
     key = get(keys, group_id, prefix)
     keys.revoke(key, now)
     journal.note(workspace_id, "api_key.revoke", prefix, before=audit_view.api_key(key))
@@ -70,7 +70,7 @@ def revoke(keys: ApiKeys, journal: Journal, *, workspace_id: str, group_id: str,
 
 
 def get(keys: ApiKeys, group_id: str, prefix: str) -> ApiKey:
-    """Give a key of the group. Raises NotFoundError, also for a key of another group."""
+    """Return a key of the group. Raise NotFoundError, also for a key of another group."""
     key = keys.find(prefix)
     if key is None or key.record.group_id != group_id:
         param = "api_key_prefix"

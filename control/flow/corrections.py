@@ -1,4 +1,4 @@
-"""Corrections: taking back or adding to what an earlier event counted (spec 4).
+"""Corrections: taking back or adding to what an earlier event counted (contract 4).
 
 Never changes the event itself, nor its day: a correction is an event of its own, on the day it is made.
 """
@@ -26,16 +26,16 @@ class Corrections(Protocol):
         """Hold every other correction off, so that two at once cannot take back the same tokens."""
 
     def find(self, idempotency_key: str) -> UsageEvent | None:
-        """Give the event of the ledger."""
+        """Return the event of the ledger."""
 
     def made(self, key: str) -> UsageEvent | None:
-        """Give the correction of this key."""
+        """Return the correction of this key."""
 
     def corrected(self, idempotency_key: str) -> Tokens:
         """Sum the corrections of one event so far; signed."""
 
     def put(self, draft: UsageDraft, now: datetime) -> UsageEvent:
-        """Keep a correction for metering and webhooks; give it with its number."""
+        """Keep a correction for metering and webhooks; return it with its number."""
 
 
 def correct(
@@ -48,7 +48,7 @@ def correct(
     reason: str,
     key: str | None = None,
 ) -> UsageEvent:
-    """Correct an event's counts by signed numbers. Raises InvalidError or NotFoundError.
+    """Correct an event's counts by signed numbers. Raise InvalidError or NotFoundError.
 
     What an event counts after all its corrections is never negative. A correction cannot be corrected: correct the
     event again. Where `key` is given and there is a correction of that key already, nothing is changed and that one is
@@ -105,7 +105,7 @@ def _change(tokens: Tokens) -> tuple[int, int]:
 
 
 def _checked(key: str) -> str:
-    """Give `key`. Raises InvalidError where it is no ULID in its one usual form."""
+    """Return `key`. Raise InvalidError where it is no ULID in its one usual form."""
     try:
         is_usual = str(ULID.from_str(key)) == key
     except ValueError:

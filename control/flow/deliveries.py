@@ -1,4 +1,4 @@
-"""Deliveries that ended, and their way back to their receiver (spec 2.5).
+"""Deliveries that ended, and their way back to their receiver (contract 2.5).
 
 Never touches another workspace's delivery, and never puts back without end what fails again meanwhile.
 """
@@ -16,17 +16,17 @@ class Deliveries(Protocol):
     """The stored deliveries."""
 
     def owner(self, delivery_id: str) -> str | None:
-        """Give the workspace of a delivery."""
+        """Return the workspace of a delivery."""
 
     def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
         """Put one back, to be attempted at once; one that is pending stays as it is. False: it is gone."""
 
     def redrive(self, workspace_id: str, now: datetime, since: datetime | None, until: datetime) -> int:
-        """Put back some that ended in the window, as many as a transaction can, at the bounded rate; give how many."""
+        """Put back some that ended in the window, as many as a transaction can, at a bounded rate; return how many."""
 
 
 def redeliver(deliveries: Deliveries, journal: Journal, now: datetime, *, workspace_id: str, delivery_id: str) -> None:
-    """Have one delivery attempted again, whatever became of it. Raises NotFoundError, ForbiddenError."""
+    """Have one delivery attempted again, whatever became of it. Raise NotFoundError, ForbiddenError."""
     owner = deliveries.owner(delivery_id)
     if owner is not None and owner != workspace_id:
         raise ForbiddenError("delivery_id: belongs to another workspace", param="delivery_id", code="other_workspace")
@@ -46,7 +46,7 @@ class Redrive:
 
 
 def plan(workspace_id: str, since: datetime | None, until: datetime | None, now: datetime) -> Redrive:
-    """Begin a redrive; what fails from `now` on is never part of it. Raises InvalidError."""
+    """Begin a redrive; what fails from `now` on is never part of it. Raise InvalidError."""
     if since is not None and until is not None and until < since:
         raise InvalidError("to: must not be before from", param="to")
     return Redrive(workspace_id, since, min(until or now, now))

@@ -1,4 +1,4 @@
-"""Endpoints: creating, changing, deleting one, and looking one up (spec 2.1).
+"""Endpoints: creating, changing, deleting one, and looking one up (contract 2.1).
 
 Never touches a table: what it needs of the others' records it asks for through its port.
 """
@@ -22,13 +22,13 @@ class Endpoints(Protocol):
     """The stored endpoints and who owns which org prefix."""
 
     def prefix_owner(self, prefix: str) -> str | None:
-        """Give the workspace that owns the prefix (compared case-folded)."""
+        """Return the workspace that owns the prefix (compared case-folded)."""
 
     def slug_taken(self, slug: str) -> bool:
         """Tell whether any workspace has an endpoint of this slug."""
 
     def find(self, endpoint_id: str) -> Endpoint | None:
-        """Give the endpoint of any workspace."""
+        """Return the endpoint of any workspace."""
 
     def add(self, endpoint: Endpoint) -> None:
         """Keep a new endpoint and tell the other processes."""
@@ -44,7 +44,7 @@ class Secrets(Protocol):
     """The stored secrets."""
 
     def find(self, secret_id: str) -> Secret | None:
-        """Give the secret of any workspace."""
+        """Return the secret of any workspace."""
 
 
 class Targets:
@@ -56,7 +56,7 @@ class Targets:
         self._allow_private = allow_private
 
     def checked(self, target: Target) -> Target:
-        """Give a target as it is kept. Raises InvalidError."""
+        """Return a target as it is kept. Raise InvalidError."""
         target = targets.checked(target)
         if target.base_url is not None:
             problem = addresses.problem(target.base_url, allow_private=self._allow_private, allow_query=False)
@@ -73,7 +73,7 @@ class Targets:
 def create(
     endpoints: Endpoints, judge: Targets, journal: Journal, *, workspace_id: str, body: CreateEndpoint, now: datetime
 ) -> Endpoint:
-    """Make an endpoint. Raises InvalidError."""
+    """Make an endpoint. Raise InvalidError."""
     _check_prefix(endpoints, workspace_id, body.slug)
     target = judge.checked(body.targets[0])
     _check_free(endpoints, body.slug)
@@ -94,7 +94,7 @@ def update(
     body: UpdateEndpoint,
     now: datetime,
 ) -> Endpoint:
-    """Change an endpoint's slug, target or both; groups keep naming the slug they name. Raises RefusalError."""
+    """Change an endpoint's slug, target or both; groups keep naming the slug they name. Raise RefusalError."""
     before = get(endpoints, workspace_id, endpoint_id)
     if body.slug is None and body.targets is None:
         raise InvalidError("slug, targets: at least one of the two is required", code="nothing_to_change")
@@ -121,7 +121,7 @@ def update(
 def delete(
     endpoints: Endpoints, journal: Journal, *, workspace_id: str, endpoint_id: str, now: datetime
 ) -> EndpointRecord:
-    """Delete an endpoint; its slug is free again. Gives what it was. Raises NotFoundError or ForbiddenError."""
+    """Delete an endpoint; its slug is free again. Return what it was. Raise NotFoundError or ForbiddenError."""
     endpoint = get(endpoints, workspace_id, endpoint_id)
     endpoints.remove(endpoint, now)
     journal.note(workspace_id, "endpoint.delete", endpoint_id, before=audit_view.endpoint(endpoint))
@@ -129,7 +129,7 @@ def delete(
 
 
 def get(endpoints: Endpoints, workspace_id: str, endpoint_id: str) -> Endpoint:
-    """Give one of the workspace's endpoints. Raises NotFoundError or ForbiddenError."""
+    """Return one of the workspace's endpoints. Raise NotFoundError or ForbiddenError."""
     endpoint = endpoints.find(endpoint_id)
     if endpoint is None:
         raise NotFoundError("endpoint_id: no endpoint has this id", param="endpoint_id", code="not_found")

@@ -1,4 +1,4 @@
-"""Groups: hanging one into its tree, changing it, deleting it, looking one up (spec 2.2).
+"""Groups: hanging one into its tree, changing it, deleting it, looking one up (contract 2.2).
 
 Never leaves a tree in which a CASCADING group is above an ancestor: that is judged in the change's own transaction.
 """
@@ -25,10 +25,10 @@ class Tree(Protocol):
     """The live groups of all workspaces."""
 
     def chain(self, group_id: str) -> Chain:
-        """Give the live group and its way to the root; empty where there is none."""
+        """Return the live group and its way to the root; empty where there is none."""
 
     def descendants(self, group_id: str) -> Sequence[Group]:
-        """Give every live group below it."""
+        """Return every live group below it."""
 
     def external_id_taken(self, workspace_id: str, external_entity_id: str) -> bool:
         """Tell whether a live group of the workspace has this id."""
@@ -51,7 +51,7 @@ class Slugs(Protocol):
     """The endpoints, as groups name them."""
 
     def missing(self, workspace_id: str, slugs: Iterable[str]) -> Sequence[str]:
-        """Give those slugs that name no endpoint of the workspace, in their order."""
+        """Return those slugs that name no endpoint of the workspace, in their order."""
 
 
 def create(
@@ -64,7 +64,7 @@ def create(
     body: CreateGroup,
     now: datetime,
 ) -> tuple[Group, ...]:
-    """Make a group; give it and its way to the root. Raises InvalidError or NotFoundError."""
+    """Make a group; return it and its way to the root. Raise InvalidError or NotFoundError."""
     parents = _parents(tree, workspace_id, body.hierarchy.parent_group_id)
     external_entity_id = body.metadata.external_entity_id
     if tree.external_id_taken(workspace_id, external_entity_id):
@@ -102,7 +102,7 @@ def update(
     body: UpdateGroup,
     now: datetime,
 ) -> tuple[Group, ...]:
-    """Change a group's name, models or both; give it and its way to the root. Raises RefusalError."""
+    """Change a group's name, models or both; return it and its way to the root. Raise RefusalError."""
     before, *parents = get(tree, workspace_id, group_id)
     group = before
     renamed = body.metadata is not None and "name" in body.metadata.model_fields_set
@@ -123,7 +123,7 @@ def update(
 
 
 def delete(tree: Tree, changes: Changes, journal: Journal, *, workspace_id: str, group_id: str, now: datetime) -> Group:
-    """Delete a group and everything below it; give what it was. Raises NotFoundError or ForbiddenError."""
+    """Delete a group and everything below it; return what it was. Raise NotFoundError or ForbiddenError."""
     group = get(tree, workspace_id, group_id)[0]
     changes.remove(group, now)
     journal.note(workspace_id, "group.delete", group_id, before=audit_view.group(group))
@@ -131,7 +131,7 @@ def delete(tree: Tree, changes: Changes, journal: Journal, *, workspace_id: str,
 
 
 def get(tree: Tree, workspace_id: str, group_id: str) -> Chain:
-    """Give one of the workspace's groups and its way to the root. Raises NotFoundError or ForbiddenError."""
+    """Return one of the workspace's groups and its way to the root. Raise NotFoundError or ForbiddenError."""
     chain = tree.chain(group_id)
     if not chain:
         raise NotFoundError("group_id: no group has this id", param="group_id", code="not_found")

@@ -1,4 +1,4 @@
-"""Secrets: keeping an upstream's credential, replacing it, deleting it (spec 2.4).
+"""Secrets: keeping an upstream's credential, replacing it, deleting it (contract 2.4).
 
 Never gives a value back: what comes in leaves only as a sealed text, for its workspace and id alone.
 """
@@ -21,13 +21,13 @@ class Secrets(Protocol):
     """The stored secrets and who uses them."""
 
     def find(self, secret_id: str) -> Secret | None:
-        """Give the secret of any workspace."""
+        """Return the secret of any workspace."""
 
     def named(self, workspace_id: str, name: str) -> Secret | None:
-        """Give the workspace's secret of this name."""
+        """Return the workspace's secret of this name."""
 
     def user(self, secret_id: str) -> str | None:
-        """Give the slug of an endpoint whose target names the secret."""
+        """Return the slug of an endpoint whose target names the secret."""
 
     def add(self, secret: Secret) -> None:
         """Keep a new secret and tell the other processes."""
@@ -61,7 +61,7 @@ def save(
 
 
 def delete(secrets: Secrets, journal: Journal, *, workspace_id: str, secret_id: str, now: datetime) -> Secret:
-    """Delete a secret that no endpoint names; give what it was. Raises RefusalError."""
+    """Delete a secret that no endpoint names; return what it was. Raise RefusalError."""
     secret = secrets.find(secret_id)
     if secret is None:
         raise NotFoundError("secret_id: no secret has this id", param="secret_id", code="not_found")

@@ -1,4 +1,4 @@
-"""What a group has used of its day limits (spec 2.2).
+"""What a group has used of its day limits (contract 2.2).
 
 Never counts: the limit totals are metering's.
 """
@@ -15,11 +15,11 @@ from schemas.config import GroupRecord
 from schemas.limits import EffectiveUsageLimit
 
 FindTotals = Callable[[Collection[Counter]], Mapping[Counter, LimitTotal]]
-"""Gives metering's limit totals of those counters that had an event."""
+"""Return metering's limit totals of those counters that had an event."""
 
 
 def usage(chain: Chain, find: FindTotals, day: date) -> GroupUsage:
-    """Give every usage limit in effect with its use on the UTC day `day`."""
+    """Return every usage limit in effect with its use on the UTC day `day`."""
     records = [group.record for group in chain]
     models = [model for model in limit_tree.effective_models(records) if model.usage_limits]
     counters = {_counter(records, model.slug, limit, day) for model in models for limit in model.usage_limits}

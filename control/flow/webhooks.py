@@ -1,4 +1,4 @@
-"""Billing webhooks: where they go, and the secrets that sign them (spec 2.5, section 5).
+"""Billing webhooks: where they go, and the secrets that sign them (contract 2.5, section 5).
 
 Never lets more than two secrets sign, and never gives a secret back but in the answer that makes it.
 """
@@ -20,14 +20,14 @@ class Webhooks(Protocol):
     """Where billing webhooks go."""
 
     def find(self, workspace_id: str) -> WebhookRecord | None:
-        """Give the workspace's settings."""
+        """Return the workspace's settings."""
 
     def save(self, webhook: WebhookRecord, now: datetime) -> None:
         """Keep new settings in place of the old and tell the other processes."""
 
 
 def get(webhooks: Webhooks, workspace_id: str) -> WebhookRecord:
-    """Give a workspace's settings. Raises NotFoundError."""
+    """Return a workspace's settings. Raise NotFoundError."""
     found = webhooks.find(workspace_id)
     if found is None:
         raise NotFoundError(f"workspace: '{workspace_id}' has no webhook settings", param="workspace", code="not_found")
@@ -35,7 +35,7 @@ def get(webhooks: Webhooks, workspace_id: str) -> WebhookRecord:
 
 
 def receiver(webhooks: Webhooks, workspace_id: str) -> tuple[WebhookRecord, str]:
-    """Give a workspace's settings and their URL. Raises InvalidError where none is set, NotFoundError."""
+    """Return a workspace's settings and their URL. Raise InvalidError where none is set, NotFoundError."""
     found = get(webhooks, workspace_id)
     if found.url is None:
         raise InvalidError("url: no URL is set", param="url", code="no_url")
@@ -53,7 +53,7 @@ def save(
 ) -> WebhookRecord:
     """Set where the webhooks go, and whether they do; a URL that stays is not judged anew.
 
-    Raises InvalidError, NotFoundError.
+    Raise InvalidError, NotFoundError.
     """
     current = get(webhooks, workspace_id)
     if body.url is not None and body.url != current.url:
@@ -77,7 +77,7 @@ def rotate_secret(
 ) -> RotatedSecret:
     """Make a new signing secret; the one before signs beside it for `overlap`.
 
-    Raises InvalidError where an earlier rotation's overlap is not over yet and `overlap` would let three sign.
+    Raise InvalidError where an earlier rotation's overlap is not over yet and `overlap` would let three sign.
     """
     current = get(webhooks, workspace_id)
     ending = [secret.expires_at for secret in current.secrets if secret.expires_at and secret.expires_at > now]

@@ -1,4 +1,4 @@
-"""Workspaces: onboarding a lab, its prefixes and keys, suspending it (spec section 6).
+"""Workspaces: onboarding a lab, its prefixes and keys, suspending it (contract 6).
 
 Never leaves half a lab: prefix, management key and signing secret come in one transaction.
 """
@@ -22,10 +22,10 @@ class Workspaces(Protocol):
     """The workspaces, their org prefixes and management keys."""
 
     def find(self, name_or_id: str) -> WorkspaceRecord | None:
-        """Give the workspace of this name or id."""
+        """Return the workspace of this name or id."""
 
     def prefix_owner(self, prefix: str) -> str | None:
-        """Give the workspace that owns the prefix (compared case-folded)."""
+        """Return the workspace that owns the prefix (compared case-folded)."""
 
     def add(self, workspace: WorkspaceRecord, now: datetime) -> None:
         """Keep a new workspace and tell the other processes."""
@@ -37,13 +37,13 @@ class Workspaces(Protocol):
         """Let the workspace own one more org prefix."""
 
     def public_key(self, workspace_id: str) -> str | None:
-        """Give the key that confirms what the lab signs."""
+        """Return the key that confirms what the lab signs."""
 
     def set_public_key(self, workspace_id: str, public_key: str) -> None:
         """Keep the key that confirms what the lab signs."""
 
     def management_key(self, prefix: str) -> ManagementKey | None:
-        """Give the management key that is not revoked, of any workspace."""
+        """Return the management key that is not revoked, of any workspace."""
 
     def add_key(self, key: ManagementKey, now: datetime) -> None:
         """Keep one more management key."""
@@ -72,7 +72,7 @@ def create(
     org_prefix: str,
     operator_credential: bool,
 ) -> Onboarded:
-    """Onboard a lab. Raises InvalidError where the name or the prefix is taken or malformed."""
+    """Onboard a lab. Raise InvalidError where the name or the prefix is taken or malformed."""
     rules.check_workspace_name(name)
     if workspaces.find(name) is not None:
         raise InvalidError(f"name: a workspace named '{name}' exists already", param="name", code="name_taken")
@@ -95,7 +95,7 @@ def create(
 def set_state(
     workspaces: Workspaces, journal: Journal, now: datetime, workspace: str, state: WorkspaceState
 ) -> WorkspaceRecord:
-    """Suspend or resume a workspace; no change where it is so already. Raises NotFoundError."""
+    """Suspend or resume a workspace; no change where it is so already. Raise NotFoundError."""
     current = get(workspaces, workspace)
     if current.state is state:
         return current
@@ -109,7 +109,7 @@ def set_state(
 
 
 def add_prefix(workspaces: Workspaces, journal: Journal, workspace: str, org_prefix: str) -> WorkspaceRecord:
-    """Let a workspace own one more org prefix. Raises InvalidError where it is taken or malformed, NotFoundError."""
+    """Let a workspace own one more org prefix. Raise InvalidError where it is taken or malformed, NotFoundError."""
     owner = get(workspaces, workspace)
     _check_prefix(workspaces, org_prefix)
     workspaces.add_prefix(owner.id, org_prefix)
@@ -118,7 +118,7 @@ def add_prefix(workspaces: Workspaces, journal: Journal, workspace: str, org_pre
 
 
 def set_public_key(workspaces: Workspaces, journal: Journal, workspace: str, pem: bytes) -> WorkspaceRecord:
-    """Set the key that confirms what the lab signs. Raises InvalidError where it is not an Ed25519 public key."""
+    """Set the key that confirms what the lab signs. Raise InvalidError where it is not an Ed25519 public key."""
     owner = get(workspaces, workspace)
     key = credentials.public_key(pem)
     if key is None:
@@ -132,7 +132,7 @@ def set_public_key(workspaces: Workspaces, journal: Journal, workspace: str, pem
 def issue_key(
     workspaces: Workspaces, journal: Journal, now: datetime, workspace: str, scope: Scope
 ) -> tuple[str, ManagementKey]:
-    """Give a workspace one more management key, its plaintext this once. Raises NotFoundError."""
+    """Return a workspace one more management key, its plaintext this once. Raise NotFoundError."""
     plaintext, key = _mint(get(workspaces, workspace), scope)
     workspaces.add_key(key, now)
     journal.note(key.workspace_id, "management_key.create", key.prefix, after=audit_view.management_key(key))
@@ -140,7 +140,7 @@ def issue_key(
 
 
 def revoke_key(workspaces: Workspaces, journal: Journal, now: datetime, workspace: str, prefix: str) -> ManagementKey:
-    """Let a workspace's management key work no longer. Raises NotFoundError."""
+    """Let a workspace's management key work no longer. Raise NotFoundError."""
     owner = get(workspaces, workspace)
     key = workspaces.management_key(prefix)
     if key is None or key.workspace_id != owner.id:
@@ -151,7 +151,7 @@ def revoke_key(workspaces: Workspaces, journal: Journal, now: datetime, workspac
 
 
 def get(workspaces: Workspaces, name_or_id: str) -> WorkspaceRecord:
-    """Give a workspace by its name or id. Raises NotFoundError."""
+    """Return a workspace by its name or id. Raise NotFoundError."""
     workspace = workspaces.find(name_or_id) if name_or_id.isprintable() else None
     if workspace is None:
         raise NotFoundError(f"workspace: none is named {name_or_id!r}", param="workspace", code="not_found")

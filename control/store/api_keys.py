@@ -25,7 +25,7 @@ class ApiKeys:
         self._connection = connection
 
     def find(self, prefix: str) -> ApiKey | None:
-        """Give the key of any group."""
+        """Return the key of any group."""
         row = self._connection.execute(select(API_KEYS).where(API_KEYS.c.prefix == prefix, _LIVE)).first()
         return None if row is None else _read(row)
 
@@ -42,12 +42,12 @@ class ApiKeys:
         config_log.append(self._connection, now, ConfigKind.KEY, key.record.prefix, None)
 
     def page(self, group_id: str, after: str, limit: int) -> Sequence[ApiKey]:
-        """Give at most `limit` keys of the group with an id above `after`, by id."""
+        """Return at most `limit` keys of the group with an id above `after`, by id."""
         query = select(API_KEYS).where(API_KEYS.c.group_id == group_id, API_KEYS.c.id > after, _LIVE)
         return self._all(query.order_by(API_KEYS.c.id).limit(limit))
 
     def every(self) -> Iterator[ApiKey]:
-        """Give all of them, one after the other: there may be a million."""
+        """Return all of them, one after the other: there may be a million."""
         rows = self._connection.execute(select(API_KEYS).where(_LIVE), execution_options=statements.STREAMED)
         return (_read(row) for row in rows)
 

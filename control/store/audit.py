@@ -44,7 +44,7 @@ class Audit:
 
 
 def newest(connection: Connection, workspace_id: str | None, limit: int) -> Sequence[AuditEntry]:
-    """Give the `limit` newest entries, of one workspace or of all, oldest first."""
+    """Return the `limit` newest entries, of one workspace or of all, oldest first."""
     query = select(AUDIT_LOG).order_by(AUDIT_LOG.c.id.desc()).limit(limit)
     if workspace_id is not None:
         query = query.where(AUDIT_LOG.c.workspace_id == workspace_id)

@@ -1,4 +1,4 @@
-"""The outbox of corrections: written by `tollgate correct`, followed by metering and webhooks like a spool (spec 4).
+"""The outbox of corrections: written by `tollgate correct`, followed by metering and webhooks like a spool.
 
 Never removes a row, and never gives a sequence twice or leaves one out: one locked counter row hands them out inside
 the correction's own transaction.
@@ -42,7 +42,7 @@ class Corrections:
         self._connection = connection
 
     def find(self, idempotency_key: str) -> UsageEvent | None:
-        """Give the event of the ledger."""
+        """Return the event of the ledger."""
         return events.find(self._connection, idempotency_key)
 
     def lock(self) -> None:
@@ -52,7 +52,7 @@ class Corrections:
         self._connection.execute(select(CORRECTION_COUNTER).with_for_update()).one()
 
     def made(self, key: str) -> UsageEvent | None:
-        """Give the correction of this key, whether the ledger has it or not."""
+        """Return the correction of this key, whether the ledger has it or not."""
         row = self._connection.execute(_ROWS.where(CORRECTION.c.idempotency_key == key)).one_or_none()
         return None if row is None else _event(row)
 
@@ -63,7 +63,7 @@ class Corrections:
         )
 
     def put(self, draft: UsageDraft, now: datetime) -> UsageEvent:
-        """Keep a correction; give it with its number."""
+        """Keep a correction; return it with its number."""
         counter = CORRECTION_COUNTER.c
         step = update(CORRECTION_COUNTER).values(sequence=counter.sequence + 1)
         instance, sequence = self._connection.execute(step.returning(counter.instance, counter.sequence)).one()
@@ -94,7 +94,7 @@ class Outbox:
         self._outage = Outage("the outbox of corrections", _log)
 
     async def read(self, offset: int, limit: int) -> EventBatch:
-        """Give at most `limit` corrections from `offset` on, in order; none where there are none yet."""
+        """Return at most `limit` corrections from `offset` on, in order; none where there are none yet."""
         events = await self._outage.ride_out(
             lambda: self._database.read(lambda connection: read(connection, offset, limit))
         )
@@ -113,13 +113,13 @@ class Outbox:
 
 
 def read(connection: Connection, offset: int, limit: int) -> list[UsageEvent]:
-    """Give at most `limit` corrections from the sequence `offset` on, in order."""
+    """Return at most `limit` corrections from the sequence `offset` on, in order."""
     rows = connection.execute(_ROWS.where(CORRECTION.c.sequence >= offset).order_by(CORRECTION.c.sequence).limit(limit))
     return [_event(row) for row in rows]
 
 
 def unsent(connection: Connection, sent: int, limit: int) -> list[tuple[UsageEvent, str]]:
-    """Give at most `limit` corrections after the sequence `sent`, each with the group that its topic's key names.
+    """Return at most `limit` corrections after the sequence `sent`, each with the group that its topic's key names.
 
     That is the key of the event it corrects, so that both come in one order; its own group, where the ledger no longer
     has that event.
@@ -133,7 +133,7 @@ def unsent(connection: Connection, sent: int, limit: int) -> list[tuple[UsageEve
 
 
 def last(connection: Connection) -> Producer | None:
-    """Give the database's own instance and the newest sequence; None where there never was a correction."""
+    """Return the database's own instance and the newest sequence; None where there never was a correction."""
     row = connection.execute(select(CORRECTION_COUNTER).where(CORRECTION_COUNTER.c.sequence >= 1)).one_or_none()
     return None if row is None else Producer(instance=row.instance, sequence=row.sequence)
 

@@ -20,7 +20,7 @@ class Deliveries:
         self._per_s = per_s
 
     def owner(self, delivery_id: str) -> str | None:
-        """Give the workspace of a delivery."""
+        """Return the workspace of a delivery."""
         return pages.owner(self._connection, delivery_id)
 
     def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
@@ -28,12 +28,12 @@ class Deliveries:
         return redrive.redeliver(self._connection, workspace_id, delivery_id, now)
 
     def redrive(self, workspace_id: str, now: datetime, since: datetime | None, until: datetime) -> int:
-        """Put back at most `redrive.STEP`; give how many."""
+        """Put back at most `redrive.STEP`; return how many."""
         return redrive.redrive(self._connection, workspace_id, now, self._per_s, since=since, until=until)
 
 
 def body(listed: Listed) -> Delivery:
-    """Give a delivery as the API shows it."""
+    """Return a delivery as the API shows it."""
     return Delivery(
         id=listed.id,
         status=listed.status,

@@ -25,7 +25,7 @@ class Endpoints:
         self._connection = connection
 
     def prefix_owner(self, prefix: str) -> str | None:
-        """Give the workspace that owns the prefix (compared case-folded)."""
+        """Return the workspace that owns the prefix (compared case-folded)."""
         return workspaces.prefix_owner(self._connection, prefix)
 
     def slug_taken(self, slug: str) -> bool:
@@ -34,12 +34,12 @@ class Endpoints:
         return self._connection.execute(query).first() is not None
 
     def find(self, endpoint_id: str) -> Endpoint | None:
-        """Give the endpoint of any workspace."""
+        """Return the endpoint of any workspace."""
         row = self._connection.execute(select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)).first()
         return None if row is None else _read(row)
 
     def missing(self, workspace_id: str, slugs: Iterable[str]) -> Sequence[str]:
-        """Give those slugs that name no endpoint of the workspace, in their order."""
+        """Return those slugs that name no endpoint of the workspace, in their order."""
         named = list(slugs)
         own = ENDPOINTS.c.workspace_id == workspace_id
         queries = [select(ENDPOINTS.c.slug).where(ENDPOINTS.c.slug.in_(some), own) for some in statements.chunks(named)]
@@ -65,12 +65,12 @@ class Endpoints:
         config_log.append(self._connection, now, ConfigKind.ENDPOINT, endpoint.record.id, None)
 
     def page(self, workspace_id: str, after: str, limit: int) -> Sequence[Endpoint]:
-        """Give at most `limit` endpoints of the workspace with an id above `after`, by id."""
+        """Return at most `limit` endpoints of the workspace with an id above `after`, by id."""
         query = select(ENDPOINTS).where(ENDPOINTS.c.workspace_id == workspace_id, ENDPOINTS.c.id > after)
         return self._all(query.order_by(ENDPOINTS.c.id).limit(limit))
 
     def every(self) -> Iterator[Endpoint]:
-        """Give all of them, by id, one after the other."""
+        """Return all of them, by id, one after the other."""
         query = select(ENDPOINTS).order_by(ENDPOINTS.c.id)
         return (_read(row) for row in self._connection.execute(query, execution_options=statements.STREAMED))
 

@@ -25,11 +25,11 @@ class Groups:
         self._connection = connection
 
     def chain(self, group_id: str) -> Chain:
-        """Give the live group and its way to the root; empty where there is none."""
+        """Return the live group and its way to the root; empty where there is none."""
         return next(iter(self._chains(self._named([group_id]))), ())
 
     def descendants(self, group_id: str) -> Sequence[Group]:
-        """Give every live group below it."""
+        """Return every live group below it."""
         below = _from(GROUPS.c.parent_group_id == group_id)
         query = select(GROUPS).join(below, GROUPS.c.id == below.c.id)
         return [_read(row) for row in self._connection.execute(query)]
@@ -78,7 +78,7 @@ class Groups:
         config_log.append(self._connection, now, ConfigKind.GROUP, group.record.id, None)
 
     def page(self, workspace_id: str, after: str, limit: int, external_entity_id: str | None) -> Sequence[Chain]:
-        """Give at most `limit` groups of the workspace with an id above `after`, by id, each with its way up."""
+        """Return at most `limit` groups of the workspace with an id above `after`, by id, each with its way up."""
         query = select(GROUPS).where(GROUPS.c.workspace_id == workspace_id, GROUPS.c.id > after, _LIVE)
         if external_entity_id is not None:
             query = query.where(GROUPS.c.external_entity_id == external_entity_id)
@@ -86,7 +86,7 @@ class Groups:
         return self._chains([_read(row) for row in rows])
 
     def every(self) -> Iterator[Group]:
-        """Give all of them, parents before children, one after the other."""
+        """Return all of them, parents before children, one after the other."""
         query = select(GROUPS).where(_LIVE).order_by(GROUPS.c.depth)
         return (_read(row) for row in self._connection.execute(query, execution_options=statements.STREAMED))
 
@@ -103,7 +103,7 @@ class Groups:
 
 
 def _from(top: ColumnElement[bool]) -> CTE:
-    """Give the ids of the live groups that `top` names, and of all below them."""
+    """Return the ids of the live groups that `top` names, and of all below them."""
     found = select(GROUPS.c.id).where(top, _LIVE).cte(recursive=True)
     below = select(GROUPS.c.id).where(GROUPS.c.parent_group_id == found.c.id, _LIVE)
     return found.union_all(below)

@@ -1,4 +1,4 @@
-"""How far the relay has got: what Kafka has acknowledged (design 3.8).
+"""How far the relay has got: what Kafka has acknowledged (counting 8).
 
 Never goes back, but for the end of a topic that was lost.
 """
@@ -17,7 +17,7 @@ CORRECTIONS = "corrections"
 
 
 def read(connection: Connection, name: str) -> int:
-    """Give a mark, 0 where there is none."""
+    """Return a mark, 0 where there is none."""
     value: int | None = connection.execute(select(RELAY_MARK.c.value).where(RELAY_MARK.c.name == name)).scalar()
     return value or 0
 

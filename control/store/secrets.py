@@ -22,15 +22,15 @@ class Secrets:
         self._connection = connection
 
     def find(self, secret_id: str) -> Secret | None:
-        """Give the secret of any workspace."""
+        """Return the secret of any workspace."""
         return self._one(SECRETS.c.id == secret_id)
 
     def named(self, workspace_id: str, name: str) -> Secret | None:
-        """Give the workspace's secret of this name."""
+        """Return the workspace's secret of this name."""
         return self._one(SECRETS.c.workspace_id == workspace_id, SECRETS.c.name == name)
 
     def user(self, secret_id: str) -> str | None:
-        """Give the slug of an endpoint whose target names the secret."""
+        """Return the slug of an endpoint whose target names the secret."""
         query = select(ENDPOINTS.c.slug).where(ENDPOINTS.c.secret_id == secret_id).limit(1)
         slug: str | None = self._connection.execute(query).scalar_one_or_none()
         return slug
@@ -54,12 +54,12 @@ class Secrets:
         config_log.append(self._connection, now, ConfigKind.SECRET, secret.record.id, None)
 
     def page(self, workspace_id: str, after: str, limit: int) -> Sequence[Secret]:
-        """Give at most `limit` secrets of the workspace with an id above `after`, by id."""
+        """Return at most `limit` secrets of the workspace with an id above `after`, by id."""
         query = select(SECRETS).where(SECRETS.c.workspace_id == workspace_id, SECRETS.c.id > after)
         return [_read(row) for row in self._connection.execute(query.order_by(SECRETS.c.id).limit(limit))]
 
     def every(self) -> Sequence[Secret]:
-        """Give all of them."""
+        """Return all of them."""
         return [_read(row) for row in self._connection.execute(select(SECRETS))]
 
     def _one(self, *which: ColumnElement[bool]) -> Secret | None:

@@ -1,4 +1,4 @@
-"""The whole live configuration at one version, for a process that starts (design 3.8, 4.11).
+"""The whole live configuration at one version, for a process that starts (counting 8).
 
 Never gives what is deleted or revoked.
 """
@@ -17,7 +17,7 @@ from schemas.config import ConfigChange, ConfigKind, ConfigRecord
 
 
 def snapshot(connection: Connection) -> tuple[int, Iterator[ConfigChange]]:
-    """Give the current version and every live record as a change of that version, parents before children.
+    """Return the current version and every live record as a change of that version, parents before children.
 
     One consistent view: a follower reads the log from the version on. The records are read while they are taken, so
     take them within the transaction: there may be a million, and they are never all held.
@@ -30,7 +30,7 @@ def snapshot(connection: Connection) -> tuple[int, Iterator[ConfigChange]]:
 
 
 def load(connection: Connection, take: Callable[[ConfigChange], None]) -> int:
-    """Hand the whole snapshot to `take`; give its version."""
+    """Hand the whole snapshot to `take`; return its version."""
     version, changes = snapshot(connection)
     for change in changes:
         take(change)

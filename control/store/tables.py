@@ -1,4 +1,4 @@
-"""Control's tables (design section 2).
+"""Control's tables.
 
 Never holds a query: those lie beside this module, one file for each kind of thing.
 """

@@ -23,7 +23,7 @@ _MANAGEMENT_KEYS = (
 
 
 def prefix_owner(connection: Connection, prefix: str) -> str | None:
-    """Give the workspace that owns the prefix (compared case-folded)."""
+    """Return the workspace that owns the prefix (compared case-folded)."""
     query = select(ORG_PREFIXES.c.workspace_id).where(ORG_PREFIXES.c.folded == prefix.casefold())
     owner: str | None = connection.execute(query).scalar_one_or_none()
     return owner
@@ -36,13 +36,13 @@ class Workspaces:
         self._connection = connection
 
     def find(self, name_or_id: str) -> WorkspaceRecord | None:
-        """Give the workspace of this name or id; an id wins over another's name."""
+        """Return the workspace of this name or id; an id wins over another's name."""
         query = select(WORKSPACES).where(or_(WORKSPACES.c.id == name_or_id, WORKSPACES.c.name == name_or_id))
         rows = sorted(self._connection.execute(query), key=lambda row: bool(row.id != name_or_id))
         return _workspace(rows[0]) if rows else None
 
     def prefix_owner(self, prefix: str) -> str | None:
-        """Give the workspace that owns the prefix (compared case-folded)."""
+        """Return the workspace that owns the prefix (compared case-folded)."""
         return prefix_owner(self._connection, prefix)
 
     def add(self, workspace: WorkspaceRecord, now: datetime) -> None:
@@ -68,7 +68,7 @@ class Workspaces:
         return sorted(self._connection.execute(query).scalars())
 
     def public_key(self, workspace_id: str) -> str | None:
-        """Give the key that confirms what the lab signs."""
+        """Return the key that confirms what the lab signs."""
         query = select(WORKSPACES.c.public_key).where(WORKSPACES.c.id == workspace_id)
         key: str | None = self._connection.execute(query).scalar_one_or_none()
         return key
@@ -79,7 +79,7 @@ class Workspaces:
         self._connection.execute(change.values(public_key=public_key))
 
     def management_key(self, prefix: str) -> ManagementKey | None:
-        """Give the management key that is not revoked, of any workspace."""
+        """Return the management key that is not revoked, of any workspace."""
         return Keys(self._connection).management_key(prefix)
 
     def management_keys(self, workspace_id: str) -> Sequence[ManagementKey]:
@@ -106,7 +106,7 @@ class Workspaces:
         self._connection.execute(change.values(revoked_at=now))
 
     def every(self) -> Sequence[WorkspaceRecord]:
-        """Give all of them."""
+        """Return all of them."""
         return [_workspace(row) for row in self._connection.execute(select(WORKSPACES))]
 
 
@@ -117,12 +117,12 @@ class Keys:
         self._connection = connection
 
     def management_key(self, prefix: str) -> ManagementKey | None:
-        """Give the management key that is not revoked."""
+        """Return the management key that is not revoked."""
         row = self._connection.execute(_MANAGEMENT_KEYS.where(MANAGEMENT_KEYS.c.prefix == prefix)).first()
         return None if row is None else _management_key(row)
 
     def developer_key_sha256(self, prefix: str) -> str | None:
-        """Give the digest of the developer's key that is not revoked."""
+        """Return the digest of the developer's key that is not revoked."""
         key = ApiKeys(self._connection).find(prefix)
         return None if key is None else key.record.sha256
 
@@ -134,7 +134,7 @@ class Webhooks:
         self._connection = connection
 
     def find(self, workspace_id: str) -> WebhookRecord | None:
-        """Give the workspace's settings."""
+        """Return the workspace's settings."""
         query = select(WEBHOOK_SETTINGS).where(WEBHOOK_SETTINGS.c.workspace_id == workspace_id)
         row = self._connection.execute(query).first()
         return None if row is None else _webhook(row)
@@ -148,7 +148,7 @@ class Webhooks:
         config_log.append(self._connection, now, ConfigKind.WEBHOOK, webhook.workspace_id, webhook)
 
     def every(self) -> Sequence[WebhookRecord]:
-        """Give all of them."""
+        """Return all of them."""
         return [_webhook(row) for row in self._connection.execute(select(WEBHOOK_SETTINGS))]
 
 

@@ -1,4 +1,4 @@
-"""Relays the configuration, and the outbox of corrections, to Kafka: one process at a time (design 3.8).
+"""Relays the configuration, and the outbox of corrections, to Kafka: one process at a time (counting 8).
 
 Never marks as sent what Kafka has not acknowledged, never sends without having asked whether it still leads, and never
 drops a change: what fails is sent again, in order, by this process or by the next one to lead.
@@ -39,7 +39,7 @@ POLL_S = 0.25
 HEARTBEAT_S = 3.0
 
 REPUBLISH_EVERY_S = 45.0
-"""A lost message is mended within the minute that a change may take at the very most (spec 2)."""
+"""A lost message is mended within the minute that a change may take at the very most (contract 2)."""
 
 REPUBLISHED = timedelta(minutes=10)
 
@@ -57,7 +57,7 @@ class Writer(Protocol):
     """Writes to Kafka; `runtime.kafka.writer.Writer` is the real one."""
 
     async def write(self, topic: str, records: Sequence[Record]) -> None:
-        """Return when the broker has all of them. Raises KafkaAwayError, RecordTooLargeError."""
+        """Return when the broker has all of them. Raise KafkaAwayError, RecordTooLargeError."""
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -18,7 +18,7 @@ SERVICES = {"hot_path": ["kafka"], "publisher": ["kafka"], "stream": ["kafka", "
 
 
 def main() -> int:
-    """Run what is named, else all; give the exit code."""
+    """Run what is named, else all; return the exit code."""
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="hot_path alone: one short round, under a minute")

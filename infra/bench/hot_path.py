@@ -196,7 +196,7 @@ def _upstreams(folder: Path) -> Iterator[tuple[servers.Upstream, servers.Streami
 
 @contextlib.contextmanager
 def _nginx(folder: Path) -> Iterator[tuple[Subject, Watched]]:
-    """Run nginx; give the upstream behind it, which the reader of paced streams asks itself too, and nginx."""
+    """Run nginx; return the upstream behind it, which the reader of paced streams asks itself too, and nginx."""
     with _upstreams(folder) as (plain, streaming), servers.reverse_proxy(folder / "proxy", plain, streaming) as nginx:
         direct = Subject("direct", nginx.pid, plain.port, streaming.paced_port, streaming.burst_port, "none")
         yield direct, Watched(nginx, lambda: None)
@@ -247,7 +247,7 @@ def _wrong(gateways: Sequence[Watched]) -> list[str]:
 
 
 def install_missing() -> None:
-    """Install nginx and wrk where we may, else say what to type. Raises BenchError."""
+    """Install nginx and wrk where we may, else say what to type. Raise BenchError."""
     os.environ["PATH"] += os.pathsep + "/usr/sbin"  # where Debian keeps nginx; a user's PATH has it not
     missing = [package for program, package in NEEDED.items() if shutil.which(program) is None]
     if not missing:

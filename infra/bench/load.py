@@ -39,7 +39,7 @@ def run(
     stream: bool = False,
     keys: int = 0,
 ) -> Round:
-    """Ask for one completion over and over; with `keys`, each time by one of that many. Raises BenchError."""
+    """Ask for one completion over and over; with `keys`, each time by one of that many. Raise BenchError."""
     asked = {"model": slug, "messages": [{"role": "user", "content": "What does a request cost, all in all?"}]}
     script = Path(__file__).parent / "post.lua"
     url = f"http://127.0.0.1:{port}/v1/chat/completions"

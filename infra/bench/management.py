@@ -80,7 +80,7 @@ def _cursor(url: str, key: str) -> str:
 
 
 def _fill(data: Path, workspace_id: str, groups: int, keys_each: int) -> list[str]:
-    """Write trees of ten groups and their keys as the API would have; give the groups' ids in order."""
+    """Write trees of ten groups and their keys as the API would have; return the groups' ids in order."""
     now = datetime.now(UTC)
     group_ids = sorted(ids.mint() for _ in range(groups))
     with engines.sqlite(data / "tollgate.db") as opened:

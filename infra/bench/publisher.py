@@ -1,4 +1,4 @@
-"""What publishing costs: CPU an event from the spool's file to Kafka's acknowledgement (design 4.7; the aim is 4 us).
+"""What publishing costs: CPU an event from the spool's file to Kafka's acknowledgement (design; the aim is 4 us).
 
 Never counts what it costs to spool the events: they lie in the file before the clock starts.
 """

@@ -65,7 +65,7 @@ class Role:
     """By how many limits hold for them."""
 
     def published(self) -> int:
-        """Give how many usage events Kafka has from it."""
+        """Return how many usage events Kafka has from it."""
         for line in httpx.get(f"{self.ops_url}/metrics", trust_env=False).text.splitlines():
             if line.startswith("tollgate_published_events_total "):
                 return int(float(line.split()[1]))
@@ -143,7 +143,7 @@ def _things(upstreams: dict[str, int]) -> Iterator[tuple[ConfigKind, str, Config
 
 
 def _chain(limits: int, slugs: Sequence[str]) -> Iterator[tuple[ConfigKind, str, ConfigRecord]]:
-    """Give a group for which so many limits hold, and its ancestors: four at most are a group's own."""
+    """Return a group for which so many limits hold, and its ancestors: four at most are a group's own."""
     levels = max(1, -(-limits // 4))
     names = [f"g-{limits}-{level}" for level in range(levels)]
     for level, name in enumerate(names):
@@ -162,7 +162,7 @@ def _chain(limits: int, slugs: Sequence[str]) -> Iterator[tuple[ConfigKind, str,
 
 
 def _limited(slug: str, count: int) -> ModelConfig:
-    """Give a model with so many limits that nobody reaches: first those of days, then the rates."""
+    """Return a model with so many limits that nobody reaches: first those of days, then the rates."""
     types = (LimitType.REQUEST, LimitType.TOKEN)
     usage = [UsageLimit(type=each, unit=UsageLimitUnit.DAY, threshold=servers.ENOUGH) for each in types]
     rates = [RateLimit(type=each, unit=RateLimitUnit.MINUTE, threshold=servers.ENOUGH) for each in types]
@@ -180,5 +180,5 @@ def _change(kind: ConfigKind, id_: str, record: ConfigRecord) -> ConfigChange:
 
 
 def _key(number: int) -> str:
-    """Give a key by its number, as post.lua does."""
+    """Return a key by its number, as post.lua does."""
     return f"sky_{number:012d}.{number:032d}"

@@ -75,7 +75,7 @@ class Upstream:
         self._asked = 0
 
     def requests(self) -> int:
-        """Give how many requests it has taken, these questions left out."""
+        """Return how many requests it has taken, these questions left out."""
         self._asked += 1
         lines = httpx.get(f"http://127.0.0.1:{self.port}/status", trust_env=False).text.splitlines()
         return int(lines[2].split()[2]) - self._asked
@@ -88,7 +88,7 @@ class Streaming:
         self.paced_port, self.burst_port = paced_port, burst_port
 
     def requests(self) -> int:
-        """Give how many streams it has begun."""
+        """Return how many streams it has begun."""
         return int(httpx.get(f"http://127.0.0.1:{self.paced_port}/status", trust_env=False).text)
 
 
@@ -104,12 +104,12 @@ class Subject:
     key: str
 
     def cpu_us(self) -> float:
-        """Give the CPU time that it has taken, user and system, of all its threads."""
+        """Return the CPU time that it has taken, user and system, of all its threads."""
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * 1e6 / os.sysconf("SC_CLK_TCK")
 
     def memory_mib(self) -> float:
-        """Give what it holds in memory now."""
+        """Return what it holds in memory now."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -125,16 +125,16 @@ class Gateway:
     workspace_id: str
 
     def subject(self) -> Subject:
-        """Give what is measured."""
+        """Return what is measured."""
         return Subject("embedded", self.pid, self.port, self.port, self.port, self.key)
 
     def total(self) -> int:
-        """Give how many events of all endpoints the ledger has."""
+        """Return how many events of all endpoints the ledger has."""
         with contextlib.closing(sqlite3.connect(f"file:{self.data_dir}/tollgate.db?mode=ro", uri=True)) as database:
             return int(database.execute("select count(*) from usage_event").fetchone()[0])
 
     def ledger(self) -> tuple[int, int, int]:
-        """Give the plain endpoint's events in the ledger and the sums of their input and output tokens."""
+        """Return the plain endpoint's events in the ledger and the sums of their input and output tokens."""
         query = (
             "select count(*), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)"
             " from usage_event where workspace_id = ? and model_slug = ?"
@@ -145,14 +145,14 @@ class Gateway:
 
 
 def free_port() -> int:
-    """Give a port that was free a moment ago."""
+    """Return a port that was free a moment ago."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port: int = listener.getsockname()[1]
     return port
 
 
 def pinned(core: int, command: list[str]) -> list[str]:
-    """Give the command bound to one core, where there are two and `taskset` is here."""
+    """Return the command bound to one core, where there are two and `taskset` is here."""
     if (os.cpu_count() or 1) < 2 or shutil.which("taskset") is None:
         return command
     return ["taskset", "--cpu-list", str(core), *command]
@@ -220,7 +220,7 @@ def gateway(folder: Path, target: Upstream, streams: Streaming) -> Iterator[Gate
 
 
 def _set_up(port: int, management_key: str, upstreams: dict[str, int]) -> str:
-    """Make the endpoints, and a group with a key and limits on each; give the key."""
+    """Make the endpoints, and a group with a key and limits on each; return the key."""
     kinds = ("REQUEST", "TOKEN")
     limits = {
         "usage_limits": [{"type": kind, "unit": "DAY", "threshold": ENOUGH} for kind in kinds],

@@ -147,7 +147,7 @@ async def _put(made: spool.Spool, count: int) -> None:
 
 
 def _draft(number: int) -> UsageDraft:
-    """Give an event of one of the groups: the first half of them alone, the others below two ancestors."""
+    """Return an event of one of the groups: the first half of them alone, the others below two ancestors."""
     group = number % GROUPS
     tree = group // 5
     charged = (f"group-{group}",) if group < GROUPS // 2 else (f"group-{group}", f"middle-{tree}", f"root-{tree}")
@@ -191,7 +191,7 @@ def _serving(role: str, folder: Path, environment: dict[str, str]) -> Iterator["
 
 
 async def _until_counted(opened: Database, total: int) -> int:
-    """Wait until the ledger has so many, or does not grow any more; give how many."""
+    """Wait until the ledger has so many, or does not grow any more; return how many."""
     counted, since = -1, time.monotonic()
     while counted < total and time.monotonic() - since < 20:
         before, counted = counted, await opened.read(_rows)
@@ -201,13 +201,13 @@ async def _until_counted(opened: Database, total: int) -> int:
 
 
 def _rows(connection: Connection) -> int:
-    """Give how many events the ledger has."""
+    """Return how many events the ledger has."""
     rows: int = connection.execute(select(func.count()).select_from(USAGE_EVENT)).scalar_one()
     return rows
 
 
 def _cpu_s(pid: int) -> float:
-    """Give the CPU time of a process and all its threads."""
+    """Return the CPU time of a process and all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return sum(map(int, itertools.islice(fields, 11, 13))) / os.sysconf("SC_CLK_TCK")
 

@@ -39,7 +39,7 @@ class Followed:
 
 
 def follow(port: int, key: str, slug: str, connections: int, seconds: int) -> Followed:
-    """Follow streams for a while. Raises BenchError where none came."""
+    """Follow streams for a while. Raise BenchError where none came."""
     words = [sys.executable, "-m", "infra.bench.streams", str(port), slug, str(connections), str(seconds)]
     result = subprocess.run(
         servers.pinned(servers.LOAD_CORE, words),

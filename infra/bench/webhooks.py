@@ -96,7 +96,7 @@ def _is_wrong(arrived: int, count: int) -> bool:
 
 
 async def _throughput(opened: Database, url: str, size: int, count: int) -> tuple[float, float, int]:
-    """Take in and deliver at once; give the seconds, the CPU seconds and how many events arrived."""
+    """Take in and deliver at once; return the seconds, the CPU seconds and how many events arrived."""
     labs = [f"lab-{number}" for number in range(LABS)]
     source = _Source([_event(number, labs[number % LABS]) for number in range(count)])
     dispatcher = _dispatcher(opened, size, dict.fromkeys(labs, f"{url}/take"))
@@ -109,7 +109,7 @@ async def _throughput(opened: Database, url: str, size: int, count: int) -> tupl
 
 
 async def _fairness(opened: Database, url: str, hanging: int) -> tuple[float, int]:
-    """Take in for all, then deliver; give the events/s of the receivers that do not hang, and how many arrived."""
+    """Take in for all, then deliver; return the events/s of the receivers that do not hang, and how many arrived."""
     good = [f"lab-{number}" for number in range(RECEIVERS - HANGING)]
     bad = [f"stuck-{number}" for number in range(hanging)]
     urls = dict.fromkeys(good, f"{url}/take") | dict.fromkeys(bad, f"{url}/hang")
@@ -261,7 +261,7 @@ async def _receive() -> None:
 
 @contextlib.contextmanager
 def _receiver() -> Iterator[str]:
-    """Run the receiver on the other core; give its URL."""
+    """Run the receiver on the other core; return its URL."""
     words = [sys.executable, "-m", "infra.bench.webhooks", "--receive"]
     process = subprocess.Popen(servers.pinned(servers.LOAD_CORE, words), stdout=subprocess.PIPE, text=True)
     try:
@@ -272,7 +272,7 @@ def _receiver() -> Iterator[str]:
 
 
 def _taken(url: str) -> int:
-    """Give how many events arrived since the last call; -1 where one came twice."""
+    """Return how many events arrived since the last call; -1 where one came twice."""
     with urllib.request.urlopen(f"{url}/taken", timeout=10) as answer:
         total, distinct = map(int, answer.read().split())
     return total if total == distinct else -1

@@ -27,7 +27,7 @@ _NO_CLUSTER = Path("/etc/postgresql-common/createcluster.conf")
 def ensure(service: str, *, install: bool) -> None:
     """See to it that `service` (kafka, postgres or redis) can be started here.
 
-    With `install` it installs Debian packages that are missing, as root. Raises LocalError, which names the line that
+    With `install` it installs Debian packages that are missing, as root. Raise LocalError, which names the line that
     installs all that any service lacks.
     """
     packages = CHECKS[service]()
@@ -59,12 +59,12 @@ def _install(service: str, packages: list[str]) -> None:
 
 
 def missing() -> list[str]:
-    """Give the packages that any of the three services lacks."""
+    """Return the packages that any of the three services lacks."""
     return [package for check in CHECKS.values() for package in check()]
 
 
 def line(packages: list[str]) -> str:
-    """Give the one line to type."""
+    """Return the one line to type."""
     return f"sudo apt-get install {' '.join(packages)}"
 
 
@@ -95,7 +95,7 @@ CHECKS: dict[str, Callable[[], list[str]]] = {
 
 
 def feature_version(said: str) -> int:
-    """Give the number that counts of what `java -version` said: 17 of 17.0.15, 8 of 1.8.0; 0 of anything else."""
+    """Return the number that counts of what `java -version` said: 17 of 17.0.15, 8 of 1.8.0; 0 of anything else."""
     found = re.search(r'version "(?:1\.)?(\d+)', said)
     return int(found[1]) if found else 0
 

@@ -56,7 +56,7 @@ class Broker(Service):
         return self.folder / "data"
 
     def configure(self) -> Path:
-        """Write its properties and return their file; format its data where they are not yet. Raises LocalError."""
+        """Write its properties and return their file; format its data where they are not yet. Raise LocalError."""
         path = self.folder / "server.properties"
         lines = properties(self.port, self.controller_port) | {"log.dirs": str(self.data)}
         path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
@@ -88,19 +88,19 @@ def properties(port: int, controller_port: int, listen: str = process.HOST) -> d
 
 
 def at(folder: Path, port: int | None = None) -> Broker:
-    """Give a broker of this folder that is not started yet; without a port, one on a free port."""
+    """Return a broker of this folder that is not started yet; without a port, one on a free port."""
     folder.mkdir(parents=True, exist_ok=True)
     client, controller = process.free_ports(2)
     return Broker(folder.resolve(), port or client, controller)
 
 
 def running(folder: Path, port: int | None = None) -> AbstractContextManager[Broker]:
-    """Run a broker for the length of a `with` block, its data and log in `folder`. Raises LocalError."""
+    """Run a broker for the length of a `with` block, its data and log in `folder`. Raise LocalError."""
     return process.running(at(folder, port))
 
 
 def download() -> None:
-    """Bring the jars to .tools/kafka with Maven, where they are not there yet. Raises LocalError."""
+    """Bring the jars to .tools/kafka with Maven, where they are not there yet. Raise LocalError."""
     JARS.parent.mkdir(exist_ok=True)
     with (JARS.parent / "kafka.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once: the second waits and finds them
@@ -141,7 +141,7 @@ def _java() -> str:
 
 
 def brokers(port: int, host: str = process.HOST) -> int:
-    """Ask a broker for metadata of no topic; give how many brokers the answer names, 0 where none answers."""
+    """Ask a broker for metadata of no topic; return how many brokers the answer names, 0 where none answers."""
     client = b"probe"
     head = struct.pack(">hhih", _METADATA_API, _METADATA_VERSION, 1, len(client)) + client
     asked = head + struct.pack(">ib", 0, 0)  # no topics; do not create any

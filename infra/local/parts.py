@@ -26,13 +26,13 @@ class Part:
     folder: Path
 
     def words(self, port: int = 0, ops_port: int = 0) -> list[str]:
-        """Give what stands after `tollgate`; 0 picks a free port, which the process announces."""
+        """Return what stands after `tollgate`; 0 picks a free port, which the process announces."""
         public = ["--port", str(port)] if self.role in PUBLIC else []
         return ["serve", self.role, "--data", str(self.folder), *public, "--ops-port", str(ops_port), "--json"]
 
 
 def parts(folder: Path, counts: Mapping[str, int] = COUNTS) -> list[Part]:
-    """Give the processes of an installation whose data directories lie in `folder`; control first."""
+    """Return the processes of an installation whose data directories lie in `folder`; control first."""
     return [
         Part(f"{role}-{number}", role, folder / f"{role}-{number}")
         for role, count in counts.items()
@@ -41,7 +41,7 @@ def parts(folder: Path, counts: Mapping[str, int] = COUNTS) -> list[Part]:
 
 
 def settings(bootstrap: str, database_url: str, master_key: str, partitions: int = 4) -> dict[str, str]:
-    """Give what all processes and commands share, by the settings' names; for a single broker."""
+    """Return what all processes and commands share, by the settings' names; for a single broker."""
     return {
         "kafka_bootstrap": bootstrap,
         "kafka_partitions": str(partitions),
@@ -53,7 +53,7 @@ def settings(bootstrap: str, database_url: str, master_key: str, partitions: int
 
 
 def unready(ops_url: str) -> str | None:
-    """Ask a process whether traffic may come; give what it lacks, or None."""
+    """Ask a process whether traffic may come; return what it lacks, or None."""
     try:
         answer = httpx.get(f"{ops_url}/readyz", timeout=_ANSWER_S)
     except httpx.HTTPError as error:

@@ -62,13 +62,13 @@ class Server(Service):
 
 
 def at(folder: Path, port: int | None = None, *, durable: bool = True) -> Server:
-    """Give a server of this folder that is not started yet; without a port, one on a free port."""
+    """Return a server of this folder that is not started yet; without a port, one on a free port."""
     folder.mkdir(parents=True, exist_ok=True)
     return Server(folder.resolve(), port or process.free_ports(1)[0], durable)
 
 
 def running(folder: Path, port: int | None = None, *, durable: bool = True) -> AbstractContextManager[Server]:
-    """Run a server for the length of a `with` block, its data and log in `folder`. Raises LocalError."""
+    """Run a server for the length of a `with` block, its data and log in `folder`. Raise LocalError."""
     return process.running(at(folder, port, durable=durable))
 
 
@@ -82,7 +82,7 @@ def answers(url: str) -> bool:
 
 
 def binary(name: str) -> str:
-    """Find one of PostgreSQL's binaries: the newest of Debian's, or one in PATH. Raises LocalError."""
+    """Find one of PostgreSQL's binaries: the newest of Debian's, or one in PATH. Raise LocalError."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
     path = str(found[-1]) if found else shutil.which(name)
     if path is None:

@@ -56,14 +56,14 @@ class Process:
             self._signal(self.stop_signal)
 
     def stop(self, within_s: float = STOP_S) -> int:
-        """Ask it to end, and end it by force where it does not within the bound; give its exit code."""
+        """Ask it to end, and end it by force where it does not within the bound; return its exit code."""
         self.ask_to_stop()
         with suppress(subprocess.TimeoutExpired):
             return self.popen.wait(within_s)
         return self.kill()
 
     def kill(self) -> int:
-        """End it as a power switch would, and all that it started; give its exit code."""
+        """End it as a power switch would, and all that it started; return its exit code."""
         self._signal(signal.SIGKILL)
         return self.popen.wait(STOP_S)
 
@@ -77,11 +77,11 @@ class Process:
         self._signal(signal.SIGCONT)
 
     def tail(self, lines: int = 15) -> str:
-        """Give the end of its output."""
+        """Return the end of its output."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     def until(self, ready: Callable[[], bool], within_s: float) -> None:
-        """Wait until `ready`. Raises LocalError when the program ends before, or the bound is over."""
+        """Wait until `ready`. Raise LocalError when the program ends before, or the bound is over."""
         deadline = time.monotonic() + within_s
         while not (is_ready := ready()) and self.alive() and time.monotonic() < deadline:
             time.sleep(_POLL_S)  # another program says nothing when it is ready; the loop is bounded
@@ -107,25 +107,25 @@ class Service(ABC):
 
     @property
     def process(self) -> Process:
-        """Its process. Raises LocalError before the first start."""
+        """Its process. Raise LocalError before the first start."""
         if self.started is None:
             raise LocalError(f"{type(self).__name__} was not started")
         return self.started
 
     @abstractmethod
     def launch(self, logs: Path | None = None) -> None:
-        """Start it without waiting; its log goes into `logs`, else into its own folder. Raises LocalError."""
+        """Start it without waiting; its log goes into `logs`, else into its own folder. Raise LocalError."""
 
     @abstractmethod
     def answers(self) -> bool:
         """Whether it takes requests now."""
 
     def await_ready(self, within_s: float = READY_S) -> None:
-        """Wait until it takes requests. Raises LocalError."""
+        """Wait until it takes requests. Raise LocalError."""
         self.process.until(self.answers, within_s)
 
     def start(self) -> None:
-        """Start it and wait until it takes requests; the data of an earlier start are kept. Raises LocalError."""
+        """Start it and wait until it takes requests; the data of an earlier start are kept. Raise LocalError."""
         self.launch()
         self.await_ready()
 
@@ -137,7 +137,7 @@ class Service(ABC):
 
 @contextmanager
 def running(service: AnyService) -> Iterator[AnyService]:
-    """Start a service and run it for the length of a `with` block. Raises LocalError."""
+    """Start a service and run it for the length of a `with` block. Raise LocalError."""
     try:
         service.start()
         yield service
@@ -188,7 +188,7 @@ def _dies_with_us() -> list[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Give ports that nobody listens on now; they stay free between a stop and a start (see _PORTS)."""
+    """Return ports that nobody listens on now; they stay free between a stop and a start (see _PORTS)."""
     found: list[int] = []
     for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):  # tests on several workers share a seed
         if is_free(port):
@@ -208,7 +208,7 @@ def is_free(port: int) -> bool:
 
 
 def ask(port: int, question: bytes, size: int, host: str = HOST) -> bytes:
-    """Send bytes to a port; give at most `size` bytes of the answer, empty where nobody answers."""
+    """Send bytes to a port; return at most `size` bytes of the answer, empty where nobody answers."""
     with suppress(OSError), closing(socket.create_connection((host, port), timeout=2)) as connection:
         connection.sendall(question)
         return connection.recv(size)

@@ -36,7 +36,7 @@ class Server(Service):
 
 
 def running(folder: Path, port: int | None = None) -> AbstractContextManager[Server]:
-    """Run a server for the length of a `with` block, its log in `folder`. Raises LocalError."""
+    """Run a server for the length of a `with` block, its log in `folder`. Raise LocalError."""
     folder.mkdir(parents=True, exist_ok=True)
     return process.running(Server(folder.resolve(), port or process.free_ports(1)[0]))
 

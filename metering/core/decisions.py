@@ -1,6 +1,6 @@
-"""The decision on one counter: its limit totals, how far they count, which day thresholds they have reached (spec 4).
+"""The decision on one counter: its limit totals, how far they count, which day thresholds they have reached.
 
-Never judges a threshold that it was not handed: a proxy obeys only those that it holds itself (spec 3.1).
+Never judges a threshold that it was not handed: a proxy obeys only those that it holds itself (contract 3.1).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ HEARD_WITHIN = timedelta(days=AHEAD_DAYS + 3)
 
 
 def heard(marks: Iterable[tuple[str, int, datetime]]) -> dict[str, int]:
-    """Give the marks of a lane that decisions name, from (instance, sequence, when it moved) of every one.
+    """Return the marks of a lane that decisions name, from (instance, sequence, when it moved) of every one.
 
     An instance that the lane has not heard of for so long has no event in any day that still lasts, so there a proxy
     without its mark (0) and one with it say the same sum; of past days a proxy holds none (`proxy.limits.days`).
@@ -54,5 +54,5 @@ def decide(total: LimitTotal, thresholds: Sequence[Threshold], marks: Mapping[st
 
 
 def used(total: LimitTotal, type_: LimitType) -> int:
-    """Give what of a total counts against a limit of this type."""
+    """Return what of a total counts against a limit of this type."""
     return total.requests if type_ is LimitType.REQUEST else total.tokens

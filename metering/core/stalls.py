@@ -1,4 +1,4 @@
-"""Which partitions stand still although there is something to count (design 3.4: the watchdog).
+"""Which partitions stand still although there is something to count (counting 4: the watchdog).
 
 Never calls a partition stalled while nobody could have moved it: `forgive` says that a service was away.
 """
@@ -28,7 +28,7 @@ class Backlog:
         self._moved_at: dict[int, float] = {}
 
     def look(self, now_s: float, logs: Mapping[int, Log], busy_at: Mapping[int, float], bound_s: float) -> list[int]:
-        """Give the partitions that have a lag and did not move for `bound_s`.
+        """Return the partitions that have a lag and did not move for `bound_s`.
 
         `busy_at` says when work on a partition was tried last: who tries is slow or waits, but does not stand still.
         """

@@ -1,4 +1,4 @@
-"""What the new usage events of a batch add to daily usage and to limit totals (spec section 4).
+"""What the new usage events of a batch add to daily usage and to limit totals (contract 4).
 
 Rules:
 
@@ -78,12 +78,12 @@ class Totals:
 
 
 def daily_counter(event: UsageEvent) -> Counter:
-    """Give the counter whose daily usage names the event: the key's own group's."""
+    """Return the counter whose daily usage names the event: the key's own group's."""
     return Counter(day_of(event), event.group_id, event.model_slug)
 
 
 def limit_counters(event: UsageEvent) -> tuple[Counter, ...]:
-    """Give the counters whose limit totals name the event, each once; none for a correction."""
+    """Return the counters whose limit totals name the event, each once; none for a correction."""
     if event.kind is Kind.CORRECTION:
         return ()
     day = day_of(event)

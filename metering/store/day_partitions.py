@@ -26,7 +26,7 @@ _EXISTING = text(
 
 
 def open_days(connection: Connection) -> Days:
-    """Give the days that the ledger takes events of, both inclusive; `days.NONE` before the first `ensure`."""
+    """Return the days that the ledger takes events of, both inclusive; `days.NONE` before the first `ensure`."""
     if connection.dialect.name != "postgresql":
         return ledger_days.EVERY
     first, last = connection.execute(_EXISTING, {"parent": _TABLE}).one()
@@ -34,7 +34,7 @@ def open_days(connection: Connection) -> Days:
 
 
 def ensure(connection: Connection, today: date) -> Sequence[date]:
-    """Make the days that are missing; give them. For every start, and once a day; any number may run it at once.
+    """Make the days that are missing; return them. For every start, and once a day; any number may run it at once.
 
     On a fresh database those are the LATE_DAYS and the AHEAD_DAYS, later the ones between the last and the AHEAD_DAYS.
     """
@@ -56,7 +56,7 @@ def ensure(connection: Connection, today: date) -> Sequence[date]:
 
 
 def drop_expired(connection: Connection, today: date, keep_days: int) -> Sequence[date]:
-    """Drop the days that are no longer among the last `keep_days`; give them. In a transaction of its own, once a day.
+    """Drop the days that are no longer among the last `keep_days`; return them. In its own transaction, once a day.
 
     Dropping needs the whole ledger for a moment. Where a long reader has it, this gives up soon, with an error that is
     transient (`runtime.outage`), so that the writers behind it need not wait.
@@ -90,7 +90,7 @@ def advice(connection: Connection, keep_days: int) -> str | None:
 
 
 def _sane(connection: Connection, today: date) -> date:
-    """Give `today`, but not beyond the database's own: a clock that is years ahead must not drop the ledger."""
+    """Return `today`, but not beyond the database's own: a clock that is years ahead must not drop the ledger."""
     theirs: date = connection.execute(text("SELECT CURRENT_DATE")).scalar_one()
     return min(today, theirs)
 

@@ -1,4 +1,4 @@
-"""The ledger: one row for each usage event, by its key; and the numbers of those dropped as duplicates (spec 4).
+"""The ledger: one row for each usage event, by its key; and the numbers of those dropped as duplicates (contract 4).
 
 Never changes or removes a row, and never refuses an event for its size: that would stop its partition for good.
 """
@@ -103,7 +103,7 @@ class Gap:
 
 
 def find(connection: Connection, idempotency_key: str) -> UsageEvent | None:
-    """Give the event of a key, None where the ledger has none. The key's own time says on which days to look."""
+    """Return the event of a key, None where the ledger has none. The key's own time says on which days to look."""
     try:
         minted = ULID.from_str(idempotency_key).datetime.date()
         days = [minted + timedelta(days=offset) for offset in (-1, 0, 1)]
@@ -150,7 +150,7 @@ def tallies(
 def gaps(
     connection: Connection, from_day: date, to_day: date, ends: Mapping[str, int] | None = None
 ) -> tuple[Gap, ...]:
-    """Give the missing sequences of every instance that has events on these days, both inclusive.
+    """Return the missing sequences of every instance that has events on these days, both inclusive.
 
     Looks from the last number before the days' first one (0 where there is none) up to the days' last one, or to the
     instance's of `ends`; numbers of dropped duplicates, and of events of other days, are no gap.
@@ -169,7 +169,7 @@ def gaps(
 
 
 def last_days(connection: Connection, instances: Collection[str]) -> dict[str, date]:
-    """Give the day of each instance's highest number; an instance without an event is left out."""
+    """Return the day of each instance's highest number; an instance without an event is left out."""
     columns = USAGE_EVENT.c
     found = {}
     for instance in instances:
@@ -201,7 +201,7 @@ def _gaps_between(connection: Connection, instance: str, first: int, last: int) 
 
 
 def event_of(row: RowMapping) -> UsageEvent:
-    """Give the event that a whole row holds."""
+    """Return the event that a whole row holds."""
     own = {name: value for name, value in row.items() if name in UsageEvent.model_fields}
     tokens = {name: row[name] for name in Tokens.model_fields}
     producer = {name: row[name] for name in Producer.model_fields}

@@ -33,7 +33,7 @@ _INSERT = str(sqlite.insert(USAGE_EVENT).on_conflict_do_nothing().compile(dialec
 def record(connection: Connection, events: Sequence[UsageEvent], recorded_at: datetime) -> list[UsageEvent]:
     """Insert `events`; give those whose key was new. Of one key's events within the batch the first is taken.
 
-    Raises DayClosedError where one's day has no place (`metering.store.day_partitions`); then none of them is in.
+    Raise DayClosedError where one's day has no place (`metering.store.day_partitions`); then none of them is in.
     """
     firsts: dict[Key, UsageEvent] = {}
     for event in events:
@@ -110,7 +110,7 @@ def _note_duplicates(connection: Connection, dropped: Sequence[UsageEvent]) -> N
 
 
 def _copied(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
-    """Give the rows as PostgreSQL's COPY takes them: JSON as text, the rest as it is."""
+    """Return the rows as PostgreSQL's COPY takes them: JSON as text, the rest as it is."""
     groups = cache(json.dumps)
     for (day, _), event in events.items():
         metadata = event.request_metadata
@@ -125,7 +125,7 @@ def _copied(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator
 
 
 def _stored(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
-    """Give the rows as SQLite keeps them; what repeats within a batch is turned only once."""
+    """Return the rows as SQLite keeps them; what repeats within a batch is turned only once."""
     columns = USAGE_EVENT.c
     store_day, store_groups = cache(_storing(columns.day)), cache(_storing(columns.charged_groups))
     store_moment, store_metadata = _storing(columns.timestamp), _storing(columns.request_metadata)
@@ -151,7 +151,7 @@ def _storing(column: Column[Any]) -> Callable[[Any], Any]:
 def _row(
     event: UsageEvent, *, day: Any, timestamp: Any, recorded_at: Any, charged_groups: Any, metadata: Any
 ) -> tuple[Any, ...]:
-    """Give an event's values in the order of the table's columns."""
+    """Return an event's values in the order of the table's columns."""
     tokens, producer = event.tokens, event.producer
     return (
         day,

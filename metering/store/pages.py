@@ -1,4 +1,4 @@
-"""Reads the ledger in pages, for whoever follows or exports it (spec 2.5).
+"""Reads the ledger in pages, for whoever follows or exports it (contract 2.5).
 
 Never gives an event whose transaction might still be overtaken by an earlier one: `recorded_before` says what may be
 shown, and the caller keeps it behind every transaction that can still commit.
@@ -52,7 +52,7 @@ class EventQuery:
 
 
 def page(connection: Connection, window: EventQuery, recorded_before: datetime, limit: int) -> list[Entry]:
-    """Give at most `limit` events of a window, in its order, of those recorded before `recorded_before`."""
+    """Return at most `limit` events of a window, in its order, of those recorded before `recorded_before`."""
     columns = USAGE_EVENT.c
     moment = columns.recorded_at if window.order is Order.RECORDED else columns.timestamp
     after = window.after
@@ -74,13 +74,13 @@ def page(connection: Connection, window: EventQuery, recorded_before: datetime, 
 
 
 def place_of(entry: Entry, order: Order) -> PageStart:
-    """Give the place that the next page begins behind."""
+    """Return the place that the next page begins behind."""
     moment = entry.recorded_at if order is Order.RECORDED else entry.event.timestamp
     return PageStart(moment, entry.event.idempotency_key)
 
 
 def day(connection: Connection, wanted: date) -> Iterator[Entry]:
-    """Give every event of a UTC day, of all workspaces, without holding them all."""
+    """Return every event of a UTC day, of all workspaces, without holding them all."""
     columns = USAGE_EVENT.c
     query = select(USAGE_EVENT).where(columns.day == wanted).order_by(columns.day, columns.idempotency_key)
     return map(_entry, connection.execute(query.execution_options(yield_per=1000)).mappings())

@@ -1,4 +1,4 @@
-"""How far each partition is counted, and how far the totals of that are published (design 3.4, 3.5).
+"""How far each partition is counted, and how far the totals of that are published (counting 4, 5).
 
 Never moves a position but from where its caller saw it: another worker may own the partition by now.
 """
@@ -43,25 +43,25 @@ Place = tuple[str, int]
 
 
 def every(connection: Connection) -> dict[Place, Row[Any, Any, Any, Any]]:
-    """Give `next_offset` and `recorded_at` of every partition that was begun."""
+    """Return `next_offset` and `recorded_at` of every partition that was begun."""
     return {(row.topic, row.partition): row for row in connection.execute(_EVERY)}
 
 
 def read(connection: Connection, topic: str, partition: int) -> Progress | None:
-    """Give how far a partition is; None where nothing of it was counted yet."""
+    """Return how far a partition is; None where nothing of it was counted yet."""
     wanted = select(*(_COLUMNS[name] for name in Progress._fields))
     row = connection.execute(wanted.where(_COLUMNS.topic == topic, _COLUMNS.partition == partition)).one_or_none()
     return None if row is None else Progress._make(row)
 
 
 def position(connection: Connection, topic: str, partition: int) -> int | None:
-    """Give the committed next offset of a partition; None where nothing of it was counted yet."""
+    """Return the committed next offset of a partition; None where nothing of it was counted yet."""
     found = read(connection, topic, partition)
     return None if found is None else found.next_offset
 
 
 def move(connection: Connection, batch: EventBatch, at: int | None, now: datetime) -> None:
-    """Move the position from `at` to the batch's end. Raises PositionLostError where it is no longer `at`."""
+    """Move the position from `at` to the batch's end. Raise PositionLostError where it is no longer `at`."""
     target = {"next_offset": batch.next_offset, "recorded_at": now}
     if at is None:
         begin = statements.insert_into(connection.dialect.name, METERING_POSITION).on_conflict_do_nothing()

@@ -56,11 +56,11 @@ METERING_MARK = Table(
 
 
 def daily_of(row: RowMapping) -> DailyUsage:
-    """Give the daily usage that a whole row holds."""
+    """Return the daily usage that a whole row holds."""
     return DailyUsage(**{name: value for name, value in row.items() if name != "lane"})
 
 
 def limit_of(row: RowMapping) -> LimitTotal:
-    """Give the limit total that a whole row holds."""
+    """Return the limit total that a whole row holds."""
     counter = Counter(row["day"], row["group_id"], row["model_slug"])
     return LimitTotal(counter, row["requests"], row["tokens"], row["version"])

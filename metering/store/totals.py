@@ -1,4 +1,4 @@
-"""Adds what a batch's new events count to daily usage and limit totals, and raises marks (design 3.4).
+"""Adds what a batch's new events count to daily usage and limit totals, and raises marks (counting 4).
 
 Never adds anything that it was not handed: that each event counts once is its caller's transaction.
 """
@@ -22,7 +22,7 @@ from schemas.usage import UsageEvent
 def add_daily(
     connection: Connection, lane: str, increments: sums.Increments, new: Sequence[UsageEvent], now: datetime
 ) -> tuple[DailyUsage, ...]:
-    """Add to daily usage; give what was added to as it is now. `new` are the events that the increments are of."""
+    """Add to daily usage; return what was added to as it is now. `new` are the events that the increments are of."""
     owners = {event.group_id: event for event in new}
     rows = [
         {
@@ -37,7 +37,7 @@ def add_daily(
 
 
 def add_limits(connection: Connection, lane: str, increments: sums.Increments, now: datetime) -> tuple[LimitTotal, ...]:
-    """Add to limit totals; give what was added to as it is now."""
+    """Add to limit totals; return what was added to as it is now."""
     rows = [
         {**_head(counter, lane, now), **increment._asdict()} for counter, increment in sorted(increments.limits.items())
     ]
@@ -51,7 +51,7 @@ def _head(counter: Counter, lane: str, now: datetime) -> dict[str, Any]:
 def _add(
     connection: Connection, table: Table, rows: Sequence[dict[str, Any]], sums: tuple[str, ...]
 ) -> list[RowMapping]:
-    """Add `rows` to the rows that are there; give each as it is now, its version grown by one.
+    """Add `rows` to the rows that are there; return each as it is now, its version grown by one.
 
     Rows are locked in the given order, which is sorted: so two workers with the same counters never deadlock.
     """

@@ -1,4 +1,4 @@
-"""The one transaction that moves sums, marks, ledger and position together, and what asks for sums (design 3.4).
+"""The one transaction that moves sums, marks, ledger and position together, and what asks for sums (counting 4).
 
 Never adds an event to a sum twice, and never moves one of these without the others.
 """
@@ -52,11 +52,11 @@ class SqlLedger:
         return await self._database.write(lambda connection: apply(connection, batch, partial(now_of, connection)))
 
     async def position(self, topic: str, partition: int) -> int | None:
-        """Give the committed next offset."""
+        """Return the committed next offset."""
         return await self._database.read(lambda connection: progress.position(connection, topic, partition))
 
     async def progress(self, topic: str, partition: int) -> Progress | None:
-        """Give how far the partition is."""
+        """Return how far the partition is."""
         return await self._database.read(lambda connection: progress.read(connection, topic, partition))
 
     async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
@@ -69,9 +69,9 @@ class SqlLedger:
 
 
 def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
-    """Count what is new in `batch`, in the caller's transaction; give the totals of everything it names, new or not.
+    """Count what is new in `batch`, in the caller's transaction; return the totals of everything it names, new or not.
 
-    Where nothing of the partition was counted yet, the batch begins the partition. Raises BeyondPositionError and
+    Where nothing of the partition was counted yet, the batch begins the partition. Raise BeyondPositionError and
     PositionLostError; the caller's transaction must then be rolled back.
     """
     moved = progress.every(connection)
@@ -93,24 +93,24 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
 
 
 def marks(connection: Connection) -> dict[str, int]:
-    """Give the highest sequence counted of every producer instance, inclusive."""
+    """Return the highest sequence counted of every producer instance, inclusive."""
     columns = METERING_MARK.c
     highest = select(columns.instance, func.max(columns.sequence)).group_by(columns.instance)
     return {row[0]: row[1] for row in connection.execute(highest)}
 
 
 def current(connection: Connection, days: Collection[date]) -> tuple[Totals, ...]:
-    """Give all totals of `days`, one `Totals` for each lane."""
+    """Return all totals of `days`, one `Totals` for each lane."""
     return _by_lane(connection, USAGE_DAILY.c.day.in_(days), LIMIT_DAILY.c.day.in_(days))
 
 
 def limit_totals(connection: Connection, counters: Collection[Counter]) -> dict[Counter, LimitTotal]:
-    """Give the limit totals of these counters; those without an event are left out."""
+    """Return the limit totals of these counters; those without an event are left out."""
     return {total.counter: total for total in map(limit_of, _rows_of(connection, LIMIT_DAILY, counters))}
 
 
 def changed(connection: Connection, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
-    """Give what changed last within `span` on a lane, to publish it again (design 3.5).
+    """Return what changed last within `span` on a lane, to publish it again (counting 5).
 
     With it comes the moment, inclusive, up to which that is all: the span's end, or an earlier one where there are more
     than PAGE rows and those of one transaction. The totals bear the position of the lane's source.
@@ -130,12 +130,12 @@ def changed(connection: Connection, topic: str, partition: int, lane: str, span:
 
 
 def daily_behind(connection: Connection, after: Counter, to_day: date) -> tuple[DailyUsage, ...]:
-    """Give at most PAGE daily usages behind `after` (exclusive), up to the day `to_day`, in the order of counters."""
+    """Return at most PAGE daily usages behind `after` (exclusive), up to the day `to_day`, in the order of counters."""
     return tuple(map(daily_of, _behind(connection, USAGE_DAILY, after, to_day)))
 
 
 def limits_behind(connection: Connection, after: Counter, to_day: date) -> tuple[Totals, ...]:
-    """Give as many limit totals in the same way, one `Totals` for each lane."""
+    """Return as many limit totals in the same way, one `Totals` for each lane."""
     lanes: dict[str, list[LimitTotal]] = {}
     for row in _behind(connection, LIMIT_DAILY, after, to_day):
         lanes.setdefault(row["lane"], []).append(limit_of(row))

@@ -1,6 +1,6 @@
 """Counts what a fetch brought, and puts aside what cannot be counted, so that nothing stops its partition for good.
 
-Never lets the position pass a record that is neither counted nor put aside for good (spec section 4: unreadable).
+Never lets the position pass a record that is neither counted nor put aside for good (contract 4: unreadable).
 """
 
 import logging
@@ -47,7 +47,7 @@ class _Stretch:
     items: Sequence[_Item]
 
     def batch(self) -> EventBatch:
-        """Give what the ledger takes."""
+        """Return what the ledger takes."""
         events = tuple(event for _, event in self.items)
         return EventBatch(
             USAGE_EVENTS, self.partition, lane_of(self.partition), self.first_offset, self.next_offset, events
@@ -63,7 +63,7 @@ class _Stretch:
         )
 
     def only(self, items: Sequence[_Item]) -> "_Stretch":
-        """Give the same offsets with fewer events."""
+        """Return the same offsets with fewer events."""
         return _Stretch(self.partition, self.first_offset, self.next_offset, items)
 
 
@@ -91,9 +91,9 @@ class Counting:
         """How many records were put aside since the start."""
 
     async def count(self, fetch: Fetch) -> list[Counted]:
-        """Count every event of a fetch; give what is to be published, in order.
+        """Count every event of a fetch; return what is to be published, in order.
 
-        Raises BeyondPositionError, PositionLostError, and what the database refuses for another reason than the data.
+        Raise BeyondPositionError, PositionLostError, and what the database refuses for another reason than the data.
         """
         items, refused = self._read(fetch.records)
         if refused:  # perhaps the ledger has other days by now
@@ -171,7 +171,7 @@ def lane_of(partition: int) -> str:
 
 
 def _said(error: DBAPIError) -> str:
-    """Give the driver's first line: what follows may quote the row."""
+    """Return the driver's first line: what follows may quote the row."""
     return (str(error.orig).splitlines() or [""])[0]
 
 

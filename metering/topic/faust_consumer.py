@@ -100,7 +100,7 @@ class _Place:
 
 
 class _Consumer(driver.Consumer):
-    """Gives whole fetches, each partition from where the ledger's position is."""
+    """Return whole fetches, each partition from where the ledger's position is."""
 
     logger = faust_thread.FAUST_LOG
 
@@ -121,7 +121,7 @@ class _Consumer(driver.Consumer):
         self._room.set()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's signature
-        """Give what one fetch brought, as one message for each partition."""
+        """Return what one fetch brought, as one message for each partition."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # as Faust itself does
         await self._settle_places()
@@ -151,7 +151,7 @@ class _Consumer(driver.Consumer):
         return at is not None and at.generation == fetch.generation == self._generation
 
     def partitions(self) -> list[int]:
-        """Give the partitions that the group has assigned to this worker."""
+        """Return the partitions that the group has assigned to this worker."""
         with suppress(ConsumerNotStarted):
             return sorted(tp.partition for tp in self.assignment())
         return []
@@ -163,7 +163,7 @@ class _Consumer(driver.Consumer):
             loop.close()
 
     async def write_offsets(self, offsets: Mapping[int, int]) -> bool:
-        """Write the group's offsets; False while the group rebalances. Raises KafkaError, TimeoutError."""
+        """Write the group's offsets; False while the group rebalances. Raise KafkaError, TimeoutError."""
         name = cast("_App", self.app).topic_name
         places = {TopicPartition(name, partition): offset for partition, offset in offsets.items()}
         thread = cast(faust_thread.Thread, self._thread)  # Faust's own `commit` would end the app on any error
@@ -240,7 +240,7 @@ class _Consumer(driver.Consumer):
 
 
 def holes(first: int, records: Sequence[Any]) -> Iterator[tuple[int, int]]:
-    """Give the stretches of offsets from `first` on that hold none of `records`, each with its end (exclusive)."""
+    """Return the stretches of offsets from `first` on that hold none of `records`, each with its end (exclusive)."""
     for record in records:
         if record.offset > first:
             yield first, record.offset
@@ -315,7 +315,7 @@ class Fetches:
         return cast(_Consumer, self._app.consumer)
 
     def partitions(self) -> list[int]:
-        """Give the partitions that the group has assigned to this worker; none before it has joined."""
+        """Return the partitions that the group has assigned to this worker; none before it has joined."""
         return self.consumer.partitions() if self._is_started else []
 
     async def start(self) -> None:

@@ -70,7 +70,7 @@ class Thread(driver.AIOKafkaConsumerThread):
 
         A write that waits behind a request to join is answered after the group has moved on, with an error that makes
         aiokafka forget its new membership as well: it would join again and again, or stay out for good. And aiokafka's
-        own `commit` sends it again after an outage, whoever has given up on it meanwhile. Raises KafkaError,
+        own `commit` sends it again after an outage, whoever has given up on it meanwhile. Raise KafkaError,
         TimeoutError.
         """
         coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001 - nothing public tells of a rebalance

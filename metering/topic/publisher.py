@@ -1,4 +1,4 @@
-"""Writes decisions and daily usage to their topics, for the proxies and for finance (spec section 4, design 3.5).
+"""Writes decisions and daily usage to their topics, for the proxies and for finance (contract 4, counting 5).
 
 Never writes two versions of one counter side by side: whoever calls hands over each counter once.
 """
@@ -26,7 +26,7 @@ class KafkaTotals:
         self._clock = clock
 
     async def publish(self, decisions: Sequence[Decision], daily: Sequence[DailyUsage]) -> None:
-        """Return when the broker has all of both. Raises KafkaAwayError; any of them may be there then."""
+        """Return when the broker has all of both. Raise KafkaAwayError; any of them may be there then."""
         now = self._clock()
         written = await asyncio.gather(
             self._write(LIMITS_DECISIONS, [_record(LIMITS_DECISIONS, decision, now) for decision in decisions]),
@@ -43,7 +43,7 @@ class KafkaTotals:
 
 
 def key_of(group_id: str, model_slug: str, day: date) -> str:
-    """Give the key of a counter in both topics, which compaction goes by: ``group/slug/day``.
+    """Return the key of a counter in both topics, which compaction goes by: ``group/slug/day``.
 
     A group's id holds no slash and a day none, so no two counters share a key though a slug holds one.
     """

@@ -1,4 +1,4 @@
-"""Publishes totals again: what is not known to be published, and what changed lately (design 3.5).
+"""Publishes totals again: what is not known to be published, and what changed lately (counting 5).
 
 Never notes that totals are published before Kafka has them, and never holds the counting up for more than a page.
 

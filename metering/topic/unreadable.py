@@ -1,4 +1,4 @@
-"""The topic of the records that cannot be decoded or placed: how they lie in it, and how it is read (spec section 4).
+"""The topic of the records that cannot be decoded or placed: how they lie in it, and how it is read (contract 4).
 
 Never changes what it puts aside: key, value and headers stay as they came, and what is added stands in headers.
 
@@ -50,7 +50,7 @@ class Aside:
 
 
 def aside(found: Any, reason: str) -> Record:
-    """Give the record that puts `found` (aiokafka's ConsumerRecord) aside, for `reason`."""
+    """Return the record that puts `found` (aiokafka's ConsumerRecord) aside, for `reason`."""
     key, value = found.key or b"", found.value
     headers = [(name, body or b"") for name, body in found.headers if name not in _OURS]
     sizes = (len(key), len(value or b""), sum(len(name) + len(body) for name, body in headers))
@@ -69,7 +69,7 @@ def aside(found: Any, reason: str) -> Record:
 
 
 def of(found: Any) -> Aside:
-    """Give what `aside` made, as it was read from the unreadable topic. What others wrote there has no reason."""
+    """Return what `aside` made, as it was read from the unreadable topic. What others wrote there has no reason."""
     ours = {name: body or b"" for name, body in found.headers if name in _OURS}
     headers = tuple((name, body or b"") for name, body in found.headers if name not in _OURS)
     return Aside(
@@ -85,14 +85,14 @@ def of(found: Any) -> Aside:
 
 
 async def stored(where: Kafka) -> AsyncIterator[Sequence[Aside]]:
-    """Give everything that lies aside now, some at a time, each partition in its order. Raises KafkaAwayError."""
+    """Return everything that lies aside now, some at a time, each partition in its order. Raise KafkaAwayError."""
     async with Reader(where, USAGE_UNREADABLE) as reader:
         async for records in reader.until(await reader.bounds()):
             yield [of(record) for record in records]
 
 
 async def at(where: Kafka, partition: int, offset: int) -> Aside | None:
-    """Give the one at this place of the unreadable topic; None where there is none. Raises KafkaAwayError."""
+    """Return the one at this place of the unreadable topic; None where there is none. Raise KafkaAwayError."""
     async with Reader(where, USAGE_UNREADABLE) as reader:
         bounds = (await reader.bounds()).get(partition)
         if bounds is None or not bounds.begin <= offset < bounds.end:

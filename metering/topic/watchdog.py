@@ -1,4 +1,4 @@
-"""Compares the ledger's positions with the logs' ends, and ends a worker whose stream hangs (design 3.4, 4.9).
+"""Compares the ledger's positions with the logs' ends, and ends a worker whose stream hangs (counting 4).
 
 Never blames the stream for an outage: it judges only while the database and Kafka answer. A Faust that stops reading
 without a word is a known class of bugs (faust-streaming 175, 229, 640), and so is one that misses its assignment.
@@ -65,7 +65,7 @@ class Watchdog:
         self._busy_at.update(dict.fromkeys(partitions, self._steady()))
 
     async def run(self) -> None:
-        """Look until cancelled. Raises StalledError, LogShrunkError, and what does not pass by itself."""
+        """Look until cancelled. Raise StalledError, LogShrunkError, and what does not pass by itself."""
         while True:
             await self._pause(LOOK_EVERY_S)
             try:

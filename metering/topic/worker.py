@@ -1,4 +1,4 @@
-"""Metering over Kafka: one worker of a consumer group, which Faust shares the partitions out to (design 3.4, 3.5).
+"""Metering over Kafka: one worker of a consumer group, which Faust shares the partitions out to (counting 4, 5).
 
 Never trusts the group's offsets: the ledger's position says what is counted. And never hides a failure: what does not
 pass by itself ends `run`, and with it the process, whose supervisor begins anew at the position.
@@ -211,7 +211,7 @@ class MeteringWorker:
             self._fetches.consumer.done(fetch)
 
     async def _count(self, fetches: Sequence[Fetch]) -> list[Counted]:
-        """Count fetches of one partition; give what is to be published."""
+        """Count fetches of one partition; return what is to be published."""
         counted: list[Counted] = []
         try:
             for fetch in joined(fetches):

@@ -75,7 +75,7 @@ class Route:
     target_model: str | None
     credential: str | None = field(repr=False)
     stored_metadata_only: bool
-    """Whether the upstream refuses metadata of what it is not asked to store (spec 3: OPENAI)."""
+    """Whether the upstream refuses metadata of what it is not asked to store (contract 3: OPENAI)."""
     day_limits: tuple[DayLimit, ...]
     rates: RateChain
 

@@ -1,4 +1,4 @@
-"""What a call comes to: what is billed, and what its client still gets (spec 3, 4).
+"""What a call comes to: what is billed, and what its client still gets (contract 3, 4).
 
 Never sends or records anything.
 """

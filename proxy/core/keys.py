@@ -1,4 +1,4 @@
-"""Reads the Authorization header and compares a developer's key (spec 3).
+"""Reads the Authorization header and compares a developer's key (contract 3).
 
 Never puts any part of a key into a message beyond what the caller already knows.
 """
@@ -28,7 +28,7 @@ class BadCredential:
 
 
 def read(authorization: bytes | None, *, accept_bearer: bool) -> Credential | BadCredential:
-    """Give the key of an Authorization header."""
+    """Return the key of an Authorization header."""
     if authorization is None:
         return BadCredential("No credential was sent. Send your key as: Authorization: Api-Key <key>.")
     scheme, _, key = authorization.strip().partition(b" ")

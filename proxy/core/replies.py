@@ -1,4 +1,4 @@
-"""Every answer that the proxy itself gives: OpenAI's error shape, its codes and headers (spec 3).
+"""Every answer that the proxy itself gives: OpenAI's error shape, its codes and headers (contract 3).
 
 Never names an upstream's address or credential.
 """
@@ -31,17 +31,17 @@ class Reply:
 
 
 def error(status: int, message: str, *, kind: str, code: str | None = None, param: str | None = None) -> Reply:
-    """Give an error answer in OpenAI's shape; `kind` is its `type`."""
+    """Return an error answer in OpenAI's shape; `kind` is its `type`."""
     return Reply(status, list(_JSON), error_body(message, kind=kind, code=code, param=param))
 
 
 def error_body(message: str, *, kind: str, code: str | None = None, param: str | None = None) -> bytes:
-    """Give the JSON of `error`."""
+    """Return the JSON of `error`."""
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
 def json_reply(value: object) -> Reply:
-    """Give a 200 with a JSON body."""
+    """Return a 200 with a JSON body."""
     return Reply(200, list(_JSON), msgspec.json.encode(value))
 
 
@@ -110,7 +110,7 @@ def used_up(slug: str, limit: days.DayLimit, now: datetime) -> Reply:
 
 
 def rate_headers(standings: Sequence[windows.Remaining]) -> Headers:
-    """Give the ``x-ratelimit-*`` headers: of each type the limit with the least remaining."""
+    """Return the ``x-ratelimit-*`` headers: of each type the limit with the least remaining."""
     headers = []
     for standing in standings:
         kind = b"requests" if standing.limit.type is LimitType.REQUEST else b"tokens"
@@ -178,7 +178,7 @@ def busy() -> Reply:
 
 
 def as_event(reply: Reply) -> bytes:
-    """Give the one event that ends a stream with an error; no ``[DONE]`` follows."""
+    """Return the one event that ends a stream with an error; no ``[DONE]`` follows."""
     return b"data: " + reply.body + b"\n\n"
 
 
@@ -187,6 +187,6 @@ def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -
 
 
 def _span(seconds: float) -> bytes:
-    """Give a time as OpenAI's headers do: ``1s``, ``6m0s``; rounded up to whole seconds."""
+    """Return a time as OpenAI's headers do: ``1s``, ``6m0s``; rounded up to whole seconds."""
     minutes, rest = divmod(math.ceil(seconds), 60)
     return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest

@@ -1,4 +1,4 @@
-"""Decides which events of a spool may be sent now, and up to where all are acknowledged (design 3.3).
+"""Decides which events of a spool may be sent now, and up to where all are acknowledged (counting 3).
 
 Never gives out an event while an earlier one of its partition is under way, and never holds more than its bounds.
 
@@ -50,11 +50,11 @@ class Draining(Generic[Item]):
         self.read_through = sequence
 
     def sendable(self) -> list[int]:
-        """Give the partitions that have events to send and none under way."""
+        """Return the partitions that have events to send and none under way."""
         return [partition for partition in self._waiting if partition not in self._under_way]
 
     def take(self, partition: int) -> list[Item]:
-        """Give a partition's next events, in order; they are under way until they are acknowledged. Empty: none."""
+        """Return a partition's next events, in order; they are under way until they are acknowledged. Empty: none."""
         waiting = self._waiting.get(partition)
         if waiting is None or partition in self._under_way:
             return []

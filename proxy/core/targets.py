@@ -1,4 +1,4 @@
-"""Where the calls of a target go (spec 2.1).
+"""Where the calls of a target go (contract 2.1).
 
 Never holds a lab's credential, and never lets what a lab chose change the host beyond the place that is meant for it.
 """
@@ -24,7 +24,7 @@ class ProviderUrls:
 
 
 def url(target: Target, places: ProviderUrls) -> str | None:
-    """Give the URL that a target's chat completions are posted to; None for a provider that is not served yet."""
+    """Return the URL that a target's chat completions are posted to; None for a provider that is not served yet."""
     base = _base_url(target, places)
     return None if base is None else base.rstrip("/") + _PATH
 

@@ -1,4 +1,4 @@
-"""Builds the usage event of a request, from what was known at its admission and what came of it (spec 4).
+"""Builds the usage event of a request, from what was known at its admission and what came of it (contract 4).
 
 Never numbers an event: the spool does.
 """
@@ -40,7 +40,7 @@ class Result:
 
 
 def draft(admission: Admission, result: Result) -> UsageDraft:
-    """Give the event of a request that has ended."""
+    """Return the event of a request that has ended."""
     route = admission.route
     return UsageDraft(
         idempotency_key=admission.idempotency_key,
@@ -63,7 +63,7 @@ def draft(admission: Admission, result: Result) -> UsageDraft:
 
 
 def in_flight(admission: Admission) -> bytes:
-    """Give what a slot keeps: the event as it would be if the gateway died now. Cheap, for every request pays it."""
+    """Return what a slot keeps: the event as it would be if the gateway died now. Cheap, for every request pays it."""
     route = admission.route
     return msgspec.json.encode(
         {
@@ -91,6 +91,6 @@ def in_flight(admission: Admission) -> bytes:
 
 
 def interrupted(kept: bytes, *, bill: bool) -> UsageDraft:
-    """Give the event of a request that was in flight when the gateway died; with zero tokens unless `bill`."""
+    """Return the event of a request that was in flight when the gateway died; with zero tokens unless `bill`."""
     event = UsageDraft.model_validate_json(kept)
     return event if bill else event.model_copy(update={"tokens": Tokens(input_tokens=0, output_tokens=0)})

@@ -1,4 +1,4 @@
-"""Reads token counts from upstream answers and puts the slug where the upstream wrote its own model name (spec 3, 4).
+"""Reads token counts from upstream answers and puts the slug where the upstream wrote its own model name.
 
 Fed bytes, gives bytes; never waits, and never holds back an event of a stream that is whole, but for `[DONE]`:
 what follows the last content may leave only when the usage event is durable.
@@ -54,7 +54,7 @@ class Count:
 
 
 def plain(body: bytes, slug: str) -> tuple[bytes, Tokens | None, int]:
-    """Give an unstreamed answer with the slug as its model, the counts it reports (None: none), its content's bytes.
+    """Return an unstreamed answer with the slug as its model, the counts it reports (None: none), its content's bytes.
 
     An answer that is no JSON object passes as it is, all of it content.
     """
@@ -67,7 +67,7 @@ def plain(body: bytes, slug: str) -> tuple[bytes, Tokens | None, int]:
 
 
 def to_bill(reported: Tokens | None, prompt_tokens: int, content_bytes: int) -> Count:
-    """Give the counts to bill: the provider's, else an estimate of at least 1 in, and 1 out where content was sent."""
+    """Return the counts to bill: the provider's, else an estimate: at least 1 in, and 1 out where content was sent."""
     if reported is not None:
         return Count(reported, UsageSource.PROVIDER)
     output = -(-content_bytes // BYTES_PER_TOKEN)
@@ -75,7 +75,7 @@ def to_bill(reported: Tokens | None, prompt_tokens: int, content_bytes: int) -> 
 
 
 def content_bytes(text: bytes) -> int:
-    """Give the bytes of generated text in an answer or event, as they stand in the JSON."""
+    """Return the bytes of generated text in an answer or event, as they stand in the JSON."""
     return sum(len(content) for content in _CONTENT.findall(text))
 
 
@@ -101,7 +101,7 @@ class StreamReader:
         """Whether the last event ended in a CR at the end of a chunk, whose LF may still come."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take what arrived; give the whole events in it, as the client may see them."""
+        """Take what arrived; return the whole events in it, as the client may see them."""
         if self._partial or self._cut_at_cr or b"\r" in chunk:
             return self._gather(chunk)
         *events, rest = chunk.split(b"\n\n")
@@ -194,7 +194,7 @@ def _with_lf(text: bytes) -> bytes:
 
 
 def _named(text: bytes, model: Raw, slug: bytes) -> bytes:
-    """Give an answer or chunk with `slug` (as JSON) for its `model`, as it was decoded."""
+    """Return an answer or chunk with `slug` (as JSON) for its `model`, as it was decoded."""
     if model is MISSING:
         return text
     try:

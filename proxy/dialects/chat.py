@@ -1,4 +1,4 @@
-"""Reads what Tollgate must know of a chat completion's body, and writes the body that goes upstream (spec 3).
+"""Reads what Tollgate must know of a chat completion's body, and writes the body that goes upstream (contract 3).
 
 Never re-serialises the body: all but `model`, `stream_options` and, to OPENAI, `metadata` goes on byte for byte.
 
@@ -98,7 +98,7 @@ def parse(body: bytes) -> ChatRequest | Invalid:
 
 
 def upstream_body(request: ChatRequest, target_model: str | None, *, stored_metadata_only: bool = False) -> bytes:
-    """Give the bytes for the upstream: the target's model name, and usage asked for in a stream.
+    """Return the bytes for the upstream: the target's model name, and usage asked for in a stream.
 
     `stored_metadata_only`: the upstream refuses metadata, unless it is asked to store the completion with it.
     """

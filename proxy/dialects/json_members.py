@@ -37,7 +37,7 @@ class TooManyMembersError(Exception):
 
 
 def locate(text: bytes, name: bytes, length: int) -> list[Span]:
-    """Give the value's span of each top-level member `name` of the object in `text`, known to hold at least one.
+    """Return the value's span of each top-level member `name` of the object in `text`, known to hold at least one.
 
     `length` is that of the decoded value's own text; where a name is repeated the spans are measured instead.
     """
@@ -60,17 +60,17 @@ def is_repeated(text: bytes, name: bytes) -> bool:
 
 
 def members(text: bytes) -> Iterator[tuple[bytes, Span]]:
-    """Give each top-level member's name, with ``\\u`` escapes of ASCII resolved, and its value's span.
+    """Return each top-level member's name, with ``\\u`` escapes of ASCII resolved, and its value's span.
 
-    Raises TooManyMembersError.
+    Raise TooManyMembersError.
     """
     return ((name, value) for name, value, _ in _entries(text))
 
 
 def without(text: bytes, name: bytes) -> bytes:
-    """Give the object in `text` without its top-level members `name`; what stays keeps its bytes, blanks included.
+    """Return the object in `text` without its top-level members `name`; what stays keeps its bytes, blanks included.
 
-    Raises TooManyMembersError.
+    Raise TooManyMembersError.
     """
     entries = list(_entries(text))
     kept = [text[start:stop] for key, _, (start, stop) in entries if key != name]
@@ -81,7 +81,7 @@ def without(text: bytes, name: bytes) -> bytes:
 
 
 def _entries(text: bytes) -> Iterator[tuple[bytes, Span, Span]]:
-    """Give each top-level member's name, its value's span, and its own, from separator to separator."""
+    """Return each top-level member's name, its value's span, and its own, from separator to separator."""
     key: bytes | None = None
     start = -1
     found = 0
@@ -107,14 +107,14 @@ def _entries(text: bytes) -> Iterator[tuple[bytes, Span, Span]]:
 
 
 def insert_first(text: bytes, member: bytes) -> bytes:
-    """Give the object in `text` with `member` (``"name":value``) put before its first one."""
+    """Return the object in `text` with `member` (``"name":value``) put before its first one."""
     brace = text.index(b"{") + 1
     rest = text[brace:].lstrip(_BLANK)
     return text[:brace] + member + (b"" if rest.startswith(b"}") else b",") + text[brace:]
 
 
 def splice(text: bytes, replacements: list[tuple[Span, bytes]]) -> bytes:
-    """Give `text` with each span replaced. The spans must not overlap."""
+    """Return `text` with each span replaced. The spans must not overlap."""
     pieces: list[bytes] = []
     end = 0
     for (start, stop), value in sorted(replacements):
@@ -125,7 +125,7 @@ def splice(text: bytes, replacements: list[tuple[Span, bytes]]) -> bytes:
 
 
 def _after(text: bytes, start: int) -> int:
-    """Give the end of the object or list that begins at `start`."""
+    """Return the end of the object or list that begins at `start`."""
     depth = 1
     place = start + 1
     while (bracket := _BRACKET.match(text, place)) is not None:

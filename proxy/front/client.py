@@ -41,7 +41,7 @@ class HttpClient:
             await exchange.drained()
 
     async def reply(self, reply: Reply) -> None:
-        """Give a whole answer."""
+        """Return a whole answer."""
         await self._exchange.answer(reply.status, reply.headers, reply.body)
 
 

@@ -1,4 +1,4 @@
-"""Decides whether a request's day limits admit it: the proxy's sum of design 3.6, per (group, slug, UTC day).
+"""Decides whether a request's day limits admit it: the proxy's sum of counting 6, per (group, slug, UTC day).
 
 Never counts an event twice once it is settled, never misses one, and never reads a clock.
 
@@ -148,7 +148,7 @@ class DayCounters:
                 counter.add(1, tokens)
 
     def release(self, reservation: DayReservation) -> None:
-        """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
+        """Return everything back: a rate limit refused, or the upstream did not answer with 2xx."""
         if reservation.ended:
             return
         reservation.ended = True
@@ -180,7 +180,7 @@ class DayCounters:
         )
 
     def oldest_awaited(self, day: date) -> dict[str, int]:
-        """Give, by instance, the lowest sequence of `day` that some decision still has to count."""
+        """Return, by instance, the lowest sequence of `day` that some decision still has to count."""
         oldest: dict[str, int] = {}
         for counter in self._days.get(day, {}).values():
             for instance, rows in counter.pending.items():
@@ -194,7 +194,7 @@ class DayCounters:
             del self._days[day]
 
     def total(self, group: str, slug: str, day: date) -> tuple[int, int]:
-        """Give the sum as (requests, tokens)."""
+        """Return the sum as (requests, tokens)."""
         counter = self._days.get(day, {}).get((group, slug))
         return (counter.requests, counter.tokens) if counter else (0, 0)
 

@@ -1,4 +1,4 @@
-"""Decides how many tokens a request is expected to use, before anyone knows (spec 3.1).
+"""Decides how many tokens a request is expected to use, before anyone knows (contract 3.1).
 
 Never takes a client's number for more than a claim, and never looks at an answer: that is `core.usage`.
 """
@@ -31,7 +31,7 @@ class Expected:
 
 
 def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean: int) -> Expected:
-    """Give both estimates of one request.
+    """Return both estimates of one request.
 
     `body` is the raw request. `n` and `max_tokens` (or `max_completion_tokens`) are as the client gave them; None, and
     what no upstream accepts (below 1), count as not given, and no number takes an estimate above 2^53.
@@ -74,7 +74,7 @@ class CompletionMeans:
         self._means: dict[str, float] = {}
 
     def mean(self, slug: str) -> int:
-        """Give the mean of one choice's tokens, rounded up."""
+        """Return the mean of one choice's tokens, rounded up."""
         return math.ceil(self._means.get(slug, FIRST_MEAN))
 
     def learn(self, slug: str, completion_tokens: int, n: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Decides whether a request's rate limits admit it: rolling windows of 20 sub-buckets (spec 3.1).
+"""Decides whether a request's rate limits admit it: rolling windows of 20 sub-buckets (contract 3.1).
 
 Never reads a clock and never lets a real window [t, t + unit) hold more admitted requests than the threshold.
 
@@ -48,7 +48,7 @@ class RateChain:
 
 @dataclass(slots=True)
 class Remaining:
-    """How one rate limit stands, for the ``x-ratelimit-*`` headers (spec 3)."""
+    """How one rate limit stands, for the ``x-ratelimit-*`` headers (contract 3)."""
 
     limit: WindowLimit
     remaining: int
@@ -126,7 +126,7 @@ class _Counter:
             self.add(self.newest, difference)
 
     def below_us(self, threshold: int) -> int:
-        """Give the time from which less than `threshold` is counted, if nothing is added; it may lie in the past."""
+        """Return the time from which less than `threshold` is counted, if nothing is added; it may lie in the past."""
         left = self.total
         bucket = self.newest - _COUNTED
         while left >= threshold:
@@ -135,7 +135,7 @@ class _Counter:
         return (bucket + _COUNTED) * self.width_us
 
     def empty_us(self) -> int:
-        """Give the time from which nothing that is counted now counts; it may lie in the past."""
+        """Return the time from which nothing that is counted now counts; it may lie in the past."""
         if self.total == 0:
             return 0
         bucket = self.newest
@@ -147,7 +147,7 @@ class _Counter:
 class Windows:
     """All rate windows of one proxy. `now` is seconds of a clock of the caller's choice, always the same one.
 
-    A clock that steps back stands still here until it has caught up, so no window reopens (spec 7).
+    A clock that steps back stands still here until it has caught up, so no window reopens (contract 7).
     """
 
     def __init__(self) -> None:
@@ -186,11 +186,11 @@ class Windows:
                 self._counter(reservation.slug, limit, now_us).settle(reservation.admitted_us, difference)
 
     def release(self, reservation: Reservation, now: float) -> None:
-        """Give the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
+        """Return the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
         self.settle(reservation, 0, now)
 
     def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[Remaining, ...]:
-        """Give how the limits stand now: of each type the one with the least remaining, the first of equals."""
+        """Return how the limits stand now: of each type the one with the least remaining, the first of equals."""
         given_us, now_us = self._read(now)
         return _standings(limits, [self._counter(slug, limit, now_us) for limit in limits], given_us)
 
@@ -207,7 +207,7 @@ class Windows:
         del self._to_sweep[-at_most:]
 
     def _read(self, now: float) -> tuple[int, int]:
-        """Give `now` as it is and as it counts, in microseconds."""
+        """Return `now` as it is and as it counts, in microseconds."""
         given_us = round(now * 1_000_000)
         self._latest_us = max(self._latest_us, given_us)
         return given_us, self._latest_us

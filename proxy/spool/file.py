@@ -1,4 +1,4 @@
-"""One spool file: its form, and how it is read (design 3.1).
+"""One spool file: its form, and how it is read (counting 1).
 
 Never writes an event: that is `proxy.spool.writer`, for the one file of this boot.
 """
@@ -73,13 +73,13 @@ class SpoolFile:
         """Up to here the topic was known to hold every event when the file was opened; 0: nothing is known."""
 
     async def read(self, offset: int, limit: int) -> EventBatch:
-        """Give at most `limit` events from `offset` on, in order; none where there are none yet."""
+        """Return at most `limit` events from `offset` on, in order; none where there are none yet."""
         events = await asyncio.get_running_loop().run_in_executor(self._thread, self._events, offset, limit)
         next_offset = events[-1].producer.sequence + 1 if events else offset
         return EventBatch(self.topic, self.index, self.lane, offset, next_offset, tuple(events))
 
     async def rows(self, offset: int, limit: int, form: Callable[[int, bytes], Row]) -> list[Row]:
-        """Give at most `limit` rows from `offset` on as `form` makes them of (sequence, event as JSON).
+        """Return at most `limit` rows from `offset` on as `form` makes them of (sequence, event as JSON).
 
         `form` runs in the reading thread.
         """
@@ -115,14 +115,14 @@ class SpoolFile:
                 waiter.set_result(None)
 
     def remaining(self) -> Iterator[UsageEvent]:
-        """Give every event that the file still holds, in order, for a start's sums."""
+        """Return every event that the file still holds, in order, for a start's sums."""
         offset = self.first_offset
         while events := self._events(offset, 1000):
             yield from events
             offset = events[-1].producer.sequence + 1
 
     def begin(self) -> int:
-        """Give the lowest sequence there still is; `end` where there is no row."""
+        """Return the lowest sequence there still is; `end` where there is no row."""
         lowest: int | None = self._connection.execute("SELECT min(sequence) FROM event").fetchone()[0]
         return self.end if lowest is None else lowest
 
@@ -138,7 +138,7 @@ class SpoolFile:
     def remove(self) -> None:
         """Delete a drained file; its instance joins the list of those that are drained.
 
-        Raises OSError where the disk refuses: then the file is there and open, and the call may be repeated.
+        Raise OSError where the disk refuses: then the file is there and open, and the call may be repeated.
         """
         if drained_instances(self.path.parent).get(self.instance) != self.end - 1:  # else: repeated
             with self.path.with_name(_DRAINED).open("a", encoding="ascii") as drained:
@@ -184,7 +184,7 @@ class SpoolFile:
 
 
 def create(folder: Path, boot: str) -> Path:
-    """Make a file of a new instance; give its path."""
+    """Make a file of a new instance; return its path."""
     instance = ids.mint()
     fresh = folder / f"{instance}.new"
     connection = sqlite3.connect(fresh, isolation_level=None)
@@ -196,7 +196,7 @@ def create(folder: Path, boot: str) -> Path:
 
 
 def drained_instances(folder: Path) -> dict[str, int]:
-    """Give the latest instances of a folder whose files were drained and removed, each with its last sequence.
+    """Return the latest instances of a folder whose files were drained and removed, each with its last sequence.
 
     A reconciliation meets their events in the ledger, and asks who answers for them.
     """
@@ -209,7 +209,7 @@ def drained_instances(folder: Path) -> dict[str, int]:
 
 
 def numbered(draft: UsageDraft, instance: str, sequence: int) -> UsageEvent:
-    """Give the event that a draft has become."""
+    """Return the event that a draft has become."""
     producer = Producer(instance=instance, sequence=sequence)
     return UsageEvent.model_construct(None, **dict(draft), producer=producer)
 
@@ -237,6 +237,6 @@ def keep_mark(connection: sqlite3.Connection, acknowledged_through: int) -> None
 
 
 def last_sequence(connection: sqlite3.Connection) -> int:
-    """Give the highest sequence ever used in a file, 0 where none was."""
+    """Return the highest sequence ever used in a file, 0 where none was."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
     return row[0] if row else 0

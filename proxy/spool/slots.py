@@ -1,6 +1,6 @@
 """Remembers what is in flight in a memory-mapped file, so that a killed gateway's requests can still be billed.
 
-Never runs SQL or waits for the disk: the operating system keeps the pages when the process dies (design 3.2).
+Never runs SQL or waits for the disk: the operating system keeps the pages when the process dies (counting 2).
 
 A slot is 24 KiB of a sparse file, of which only what is used is written: the length of what its event will need, then
 that as JSON. The length is written last and cleared first, so a slot is whole or empty.
@@ -52,7 +52,7 @@ class Slots:
         return self.in_use >= self._most  # the file of an earlier process may have more slots
 
     def leftovers(self) -> list[bytes]:
-        """Give what a process that is gone had in flight; its slots stay taken until `forget_leftovers`."""
+        """Return what a process that is gone had in flight; its slots stay taken until `forget_leftovers`."""
         return list(self._left.values())
 
     def forget_leftovers(self) -> None:
@@ -62,7 +62,7 @@ class Slots:
         self._left.clear()
 
     def open_slot(self, facts: bytes) -> int:
-        """Write what a request's event will need; give the slot. Raises SpoolUnavailableError: there is no room."""
+        """Write what a request's event will need; return the slot. Raise SpoolUnavailableError: there is no room."""
         size = _LENGTH.size + len(facts)
         if self.is_full:
             raise SpoolUnavailableError("too many requests are in flight")
@@ -101,7 +101,7 @@ class Slots:
 
 
 def peek(path: Path) -> Iterator[bytes]:
-    """Give what is in flight without opening a slot's file for writing, whoever holds it; none where it is missing.
+    """Return what is in flight without opening a slot's file for writing, whoever holds it; none where it is missing.
 
     A slot that changes hands while it is read may come out torn: the request it held has ended.
     """

@@ -1,4 +1,4 @@
-"""The spool: a proxy's durable local queue of usage events, one SQLite file for each instance (design 3.1).
+"""The spool: a proxy's durable local queue of usage events, one SQLite file for each instance (counting 1).
 
 Never waits for the disk on the event loop, never uses a sequence twice, and never gives a row away before its time:
 rows go only when `trim` says so.
@@ -255,7 +255,7 @@ def open_folder(folder: Path, *, sync: SpoolSync, max_bytes: int) -> tuple[Spool
 
 
 def drained(files: Iterable[SpoolFile]) -> list[SpoolFile]:
-    """Remove the files of older boots that hold nothing any more; give the others, and what cannot be removed now."""
+    """Remove the files of older boots that hold nothing any more; return the others, and what cannot be removed now."""
     kept = []
     for file in files:
         if file.is_empty():

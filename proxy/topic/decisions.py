@@ -1,4 +1,4 @@
-"""Follows ``limits.decisions.v1``: metering's word on the days that this proxy counts (design 3.5, 3.6).
+"""Follows ``limits.decisions.v1``: metering's word on the days that this proxy counts (counting 5, 6).
 
 Never decodes a decision of another day: the topic holds those of 48 hours.
 """

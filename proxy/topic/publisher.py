@@ -1,4 +1,4 @@
-"""Drains spools to the topic of usage events, and says which of their rows may go (design 3.1 and 3.3).
+"""Drains spools to the topic of usage events, and says which of their rows may go (counting 1 and 3).
 
 Never lets a row go that is not acknowledged, and never ends because Kafka is away or the disk is full: it waits.
 
@@ -57,10 +57,10 @@ class Writer(Protocol):
     """Where events go: `runtime.kafka.writer.Writer`."""
 
     async def partitions(self, topic: str) -> int:
-        """Give how many partitions a topic has. Raises KafkaAwayError."""
+        """Return how many partitions a topic has. Raise KafkaAwayError."""
 
     async def write(self, topic: str, records: Sequence[PlainRecord], within_s: float) -> None:
-        """Return when the broker has all records. Raises KafkaAwayError."""
+        """Return when the broker has all records. Raise KafkaAwayError."""
 
 
 class _Peek(msgspec.Struct, rename="camel", gc=False):

@@ -1,4 +1,4 @@
-"""Reports what this proxy has not published yet: `GET /spool` on the ops port (spec section 4).
+"""Reports what this proxy has not published yet: `GET /spool` on the ops port (contract 4).
 
 Never holds up the publisher: only the removal of rows waits while the figures are made.
 """
@@ -20,7 +20,7 @@ _WITHIN_S = 30.0
 
 
 async def unpublished(publisher: SpoolPublisher, upto: Mapping[str, int]) -> list[SpoolFigures]:
-    """Give the figures of every instance, up to the sequence that `upto` names for it; see `schemas.spool`."""
+    """Return the figures of every instance, up to the sequence that `upto` names for it; see `schemas.spool`."""
     async with publisher.steady:
         figures = []
         for mark in publisher.marks():
@@ -33,7 +33,7 @@ async def unpublished(publisher: SpoolPublisher, upto: Mapping[str, int]) -> lis
 
 
 def handlers(publisher: SpoolPublisher) -> list[BaseRouteHandler]:
-    """Give the ops port's handler."""
+    """Return the ops port's handler."""
 
     @get("/spool", include_in_schema=False)
     async def spool(upto: FromQuery[list[str] | None] = None) -> list[SpoolFigures]:

@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
         """Return what has come of the body, as soon as there is anything; None at its end.
 
         At most `_PIECE_BYTES` at once, and between two pieces that were there already the event loop goes round, so
-        that an upstream that always has more keeps nobody from his turn. Raises BrokenOffError.
+        that an upstream that always has more keeps nobody from his turn. Raise BrokenOffError.
         """
         if self._more:
             await asyncio.sleep(0)

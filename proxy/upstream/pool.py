@@ -40,7 +40,7 @@ class HttpAnswer:
         self._connection: Connection | None = connection
 
     def read_chunk(self) -> Coroutine[Any, Any, bytes | None]:
-        """Return what has arrived, as soon as anything has; None at the end. Raises BrokenOffError."""
+        """Return what has arrived, as soon as anything has; None at the end. Raise BrokenOffError."""
         if self._connection is None:
             raise BrokenOffError("it was closed")
         return self._connection.read()
@@ -51,7 +51,7 @@ class HttpAnswer:
             self._connection.end_expected = True
 
     async def close(self) -> None:
-        """Give the connection back, or end it where the body was not read to its end. Waits for nothing."""
+        """Return the connection back, or end it where the body was not read to its end. Waits for nothing."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.release()

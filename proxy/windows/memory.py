@@ -1,8 +1,8 @@
-"""Keeps the rate windows in this process's memory: the proxy's `Windows` port (spec 3.1).
+"""Keeps the rate windows in this process's memory: the proxy's `Windows` port (contract 3.1).
 
 Never waits, and shares nothing with other proxies: a restart begins with empty windows.
 
-The port's methods are coroutines because Redis (design 4.10) has to be awaited; here none of them ever suspends, which
+The port's methods are coroutines because Redis has to be awaited; here none of them ever suspends, which
 costs about 0.1 us a call. An adapter reads its own clock, here a monotonic one, there Redis' `TIME`, so that the
 admission and the settlement of a request are always read from the same one, and a wall clock that stands still after a
 step back does not stop the windows.
@@ -30,7 +30,7 @@ class MemoryWindows:
         self._windows.settle(reservation, tokens, self._clock_s())
 
     async def release(self, reservation: windows.Reservation) -> None:
-        """Give the tokens back, never the place in a REQUEST window: the upstream did not answer with 2xx."""
+        """Return the tokens back, never the place in a REQUEST window: the upstream did not answer with 2xx."""
         self._windows.release(reservation, self._clock_s())
 
     def forget_idle(self) -> None:

@@ -1,4 +1,4 @@
-"""Follows the configuration: ``gateway.config.v1``, and the database's log while nothing is heard of it (design 3.8).
+"""Follows the configuration: ``gateway.config.v1``, and the database's log while nothing is heard of it (counting 8).
 
 Never needs the database while Kafka is there, never stops at a change that cannot be read or applied, and never lets a
 receiver go on without knowing of an end: one that was away for longer than ends are kept reads everything again.
@@ -28,7 +28,7 @@ from schemas.config import ConfigChange, ConfigKind
 from schemas.topics import GATEWAY_CONFIG
 
 READ_EVERY_S = 30.0
-"""How often the database is asked while nothing is heard: a change is in force within 40 s then (spec 2: 60 s)."""
+"""How often the database is asked while nothing is heard: a change is in force within 40 s then (contract 2: 60 s)."""
 
 STALE_S = 5 * 86_400.0
 """Well below `delete.retention.ms` of the topic (7 days): after so long an end may have come and gone unheard."""

@@ -1,4 +1,4 @@
-"""How long changes of the configuration take from their commit until this process has applied them (spec section 2).
+"""How long changes of the configuration take from their commit until this process has applied them (contract 2).
 
 Never sees what is read at start or comes again: whoever hands changes in knows which are news.
 """

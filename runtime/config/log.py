@@ -1,4 +1,4 @@
-"""The log of configuration changes: written by control, read by whoever holds a snapshot (design 3.8).
+"""The log of configuration changes: written by control, read by whoever holds a snapshot (counting 8).
 
 Never gives a version twice or out of order: one locked counter row hands them out inside the change's transaction.
 """
@@ -69,7 +69,7 @@ def in_turn(work: Callable[[Connection], Result]) -> Callable[[Connection], Resu
 
 
 def append(connection: Connection, now: datetime, kind: ConfigKind, id_: str, record: ConfigRecord | None) -> int:
-    """Write one change (None: the thing is gone) in the caller's transaction; give its version."""
+    """Write one change (None: the thing is gone) in the caller's transaction; return its version."""
     step = update(CONFIG_VERSION).where(CONFIG_VERSION.c.id == 1).values(version=CONFIG_VERSION.c.version + 1)
     version: int = connection.execute(step.returning(CONFIG_VERSION.c.version)).scalar_one()
     body = None if record is None else record.model_dump(mode="json", by_alias=True)
@@ -80,7 +80,7 @@ def append(connection: Connection, now: datetime, kind: ConfigKind, id_: str, re
 
 
 def current_version(connection: Connection) -> int:
-    """Give the version of the newest change, 0 where there is none."""
+    """Return the version of the newest change, 0 where there is none."""
     version: int = connection.execute(select(CONFIG_VERSION.c.version).where(CONFIG_VERSION.c.id == 1)).scalar_one()
     return version
 
@@ -96,7 +96,7 @@ class LoggedChange(NamedTuple):
 
 
 def read_since(connection: Connection, version: int, limit: int = 1000) -> Sequence[ConfigChange]:
-    """Give at most `limit` changes newer than `version`, oldest first; kinds that we do not know are left out."""
+    """Return at most `limit` changes newer than `version`, oldest first; kinds that we do not know are left out."""
     columns = CONFIG_CHANGE.c
     rows = connection.execute(
         select(columns.version, columns.kind, columns.id, columns.record, columns.created_at)
@@ -108,19 +108,19 @@ def read_since(connection: Connection, version: int, limit: int = 1000) -> Seque
 
 
 def rows_since(connection: Connection, version: int, limit: int = 1000) -> list[LoggedChange]:
-    """Give at most `limit` rows of every kind newer than `version`, oldest first."""
+    """Return at most `limit` rows of every kind newer than `version`, oldest first."""
     query = select(CONFIG_CHANGE).where(CONFIG_CHANGE.c.version > version).order_by(CONFIG_CHANGE.c.version)
     return [LoggedChange(*row) for row in connection.execute(query.limit(limit))]
 
 
 def oldest_version(connection: Connection) -> int | None:
-    """Give the version of the oldest change that is still here."""
+    """Return the version of the oldest change that is still here."""
     oldest: int | None = connection.execute(select(func.min(CONFIG_CHANGE.c.version))).scalar_one()
     return oldest
 
 
 def version_before(connection: Connection, moment: datetime) -> int:
-    """Give the newest version written before `moment`; 0 where there is none."""
+    """Return the newest version written before `moment`; 0 where there is none."""
     query = select(CONFIG_CHANGE.c.version).where(CONFIG_CHANGE.c.created_at < moment)
     return connection.execute(query.order_by(CONFIG_CHANGE.c.version.desc()).limit(1)).scalar() or 0
 
@@ -140,7 +140,7 @@ def forget(connection: Connection, before: datetime, up_to: int) -> bool:
 
 @cache
 def change_of(kind: ConfigKind) -> type[ConfigChange]:
-    """Give `ConfigChange` narrowed to the record that `kind` has.
+    """Return `ConfigChange` narrowed to the record that `kind` has.
 
     Where each record's class is tried in turn a key takes 14 us, so 3: a proxy reads a million of them at start.
     """

@@ -1,4 +1,4 @@
-"""The newest version of each thing that a feed tells of (design 3.8).
+"""The newest version of each thing that a feed tells of (counting 8).
 
 Never lets an older version back in, also not of a thing that is gone.
 """
@@ -15,7 +15,7 @@ class Newest(Generic[Value]):
         self._versioned: dict[str, tuple[int, Value | None]] = {}
 
     def get(self, id_: str) -> Value | None:
-        """Give the value; None where it is gone or was never there."""
+        """Return the value; None where it is gone or was never there."""
         found = self._versioned.get(id_)
         return found[1] if found else None
 

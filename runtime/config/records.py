@@ -1,4 +1,4 @@
-"""The records of ``gateway.config.v1``: a change of the configuration, or the relay's heartbeat (design 3.8).
+"""The records of ``gateway.config.v1``: a change of the configuration, or the relay's heartbeat (counting 8).
 
 Never decodes a kind that the reader did not ask for, nor one that this version does not know.
 
@@ -30,7 +30,7 @@ OnUnreadable = Callable[[FeedRecord, Exception], None]
 
 
 def encode(version: int, kind: str, id_: str, record: Mapping[str, Any] | None, at: datetime) -> Record:
-    """Give the record of a change committed at `at`; `record` is its state as JSON, None where the thing is gone.
+    """Return the record of a change committed at `at`; `record` is its state as JSON, None where the thing is gone.
 
     Takes any kind, so that a relay passes on what a newer version of control wrote.
     """
@@ -39,7 +39,7 @@ def encode(version: int, kind: str, id_: str, record: Mapping[str, Any] | None, 
 
 
 def of(change: ConfigChange, at: datetime) -> Record:
-    """Give the record of what holds at `at`; unlike a change's, it does not tell when it was committed."""
+    """Return the record of what holds at `at`; unlike a change's, it does not tell when it was committed."""
     kind, record = change.kind.value, change.record
     headers = cloud_event(_CHANGE_TYPE, f"{kind}/{change.id}/{change.version}", _SOURCE, at)
     state = None if record is None else record.model_dump(mode="json", by_alias=True)
@@ -47,7 +47,7 @@ def of(change: ConfigChange, at: datetime) -> Record:
 
 
 def heartbeat(version: int, at: datetime) -> Record:
-    """Give the sign that the relay is alive and has sent everything up to `version`."""
+    """Return the sign that the relay is alive and has sent everything up to `version`."""
     headers = cloud_event(_HEARTBEAT_TYPE, f"heartbeat/{version}", _SOURCE, at)
     return Record(HEARTBEAT_KEY, b'{"version":%d}' % version, headers)
 
@@ -55,7 +55,7 @@ def heartbeat(version: int, at: datetime) -> Record:
 def decode(
     records: Sequence[FeedRecord], kinds: Collection[ConfigKind], on_unreadable: OnUnreadable
 ) -> tuple[list[ConfigChange], int]:
-    """Give the changes of these kinds in their order, and the newest version that was seen, 0 where none was."""
+    """Return the changes of these kinds in their order, and the newest version that was seen, 0 where none was."""
     wanted = {kind.value.encode(): kind for kind in kinds}
     changes = []
     newest = 0
@@ -93,7 +93,7 @@ def _change(kind: ConfigKind, record: FeedRecord) -> ConfigChange:
 
 
 def _version(given: object) -> int:
-    """Give a version that a counter of ours can have reached. Raises ValueError."""
+    """Return a version that a counter of ours can have reached. Raise ValueError."""
     if not isinstance(given, int) or not 0 <= given < 2**63:
         raise ValueError("no such version")
     return given

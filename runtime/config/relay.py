@@ -1,4 +1,4 @@
-"""Hands configuration changes to those who hold a snapshot, in order of their versions (design 3.8, embedded).
+"""Hands configuration changes to those who hold a snapshot, in order of their versions (counting 8, embedded).
 
 Never drops a change: what cannot be read now is read again, and a subscriber that fails ends the relay.
 """

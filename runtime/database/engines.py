@@ -84,7 +84,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
+        """Return the zone back."""
         if value is None:
             return None
         moment: datetime = value
@@ -171,7 +171,7 @@ def lock(connection: Connection, name: str) -> None:
 
 
 def now(connection: Connection, clock: Callable[[], datetime]) -> datetime:
-    """Give the moment on the one clock that all processes of a database share, taken when the transaction began.
+    """Return the moment on the one clock that all processes of a database share, taken when the transaction began.
 
     PostgreSQL's own, since the clocks of several machines differ; on SQLite, whose processes share a machine, `clock`.
     """
@@ -182,7 +182,7 @@ def now(connection: Connection, clock: Callable[[], datetime]) -> datetime:
 
 
 def present(connection: Connection, clock: Callable[[], datetime]) -> datetime:
-    """Give the present on the same clock as `now`, however long the transaction has waited since it began."""
+    """Return the present on the same clock as `now`, however long the transaction has waited since it began."""
     if connection.dialect.name == "postgresql":
         moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
@@ -190,7 +190,7 @@ def present(connection: Connection, clock: Callable[[], datetime]) -> datetime:
 
 
 def open_sqlite(path: Path) -> Database:
-    """Open the embedded default's database: WAL, every commit on disk before it returns (design 3.1)."""
+    """Open the embedded default's database: WAL, every commit on disk before it returns (counting 1)."""
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
@@ -215,7 +215,7 @@ def sqlite(path: Path) -> Iterator[Database]:
 def open_postgres(url: str) -> Database:
     """Open the distributed database; `url` is `postgresql://...` in libpq's words (hosts, TLS and all).
 
-    Connects on first use, and again after the server was away. Raises DatabaseUrlError.
+    Connects on first use, and again after the server was away. Raise DatabaseUrlError.
 
     Nothing commits later than TRANSACTION_BOUND_S after it began: our own check comes first, then the server bounds how
     long the COMMIT may stay away (a process that is stopped in between, a network that holds it back) and how long it
@@ -268,7 +268,7 @@ def _postgres_engine(url: str, name: str, connections: int, statement_s: float, 
 
 
 def _parsed(engine: Engine, url: str) -> dict[str, Any]:
-    """Give what `url` says. Its reader's own messages may quote it, its password too, so none of them is passed on."""
+    """Return what `url` says. Its reader's own messages may quote it and its password, so none is passed on."""
     driver: Any = engine.dialect.loaded_dbapi
     parsed: dict[str, Any] = {}
     if url.startswith(("postgresql://", "postgres://")):

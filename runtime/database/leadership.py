@@ -1,4 +1,4 @@
-"""One at a time: a lock that PostgreSQL holds for as long as a connection lives (design 3.8).
+"""One at a time: a lock that PostgreSQL holds for as long as a connection lives (counting 8).
 
 Never says that it leads without having asked the database on that very connection; losing it loses the lock.
 """
@@ -32,10 +32,10 @@ class Leadership(Protocol):
     """The right to be the only one who does something."""
 
     async def take(self) -> bool:
-        """Try to get it; say whether it is held. Raises LeadershipLostError and what a database raises."""
+        """Try to get it; say whether it is held. Raise LeadershipLostError and what a database raises."""
 
     async def check(self) -> None:
-        """Return when it is sure that it was held a moment ago. Raises LeadershipLostError."""
+        """Return when it is sure that it was held a moment ago. Raise LeadershipLostError."""
 
     async def release(self) -> None:
         """Let another have it."""

@@ -44,6 +44,6 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    """Give `items`, as many as there may be, in lists of at most `size`; no more than one list is held."""
+    """Return `items`, as many as there may be, in lists of at most `size`; no more than one list is held."""
     while some := list(islice(items, size)):
         yield some

@@ -1,4 +1,4 @@
-"""Hands an exchange to an ASGI 3 application (asgi.readthedocs.io, HTTP spec 2.3).
+"""Hands an exchange to an ASGI 3 application (asgi.readthedocs.io, HTTP contract 2.3).
 
 Never holds more of a body than is read ahead of the application.
 """

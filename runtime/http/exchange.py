@@ -242,7 +242,7 @@ class Exchange:
     # --- what the connection tells
 
     def note(self, name: bytes, value: bytes) -> None:
-        """Take one of the headers that decide how the request is read. Raises ValueError of a length."""
+        """Take one of the headers that decide how the request is read. Raise ValueError of a length."""
         if name == b"authorization":
             self.authorization = value
         elif name == b"content-length":
@@ -298,7 +298,7 @@ class Exchange:
             self._on_gone = None
 
     def close(self) -> None:
-        """Give the body's room back: the request is over."""
+        """Return the body's room back: the request is over."""
         self._on_gone = None
         self._give_back()
 

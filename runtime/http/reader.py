@@ -93,7 +93,7 @@ class Reader:
                 exchange.note(name, value)
 
     def on_headers_complete(self) -> None:
-        """Hand the request on. Raises RefusedError."""
+        """Hand the request on. Raise RefusedError."""
         exchange, parser = self._exchange, self._parser
         if parser is None:
             return
@@ -143,7 +143,7 @@ class Reader:
 
 
 def _judge(exchange: Exchange, parser: httptools.HttpRequestParser) -> None:
-    """Refuse what the parser lets pass and RFC 9112 does not. Raises RefusedError."""
+    """Refuse what the parser lets pass and RFC 9112 does not. Raise RefusedError."""
     version = parser.get_http_version()
     is_1_0 = exchange.is_1_0 = version == "1.0"
     if exchange.method == b"CONNECT" or not (version == "1.1" or is_1_0):

@@ -1,4 +1,4 @@
-"""Follows a topic from its beginning: all partitions, without a consumer group (design 3.8).
+"""Follows a topic from its beginning: all partitions, without a consumer group (counting 8).
 
 Never loses its place: a consumer that is replaced goes on after the last records that were handed over.
 
@@ -62,7 +62,7 @@ class Consumer(Protocol):
         """Connect."""
 
     def partitions_for_topic(self, topic: str) -> set[int] | None:
-        """Give the partitions; None where there is no such topic."""
+        """Return the partitions; None where there is no such topic."""
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         """Follow these."""
@@ -71,15 +71,15 @@ class Consumer(Protocol):
         """Go on at an offset, from the beginning where there is no such offset."""
 
     async def end_offsets(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Give what the next record of each will get."""
+        """Return what the next record of each will get."""
 
     async def getmany(
         self, *, timeout_ms: int, max_records: int | None
     ) -> Mapping[TopicPartition, Sequence[Any]]:  # aiokafka's ConsumerRecord
-        """Give what there is, after the timeout nothing."""
+        """Return what there is, after the timeout nothing."""
 
     async def position(self, partition: TopicPartition) -> int:
-        """Give the offset that is read next."""
+        """Return the offset that is read next."""
 
     async def stop(self) -> None:
         """Let go of the connections."""
@@ -178,7 +178,7 @@ class Feed:
             self._on_ends()
 
     async def _read(self) -> list[FeedRecord]:
-        """Give what there is, nothing after a while. Raises KafkaAwayError, then the next call begins anew."""
+        """Return what there is, nothing after a while. Raise KafkaAwayError, then the next call begins anew."""
         try:
             async with asyncio.timeout(_ANSWER_S):
                 consumer = self._consumer or await self._open()
@@ -232,7 +232,7 @@ class SkippedRecords:
 
 
 async def ends(where: Kafka, topic: str, connect: Callable[[Kafka], Consumer] = connect) -> dict[int, int]:
-    """Give what the next record of each partition will get as its offset. Raises KafkaAwayError."""
+    """Return what the next record of each partition will get as its offset. Raise KafkaAwayError."""
     consumer = connect(where)
     try:
         async with asyncio.timeout(_ANSWER_S):
@@ -245,7 +245,7 @@ async def ends(where: Kafka, topic: str, connect: Callable[[Kafka], Consumer] = 
 
 
 async def _start(consumer: Consumer, name: str) -> list[TopicPartition]:
-    """Connect; give the topic's partitions, at least one. Raises KafkaAwayError where there is no such topic."""
+    """Connect; return the topic's partitions, at least one. Raise KafkaAwayError where there is no such topic."""
     consumer.assign([TopicPartition(name, 0)])  # so that it asks for this topic, and waits for the answer
     with suppress(UnknownTopicOrPartitionError):
         await consumer.start()

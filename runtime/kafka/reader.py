@@ -1,6 +1,6 @@
 """A topic's logs, seen from outside by a connection of their own: where they begin and end, and what they hold.
 
-Never joins a consumer group, and shares nothing with the stream that it is compared with (design 3.4).
+Never joins a consumer group, and shares nothing with the stream that it is compared with (counting 4).
 """
 
 import asyncio
@@ -51,12 +51,12 @@ class Reader:
         await self.close()
 
     async def bounds(self) -> Mapping[int, Bounds]:
-        """Give the bounds of every partition. Raises KafkaAwayError."""
+        """Return the bounds of every partition. Raise KafkaAwayError."""
         async with self._asking:
             return await self._bounds()
 
     async def first_since(self, moment: datetime) -> Mapping[int, First]:
-        """Give the first record written at or after `moment` of each partition that has one. Raises KafkaAwayError."""
+        """Return the first record written at or after `moment` of each partition that has one. Raise KafkaAwayError."""
         async with self._guarded(), asyncio.timeout(_ANSWER_S):
             consumer = self._consumer or await self._connect()
             places = [TopicPartition(self._name, one) for one in consumer.partitions_for_topic(self._name) or ()]
@@ -68,7 +68,7 @@ class Reader:
         }
 
     async def until(self, bounds: Mapping[int, Bounds]) -> AsyncIterator[Sequence[Any]]:
-        """Give the records (aiokafka's ConsumerRecord) between `bounds`, some at a time. Raises KafkaAwayError."""
+        """Return the records (aiokafka's ConsumerRecord) between `bounds`, some at a time. Raise KafkaAwayError."""
         left = {TopicPartition(self._name, one): log.end for one, log in bounds.items() if log.begin < log.end}
         async with self._guarded(_SILENCE_S):
             async with asyncio.timeout(_ANSWER_S):
@@ -106,7 +106,7 @@ class Reader:
 
     @asynccontextmanager
     async def _guarded(self, within_s: float = _ANSWER_S) -> AsyncIterator[None]:
-        """Keep no connection that failed, or whose use was cut off half-way. Raises KafkaAwayError."""
+        """Keep no connection that failed, or whose use was cut off half-way. Raise KafkaAwayError."""
         try:
             yield
         except UnknownTopicOrPartitionError:

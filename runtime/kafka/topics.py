@@ -1,4 +1,4 @@
-"""Makes the topics, or checks them: partitions, replicas, what they keep and for how long (spec section 4).
+"""Makes the topics, or checks them: partitions, replicas, what they keep and for how long (contract 4).
 
 Never changes a topic that has ever held a record: what differs is told, with the commands that mend it.
 """
@@ -44,7 +44,7 @@ class Plan:
 
 
 def plans(settings: Settings) -> tuple[Plan, ...]:
-    """Give all five topics."""
+    """Return all five topics."""
     always = {
         _MIN_INSYNC: str(settings.kafka_min_insync_replicas),
         # the broker's clock decides what is old, not a proxy's, nor the age of an event that a spool held for days
@@ -121,7 +121,7 @@ def told(problems: Sequence[Problem]) -> str:
 async def ensure(where: Kafka, wanted: Sequence[Plan], create: bool) -> list[Problem]:
     """Make the topics that are missing (where `create` says so); return what is not as wanted after that.
 
-    Several processes may do so at once. Raises KafkaAwayError when Kafka does not answer in time.
+    Several processes may do so at once. Raise KafkaAwayError when Kafka does not answer in time.
     """
     async with _asked(where, wanted) as asked:
         return await asked.ensure(create=create)
@@ -132,7 +132,7 @@ async def recreate_empty(where: Kafka, wanted: Sequence[Plan]) -> list[str]:
 
     Nothing may write to them meanwhile, for Kafka cannot delete a topic on the condition that it is empty: no role
     begins on such topics. Does nothing where Kafka has too few brokers for what is wanted. What could not be made anew
-    is missing afterwards. Raises KafkaAwayError when Kafka refuses the deletion, or does not answer in time.
+    is missing afterwards. Raise KafkaAwayError when Kafka refuses the deletion, or does not answer in time.
     """
     async with _asked(where, wanted) as asked:
         return await asked.recreate_empty()
@@ -227,7 +227,7 @@ class _Topics:
     async def _delete(self, plans: Sequence[Plan]) -> None:
         """Delete topics, and wait until they are gone: as long as a broker may be behind, for others may make them.
 
-        Raises KafkaError where Kafka refuses that.
+        Raise KafkaError where Kafka refuses that.
         """
         answer = await self._admin.delete_topics([self._name(plan) for plan in plans])
         for name, code in answer.topic_error_codes:

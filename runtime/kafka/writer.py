@@ -1,4 +1,4 @@
-"""Kafka as every process uses it: names, records, and a writer whose waits all end (design 3.3 and 4.7).
+"""Kafka as every process uses it: names, records, and a writer whose waits all end (counting 3).
 
 Never sends a record while an earlier one of its partition is unacknowledged, and never runs two producers at once.
 
@@ -72,24 +72,24 @@ class Kafka:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Take what the settings say. Raises ValueError where they name no Kafka."""
+        """Take what the settings say. Raise ValueError where they name no Kafka."""
         if settings.kafka_bootstrap is None:
             raise ValueError("TOLLGATE_KAFKA_BOOTSTRAP is not set")
         return cls(settings.kafka_bootstrap, settings.kafka_topic_prefix)
 
     def name(self, topic: str) -> str:
-        """Give the real name of a topic or of a consumer group."""
+        """Return the real name of a topic or of a consumer group."""
         return self.prefix + topic
 
 
 @lru_cache(maxsize=1 << 17)
 def partition_of(key: bytes, partitions: int) -> int:
-    """Give the partition of a key as Kafka's own clients do: murmur2."""
+    """Return the partition of a key as Kafka's own clients do: murmur2."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def cloud_events(type_: str, source: str) -> Callable[[str, str], Headers]:
-    """Make what gives the headers of a CloudEvent in binary mode (spec section 4) from its id and its RFC 3339 time."""
+    """Make what gives the headers of a CloudEvent in binary mode (contract 4) from its id and its RFC 3339 time."""
     first, last = ("ce_type", type_.encode()), (("ce_source", source.encode()), ("ce_specversion", b"1.0"))
 
     def headers(id_: str, at: str) -> Headers:
@@ -99,7 +99,7 @@ def cloud_events(type_: str, source: str) -> Callable[[str, str], Headers]:
 
 
 def cloud_event(type_: str, id_: str, source: str, at: datetime) -> Headers:
-    """Give the headers of one CloudEvent."""
+    """Return the headers of one CloudEvent."""
     return cloud_events(type_, source)(id_, rfc3339(at))
 
 
@@ -150,15 +150,15 @@ class Writer:
         self._ending: asyncio.Task[None] | None = None
 
     async def partitions(self, topic: str, within_s: float = 10.0) -> int:
-        """Give how many partitions a topic has. Raises KafkaAwayError."""
+        """Return how many partitions a topic has. Raise KafkaAwayError."""
         async with self._bounded(topic, within_s):
             return await self._partitions(self._kafka.name(topic))
 
     async def write(self, topic: str, records: Sequence[PlainRecord], within_s: float = 10.0) -> None:
         """Return when the broker has all records, on as many replicas as the topic asks.
 
-        Raises KafkaAwayError when that is not so in time: any of them may be there, or may still come, so the caller
-        writes them again, in the same order. Raises RecordTooLargeError before anything was sent.
+        Raise KafkaAwayError when that is not so in time: any of them may be there, or may still come, so the caller
+        writes them again, in the same order. Raise RecordTooLargeError before anything was sent.
         """
         if not records:
             return
@@ -297,7 +297,7 @@ class _Connection:
         self._sent: dict[_Place, asyncio.Future[Any]] = {}
 
     def batches(self, name: str, records: Sequence[PlainRecord], partitions: int) -> dict[int, list[BatchBuilder]]:
-        """Build the batches of each partition; another connection may send them. Raises RecordTooLargeError."""
+        """Build the batches of each partition; another connection may send them. Raise RecordTooLargeError."""
         at_ms = int(time.time() * 1000)  # the topics keep the broker's time, not this
         split: defaultdict[int, list[BatchBuilder]] = defaultdict(list)
         for key, value, header_items in records:
@@ -312,7 +312,7 @@ class _Connection:
         return split
 
     async def send(self, place: _Place, batches: list[BatchBuilder]) -> None:
-        """Send to one partition; return when all of it is acknowledged. Raises KafkaError."""
+        """Send to one partition; return when all of it is acknowledged. Raise KafkaError."""
         if place in self._sent:  # where a write gave up on it, it is still on its way
             await self._acknowledged(self._sent[place])
         topic, partition = place

@@ -1,4 +1,4 @@
-"""What a process shows of itself at ``/metrics``, as Prometheus text (spec section 6).
+"""What a process shows of itself at ``/metrics``, as Prometheus text (contract 6).
 
 Never counts anything itself and never keeps a global registry: each fact is read, at the scrape, from the module that
 knows it.
@@ -24,7 +24,7 @@ Reading = float | Mapping[str, float]
 """One number, or one for each value of a label."""
 
 Read = Callable[[], Reading | Awaitable[Reading]]
-"""Gives the present numbers, on the event loop; it must not wait for another machine."""
+"""Return the present numbers, on the event loop; it must not wait for another machine."""
 
 
 class Histogram:
@@ -41,7 +41,7 @@ class Histogram:
         self._sum += value
 
     def family(self, name: str, help_: str) -> Metric:
-        """Give it as the library writes it: each bucket counts what lies below it too."""
+        """Return it as the library writes it: each bucket counts what lies below it too."""
         bounds = [*map(str, map(float, self._bounds)), "+Inf"]
         buckets = list(zip(bounds, accumulate(self._counts), strict=True))
         return HistogramMetricFamily(name, help_, buckets=buckets, sum_value=self._sum)
@@ -76,7 +76,7 @@ class Telemetry(Collector):
         self._add(name, family)
 
     def collect(self) -> Iterable[Metric]:
-        """Give the library what was read last."""
+        """Return the library what was read last."""
         return self._read
 
     async def text(self) -> bytes:
@@ -98,7 +98,7 @@ class Telemetry(Collector):
         return family
 
     def handler(self) -> HTTPRouteHandler:
-        """Give ``/metrics``."""
+        """Return ``/metrics``."""
 
         @get(PATH, include_in_schema=False)
         async def metrics() -> Response[bytes]:

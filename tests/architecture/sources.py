@@ -15,7 +15,7 @@ _MADE = {".git", ".venv", ".tools", "data", "build", "dist", "__pycache__"}
 
 @cache
 def files() -> tuple[Path, ...]:
-    """Give every file of ours, relative to the root: what git tracks or would track."""
+    """Return every file of ours, relative to the root: what git tracks or would track."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     if (ROOT / ".git").exists():
         listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
@@ -25,11 +25,11 @@ def files() -> tuple[Path, ...]:
 
 
 def modules() -> tuple[Path, ...]:
-    """Give our Python files, without the generated migrations."""
+    """Return our Python files, without the generated migrations."""
     return tuple(path for path in files() if path.suffix == ".py" and "versions" not in path.parts)
 
 
 @cache
 def project() -> dict[str, Any]:
-    """Give pyproject.toml."""
+    """Return pyproject.toml."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ FOLDERS = {parent.as_posix() for path in sources.files() for parent in path.pare
 
 
 def expanded(code: str) -> list[str]:
-    """Give each name that `a/{b,c}.py` stands for."""
+    """Return each name that `a/{b,c}.py` stands for."""
     before, brace, rest = code.partition("{")
     inside, closing, after = rest.partition("}")
     return [f"{before}{name}{after}" for name in inside.split(",")] if brace and closing and "," in inside else [code]

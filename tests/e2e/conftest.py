@@ -54,14 +54,14 @@ class Lab:
         return group["id"], key["api_key"]
 
     def sdk(self, key: str) -> openai.OpenAI:
-        """Give the developer's client; the fixture closes it."""
+        """Return the developer's client; the fixture closes it."""
         headers = {"Authorization": f"Api-Key {key}"}
         client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", default_headers=headers, max_retries=0)
         self.clients.append(client)
         return client
 
     def ledger(self, external_id: str) -> list[sqlite3.Row]:
-        """Give a customer's rows of the ledger."""
+        """Return a customer's rows of the ledger."""
         with sqlite3.connect(f"file:{self.data / 'tollgate.db'}?mode=ro", uri=True) as connection:
             connection.row_factory = sqlite3.Row
             found = connection.execute(
@@ -71,12 +71,12 @@ class Lab:
         return found
 
     def recorded_bodies(self) -> list[bytes]:
-        """Give the bodies that the upstream received, exactly."""
+        """Return the bodies that the upstream received, exactly."""
         lines = (self.folder / "record.jsonl").read_text(encoding="utf-8").splitlines()
         return [b64decode(json.loads(line)["body"]) for line in lines]
 
     def deliveries(self) -> list[dict[str, Any]]:
-        """Give what the receiver got."""
+        """Return what the receiver got."""
         received = self.folder / "received.jsonl"
         return (
             [json.loads(line) for line in received.read_text(encoding="utf-8").splitlines()]
@@ -85,14 +85,14 @@ class Lab:
         )
 
     def delivered(self, external_id: str) -> list[dict[str, Any]]:
-        """Give a customer's events among the deliveries, in order of arrival."""
+        """Return a customer's events among the deliveries, in order of arrival."""
         bodies = [json.loads(delivery["body"]) for delivery in self.deliveries()]
         events = [event for body in bodies for event in body["data"]["events"]]
         return [event for event in events if event["externalEntityId"] == external_id]
 
 
 def eventually(condition: Callable[[], Any], within_s: float = 90) -> Any:
-    """Wait for a condition of another process; give its value."""
+    """Wait for a condition of another process; return its value."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -1,4 +1,4 @@
-"""What the management API changes is what the developer's next call meets, in one process on SQLite (spec 2)."""
+"""What the management API changes is what the developer's next call meets, in one process on SQLite (contract 2)."""
 
 import json
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Lab]:
-    """Give a lab that may use the operator's credential."""
+    """Return a lab that may use the operator's credential."""
     folder = tmp_path_factory.mktemp("management")
     data = str(folder / "data")
     words = ("workspace", "create", "--name", "lab", "--org-prefix", "lab", "--operator-credential", "--data", data)

@@ -1,4 +1,4 @@
-"""SIGTERM and readiness as whoever runs Tollgate sees them (spec section 6)."""
+"""SIGTERM and readiness as whoever runs Tollgate sees them (contract 6)."""
 
 import signal
 from collections.abc import Iterator

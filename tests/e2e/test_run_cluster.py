@@ -55,7 +55,7 @@ class Running:
 
 
 def mentioning(text: str) -> list[int]:
-    """Give the processes whose command names `text`."""
+    """Return the processes whose command names `text`."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

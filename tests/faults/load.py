@@ -42,7 +42,7 @@ class Crowd:
         await asyncio.sleep(seconds)
 
     async def leave(self) -> Seen:
-        """Wait for the clients, whose calls end with the gateway; give what they saw."""
+        """Wait for the clients, whose calls end with the gateway; return what they saw."""
         self._stopped = True
         await asyncio.gather(*self._tasks)
         await self._client.aclose()

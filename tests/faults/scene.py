@@ -58,7 +58,7 @@ class Scene:
         assert self.gateway.stop() == 0
 
     def receive(self, port: int = 0) -> str:
-        """Start the lab's receiver; give its URL."""
+        """Start the lab's receiver; return its URL."""
         words = ("webhook", "listen", "--secret", self.secret, "--out", str(self.folder / "received.jsonl"))
         running = processes.server(self.folder / "listen.log", *words, "--port", str(port))
         url: str = self.stack.enter_context(running).announced["url"]
@@ -79,7 +79,7 @@ class Scene:
         self.post("/endpoints", {"slug": SLUG, "targets": [target]})
 
     def customer(self, name: str, **limits: Any) -> str:
-        """Make a group that may call SLUG; give a key of it."""
+        """Make a group that may call SLUG; return a key of it."""
         group = self.post("/groups", {"metadata": {"external_entity_id": name}, "models": [{"slug": SLUG, **limits}]})
         key: str = self.post(f"/groups/{group['id']}/api_keys", {})["api_key"]
         return key
@@ -102,7 +102,7 @@ class Scene:
         return self.rows("SELECT * FROM usage_event ORDER BY sequence")
 
     def received(self) -> dict[str, set[str]]:
-        """Give each event's key with the ids of the deliveries that brought it."""
+        """Return each event's key with the ids of the deliveries that brought it."""
         brought: dict[str, set[str]] = {}
         path = self.folder / "received.jsonl"
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -149,7 +149,7 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], what: str, within_s: float = WITHIN_S) -> Any:
-    """Wait for something another process does; give its value."""
+    """Wait for something another process does; return its value."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {within_s} s"

@@ -48,16 +48,16 @@ class Cluster:
         self.start(name)
 
     def stop(self, name: str) -> int:
-        """Ask a process to end; give its exit code."""
+        """Ask a process to end; return its exit code."""
         return self.servers[name].stop()
 
     def url(self, name: str) -> str:
-        """Give where a process with a public port listens now."""
+        """Return where a process with a public port listens now."""
         url: str = self.servers[name].announced["url"]
         return url
 
     def ops_url(self, name: str) -> str:
-        """Give where a process's operator's port is now."""
+        """Return where a process's operator's port is now."""
         url: str = self.servers[name].announced["ops_url"]
         return url
 
@@ -72,12 +72,12 @@ class Cluster:
         return [self.url(name) for name, part in self.parts.items() if part.role == "proxy"]
 
     def unready(self) -> dict[str, str]:
-        """Give what each process lacks that no traffic may come to."""
+        """Return what each process lacks that no traffic may come to."""
         lacking = {name: parts.unready(self.ops_url(name)) for name in self.servers}
         return {name: lack for name, lack in lacking.items() if lack is not None}
 
     def command(self, *words: str) -> dict[str, Any]:
-        """Run a `tollgate` command on this installation; give what it printed."""
+        """Run a `tollgate` command on this installation; return what it printed."""
         return processes.answer(*words, settings=self.settings)
 
 

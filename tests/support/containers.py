@@ -22,7 +22,7 @@ _ANSWER_S = 3
 
 @cache
 def _daemon_answers() -> str | None:
-    """Ask once; give what is wrong, or None."""
+    """Ask once; return what is wrong, or None."""
     docker: Any = importlib.import_module("docker")  # only a run that looks for services pays for it
     wrong = None
     with warnings.catch_warnings():
@@ -54,7 +54,7 @@ def _start(stack: ExitStack, image: str, ports: dict[int, int], settings: dict[s
 
 
 def start_kafka(stack: ExitStack) -> str:
-    """Run Kafka with the settings of a local one; give its bootstrap address. Raises LocalError."""
+    """Run Kafka with the settings of a local one; return its bootstrap address. Raise LocalError."""
     (port,) = process.free_ports(1)
     settings = kafka.properties(port, _CONTROLLER_PORT, listen="0.0.0.0")
     named = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in settings.items()}
@@ -63,7 +63,7 @@ def start_kafka(stack: ExitStack) -> str:
 
 
 def start_postgres(stack: ExitStack) -> str:
-    """Run PostgreSQL; give its superuser's URL. Raises LocalError."""
+    """Run PostgreSQL; return its superuser's URL. Raise LocalError."""
     (port,) = process.free_ports(1)
     settings = {"POSTGRES_HOST_AUTH_METHOD": "trust"}
     command = ("postgres", "-c", "max_connections=300", "-c", "fsync=off")
@@ -72,7 +72,7 @@ def start_postgres(stack: ExitStack) -> str:
 
 
 def start_redis(stack: ExitStack) -> str:
-    """Run Redis; give its URL. Raises LocalError."""
+    """Run Redis; return its URL. Raise LocalError."""
     (port,) = process.free_ports(1)
     _start(stack, REDIS_IMAGE, {6379: port}, {})
     return f"redis://{process.HOST}:{port}/0"

@@ -46,7 +46,7 @@ _END_OTHERS = (
 
 @contextmanager
 def fresh(server: str, prefix: str, template: str = "template1") -> Iterator[str]:
-    """Make a database for the length of a `with` block, its name begins with `prefix`; give its URL."""
+    """Make a database for the length of a `with` block, its name begins with `prefix`; return its URL."""
     name = prefix + secrets.token_hex(6)
     _administer(server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (name, template))))
     try:
@@ -68,7 +68,7 @@ class Kept:
 
     @contextmanager
     def lent(self) -> Iterator[str]:
-        """Give its URL; when the block ends, every session in it ends too and its rows are those of the beginning."""
+        """Return its URL; when the block ends, every session in it ends too and its rows are those of the beginning."""
         if self._look is None:
             self._look = _Look(self._stack.enter_context(self._make()))
         try:

@@ -19,7 +19,7 @@ STOP_S = 120
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Give an environment without this machine's own settings; private addresses are allowed."""
+    """Return an environment without this machine's own settings; private addresses are allowed."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOLLGATE_")}
     allowed = {"TOLLGATE_ALLOW_PRIVATE_UPSTREAMS": "true", "TOLLGATE_ALLOW_PRIVATE_RECEIVERS": "true"}
     return inherited | allowed | {f"TOLLGATE_{name.upper()}": value for name, value in settings.items()}
@@ -38,7 +38,7 @@ def run(
 
 
 def answer(*words: str, settings: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-    """Run a command with ``--json``; give what it printed."""
+    """Run a command with ``--json``; return what it printed."""
     printed: dict[str, Any] = json.loads(run(*words, "--json", settings=settings).stdout)
     return printed
 
@@ -57,7 +57,7 @@ class Server:
         self.process.wait(STOP_S)
 
     def stop(self) -> int:
-        """Ask it to end; give its exit code."""
+        """Ask it to end; return its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
         try:

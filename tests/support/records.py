@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 
 def plans(partitions: int = 4) -> tuple[Plan, ...]:
-    """Give the plans for a single broker."""
+    """Return the plans for a single broker."""
     return topics.plans(Settings(kafka_partitions=partitions, kafka_replication=1, kafka_min_insync_replicas=1))
 
 
@@ -43,7 +43,7 @@ async def _consumer(where: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def read(where: Kafka, topic: str) -> dict[int, list[ConsumerRecord]]:
-    """Give each partition's records, in their order."""
+    """Return each partition's records, in their order."""
     async with asyncio.timeout(WITHIN_S), _consumer(where) as consumer:
         name = where.name(topic)
         await consumer._client._wait_on_metadata(name)
@@ -59,5 +59,5 @@ async def read(where: Kafka, topic: str) -> dict[int, list[ConsumerRecord]]:
 
 
 def firsts(items: Iterable[Item]) -> list[Item]:
-    """Give each item where it stands first: what at-least-once looks like to one who has seen it before."""
+    """Return each item where it stands first: what at-least-once looks like to one who has seen it before."""
     return list(dict.fromkeys(items))

@@ -25,12 +25,12 @@ def text(url: str) -> str:
 
 
 def names(scraped: str) -> set[str]:
-    """Give the metrics' names."""
+    """Return the metrics' names."""
     return set(_TYPE.findall(scraped))
 
 
 def samples(scraped: str) -> Samples:
-    """Give every number."""
+    """Return every number."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
         for family in text_string_to_metric_families(scraped)
@@ -39,7 +39,7 @@ def samples(scraped: str) -> Samples:
 
 
 def documented() -> dict[str, set[str]]:
-    """Give, by role, the names that docs/metrics.md says it shows."""
+    """Return, by role, the names that docs/metrics.md says it shows."""
     rows = list(_rows())
     return {role: {name for name, where in rows if "all" in where or role in where} for role in ROLES}
 

@@ -34,7 +34,7 @@ INSTALL = "TOLLGATE_TEST_INSTALL"
 _READY_S = 60
 
 Way = Callable[[ExitStack], str]
-"""Starts a service that ends when the stack closes; gives its address. Raises LocalError where it cannot."""
+"""Starts a service that ends when the stack closes; gives its address. Raise LocalError where it cannot."""
 
 
 class Finder(NamedTuple):
@@ -59,7 +59,7 @@ def find(
     *,
     within_s: float = _READY_S,
 ) -> str:
-    """Give the address of a service: the given one, else that of the first way that works. Raises LocalError.
+    """Return the address of a service: the given one, else that of the first way that works. Raise LocalError.
 
     A given address that does not answer is an error: whoever named it wants no other.
     """
@@ -98,7 +98,7 @@ class Services:
         self._found: dict[str, str | LocalError] = {}
 
     def address(self, name: str) -> str:
-        """Give where `name` (kafka, postgres or redis) is. Raises LocalError, each time the same."""
+        """Return where `name` (kafka, postgres or redis) is. Raise LocalError, each time the same."""
         if name not in self._found:
             finder = FINDERS[name]
             given = self._environment.get(finder.variable)
@@ -121,7 +121,7 @@ def _locally(name: str, start: Callable[[Path, ExitStack], str]) -> Way:
 
 
 def installed(name: str) -> None:
-    """See to it that a service can be started here, by an installation where `./run test` asks. Raises LocalError."""
+    """See to it that a service can be started here, by an installation where `./run test` asks. Raise LocalError."""
     install.ensure(name, install=bool(os.environ.get(INSTALL)))
 
 

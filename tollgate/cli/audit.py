@@ -1,4 +1,4 @@
-"""`tollgate audit`: who changed what, when, and from what to what (spec section 6).
+"""`tollgate audit`: who changed what, when, and from what to what (contract 6).
 
 Never prints a secret: the log holds none.
 """

@@ -46,7 +46,7 @@ def _warn(text: str) -> None:
 
 
 def load(where: Where, say: Callable[[str], None] = _warn, **overrides: Any) -> Settings:
-    """Load the settings; `say` is told what is set and changes nothing. Raises SettingsError."""
+    """Load the settings; `say` is told what is set and changes nothing. Raise SettingsError."""
     for warning in settings.warnings():  # before what may be refused for want of a name that is misspelt
         say(warning)
     loaded = settings.load(where.config, data_dir=where.data, **overrides)
@@ -56,7 +56,7 @@ def load(where: Where, say: Callable[[str], None] = _warn, **overrides: Any) -> 
 
 
 def now(connection: Connection) -> datetime:
-    """Give the moment on the clock that the running processes go by: they compare what a command writes with it."""
+    """Return the moment on the clock that the running processes go by: they compare what a command writes with it."""
     return databases.now(connection, clock.present)
 
 

@@ -1,4 +1,4 @@
-"""`tollgate correct`: corrects what an event counted, by a further event (spec section 4).
+"""`tollgate correct`: corrects what an event counted, by a further event (contract 4).
 
 Never changes the event itself, and never needs the server to run or to stand still.
 """

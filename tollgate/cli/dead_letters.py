@@ -1,4 +1,4 @@
-"""`tollgate dead-letters`: the deliveries that were given up, and their way back (spec 2.5 and 5).
+"""`tollgate dead-letters`: the deliveries that were given up, and their way back (contract 2.5 and 5).
 
 Never attempts a delivery itself: what is put back is the dispatcher's.
 """
@@ -103,7 +103,7 @@ def _step(connection: Connection, place: Installation, redriven: flow.Redrive) -
 
 
 def _workspaces(place: Installation, name: str | None) -> list[tuple[str, str]]:
-    """Give ids and names. Raises NotFoundError."""
+    """Return ids and names. Raise NotFoundError."""
 
     def find(connection: Connection) -> list[tuple[str, str]]:
         stored = Workspaces(connection)

@@ -1,4 +1,4 @@
-"""`tollgate doctor`: checks every dependency and says what to do (spec section 6).
+"""`tollgate doctor`: checks every dependency and says what to do (contract 6).
 
 Never changes anything: that is `tollgate.doctor`, and what it advises.
 """

@@ -1,4 +1,4 @@
-"""`tollgate events`: the ledger as it grows (spec section 6).
+"""`tollgate events`: the ledger as it grows (contract 6).
 
 Never misses an event and never shows one twice: it follows the ledger's own clock, behind the hold-back.
 """

@@ -1,4 +1,4 @@
-"""`tollgate export`: a day of the ledger as a file for finance (spec section 6).
+"""`tollgate export`: a day of the ledger as a file for finance (contract 6).
 
 Never shows what the ledger may still be writing: a day that is not over is exported as it stands.
 """

@@ -33,7 +33,7 @@ class _Menu(Group):
     """Finds commands by name in `_COMMANDS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names, sorted."""
+        """Return the names, sorted."""
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

@@ -1,4 +1,4 @@
-"""`tollgate migrate`: brings the schema and the topics to what this program needs (spec section 6).
+"""`tollgate migrate`: brings the schema and the topics to what this program needs (contract 6).
 
 Never changes a topic that has ever held a record: a mismatch is named, and changing it is the operator's.
 """

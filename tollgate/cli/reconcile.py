@@ -1,4 +1,4 @@
-"""`tollgate reconcile`: shows whether what was counted, delivered and served agrees (spec section 4).
+"""`tollgate reconcile`: shows whether what was counted, delivered and served agrees (contract 4).
 
 Never decides what a difference is: that is `tollgate.reconciliation`.
 """
@@ -195,7 +195,7 @@ def _rows(line: Line, *, topic: bool) -> Iterator[tuple[str, list[str]]]:
 
 
 def _of(account: str, figures: Figures) -> Iterator[tuple[str, list[str]]]:
-    """Give an account's line, and one of its corrections where it has any."""
+    """Return an account's line, and one of its corrections where it has any."""
     yield account, _cells(figures[:3])
     if any(figures[3:]):
         yield f"{account}: corrections", _cells(figures[3:])

@@ -1,4 +1,4 @@
-"""`tollgate republish`: writes daily usage to its topic again, as the database has it, and today's decisions (spec 4).
+"""`tollgate republish`: writes daily usage to its topic again, as the database has it, and today's decisions.
 
 Never changes a figure or its version: whoever has them already is told nothing new.
 
@@ -71,7 +71,7 @@ def _progress() -> Iterator[Shown]:
 
 
 async def _republish(place: Installation, first: date, last: date, shown: Shown) -> tuple[int, int]:
-    """Write both; give how many records of each."""
+    """Write both; return how many records of each."""
     today = place.read(commands.now).date()
     writer = Writer(Kafka.of(place.settings), "republish")
     totals = KafkaTotals(writer, clock.present)

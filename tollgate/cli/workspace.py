@@ -1,4 +1,4 @@
-"""`tollgate workspace`: onboards labs and changes what is the operator's to change (spec section 6).
+"""`tollgate workspace`: onboards labs and changes what is the operator's to change (contract 6).
 
 Never prints a credential but in the answer that mints it, and never needs the server to run or to stand still.
 """
@@ -233,7 +233,7 @@ def set_public_key(where: Where, workspace_name: str, pem: BinaryIO, *, as_json:
 )
 @_common
 def issue_key(where: Where, workspace_name: str, scope: str, *, as_json: bool) -> None:
-    """Give a lab one more management key; it is printed this once."""
+    """Return a lab one more management key; it is printed this once."""
     with commands.opened(where) as place:
         plaintext, key = _change(
             place,

@@ -1,4 +1,4 @@
-"""Brings the relational schema up to date, and says whether it is (spec section 6: `migrate`, and at every start).
+"""Brings the relational schema up to date, and says whether it is (contract 6: `migrate`, and at every start).
 
 Never runs two upgrades at once: the second waits for the first one's transaction and finds nothing to do.
 """
@@ -26,14 +26,14 @@ class MigrationError(Exception):
 
 
 def upgrade(database: Database) -> None:
-    """Bring the schema to what this code expects. Safe when several processes start at once. Raises MigrationError."""
+    """Bring the schema to what this code expects. Safe when several processes start at once. Raise MigrationError."""
     if not check(database):
         return
     database.change_schema(_upgrade)
 
 
 def check(database: Database) -> list[str]:
-    """Give what is wrong with the schema's version, in one line each; empty where it is current."""
+    """Return what is wrong with the schema's version, in one line each; empty where it is current."""
     current, expected = database.read_now(_revision), _scripts().get_current_head()
     if current == expected:
         return []

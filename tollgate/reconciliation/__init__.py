@@ -1,1 +1,1 @@
-"""Reconciliation: every account of the same usage side by side, up to a cut (spec 4)."""
+"""Reconciliation: every account of the same usage side by side, up to a cut (contract 4)."""

@@ -1,4 +1,4 @@
-"""The accounts that a reconciliation lays side by side, and what their figures must satisfy (spec section 4).
+"""The accounts that a reconciliation lays side by side, and what their figures must satisfy (contract 4).
 
 Never reads anything: it is handed the figures.
 """
@@ -14,10 +14,10 @@ from tollgate.reconciliation.upstream_account import Comparison
 from webhooks.core.deliveries import Status
 
 LEDGER_DAYS = 100
-"""How many days back the ledger is there to be compared (spec 4)."""
+"""How many days back the ledger is there to be compared (contract 4)."""
 
 KEPT_DAYS = 35
-"""How many days a delivery and a record of the topic are kept (spec 4, 5)."""
+"""How many days a delivery and a record of the topic are kept (contract 4, 5)."""
 
 Place = tuple[str, date]
 """A workspace and a UTC day."""
@@ -35,7 +35,7 @@ class Figures(NamedTuple):
 
     @classmethod
     def of(cls, event: UsageEvent) -> "Figures":
-        """Give the figures of one event."""
+        """Return the figures of one event."""
         tokens = event.tokens
         if event.kind is Kind.CORRECTION:
             return cls(0, 0, 0, 1, tokens.input_tokens, tokens.output_tokens)
@@ -117,7 +117,7 @@ class TopicFigures:
     """The first of the unreadable records."""
 
     def of(self, place: Place, ledger: Figures, first_day: date) -> Figures | None:
-        """Give the figures of a place; None where its records are past their retention, wholly or in part.
+        """Return the figures of a place; None where its records are past their retention, wholly or in part.
 
         That is so before `first_day`, and where the topic holds less than the ledger of a day since whose beginning
         records have gone: the broker does not tell of which days they were.
@@ -198,7 +198,7 @@ class Report:
 
 
 def starts_at(day: date) -> datetime:
-    """Give the midnight UTC that begins `day`."""
+    """Return the midnight UTC that begins `day`."""
     return datetime.combine(day, time(), UTC)
 
 

@@ -1,4 +1,4 @@
-"""The accounts of a cluster: the spools as its proxies report them, the topic, and the shared database (spec 4).
+"""The accounts of a cluster: the spools as its proxies report them, the topic, and the shared database (contract 4).
 
 Never writes, and never reads a file of a proxy.
 
@@ -53,14 +53,14 @@ class Spools(Protocol):
     """The proxies' reports."""
 
     def ask(self) -> Sequence[SpoolFigures]:
-        """Give every row. Raises ReconcileError."""
+        """Return every row. Raise ReconcileError."""
 
 
 class Events(Protocol):
     """The topic of the usage events; as `topic.Topic`."""
 
     def logs(self) -> Mapping[int, Bounds]:
-        """Give where each partition's log begins and ends now."""
+        """Return where each partition's log begins and ends now."""
 
     def read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
         """Hand over records; give before which moment some may be gone."""
@@ -90,7 +90,7 @@ class _Positions(NamedTuple):
     """The days that the ledger takes."""
 
     def waiting(self, logs: Mapping[int, Bounds]) -> int:
-        """Give how many records before the cut one of the two has not passed."""
+        """Return how many records before the cut one of the two has not passed."""
         behind = (log.end - min(self.counted[one], self.taken[one]) for one, log in logs.items())
         return sum(max(0, records) for records in behind)
 
@@ -119,7 +119,7 @@ class ClusterAccounts:
         self._cut = _Cut({}, {}, {})
 
     def take_cut(self) -> None:
-        """Ask the producers for their marks, then Kafka for the logs' ends. Raises ReconcileError.
+        """Ask the producers for their marks, then Kafka for the logs' ends. Raise ReconcileError.
 
         Whoever is in the ledger before the proxies are asked must be among what they report.
         """
@@ -191,7 +191,7 @@ class ClusterAccounts:
         return view, positions
 
     def _positions(self, connection: Connection) -> _Positions:
-        """Give the positions; where nothing of a partition was passed yet, its log's beginning."""
+        """Return the positions; where nothing of a partition was passed yet, its log's beginning."""
         logs = self._cut.logs
         counted = {one: metering_progress.position(connection, USAGE_EVENTS, one) for one in logs}
         taken = {one: webhooks_store.position(connection, USAGE_EVENTS, one) for one in logs}
@@ -222,7 +222,7 @@ def _reported(rows: Sequence[SpoolFigures]) -> tuple[dict[str, _Marks], dict[Pla
 
 
 def _outbox(connection: Connection) -> tuple[dict[str, _Marks], dict[Place, Figures]]:
-    """Give the marks of the corrections' outbox, and what it holds between them."""
+    """Return the marks of the corrections' outbox, and what it holds between them."""
     last = corrections.last(connection)
     if last is None:
         return {}, {}

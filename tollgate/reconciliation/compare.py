@@ -1,4 +1,4 @@
-"""Lays what was counted beside what was published, summed up, delivered, and served by the upstream (spec 4).
+"""Lays what was counted beside what was published, summed up, delivered, and served by the upstream (contract 4).
 
 Never changes anything, and never looks behind its cut: so its figures are exact while traffic goes on.
 """
@@ -59,7 +59,7 @@ class Accounts(Protocol):
         """Say whether metering and intake have passed the cut."""
 
     def view(self, pairing: Pairing | None, progress: Progress) -> View:
-        """Give the accounts, and hand the usage events to `pairing`."""
+        """Return the accounts, and hand the usage events to `pairing`."""
 
     def forgive(self, pairing: Pairing) -> None:
         """Let `pairing` leave those of the upstream's lines to the next run whose requests are under way."""
@@ -87,7 +87,7 @@ class Reconciliation:
     def run(self, account: Path | None = None) -> Report:
         """Compare, the upstream's `account` too where it is given.
 
-        Raises ReconcileError, AccountError and WorkplaceError.
+        Raise ReconcileError, AccountError and WorkplaceError.
         """
         try:
             self._accounts.take_cut()

@@ -1,4 +1,4 @@
-"""The cut of a reconciliation: how far each producer's events are compared, and what lies before it unread (spec 4).
+"""The cut of a reconciliation: how far each producer's events are compared, and what lies before it unread.
 
 Never writes to a spool or to the database, and never asks the server: it reads what lies on the disk.
 """
@@ -81,7 +81,7 @@ def take(place: Installation) -> Cut:
 
 
 def standings(connection: Connection, cut: Cut) -> list[Standing]:
-    """Give how far each source is counted and taken in, as one transaction sees it."""
+    """Return how far each source is counted and taken in, as one transaction sees it."""
     return [
         Standing(
             source,
@@ -93,7 +93,7 @@ def standings(connection: Connection, cut: Cut) -> list[Standing]:
 
 
 def waiting(place: Installation, standing: Standing) -> Iterator[UsageEvent]:
-    """Give the events before the cut that metering or intake have not passed, from the disk, in order."""
+    """Return the events before the cut that metering or intake have not passed, from the disk, in order."""
     first, end = min(standing.counted, standing.taken), standing.source.end
     if first > end:
         return
@@ -105,7 +105,7 @@ def waiting(place: Installation, standing: Standing) -> Iterator[UsageEvent]:
 
 
 def under_way(place: Installation, cut: Cut) -> Iterator[str]:
-    """Give the ids of requests in flight, then of those that spools hold behind the cut.
+    """Return the ids of requests in flight, then of those that spools hold behind the cut.
 
     In the order that a request takes: one that has left a slot by the time it is read is found in a spool, or, later
     still, in the ledger.
@@ -118,7 +118,7 @@ def under_way(place: Installation, cut: Cut) -> Iterator[str]:
 
 
 def in_flight(place: Installation) -> Iterator[str]:
-    """Give the ids of requests in flight: of a server that runs, or of one that died."""
+    """Return the ids of requests in flight: of a server that runs, or of one that died."""
     for kept in slots.peek(place.folder / slots.FILE):
         try:
             yield msgspec.json.decode(kept, type=_InFlight).request_id

@@ -1,4 +1,4 @@
-"""The accounts of an embedded server: its spools and slots on the disk, its database, and no topic (spec 4).
+"""The accounts of an embedded server: its spools and slots on the disk, its database, and no topic (contract 4).
 
 Never writes, and never asks the server.
 
@@ -153,7 +153,7 @@ class EmbeddedAccounts:
 
 
 def _missing(instance: str, following: int, found: int) -> tuple[Gap, ...]:
-    """Give the gap before `found` where `following` was the number to come."""
+    """Return the gap before `found` where `following` was the number to come."""
     return (Gap(instance, following, found - 1),) if found > following else ()
 
 

@@ -1,4 +1,4 @@
-"""Asks the proxies that the operator names what they have not published yet: `GET /spool` on their ops ports (spec 4).
+"""Asks the proxies that the operator names what they have not published yet: `GET /spool` on their ops ports.
 
 Never asks anybody else: no redirect is followed, and no proxy of the environment is used.
 """
@@ -22,7 +22,7 @@ _ROWS: TypeAdapter[list[SpoolFigures]] = TypeAdapter(list[SpoolFigures])
 
 
 class Proxies:
-    """The proxies at these addresses of ops ports, as http://host:port. Raises ReconcileError where one is none."""
+    """The proxies at these addresses of ops ports, as http://host:port. Raise ReconcileError where one is none."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Proxies:
         self._clock = clock
 
     def ask(self) -> list[SpoolFigures]:
-        """Give every proxy's rows. Raises ReconcileError where one does not answer as it should.
+        """Return every proxy's rows. Raise ReconcileError where one does not answer as it should.
 
         Of an instance that two proxies report, the report that has come further counts.
         """

@@ -1,4 +1,4 @@
-"""What the database holds of the accounts: sums by workspace and day, and the usage events to be paired (spec 4).
+"""What the database holds of the accounts: sums by workspace and day, and the usage events to be paired (contract 4).
 
 Never writes, and leaves it to its caller that all of one view is read in one transaction.
 """
@@ -24,7 +24,7 @@ _ROWS = 1000
 
 
 def by_place(tallies: Iterable[Tally]) -> dict[Place, Figures]:
-    """Give sums by the workspace and day they are of."""
+    """Return sums by the workspace and day they are of."""
     return {
         (tally.workspace_id, tally.day): Figures(*(getattr(tally, name) for name in Figures._fields))
         for tally in tallies
@@ -32,7 +32,7 @@ def by_place(tallies: Iterable[Tally]) -> dict[Place, Figures]:
 
 
 def instances(connection: Connection, period: Period) -> set[str]:
-    """Give every producer instance that has events on these days."""
+    """Return every producer instance that has events on these days."""
     query = events.rows(period.first, period.last, true()).with_only_columns(events.USAGE_EVENT.c.instance)
     return set(connection.execute(query.distinct()).scalars())
 
@@ -59,7 +59,7 @@ def usage_events(connection: Connection, period: Period, which: ColumnElement[bo
 
 
 def request_ids(connection: Connection, period: Period, which: ColumnElement[bool]) -> list[str]:
-    """Give the request ids of `which` of the ledger's rows, those of today too."""
+    """Return the request ids of `which` of the ledger's rows, those of today too."""
     first, last = _with_neighbours(period)
     query = events.rows(first, max(last, period.today + timedelta(days=1)), which)
     wanted = query.with_only_columns(events.USAGE_EVENT.c.request_id)
@@ -88,7 +88,7 @@ def deliveries(
 def gaps(
     connection: Connection, period: Period, ends: Mapping[str, int], looked_to: Mapping[str, int]
 ) -> tuple[Gap, ...]:
-    """Give the gaps in the ledger's numbers, of each instance of `looked_to` up to its end there, inclusive.
+    """Return the gaps in the ledger's numbers, of each instance of `looked_to` up to its end there, inclusive.
 
     `ends` says up to which number each instance is known to be counted; what is missing behind its highest number in
     the ledger counts into that one's day, and into every period that reaches to today. Numbers that may be past the

@@ -1,4 +1,4 @@
-"""The usage topic as a reconciliation reads it: where its partitions' logs begin and end, and their records (spec 4).
+"""The usage topic as a reconciliation reads it: where its partitions' logs begin and end, and their records.
 
 Never joins a consumer group, never writes, and never waits without a bound.
 """
@@ -28,14 +28,14 @@ class Topic:
         self._where = where
 
     def logs(self) -> Mapping[int, Bounds]:
-        """Give where each partition's log begins and ends now. Raises ReconcileError."""
+        """Return where each partition's log begins and ends now. Raise ReconcileError."""
         with self._told():
             return asyncio.run(self._logs())
 
     def read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
         """Hand over every record written at or after `since`, of each partition up to its offset `until`, exclusive.
 
-        Gives before which moment records may be gone, None where none is. Raises ReconcileError.
+        Gives before which moment records may be gone, None where none is. Raise ReconcileError.
         """
         with self._told():
             return asyncio.run(self._read(since, until, take))
@@ -71,7 +71,7 @@ class Topic:
 
 
 async def _gone_before(reader: Reader, logs: Mapping[int, Bounds]) -> datetime | None:
-    """Give the newest of the first records' times of the logs that have lost some; what was before it may be gone."""
+    """Return the newest of the first records' times of the logs that have lost some; what was before it may be gone."""
     cut_off = [partition for partition, log in logs.items() if log.begin > 0]
     if not cut_off:
         return None

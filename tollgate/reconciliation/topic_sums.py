@@ -1,4 +1,4 @@
-"""Sums up the records of the usage topic by workspace and day, each event once however often it is there (spec 4).
+"""Sums up the records of the usage topic by workspace and day, each event once however often it is there (contract 4).
 
 Never holds a day's events in memory: their keys and counts go to a temporary SQLite file of some 60 bytes an event.
 """
@@ -86,7 +86,7 @@ class TopicSums:
         self._scratch.execute("COMMIT")
 
     def sums(self) -> tuple[dict[Place, Figures], dict[Place, Sums]]:
-        """Give what metering has passed, and what of it intake has not (negative where intake is ahead)."""
+        """Return what metering has passed, and what of it intake has not (negative where intake is ahead)."""
         places = list(self._places)
         found = self._scratch.execute(_SUMS).fetchall()
         figures = {places[place]: Figures(*(figure or 0 for figure in row[:6])) for place, *row in found}

@@ -1,4 +1,4 @@
-"""Pairs the upstream's own account with the usage events of the same requests (spec section 4: `reconcile --upstream`).
+"""Pairs the upstream's own account with the usage events of the same requests (contract 4: `reconcile --upstream`).
 
 Never holds the account or the events in memory: both go to a temporary SQLite file, which pairs them.
 
@@ -147,7 +147,7 @@ class Pairing:
     def read(self, path: Path) -> None:
         """Take the account's lines. A last line without its end is still being written and left out.
 
-        Raises AccountError where the file or a line cannot be read.
+        Raise AccountError where the file or a line cannot be read.
         """
         try:
             with path.open("rb") as lines:
@@ -168,7 +168,7 @@ class Pairing:
         self._add("UPDATE line SET forgiven = 1 WHERE request_id = ?", ((request_id,) for request_id in request_ids))
 
     def lacking(self, limit: int) -> list[str]:
-        """Give at most `limit` requests whose lines pair with no event and are not forgiven."""
+        """Return at most `limit` requests whose lines pair with no event and are not forgiven."""
         found = self._scratch.execute(f"SELECT request_id {_KINDS['missing_in_ledger']} LIMIT {limit:d}", self._days)
         return [request_id for (request_id,) in found]
 
@@ -184,7 +184,7 @@ class Pairing:
         self._add("UPDATE event SET settled = 1 WHERE key = ?", settled)
 
     def compare(self) -> Comparison:
-        """Give what differs, what is apart, and how much agrees."""
+        """Return what differs, what is apart, and how much agrees."""
         found = {kind: self._listing(query) for kind, query in _KINDS.items()}
         agreeing = self._count(f"{_BOTH} line.day IS NOT NULL AND NOT apart") - found["different_counts"].count
         later = self._count("FROM line LEFT JOIN event USING (request_id) WHERE event.key IS NULL AND forgiven")

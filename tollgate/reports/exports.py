@@ -1,4 +1,4 @@
-"""Writes events of the ledger as CSV or Parquet (spec 6).
+"""Writes events of the ledger as CSV or Parquet (contract 6).
 
 Never holds a whole day in memory, and never leaves a half-written file under the name that was asked for.
 """
@@ -46,7 +46,7 @@ class MissingLibraryError(Exception):
 
 
 def write_csv(entries: Iterable[Entry], out: Path | None) -> int:
-    """Write a header and one line for each event, to standard output without `out`; give how many."""
+    """Write a header and one line for each event, to standard output without `out`; return how many."""
     if out is None:
         return _csv(entries, sys.stdout)
     fresh = _beside(out)
@@ -57,7 +57,7 @@ def write_csv(entries: Iterable[Entry], out: Path | None) -> int:
 
 
 def write_parquet(entries: Iterable[Entry], out: Path) -> int:
-    """Write a Parquet file; give how many events it holds. Raises MissingLibraryError."""
+    """Write a Parquet file; return how many events it holds. Raise MissingLibraryError."""
     try:
         import pyarrow as arrow  # noqa: PLC0415 (an extra: most installations do without)
         from pyarrow import parquet  # noqa: PLC0415

@@ -1,1 +1,1 @@
-"""The roles of an installation whose parts run apart, over Kafka and PostgreSQL (spec 6). One module for each."""
+"""The roles of an installation whose parts run apart, over Kafka and PostgreSQL (contract 6). One module for each."""

@@ -36,9 +36,9 @@ class Follows(Protocol):
 
 
 def database_clock(database: Database) -> SharedClock:
-    """Give the database's time, for what its processes compare with each other's: leases, what changed lately.
+    """Return the database's time, for what its processes compare with each other's: leases, what changed lately.
 
-    Raises WorkplaceError where the database does not answer.
+    Raise WorkplaceError where the database does not answer.
     """
     try:
         return SharedClock(database.read_now(_now))
@@ -59,7 +59,7 @@ def _now(connection: Connection) -> datetime:
 
 
 async def topics_are_there(where: Kafka, loaded: Settings) -> None:
-    """Create the topics that are missing, and wait while Kafka is away. Raises WorkplaceError at a mismatch."""
+    """Create the topics that are missing, and wait while Kafka is away. Raise WorkplaceError at a mismatch."""
     outage = Outage("the start", log, of="Kafka", passes=lambda error: isinstance(error, KafkaAwayError))
     problems = await outage.ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
     if problems:

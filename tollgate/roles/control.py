@@ -1,4 +1,4 @@
-"""`tollgate serve control`: the management API, and the relay of its changes to Kafka (design 3.8).
+"""`tollgate serve control`: the management API, and the relay of its changes to Kafka (counting 8).
 
 Never answers a developer's call: that is a proxy's.
 """
@@ -30,7 +30,7 @@ from tollgate.roles.process import Role, Spawn
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raises WorkplaceError where its schema is not current, or the master key another's."""
+    """Open the database. Raise WorkplaceError where its schema is not current, or the master key another's."""
     place = closing.enter_context(installation.opened(loaded))
     installation.check_master_key(place)
     clock = base.database_clock(place.database)  # what it puts back, its dispatchers look at by theirs
@@ -71,7 +71,7 @@ class Control:
         spawn(self._relay())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
-        """Give the management API."""
+        """Return the management API."""
         place = self._place
         management = control_app.build(place.database, place.vault, self._clock, place.settings, self._broadcast.poke)
         return Litestar(
@@ -86,7 +86,7 @@ class Control:
         return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
-        """Give nothing more."""
+        """Return nothing more."""
         return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:

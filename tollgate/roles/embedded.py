@@ -1,4 +1,4 @@
-"""The embedded default: control, proxy, metering and webhooks in one process on SQLite (design 1).
+"""The embedded default: control, proxy, metering and webhooks in one process on SQLite.
 
 Never does any of their work: it hands one part's output to the next in memory.
 """
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Lock and open the data directory, made where there is none. Raises WorkplaceError."""
+    """Lock and open the data directory, made where there is none. Raise WorkplaceError."""
     closing.enter_context(installation.locked(loaded.data_dir))
     place = closing.enter_context(installation.opened(loaded, new=True))
     installation.check_master_key(place)
@@ -96,7 +96,7 @@ class Embedded:
             spawn(work())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
-        """Give management and inference on one port."""
+        """Return management and inference on one port."""
         place = self._place
         management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.poke)
         return Litestar(
@@ -111,7 +111,7 @@ class Embedded:
         return self._proxy.routes()
 
     def ops(self) -> Sequence[BaseRouteHandler]:
-        """Give nothing more."""
+        """Return nothing more."""
         return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:

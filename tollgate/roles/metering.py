@@ -1,4 +1,4 @@
-"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (design 3.4, 3.5).
+"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (counting 4, 5).
 
 Never keeps a number of its own: what is counted is in the database, and a worker that is lost loses nothing.
 """
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raises WorkplaceError where its schema is not current."""
+    """Open the database. Raise WorkplaceError where its schema is not current."""
     database = installation.current_database(loaded, closing)
     clock = base.database_clock(database)
     return lambda: MeteringRole(loaded, database, clock)
@@ -74,14 +74,14 @@ class MeteringRole:
         spawn(self._tidy())
 
     def public(self, checks: Mapping[str, Check]) -> None:
-        """Give nothing: nobody calls metering."""
+        """Return nothing: nobody calls metering."""
 
     def routes(self) -> Routes:
         """Return none."""
         return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
-        """Give nothing more."""
+        """Return nothing more."""
         return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:

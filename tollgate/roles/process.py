@@ -1,4 +1,4 @@
-"""One serving process: its ports, its background work, and its orderly end (spec 6).
+"""One serving process: its ports, its background work, and its orderly end (contract 6).
 
 Never knows what a role does, and never outlives a part that failed: the process ends with that part's error.
 """
@@ -26,7 +26,7 @@ from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 
 SHUTDOWN_GRACE_S = 30
-"""How long open streams may go on after SIGTERM (spec 6)."""
+"""How long open streams may go on after SIGTERM (contract 6)."""
 
 _OPS_GRACE_S = 1
 _MOST_FILES = 128 * 1024
@@ -65,13 +65,13 @@ class Role(Protocol):
         """Begin the background work; return when traffic may come."""
 
     def public(self, checks: Mapping[str, Check]) -> Litestar | None:
-        """Give the application of the public port, once started; None: there is none."""
+        """Return the application of the public port, once started; None: there is none."""
 
     def routes(self) -> Routes:
         """Return what the public port answers without that application."""
 
     def ops(self) -> Sequence[BaseRouteHandler]:
-        """Give what the operator's port has beside its health."""
+        """Return what the operator's port has beside its health."""
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what this role's parts know, at `/metrics`."""
@@ -167,7 +167,7 @@ class Process:
             log.error("another part failed", exc_info=error)
 
     async def _ends_unstopped(self, work: Coroutine[Any, Any, Any]) -> bool:
-        """Run `work` to its end; give False where the process was asked to stop before."""
+        """Run `work` to its end; return False where the process was asked to stop before."""
         own, stopping = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait([own, stopping, self._failure], return_when=asyncio.FIRST_COMPLETED)
@@ -249,7 +249,7 @@ async def _stop_public(servers: list[server.Server], runs: list[asyncio.Task[Non
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> list[Exception]:
-    """Cancel tasks and wait for them; give what they failed with on their way."""
+    """Cancel tasks and wait for them; return what they failed with on their way."""
     under_way = [task for task in tasks if not task.done()]
     for task in under_way:
         task.cancel()

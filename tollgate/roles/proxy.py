@@ -1,4 +1,4 @@
-"""`tollgate serve proxy`: the inference API, its spool, and what it hears from control and metering (design 1).
+"""`tollgate serve proxy`: the inference API, its spool, and what it hears from control and metering.
 
 Never needs the database: it serves from what it heard over Kafka, and falls back on the database only in silence.
 """
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Lock the data directory. Raises WorkplaceError, VaultError."""
+    """Lock the data directory. Raise WorkplaceError, VaultError."""
     closing.enter_context(installation.locked(loaded.data_dir))
     vault = Vault(installation.given_key(loaded))
     database = installation.shared_database(loaded, closing)[0] if loaded.database_url else None
@@ -89,7 +89,7 @@ class ProxyRole:
         await self._decisions.caught_up()
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
-        """Give the inference API."""
+        """Return the inference API."""
         handlers = [*self._proxy.handlers(), *health.health_handlers(checks)]
         return Litestar(route_handlers=handlers, openapi_config=None, logging_config=None)
 
@@ -98,7 +98,7 @@ class ProxyRole:
         return self._proxy.routes()
 
     def ops(self) -> Sequence[BaseRouteHandler]:
-        """Give the spool's report, which `tollgate reconcile` reads."""
+        """Return the spool's report, which `tollgate reconcile` reads."""
         return spool_report.handlers(self._publisher)
 
     def register_metrics(self, telemetry: Telemetry) -> None:

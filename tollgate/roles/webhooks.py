@@ -1,4 +1,4 @@
-"""`tollgate serve webhooks`: turns what the proxies publish into deliveries, and brings each to an end (spec 5).
+"""`tollgate serve webhooks`: turns what the proxies publish into deliveries, and brings each to an end (contract 5).
 
 Never delivers what it has not written down, and shares the work with its like over the database alone.
 """
@@ -32,7 +32,7 @@ from webhooks.topic.consumer import IntakeConsumer
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raises WorkplaceError where its schema is not current, or the master key another's."""
+    """Open the database. Raise WorkplaceError where its schema is not current, or the master key another's."""
     place = closing.enter_context(installation.opened(loaded))
     installation.check_master_key(place)
     clock = base.database_clock(place.database)
@@ -43,13 +43,13 @@ class MeteringsLedger:
     """The ledger that metering keeps in the same database, as intake asks it (`webhooks.closed_days`)."""
 
     def days(self, connection: Connection) -> Days:
-        """Give the days that it has."""
+        """Return the days that it has."""
         return day_partitions.open_days(connection)
 
     def counted(
         self, connection: Connection, batch: EventBatch, events: Sequence[UsageEvent]
     ) -> Collection[str] | None:
-        """Give the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
+        """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
         at = positions.position(connection, batch.topic, batch.partition)
         if at is None or at < batch.next_offset:
             return None
@@ -100,14 +100,14 @@ class WebhooksRole:
         spawn(self._dispatcher.run())
 
     def public(self, checks: Mapping[str, Check]) -> None:
-        """Give nothing: nobody calls the dispatcher."""
+        """Return nothing: nobody calls the dispatcher."""
 
     def routes(self) -> Routes:
         """Return none."""
         return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
-        """Give nothing more."""
+        """Return nothing more."""
         return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:

@@ -117,7 +117,7 @@ _decoder = msgspec.json.Decoder(Request)
 
 
 def parse(body: bytes) -> Request:
-    """Read a request's body. Raises BadRequestError."""
+    """Read a request's body. Raise BadRequestError."""
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -125,7 +125,7 @@ def parse(body: bytes) -> Request:
 
 
 def decide(request: Request, tokens: int, cached_tokens: int = 0, usage: bool = True) -> Answer:
-    """Give the answer to `request` where a choice has at most `tokens` output tokens."""
+    """Return the answer to `request` where a choice has at most `tokens` output tokens."""
     each = min(tokens, request.max_completion_tokens or request.max_tokens or tokens)
     n = request.n or 1
     prompt = sum([_content_bytes(message.content) for message in request.messages])
@@ -145,7 +145,7 @@ def decide(request: Request, tokens: int, cached_tokens: int = 0, usage: bool = 
 
 
 def beginning(serial: int, created_s: int) -> bytes:
-    """Give what every answer and every event starts with; the rest follows directly."""
+    """Return what every answer and every event starts with; the rest follows directly."""
     return b'{"id":"chatcmpl-%d","created":%d' % (serial, created_s)
 
 
@@ -185,7 +185,7 @@ def stream(answer: Answer) -> Stream:
 
 
 def example(schema: Any, root: Any = None, depth: int = 0) -> Any:
-    """Give a value that is valid for a simple JSON Schema; what a schema does not say is left out."""
+    """Return a value that is valid for a simple JSON Schema; what a schema does not say is left out."""
     root = schema if root is None else root
     if not isinstance(schema, Mapping) or depth > MAX_DEPTH:
         return None
@@ -236,7 +236,7 @@ def _content_bytes(content: str | list[_Part] | None) -> int:
 
 
 def _tool_called(request: Request) -> _Function | None:
-    """Give the tool to call: none once its result is there, or a client that loops would loop for ever."""
+    """Return the tool to call: none once its result is there, or a client that loops would loop for ever."""
     if not request.tools or request.tool_choice == "none":
         return None
     if request.messages and request.messages[-1].role == "tool":

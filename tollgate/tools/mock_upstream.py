@@ -68,14 +68,14 @@ class LineFile:
     """A JSON Lines file whose lines outlive a kill of this process: each is with the system when `append` returns."""
 
     def __init__(self, path: Path) -> None:
-        """Open for appending. Raises OSError."""
+        """Open for appending. Raise OSError."""
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")  # a line that a full disk cut short must not swallow the next
 
     def append(self, line: dict[str, Any]) -> None:
-        """Write one line. Raises OSError."""
+        """Write one line. Raise OSError."""
         os.write(self._file, msgspec.json.encode(line) + b"\n")
 
     def close(self) -> None:
@@ -87,14 +87,14 @@ class Account:
     """What was answered: sums in memory, lines in a file where there is one."""
 
     def __init__(self, path: Path | None) -> None:
-        """Begin with what the file holds already. Raises OSError."""
+        """Begin with what the file holds already. Raise OSError."""
         self.requests = self.input_tokens = self.output_tokens = 0
         for line in _read_lines(path):
             self._add(line["input_tokens"], line["output_tokens"])
         self._file = LineFile(path) if path else None
 
     def enter(self, request_id: str | None, answer: mock_answers.Answer, output_tokens: int) -> None:
-        """Enter one answered request. Raises OSError where the file cannot take it."""
+        """Enter one answered request. Raise OSError where the file cannot take it."""
         if self._file is not None:
             entry = {
                 "request_id": request_id,
@@ -107,7 +107,7 @@ class Account:
         self._add(answer.input_tokens, output_tokens)
 
     def sums(self) -> dict[str, int]:
-        """Give the sums as `GET /account` does."""
+        """Return the sums as `GET /account` does."""
         return {
             "requests": self.requests,
             "input_tokens": self.input_tokens,
@@ -129,7 +129,7 @@ class MockUpstream:
     """The ASGI application."""
 
     def __init__(self, options: Options) -> None:
-        """Open the files that the options name. Raises OSError."""
+        """Open the files that the options name. Raise OSError."""
         self.options = options
         self.account = Account(options.account)
         self._record = LineFile(options.record) if options.record else None
@@ -226,7 +226,7 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(options: Options, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Running]:
-    """Serve on `port` (0: a free one) for the length of the block. Raises OSError where it cannot."""
+    """Serve on `port` (0: a free one) for the length of the block. Raise OSError where it cannot."""
     app = MockUpstream(options)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -244,7 +244,7 @@ async def running(options: Options, host: str = "127.0.0.1", port: int = 0) -> A
 
 
 async def serve(options: Options, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` gets the base URL once it takes requests. Raises OSError."""
+    """Serve until SIGTERM or SIGINT; `announce` gets the base URL once it takes requests. Raise OSError."""
     # Broken streams are asked for; uvicorn would report each as an error. Here the process is ours alone.
     logging.getLogger("uvicorn.error").addFilter(_no_broken_streams)
     stop = asyncio.Event()
@@ -289,7 +289,7 @@ async def _pause(gone: asyncio.Future[Message], wait_ms: int) -> None:
 
 
 async def _read_body(receive: Receive) -> bytes | None:
-    """Give the whole body, None where it is too large."""
+    """Return the whole body, None where it is too large."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body", False):

@@ -48,7 +48,7 @@ class Receipt:
     """The status that it is answered with."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what `--out` and `--json` write."""
+        """Return what `--out` and `--json` write."""
         return asdict(self)
 
 
@@ -100,7 +100,7 @@ class Receiver:
 
 
 async def serve(app: Receiver, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` gets the URL once requests are taken. Raises OSError."""
+    """Serve until SIGTERM or SIGINT; `announce` gets the URL once requests are taken. Raise OSError."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -115,7 +115,7 @@ async def serve(app: Receiver, host: str, port: int, announce: Callable[[str], N
 
 
 def keeper(show: Callable[[Receipt], None], out: Path | None) -> Callable[[Receipt], None]:
-    """Give a `keep` that writes each receipt to `out` as a JSON line, with the system on return, and then shows it."""
+    """Return a `keep` that writes each receipt to `out` as a JSON line, with the system on return, then shows it."""
     file = mock_upstream.LineFile(out) if out else None
 
     def keep(receipt: Receipt) -> None:
@@ -127,7 +127,7 @@ def keeper(show: Callable[[Receipt], None], out: Path | None) -> Callable[[Recei
 
 
 def pretty(body: str) -> str:
-    """Give a body for reading: indented where it is JSON, else escaped on one line."""
+    """Return a body for reading: indented where it is JSON, else escaped on one line."""
     try:
         return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
     except ValueError:
@@ -135,7 +135,7 @@ def pretty(body: str) -> str:
 
 
 async def _read(receive: mock_upstream.Receive) -> bytes | None:
-    """Give the whole body; None where it is too large, or its sender went away."""
+    """Return the whole body; None where it is too large, or its sender went away."""
     parts, size, more = [], 0, True
     while more:
         message = await receive()

@@ -47,7 +47,7 @@ class Absences:
         return self._settled_from is not None and now >= self._settled_from
 
     def turn(self, claim: Claim, started_at: datetime) -> Turn:
-        """Give the place of an attempt that begins at `started_at` in its run."""
+        """Return the place of an attempt that begins at `started_at` in its run."""
         first_at = claim.first_attempt_at if claim.is_begun else started_at
         was_away = claim.is_begun and self._was_away(claim, started_at)
         return Turn(claim.attempt_number, first_at, claim.planned_at, started_at, was_away)

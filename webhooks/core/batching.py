@@ -1,4 +1,4 @@
-"""Cuts usage events into deliveries, says when to cut, and freezes a delivery's bytes (spec 5, design 3.7).
+"""Cuts usage events into deliveries, says when to cut, and freezes a delivery's bytes (contract 5, counting 7).
 
 Never reorders a workspace's events, and never renders the same events to two different texts.
 
@@ -57,7 +57,7 @@ def decide(events: Sequence[UsageEvent], waited_s: float, batching: Batching) ->
 
 
 def cut(events: Sequence[UsageEvent], delivery_size: int) -> list[tuple[UsageEvent, ...]]:
-    """Give the deliveries of a stretch, each of one workspace. Of a key that comes twice the first event is taken."""
+    """Return the deliveries of a stretch, each of one workspace. Of a key that comes twice the first event is taken."""
     by_workspace: dict[str, dict[str, UsageEvent]] = {}
     for event in events:
         by_workspace.setdefault(event.workspace_id, {}).setdefault(event.idempotency_key, event)

@@ -26,7 +26,7 @@ class Queue(StrEnum):
 
 
 Status = DeliveryStatus
-"""Where a delivery stands (spec 2.5)."""
+"""Where a delivery stands (contract 2.5)."""
 
 
 @dataclass(frozen=True, slots=True)

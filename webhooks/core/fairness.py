@@ -1,4 +1,4 @@
-"""Who gets the next attempts, so that one slow or dead receiver does not slow another lab's deliveries (spec 5).
+"""Who gets the next attempts, so that one slow or dead receiver does not slow another lab's deliveries (contract 5).
 
 Never looks at more than what waits and what is in flight: both are handed in.
 
@@ -71,7 +71,7 @@ def _rank(one: Waiting, in_flight: Mapping[Place, int]) -> tuple[object, ...]:
 
 
 def _busy(one: Waiting, begun: Mapping[Place, int]) -> int:
-    """Give how much of the queue's bound is taken."""
+    """Return how much of the queue's bound is taken."""
     queues = _FIRSTS if one.queue in _FIRSTS else (one.queue,)
     return sum(begun.get((one.workspace_id, queue), 0) for queue in queues)
 

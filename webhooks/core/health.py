@@ -1,4 +1,4 @@
-"""Whether a receiver that keeps failing is spared, when it is probed, and what is redriven once it is back (spec 5).
+"""Whether a receiver that keeps failing is spared, when it is probed, and what is redriven once it is back.
 
 Never counts an attempt at a delivery: only those that came to their end say whether a receiver is well.
 
@@ -36,15 +36,15 @@ class Rule:
         return max(1, int(self.redrive_per_s / _STEPS_PER_S))
 
     def next_redriven(self, now: datetime, count: int) -> datetime:
-        """Give when more may be claimed after `count` at `now`."""
+        """Return when more may be claimed after `count` at `now`."""
         return now + timedelta(seconds=count / self.redrive_per_s)
 
     def next_probe(self, now: datetime) -> datetime:
-        """Give when the probe after one at `now` is due."""
+        """Return when the probe after one at `now` is due."""
         return now + timedelta(seconds=self.probe_every_s)
 
     def since(self, now: datetime) -> datetime:
-        """Give from when on dead letters are probed with, and redriven by themselves; inclusive."""
+        """Return from when on dead letters are probed with, and redriven by themselves; inclusive."""
         return now - timedelta(seconds=self.redrive_within_s)
 
 
@@ -63,7 +63,7 @@ class Health:
 
 
 def after(health: Health, decision: Decision, now: datetime, rule: Rule) -> Health:
-    """Give what is known once a delivery's attempt was decided at `now`; a retry or a release changes nothing."""
+    """Return what is known once a delivery's attempt was decided at `now`; a retry or a release changes nothing."""
     match decision:
         case Delivered():
             return _arrived(health, now, rule)

@@ -16,7 +16,7 @@ class Pace:
         self._begun: dict[str, deque[float]] = {}
 
     def left(self, workspace_ids: Iterable[str], now_s: float) -> dict[str, int]:
-        """Give how many attempts may begin at `now_s`; nothing of those that are not bound."""
+        """Return how many attempts may begin at `now_s`; nothing of those that are not bound."""
         if self._per_s is None:
             return {}
         return {workspace_id: self._per_s - self._recent(workspace_id, now_s) for workspace_id in workspace_ids}
@@ -27,7 +27,7 @@ class Pace:
             self._begun.setdefault(workspace_id, deque()).append(now_s)
 
     def free_at_s(self, workspace_id: str) -> float | None:
-        """Give when the next may begin where none may now; None where one may."""
+        """Return when the next may begin where none may now; None where one may."""
         begun = self._begun.get(workspace_id)
         return begun[0] + 1 if begun and self._per_s is not None and len(begun) >= self._per_s else None
 
@@ -41,7 +41,7 @@ class Pace:
 
 
 def spread(now: datetime, busy_until: datetime | None, count: int, per_s: float) -> list[datetime]:
-    """Give the moments of `count` redriven deliveries, `per_s` a second, behind those planned up to `busy_until`."""
+    """Return the moments of `count` redriven deliveries, `per_s` a second, behind those planned up to `busy_until`."""
     step = timedelta(seconds=1) / per_s
     start = now if busy_until is None or busy_until < now else busy_until + step
     return [start + step * number for number in range(count)]

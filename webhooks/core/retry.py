@@ -1,4 +1,4 @@
-"""The retry rule: what becomes of a delivery after an attempt, and how long an attempt may take (spec 5).
+"""The retry rule: what becomes of a delivery after an attempt, and how long an attempt may take (contract 5).
 
 Never reads a clock and never draws: the moment and the jitter are handed in.
 
@@ -56,7 +56,7 @@ class Turn:
     """The run had begun, and nobody was there when this attempt was due."""
 
     def ends_at(self, policy: Policy) -> datetime:
-        """Give the run's bound: no attempt is planned at or after it."""
+        """Return the run's bound: no attempt is planned at or after it."""
         return self.first_attempt_at + timedelta(seconds=policy.bound_s)
 
     def is_one_more(self, policy: Policy) -> bool:
@@ -142,13 +142,13 @@ def decide_probe(outcome: AttemptResult) -> Decision:
 
 
 def backoff_s(attempt_number: int, policy: Policy, jitter: float) -> float:
-    """Give the wait after attempt `attempt_number` (from 1): at least the plain doubling, so no attempt comes early."""
+    """Return the wait after attempt `attempt_number` (from 1): at least the plain doubling: no attempt comes early."""
     doubled = policy.backoff_first_s * 2.0 ** min(attempt_number - 1, _MOST_DOUBLINGS)
     return min(doubled, policy.backoff_most_s) * (1 + policy.jitter_share * jitter)
 
 
 def attempt_timeout_s(turn: Turn, policy: Policy) -> float:
-    """Give how long the attempt of `turn` may take."""
+    """Return how long the attempt of `turn` may take."""
     if turn.is_one_more(policy):
         return policy.attempt_timeout_s
     left_s = (turn.ends_at(policy) - turn.started_at).total_seconds()

@@ -1,4 +1,4 @@
-"""Signs and verifies webhook bodies, under both header sets of spec section 5.
+"""Signs and verifies webhook bodies, under both header sets of contract 5.
 
 Never logs, keeps or shows a secret; signatures are compared in constant time.
 
@@ -34,7 +34,7 @@ class VerificationError(Exception):
 
 
 def decode(secret: str) -> bytes:
-    """Give the bytes that key Standard Webhooks' signature. Raises SecretError."""
+    """Return the bytes that key Standard Webhooks' signature. Raise SecretError."""
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -45,7 +45,7 @@ def decode(secret: str) -> bytes:
 
 
 def sign(body: bytes, delivery_id: str, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    """Give the headers of one attempt at `now`; `secrets` are those valid, newest first. Raises SecretError."""
+    """Return the headers of one attempt at `now`; `secrets` are those valid, newest first. Raise SecretError."""
     timestamp = str(int(now.timestamp()))
     return {
         SIGNATURE: ",".join(f"v1={_whole_text(secret, body)}" for secret in secrets),
@@ -59,7 +59,7 @@ def sign(body: bytes, delivery_id: str, secrets: Sequence[str], now: datetime) -
 def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: datetime) -> None:
     """Check both header sets of a received body; each must match one of `secrets`. Header names in any case.
 
-    Raises VerificationError; SecretError where a secret itself is unusable.
+    Raise VerificationError; SecretError where a secret itself is unusable.
     """
     given = {name.lower(): value for name, value in headers.items()}
     missing = [name for name in _ALL if not given.get(name.lower())]

@@ -85,7 +85,7 @@ class Dispatch:
                 self._count(settlement)
 
     async def claim(self) -> tuple[Sequence[Claim], float | None]:
-        """Claim what may be attempted now; give it, and in how many seconds the next is due of what had to wait.
+        """Claim what may be attempted now; return it, and in how many seconds the next is due of what had to wait.
 
         Each claim must be handed to `attempt`. Deliveries of a receiver that is not ready wait unclaimed.
         """

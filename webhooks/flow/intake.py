@@ -1,4 +1,4 @@
-"""Follows one partition by pulling: reads, lingers until a stretch is to be cut, hands it on (design 3.7).
+"""Follows one partition by pulling: reads, lingers until a stretch is to be cut, hands it on (counting 7).
 
 Never moves on before the stretch is processed, and never holds more than one read of events.
 """

@@ -15,11 +15,11 @@ class Deliveries(Protocol):
     async def enqueue(self, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> None:
         """Freeze and keep what `drafts` hold that is new, and move the position over `batch`, in one transaction.
 
-        Raises PositionLostError where the position is not the batch's first offset; nothing is kept then.
+        Raise PositionLostError where the position is not the batch's first offset; nothing is kept then.
         """
 
     async def waiting(self) -> Sequence[Waiting]:
-        """Give each queue that has something to claim, with the earliest moment it may be claimed."""
+        """Return each queue that has something to claim, with the earliest moment it may be claimed."""
 
     async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
         """Claim what is due, at most the shares; the longest due first.
@@ -38,7 +38,7 @@ class Receivers(Protocol):
     """Knows where each workspace's deliveries go."""
 
     def receiver(self, workspace_id: str, now: datetime) -> Receiver:
-        """Give the receiver of this moment; one without a URL where nothing is known."""
+        """Return the receiver of this moment; one without a URL where nothing is known."""
 
 
 class Sender(Protocol):

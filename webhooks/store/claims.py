@@ -28,7 +28,7 @@ class _Mark(NamedTuple):
 
 
 def waiting(connection: Connection) -> list[Waiting]:
-    """Give each queue that has something to claim. Jumps from workspace to workspace in the index, never over rows.
+    """Return each queue that has something to claim. Jumps from workspace to workspace in the index, never over rows.
 
     First attempts at a receiver that is held wait; its probe is a queue, whether or not there is anything to try.
     """
@@ -91,7 +91,7 @@ def claim(
 
 
 def free_claims(connection: Connection) -> int:
-    """Free the claims of a dispatcher that is gone, for whoever knows that it is; give how many there were."""
+    """Free the claims of a dispatcher that is gone, for whoever knows that it is; return how many there were."""
     claimed = update(DELIVERY).where(_COLUMNS.status.in_((Status.PENDING, Status.DEAD)), _COLUMNS.claim.is_not(None))
     return connection.execute(claimed.values(claim=None, claimable_at=_COLUMNS.next_attempt_at)).rowcount
 
@@ -115,7 +115,7 @@ def _due(
 def _take_redriven(
     connection: Connection, share: Share, now: datetime, rule: Rule, free: Sequence[ColumnElement[bool]]
 ) -> Sequence[Row[Any]]:
-    """Give what of the share the rate allows now; none where another dispatcher has taken the step."""
+    """Return what of the share the rate allows now; none where another dispatcher has taken the step."""
     step = Share(share.workspace_id, share.queue, min(share.count, rule.redriven_at_once))
     rows = _due(connection, step, now, free)
     is_taken = bool(rows) and receivers.take_redriven(connection, share.workspace_id, now, rule, len(rows))
@@ -125,7 +125,7 @@ def _take_redriven(
 def _take_probe(
     connection: Connection, workspace_id: str, now: datetime, rule: Rule, free: Sequence[ColumnElement[bool]]
 ) -> Sequence[Row[Any]]:
-    """Give the delivery that is the probe: the oldest that waits, else the oldest dead letter, behind those that were
+    """Return the delivery that is the probe: the oldest that waits, else the oldest dead letter, behind those that were
     refused; none where another dispatcher has taken the probe, or nothing is there to probe with."""
     passed = receivers.take_probe(connection, workspace_id, now, rule)
     if passed is None:

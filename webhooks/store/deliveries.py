@@ -58,11 +58,11 @@ class StoredDeliveries:
         self._rule = rule or Rule()
 
     async def enqueue(self, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> None:
-        """Keep what is new and move the position. Raises PositionLostError."""
+        """Keep what is new and move the position. Raise PositionLostError."""
         await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
 
     async def waiting(self) -> Sequence[Waiting]:
-        """Give the queues that have something to claim."""
+        """Return the queues that have something to claim."""
         return await self._database.read(claims.waiting)
 
     async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
@@ -78,7 +78,7 @@ class StoredDeliveries:
 
 
 def position(connection: Connection, topic: str, partition: int) -> int | None:
-    """Give the committed next offset; None where nothing of the partition was taken in yet."""
+    """Return the committed next offset; None where nothing of the partition was taken in yet."""
     columns = WEBHOOK_POSITION.c
     offset: int | None = connection.execute(
         select(columns.next_offset).where(columns.topic == topic, columns.partition == partition)
@@ -87,9 +87,9 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
 
 
 def enqueue(connection: Connection, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> int:
-    """Move the position over `batch` and keep what `drafts` hold that is new; give how many deliveries that made.
+    """Move the position over `batch` and keep what `drafts` hold that is new; return how many deliveries that made.
 
-    Raises PositionLostError where the stored position is not the batch's first offset: another worker moved it.
+    Raise PositionLostError where the stored position is not the batch's first offset: another worker moved it.
     """
     _move_position(connection, batch)
     new = _insert_events(connection, drafts)
@@ -229,7 +229,7 @@ _SETTLE = (
 
 
 def _settled(row: Row[Any], settlement: Settlement, now: datetime) -> dict[str, Any]:
-    """Give the parameters of _SETTLE."""
+    """Return the parameters of _SETTLE."""
     values = {name: getattr(row, name) for name in _KEPT}
     values |= {"claim": None, "attempt_count": row.attempt_count + (settlement.attempt is not None)}
     ended = {"settled_at": now, "next_attempt_at": None, "run_attempts": row.run_attempts + 1}

@@ -1,4 +1,4 @@
-"""Reads deliveries for people: in pages, newest first, each with its last attempts (spec 2.5).
+"""Reads deliveries for people: in pages, newest first, each with its last attempts (contract 2.5).
 
 Never gives a delivery's bytes, and never changes anything.
 """
@@ -65,12 +65,12 @@ class DeliveryQuery:
 
 
 def page(connection: Connection, window: DeliveryQuery, after: DeliveryPageStart | None, limit: int) -> list[Listed]:
-    """Give at most `limit` deliveries behind `after`, newest first."""
+    """Return at most `limit` deliveries behind `after`, newest first."""
     return _listed(connection, connection.execute(query(window, after, limit)).all())
 
 
 def query(window: DeliveryQuery, after: DeliveryPageStart | None, limit: int) -> Select[Any]:
-    """Give what `page` asks, to be explained."""
+    """Return what `page` asks, to be explained."""
     moment = window.moment
     conditions: list[ColumnElement[bool]] = [_COLUMNS.workspace_id == window.workspace_id]
     conditions += [] if window.status is None else [_COLUMNS.status == window.status.value]
@@ -82,19 +82,19 @@ def query(window: DeliveryQuery, after: DeliveryPageStart | None, limit: int) ->
 
 
 def place_of(listed: Listed, window: DeliveryQuery) -> DeliveryPageStart:
-    """Give the place that the next page of a window begins behind."""
+    """Return the place that the next page of a window begins behind."""
     moment = listed.created_at if window.moment is _COLUMNS.created_at else listed.settled_at
     return DeliveryPageStart(moment or listed.created_at, listed.id)
 
 
 def find(connection: Connection, delivery_id: str) -> Listed | None:
-    """Give one delivery, of whichever workspace."""
+    """Return one delivery, of whichever workspace."""
     rows = connection.execute(select(*_SHOWN).where(_COLUMNS.id == delivery_id)).all()
     return next(iter(_listed(connection, rows)), None)
 
 
 def owner(connection: Connection, delivery_id: str) -> str | None:
-    """Give the workspace of a delivery."""
+    """Return the workspace of a delivery."""
     named = select(_COLUMNS.workspace_id).where(_COLUMNS.id == delivery_id)
     return connection.execute(named).scalar_one_or_none()
 

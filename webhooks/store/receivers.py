@@ -1,4 +1,4 @@
-"""How each receiver does, as every dispatcher sees it: all SQL on `webhook_receiver` (spec 5).
+"""How each receiver does, as every dispatcher sees it: all SQL on `webhook_receiver` (contract 5).
 
 Never decides when a receiver is held: `core.health` does. Locks its rows after those of deliveries, never before
 waiting for one.
@@ -19,13 +19,13 @@ _COLUMNS = WEBHOOK_RECEIVER.c
 
 
 def held(connection: Connection) -> dict[str, datetime]:
-    """Give the receivers that are held, each with the moment its next probe is due."""
+    """Return the receivers that are held, each with the moment its next probe is due."""
     query = select(_COLUMNS.workspace_id, _COLUMNS.probe_at).where(_COLUMNS.probe_at.is_not(None))
     return {row.workspace_id: row.probe_at for row in connection.execute(query)}
 
 
 def paced(connection: Connection) -> dict[str, datetime]:
-    """Give from when on redriven deliveries may be claimed, for the workspaces that have had any."""
+    """Return from when on redriven deliveries may be claimed, for the workspaces that have had any."""
     query = select(_COLUMNS.workspace_id, _COLUMNS.redriven_at).where(_COLUMNS.redriven_at.is_not(None))
     return {row.workspace_id: row.redriven_at for row in connection.execute(query)}
 
@@ -51,7 +51,7 @@ def note(connection: Connection, decisions: Iterable[tuple[str, Decision]], now:
 
 
 def take_probe(connection: Connection, workspace_id: str, now: datetime, rule: Rule) -> int | None:
-    """Take the probe that is due, and plan the next; give how many of the oldest deliveries it passes over.
+    """Take the probe that is due, and plan the next; return how many of the oldest deliveries it passes over.
 
     None where it is not the caller's: only one dispatcher gets it.
     """
@@ -82,7 +82,7 @@ def probe_soon(connection: Connection, workspace_id: str, now: datetime) -> None
 
 
 def next_redrive(connection: Connection) -> tuple[str, Health] | None:
-    """Give a receiver that is back and whose dead letters wait to be redriven, locked; None where there is none."""
+    """Return a receiver that is back and whose dead letters wait to be redriven, locked; None where there is none."""
     ready = _COLUMNS.redrive_to.is_not(None) & _COLUMNS.probe_at.is_(None)
     row = connection.execute(
         select(WEBHOOK_RECEIVER).where(ready).limit(1).with_for_update(skip_locked=True)

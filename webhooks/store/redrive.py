@@ -1,4 +1,4 @@
-"""Puts deliveries that have ended back to `pending`, on request and by itself, at a bounded rate (spec 2.5 and 5).
+"""Puts deliveries that have ended back to `pending`, on request and by itself, at a bounded rate (contract 2.5 and 5).
 
 Never changes a delivery's bytes or id, never touches one that is pending, and never begins one that a probe has.
 
@@ -50,7 +50,7 @@ def redrive(
     until: datetime | None = None,
     limit: int = STEP,
 ) -> int:
-    """Put dead letters and `not_due` deliveries back, the longest ended first, `per_s` a second; give how many.
+    """Put dead letters and `not_due` deliveries back, the longest ended first, `per_s` a second; return how many.
 
     `since` (inclusive) and `until` (exclusive) bound when they were given up or put aside. Where it gives `limit` there
     may be more: call it again, in a transaction of its own, with an `until` at or before the first call's `now`, or
@@ -65,7 +65,7 @@ def redrive(
 
 
 def redrive_returned(connection: Connection, now: datetime, per_s: float, limit: int = STEP) -> int | None:
-    """Put back dead letters of one receiver that was held and is back; give how many, None where none is left to do.
+    """Put back dead letters of one receiver that was held and is back; return how many, None where none is left to do.
 
     Any number of dispatchers may call it at once: each takes another receiver.
     """

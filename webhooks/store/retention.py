@@ -1,4 +1,4 @@
-"""How long deliveries and what intake knows are kept, and their removal in small steps (spec 5).
+"""How long deliveries and what intake knows are kept, and their removal in small steps (contract 5).
 
 Never removes a delivery that is pending, nor a key while its event could still be taken in, and never waits for a lock.
 
@@ -32,7 +32,7 @@ _COLUMNS = DELIVERY.c
 
 
 def workspaces(connection: Connection) -> Sequence[str]:
-    """Give each workspace that has deliveries. Jumps from one to the next in the index, never over rows."""
+    """Return each workspace that has deliveries. Jumps from one to the next in the index, never over rows."""
     found = select(func.min(_COLUMNS.workspace_id).label("workspace_id")).cte("found", recursive=True)
     beyond = select(func.min(_COLUMNS.workspace_id)).where(_COLUMNS.workspace_id > found.c.workspace_id)
     found = found.union_all(select(beyond.scalar_subquery()).where(found.c.workspace_id.is_not(None)))
@@ -41,7 +41,7 @@ def workspaces(connection: Connection) -> Sequence[str]:
 
 
 def newest(connection: Connection) -> datetime | None:
-    """Give when the newest delivery was made; without any, the end of the newest day that a key is known of."""
+    """Return when the newest delivery was made; without any, the end of the newest day that a key is known of."""
     made = [connection.execute(_newest_of(workspace_id)).scalar_one() for workspace_id in workspaces(connection)]
     if made:
         return max(made)
@@ -50,7 +50,7 @@ def newest(connection: Connection) -> datetime | None:
 
 
 def remove(connection: Connection, workspace_id: str, now: datetime, limit: int = STEP) -> int:
-    """Remove a workspace's oldest deliveries that ended KEEP ago, with their attempts; give how many."""
+    """Remove a workspace's oldest deliveries that ended KEEP ago, with their attempts; return how many."""
     ended = select(_COLUMNS.id).where(~PENDING, _COLUMNS.settled_at < now - KEEP)
     names = _oldest(connection, ended, workspace_id, now, limit)
     if names:
@@ -60,7 +60,7 @@ def remove(connection: Connection, workspace_id: str, now: datetime, limit: int 
 
 
 def give_up(connection: Connection, workspace_id: str, now: datetime, limit: int = STEP) -> int:
-    """Make dead letters of what has waited KEEP for its attempt; give how many.
+    """Make dead letters of what has waited KEEP for its attempt; return how many.
 
     They wait so long where the receiver is held or disabled: seen as dead letters, and expiring like them.
     """
@@ -74,7 +74,7 @@ def give_up(connection: Connection, workspace_id: str, now: datetime, limit: int
 
 
 def forget(connection: Connection, before: date, limit: int = KEY_STEP) -> int:
-    """Remove what intake knows of days before `before`; give how many keys."""
+    """Remove what intake knows of days before `before`; return how many keys."""
     columns = DELIVERY_EVENT.c
     key = (columns.day, columns.workspace_id, columns.idempotency_key)
     old = select(*key).where(columns.day < before).order_by(*key).limit(limit).with_for_update(skip_locked=True)

@@ -1,4 +1,4 @@
-"""The usage events' topic for intake: a consumer group shares its partitions out, each followed by a task (design 3.7).
+"""The usage events' topic for intake: a consumer group shares its partitions out, each followed by a task (counting 7).
 
 Never takes the group's word for a position: the database has it, and nothing is ever committed to Kafka.
 
@@ -77,7 +77,7 @@ class IntakeConsumer:
         await self._outage.ride_out(self._run)
 
     async def _run(self) -> None:
-        """Work with one consumer until it has to be replaced. Raises KafkaAwayError then."""
+        """Work with one consumer until it has to be replaced. Raise KafkaAwayError then."""
         consumer = connect(self._where, self._group)
         session = self._session = _Session(consumer, self._followed, self._unreadable)
         try:
@@ -210,7 +210,7 @@ def connect(where: Kafka, group: str | None) -> AIOKafkaConsumer:
 
 
 async def _answered(work: Awaitable[Result]) -> Result:
-    """Wait for Kafka's answer, in bounded time. Raises KafkaAwayError and KafkaError."""
+    """Wait for Kafka's answer, in bounded time. Raise KafkaAwayError and KafkaError."""
     try:
         async with asyncio.timeout(_ANSWER_S):
             return await work

@@ -57,11 +57,11 @@ class TopicReader:
         self._consumer.pause(self._place)
 
     async def open(self) -> None:
-        """Find where the log starts. Raises KafkaError."""
+        """Find where the log starts. Raise KafkaError."""
         self.first_offset = (await self._consumer.beginning_offsets([self._place]))[self._place]
 
     async def read(self, offset: int, limit: int) -> EventBatch:
-        """Give at most `limit` events from `offset` on, of what has been fetched. Raises KafkaError."""
+        """Return at most `limit` events from `offset` on, of what has been fetched. Raise KafkaError."""
         if offset != self._start:
             self._go_to(offset)
         await self._fetch(0, limit)
@@ -109,7 +109,7 @@ class TopicReader:
         self._end = await self._consumer.position(self._place)
 
     async def _back_inside(self, offset: int) -> int:
-        """Give where to go on from an offset that the log does not have, and say what that means."""
+        """Return where to go on from an offset that the log does not have, and say what that means."""
         first: int = (await self._consumer.beginning_offsets([self._place]))[self._place]
         end: int = (await self._consumer.end_offsets([self._place]))[self._place]
         self._start = -1  # whatever comes next seeks

@@ -67,7 +67,7 @@ class Desk:
     deliver: Callable[[str, str, str, float | None], None]
     """Makes a delivery of a workspace, with its id, its status and after how many seconds it ended."""
     pending: Callable[[], Sequence[str]]
-    """Gives the ids of the deliveries that are to be attempted, in order."""
+    """Return the ids of the deliveries that are to be attempted, in order."""
 
 
 def memory() -> Desk:

@@ -8,7 +8,7 @@ from tests.unit.proxy import kit
 
 
 def draft(number: int = 0, padding: int = 0) -> UsageDraft:
-    """Give the event of request `number`, with `padding` characters of metadata."""
+    """Return the event of request `number`, with `padding` characters of metadata."""
     return UsageDraft(
         idempotency_key=f"key-{number}",
         request_id=f"request-{number}",

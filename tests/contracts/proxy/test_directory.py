@@ -1,4 +1,4 @@
-"""What every `Directory` adapter must do (spec 2.2, 3)."""
+"""What every `Directory` adapter must do (contract 2.2, 3)."""
 
 import hashlib
 from collections.abc import Callable
@@ -29,7 +29,7 @@ ROUTES = {LimitEnforcement.CASCADING: kit.route(), LimitEnforcement.INDEPENDENT:
 
 
 def fake(enforcement: LimitEnforcement) -> Port:
-    """Give one key that may call one slug."""
+    """Return one key that may call one slug."""
     return kit.FakeDirectory({kit.key().prefix: kit.key()}, {(kit.GROUP, kit.SLUG): ROUTES[enforcement]})
 
 
@@ -46,7 +46,7 @@ def group(id_: str, ancestor_ids: tuple[str, ...], limit: RateLimit, enforcement
 
 
 def real(enforcement: LimitEnforcement) -> Port:
-    """Give the same, by changes of the configuration."""
+    """Return the same, by changes of the configuration."""
     requests = RateLimit(type=LimitType.REQUEST, unit=RateLimitUnit.MINUTE, threshold=kit.ROOMY[0].threshold)
     tokens = RateLimit(type=LimitType.TOKEN, unit=RateLimitUnit.MINUTE, threshold=TOKENS.threshold)
     target = Target(

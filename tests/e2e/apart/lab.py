@@ -56,7 +56,7 @@ class Lab:
         return group["id"], self.api("POST", f"/groups/{group['id']}/api_keys", {})["api_key"]
 
     def trees(self, count: int) -> list[str]:
-        """Make `count` trees of five groups, each mode in turn; give a key of each group."""
+        """Make `count` trees of five groups, each mode in turn; return a key of each group."""
         keys = []
         for number in range(count):
             mode = _MODES[number % 2]
@@ -69,7 +69,7 @@ class Lab:
         return keys
 
     def received(self) -> dict[str, set[str]]:
-        """Give each event's key with the ids of the deliveries that brought it."""
+        """Return each event's key with the ids of the deliveries that brought it."""
         brought: dict[str, set[str]] = {}
         for line in (self.folder / "received.jsonl").read_text(encoding="utf-8").splitlines():
             receipt = json.loads(line)
@@ -85,7 +85,7 @@ class Lab:
         eventually(lambda: not any(one["requests"] for url in urls for one in httpx.get(url).json()), within_s=60)
 
     def reconcile(self) -> tuple[int, dict[str, Any]]:
-        """Run `tollgate reconcile` over everything; give its exit code and report."""
+        """Run `tollgate reconcile` over everything; return its exit code and report."""
         proxies = [
             word for name in self.cluster.servers if name.startswith("proxy") for word in ("--proxy", self._ops(name))
         ]

@@ -1,4 +1,4 @@
-"""What one proxy admits counts at the other, and no proxy needs the database (spec 3.1, 7)."""
+"""What one proxy admits counts at the other, and no proxy needs the database (contract 3.1, 7)."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def day(type_: str, threshold: int) -> dict[str, Any]:
 
 
 def drive(proxy: str, key: str) -> int:
-    """Call until the day is used up; give how many calls were admitted."""
+    """Call until the day is used up; return how many calls were admitted."""
     admitted = 0
     while (answer := call(proxy, key)).status_code == 200:
         admitted += 1

@@ -104,7 +104,7 @@ def application(database: Database) -> Litestar:
 
 
 async def furnish(database: Database, lab: Lab) -> dict[str, str]:
-    """Make one of each, events and deliveries included; give what names them in a path."""
+    """Make one of each, events and deliveries included; return what names them in a path."""
     set_public_key(database, lab.id)
     endpoint = await lab.endpoint(SLUG)
     group = (await lab.made_group("cust", {"slug": SLUG, **LIMITS}))["id"]
@@ -135,7 +135,7 @@ def _deliver(database: Database, workspace_id: str) -> None:
 
 
 def calls(document: Json, known: Mapping[str, str]) -> Iterator[Call]:
-    """Give a call of every operation, in an order in which each can succeed."""
+    """Return a call of every operation, in an order in which each can succeed."""
     everything = [
         Call(operation["operationId"], method.upper(), path, path.format(**known), operation)
         for path, item in document["paths"].items()

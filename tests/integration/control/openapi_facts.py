@@ -19,7 +19,7 @@ _BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "pattern", "minItems"
 
 
 def facts(document: Json) -> Facts:
-    """Give every fact of every operation."""
+    """Return every fact of every operation."""
     return dict(_facts(document))
 
 

@@ -1,4 +1,4 @@
-"""A lab's test delivery: where it may go, how long it may take, and which secrets sign it (spec 2.5 and 5)."""
+"""A lab's test delivery: where it may go, how long it may take, and which secrets sign it (contract 2.5 and 5)."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ NOW = kit.START
 
 
 def record(*secrets: tuple[str, datetime | None]) -> WebhookRecord:
-    """Give a lab's settings with these secrets, each with the moment that ends it."""
+    """Return a lab's settings with these secrets, each with the moment that ends it."""
     sealed = (
         SealedSecret(sealed=VAULT.seal(plain, webhook_context("ws")), expires_at=ends_at) for plain, ends_at in secrets
     )

@@ -120,7 +120,7 @@ class Company:
         return [record for found in (await records.read(self.kafka, name)).values() for record in found]
 
     async def consume(self) -> dict[tuple[str, date], Counter[str]]:
-        """Run the program of the docs; give what it prints, by source and day."""
+        """Run the program of the docs; return what it prints, by source and day."""
         program = self.folder / "consumer.py"
         (code,) = re.findall(r"^```python\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL)
         program.write_text(code, encoding="utf-8")

@@ -126,7 +126,7 @@ def in_go(cases: list[Case], folder: Path) -> list[bool]:
 
 
 async def signed_by_the_dispatcher(place: engines.Place) -> list[Case]:
-    """Deliver during a rotation; give what the receiver got, as it should and should not verify."""
+    """Deliver during a rotation; return what the receiver got, as it should and should not verify."""
     async with serving(status(200)) as receiver, dispatching(place) as scene:
         secrets = tuple(
             SealedSecret(sealed=VAULT.seal(secret, "webhook:ws"), expires_at=expires_at)

@@ -77,7 +77,7 @@ class Topic:
 
 
 def charged(number: int, at: datetime = TODAY) -> UsageDraft:
-    """Give an event of group `number` below the root of its number modulo 12."""
+    """Return an event of group `number` below the root of its number modulo 12."""
     groups = (f"own-{number}", GROUPS[number % 12])
     return draft(number).model_copy(update={"charged_groups": groups, "timestamp": at})
 

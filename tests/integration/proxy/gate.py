@@ -100,7 +100,7 @@ class Gate:
 
 
 def raw_request(body: bytes, *headers: str, method: str = "POST", path: str = PATH) -> bytes:
-    """Give a request as bytes; its length is not among the headers unless it is given."""
+    """Return a request as bytes; its length is not among the headers unless it is given."""
     named = [f"{method} {path} HTTP/1.1", "host: gate", f"authorization: Api-Key {KEY}", *headers]
     return "\r\n".join([*named, "", ""]).encode() + body
 

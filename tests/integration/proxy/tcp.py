@@ -19,7 +19,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def piece(text: str) -> bytes:
-    """Give a chunk of a stream, as the upstream sends it."""
+    """Return a chunk of a stream, as the upstream sends it."""
     return b'data: {"model":"their-model","choices":[{"delta":{"content":"%s"}}]}\n\n' % text.encode()
 
 

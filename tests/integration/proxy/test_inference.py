@@ -1,4 +1,4 @@
-"""Chat completions over TCP: what reaches the upstream, what reaches the client, who is let in (spec 3)."""
+"""Chat completions over TCP: what reaches the upstream, what reaches the client, who is let in (contract 3)."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""The spool on real SQLite files: full disks, locks, bounds, and the end of each (design 3.1)."""
+"""The spool on real SQLite files: full disks, locks, bounds, and the end of each (counting 1)."""
 
 import asyncio
 import sqlite3

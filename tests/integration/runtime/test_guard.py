@@ -1,4 +1,4 @@
-"""Every URL and every resolver's answer of the table, at the two places that connect: none of them does (spec 3, 5)."""
+"""Every URL and every resolver's answer of the table, at the two places that connect: none of them does."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -68,13 +68,13 @@ async def deliver(url: str, names: Names, *, times: int = 1) -> list[str | None]
 
 
 async def call(url: str, names: Names, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Call an upstream; give what came of it."""
+    """Call an upstream; return what came of it."""
     (outcome,) = await call_later(url, names, monkeypatch, 0)
     return outcome
 
 
 async def call_later(url: str, names: Names, monkeypatch: pytest.MonkeyPatch, *at: float) -> list[Any]:
-    """Call an upstream at each of these times, in seconds; give what came of it."""
+    """Call an upstream at each of these times, in seconds; return what came of it."""
     monkeypatch.setattr(guard, "look_up", names)
     times = list(at)
     adapter = Upstreams(allow_private=False, connect_timeout_s=2, read_timeout_s=2, monotonic=lambda: times[0])

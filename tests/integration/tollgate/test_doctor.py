@@ -63,7 +63,7 @@ def problems(environment: dict[str, str]) -> dict[str, list[str]]:
 
 
 def on_disk() -> dict[str, tuple[int, bytes]]:
-    """Give every file below the working directory: when it was changed last, and what it holds."""
+    """Return every file below the working directory: when it was changed last, and what it holds."""
     files = sorted(path for path in Path().rglob("*") if path.is_file())
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 

@@ -98,7 +98,7 @@ async def hang(receiver: Receiver, send: Any) -> None:
 
 
 def webhook(version: int, url: str | None, workspace_id: str, *, enabled: bool = True) -> ConfigChange:
-    """Give the step of the configuration that sets a workspace's receiver."""
+    """Return the step of the configuration that sets a workspace's receiver."""
     sealed = SealedSecret(sealed=VAULT.seal(kit.SECRET, f"webhook:{workspace_id}"))
     record = WebhookRecord(workspace_id=workspace_id, url=url, enabled=enabled, secrets=(sealed,))
     return ConfigChange(version=version, kind=ConfigKind.WEBHOOK, id=workspace_id, record=record)

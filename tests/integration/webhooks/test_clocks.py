@@ -1,4 +1,4 @@
-"""A clock that steps holds no delivery back, with the whole dispatcher at work (spec 5 and 7)."""
+"""A clock that steps holds no delivery back, with the whole dispatcher at work (contract 5 and 7)."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Intake and metering say the same of an event's day in the end, whichever of the two comes first (spec 4)."""
+"""Intake and metering say the same of an event's day in the end, whichever of the two comes first (contract 4)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +31,7 @@ class Desk:
         self.open_days = ClosedDays(opened, self.clock, MeteringsLedger(), steady=self.clock.seconds, pause=self._pause)
 
     def batch(self, *days_off: int) -> EventBatch:
-        """Give events of so many days behind START."""
+        """Return events of so many days behind START."""
         events = [
             kit.event(at, key=f"day {off}").model_copy(update={"timestamp": kit.START + off * DAY})
             for at, off in enumerate(days_off, 1)
@@ -44,7 +44,7 @@ class Desk:
             clock.now += count * DAY
 
     def meter(self, batch: EventBatch) -> set[str]:
-        """Count what finds a place, and move metering's position over all of it; give what the ledger holds."""
+        """Count what finds a place, and move metering's position over all of it; return what the ledger holds."""
 
         def work(connection: Connection) -> None:
             day_partitions.ensure(connection, self.meterings_clock().date())
@@ -57,7 +57,7 @@ class Desk:
         return set(self.database.read_now(lambda connection: connection.execute(select(key)).scalars().all()))
 
     async def take(self, batch: EventBatch) -> set[str]:
-        """Give what intake delivers."""
+        """Return what intake delivers."""
         return {event.idempotency_key for event in (await self.open_days.only(batch)).events}
 
     async def _pause(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The sender on real sockets: what it sends, what it makes of odd answers, and where it never connects (spec 5)."""
+"""The sender on real sockets: what it sends, what it makes of odd answers, and where it never connects (contract 5)."""
 
 import asyncio
 import contextlib
@@ -66,7 +66,7 @@ class Peer:
 
 
 class Resolver:
-    """Gives one answer after the other, the last again and again."""
+    """Return one answer after the other, the last again and again."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -225,7 +225,7 @@ async def test_a_name_that_resolves_anew_between_connections_is_checked_anew() -
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Give a server's context with a self-signed certificate for `name`, and a client's that trusts it."""
+    """Return a server's context with a self-signed certificate for `name`, and a client's that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""How much of an answer the sender reads, and how long it waits for it (spec 5)."""
+"""How much of an answer the sender reads, and how long it waits for it (contract 5)."""
 
 import asyncio
 from pathlib import Path

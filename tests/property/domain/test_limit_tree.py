@@ -1,4 +1,4 @@
-"""The hierarchy against a slow implementation that says the rules of spec 2.2 word by word."""
+"""The hierarchy against a slow implementation that says the rules of contract 2.2 word by word."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -51,7 +51,7 @@ def models(draw: st.DrawFn) -> tuple[ModelConfig, ...]:
 
 @st.composite
 def trees(draw: st.DrawFn) -> dict[str, GroupRecord]:
-    """Give a tree of up to twelve groups on up to five levels."""
+    """Return a tree of up to twelve groups on up to five levels."""
     mode = draw(st.sampled_from(LimitEnforcement))
     groups: dict[str, GroupRecord] = {}
     for number in range(draw(st.integers(1, 12))):
@@ -77,7 +77,7 @@ def way_to_the_root(tree: dict[str, GroupRecord], id_: str) -> list[GroupRecord]
 
 
 def set_by(group: GroupRecord, slug: str, type_: str, unit: str) -> list[int]:
-    """Give what one group itself sets for (slug, type, unit): one threshold or none."""
+    """Return what one group itself sets for (slug, type, unit): one threshold or none."""
     found: list[int] = []
     for model in group.models:
         limits: Sequence[Limit] = [*model.rate_limits, *model.usage_limits]

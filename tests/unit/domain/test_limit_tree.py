@@ -1,4 +1,4 @@
-"""The rules of spec 2.2 on small trees; random trees are in tests/property/domain/test_limit_tree.py."""
+"""The rules of contract 2.2 on small trees; random trees are in tests/property/domain/test_limit_tree.py."""
 
 import pytest
 

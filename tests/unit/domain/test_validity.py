@@ -15,7 +15,7 @@ TODAY = NOON.date()
 
 
 def altered(**fields: Any) -> bytes:
-    """Give an event's JSON with some members other than they should be; None as a value takes one away."""
+    """Return an event's JSON with some members other than they should be; None as a value takes one away."""
     body = json.loads(event(1).model_dump_json())
     body |= fields
     return json.dumps({name: value for name, value in body.items() if value is not ...}).encode()

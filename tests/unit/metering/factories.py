@@ -31,7 +31,7 @@ class HandClock:
 
 
 def key(number: int, timestamp: datetime = NOON) -> str:
-    """Give the ULID that is minted at `timestamp` as the `number`-th."""
+    """Return the ULID that is minted at `timestamp` as the `number`-th."""
     return str(ULID.from_int((int(timestamp.timestamp() * 1000) << 80) + number))
 
 

@@ -73,7 +73,7 @@ class DictLedger:
             self._published[topic, partition] = (upto.next_offset, upto.recorded_at)
 
     async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
-        """Give them one moment at a time."""
+        """Return them one moment at a time."""
         moments = {at for of, at in self._changed_at.values() if of == lane and span.since <= at <= span.through}
         reached = min(moments, default=span.through)
         found = {name for name, (of, at) in self._changed_at.items() if of == lane and at in {reached} & moments}

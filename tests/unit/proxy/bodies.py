@@ -37,6 +37,6 @@ def error_of(body: bytes) -> dict[str, Any]:
 
 
 def event_error(stream: bytes) -> dict[str, Any]:
-    """Give the error of a stream that ends with one."""
+    """Return the error of a stream that ends with one."""
     last = stream.removesuffix(b"\n\n").split(b"\n\n")[-1]
     return error_of(last.removeprefix(b"data: "))

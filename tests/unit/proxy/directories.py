@@ -95,12 +95,12 @@ def end(version: int, kind: ConfigKind, id_: str) -> ConfigChange:
 
 
 def empty() -> Directory:
-    """Give a directory that holds nothing yet."""
+    """Return a directory that holds nothing yet."""
     return Directory(PLACES, kit.VAULT)
 
 
 def directory(*records: ConfigRecord) -> Directory:
-    """Give a directory of a workspace, an endpoint, a tree whose root lists it, and a key; `records` on top."""
+    """Return a directory of a workspace, an endpoint, a tree whose root lists it, and a key; `records` on top."""
     made = empty()
     house = (workspace(), endpoint(), group("root", model()), group("middle"), group("child"), key())
     for version, record in enumerate((*house, *records), 1):

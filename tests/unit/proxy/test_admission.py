@@ -1,4 +1,4 @@
-"""Who is let in, who is not, and that a refusal takes nothing (spec 3, 3.1)."""
+"""Who is let in, who is not, and that a refusal takes nothing (contract 3, 3.1)."""
 
 from datetime import timedelta
 

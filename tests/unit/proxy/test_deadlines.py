@@ -1,4 +1,4 @@
-"""The one bound around a request that moves with what is expected (spec 3)."""
+"""The one bound around a request that moves with what is expected (contract 3)."""
 
 import asyncio
 

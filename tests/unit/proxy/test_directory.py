@@ -1,4 +1,4 @@
-"""The snapshot that requests are served from (spec 2.2, 3.1, design 3.8, 4.11)."""
+"""The snapshot that requests are served from (contract 2.2, 3.1, counting 8)."""
 
 import itertools
 from typing import Any

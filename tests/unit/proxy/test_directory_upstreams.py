@@ -1,4 +1,4 @@
-"""Where a route leads, and with which credential (spec 2.1, 2.4)."""
+"""Where a route leads, and with which credential (contract 2.1, 2.4)."""
 
 from typing import Any
 

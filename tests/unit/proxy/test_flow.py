@@ -1,4 +1,4 @@
-"""How requests end whose clients stay: what they get, what is billed, and that all is given back (spec 3, 4)."""
+"""How requests end whose clients stay: what they get, what is billed, and that all is given back (contract 3, 4)."""
 
 import asyncio
 import json
@@ -137,7 +137,7 @@ CASES = {
 
 
 def passed_on(case: Case) -> bytes:
-    """Give what a client gets of an answer that is passed on whole."""
+    """Return what a client gets of an answer that is passed on whole."""
     sent = b"".join(step for step in case.steps if isinstance(step, bytes) and step is not USAGE).replace(USAGE, b"")
     return sent.replace(b"their-model", b"lab/model")
 

@@ -1,4 +1,4 @@
-"""Requests whose clients go away, or take nothing any more: drained, billed, given back (spec 3)."""
+"""Requests whose clients go away, or take nothing any more: drained, billed, given back (contract 3)."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Requests that end by our own doing: the gateway stops, the spool fails, a fault of ours (spec 4, 7)."""
+"""Requests that end by our own doing: the gateway stops, the spool fails, a fault of ours (contract 4, 7)."""
 
 import asyncio
 import json

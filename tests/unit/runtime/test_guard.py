@@ -1,4 +1,4 @@
-"""The address check: no special range, in whatever form it is written or resolved (spec 5)."""
+"""The address check: no special range, in whatever form it is written or resolved (contract 5)."""
 
 import asyncio
 import socket
@@ -105,7 +105,7 @@ def test_the_authority_names_a_port_that_is_not_the_schemes_own(url: str, author
 
 
 class Resolver:
-    """Gives fixed addresses; remembers whether it was asked."""
+    """Return fixed addresses; remembers whether it was asked."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses

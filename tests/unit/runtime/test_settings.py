@@ -1,4 +1,4 @@
-"""Where settings come from, which of them wins, and what is refused with what is allowed (spec section 6)."""
+"""Where settings come from, which of them wins, and what is refused with what is allowed (contract 6)."""
 
 import base64
 import os

@@ -42,7 +42,7 @@ class HandClock:
         return self.now
 
     def seconds(self) -> float:
-        """Give the same as a `Steady`."""
+        """Return the same as a `Steady`."""
         return (self.now - START).total_seconds()
 
     def move(self, seconds: float) -> None:
@@ -144,7 +144,7 @@ class FixedReceivers:
 
 
 class ScriptedSender:
-    """Gives the outcomes it was told, the last one again and again; keeps what it was asked to send."""
+    """Return the outcomes it was told, the last one again and again; keeps what it was asked to send."""
 
     def __init__(self, *outcomes: AttemptOutcome) -> None:
         self.outcomes = list(outcomes)

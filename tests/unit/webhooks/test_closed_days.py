@@ -35,7 +35,7 @@ class Desk:
         self.open_days = ClosedDays(database, self.clock, self.ledger, steady=self.clock.seconds, pause=self._pause)
 
     async def of(self, *offsets: int) -> list[int]:
-        """Give which of the events of today and so many days behind it are taken in."""
+        """Return which of the events of today and so many days behind it are taken in."""
         events = [
             kit.event(at).model_copy(update={"timestamp": kit.START + offset * DAY})
             for at, offset in enumerate(offsets)

@@ -269,7 +269,7 @@ async def test_what_changed_on_a_lane_since_a_moment_comes_with_the_partitions_p
 
 
 async def _everything(counted: flow.Ledger, span: Span) -> tuple[set[str], datetime]:
-    """Give the groups whose totals changed, and how far the reading came, page by page."""
+    """Return the groups whose totals changed, and how far the reading came, page by page."""
     groups: set[str] = set()
     reached = span.since - timedelta(seconds=1)
     while reached < span.through:

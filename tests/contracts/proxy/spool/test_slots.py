@@ -1,4 +1,4 @@
-"""What every `InFlight` adapter must do (design 3.2)."""
+"""What every `InFlight` adapter must do (counting 2)."""
 
 from collections.abc import Iterator
 from pathlib import Path

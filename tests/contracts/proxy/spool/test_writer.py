@@ -1,4 +1,4 @@
-"""What every `UsageSink` must do (spec 4, design 3.1)."""
+"""What every `UsageSink` must do (contract 4, counting 1)."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What every `Upstream` adapter must do: the scripted one of the flow's tests, and the real one over TCP (spec 3)."""
+"""What every `Upstream` adapter must do: the scripted one of the flow's tests, and the real one over TCP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What every `Windows` adapter must do, whoever keeps the counters (spec 3.1, design 4.10)."""
+"""What every `Windows` adapter must do, whoever keeps the counters (contract 3.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ def adapter(request: pytest.FixtureRequest, clock: HandClock) -> MemoryWindows:
 
 
 def chain(*limits: tuple[LimitType, RateLimitUnit, int], slug: str = "lab/model") -> RateChain:
-    """Give a chain whose limits the root sets, each counted for one group: level0 (the own group), level1, ..."""
+    """Return a chain whose limits the root sets, each counted for one group: level0 (the own group), level1, ..."""
     named = [WindowLimit(*limit, "root", f"level{level}") for level, limit in enumerate(limits)]
     return RateChain("root", slug, tuple(named))
 
 
 def inherited(group: str, *, source: str = "parent") -> RateChain:
-    """Give a chain of one request a minute that `source` sets and that is counted for `group`."""
+    """Return a chain of one request a minute that `source` sets and that is counted for `group`."""
     return RateChain("root", "lab/model", (WindowLimit(REQUEST, MINUTE, 1, source, group),))
 
 

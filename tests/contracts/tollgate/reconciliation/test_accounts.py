@@ -30,15 +30,15 @@ class Scene(Protocol):
 
     @property
     def accounts(self) -> Accounts:
-        """Give what is tried."""
+        """Return what is tried."""
 
     @property
     def day(self) -> date:
-        """Give the day of its events."""
+        """Return the day of its events."""
 
     @property
     def instance(self) -> str:
-        """Give their producer."""
+        """Return their producer."""
 
     async def put(self, count: int) -> None:
         """Make events and bring them to where metering and intake read."""

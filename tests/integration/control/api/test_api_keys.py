@@ -1,4 +1,4 @@
-"""A developer's key from its making to its end, a lab's own keys included (spec 2.3)."""
+"""A developer's key from its making to its end, a lab's own keys included (contract 2.3)."""
 
 import base64
 import json

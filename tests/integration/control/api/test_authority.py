@@ -23,12 +23,12 @@ async def calls(lab: Lab, database: Database) -> list[Call]:
 
 
 def changed(database: Database) -> tuple[int, int]:
-    """Give how many changes are noted, and how many the other processes are told of."""
+    """Return how many changes are noted, and how many the other processes are told of."""
     return len(helpers.audited(database)), len(helpers.changes(database))
 
 
 async def answered(calls: list[Call], client: httpx.AsyncClient) -> dict[str, tuple[int, str | None]]:
-    """Send each; give its status and what the error is called."""
+    """Send each; return its status and what the error is called."""
     found = {}
     for call in calls:
         answer = await call.send(client)

@@ -37,7 +37,7 @@ def app(database: Database, clock: HandClock) -> Litestar:
 
 
 def secrets(database: Database, lab: Lab, now: datetime) -> list[str]:
-    """Give the plaintexts that sign now, newest first."""
+    """Return the plaintexts that sign now, newest first."""
     record = database.read_now(lambda connection: Webhooks(connection).find(lab.id))
     assert record is not None
     valid = [secret for secret in record.secrets if secret.expires_at is None or now < secret.expires_at]

@@ -1,4 +1,4 @@
-"""Lengths, pages and what a new slug leaves alone, as the specification counts them (spec section 2, 2.1, 2.2)."""
+"""Lengths, pages and what a new slug leaves alone, as the specification counts them (contract 2, 2.1, 2.2)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ async def endpoint(lab: Lab) -> dict[str, Any]:
 
 
 async def pages(lab: Lab, path: str, **query: Any) -> list[list[Mapping[str, Any]]]:
-    """Give the items of each page, to the last."""
+    """Return the items of each page, to the last."""
     found, cursor = [], ""
     while cursor is not None:
         answer = await lab.client.get(path, params=query | ({"cursor": cursor} if cursor else {}))

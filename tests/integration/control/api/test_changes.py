@@ -1,4 +1,4 @@
-"""What is changed and deleted through the API, and the audit log of it (spec 2.1, 2.2, 6)."""
+"""What is changed and deleted through the API, and the audit log of it (contract 2.1, 2.2, 6)."""
 
 from datetime import timedelta
 from typing import Any

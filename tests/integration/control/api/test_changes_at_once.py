@@ -1,4 +1,4 @@
-"""Changes at the same moment: each is judged by what the one before it left (spec 2.2)."""
+"""Changes at the same moment: each is judged by what the one before it left (contract 2.2)."""
 
 import asyncio
 import threading

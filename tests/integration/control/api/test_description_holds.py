@@ -104,7 +104,7 @@ async def test_junk_is_refused_by_the_description_and_by_the_gateway(
 
 
 def spoilt(body: Json) -> Iterator[Any]:
-    """Give what no body of this kind is: other values, an unknown field, each field as something that none is."""
+    """Return what no body of this kind is: other values, an unknown field, each field as something that none is."""
     yield from ([], ["x"], "x", 5, True)
     yield {**body, "colour": "red"}
     yield from ({**body, name: [[5]]} for name in body)

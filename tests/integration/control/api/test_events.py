@@ -1,4 +1,4 @@
-"""The ledger's events over the API: both orders, the hold-back, cursors, walls between tenants (spec 2.5)."""
+"""The ledger's events over the API: both orders, the hold-back, cursors, walls between tenants (contract 2.5)."""
 
 import asyncio
 import random
@@ -58,7 +58,7 @@ class Counter:
         return event(self._next, workspace_id=self._workspace_id, **fields)
 
     def record(self, **fields: Any) -> str:
-        """Record one event; give its key."""
+        """Record one event; return its key."""
         return self.record_event(self.event(**fields))
 
     def record_event(self, made: UsageEvent) -> str:

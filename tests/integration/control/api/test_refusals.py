@@ -16,7 +16,7 @@ PYTHONS = ("tuple", "Tuple", "dict", "str,", "int,", "validation", "enum")
 
 
 def refused(answer: httpx.Response, param: str | None) -> str:
-    """Give the message of a 400 about `param`."""
+    """Return the message of a 400 about `param`."""
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, param), answer.text
     message = str(error["message"])

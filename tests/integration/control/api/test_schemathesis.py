@@ -37,7 +37,7 @@ MAIN_POSTS = {
 
 
 async def furnish(app: Litestar, lab: Lab) -> dict[str, str]:
-    """Make one of each; give what names them in a path."""
+    """Make one of each; return what names them in a path."""
     async with helpers.client(app, lab.api_key) as lab.client:
         endpoint = await lab.endpoint(SLUG)
         group = (await lab.made_group("cust", {"slug": SLUG, "usage_limits": [helpers.day_limit(5)]}))["id"]

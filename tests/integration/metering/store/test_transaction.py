@@ -35,7 +35,7 @@ def apply(opened: Database, read: EventBatch, clock: HandClock | None = None) ->
 
 
 def contents(opened: Database) -> dict[str, list[Any]]:
-    """Give every row of every table."""
+    """Return every row of every table."""
     return opened.read_now(
         lambda connection: {table.name: list(connection.execute(select(table))) for table in TABLES},
     )

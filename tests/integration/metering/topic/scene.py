@@ -67,15 +67,15 @@ class Scene:
         return MeteringWorker(self.where, self.database, thresholds, goes_by, **options)
 
     def counted(self) -> int:
-        """Give how many events the ledger has."""
+        """Return how many events the ledger has."""
         return self._one(select(func.count()).select_from(events.USAGE_EVENT))
 
     def requests(self) -> int:
-        """Give the sum of daily usage, which is the ledger's count if nothing counts twice."""
+        """Return the sum of daily usage, which is the ledger's count if nothing counts twice."""
         return self._one(select(func.coalesce(func.sum(tables.USAGE_DAILY.c.requests), 0)))
 
     def position(self, partition: int = 0) -> int | None:
-        """Give a partition's position in the database."""
+        """Return a partition's position in the database."""
         return self.database.read_now(lambda connection: positions.position(connection, USAGE_EVENTS, partition))
 
     def set_position(self, next_offset: int, partition: int = 0) -> None:
@@ -95,7 +95,7 @@ class Scene:
         return int(self.database.read_now(lambda connection: connection.execute(query).scalar_one()))
 
     async def offsets(self) -> dict[int, int | None]:
-        """Give what the consumer group has written down."""
+        """Return what the consumer group has written down."""
         async with self.group() as consumer:
             places = await self._places()
             return {place.partition: await consumer.committed(place) for place in places}
@@ -123,16 +123,16 @@ class Scene:
         return [TopicPartition(self.where.name(USAGE_EVENTS), partition) for partition in range(count)]
 
     async def unreadable(self) -> list[ConsumerRecord]:
-        """Give what lies aside."""
+        """Return what lies aside."""
         return [one for some in (await records.read(self.where, USAGE_UNREADABLE)).values() for one in some]
 
     async def decisions(self) -> list[Decision]:
-        """Give every decision, each counter's in their order."""
+        """Return every decision, each counter's in their order."""
         found = await records.read(self.where, LIMITS_DECISIONS)
         return [Decision.model_validate_json(one.value) for some in found.values() for one in some]
 
     async def daily(self) -> list[DailyUsage]:
-        """Give every daily usage, each counter's in their order."""
+        """Return every daily usage, each counter's in their order."""
         found = await records.read(self.where, USAGE_DAILY)
         return [DailyUsage.model_validate_json(one.value) for some in found.values() for one in some]
 
@@ -161,7 +161,7 @@ async def running(worker: MeteringWorker) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def failing(run: Awaitable[None]) -> BaseException:
-    """Give what a worker ends with by itself."""
+    """Return what a worker ends with by itself."""
     try:
         async with asyncio.timeout(WITHIN_S):
             await run
@@ -176,7 +176,7 @@ def away(*_: Any) -> Any:
 
 
 def places(worker: MeteringWorker) -> list[Any]:
-    """Give where a worker reads the partitions that are its own now."""
+    """Return where a worker reads the partitions that are its own now."""
     if not worker._fetches._is_started:
         return []
     consumer = worker._fetches.consumer

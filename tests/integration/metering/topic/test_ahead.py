@@ -10,7 +10,7 @@ from tests.integration.metering.topic.scene import Scene, away, places, running,
 
 
 def _refusals(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Give a list that grows each time a consumer has found no room for more."""
+    """Return a list that grows each time a consumer has found no room for more."""
     monkeypatch.setattr(faust_consumer, "_LOOK_S", 0.1)
     refused: list[bool] = []
     has_room = faust_consumer._Consumer._has_room

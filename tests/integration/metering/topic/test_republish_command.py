@@ -79,7 +79,7 @@ async def test_a_topic_that_was_lost_gets_the_figures_of_its_days_with_their_ver
 
 
 def newest(some: Sequence[Told]) -> dict[tuple[str, date], Told]:
-    """Give what compaction leaves: each counter's last record."""
+    """Return what compaction leaves: each counter's last record."""
     return {(one.group_id, one.day): one for one in some}
 
 

@@ -1,4 +1,4 @@
-"""The bounds of a request body: its size, its time, and what is held of all at once (spec 3)."""
+"""The bounds of a request body: its size, its time, and what is held of all at once (contract 3)."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ FRAME = len(gates.asked(x=""))
 
 
 def sized(size: int) -> bytes:
-    """Give a good body of exactly so many bytes."""
+    """Return a good body of exactly so many bytes."""
     return gates.asked(x="y" * (size - FRAME))
 
 

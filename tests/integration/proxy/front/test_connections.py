@@ -1,4 +1,4 @@
-"""Connections to upstreams: kept, found stale, not to be had, too slow, and their addresses (spec 3, design 4.2)."""
+"""Connections to upstreams: kept, found stale, not to be had, too slow, and their addresses (contract 3)."""
 
 import asyncio
 import socket
@@ -166,7 +166,7 @@ def hand() -> Hand:
 
 @pytest.fixture
 async def calls(names: Names, hand: Hand, upstream: TcpUpstream) -> AsyncIterator[Callable[..., Any]]:
-    """Call an upstream by its name; give what came of it."""
+    """Call an upstream by its name; return what came of it."""
     adapter = Upstreams(allow_private=True, connect_timeout_s=0.5, read_timeout_s=5, monotonic=hand)
 
     async def call(host: str = "model.example") -> int | Failure:

@@ -1,4 +1,4 @@
-"""What a developer's connection meets on a metered route: bytes on raw sockets, through the whole proxy (spec 3)."""
+"""What a developer's connection meets on a metered route: bytes on raw sockets, through the whole proxy."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""GET /v1/models and one of them (spec 3)."""
+"""GET /v1/models and one of them (contract 3)."""
 
 from schemas.config import ConfigKind
 from schemas.limits import ModelConfig

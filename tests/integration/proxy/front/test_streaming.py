@@ -1,4 +1,4 @@
-"""Streams over TCP: each chunk leaves when it came, ends are billed, clients may go (spec 3)."""
+"""Streams over TCP: each chunk leaves when it came, ends are billed, clients may go (contract 3)."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ COUNTED = Tokens(input_tokens=5, output_tokens=2)
 
 
 def sent(text: str) -> bytes:
-    """Give a chunk of a stream, as the client must see it."""
+    """Return a chunk of a stream, as the client must see it."""
     return piece(text).replace(b"their-model", SLUG.encode())
 
 

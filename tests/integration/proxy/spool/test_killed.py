@@ -1,4 +1,4 @@
-"""kill -9 at any moment: what `put` returned is in the file, the rest is in a slot (spec 7, design 3.1, 3.2)."""
+"""kill -9 at any moment: what `put` returned is in the file, the rest is in a slot (contract 7, counting 1, 2)."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 async def kill_after(folder: Path, sync: SpoolSync, lines: int) -> list[tuple[int, int]]:
-    """Let the process die soon after it has reported so many events; give all that it reported."""
+    """Let the process die soon after it has reported so many events; return all that it reported."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -81,7 +81,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 async def recovered(folder: Path) -> tuple[list[str], list[UsageEvent]]:
-    """Start a proxy; give the keys of what it bills for the one before, and all events it then has."""
+    """Start a proxy; return the keys of what it bills for the one before, and all events it then has."""
     proxy = Proxy(Settings(), folder, kit.VAULT, clock.steady())
     billed = [draft.idempotency_key for draft in await proxy.recover(kit.none_is_counted)]
     events = list(proxy.spool.file.remaining())

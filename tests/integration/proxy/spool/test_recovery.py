@@ -1,4 +1,4 @@
-"""What a start puts back of the process before it (spec 4, 7, design 3.1, 3.2)."""
+"""What a start puts back of the process before it (contract 4, 7, counting 1, 2)."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which rows of a spool stay, which go, and what a restart knows of them (design 3.1)."""
+"""Which rows of a spool stay, which go, and what a restart knows of them (counting 1)."""
 
 import asyncio
 import logging

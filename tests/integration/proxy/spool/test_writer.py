@@ -1,4 +1,4 @@
-"""The spool on real SQLite files: sequences, transactions, reading, other boots (design 3.1)."""
+"""The spool on real SQLite files: sequences, transactions, reading, other boots (counting 1)."""
 
 import asyncio
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""The publisher over real spool files and a topic in memory: everything goes, once, in its order (design 3.3)."""
+"""The publisher over real spool files and a topic in memory: everything goes, once, in its order (counting 3)."""
 
 import asyncio
 import logging

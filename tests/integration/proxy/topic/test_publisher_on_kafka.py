@@ -1,4 +1,4 @@
-"""The publisher on a real broker: outages and kill -9 lose nothing and reorder nothing (spec 7, design 3.3)."""
+"""The publisher on a real broker: outages and kill -9 lose nothing and reorder nothing (contract 7, counting 3)."""
 
 import asyncio
 import itertools
@@ -106,7 +106,7 @@ async def test_kill_9_in_the_middle_of_publishing_loses_nothing(tmp_path: Path, 
 
 
 async def kill_after(folder: Path, kafka: Kafka, lines: int) -> int:
-    """Let a process spool and publish, kill it; give the last sequence that it reported."""
+    """Let a process spool and publish, kill it; return the last sequence that it reported."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.integration.proxy.publishing", str(folder), kafka.bootstrap, kafka.prefix),
         cwd=sources.ROOT,

@@ -1,4 +1,4 @@
-"""`GET /spool`: what is not published, to the token, at one moment (spec 4)."""
+"""`GET /spool`: what is not published, to the token, at one moment (contract 4)."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -75,7 +75,7 @@ class Topics:
         await self.until(lambda: id_ in dict(self.names()))
 
     def config(self) -> list[Record]:
-        """Give the changes that were written, without the heartbeats."""
+        """Return the changes that were written, without the heartbeats."""
         return [record for topic, record in self.written if topic == GATEWAY_CONFIG and record.key != b"heartbeat"]
 
     def changes(self) -> list[ConfigChange]:

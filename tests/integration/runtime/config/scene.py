@@ -50,7 +50,7 @@ class Heard:
         await self.until(lambda: any(change.version >= version for change in self.changes), within_s)
 
     def state(self) -> dict[str, ConfigChange]:
-        """Give the newest change of each thing, as a snapshot holds it."""
+        """Return the newest change of each thing, as a snapshot holds it."""
         newest: dict[str, ConfigChange] = {}
         for change in self.changes:
             if change.id not in newest or newest[change.id].version < change.version:
@@ -84,7 +84,7 @@ def workspace(id_: str, name: str = "lab") -> WorkspaceRecord:
 
 
 def change(database: Database, id_: str, name: str | None = "lab", at: datetime | None = None) -> int:
-    """Write a change of a workspace as control does; None ends it. Give its version."""
+    """Write a change of a workspace as control does; None ends it. Return its version."""
     record = None if name is None else workspace(id_, name)
     return database.write_now(
         lambda connection: config_log.append(connection, at or now(), ConfigKind.WORKSPACE, id_, record)

@@ -1,4 +1,4 @@
-"""From a change's commit to a follower that has applied it, over real Kafka and PostgreSQL (design 3.8)."""
+"""From a change's commit to a follower that has applied it, over real Kafka and PostgreSQL (counting 8)."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""What a power cut may not take: the settings of the disk that the promises stand on (spec 7, design 3.1).
+"""What a power cut may not take: the settings of the disk that the promises stand on (contract 7, counting 1).
 
 No test cuts the power, so these look at the open connections themselves.
 """

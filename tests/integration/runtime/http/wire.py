@@ -70,7 +70,7 @@ class Wire:
         assert await self.reader.readexactly(2) == b"\r\n"
 
     async def ended(self) -> bytes:
-        """Wait until the other side has ended the connection; give what it sent until then."""
+        """Wait until the other side has ended the connection; return what it sent until then."""
         got = b""
         async with asyncio.timeout(BOUND_S):
             with suppress(ConnectionError):
@@ -146,7 +146,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def request(*headers: str, body: bytes = b"", method: str = "POST", path: str = "/a", version: str = "1.1") -> bytes:
-    """Give a request as bytes; its length is not among the headers unless it is given."""
+    """Return a request as bytes; its length is not among the headers unless it is given."""
     return "\r\n".join([f"{method} {path} HTTP/{version}", "host: x", *headers, "", ""]).encode("latin-1") + body
 
 

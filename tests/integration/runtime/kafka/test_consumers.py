@@ -21,7 +21,7 @@ class Gate:
 
     @asynccontextmanager
     async def bootstrap(self) -> AsyncIterator[str]:
-        """Give where clients find it."""
+        """Return where clients find it."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         async with server:
             host, port = server.sockets[0].getsockname()
@@ -44,7 +44,7 @@ class Gate:
 
 
 async def left_open(cut_off: asyncio.Task[None], gate: Gate, closing: Awaitable[None]) -> list[str]:
-    """Cut a start off while it waits for its first answer, and close; give what is open after that."""
+    """Cut a start off while it waits for its first answer, and close; return what is open after that."""
     await gate.asked.wait()
     cut_off.cancel()
     await asyncio.wait({cut_off})

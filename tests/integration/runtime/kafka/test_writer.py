@@ -31,7 +31,7 @@ def numbered(count: int, first: int = 0, size: int = 0) -> list[Record]:
 
 
 async def numbers(where: Kafka, topic: str = USAGE_EVENTS) -> list[int]:
-    """Give what KEY's partition holds."""
+    """Return what KEY's partition holds."""
     return [int(record.value) for record in max((await records.read(where, topic)).values(), key=len)]
 
 

@@ -91,7 +91,7 @@ class Reader:
         self.start, self.stop = self._consumer.start, self._consumer.stop
 
     async def batches(self) -> AsyncIterator[EventBatch]:
-        """Give what is new, up to the logs' ends as they are now."""
+        """Return what is new, up to the logs' ends as they are now."""
         for place, end in (await self._consumer.end_offsets(self._consumer.assignment())).items():
             at = await self._consumer.position(place)
             while at < end:
@@ -182,7 +182,7 @@ async def opened(where: Kafka, place: Installation) -> AsyncIterator[ClusterDesk
 
 
 def first_key(cluster: ClusterDesk) -> str:
-    """Give an event's key; a correction's is none."""
+    """Return an event's key; a correction's is none."""
     query = text("SELECT min(idempotency_key) FROM usage_event WHERE kind = 'usage'")
     key: str = cluster.place.read(lambda connection: connection.execute(query).scalar_one())
     return key

@@ -151,7 +151,7 @@ def write_account(folder: Path, lines: Iterable[dict[str, Any]]) -> Path:
 
 
 def served(*numbers: int, **fields: Any) -> list[dict[str, Any]]:
-    """Give the upstream's lines of requests."""
+    """Return the upstream's lines of requests."""
     given = {"model": "m", "input_tokens": 10, "output_tokens": 5, "completed_at": "2026-03-10T12:00:01.000Z"}
     return [{"request_id": f"request-{number}"} | given | fields for number in numbers]
 

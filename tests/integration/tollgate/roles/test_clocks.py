@@ -1,4 +1,4 @@
-"""Control and the commands go by the dispatchers' clock, however far off their own machine's is (spec 2.5)."""
+"""Control and the commands go by the dispatchers' clock, however far off their own machine's is (contract 2.5)."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The dispatcher against receivers that answer, fail, hang, lie and go away (spec 5 and 7)."""
+"""The dispatcher against receivers that answer, fail, hang, lie and go away (contract 5 and 7)."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Two dispatcher processes on one PostgreSQL: shared claims, leases, fairness (spec 5, design 3.7)."""
+"""Two dispatcher processes on one PostgreSQL: shared claims, leases, fairness (contract 5, counting 7)."""
 
 import asyncio
 from collections import Counter

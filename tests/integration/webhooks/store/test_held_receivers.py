@@ -1,4 +1,4 @@
-"""Receivers that are held, paces, closed days and settings, with the whole dispatcher at work (spec 5)."""
+"""Receivers that are held, paces, closed days and settings, with the whole dispatcher at work (contract 5)."""
 
 import asyncio
 from datetime import timedelta

@@ -82,7 +82,7 @@ async def raw(answer: bytes, context: ssl.SSLContext | None = None) -> AsyncIter
 
 @contextlib.asynccontextmanager
 async def bad_receivers(folder: Path) -> AsyncIterator[dict[str, str]]:
-    """Give the URL of each."""
+    """Return the URL of each."""
     listener = server.listen("127.0.0.1", 0)
     urls = {"refuses": f"{server.address_of(listener)}/"}
     listener.close()

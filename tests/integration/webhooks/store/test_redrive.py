@@ -1,4 +1,4 @@
-"""Redeliver and redrive on both engines: what comes back, when, and at which rate (spec 2.5 and 5)."""
+"""Redeliver and redrive on both engines: what comes back, when, and at which rate (contract 2.5 and 5)."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -180,7 +180,7 @@ def test_a_receiver_that_fails_again_is_held_again_and_what_is_left_waits(desk: 
 
 
 def redriven(desk: Desk, at_s: float, *, rule: Rule = RULE) -> int:
-    """Deliver what of the redriven may be claimed now; give how many."""
+    """Deliver what of the redriven may be claimed now; return how many."""
     found = desk.write(claims.claim, [Share("ws", Queue.REDRIVEN, 100)], kit.after(at_s), LEASE, rule)
     desk.write(deliveries.finish, [Settlement(one, TRIED, Delivered()) for one in found], kit.after(at_s), rule)
     return len(found)

@@ -1,4 +1,4 @@
-"""What expires goes, in small steps, and stands in nobody's way (spec 5)."""
+"""What expires goes, in small steps, and stands in nobody's way (contract 5)."""
 
 import threading
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ def count(desk: Desk, table: Any) -> int:
 
 
 def databases_now(desk: Desk) -> datetime:
-    """Give the moment that PostgreSQL says it is, or START."""
+    """Return the moment that PostgreSQL says it is, or START."""
     return desk.database.read_now(lambda connection: databases.now(connection, kit.HandClock()))
 
 

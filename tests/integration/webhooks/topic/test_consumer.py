@@ -1,4 +1,4 @@
-"""Intake from a real Kafka: partitions shared by a group, positions in the database (design 3.7)."""
+"""Intake from a real Kafka: partitions shared by a group, positions in the database (counting 7)."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Whatever is created, changed and deleted in whatever order, the trees keep their rules (spec 2.2)."""
+"""Whatever is created, changed and deleted in whatever order, the trees keep their rules (contract 2.2)."""
 
 from typing import Any
 

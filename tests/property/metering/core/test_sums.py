@@ -42,7 +42,7 @@ def an_event(draw: st.DrawFn, sequence: int) -> UsageEvent:
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[UsageEvent]:
-    """Give events in any order, some of them twice and more often, then under another number."""
+    """Return events in any order, some of them twice and more often, then under another number."""
     originals = [draw(an_event(sequence)) for sequence in range(1, draw(st.integers(1, 12)) + 1)]
     again = draw(st.lists(st.sampled_from(originals), max_size=8))
     copies = [

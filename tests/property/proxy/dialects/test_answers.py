@@ -1,4 +1,4 @@
-"""A stream comes out the same however the network cuts it, and no whole event waits for the next (spec 3)."""
+"""A stream comes out the same however the network cuts it, and no whole event waits for the next (contract 3)."""
 
 import itertools
 import json
@@ -134,7 +134,7 @@ def lines(text: bytes) -> list[bytes]:
 
 
 def read(text: bytes) -> list[str]:
-    """Give the data of each event as a browser would (HTML Living Standard), the unfinished last one too."""
+    """Return the data of each event as a browser would (HTML Living Standard), the unfinished last one too."""
     events: list[str] = []
     data: list[str] = []
     for line in [*lines(text), b""]:
@@ -154,7 +154,7 @@ def as_json(data: str) -> Any:
 
 
 def seen(data: str, *, keep_usage: bool) -> Any:
-    """Give an event as its client must see it; None where it must not."""
+    """Return an event as its client must see it; None where it must not."""
     chunk = as_json(data)
     if not isinstance(chunk, dict):
         return chunk

@@ -1,4 +1,4 @@
-"""Bodies reach the upstream byte for byte but for two fields, whatever they are made of (spec 3)."""
+"""Bodies reach the upstream byte for byte but for two fields, whatever they are made of (contract 3)."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ OURS = {"model", "stream", "stream_options", "metadata"}
 
 @st.composite
 def spelled(draw: st.DrawFn, text: str) -> str:
-    """Give a JSON string in any of its spellings."""
+    """Return a JSON string in any of its spellings."""
     out = []
     for letter in text:
         plain = json.dumps(letter, ensure_ascii=False)[1:-1]
@@ -100,7 +100,7 @@ def bodies(draw: st.DrawFn) -> Made:
 
 
 def replaced(text: str, name: str, stream: bool) -> str:
-    """Give a member as the upstream must get it."""
+    """Return a member as the upstream must get it."""
     head, value = member_parts(text)
     if name == "model":
         return head + '"their model"'

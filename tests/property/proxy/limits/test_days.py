@@ -1,4 +1,4 @@
-"""The proxy's sum of design 3.6 under any interleaving of reservations, settlements, decisions and restarts.
+"""The proxy's sum of counting 6 under any interleaving of reservations, settlements, decisions and restarts.
 
 The model is the whole world in small: a gapless spool per instance, metering that counts each spool in order and
 publishes versioned decisions, and a channel that delays, reorders, repeats and loses them.

@@ -1,4 +1,4 @@
-"""Rate windows against an exact log, and against a slow obvious implementation (spec 3.1). Times in microseconds."""
+"""Rate windows against an exact log, and against a slow obvious implementation. Times in microseconds."""
 
 from dataclasses import dataclass, field
 

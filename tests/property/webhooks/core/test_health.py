@@ -1,4 +1,4 @@
-"""Holding, probing and pacing, whatever becomes of the deliveries (spec 5)."""
+"""Holding, probing and pacing, whatever becomes of the deliveries (contract 5)."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The bounds of a run, whatever the receiver does and however long each attempt takes (spec 5)."""
+"""The bounds of a run, whatever the receiver does and however long each attempt takes (contract 5)."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum

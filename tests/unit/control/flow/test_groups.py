@@ -127,7 +127,7 @@ def test_changes_are_noted_with_what_was_before() -> None:
 
 
 def many_models(count: int) -> list[dict[str, Any]]:
-    """Give models with the longest slugs and every limit that one may have."""
+    """Return models with the longest slugs and every limit that one may have."""
     most = 2**53
     rates = [{"type": kind, "unit": "SECOND", "threshold": most} for kind in ("REQUEST", "TOKEN")]
     usages = [{"type": kind, "unit": "DAY", "threshold": most} for kind in ("REQUEST", "TOKEN")]

@@ -9,7 +9,7 @@ from tests.unit.metering.factories import NOON
 
 
 def found(record: Record, *, partition: int = 3, offset: int = 41) -> Any:
-    """Give a record as aiokafka's consumer does."""
+    """Return a record as aiokafka's consumer does."""
     return SimpleNamespace(
         key=record.key or None,
         value=record.value,

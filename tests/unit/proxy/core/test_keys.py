@@ -1,4 +1,4 @@
-"""The Authorization header (spec 3)."""
+"""The Authorization header (contract 3)."""
 
 import hashlib
 

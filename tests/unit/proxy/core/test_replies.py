@@ -1,4 +1,4 @@
-"""The answers that are the proxy's own: OpenAI's shape, codes, and headers rounded up (spec 3)."""
+"""The answers that are the proxy's own: OpenAI's shape, codes, and headers rounded up (contract 3)."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What of a spool may be sent, and up to where it is acknowledged (design 3.3)."""
+"""What of a spool may be sent, and up to where it is acknowledged (counting 3)."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from proxy.core.send_order import Draining
 
 
 def filled(count: int, partitions: int = 2, *, after: int = 0) -> Draining[int]:
-    """Give one that has read `count` events, dealt to the partitions in turn."""
+    """Return one that has read `count` events, dealt to the partitions in turn."""
     made: Draining[int] = Draining(after)
     for sequence in range(after + 1, after + count + 1):
         made.add(sequence % partitions, sequence, sequence, 1)

@@ -1,4 +1,4 @@
-"""Usage events: what a slot keeps of a request is the event it becomes (spec 4, design 3.2)."""
+"""Usage events: what a slot keeps of a request is the event it becomes (contract 4, counting 2)."""
 
 import json
 from datetime import UTC, datetime, timedelta

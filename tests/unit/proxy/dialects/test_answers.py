@@ -1,4 +1,4 @@
-"""Token counts and the slug's place in upstream answers (spec 3, 4)."""
+"""Token counts and the slug's place in upstream answers (contract 3, 4)."""
 
 import pytest
 

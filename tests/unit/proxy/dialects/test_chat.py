@@ -1,4 +1,4 @@
-"""Reading a chat completion's body, and writing the one that goes upstream (spec 3)."""
+"""Reading a chat completion's body, and writing the one that goes upstream (contract 3)."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Day counters: the proxy's sum of design 3.6 against day limits (spec 3.1)."""
+"""Day counters: the proxy's sum of counting 6 against day limits (contract 3.1)."""
 
 from datetime import UTC, date, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The estimate a request reserves (spec 3.1)."""
+"""The estimate a request reserves (contract 3.1)."""
 
 import json
 

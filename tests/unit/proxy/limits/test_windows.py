@@ -1,4 +1,4 @@
-"""Rate windows: admission, settlement, refusals, headers (spec 3.1)."""
+"""Rate windows: admission, settlement, refusals, headers (contract 3.1)."""
 
 import pytest
 

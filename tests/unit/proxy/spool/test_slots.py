@@ -1,4 +1,4 @@
-"""Slots survive the process that wrote them, and are whole or empty (design 3.2)."""
+"""Slots survive the process that wrote them, and are whole or empty (counting 2)."""
 
 import errno
 import mmap

@@ -1,4 +1,4 @@
-"""The plans of the topics are those of spec section 4."""
+"""The plans of the topics are those of contract 4."""
 
 from runtime.kafka import topics
 from runtime.settings import Settings
@@ -42,5 +42,5 @@ def test_what_each_keeps_and_for_how_long() -> None:
 
 
 def test_a_tombstone_outlives_the_log_of_changes() -> None:
-    """A relay may write again what the log holds: 48 h (design 3.8)."""
+    """A relay may write again what the log holds: 48 h (counting 8)."""
     assert int(PLANS[names.GATEWAY_CONFIG].config["delete.retention.ms"]) > 2 * DAY_MS

@@ -1,4 +1,4 @@
-"""Dispatchers that stood still, were cut off or died: what is sent, by whom, and with how much time (spec 5 and 7)."""
+"""Dispatchers that stood still, were cut off or died: what is sent, by whom, and with how much time."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ LEASE_S = 30.0
 
 
 def another(scene: Scene) -> Dispatch:
-    """Give a second dispatcher on the same deliveries."""
+    """Return a second dispatcher on the same deliveries."""
     return scene.dispatcher()
 
 

@@ -1,4 +1,4 @@
-"""Cutting, timing and freezing of deliveries (spec 5)."""
+"""Cutting, timing and freezing of deliveries (contract 5)."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""When a receiver is spared, probed and given its dead letters again (spec 5)."""
+"""When a receiver is spared, probed and given its dead letters again (contract 5)."""
 
 from dataclasses import replace
 

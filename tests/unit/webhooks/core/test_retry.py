@@ -1,4 +1,4 @@
-"""The retry rule of spec 5, case by case."""
+"""The retry rule of contract 5, case by case."""
 
 from email.utils import format_datetime
 

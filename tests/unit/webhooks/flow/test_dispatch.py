@@ -31,7 +31,7 @@ class Scene:
         self.dispatch = self.dispatcher()
 
     def dispatcher(self) -> Dispatch:
-        """Give one more on the same deliveries."""
+        """Return one more on the same deliveries."""
         return Dispatch(
             self.deliveries,
             self.receivers,
@@ -46,7 +46,7 @@ class Scene:
         )
 
     async def turn(self) -> int:
-        """Let dispatch do what it can now; give how many attempts were begun."""
+        """Let dispatch do what it can now; return how many attempts were begun."""
         claims, self.rest_s = await self.dispatch.claim()
         for claim in claims:
             await self.dispatch.attempt(claim)
