@@ -153,10 +153,6 @@ def test_what_must_not_pass_becomes_502(status: int, code: str) -> None:
     assert b"secret" not in reply.body
 
 
-def test_a_body_that_comes_too_late_ends_its_connection() -> None:
-    assert header(replies.body_too_late(30), b"connection") == b"close"
-
-
 @pytest.mark.parametrize("status", [400, 404, 422, 429, 500, 599])
 def test_an_upstreams_own_errors_pass(status: int) -> None:
     assert replies.passed_on(status, [], b"theirs").body == b"theirs"
