@@ -7,13 +7,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import OperationalError
 
+from metering import partitions
+from metering.core import days
+from metering.core.days import Days
 from runtime import database as databases
 from runtime.database import Database
 from tollgate import migrations
@@ -60,6 +64,18 @@ def database(place: Place) -> Iterator[Database]:
     """The place, opened."""
     with place.open() as opened:
         yield opened
+
+
+def open_day(opened: Database, day: date) -> None:
+    """Give the ledger this day, if it has none so late: those between NOON and today would be hundreds."""
+
+    def work(connection: Connection) -> None:
+        if partitions.open_days(connection).last < day:
+            partitions.ensure(connection, day)
+
+    with pytest.MonkeyPatch.context() as this:
+        this.setattr(days, "missing", lambda *_: Days(day, day))
+        opened.write_now(work)
 
 
 @contextmanager

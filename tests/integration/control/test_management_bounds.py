@@ -6,10 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from metering import partitions, store
+from metering import store
 from metering.ledger import USAGE_EVENT
 from runtime import clock
 from runtime.database import Database
+from tests import engines
 from tests.integration.control.helpers import Lab, day_limit
 from tests.unit.metering import factories_metering as factories
 
@@ -127,6 +128,6 @@ def count(database: Database, workspace_id: str, group_id: str, sequence: int) -
     counted = factories.event(
         sequence, timestamp=now, workspace_id=workspace_id, group_id=group_id, model_slug="acme/small"
     )
-    database.write_now(lambda connection: partitions.ensure(connection, now.date()))
+    engines.open_day(database, now.date())
     stretch = factories.batch([counted], sequence)
     database.write_now(lambda connection: store.apply(connection, stretch, clock.steady()))

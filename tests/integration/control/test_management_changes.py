@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from metering import partitions, store
+from metering import store
 from runtime import clock
 from runtime.database import Database
 from schemas.config import ConfigKind, EndpointRecord
+from tests import engines
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab, day_limit
 from tests.unit.metering import factories_metering as factories
@@ -139,7 +140,7 @@ def count(database: Database, *charged: str) -> None:
         tokens=(5, 4, 0),
     )
     batch = factories.batch([counted])
-    database.write_now(lambda connection: partitions.ensure(connection, now.date()))
+    engines.open_day(database, now.date())
     database.write_now(lambda connection: store.apply(connection, batch, clock.steady()))
 
 

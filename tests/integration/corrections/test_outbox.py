@@ -29,7 +29,7 @@ from webhooks import tables as webhooks_tables
 from webhooks.app import Dispatcher
 
 TOMORROW = NOON + timedelta(days=1)
-WITHIN_S = 60
+WITHIN_S = 30
 
 
 def correct(database: Database, input_tokens: int, output_tokens: int = 0) -> UsageEvent:

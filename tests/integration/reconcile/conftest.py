@@ -1,13 +1,15 @@
 """A desk of one's own for each test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from metering.core import days
 from runtime.database import Database
 from runtime.kafka import Kafka
 from runtime.settings import Settings
+from tests.databases import Lender
 from tests.integration.reconcile import cluster_desk
 from tests.integration.reconcile import desk as desks
 from tollgate.workplace import Workplace
@@ -17,6 +19,13 @@ from tollgate.workplace import Workplace
 async def desk(tmp_path: Path) -> AsyncIterator[desks.Desk]:
     with desks.opened(tmp_path / "data") as made:
         yield made
+
+
+@pytest.fixture
+def postgres_migrated_url(postgres_lender: Lender) -> Iterator[str]:
+    """A migrated database whose ledger has the days around the desk's."""
+    with postgres_lender.lent(cluster_desk.TODAY, days.LATE_DAYS) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,13 +1,23 @@
 """One installation with a single-partition usage topic, unless a test asks for more."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 
 import pytest
 
+from metering.core import days
 from runtime.database import Database
 from runtime.kafka import Kafka
 from tests import records
+from tests.databases import Lender
 from tests.integration.stream.scene import Scene
+
+
+@pytest.fixture
+def postgres_migrated_url(postgres_lender: Lender) -> Iterator[str]:
+    """A migrated database whose ledger has the days that a worker would make first of all."""
+    with postgres_lender.lent(datetime.now(UTC).date(), days.LATE_DAYS) as url:
+        yield url
 
 
 @pytest.fixture
