@@ -25,7 +25,11 @@ _TAKES_S = {"kafka_broker": 15, "kafka": 3, "postgres": 0.3, "place": 0.1}
 # New examples in each run, also where CI is set; what failed is printed as a decorator that repeats it. How long an
 # example takes says nothing on a busy machine.
 hypothesis.settings.register_profile(
-    "tollgate", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "tollgate",
+    derandomize=False,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("tollgate")
 
