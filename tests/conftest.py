@@ -25,7 +25,11 @@ _TAKES_S = {"kafka_broker": 15, "kafka": 3, "postgres": 0.3, "place": 0.1}
 # New examples in each run, also where CI is set; what failed is printed as a decorator that repeats it. How long an
 # example takes says nothing on a busy machine.
 hypothesis.settings.register_profile(
-    "tollgate", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "tollgate",
+    derandomize=False,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("tollgate")
 
@@ -33,10 +37,12 @@ hypothesis.settings.load_profile("tollgate")
 def pytest_configure(config: pytest.Config) -> None:
     """Have the tests' folders in memory, where there is room: many tests wait for the disk at each commit.
 
-    And have what is compiled kept, also where the environment says not to: hundreds of processes are started.
+    And have what is compiled kept, also where the environment says not to, and Kafka compiled lightly: hundreds of
+    processes are started, and few live long.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(config.rootpath / ".tools" / "pycache"))
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")  # half the CPU of a broker's first ten seconds
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_NEEDED:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 

@@ -24,7 +24,11 @@ def made(text: str) -> set[str]:
 
 def test_no_client_of_ours_may_create_topics() -> None:
     packages = set(sources.project()["tool"]["coverage"]["run"]["source_pkgs"]) | {"infra"}
-    ours = [path for path in sources.modules() if path.parts[0] in packages and path.as_posix() != "runtime/kafka/clients.py"]
+    ours = [
+        path
+        for path in sources.modules()
+        if path.parts[0] in packages and path.as_posix() != "runtime/kafka/clients.py"
+    ]
     assert {str(path): found for path in ours if (found := made((sources.ROOT / path).read_text("utf-8")))} == {}
 
 

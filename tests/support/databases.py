@@ -6,6 +6,7 @@ Never lends a database again whose schema a test has changed: it is dropped, and
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from datetime import date
 from graphlib import TopologicalSorter
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -149,16 +150,49 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
         yield urlsplit(url).path.removeprefix("/")
 
 
+class Lender:
+    """The kept databases of a run, migrated, each with other days in its ledger."""
+
+    def __init__(self, server: str, template: str) -> None:
+        self._server, self._template = server, template
+        self._kept: dict[tuple[date | None, int], Kept] = {}
+
+    def lent(self, day: date | None = None, late_days: int = 10) -> AbstractContextManager[str]:
+        """Lend one whose ledger has the days around `day`, `late_days` before it, or none at all; see `Kept.lent`.
+
+        A hundred days take longer to make than most tests take, and a while to empty.
+        """
+        around = day, late_days
+        if around not in self._kept:
+            self._kept[around] = Kept(lambda: self._made(day, late_days))
+        return self._kept[around].lent()
+
+    def close(self) -> None:
+        """Drop them."""
+        for kept in self._kept.values():
+            kept.close()
+
+    @contextmanager
+    def _made(self, day: date | None, late_days: int) -> Iterator[str]:
+        with fresh(self._server, services.PREFIX, self._template) as url:
+            if day is not None:
+                with engines.postgres(url) as opened, pytest.MonkeyPatch.context() as these:
+                    these.setattr(ledger_days, "LATE_DAYS", late_days)
+                    opened.write_now(lambda connection: day_partitions.ensure(connection, day))
+            yield url
+
+
 @pytest.fixture(scope="session")
-def _postgres_kept(postgres_server: str, postgres_template: str) -> Iterator[Kept]:
-    with closing(Kept(lambda: fresh(postgres_server, services.PREFIX, postgres_template))) as kept:
-        yield kept
+def postgres_lender(postgres_server: str, postgres_template: str) -> Iterator[Lender]:
+    """The databases that tests use in turn."""
+    with closing(Lender(postgres_server, postgres_template)) as lender:
+        yield lender
 
 
 @pytest.fixture
-def postgres_migrated_url(_postgres_kept: Kept) -> Iterator[str]:
+def postgres_migrated_url(postgres_lender: Lender) -> Iterator[str]:
     """A migrated database that nobody else uses and that holds nothing: the one that `postgres` opens."""
-    with _postgres_kept.lent() as url:
+    with postgres_lender.lent() as url:
         yield url
 
 
@@ -169,22 +203,8 @@ def postgres(postgres_migrated_url: str) -> Iterator[engines.Database]:
         yield opened
 
 
-@pytest.fixture(scope="session")
-def _postgres_with_days_kept(postgres_server: str, postgres_template: str) -> Iterator[Kept]:
-    @contextmanager
-    def make() -> Iterator[str]:
-        with fresh(postgres_server, services.PREFIX, postgres_template) as url:
-            with engines.postgres(url) as opened, pytest.MonkeyPatch.context() as fewer:
-                fewer.setattr(ledger_days, "LATE_DAYS", 10)  # a hundred partitions take a while to make, and to empty
-                opened.write_now(lambda connection: day_partitions.ensure(connection, NOON.date()))
-            yield url
-
-    with closing(Kept(make)) as kept:
-        yield kept
-
-
 @pytest.fixture
-def postgres_with_days_url(_postgres_with_days_kept: Kept) -> Iterator[str]:
+def postgres_with_days_url(postgres_lender: Lender) -> Iterator[str]:
     """As `postgres_migrated_url`, another database, whose ledger has the days around NOON."""
-    with _postgres_with_days_kept.lent() as url:
+    with postgres_lender.lent(NOON.date()) as url:
         yield url

@@ -7,13 +7,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import OperationalError
 
+from domain import ledger_days
+from domain.ledger_days import Days
+from metering.store import day_partitions
 from runtime.database import engines as databases
 from runtime.database.engines import Database
 from tollgate import migrations
@@ -60,6 +64,18 @@ def database(place: Place) -> Iterator[Database]:
     """The place, opened."""
     with place.open() as opened:
         yield opened
+
+
+def open_day(opened: Database, day: date) -> None:
+    """Give the ledger this day, if it has none so late: those between NOON and today would be hundreds."""
+
+    def work(connection: Connection) -> None:
+        if day_partitions.open_days(connection).last < day:
+            day_partitions.ensure(connection, day)
+
+    with pytest.MonkeyPatch.context() as this:
+        this.setattr(ledger_days, "missing", lambda *_: Days(day, day))
+        opened.write_now(work)
 
 
 @contextmanager

@@ -6,11 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from metering.store import day_partitions, transaction
+from metering.store import transaction
 from metering.store.events import USAGE_EVENT
 from runtime import clock
 from runtime.database.engines import Database
 from tests.integration.control.helpers import Lab, day_limit
+from tests.support import engines
 from tests.unit.metering import factories
 
 ENDPOINTS, GROUPS = "/v1/gateway/endpoints", "/v1/gateway/groups"
@@ -127,6 +128,6 @@ def count(database: Database, workspace_id: str, group_id: str, sequence: int) -
     counted = factories.event(
         sequence, timestamp=now, workspace_id=workspace_id, group_id=group_id, model_slug="acme/small"
     )
-    database.write_now(lambda connection: day_partitions.ensure(connection, now.date()))
+    engines.open_day(database, now.date())
     stretch = factories.batch([counted], sequence)
     database.write_now(lambda connection: transaction.apply(connection, stretch, clock.steady()))

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from metering.store import day_partitions, transaction
+from metering.store import transaction
 from runtime import clock
 from runtime.database.engines import Database
 from schemas.config import ConfigKind, EndpointRecord
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab, day_limit
+from tests.support import engines
 from tests.unit.metering import factories
 
 ENDPOINTS = "/v1/gateway/endpoints"
@@ -139,7 +140,7 @@ def count(database: Database, *charged: str) -> None:
         tokens=(5, 4, 0),
     )
     batch = factories.batch([counted])
-    database.write_now(lambda connection: day_partitions.ensure(connection, now.date()))
+    engines.open_day(database, now.date())
     database.write_now(lambda connection: transaction.apply(connection, batch, clock.steady()))
 
 

@@ -16,7 +16,7 @@ from control import app as control_app
 from control.api import common
 from domain.sources import EventBatch
 from metering.core.sums import Totals
-from metering.store import day_partitions, transaction
+from metering.store import transaction
 from runtime.clock import Clock, steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
@@ -27,6 +27,7 @@ from schemas.delivery import BillingEvent
 from schemas.usage import UsageEvent
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
+from tests.support import engines
 from tests.unit.metering.factories import NOON, HandClock, batch, correction, event
 
 PATH = "/v1/gateway/events"
@@ -277,7 +278,7 @@ async def test_a_follower_misses_nothing_of_a_worker_that_commits_late_and_whose
     """Two workers count at once. The first commits last, and both their clocks are minutes behind the database's."""
     onboarded = helpers.onboard(postgres, "lab", "Acme")
     today = postgres.read_now(lambda connection: databases.now(connection, steady()))
-    postgres.write_now(lambda connection: day_partitions.ensure(connection, today.date()))
+    engines.open_day(postgres, today.date())
     own: dict[str, Any] = {"timestamp": today, "workspace_id": onboarded.workspace_id}
     first, second = (event(number, group_id=f"group-{number}", **own) for number in (1, 2))
     dawdler = Dawdler(monkeypatch, first)
@@ -312,7 +313,7 @@ async def test_unless_told_otherwise_the_hold_back_goes_by_the_databases_clock(
     """Control's own clock is an hour off: behind, it would show nothing; ahead, what is not an hour old."""
     onboarded = helpers.onboard(postgres, "lab", "Acme")
     theirs = postgres.read_now(lambda connection: databases.now(connection, steady()))
-    postgres.write_now(lambda connection: day_partitions.ensure(connection, theirs.date()))
+    engines.open_day(postgres, theirs.date())
     recorded_at = HandClock(theirs - HELD)
     counter = Counter(postgres, recorded_at, onboarded.workspace_id)
     old = counter.record(timestamp=theirs)

@@ -1,13 +1,23 @@
 """One installation with a single-partition usage topic, unless a test asks for more."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 
 import pytest
 
+from domain import ledger_days
 from runtime.database.engines import Database
 from runtime.kafka.writer import Kafka
 from tests.integration.metering.topic.scene import Scene
 from tests.support import records
+from tests.support.databases import Lender
+
+
+@pytest.fixture
+def postgres_migrated_url(postgres_lender: Lender) -> Iterator[str]:
+    """A migrated database whose ledger has the days that a worker would make first of all."""
+    with postgres_lender.lent(datetime.now(UTC).date(), ledger_days.LATE_DAYS) as url:
+        yield url
 
 
 @pytest.fixture

@@ -143,9 +143,19 @@ async def test_a_day_that_is_dropped_while_the_worker_runs_is_noticed(scene: Sce
     assert "is no longer kept" in found.reason
 
 
+def made_last_week(scene: Scene) -> None:
+    """Let the ledger have the days that were made eight days ago."""
+
+    def work(connection: Connection) -> None:
+        for day in day_partitions.open_days(connection).each():
+            connection.execute(text(f"DROP TABLE usage_event_{day:%Y_%m_%d}"))
+        day_partitions.ensure(connection, scene.now.date() - timedelta(days=8))
+
+    scene.database.write_now(work)
+
+
 async def test_a_day_that_is_missing_ahead_is_made(scene: Scene) -> None:
-    long_ago = scene.now.date() - timedelta(days=8)
-    scene.database.write_now(lambda connection: day_partitions.ensure(connection, long_ago))
+    made_last_week(scene)
     assert scene.database.read_now(day_partitions.open_days).last < scene.now.date(), "nobody was there to make today"
     await scene.put(scene.event(1))
     async with running(scene.worker()) as run:
@@ -156,8 +166,7 @@ async def test_a_day_that_is_missing_ahead_is_made(scene: Scene) -> None:
 
 async def test_today_is_made_while_the_worker_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     days = day_partitions.open_days
-    long_ago = scene.now.date() - timedelta(days=8)
-    scene.database.write_now(lambda connection: day_partitions.ensure(connection, long_ago))
+    made_last_week(scene)
     ensured: list[object] = []
 
     def ensure(connection: Connection, today: date, whole: Any = day_partitions.ensure) -> Any:

@@ -16,7 +16,7 @@ from runtime.kafka.writer import Kafka, Writer
 from schemas.config import ConfigChange, ConfigKind, WorkspaceRecord, WorkspaceState
 from schemas.topics import GATEWAY_CONFIG
 
-WITHIN_S = 90
+WITHIN_S = 60
 """How long a test waits for another task, on a machine that others use too."""
 
 

@@ -31,7 +31,7 @@ from webhooks.app import Dispatcher
 from webhooks.store import tables as webhooks_tables
 
 TOMORROW = NOON + timedelta(days=1)
-WITHIN_S = 60
+WITHIN_S = 30
 
 
 def correct(database: Database, input_tokens: int, output_tokens: int = 0) -> UsageEvent:
