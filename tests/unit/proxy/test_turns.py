@@ -20,7 +20,7 @@ async def seen_by_another(house: House, body: bytes) -> list[int]:
     answer = house.upstream.answer
     assert answer is not None
     total = len(answer._steps)
-    seen: list[int] = []
+    seen = [0]
 
     async def watch() -> None:
         while True:
