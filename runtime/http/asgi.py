@@ -72,7 +72,7 @@ class _Cycle:
             return
         body, last = message.get("body", b""), not message.get("more_body", False)
         if not exchange.status:
-            exchange.begin(self._status, self._headers, framed=self._left is not None)
+            exchange.begin(self._status, self._headers, length=self._left)
         if self._left is not None and exchange.method != b"HEAD":
             self._left -= len(body)
             if self._left < 0 or (last and self._left):
@@ -90,7 +90,7 @@ class _Cycle:
                 continue
             if name == b"content-length":
                 self._left = int(value)
-            if name != b"transfer-encoding":
+            elif name != b"transfer-encoding":
                 self._headers.append((name, value))
 
 

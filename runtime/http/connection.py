@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         """Read what has come, as far as it is the client's turn."""
         if self._is_deaf:
             return
-        if self._is_ahead:
+        if self._current is not None and self._is_ahead:
             self._keep_for_later(data)
         elif len(data) <= _SLICE_BYTES:
             self._read(data)
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
             log.exception("a request failed: %s", exchange.method.decode("ascii"))
             if not exchange.status:
                 exchange.keep_alive = False
-                exchange.begin(500, [(b"content-length", b"0")], framed=True, first=b"")
+                exchange.begin(500, [], length=0, whole=b"")
         finally:
             exchange.close()
             self._end(exchange)
@@ -280,10 +280,11 @@ class Connection(asyncio.Protocol):
                 self._wait_for(Waiting.NEXT, self._bounds.idle_s)
             else:
                 self._wait_for(Waiting.HEAD, self._bounds.head_within_s)
-            unread, self._unread = self._unread, b""
-            self.resume_reading()
-            if unread:
-                self.data_received(unread)
+            if self._is_paused:
+                unread, self._unread = self._unread, b""
+                self.resume_reading()
+                if unread:
+                    self.data_received(unread)
 
     def _refuse(self, status: int) -> None:
         """Answer what is no request that could be served, and end the connection."""
