@@ -16,6 +16,12 @@ LARGE = 32 * 1024 * 1024
 """More than the buffers of a connection hold."""
 
 
+@pytest.fixture(autouse=True)
+def _the_rest_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what ends at once ends for another reason."""
+    monkeypatch.setattr(connection, "REST_WITHIN_S", 1e9)
+
+
 async def say_nothing(_received: Received, line: Line) -> None:
     await line.hung_up.wait()
 
