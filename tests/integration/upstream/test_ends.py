@@ -207,8 +207,9 @@ async def test_a_connection_that_must_not_be_used_again(wire: bytes, server: Tcp
 
 @pytest.mark.parametrize("wire", [b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", b"\r\n"])
 async def test_what_comes_unasked_is_no_answer_to_the_next_request(
-    wire: bytes, server: TcpUpstream, caller: Caller
+    wire: bytes, server: TcpUpstream, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection, "KEEP_S", 1e9)
     await caller.whole()
     await server.lines[0].raw(wire)
     await until(lambda: not caller.connections)
@@ -302,6 +303,7 @@ async def test_no_more_connections_than_there_may_be(server: TcpUpstream, narrow
     answer = await narrow.answer()
     assert await narrow.open() is Failure.NO_ROOM, "its origin has as many as it may"
     assert await narrow.open(url=other) is Failure.UNREACHABLE
+    assert len(narrow.connections) == 1, "what could not be made has a place"
     await rest(answer)
     await answer.close()
     assert await narrow.open(url=third) is Failure.UNREACHABLE
