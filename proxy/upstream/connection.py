@@ -22,12 +22,14 @@ MAX_INTERIM_ANSWERS = 8
 MAX_FRAMING_BYTES = 64 * 1024
 """Of chunk sizes, chunk extensions and trailers between two bytes of a body, and behind the last."""
 MAX_BUFFERED_BYTES = 64 * 1024
-"""Of a body, before reading pauses; one read more may come."""
+"""Of a body, before reading pauses; one read more, as large again, may be there by then."""
 KEEP_S = 4.0
 """How long a connection is kept for the next request: below the 5 s after which common servers close."""
 REST_WITHIN_S = 1.0
 """How long, and `MAX_BUFFERED_BYTES` is how far, an answer is read on of which only the end is missing."""
 
+_READ_BYTES = 64 * 1024
+"""One read at most: of the smallest chunks there are it takes two milliseconds to tell them apart."""
 _PIECE_BYTES = 16 * 1024
 """What one read hands over at most: reading its events takes about a millisecond, then others have their turn."""
 _JOINED_BYTES = 64 * 1024
@@ -49,11 +51,16 @@ class Owner(Protocol):
         """Note that a connection has ended."""
 
 
+def read_buffer() -> memoryview:
+    """Return what all connections of an event loop read into, one after the other: each read is parsed at once."""
+    return memoryview(bytearray(_READ_BYTES))
+
+
 class AnswerError(Exception):
     """An answer breaks a rule or a bound; the message says which."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A connection, used for one request at a time.
 
     Whoever asks calls `send`, waits for `change` until there is a `status` or a `problem`, calls `read` until None, and
@@ -62,6 +69,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_asked",
+        "_buffer",
         "_chunks",
         "_deadlines",
         "_draining",
@@ -89,8 +97,8 @@ class Connection(asyncio.Protocol):
         "too_slow",
     )
 
-    def __init__(self, owner: Owner, address: str, deadlines: Deadlines, silence_s: float) -> None:
-        """`silence_s` bounds each wait for bytes, the first ones included."""
+    def __init__(self, owner: Owner, address: str, deadlines: Deadlines, buffer: memoryview, silence_s: float) -> None:
+        """`buffer` is `read_buffer`'s; `silence_s` bounds each wait for bytes, the first ones included."""
         self.address = address
         self.is_made = False
         """Whether it has come to be a connection; `change` is done then once it is no more."""
@@ -109,6 +117,7 @@ class Connection(asyncio.Protocol):
         """Whether only the end of the answer is missing, so that `release` may wait for it."""
         self._owner = owner
         self._deadlines = deadlines
+        self._buffer = buffer
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
@@ -204,8 +213,13 @@ class Connection(asyncio.Protocol):
         if self.problem is not None:  # nobody wants it any more
             transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where the next read goes."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Read what has come."""
+        data = self._buffer[:nbytes]
         if not self._asked:  # an answer before its question would be the next question's
             self.end("it sent what nobody had asked for")
             return
@@ -279,7 +293,7 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _feed_head(self, data: bytes) -> bytes:
+    def _feed_head(self, data: memoryview) -> memoryview:
         """Feed as much as a head may still have; return the rest."""
         room = self._left
         self._parser.feed_data(data[:room])

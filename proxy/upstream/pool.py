@@ -11,6 +11,7 @@ from typing import Any
 
 from proxy.core.calls import BrokenOffError, Failure, UpstreamRequest
 from proxy.core.replies import Headers
+from proxy.upstream import connection as connections
 from proxy.upstream import tls
 from proxy.upstream.connection import Connection
 from proxy.upstream.origins import RECHECK_S, Origin, Origins
@@ -82,6 +83,7 @@ class Upstreams:
         self._max_of_origin = max_connections_of_origin
         self._origins = Origins(allow_private=allow_private, look_up_timeout_s=connect_timeout_s, monotonic=monotonic)
         self._deadlines = Deadlines()
+        self._buffer = connections.read_buffer()
 
     async def open(self, request: UpstreamRequest) -> HttpAnswer | Failure:
         """Send a request; return the answer once its head is there.
@@ -140,7 +142,7 @@ class Upstreams:
 
     async def _connect_to(self, origin: Origin, address: str, until: float) -> Connection | Exception:
         place = origin.place
-        connection = Connection(origin, address, self._deadlines, self._read_timeout_s)
+        connection = Connection(origin, address, self._deadlines, self._buffer, self._read_timeout_s)
         origin.connections.add(connection)
         name = place.host.rstrip(".") if place.scheme == "https" else None
         context = self._tls() if name is not None else None

@@ -131,7 +131,7 @@ async def test_an_upstream_that_always_has_more_is_read_no_further_than_somebody
     answer = await caller.answer()
     (held,) = caller.connections
     await until(lambda: held._paused)
-    assert held._held <= connection.MAX_BUFFERED_BYTES + 256 * 1024
+    assert held._held <= connection.MAX_BUFFERED_BYTES + connection._READ_BYTES
     assert not sent.is_set()
     pieces = await rest(answer)
     assert sum(map(len, pieces)) == total

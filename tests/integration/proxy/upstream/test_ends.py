@@ -16,6 +16,12 @@ LARGE = 32 * 1024 * 1024
 """More than the buffers of a connection hold."""
 
 
+@pytest.fixture(autouse=True)
+def _the_rest_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what ends at once ends for another reason."""
+    monkeypatch.setattr(connection, "REST_WITHIN_S", 1e9)
+
+
 async def say_nothing(_received: Received, line: Line) -> None:
     await line.hung_up.wait()
 
@@ -201,8 +207,9 @@ async def test_a_connection_that_must_not_be_used_again(wire: bytes, server: Tcp
 
 @pytest.mark.parametrize("wire", [b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", b"\r\n"])
 async def test_what_comes_unasked_is_no_answer_to_the_next_request(
-    wire: bytes, server: TcpUpstream, caller: Caller
+    wire: bytes, server: TcpUpstream, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection, "KEEP_S", 1e9)
     await caller.whole()
     await server.lines[0].raw(wire)
     await until(lambda: not caller.connections)
@@ -296,6 +303,7 @@ async def test_no_more_connections_than_there_may_be(server: TcpUpstream, narrow
     answer = await narrow.answer()
     assert await narrow.open() is Failure.NO_ROOM, "its origin has as many as it may"
     assert await narrow.open(url=other) is Failure.UNREACHABLE
+    assert len(narrow.connections) == 1, "what could not be made has a place"
     await rest(answer)
     await answer.close()
     assert await narrow.open(url=third) is Failure.UNREACHABLE
