@@ -1,8 +1,6 @@
 """The story of one request: admit, forward, observe, emit (contract 3).
 
-Never speaks HTTP, SQL or JSON itself, and never lets the client have the last byte before the usage event is durable.
-
-However a request ends, its reservations are settled or released once, its slot is closed when its event is durable or
+Never lets the client have the last byte before the usage event is durable. However a request ends, its reservations are settled or released once, its slot is closed when its event is durable or
 none is due, the connection is given back. A stream whose event cannot be kept is billed from its slot at a next start.
 """
 
