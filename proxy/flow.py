@@ -1,7 +1,8 @@
 """The story of one request: admit, forward, observe, emit (contract 3).
 
-Never lets the client have the last byte before the usage event is durable. However a request ends, its reservations are settled or released once, its slot is closed when its event is durable or
-none is due, the connection is given back. A stream whose event cannot be kept is billed from its slot at a next start.
+Never lets the client have the last byte before the usage event is durable. However a request ends, its reservations
+are settled or released once, its slot is closed when its event is durable or none is due, the connection is given
+back. A stream whose event cannot be kept is billed from its slot at a next start.
 """
 
 import asyncio
