@@ -3,6 +3,7 @@
 Never takes what could be read in two ways (RFC 9112): what the parser lets pass and the RFC does not is refused here.
 """
 
+import contextlib
 import logging
 from typing import Protocol
 
@@ -70,8 +71,11 @@ class Reader:
         return 0
 
     def close(self) -> None:
-        """Let go of the parser, which holds the reader."""
+        """Let go of all that holds this, so that nothing is left for the collector. Nothing may be fed any more."""
+        with contextlib.suppress(AttributeError):  # there is one within a request alone
+            del self._exchange
         self._parser = self.incoming = None
+        del self._listener
 
     # --- what the parser tells
 
