@@ -5,6 +5,7 @@ Never reports a figure of work whose result was not checked.
 
 import argparse
 import importlib
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,7 @@ def main() -> int:
     unknown = set(names) - set(NAMES)
     if unknown:
         parser.error(f"no bench is named {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends with us
     failed = []
     for name in names:
         print(f"== {name}", file=sys.stderr if given.json else sys.stdout, flush=True)
