@@ -1,9 +1,10 @@
 """Which partitions stand still although there is something to count (counting 4: the watchdog).
 
-Never calls a partition stalled while nobody could have moved it: `forgive` says that a service was away.
+Never calls a partition stalled while nobody could have moved it: `forgive` says that a service was away, or that the
+partition was assigned only now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 
@@ -45,7 +46,8 @@ class Backlog:
             if now_s - max(moved_at, busy_at.get(partition, moved_at)) > bound_s
         )
 
-    def forgive(self) -> None:
-        """Begin anew: the database or Kafka did not answer."""
-        self._moved_at.clear()
-        self._positions.clear()
+    def forgive(self, partitions: Collection[int] | None = None) -> None:
+        """Begin anew with `partitions`, or with all: nobody could have moved them."""
+        for partition in list(self._moved_at) if partitions is None else partitions:
+            self._moved_at.pop(partition, None)
+            self._positions.pop(partition, None)

@@ -56,6 +56,7 @@ class Watchdog:
         self._stalled_s = stalled_s
         self._left_out_s = left_out_s
         self._backlog = Backlog()
+        self._was_owned: frozenset[int] = frozenset()
         self._busy_at: dict[int, float] = {}
         self.lag: Mapping[int, int] = {}
         """How many offsets are still to count in each partition that is this worker's, as of the last look."""
@@ -78,6 +79,8 @@ class Watchdog:
     async def look(self) -> None:
         """Look once."""
         owned = self._owned()
+        self._backlog.forgive(set(owned) - self._was_owned)  # the group may have kept this worker waiting for long
+        self._was_owned = frozenset(owned)
         logs = await self._logs(owned)
         self.lag = {one: log.lag for one, log in logs.items() if one in owned}
         bound_s = self._stalled_s if owned else self._left_out_s

@@ -119,3 +119,18 @@ async def test_whoever_is_at_work_is_not_judged() -> None:
     services.now_s = 22
     with pytest.raises(StalledError):
         await guard.look()
+
+
+async def test_a_partition_is_judged_from_when_it_was_assigned() -> None:
+    """A broker keeps a group's first members waiting, for 3 s by default: they have a lag, and cannot count it."""
+    services = Services()
+    services.owned, services.ends[0] = [], 9
+    guard = watchdog(services, left_out_s=60)
+    await guard.look()
+    services.now_s, services.owned = 50, [0]
+    await guard.look()
+    services.now_s = 60
+    await guard.look()
+    services.now_s = 61
+    with pytest.raises(StalledError, match="nothing was counted for 10 s"):
+        await guard.look()
