@@ -13,7 +13,7 @@ from tests.architecture import sources
 
 
 def collected(seed: int) -> list[str]:
-    words = ["-m", "pytest", "--collect-only", "-q", f"--randomly-seed={seed}", "tests/unit/services"]
+    words = ["-m", "pytest", "--collect-only", "-q", f"--randomly-seed={seed}", "tests/unit/domain"]
     ended = subprocess.run([sys.executable, *words], cwd=sources.ROOT, capture_output=True, text=True, check=True)
     return [line for line in ended.stdout.splitlines() if "::" in line]
 

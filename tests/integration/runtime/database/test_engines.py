@@ -25,7 +25,8 @@ WITHIN_S = 90
 STOPS = """
 import os, signal, sys
 from sqlalchemy import text
-from runtime import database, outage
+from runtime import outage
+from runtime.database import engines as database
 database._IDLE_BOUND_S = 0.5
 def work(connection):
     connection.execute(text("INSERT INTO kept VALUES (1)"))

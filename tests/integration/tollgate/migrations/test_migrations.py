@@ -20,7 +20,7 @@ from tollgate import migrations
 RACE = """
 import sys
 from pathlib import Path
-from runtime import database
+from runtime.database import engines as database
 from tollgate import migrations
 place = sys.argv[1]
 with database.postgres(place) if place.startswith("postgresql:") else database.sqlite(Path(place)) as opened:
