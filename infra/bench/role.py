@@ -111,7 +111,7 @@ async def _configure(where: Kafka, upstreams: dict[str, int], keys: dict[int, st
     settings = Settings(kafka_partitions=4, kafka_replication=1, kafka_min_insync_replicas=1)
     problems = await topics.ensure(where, topics.plans(settings), create=True)
     if problems:
-        raise servers.BenchError("; ".join(problems))
+        raise servers.BenchError(topics.told(problems))
     now = datetime.now(UTC)
     writer = Writer(where, "the bench")
     changes = [*_things(upstreams), *(_of_key(f"g-{count}-0", key) for count, key in keys.items())]

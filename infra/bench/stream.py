@@ -104,7 +104,7 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
         def decided(decisions: Sequence[Decision]) -> None:
             now = time.monotonic()
             for decision in decisions:
-                counters.decide(decision)
+                counters.take_decision(decision)
                 mark, waiting = decision.counted.get(instance, 0), groups.get(decision.group_id, [])
                 while waiting and waiting[0] <= mark:
                     seen.setdefault(waiting.pop(0), now)

@@ -132,7 +132,8 @@ class _Source:
     """A partition whose events are all there."""
 
     topic = "usage.events.v1"
-    partition = 0
+    index = 0
+    lane = "lane"
     first_offset = 1
 
     def __init__(self, events: Sequence[UsageEvent]) -> None:
@@ -140,7 +141,7 @@ class _Source:
 
     async def read(self, offset: int, limit: int) -> EventBatch:
         events = self.events[offset - 1 : offset - 1 + limit]
-        return EventBatch(self.topic, self.partition, "lane", offset, offset + len(events), events)
+        return EventBatch(self.topic, self.index, self.lane, offset, offset + len(events), events)
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s if offset > len(self.events) else 0)
