@@ -77,7 +77,7 @@ def build(
         vault=vault,
         clock=clock,
         settings=settings,
-        trial=SampleDelivery(vault, allow_private=settings.allow_private_receivers),
+        sample_delivery=SampleDelivery(vault, allow_private=settings.allow_private_receivers),
         poke=poke,
         ledger_now=ledger_now or partial(databases.now, clock=clock),
     )

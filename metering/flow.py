@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from domain.limit_tree import Threshold
 from domain.positions import PositionLostError, Progress, Span
 from domain.sources import EventBatch
-from metering.core import decisions as decide
+from metering.core.decisions import decide
 from metering.core.sums import Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
@@ -137,7 +137,7 @@ class Metering:
 def decisions(totals: Totals, thresholds: Thresholds) -> tuple[Decision, ...]:
     """Decide on every limit total of one lane."""
     return tuple(
-        decide.decide(total, thresholds.of(total.counter.group_id, total.counter.model_slug), totals.marks)
+        decide(total, thresholds.of(total.counter.group_id, total.counter.model_slug), totals.marks)
         for total in totals.limits
     )
 

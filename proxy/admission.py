@@ -43,7 +43,7 @@ class Windows(Protocol):
         """Replace the estimate by what was used."""
 
     async def release(self, reservation: windows.Reservation) -> None:
-        """Return the tokens back, never the place in a REQUEST window."""
+        """Give the tokens back, never the place in a REQUEST window."""
 
 
 class InFlight(Protocol):

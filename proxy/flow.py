@@ -58,7 +58,7 @@ class Answer(Protocol):
         """Say that only its end is missing, which `close` may let come in the background."""
 
     async def close(self) -> None:
-        """Return the connection back; an answer that was not read to its end is ended at once."""
+        """Give the connection back; an answer that was not read to its end is ended at once."""
 
 
 class Upstream(Protocol):

@@ -27,7 +27,7 @@ from webhooks.flow.dispatch import Dispatch
 from webhooks.flow.intake import Intake
 from webhooks.policies import Policies
 from webhooks.store import claims
-from webhooks.store import deliveries as store
+from webhooks.store import deliveries as delivery_store
 from webhooks.upkeep import Upkeep
 
 POLL_S = 0.5
@@ -49,21 +49,21 @@ class Dispatcher:
         clock: Clock,
         settings: Settings,
         *,
-        tuning: Policies | None = None,
+        policies: Policies | None = None,
         resolver: guard.Resolver | None = None,
         ledger: LedgerView | None = None,
         present: Clock = clocks.present,
     ) -> None:
-        """Without `tuning` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
-        tuning = tuning or Policies.of(settings)
-        for line in tuning.contradictions():
+        """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
+        policies = policies or Policies.of(settings)
+        for line in policies.contradictions():
             _log.warning("%s", line)
-        deliveries = store.StoredDeliveries(database, tuning.claimed_for_s, tuning.rule)
+        deliveries = delivery_store.StoredDeliveries(database, policies.claimed_for_s, policies.rule)
         self._database = database
         self._receivers = receivers.Receivers(vault)
         self._open_days = ClosedDays(database, clock, ledger) if ledger else None
-        self._batching = tuning.batching
-        self._intake = Intake(deliveries, self._receivers, clock, _new_id, tuning.batching.delivery_size)
+        self._batching = policies.batching
+        self._intake = Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size)
         self._sender = sender.Sender(allow_private=settings.allow_private_receivers, resolver=resolver)
         self._dispatch = Dispatch(
             deliveries,
@@ -72,11 +72,11 @@ class Dispatcher:
             clock=clock,
             present=present,
             jitter=random.SystemRandom().random,
-            policy=tuning.policy,
-            limits=tuning.limits,
-            per_s=tuning.per_s,
+            policy=policies.policy,
+            limits=policies.limits,
+            per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(database, clock, redrive_per_s=tuning.redrive_per_s, keep_days=tuning.keep_days)
+        self._upkeep = Upkeep(database, clock, redrive_per_s=policies.redrive_per_s, keep_days=policies.keep_days)
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._draining = False
@@ -156,7 +156,7 @@ class Dispatcher:
 
     async def _follow(self, partition: EventSource, outage: Outage) -> None:
         topic, number = partition.topic, partition.index
-        stored = await self._database.read(lambda connection: store.position(connection, topic, number))
+        stored = await self._database.read(lambda connection: delivery_store.position(connection, topic, number))
         offset = partition.first_offset if stored is None else stored
         self._committed[topic, number] = offset
 

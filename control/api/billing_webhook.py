@@ -85,7 +85,7 @@ class BillingWebhookController(Controller):
         workspace_id = request.auth.workspace_id
         record, url = await desk.look(lambda connection: flow.receiver(Webhooks(connection), workspace_id))
         try:
-            return await desk.trial.send(record, url, desk.clock())
+            return await desk.sample_delivery.send(record, url, desk.clock())
         except BusyError:
             raise InvalidError("other tests are under way; try again in a moment", code="busy") from None
 

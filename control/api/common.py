@@ -62,7 +62,7 @@ class Desk:
     vault: Vault
     clock: Clock
     settings: Settings
-    trial: SampleDelivery
+    sample_delivery: SampleDelivery
     poke: Callable[[], None]
     ledger_now: Callable[[Connection], datetime]
     """The moment on the clock that every process of this database goes by."""

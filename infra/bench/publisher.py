@@ -1,4 +1,4 @@
-"""What publishing costs: CPU an event from the spool's file to Kafka's acknowledgement (design; the aim is 4 us).
+"""What publishing costs: CPU an event from the spool's file to Kafka's acknowledgement (the aim is 4 us).
 
 Never counts what it costs to spool the events: they lie in the file before the clock starts.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import uvloop
 
 from infra.local import kafka
-from proxy.spool import writer as spool
+from proxy.spool import writer as spool_writer
 from proxy.topic.publisher import SpoolPublisher
 from runtime import ids
 from runtime.kafka import topics
@@ -59,7 +59,7 @@ async def measure(bootstrap: str, events: int, partitions: int) -> Cost:
     now = datetime.now(UTC)
     writer = Writer(where, "bench")
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
-        sink, _ = spool.open_folder(Path(folder), sync=SpoolSync.NORMAL, max_bytes=2**34)
+        sink, _ = spool_writer.open_folder(Path(folder), sync=SpoolSync.NORMAL, max_bytes=2**34)
         await _fill(sink, events, now)
         publisher = SpoolPublisher(sink, (), {}, writer, lambda *_: False, lambda: now)
         await writer.partitions(USAGE_EVENTS)
@@ -76,7 +76,7 @@ async def measure(bootstrap: str, events: int, partitions: int) -> Cost:
     return Cost(cpu / events * 1e6, loop_cpu / events * 1e6, events / took_s)
 
 
-async def _fill(sink: spool.Spool, events: int, now: datetime) -> None:
+async def _fill(sink: spool_writer.Spool, events: int, now: datetime) -> None:
     groups = [ids.mint() for _ in range(GROUPS)]
     for first in range(0, events, 1000):
         await asyncio.gather(

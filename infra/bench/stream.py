@@ -24,7 +24,7 @@ from infra.local import kafka as local_kafka
 from infra.local import parts, postgres
 from metering.store.events import USAGE_EVENT
 from proxy.limits.days import DayCounters
-from proxy.spool import writer as spool
+from proxy.spool import writer as spool_writer
 from proxy.topic.decisions import DecisionsFeed
 from proxy.topic.publisher import SpoolPublisher
 from runtime import clock, ids
@@ -131,8 +131,10 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
 
 
 @contextlib.asynccontextmanager
-async def _publishing(folder: Path, where: Kafka) -> AsyncIterator[tuple[spool.Spool, SpoolPublisher, DayCounters]]:
-    made, older = spool.open_folder(folder, sync=SpoolSync.NORMAL, max_bytes=2**34)
+async def _publishing(
+    folder: Path, where: Kafka
+) -> AsyncIterator[tuple[spool_writer.Spool, SpoolPublisher, DayCounters]]:
+    made, older = spool_writer.open_folder(folder, sync=SpoolSync.NORMAL, max_bytes=2**34)
     counters, writer = DayCounters(made.instance), Writer(where, "the bench")
     try:
         yield made, SpoolPublisher(made, older, {}, writer, counters.is_counted, clock.steady()), counters
@@ -141,7 +143,7 @@ async def _publishing(folder: Path, where: Kafka) -> AsyncIterator[tuple[spool.S
         made.close()
 
 
-async def _put(made: spool.Spool, count: int) -> None:
+async def _put(made: spool_writer.Spool, count: int) -> None:
     for start in range(0, count, 500):
         await asyncio.gather(*[made.put(_draft(number)) for number in range(start, start + 500)])
 

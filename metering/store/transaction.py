@@ -25,7 +25,7 @@ from domain.sources import EventBatch
 from metering.core import decisions, sums
 from metering.core.sums import Counter, LimitTotal, Totals
 from metering.store import events, insert, totals
-from metering.store import positions as progress
+from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, METERING_MARK, USAGE_DAILY, daily_of, limit_of
 from runtime.clock import Clock
 from runtime.database import statements
@@ -53,11 +53,11 @@ class SqlLedger:
 
     async def position(self, topic: str, partition: int) -> int | None:
         """Return the committed next offset."""
-        return await self._database.read(lambda connection: progress.position(connection, topic, partition))
+        return await self._database.read(lambda connection: stored_positions.position(connection, topic, partition))
 
     async def progress(self, topic: str, partition: int) -> Progress | None:
         """Return how far the partition is."""
-        return await self._database.read(lambda connection: progress.read(connection, topic, partition))
+        return await self._database.read(lambda connection: stored_positions.read(connection, topic, partition))
 
     async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
         """Run `changed` as one transaction."""
@@ -65,7 +65,9 @@ class SqlLedger:
 
     async def note_published(self, topic: str, partition: int, upto: Progress) -> None:
         """Note it in one transaction."""
-        await self._database.write(lambda connection: progress.note_published(connection, topic, partition, upto))
+        await self._database.write(
+            lambda connection: stored_positions.note_published(connection, topic, partition, upto)
+        )
 
 
 def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
@@ -74,14 +76,14 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
     Where nothing of the partition was counted yet, the batch begins the partition. Raise BeyondPositionError and
     PositionLostError; the caller's transaction must then be rolled back.
     """
-    moved = progress.every(connection)
+    moved = stored_positions.every(connection)
     known = moved.get((batch.topic, batch.partition))
     at = known.next_offset if known else None
     unseen = positions.unseen(batch, at)
     if at is not None and batch.next_offset <= at:
         return _named(connection, batch, batch.events, Totals((), (), {}, at))
     now = max([clock(), *(row.recorded_at for row in moved.values())])
-    progress.move(connection, batch, at, now)
+    stored_positions.move(connection, batch, at, now)
     new = insert.record(connection, unseen, now)
     increments = sums.increments(new)
     daily = totals.add_daily(connection, batch.lane, increments, new, now)
@@ -126,7 +128,7 @@ def changed(connection: Connection, topic: str, partition: int, lane: str, span:
         connection, *(which & (table.c.updated_at <= reached) for table, which in zip(both, within, strict=True))
     )
     totals = found[0] if found else Totals((), (), {})
-    return replace(totals, position=progress.position(connection, topic, partition)), reached
+    return replace(totals, position=stored_positions.position(connection, topic, partition)), reached
 
 
 def daily_behind(connection: Connection, after: Counter, to_day: date) -> tuple[DailyUsage, ...]:

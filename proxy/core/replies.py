@@ -109,7 +109,7 @@ def used_up(slug: str, limit: days.DayLimit, now: datetime) -> Reply:
     return reply
 
 
-def rate_headers(standings: Sequence[windows.Remaining]) -> Headers:
+def rate_headers(standings: Sequence[windows.LimitStanding]) -> Headers:
     """Return the ``x-ratelimit-*`` headers: of each type the limit with the least remaining."""
     headers = []
     for standing in standings:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from proxy.core import replies
 from proxy.core.replies import Headers, Reply
 from runtime.http.bounds import BodyFault
-from runtime.http.exchange import PIECE_BYTES, Exchange
+from runtime.http.exchange import Exchange
 
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """So that a proxy in between passes each chunk on when it comes (nginx's default is to gather them)."""
@@ -42,10 +42,7 @@ class HttpClient:
 
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
-        if len(reply.body) <= PIECE_BYTES:
-            self._exchange.begin(reply.status, reply.headers, length=len(reply.body), whole=reply.body)
-        else:
-            await self._exchange.answer(reply.status, reply.headers, reply.body)
+        await self._exchange.answer(reply.status, reply.headers, reply.body)
 
 
 def _refused(fault: BodyFault, exchange: Exchange) -> Reply:

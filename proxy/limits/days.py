@@ -148,7 +148,7 @@ class DayCounters:
                 counter.add(1, tokens)
 
     def release(self, reservation: DayReservation) -> None:
-        """Return everything back: a rate limit refused, or the upstream did not answer with 2xx."""
+        """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
         if reservation.ended:
             return
         reservation.ended = True

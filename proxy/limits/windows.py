@@ -47,7 +47,7 @@ class RateChain:
 
 
 @dataclass(slots=True)
-class Remaining:
+class LimitStanding:
     """How one rate limit stands, for the ``x-ratelimit-*`` headers (contract 3)."""
 
     limit: WindowLimit
@@ -66,7 +66,7 @@ class Reservation:
     estimate: int
     """Tokens charged to each TOKEN limit."""
     admitted_us: int
-    standings: tuple[Remaining, ...]
+    standings: tuple[LimitStanding, ...]
     """Right after the admission: of each type the limit with the least remaining, the first of equals."""
     ended: bool = False
 
@@ -79,7 +79,7 @@ class Refusal:
     """The first limit hit."""
     retry_after_ms: int
     """Whole milliseconds, rounded up, after which all limits admit, if nobody else takes the place."""
-    standings: tuple[Remaining, ...]
+    standings: tuple[LimitStanding, ...]
 
     @property
     def retry_after_s(self) -> float:
@@ -186,10 +186,10 @@ class Windows:
                 self._counter(reservation.slug, limit, now_us).settle(reservation.admitted_us, difference)
 
     def release(self, reservation: Reservation, now: float) -> None:
-        """Return the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
+        """Give the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
         self.settle(reservation, 0, now)
 
-    def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[Remaining, ...]:
+    def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[LimitStanding, ...]:
         """Return how the limits stand now: of each type the one with the least remaining, the first of equals."""
         given_us, now_us = self._read(now)
         return _standings(limits, [self._counter(slug, limit, now_us) for limit in limits], given_us)
@@ -228,11 +228,11 @@ def _refuse(first: WindowLimit, limits: Sequence[WindowLimit], counters: Sequenc
     return Refusal(first, -((given_us - admits_us) // 1000), _standings(limits, counters, given_us))
 
 
-def _standings(limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> tuple[Remaining, ...]:
-    least: dict[LimitType, Remaining] = {}
+def _standings(limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> tuple[LimitStanding, ...]:
+    least: dict[LimitType, LimitStanding] = {}
     for limit, counter in zip(limits, counters, strict=True):
         remaining = max(0, limit.threshold - counter.total)
         known = least.get(limit.type)
         if known is None or remaining < known.remaining:
-            least[limit.type] = Remaining(limit, remaining, max(0, counter.empty_us() - given_us) / 1_000_000)
+            least[limit.type] = LimitStanding(limit, remaining, max(0, counter.empty_us() - given_us) / 1_000_000)
     return tuple(least.values())

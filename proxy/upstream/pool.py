@@ -52,7 +52,7 @@ class HttpAnswer:
             self._connection.end_expected = True
 
     async def close(self) -> None:
-        """Return the connection back, or end it where the body was not read to its end. Waits for nothing."""
+        """Give the connection back, or end it where the body was not read to its end. Waits for nothing."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.release()
@@ -129,9 +129,8 @@ class Upstreams:
         turns = origin.addresses if len(origin.addresses) > 1 else origin.addresses * 2
         outcome: Connection | Exception = OSError("it has no address")
         for number, address in enumerate(turns):
-            share = (until - loop.time()) / len(
-                set(turns[number:])
-            )  # so that one that is dead leaves time for the next
+            left = len(set(turns[number:]))  # each has its share, so that one that is dead leaves time for the next
+            share = (until - loop.time()) / left
             outcome = await self._connect_to(origin, address, loop.time() + share)
             if isinstance(outcome, Connection):
                 origin.call_first(address)

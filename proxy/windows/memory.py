@@ -30,7 +30,7 @@ class MemoryWindows:
         self._windows.settle(reservation, tokens, self._clock_s())
 
     async def release(self, reservation: windows.Reservation) -> None:
-        """Return the tokens back, never the place in a REQUEST window: the upstream did not answer with 2xx."""
+        """Give the tokens back, never the place in a REQUEST window: the upstream did not answer with 2xx."""
         self._windows.release(reservation, self._clock_s())
 
     def forget_idle(self) -> None:

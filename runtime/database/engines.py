@@ -84,7 +84,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Return the zone back."""
+        """Put the zone back."""
         if value is None:
             return None
         moment: datetime = value

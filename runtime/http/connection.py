@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
     async def _serve(self, exchange: Exchange) -> None:
         try:
             await exchange.route.handler(exchange)
-        except Exception:
+        except Exception:  # a fault of the handler ends this request alone
             log.exception("a request failed: %s", exchange.method.decode("ascii"))
             if not exchange.status:
                 exchange.keep_alive = False

@@ -296,7 +296,7 @@ class Exchange:
             self._on_gone = None
 
     def close(self) -> None:
-        """Return the body's room back: the request is over."""
+        """Give the body's room back: the request is over."""
         self._on_gone = None
         self._give_back()
 

@@ -26,7 +26,7 @@ from control.store import corrections, published
 from domain import days
 from domain.ledger_days import Days
 from metering.store import day_partitions, events
-from metering.store import positions as metering_progress
+from metering.store import positions as metering_positions
 from metering.store import transaction as metering_store
 from runtime.kafka.reader import Bounds
 from schemas.spool import SpoolFigures
@@ -193,7 +193,7 @@ class ClusterAccounts:
     def _positions(self, connection: Connection) -> _Positions:
         """Return the positions; where nothing of a partition was passed yet, its log's beginning."""
         logs = self._cut.logs
-        counted = {one: metering_progress.position(connection, USAGE_EVENTS, one) for one in logs}
+        counted = {one: metering_positions.position(connection, USAGE_EVENTS, one) for one in logs}
         taken = {one: webhooks_store.position(connection, USAGE_EVENTS, one) for one in logs}
         return _Positions(
             {one: log.begin if (at := counted[one]) is None else at for one, log in logs.items()},

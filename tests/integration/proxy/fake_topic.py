@@ -18,7 +18,7 @@ from proxy.spool import writer
 from proxy.spool.writer import Spool
 from proxy.topic import publisher
 from proxy.topic.publisher import IsCounted, SpoolPublisher
-from runtime.kafka import writer as kafka
+from runtime.kafka import writer as kafka_writer
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, Record
 from runtime.settings import SpoolSync
 from schemas.usage import UsageDraft, UsageEvent
@@ -49,7 +49,7 @@ class Topic:
     async def write(self, topic: str, records: Sequence[PlainRecord], within_s: float) -> None:
         assert 0 < within_s <= 10
         named = [Record(*record) for record in records]
-        (partition,) = {kafka.partition_of(record.key, PARTITIONS) for record in named}
+        (partition,) = {kafka_writer.partition_of(record.key, PARTITIONS) for record in named}
         (instance,) = {dict(record.headers)["ce_source"] for record in named}
         assert (instance, partition) not in self._under_way
         self._under_way.add((instance, partition))
@@ -83,7 +83,7 @@ def charged(number: int, at: datetime = TODAY) -> UsageDraft:
 
 
 def partition_of(number: int) -> int:
-    return kafka.partition_of(GROUPS[number % 12].encode(), PARTITIONS)
+    return kafka_writer.partition_of(GROUPS[number % 12].encode(), PARTITIONS)
 
 
 def opened(folder: Path, **options: object) -> tuple[Spool, list[spool_file.SpoolFile]]:

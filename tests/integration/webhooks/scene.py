@@ -225,10 +225,10 @@ async def dispatching(
     )
     with contextlib.ExitStack() as stack:
         used = opened or stack.enter_context(place.open())
-        tuning = replace(Policies.of(settings), policy=policy)
-        tuning = replace(tuning, limits=limits or tuning.limits, rule=rule or tuning.rule)
+        policies = replace(Policies.of(settings), policy=policy)
+        policies = replace(policies, limits=limits or policies.limits, rule=rule or policies.rule)
         goes_by = now or clock.steady()
-        dispatcher = Dispatcher(used, VAULT, goes_by, settings, tuning=tuning, ledger=ledger, present=present)
+        dispatcher = Dispatcher(used, VAULT, goes_by, settings, policies=policies, ledger=ledger, present=present)
         scene = Scene(used, dispatcher, partition or LivePartition())
         scene.tasks = [
             asyncio.create_task(dispatcher.follow(scene.partition)),

@@ -46,8 +46,8 @@ async def _run(url: str, given: dict[str, Any]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     settings = Settings(allow_private_receivers=True, **given["settings"])
     with engines.postgres(url) as opened:
-        tuning = replace(Policies.of(settings), lease_s=given["lease_s"])
-        dispatcher = Dispatcher(opened, VAULT, clock.steady(), settings, tuning=tuning)
+        policies = replace(Policies.of(settings), lease_s=given["lease_s"])
+        dispatcher = Dispatcher(opened, VAULT, clock.steady(), settings, policies=policies)
         for version, (workspace_id, place) in enumerate(given["receivers"].items(), start=1):
             dispatcher.apply(webhook(version, place, workspace_id))
         run = asyncio.create_task(dispatcher.run())

@@ -8,7 +8,7 @@ from webhooks.policies import LEASE_MARGIN_S, Policies
 
 
 def test_every_setting_of_delivering_reaches_what_goes_by_it() -> None:
-    tuning = Policies.of(
+    policies = Policies.of(
         Settings(
             webhook_batch_size=7,
             webhook_linger_ms=250,
@@ -23,11 +23,11 @@ def test_every_setting_of_delivering_reaches_what_goes_by_it() -> None:
             ledger_days=123,
         )
     )
-    assert (tuning.batching.delivery_size, tuning.batching.linger_s) == (7, 0.25)
-    assert tuning.policy == Policy(bound_s=3600, attempt_timeout_s=4, backoff_first_s=2, backoff_most_s=60)
-    assert tuning.limits == Limits(first_per_receiver=3, retries_per_receiver=6)
-    assert tuning.rule == Rule(redrives=False, redrive_per_s=2.5)
-    assert (tuning.redrive_per_s, tuning.per_s, tuning.keep_days) == (2.5, 11, 123)
+    assert (policies.batching.delivery_size, policies.batching.linger_s) == (7, 0.25)
+    assert policies.policy == Policy(bound_s=3600, attempt_timeout_s=4, backoff_first_s=2, backoff_most_s=60)
+    assert policies.limits == Limits(first_per_receiver=3, retries_per_receiver=6)
+    assert policies.rule == Rule(redrives=False, redrive_per_s=2.5)
+    assert (policies.redrive_per_s, policies.per_s, policies.keep_days) == (2.5, 11, 123)
 
 
 def test_without_settings_it_is_what_the_spec_says() -> None:
@@ -39,6 +39,6 @@ def test_without_settings_it_is_what_the_spec_says() -> None:
 
 def test_a_claim_outlasts_the_longest_attempt() -> None:
     for timeout_s in (0.5, 10, 60):
-        tuning = Policies.of(Settings(webhook_attempt_timeout_s=timeout_s))
-        assert tuning.claimed_for_s == timeout_s + LEASE_MARGIN_S
+        policies = Policies.of(Settings(webhook_attempt_timeout_s=timeout_s))
+        assert policies.claimed_for_s == timeout_s + LEASE_MARGIN_S
     assert Policies(lease_s=4).claimed_for_s == 4

@@ -12,7 +12,7 @@ from tests.support import engines
 from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Attempt
 from webhooks.flow.ports import Deliveries
-from webhooks.store import deliveries as store
+from webhooks.store import deliveries as delivery_store
 from webhooks.store.tables import ATTEMPT
 
 
@@ -28,7 +28,7 @@ def over_tables(opened: Database) -> Stage:
         query = select(*columns).where(ATTEMPT.c.delivery_id == delivery_id).order_by(ATTEMPT.c.number)
         return [Attempt(*row) for row in opened.read_now(lambda connection: connection.execute(query).all())]
 
-    return Stage(store.StoredDeliveries(opened, LEASE_S), attempts)
+    return Stage(delivery_store.StoredDeliveries(opened, LEASE_S), attempts)
 
 
 @pytest.fixture(params=["list", *engines.ENGINES])

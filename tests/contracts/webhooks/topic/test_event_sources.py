@@ -18,7 +18,7 @@ from schemas.usage import UsageDraft, UsageEvent
 from tests.integration.webhooks.scene import LivePartition
 from tests.support import records
 from tests.unit.webhooks import kit
-from webhooks.topic import consumer as stream
+from webhooks.topic import consumer as intake_consumer
 from webhooks.topic.partition import TopicReader
 
 Put = Callable[[UsageEvent], Awaitable[object]]
@@ -43,7 +43,7 @@ async def spooled(folder: Path) -> AsyncIterator[Made]:
 @contextlib.asynccontextmanager
 async def in_kafka(where: Kafka) -> AsyncIterator[Made]:
     await records.make_topics(where, partitions=1, only=[topics.USAGE_EVENTS])
-    writer, consumer = Writer(where, "test"), stream.connect(where, None)
+    writer, consumer = Writer(where, "test"), intake_consumer.connect(where, None)
     place = TopicPartition(where.name(topics.USAGE_EVENTS), 0)
 
     async def put(event: UsageEvent) -> None:

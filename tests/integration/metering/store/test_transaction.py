@@ -12,7 +12,7 @@ from sqlalchemy import select
 from domain.positions import PositionLostError, Span
 from domain.sources import EventBatch
 from metering.core.sums import Counter, Totals
-from metering.store import events as ledger
+from metering.store import events as ledger_events
 from metering.store import insert, positions, tables, transaction
 from runtime.database.engines import METADATA, Database
 from schemas.usage import Outcome, UsageEvent, UsageSource
@@ -25,8 +25,8 @@ TABLES = [
     tables.LIMIT_DAILY,
     positions.METERING_POSITION,
     tables.METERING_MARK,
-    ledger.USAGE_EVENT,
-    ledger.METERING_DUPLICATE,
+    ledger_events.USAGE_EVENT,
+    ledger_events.METERING_DUPLICATE,
 ]
 
 
@@ -73,13 +73,13 @@ def test_the_ledger_keeps_every_field(opened: Database, monkeypatch: pytest.Monk
     apply(opened, batch(events))
 
     with opened.engine.connect() as connection:
-        assert [ledger.find(connection, each.idempotency_key) for each in events] == events
-        assert ledger.find(connection, key(99)) is None
-        assert ledger.find(connection, "no ULID") is None
+        assert [ledger_events.find(connection, each.idempotency_key) for each in events] == events
+        assert ledger_events.find(connection, key(99)) is None
+        assert ledger_events.find(connection, "no ULID") is None
 
 
 def test_both_ways_to_insert_leave_the_same_bytes(opened: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    columns = ", ".join({column.name for column in ledger.USAGE_EVENT.columns} - {"idempotency_key"})
+    columns = ", ".join({column.name for column in ledger_events.USAGE_EVENT.columns} - {"idempotency_key"})
     query = f"SELECT {columns} FROM usage_event"
     apply(opened, batch([every_field_set(1)]))
     monkeypatch.setattr(insert, "_insert_all", lambda *_: False)
@@ -183,7 +183,7 @@ def test_the_ledgers_clock_never_runs_behind(opened: Database) -> None:
     clock.advance(seconds=60)
     apply(opened, batch([event(3)], 2), clock)
 
-    query = select(ledger.USAGE_EVENT.c.recorded_at).order_by(ledger.USAGE_EVENT.c.sequence)
+    query = select(ledger_events.USAGE_EVENT.c.recorded_at).order_by(ledger_events.USAGE_EVENT.c.sequence)
     recorded: list[datetime] = list(opened.read_now(lambda connection: connection.execute(query).scalars()))
     assert recorded == [NOON, NOON, NOON + timedelta(seconds=30)]
 
@@ -194,7 +194,7 @@ def test_one_transaction_has_one_clock_value(opened: Database) -> None:
         lambda connection: transaction.apply(connection, batch([event(1), event(2)]), lambda: next(moments))
     )
 
-    query = select(ledger.USAGE_EVENT.c.recorded_at).distinct()
+    query = select(ledger_events.USAGE_EVENT.c.recorded_at).distinct()
     assert opened.read_now(lambda connection: connection.execute(query).scalars().all()) == [NOON]
 
 
@@ -204,18 +204,18 @@ def test_ledger_and_daily_usage_tally_to_the_same(opened: Database) -> None:
     apply(opened, batch([event(9, number=1, instance="replayed")], topic="again"))
 
     expected = (
-        ledger.Tally("workspace-a", TODAY, 2, 11, 7, 1, -3, -1),
-        ledger.Tally("workspace-a", TOMORROW.date(), 1, 10, 5, 0, 0, 0),
-        ledger.Tally("workspace-b", TODAY, 1, 10, 5, 0, 0, 0),
+        ledger_events.Tally("workspace-a", TODAY, 2, 11, 7, 1, -3, -1),
+        ledger_events.Tally("workspace-a", TOMORROW.date(), 1, 10, 5, 0, 0, 0),
+        ledger_events.Tally("workspace-b", TODAY, 1, 10, 5, 0, 0, 0),
     )
     with opened.engine.connect() as connection:
-        for tallies in (ledger.tallies, transaction.tallies):
+        for tallies in (ledger_events.tallies, transaction.tallies):
             assert tallies(connection, TODAY, TOMORROW.date()) == expected
             assert tallies(connection, TODAY, TODAY) == (expected[0], expected[2])
 
 
 def gaps(opened: Database, day: datetime = NOON) -> list[tuple[str, int, int]]:
-    found = opened.read_now(lambda connection: ledger.gaps(connection, day.date(), day.date()))
+    found = opened.read_now(lambda connection: ledger_events.gaps(connection, day.date(), day.date()))
     return [(gap.instance, gap.first, gap.last) for gap in found]
 
 

@@ -14,7 +14,7 @@ from domain.sources import EventBatch
 from infra.local.kafka import Broker
 from metering.store import positions, transaction
 from metering.topic import faust_consumer, watchdog
-from metering.topic import worker as stream
+from metering.topic import worker as metering_worker
 from metering.topic.batches import lane_of
 from metering.topic.watchdog import StalledError
 from runtime import clock
@@ -86,7 +86,7 @@ class RefusingWriter(Writer):
 async def test_what_could_not_be_published_is_published_when_kafka_is_back_and_only_then_acknowledged(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_COMMIT_EVERY_S", 0.05)
+    monkeypatch.setattr(metering_worker, "_COMMIT_EVERY_S", 0.05)
     writer = RefusingWriter(scene.where, 1_000_000)
     await scene.put(scene.event(1))
     async with running(scene.worker(writer=writer)) as run:
@@ -104,7 +104,7 @@ async def test_what_could_not_be_published_is_published_when_kafka_is_back_and_o
 async def test_what_was_not_published_before_a_kill_is_published_by_the_next_worker(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "STOP_WITHIN_S", 0.2)
+    monkeypatch.setattr(metering_worker, "STOP_WITHIN_S", 0.2)
     writer = RefusingWriter(scene.where, 1_000_000)
     await scene.put(scene.event(1))
     worker = scene.worker(writer=writer)
@@ -124,8 +124,8 @@ async def test_what_was_not_published_before_a_kill_is_published_by_the_next_wor
 async def test_what_was_not_published_before_a_kill_is_published_however_late_the_next_worker_comes(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
-    monkeypatch.setattr(stream, "STOP_WITHIN_S", 0.2)
+    monkeypatch.setattr(metering_worker, "REPUBLISH_EVERY_S", 0.1)
+    monkeypatch.setattr(metering_worker, "STOP_WITHIN_S", 0.2)
     await scene.put(scene.event(1, "group-a"))
     async with running(scene.worker()) as run:
         await until(lambda: scene.published() == 1, run)
@@ -148,7 +148,7 @@ async def test_what_a_late_worker_left_to_another_is_published_though_nobody_cou
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kafka takes nothing for more than 10 minutes, and for a moment the partition is another worker's."""
-    monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
+    monkeypatch.setattr(metering_worker, "REPUBLISH_EVERY_S", 0.1)
     writer, goes_by = RefusingWriter(scene.where, 1_000_000), Ahead(timedelta(minutes=11))
     await scene.put(scene.event(1))
     async with running(scene.worker(writer=writer, goes_by=goes_by, pause=_short)) as run:
@@ -168,7 +168,7 @@ async def test_what_changed_lately_is_written_again_each_minute_and_nothing_olde
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as soon:
-        soon.setattr(stream, "REPUBLISH_EVERY_S", 0.1)
+        soon.setattr(metering_worker, "REPUBLISH_EVERY_S", 0.1)
         await scene.put(scene.event(1), scene.event(2, "group-b"))
         async with running(scene.worker()) as run:
             await until(lambda: scene.published() == 2, run)
@@ -178,7 +178,7 @@ async def test_what_changed_lately_is_written_again_each_minute_and_nothing_olde
         )
     )
     before = len(await scene.decisions())
-    monkeypatch.setattr(stream, "REPUBLISH_EVERY_S", 0.2)
+    monkeypatch.setattr(metering_worker, "REPUBLISH_EVERY_S", 0.2)
     async with running(scene.worker()), asyncio.timeout(60):
         while len(again := (await scene.decisions())[before:]) < 3:  # noqa: ASYNC110 - Kafka tells nobody
             await asyncio.sleep(0.1)
@@ -205,14 +205,14 @@ async def test_a_worker_that_waits_for_the_database_does_not_count_as_hanging(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchdog, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(stream, "_COMMIT_EVERY_S", 3600.0)
+    monkeypatch.setattr(metering_worker, "_COMMIT_EVERY_S", 3600.0)
     await scene.put(scene.event(1))
     with monkeypatch.context() as broken:
         broken.setattr(transaction, "apply", away)
         time = HandTime()
 
         async def rest(seconds: float) -> None:
-            if seconds != stream._COMMIT_EVERY_S:  # time passes only between two tries
+            if seconds != metering_worker._COMMIT_EVERY_S:  # time passes only between two tries
                 time.now += 1
             await asyncio.sleep(0.02)
 
@@ -260,7 +260,7 @@ async def test_rebalances_while_the_database_is_away_lose_nothing_and_count_noth
 async def test_a_stop_while_kafka_hangs_is_bounded(
     kafka_broker: Broker, postgres: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "STOP_WITHIN_S", 5.0)
+    monkeypatch.setattr(metering_worker, "STOP_WITHIN_S", 5.0)
     where = Kafka(kafka_broker.bootstrap)
     await records.make_topics(where, partitions=2)
     scene = Scene(where, postgres)

@@ -12,7 +12,7 @@ from proxy.spool.writer import Spool
 from runtime.settings import SpoolSync
 from tests.contracts.proxy.drafts import draft
 from tests.integration.proxy.fake_topic import rows, until
-from tests.integration.proxy.spools import (
+from tests.integration.proxy.spool.kit import (
     keys,
     maintained,
     names,

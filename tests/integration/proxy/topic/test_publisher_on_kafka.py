@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.kafka import Broker
-from proxy.spool import writer as spool
+from proxy.spool import writer as spool_writer
 from proxy.topic import publisher
 from proxy.topic import report as spool_report
 from runtime.kafka.writer import Kafka, Writer
@@ -126,11 +126,11 @@ async def kill_after(folder: Path, kafka: Kafka, lines: int) -> int:
 async def test_a_power_cut_s_file_is_published_beside_the_new_one(
     tmp_path: Path, kafka: Kafka, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "boot_id", lambda: "before")
+    monkeypatch.setattr(spool_writer, "boot_id", lambda: "before")
     old, _ = topics.opened(tmp_path)
     await spooled(old, range(500))
     old.close()
-    monkeypatch.setattr(spool, "boot_id", lambda: "now")
+    monkeypatch.setattr(spool_writer, "boot_id", lambda: "now")
     sink, older = topics.opened(tmp_path)
     made = publishing(sink, writer, older, is_counted=topics.all_is_counted)
     async with running(made, sink):

@@ -28,7 +28,7 @@ class Caller:
         return opened
 
     async def whole(self, body: bytes = BODY) -> bytes:
-        """Return the whole body of an answer, and return the connection back."""
+        """Return the whole body of an answer, and give the connection back."""
         answer = await self.answer(body)
         pieces = await rest(answer)
         await answer.close()

@@ -16,7 +16,7 @@ from runtime.kafka import consumers, feed, topics
 from runtime.kafka.writer import Kafka, Record, Writer
 from schemas.topics import USAGE_EVENTS
 from tests.support import records
-from webhooks.topic import consumer as stream
+from webhooks.topic import consumer as intake_consumer
 
 WITHIN_S = 60
 _LOOK_EVERY_S = 0.1  # nobody tells when a broker has made a topic
@@ -49,7 +49,7 @@ async def consumer_of_a_feed(where: Kafka) -> None:
 
 
 async def consumer_in_a_group(where: Kafka) -> None:
-    consumer = stream.connect(where, where.name("group"))
+    consumer = intake_consumer.connect(where, where.name("group"))
     consumer.subscribe([where.name(USAGE_EVENTS)])
     try:
         await consumer.start()

@@ -19,7 +19,7 @@ from tests.integration.webhooks.topic.scene import PARTITIONS, PATIENCE_S, TOPIC
 from tests.support import records
 from tests.unit.webhooks import kit
 from webhooks.store import tables
-from webhooks.topic import consumer as stream
+from webhooks.topic import consumer as intake_consumer
 from webhooks.topic import partition
 from webhooks.topic.consumer import IntakeConsumer
 
@@ -93,7 +93,7 @@ async def test_a_member_that_has_nothing_to_read_stays_in_the_group(
     alone: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """aiokafka takes a member that asks for no records for dead, also where it has no partition to ask for."""
-    monkeypatch.setattr(stream, "_POLL_INTERVAL_S", 1.0)
+    monkeypatch.setattr(intake_consumer, "_POLL_INTERVAL_S", 1.0)
     first, second = alone.join(), alone.join()
     await alone.until(lambda: sorted(shares(first, second)) == [0, 1])
     idle, owner = (first, second) if shares(first) == [0] else (second, first)
@@ -101,7 +101,9 @@ async def test_a_member_that_has_nothing_to_read_stays_in_the_group(
     assert session is not None
     coordinator = session._consumer._coordinator
     asked = coordinator._subscription._last_fetch_ended
-    await alone.until(lambda: bool(coordinator._subscription._last_fetch_ended > asked + 2 * stream._POLL_INTERVAL_S))
+    await alone.until(
+        lambda: bool(coordinator._subscription._last_fetch_ended > asked + 2 * intake_consumer._POLL_INTERVAL_S)
+    )
     await owner.stop()
     await alone.write(events(5))
     await alone.until_taken(events(5))
@@ -277,7 +279,7 @@ async def test_an_outage_of_kafka_is_ridden_out_and_said_once_at_each_end(
 async def test_a_slow_partition_is_read_ahead_only_so_far(alone: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition, "READ_AHEAD", 50)
     await alone.write(events(3000))
-    consumer = stream.connect(alone.where, None)
+    consumer = intake_consumer.connect(alone.where, None)
     place = TopicPartition(alone.where.name(TOPIC), 0)
     consumer.assign([place])
     await consumer.start()

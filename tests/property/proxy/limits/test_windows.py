@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.limits.windows import Refusal, Remaining, Reservation, WindowLimit, Windows
+from proxy.limits.windows import LimitStanding, Refusal, Reservation, WindowLimit, Windows
 from schemas.limits import LimitType, RateLimitUnit
 
 SLUG = "lab/model"
@@ -139,7 +139,7 @@ def test_tokens_against_the_obvious_implementation(
         assert all(amount >= 0 for counter in windows._counters.values() for amount in counter.buckets)
 
 
-def _check_reset(standing: Remaining, model: Obvious, now_us: int, latest_us: int) -> None:
+def _check_reset(standing: LimitStanding, model: Obvious, now_us: int, latest_us: int) -> None:
     reset_us = now_us + round(standing.reset_s * 1_000_000)
     if model.counted(latest_us) == 0:
         assert standing.reset_s == 0

@@ -9,7 +9,7 @@ from proxy.core import replies
 from proxy.core.calls import Failure
 from proxy.core.replies import Reply
 from proxy.limits.days import DayLimit
-from proxy.limits.windows import Refusal, Remaining, WindowLimit
+from proxy.limits.windows import LimitStanding, Refusal, WindowLimit
 from schemas.limits import LimitType, RateLimitUnit
 
 REQUESTS = WindowLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 60, "parent", "own")
@@ -106,7 +106,7 @@ def test_a_used_up_day_ends_at_midnight(now: datetime, seconds: bytes) -> None:
     ],
 )
 def test_resets_are_written_as_openai_does(reset_s: float, text: bytes) -> None:
-    headers = replies.rate_headers([Remaining(REQUESTS, 3, reset_s), Remaining(TOKENS, 0, reset_s)])
+    headers = replies.rate_headers([LimitStanding(REQUESTS, 3, reset_s), LimitStanding(TOKENS, 0, reset_s)])
     assert headers == [
         (b"x-ratelimit-limit-requests", b"60"),
         (b"x-ratelimit-remaining-requests", b"3"),

@@ -172,39 +172,39 @@ async def test_nobody_was_away_from_a_run_that_had_not_begun() -> None:
     scene.clock.move(600)
     (claim,), _ = await scene.dispatch.claim()
     lost_probe = replace(claim, was_lost=True)
-    attendance = Absences(1.0)
-    attendance.note(["a"], claim.claimed_at)
+    absences = Absences(1.0)
+    absences.note(["a"], claim.claimed_at)
     for started_s in (600, 618):
-        turn = attendance.turn(lost_probe, kit.after(started_s))
+        turn = absences.turn(lost_probe, kit.after(started_s))
         assert (turn.was_away, turn.first_attempt_at) == (False, kit.after(started_s))
     begun = replace(lost_probe, first_attempt_at=kit.after(599))
-    assert attendance.turn(begun, kit.after(600)).was_away
+    assert absences.turn(begun, kit.after(600)).was_away
 
 
 @pytest.mark.parametrize(("rest_s", "takes_over"), [(10, True), (10.001, False)])
 def test_a_rest_is_long_above_ten_seconds(rest_s: float, *, takes_over: bool) -> None:
-    attendance = Absences(1.0)
-    attendance.note([], kit.START)
-    attendance.note([], kit.after(rest_s))
+    absences = Absences(1.0)
+    absences.note([], kit.START)
+    absences.note([], kit.after(rest_s))
     assert SETTLING.total_seconds() == 10
-    assert attendance.takes_over(kit.after(rest_s)) is takes_over
+    assert absences.takes_over(kit.after(rest_s)) is takes_over
 
 
 @pytest.mark.parametrize(("rest_s", "was_away"), [(1.0, False), (1.001, True)])
 def test_a_rest_above_the_gap_is_an_absence(rest_s: float, *, was_away: bool) -> None:
-    attendance = Absences(1.0)
-    attendance.note(["a"], kit.START)
-    attendance.note(["a"], kit.after(rest_s))
-    assert attendance.turn(retried(planned_s=-0.5), kit.after(rest_s)).was_away is was_away
+    absences = Absences(1.0)
+    absences.note(["a"], kit.START)
+    absences.note(["a"], kit.after(rest_s))
+    assert absences.turn(retried(planned_s=-0.5), kit.after(rest_s)).was_away is was_away
 
 
 @pytest.mark.parametrize(("first_s", "was_away"), [(-3, True), (-1, False)])
 def test_nothing_was_due_before_its_runs_first_attempt(first_s: float, *, was_away: bool) -> None:
     """A claim that ran out is taken over as it was planned, and may have been planned long before it was claimed."""
-    attendance = Absences(1.0)
-    attendance.note(["a"], kit.START)
+    absences = Absences(1.0)
+    absences.note(["a"], kit.START)
     claim = retried(planned_s=-60, first_s=first_s)
-    assert attendance.turn(claim, kit.START).was_away is was_away
+    assert absences.turn(claim, kit.START).was_away is was_away
 
 
 def retried(*, planned_s: float, first_s: float = -2.0) -> Claim:
