@@ -31,6 +31,8 @@ _CONTENT = re.compile(
     rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name|input|text)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"',
     re.DOTALL,
 )
+_DONE = b"[DONE]"
+"""What the data of the last event begins with, as the OpenAI SDKs compare it: with a line before it, they read on."""
 _DATA_FIELD = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
 
 
@@ -151,8 +153,8 @@ class StreamReader:
             return b""
         line = event.strip(b"\r\n")
         simple = line.startswith(b"data:") and b"\n" not in line and b"\r" not in line
-        data = line[5:] if simple else b"\n".join(_DATA_FIELD.findall(_with_lf(line)))
-        if data.strip() == b"[DONE]":
+        data = line[5:].removeprefix(b" ") if simple else b"\n".join(_DATA_FIELD.findall(_with_lf(line)))
+        if data.startswith(_DONE):
             self.done = True
             self.held += event
             return b""

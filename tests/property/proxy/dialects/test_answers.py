@@ -104,6 +104,7 @@ def test_what_has_arrived_whole_has_left(text: bytes) -> None:
 
 
 @given(streams(), st.booleans())
+@example(b"data:\r\ndata: [DONE]\n", False)  # noqa: FBT003
 def test_what_a_client_reads(text: bytes, keep_usage: bool) -> None:
     """Against a slow and obvious reader: the same events, each with the slug at its top, less the usage chunks."""
     sent, held, stream = follow([text], keep_usage=keep_usage)
