@@ -34,14 +34,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tollgate")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Have the tests' folders in memory, where there is room: many tests wait for the disk at each commit.
 
     And have what is compiled kept, also where the environment says not to, and Kafka compiled lightly: hundreds of
     processes are started, and few live long.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(config.rootpath / ".tools" / "pycache"))
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")  # half the CPU of a broker's first ten seconds
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_NEEDED:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
@@ -91,6 +90,7 @@ def _no_swallowed_error() -> Iterator[None]:
     logger.addHandler(collector)
     yield
     gc.collect()  # a task is reported when it is collected
+    gc.freeze()  # what is alive belongs to a module or the session: the next collection need not look at it again
     logger.removeHandler(collector)
     if collector.messages:
         pytest.fail("an error in the background was swallowed:\n" + "\n".join(collector.messages), pytrace=False)

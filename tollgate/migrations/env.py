@@ -1,11 +1,11 @@
-"""What Alembic runs to reach the database: the connection that `tollgate.migrations` hands it.
+"""What Alembic runs to reach the database: the connection that `scripts` hands it.
 
 Never opens a connection of its own. To write 0001 anew while no release has it, at the top of a checkout:
 
     rm tollgate/migrations/versions/0001_*.py
-    .venv/bin/python -c 'from tollgate import migrations; migrations.draft("0001", "initial")'
+    .venv/bin/python -c 'from tollgate.migrations import scripts; scripts.draft("0001", "initial")'
 
-A later change of tables gets the next number instead: ``migrations.draft("0002", "secrets")``.
+A later change of tables gets the next number instead: ``scripts.draft("0002", "secrets")``.
 """
 
 from collections.abc import Iterable

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, text
 
 from metering.store import day_partitions
@@ -16,6 +17,7 @@ from runtime.database import engines as databases
 from runtime.database.engines import METADATA, Database
 from tests.support import engines
 from tollgate import migrations
+from tollgate.migrations import scripts
 
 RACE = """
 import sys
@@ -75,7 +77,7 @@ def test_a_second_upgrade_changes_nothing(database: Database) -> None:
 
 
 def test_the_migrations_make_what_the_code_says(database: Database) -> None:
-    for name in migrations.TABLE_MODULES:
+    for name in scripts.TABLE_MODULES:
         importlib.import_module(name)
     migrations.upgrade(database)
     differences = database.read_now(
@@ -90,6 +92,24 @@ def test_what_postgresql_indexes_is_in_byte_order(postgres: Database) -> None:
     postgres.write_now(lambda connection: day_partitions.ensure(connection, date(2025, 3, 1)))
     found = postgres.read_now(lambda connection: connection.execute(text(NOT_IN_BYTE_ORDER)).all())
     assert found == [], "another order is slower, and an update of the server's libc spoils its indexes"
+
+
+def test_alembic_finds_the_migrations_that_we_name(database: Database) -> None:
+    found = ScriptDirectory(str(Path(migrations.__path__[0]))).walk_revisions()
+    assert [script.revision for script in found] == migrations.known()[::-1]
+
+
+def test_a_current_schema_is_seen_without_alembic(where: str, database: Database) -> None:
+    migrations.upgrade(database)
+    run = subprocess.run(
+        [sys.executable, "-c", RACE + "assert 'alembic' not in sys.modules", where],
+        input="go\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.stdout, run.stderr) == ("[]\n", "")
 
 
 def test_a_newer_schema_is_refused(database: Database) -> None:
