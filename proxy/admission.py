@@ -15,9 +15,10 @@ from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat
 from proxy.limits import days, estimate, windows
 from runtime.clock import Clock
-from schemas.usage import UsageSource
+from schemas.usage import Outcome, Tokens, UsageSource
 
 _PARSED_AT_ONCE_BYTES = 256 * 1024
+"""A larger body is read beside the event loop: a hostile one takes seconds to look through."""
 
 
 class Directory(Protocol):
@@ -39,10 +40,10 @@ class Windows(Protocol):
     async def reserve(self, chain: windows.RateChain, tokens: int) -> windows.Reservation | windows.Refusal:
         """Take a place in every window of the chain, or in none."""
 
-    async def settle(self, reservation: windows.Reservation, tokens: int) -> None:
-        """Replace the estimate by what was used."""
+    def settle(self, reservation: windows.Reservation, tokens: int) -> None:
+        """Replace the estimate by what was used, sooner or later; no answer waits for it."""
 
-    async def release(self, reservation: windows.Reservation) -> None:
+    def release(self, reservation: windows.Reservation) -> None:
         """Give the tokens back, never the place in a REQUEST window."""
 
 
@@ -65,23 +66,30 @@ class Call:
     """One admitted request on its way."""
 
     asked: chat.ChatRequest
-    admission: usage_event.Admission
+    route: Route
+    request_id: str
+    event: bytes
+    """The beginning of its usage event."""
+    expected: Tokens
+    """The estimate to bill where nothing better is ever known."""
     day: days.DayReservation
     rate: windows.Reservation
     slot: int
-    started_s: float
-    """On the event loop's clock, like `first_byte_s`."""
     headers: Headers
     """What every answer to it carries."""
+    started_s: float = 0.0
+    """On the event loop's clock, like `first_byte_s`."""
     answered: bool | None = None
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
     stream: answers.StreamReader | None = None
 
-    def times_ms(self) -> tuple[int, int | None]:
-        """Return how long it has taken until now, and how long until the upstream's first byte; None: none came."""
-        first_byte_ms = None if self.first_byte_s is None else round((self.first_byte_s - self.started_s) * 1000)
-        return round((asyncio.get_running_loop().time() - self.started_s) * 1000), first_byte_ms
+    def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
+        """Return its usage event."""
+        started_s, first_byte_s = self.started_s, self.first_byte_s
+        first_byte_ms = None if first_byte_s is None else round((first_byte_s - started_s) * 1000)
+        latency_ms = round((now_s - started_s) * 1000)
+        return usage_event.ended(self.event, count.tokens, count.source, outcome, (latency_ms, first_byte_ms))
 
 
 class Admissions:
@@ -129,7 +137,7 @@ class Admissions:
 
     async def admit(self, key: Key, request_id: str, body: bytes) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
-        asked = await _parsed(body)
+        asked = chat.parse(body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(chat.parse, body)
         if isinstance(asked, chat.Invalid):
             return replies.bad_request(asked.message, asked.param)
         route = self._directory.route(key, asked.slug)
@@ -143,24 +151,23 @@ class Admissions:
         if isinstance(held, Reply):
             return held
         day, rate = held
-        admission = usage_event.Admission(
+        event = usage_event.begun(
             idempotency_key=self._mint(now),
             request_id=request_id,
             admitted_at=now,
-            route=route,
+            route=route.event,
             api_key_prefix=key.prefix,
             request_metadata=asked.metadata,
             stream=asked.stream,
-            expected=expected.tokens,
         )
         try:
-            slot = self._in_flight.open_slot(usage_event.in_flight(admission))
+            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens))
         except SpoolUnavailableError as error:
             self._days.release(day)
-            await self._windows.release(rate)
+            self._windows.release(rate)
             return replies.busy() if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        return Call(asked, admission, day, rate, slot, asyncio.get_running_loop().time(), headers)
+        return Call(asked, route, request_id, event, expected.tokens, day, rate, slot, headers)
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime
@@ -177,24 +184,17 @@ class Admissions:
                 self._days.release(day)
         return (day, rate) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
 
-    async def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
+    def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""
         used = count.tokens.input_tokens + count.tokens.output_tokens
         self._in_flight.close_slot(call.slot)
         self._days.settle(call.day, sequence, used)
-        await self._windows.settle(call.rate, used)
+        self._windows.settle(call.rate, used)
         if count.source is UsageSource.PROVIDER:
-            self._means.learn(call.admission.route.slug, count.tokens.output_tokens, call.asked.choices)
+            self._means.learn(call.route.slug, count.tokens.output_tokens, call.asked.choices)
 
-    async def release(self, call: Call) -> None:
+    def release(self, call: Call) -> None:
         """Give back what a call holds: there will be no event."""
         self._in_flight.close_slot(call.slot)
         self._days.release(call.day)
-        await self._windows.release(call.rate)
-
-
-async def _parsed(body: bytes) -> chat.ChatRequest | chat.Invalid:
-    """Read a body; a large one beside the event loop, for a hostile one takes seconds to look through."""
-    if len(body) <= _PARSED_AT_ONCE_BYTES:
-        return chat.parse(body)
-    return await asyncio.to_thread(chat.parse, body)
+        self._windows.release(call.rate)

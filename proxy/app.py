@@ -26,6 +26,7 @@ from proxy.upstream.pool import Upstreams
 from proxy.windows.memory import MemoryWindows
 from runtime import ids
 from runtime.clock import Clock
+from runtime.deadlines import Deadlines
 from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Routes
 from runtime.settings import OnDisconnect, Settings
@@ -54,7 +55,9 @@ class Proxy:
         self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
         self._days = DayCounters(self.spool.instance)
         self._windows = MemoryWindows()
+        self._deadlines = Deadlines()
         self._upstreams = Upstreams(
+            self._deadlines,
             allow_private=settings.allow_private_upstreams,
             connect_timeout_s=settings.upstream_connect_timeout_s,
             read_timeout_s=max(settings.upstream_first_byte_timeout_s, settings.upstream_idle_timeout_s),
@@ -81,6 +84,7 @@ class Proxy:
         return routes.handlers(self._gateway)
 
     def _build(self, settings: Settings) -> Gateway:
+        minter = ids.Minter()
         admissions = Admissions(
             directory=self.directory,
             day_counters=self._days,
@@ -88,7 +92,7 @@ class Proxy:
             in_flight=self._slots,
             accept_bearer=settings.accept_bearer,
             clock=self._clock,
-            mint=ids.mint,
+            mint=minter.mint,
         )
         return Gateway(
             admissions=admissions,
@@ -97,9 +101,10 @@ class Proxy:
             drains=Drains(
                 settings.drain_seconds, settings.drain_max if settings.on_disconnect is OnDisconnect.DRAIN else 0
             ),
+            deadlines=self._deadlines,
             first_byte_s=settings.upstream_first_byte_timeout_s,
             idle_s=settings.upstream_idle_timeout_s,
-            mint=ids.request_id,
+            mint=minter.request_id,
         )
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:

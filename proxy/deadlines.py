@@ -8,6 +8,8 @@ import math
 from types import TracebackType
 from typing import Self
 
+from runtime.deadlines import Deadlines
+
 
 class Drains:
     """How long, and how many at once, upstreams are read on for clients that have gone. Times in seconds."""
@@ -26,69 +28,73 @@ class Drains:
 
 
 class Deadline:
-    """A time bound around one request that moves with each thing expected.
+    """A time bound around one request that moves with each thing expected; the process's one tick notices its end.
 
-    When it is over, the body of its ``async with`` is cancelled and TimeoutError raised behind it.
+    When it is over, the body of its ``with`` is cancelled and TimeoutError raised behind it.
     """
 
-    def __init__(self, drains: Drains) -> None:
+    def __init__(self, drains: Drains, deadlines: Deadlines) -> None:
         self.gone = False
         """Whether the client has gone away."""
         self.for_client = False
         """Whether it is the client that is waited for, to take what it was sent."""
+        self.due = math.inf
         self._drains = drains
+        self._deadlines = deadlines
         self._draining = False
-        self._over = False
-        self._loop = asyncio.get_running_loop()
-        self._timeout = asyncio.timeout(None)
+        self._entered = False
+        self._expired = False
         self._latest = math.inf
-        self._due = math.inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object]
+        self._cancelling = 0
 
     @property
     def is_clients_fault(self) -> bool:
         """Whether it is the client's doing, if it is over now."""
         return self.gone or self.for_client
 
-    async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
+    def __enter__(self) -> Self:
+        task = asyncio.current_task(self._deadlines.loop)
+        if task is None:
+            raise RuntimeError("a bound belongs to a task")
+        self._task, self._cancelling = task, task.cancelling()
+        self._entered = True
+        self._deadlines.watch(self)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._entered = False
+        self._deadlines.forget(self)
         if self._draining:
             self._drains.open -= 1
-        await self._timeout.__aexit__(kind, error, trace)
+        # as asyncio.timeout does it: a cancellation from elsewhere goes on
+        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
 
     def expect(self, within_s: float, *, for_client: bool = False) -> None:
         """Bound the next wait."""
         self.for_client = for_client
-        self._due = min(self._loop.time() + within_s, self._latest)
-        if self._timer is None or self._due < self._timer.when():  # else the timer finds out when it is over
-            self._arm()
+        due = self._deadlines.now + within_s
+        self.due = min(self._latest, due)
 
     def client_gone(self) -> None:
         """Note that the client has gone: from now on only the drain's time is left."""
-        if self.gone or self._over:
+        if self.gone or not self._entered:
             return
         self.gone = True
         open_before = self._drains.open
-        self._latest = self._loop.time() + self._drains.begin()
+        drain_s = self._drains.begin()
         self._draining = self._drains.open > open_before
-        self._due = min(self._due, self._latest)
-        self._arm()
+        self._latest = self._deadlines.now + drain_s
+        self.due = min(self.due, self._latest)
+        if not drain_s:
+            self.overdue()
 
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(self._due, self._ring)
-
-    def _ring(self) -> None:
-        if self._loop.time() < self._due:
-            self._arm()
-        else:
-            self._timeout.reschedule(self._due)
+    def overdue(self) -> None:
+        """End the body: its time is over."""
+        self.due = math.inf
+        if not self._expired:
+            self._expired = True
+            self._task.cancel()

@@ -6,19 +6,19 @@ back. A stream whose event cannot be kept is billed from its slot at a next star
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Protocol
 
 from proxy.admission import Admissions, Call
-from proxy.core import endings, replies, usage_event
+from proxy.core import endings, replies
 from proxy.core.calls import BrokenOffError, Failure, Model, SpoolUnavailableError, UpstreamRequest
-from proxy.core.endings import Ending
+from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Deadline, Drains
 from proxy.dialects import answers, chat
-from schemas.usage import Outcome, UsageDraft
+from runtime.deadlines import Deadlines
+from schemas.usage import Outcome
 
 
 class Client(Protocol):
@@ -75,8 +75,8 @@ class UsageSink(Protocol):
     def blocked(self) -> str | None:
         """Say why no event could be kept now, so that no upstream is called for nothing; None: all is well."""
 
-    def put(self, draft: UsageDraft) -> Awaitable[int]:
-        """Return the event's sequence once it is durable. Raise SpoolUnavailableError."""
+    def append(self, event: bytes, outcome: Outcome, told: Callable[[int | SpoolUnavailableError], None]) -> None:
+        """Keep an event; `told` hears its sequence once it is durable, or why it could not be kept."""
 
 
 class Gateway:
@@ -89,6 +89,7 @@ class Gateway:
         upstream: Upstream,
         sink: UsageSink,
         drains: Drains,
+        deadlines: Deadlines,
         first_byte_s: float,
         idle_s: float,
         mint: Callable[[], str],
@@ -97,6 +98,7 @@ class Gateway:
         self._upstream = upstream
         self._sink = sink
         self._drains = drains
+        self._deadlines = deadlines
         self._first_byte_s = first_byte_s
         self._idle_s = idle_s
         self._mint = mint
@@ -107,8 +109,9 @@ class Gateway:
         call = await self._admit(client, request_id)
         if isinstance(call, Reply):
             call.headers.append((b"x-request-id", request_id.encode()))
-            await self._give(client.reply(call))
+            await client.reply(call)
             return
+        call.started_s = self._deadlines.loop.time()
         try:
             ending = await self._forward(client, call)
         except asyncio.CancelledError:  # the gateway stops, and waits no longer
@@ -135,22 +138,24 @@ class Gateway:
 
     async def _forward(self, client: Client, call: Call) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
-        route = call.admission.route
+        route = call.route
         body = chat.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        sent = UpstreamRequest(route.url, body, call.admission.request_id, route.credential, route.by_operator)
-        bound = Deadline(self._drains)
+        sent = UpstreamRequest(route.url, body, call.request_id, route.credential, route.by_operator)
+        bound = Deadline(self._drains, self._deadlines)
         answer: Answer | None = None
         try:
-            async with bound:
+            with bound:
                 client.on_gone(bound.client_gone)
                 bound.expect(self._first_byte_s)
                 opened = await self._upstream.open(sent)
                 if isinstance(opened, Failure):
                     reply = replies.upstream_failed(opened)
-                    return _cut_short(call, bound, reply) if opened is Failure.TOO_SLOW else endings.refused(reply)
+                    return _cut_short(call, bound, reply) if opened is Failure.TOO_SLOW else Refused(reply)
                 answer = opened
                 ending = await self._observe(client, call, answer, bound)
-                return replace(ending, outcome=Outcome.CLIENT_DISCONNECTED) if bound.gone and ending.outcome else ending
+                if bound.gone and isinstance(ending, Billed):
+                    ending.outcome = Outcome.CLIENT_DISCONNECTED
+                return ending
         except TimeoutError:
             if answer is not None and call.stream is not None and bound.for_client and not bound.gone:
                 return await self._read_on(client, call, call.stream, answer)
@@ -163,11 +168,11 @@ class Gateway:
                 await answer.close()
 
     async def _observe(self, client: Client, call: Call, answer: Answer, bound: Deadline) -> Ending:
-        call.first_byte_s = asyncio.get_running_loop().time()
+        call.first_byte_s = self._deadlines.loop.time()
         call.answered = 200 <= answer.status < 300
         if not call.answered:
-            return endings.refused(replies.passed_on(answer.status, answer.headers, await self._read(answer, bound)))
-        slug, expected = call.admission.route.slug, call.admission.expected
+            return Refused(replies.passed_on(answer.status, answer.headers, await self._read(answer, bound)))
+        slug, expected = call.route.slug, call.expected
         if not answer.is_event_stream:
             return endings.plain(answer.status, answer.headers, await self._read(answer, bound), slug, expected)
         stream = call.stream = answers.StreamReader(slug, keep_usage=call.asked.include_usage)
@@ -200,51 +205,56 @@ class Gateway:
 
     async def _read_on(self, client: Client, call: Call, stream: answers.StreamReader, answer: Answer) -> Ending:
         """Follow a stream whose client takes nothing any more, as if it had gone."""
-        with suppress(TimeoutError, BrokenOffError):  # what has come until then is billed
-            async with Deadline(self._drains) as bound:
-                bound.client_gone()
-                await self._follow(client, stream, answer, bound)
-        ending = endings.streamed(stream, call.admission.expected)
-        return replace(ending, outcome=Outcome.CLIENT_DISCONNECTED, client_lost=True)
+        # what has come until then is billed
+        with suppress(TimeoutError, BrokenOffError), Deadline(self._drains, self._deadlines) as bound:
+            bound.client_gone()
+            await self._follow(client, stream, answer, bound)
+        ending = endings.streamed(stream, call.expected)
+        ending.outcome, ending.client_lost = Outcome.CLIENT_DISCONNECTED, True
+        return ending
 
     async def _end(self, client: Client, call: Call, ending: Ending) -> None:
         """Emit the event, or give everything back; then let the client have the rest."""
-        reply, last = ending.reply, ending.last
         try:
             await self._emit(call, ending)
         except SpoolUnavailableError:  # never an unbilled answer
             unrecorded = replies.unavailable("usage cannot be recorded")
-            last = replies.as_event(unrecorded)
-            if reply is not None:
-                reply = unrecorded
-                await self._admissions.release(call)
-        if reply is not None:
-            reply.headers.extend(call.headers)
-            await self._give(client.reply(reply))
+            if ending.reply is None:
+                ending.last = replies.as_event(unrecorded)
+            else:
+                ending = Refused(unrecorded)
+                self._admissions.release(call)
+        if ending.reply is not None:
+            ending.reply.headers.extend(call.headers)
+            await client.reply(ending.reply)
         elif not ending.client_lost:
-            await self._give(client.send(last, last=True))
-
-    async def _give(self, rest: Awaitable[None]) -> None:
-        with suppress(TimeoutError):  # a client that does not take it in time goes without
-            async with asyncio.timeout(self._idle_s):
-                await rest
+            await client.send(ending.last, last=True)
 
     async def _emit(self, call: Call, ending: Ending) -> None:
-        if ending.outcome is None or ending.count is None:
-            await self._admissions.release(call)
+        """Return when the event is durable, if one is due. It becomes so, and is settled, also if that is cancelled."""
+        if isinstance(ending, Refused):
+            self._admissions.release(call)
             return
-        result = usage_event.Result(ending.count.tokens, ending.count.source, ending.outcome, *call.times_ms())
-        written = asyncio.ensure_future(self._sink.put(usage_event.draft(call.admission, result)))
-        try:
-            sequence = await asyncio.shield(written)
-        except asyncio.CancelledError:  # it becomes durable all the same, so its slot must not outlive it
-            await self._admissions.settle(call, await written, ending.count)
-            raise
-        await self._admissions.settle(call, sequence, ending.count)
+        count = ending.count
+        loop = self._deadlines.loop
+        durable: asyncio.Future[None] = loop.create_future()
+
+        def told(sequence: int | SpoolUnavailableError) -> None:
+            if isinstance(sequence, int):
+                self._admissions.settle(call, sequence, count)
+            if durable.done():  # cancelled
+                return
+            if isinstance(sequence, int):
+                durable.set_result(None)
+            else:
+                durable.set_exception(sequence)
+
+        self._sink.append(call.ended(ending.outcome, count, loop.time()), ending.outcome, told)
+        await durable
 
 
 def _cut_short(call: Call, ended_by: Deadline | Outcome, reply: Reply) -> Ending:
     if isinstance(ended_by, Deadline):
         ended_by = Outcome.CLIENT_DISCONNECTED if ended_by.is_clients_fault else Outcome.UPSTREAM_ERROR
-    expected = call.admission.expected
+    expected = call.expected
     return endings.cut_short(ended_by, reply, stream=call.stream, answered=call.answered, expected=expected)

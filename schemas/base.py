@@ -12,8 +12,9 @@ from pydantic.alias_generators import to_camel
 
 def rfc3339(moment: datetime) -> str:
     """Return an aware time as RFC 3339 UTC with milliseconds, ending in ``Z`` (contract 2)."""
-    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text[:-6] + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 Timestamp = Annotated[

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from proxy.core import usage_event
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain
 
@@ -35,7 +36,7 @@ class SpoolUnavailableError(Exception):
     """A usage event could not be made durable: the disk is full or failing, or the spool is at its bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamRequest:
     """One call of an upstream."""
 
@@ -48,7 +49,7 @@ class UpstreamRequest:
     """Whether the operator's settings name the place; a lab's own is judged by what labs are allowed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Key:
     """A developer's key whose group and every ancestor are there."""
 
@@ -78,6 +79,18 @@ class Route:
     """Whether the upstream refuses metadata of what it is not asked to store (contract 3: OPENAI)."""
     day_limits: tuple[DayLimit, ...]
     rates: RateChain
+    event: bytes = field(init=False, repr=False)
+    """What all its usage events have in common."""
+
+    def __post_init__(self) -> None:
+        common = usage_event.of_route(
+            workspace_id=self.workspace_id,
+            group_id=self.group_id,
+            charged_groups=self.charged_groups,
+            external_entity_id=self.external_entity_id,
+            slug=self.slug,
+        )
+        object.__setattr__(self, "event", common)
 
 
 class Unserved(Enum):

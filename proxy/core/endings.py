@@ -14,14 +14,19 @@ MAX_PLAIN_BYTES = 16 * 1024 * 1024
 """An unstreamed answer that grows beyond this counts as broken off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a call ends."""
+@dataclass(slots=True)
+class Refused:
+    """A call that the upstream did not answer with 2xx: there is no event."""
 
-    outcome: Outcome | None
-    """None: there is no event."""
-    count: answers.Count | None
-    """What to bill; None where there is no event."""
+    reply: Reply
+
+
+@dataclass(slots=True)
+class Billed:
+    """A call whose event is due, and what its client still gets once the event is durable."""
+
+    outcome: Outcome
+    count: answers.Count
     reply: Reply | None = None
     """The whole answer, where none was begun."""
     last: bytes = b""
@@ -30,21 +35,19 @@ class Ending:
     """Whether the client takes nothing any more."""
 
 
-def refused(reply: Reply) -> Ending:
-    """End a call that the upstream did not answer with 2xx: there is no event."""
-    return Ending(None, None, reply)
+Ending = Refused | Billed
 
 
-def plain(status: int, headers: Headers, body: bytes, slug: str, expected: Tokens) -> Ending:
+def plain(status: int, headers: Headers, body: bytes, slug: str, expected: Tokens) -> Billed:
     """End a call that has its whole unstreamed answer."""
     named, reported, content_bytes = answers.plain(body, slug)
     count = answers.to_bill(reported, expected.input_tokens, content_bytes)
-    return Ending(Outcome.COMPLETE, count, Reply(status, headers, named))
+    return Billed(Outcome.COMPLETE, count, Reply(status, headers, named))
 
 
-def streamed(stream: answers.StreamReader, expected: Tokens) -> Ending:
+def streamed(stream: answers.StreamReader, expected: Tokens) -> Billed:
     """End a call whose stream has come to its end."""
-    return Ending(Outcome.COMPLETE, _so_far(stream, expected), None, stream.held)
+    return Billed(Outcome.COMPLETE, _so_far(stream, expected), None, stream.held)
 
 
 def cut_short(
@@ -56,14 +59,14 @@ def cut_short(
     that was still working is billed, as expected, unless it failed by itself.
     """
     if stream is not None:
-        return Ending(outcome, _so_far(stream, expected), None, replies.as_event(reply))
+        return Billed(outcome, _so_far(stream, expected), None, replies.as_event(reply))
     failed = outcome is Outcome.UPSTREAM_ERROR
     if answered is False or (failed and not answered):
-        return refused(reply)
+        return Refused(reply)
     count = (
         answers.to_bill(None, expected.input_tokens, 0) if failed else answers.Count(expected, UsageSource.ESTIMATED)
     )
-    return Ending(outcome, count, reply)
+    return Billed(outcome, count, reply)
 
 
 def _so_far(stream: answers.StreamReader, expected: Tokens) -> answers.Count:

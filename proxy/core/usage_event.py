@@ -1,93 +1,85 @@
 """Builds the usage event of a request, from what was known at its admission and what came of it (contract 4).
 
-Never numbers an event: the spool does.
+Never numbers an event: the spool does. The bytes are made once: the slot takes the beginning with an estimate, the
+spool the same beginning with what was used. What they hold is `schemas.usage.UsageDraft`, which a test compares.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
-from proxy.core.calls import Route
 from schemas import base
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What is known of a request when it is let in."""
-
-    idempotency_key: str
-    request_id: str
-    admitted_at: datetime
-    route: Route
-    api_key_prefix: str
-    request_metadata: dict[str, str] | None
-    stream: bool
-    expected: Tokens
-    """The estimate to bill where nothing better is ever known."""
+_encode = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a request."""
+def of_route(
+    *, workspace_id: str, group_id: str, charged_groups: tuple[str, ...], external_entity_id: str, slug: str
+) -> bytes:
+    """Return the members that all events of a route have, to stand in the middle of one."""
+    members = {
+        "workspaceId": workspace_id,
+        "groupId": group_id,
+        "chargedGroups": charged_groups,
+        "externalEntityId": external_entity_id,
+        "modelSlug": slug,
+    }
+    return _encode(members)[1:-1]
 
-    tokens: Tokens
-    source: UsageSource
-    outcome: Outcome
-    latency_ms: int
-    first_byte_ms: int | None
 
-
-def draft(admission: Admission, result: Result) -> UsageDraft:
-    """Return the event of a request that has ended."""
-    route = admission.route
-    return UsageDraft(
-        idempotency_key=admission.idempotency_key,
-        request_id=admission.request_id,
-        timestamp=admission.admitted_at,
-        workspace_id=route.workspace_id,
-        group_id=route.group_id,
-        charged_groups=route.charged_groups,
-        external_entity_id=route.external_entity_id,
-        api_key_prefix=admission.api_key_prefix,
-        model_slug=route.slug,
-        request_metadata=admission.request_metadata,
-        tokens=result.tokens,
-        usage_source=result.source,
-        outcome=result.outcome,
-        stream=admission.stream,
-        latency_ms=result.latency_ms,
-        first_byte_ms=result.first_byte_ms,
+def begun(
+    *,
+    idempotency_key: str,
+    request_id: str,
+    admitted_at: datetime,
+    route: bytes,
+    api_key_prefix: str,
+    request_metadata: dict[str, str] | None,
+    stream: bool,
+) -> bytes:
+    """Return the event's beginning: what is known of a request when it is let in. `route` is of `of_route`."""
+    return (
+        b'{"idempotencyKey":"%b","requestId":"%b","timestamp":"%b",%b,"apiKeyPrefix":%b,"requestMetadata":%b,"stream":%b,'
+        % (
+            idempotency_key.encode(),
+            request_id.encode(),
+            base.rfc3339(admitted_at).encode(),
+            route,
+            _encode(api_key_prefix),
+            b"null" if request_metadata is None else _encode(request_metadata),
+            b"true" if stream else b"false",
+        )
     )
 
 
-def in_flight(admission: Admission) -> bytes:
-    """Return what a slot keeps: the event as it would be if the gateway died now. Cheap, for every request pays it."""
-    route = admission.route
-    return msgspec.json.encode(
-        {
-            "idempotencyKey": admission.idempotency_key,
-            "requestId": admission.request_id,
-            "timestamp": base.rfc3339(admission.admitted_at),
-            "workspaceId": route.workspace_id,
-            "groupId": route.group_id,
-            "chargedGroups": route.charged_groups,
-            "externalEntityId": route.external_entity_id,
-            "apiKeyPrefix": admission.api_key_prefix,
-            "modelSlug": route.slug,
-            "requestMetadata": admission.request_metadata,
-            "tokens": {
-                "inputTokens": admission.expected.input_tokens,
-                "outputTokens": admission.expected.output_tokens,
-            },
-            "usageSource": UsageSource.ESTIMATED,
-            "outcome": Outcome.GATEWAY_INTERRUPTED,
-            "stream": admission.stream,
-            "latencyMs": None,
-            "firstByteMs": None,
-        }
+def ended(
+    begun: bytes,
+    tokens: Tokens,
+    source: UsageSource,
+    outcome: Outcome,
+    times_ms: tuple[int | None, int | None],
+) -> bytes:
+    """Return the whole event; only its number is missing. `times_ms`: to the upstream's last and first byte."""
+    latency_ms, first_byte_ms = times_ms
+    return (
+        b'%b"tokens":{"inputTokens":%d,"outputTokens":%d,"cachedInputTokens":%d},"usageSource":"%b","outcome":"%b",'
+        b'"latencyMs":%b,"firstByteMs":%b,"kind":"usage","corrects":null,"reason":null}'
+    ) % (
+        begun,
+        tokens.input_tokens,
+        tokens.output_tokens,
+        tokens.cached_input_tokens,
+        source.encode(),
+        outcome.encode(),
+        b"null" if latency_ms is None else b"%d" % latency_ms,
+        b"null" if first_byte_ms is None else b"%d" % first_byte_ms,
     )
+
+
+def in_flight(begun: bytes, expected: Tokens) -> bytes:
+    """Return what a slot keeps: the event as it would be if the gateway died now."""
+    return ended(begun, expected, UsageSource.ESTIMATED, Outcome.GATEWAY_INTERRUPTED, (None, None))
 
 
 def interrupted(kept: bytes, *, bill: bool) -> UsageDraft:

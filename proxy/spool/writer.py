@@ -36,6 +36,9 @@ _TRIM_ROWS = 250
 _FILLING = 0.9
 """From this share of its bound on, the spool would rather lose rows that are published than refuse new ones."""
 
+Told = Callable[[int | SpoolUnavailableError], None]
+"""Hears an event's sequence, or why it could not be kept. Must not raise."""
+
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +62,8 @@ class Spool:
         self._writer = sqlite3.connect(path, timeout=0, check_same_thread=False, isolation_level=None)
         _set(self._writer, synchronous=sync.value)
         self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="spool-sync") if sync is SpoolSync.FULL else None
-        self._pending: list[tuple[bytes, asyncio.Future[int]]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pending: list[tuple[bytes, Told]] = []
         self._flushing = False
         self._trim_before = self._trimmed_before = self.file.begin()
         self._acknowledged = self._kept_mark = self.file.acknowledged_through
@@ -79,15 +83,30 @@ class Spool:
         """How many events the file still holds."""
         return self.file.end - self._trimmed_before
 
-    def put(self, draft: UsageDraft) -> asyncio.Future[int]:
-        """Make an event durable; its sequence is there when it is. Fails with SpoolUnavailableError."""
-        loop = asyncio.get_running_loop()
-        written: asyncio.Future[int] = loop.create_future()
-        self._pending.append((draft.model_dump_json().encode(), written))
-        self.taken[draft.outcome] += 1
+    def append(self, event: bytes, outcome: Outcome, told: Told) -> None:
+        """Make an event durable; `told` hears its sequence when it is, or why it could not be kept. It never raises."""
+        self._pending.append((event, told))
+        self.taken[outcome] += 1
         if not self._flushing:
             self._flushing = True
+            loop = self._loop
+            if loop is None:
+                loop = self._loop = asyncio.get_running_loop()
             loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)
+
+    def put(self, draft: UsageDraft) -> asyncio.Future[int]:
+        """Make an event durable; its sequence is there when it is. Fails with SpoolUnavailableError."""
+        written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: int | SpoolUnavailableError) -> None:
+            if written.done():  # whoever waited was cancelled; the event is in the file all the same
+                return
+            if isinstance(outcome, int):
+                written.set_result(outcome)
+            else:
+                written.set_exception(outcome)
+
+        self.append(draft.model_dump_json().encode(), draft.outcome, told)
         return written
 
     def trim(self, before: int) -> None:
@@ -155,9 +174,7 @@ class Spool:
             return error
         return None
 
-    def _settle(
-        self, batch: list[tuple[bytes, asyncio.Future[int]]], error: sqlite3.Error | None, give_up_at: float
-    ) -> None:
+    def _settle(self, batch: list[tuple[bytes, Told]], error: sqlite3.Error | None, give_up_at: float) -> None:
         loop = asyncio.get_running_loop()
         if error is not None and _is_busy(error) and loop.time() < give_up_at:
             self._pending = batch + self._pending
@@ -169,13 +186,8 @@ class Spool:
         else:
             self._blocked = f"the spool cannot be written: {error}"
             log.error("%s", self._blocked)
-        for place, (_, written) in enumerate(batch):
-            if written.done():  # its request was cancelled; the event is in the file all the same
-                continue
-            if error is None:
-                written.set_result(first + place)
-            else:
-                written.set_exception(SpoolUnavailableError(str(error)))
+        for sequence, (_, told) in enumerate(batch, first):
+            told(sequence if error is None else SpoolUnavailableError(str(error)))
         self._flushing = bool(self._pending)
         if self._flushing:
             loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)

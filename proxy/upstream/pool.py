@@ -66,6 +66,7 @@ class Upstreams:
 
     def __init__(
         self,
+        deadlines: Deadlines | None = None,
         *,
         allow_private: bool,
         connect_timeout_s: float,
@@ -82,7 +83,7 @@ class Upstreams:
         self._max_connections = max_connections
         self._max_of_origin = max_connections_of_origin
         self._origins = Origins(allow_private=allow_private, look_up_timeout_s=connect_timeout_s, monotonic=monotonic)
-        self._deadlines = Deadlines()
+        self._deadlines = deadlines or Deadlines()
         self._buffer = connections.read_buffer()
 
     async def open(self, request: UpstreamRequest) -> HttpAnswer | Failure:

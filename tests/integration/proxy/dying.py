@@ -8,12 +8,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from proxy.core import usage_event
 from proxy.spool import writer
 from proxy.spool.slots import Slots
 from runtime.settings import SpoolSync
 from tests.contracts.proxy.drafts import draft
-from tests.unit.proxy.core.test_usage_event import admission
+from tests.unit.proxy.core.test_usage_event import kept
 
 
 async def main() -> None:
@@ -25,7 +24,7 @@ async def main() -> None:
 
     async def work(first: int) -> None:
         for number in range(first, 10**9, 8):
-            slot = slots.open_slot(usage_event.in_flight(admission(idempotency_key=f"key-{number}")))
+            slot = slots.open_slot(kept(idempotency_key=f"key-{number}"))
             sequence = await sink.put(draft(number))
             sys.stdout.write(f"{sequence} {number}\n")
             sys.stdout.flush()

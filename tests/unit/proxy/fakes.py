@@ -9,7 +9,7 @@ from collections.abc import Callable
 from proxy.core.calls import SpoolUnavailableError
 from proxy.limits.windows import RateChain, Refusal, Reservation
 from proxy.windows.memory import MemoryWindows
-from schemas.usage import UsageDraft
+from schemas.usage import Outcome, UsageDraft
 
 
 class FakeWindows(MemoryWindows):
@@ -30,13 +30,13 @@ class FakeWindows(MemoryWindows):
             self.taken.append((chain, outcome))
         return outcome
 
-    async def settle(self, reservation: Reservation, tokens: int) -> None:
+    def settle(self, reservation: Reservation, tokens: int) -> None:
         self.settled.append(tokens)
-        await super().settle(reservation, tokens)
+        super().settle(reservation, tokens)
 
-    async def release(self, reservation: Reservation) -> None:
+    def release(self, reservation: Reservation) -> None:
         self.released += 1
-        await super().release(reservation)
+        super().release(reservation)
 
 
 class FakeSlots:
@@ -74,13 +74,20 @@ class ListSink:
         self.held: asyncio.Event | None = None
         """Set by a test: what is put waits for it, in the midst of being written."""
         self._journal = [] if journal is None else journal
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def put(self, draft: UsageDraft) -> int:
+    def append(self, event: bytes, outcome: Outcome, told: Callable[[int | SpoolUnavailableError], None]) -> None:
+        self._tasks.add(asyncio.create_task(self._keep(event, outcome, told)))
+
+    async def _keep(self, event: bytes, outcome: Outcome, told: Callable[[int | SpoolUnavailableError], None]) -> None:
         if self.failure is not None:
-            raise self.failure
+            told(self.failure)
+            return
         self.writing.set()
         if self.held is not None:
             await self.held.wait()
+        draft = UsageDraft.model_validate_json(event)
+        assert draft.outcome is outcome
         self.drafts.append(draft)
         self._journal.append("put")
-        return len(self.drafts)
+        told(len(self.drafts))

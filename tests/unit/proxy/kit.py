@@ -17,6 +17,7 @@ from proxy.deadlines import Drains
 from proxy.flow import Gateway
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
+from runtime.deadlines import Deadlines
 from runtime.vault import Vault
 from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
@@ -281,6 +282,7 @@ class House:
             upstream=self.upstream,
             sink=self.sink,
             drains=self.drains,
+            deadlines=Deadlines(),
             first_byte_s=FIRST_BYTE_S,
             idle_s=IDLE_S,
             mint=lambda: self._mint("request"),

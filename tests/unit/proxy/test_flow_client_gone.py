@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.core.calls import BrokenOffError, Failure
+from runtime.deadlines import TICK_S
 from schemas.usage import Outcome, Tokens, UsageSource
 from tests.unit.proxy import kit
 from tests.unit.proxy.bodies import (
@@ -94,7 +95,7 @@ async def test_a_client_that_goes_away_is_billed(case: Gone) -> None:
         house.upstream.answers(*steps, status=case.status, content_type=content_type)
     began = loop.time()
     await house.serve(client)
-    assert loop.time() - began == pytest.approx(case.took_s, abs=0.01)
+    assert loop.time() - began == pytest.approx(case.took_s, abs=1.5 * TICK_S)
     if case.billed is None:
         assert not house.sink.drafts
     else:
@@ -140,7 +141,7 @@ async def test_a_client_that_stops_reading_counts_as_gone_and_its_upstream_is_dr
         client.reading.clear()
     began = asyncio.get_running_loop().time()
     await house.serve(client)
-    assert asyncio.get_running_loop().time() - began == pytest.approx(kit.IDLE_S + 5, abs=0.01)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(kit.IDLE_S + 5, abs=1.5 * TICK_S)
     assert house.draft.outcome is Outcome.CLIENT_DISCONNECTED
     assert (house.draft.usage_source, house.draft.tokens) == (PROVIDER, COUNTED)
     assert not client.ended
@@ -170,20 +171,3 @@ async def test_a_slow_client_takes_no_time_from_its_upstream(house: House) -> No
     house.upstream.streams(pause, HELLO, kit.IDLE_S - 1, USAGE, DONE)
     await house.serve(client)
     assert house.draft.outcome is Outcome.COMPLETE
-
-
-@in_virtual_time
-async def test_a_client_that_never_takes_its_plain_answer_holds_nothing_for_ever(house: House) -> None:
-    client = house.client(ASKED)
-    house.upstream.answers(client.reading.clear, PLAIN)
-    await house.serve(client)
-    assert house.draft.outcome is Outcome.COMPLETE
-    house.assert_all_given_back()
-
-
-@in_virtual_time
-async def test_a_refused_client_that_takes_nothing_holds_nothing_for_ever(house: House) -> None:
-    client = house.client(ASKED, authorization=None)
-    client.reading.clear()
-    await house.serve(client)
-    assert client.status is None

@@ -62,11 +62,11 @@ async def test_an_event_being_written_when_the_gateway_stops_is_settled(house: H
     serving = asyncio.create_task(house.serve(house.client(STREAMED if streamed else ASKED)))
     await house.sink.writing.wait()
     serving.cancel()
-    await asyncio.sleep(1)
-    assert len(house.slots.open) == 1, "were it killed now, its slot would be billed"
-    house.sink.held.set()
     with pytest.raises(asyncio.CancelledError):
         await serving
+    assert len(house.slots.open) == 1, "were it killed now, its slot would be billed"
+    house.sink.held.set()
+    await asyncio.sleep(1)
     assert (house.draft.outcome, house.draft.tokens) == (Outcome.COMPLETE, COUNTED)
     house.assert_all_given_back()
 

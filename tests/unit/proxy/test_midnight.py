@@ -48,7 +48,7 @@ class Desk:
         assert isinstance(call, Call)
         self.sequence += 1
         count = Count(Tokens(input_tokens=1, output_tokens=1), UsageSource.PROVIDER)
-        await self.admissions.settle(call, self.sequence, count)
+        self.admissions.settle(call, self.sequence, count)
 
     async def refusal(self) -> Reply:
         reply = await self.ask()
@@ -76,7 +76,7 @@ async def test_a_request_belongs_to_the_day_of_its_admission(desk: Desk) -> None
     call = await desk.ask()
     assert isinstance(call, Call)
     desk.seconds += 1
-    await desk.admissions.settle(call, 1, Count(Tokens(input_tokens=5, output_tokens=5), UsageSource.PROVIDER))
+    desk.admissions.settle(call, 1, Count(Tokens(input_tokens=5, output_tokens=5), UsageSource.PROVIDER))
     yesterday = BEFORE_MIDNIGHT.date()
     assert desk.days.total(kit.GROUP, kit.SLUG, yesterday) == (1, 10)
     assert desk.days.total(kit.GROUP, kit.SLUG, yesterday + timedelta(days=1)) == (0, 0)

@@ -23,6 +23,15 @@ class Stage:
     fail: Callable[[], object]
     mend: Callable[[], object]
 
+    async def put(self, one: UsageDraft) -> int:
+        """Append an event; return its sequence once it is durable."""
+        durable: asyncio.Future[int | SpoolUnavailableError] = asyncio.get_running_loop().create_future()
+        self.sink.append(one.model_dump_json().encode(), one.outcome, durable.set_result)
+        told = await durable
+        if isinstance(told, SpoolUnavailableError):
+            raise told
+        return told
+
 
 def over_a_list() -> Stage:
     sink = ListSink()
@@ -57,31 +66,31 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
 
 async def test_an_event_is_there_when_put_returns(stage: Stage) -> None:
     for number in range(3):
-        await stage.sink.put(draft(number))
+        await stage.put(draft(number))
         assert stage.kept() == [draft(each) for each in range(number + 1)]
 
 
 async def test_sequences_count_from_one_without_a_gap(stage: Stage) -> None:
-    assert [await stage.sink.put(draft(number)) for number in range(5)] == [1, 2, 3, 4, 5]
+    assert [await stage.put(draft(number)) for number in range(5)] == [1, 2, 3, 4, 5]
 
 
 async def test_puts_of_one_moment_keep_their_order(stage: Stage) -> None:
-    sequences = await asyncio.gather(*[stage.sink.put(draft(number)) for number in range(20)])
+    sequences = await asyncio.gather(*[stage.put(draft(number)) for number in range(20)])
     assert sequences == list(range(1, 21))
     assert stage.kept() == [draft(number) for number in range(20)]
 
 
 async def test_a_failure_says_so_and_takes_no_sequence(stage: Stage) -> None:
-    await stage.sink.put(draft(0))
+    await stage.put(draft(0))
     stage.fail()
     with pytest.raises(SpoolUnavailableError):
-        await stage.sink.put(draft(1))
+        await stage.put(draft(1))
     stage.mend()
-    assert await stage.sink.put(draft(2)) == 2
+    assert await stage.put(draft(2)) == 2
     assert stage.kept() == [draft(0), draft(2)]
 
 
 async def test_nothing_is_blocked_at_first(stage: Stage) -> None:
     assert stage.sink.blocked is None
-    await stage.sink.put(draft(0))
+    await stage.put(draft(0))
     assert stage.sink.blocked is None

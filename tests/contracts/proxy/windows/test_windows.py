@@ -91,25 +91,25 @@ async def test_a_refusal_takes_nothing_from_the_other_limits(adapter: MemoryWind
 
 async def test_settling_refunds_and_charges_tokens(adapter: MemoryWindows) -> None:
     wanted = chain((TOKEN, MINUTE, 100))
-    await adapter.settle(await admit(adapter, wanted, tokens=100), 40)
+    adapter.settle(await admit(adapter, wanted, tokens=100), 40)
     taken = await admit(adapter, wanted, tokens=10)
     assert [standing.remaining for standing in taken.standings] == [50]
-    await adapter.settle(taken, 60)
+    adapter.settle(taken, 60)
     await refuse(adapter, wanted)
 
 
 async def test_release_keeps_the_place_in_a_request_window(adapter: MemoryWindows) -> None:
-    await adapter.release(await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10))
+    adapter.release(await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10))
     await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10)
-    await adapter.release(await admit(adapter, chain((REQUEST, MINUTE, 1))))
+    adapter.release(await admit(adapter, chain((REQUEST, MINUTE, 1))))
     await refuse(adapter, chain((REQUEST, MINUTE, 1)))
 
 
 async def test_a_reservation_ends_once(adapter: MemoryWindows) -> None:
     wanted = chain((TOKEN, MINUTE, 100))
     taken = await admit(adapter, wanted, tokens=50)
-    await adapter.settle(taken, 30)
-    await adapter.release(taken)
+    adapter.settle(taken, 30)
+    adapter.release(taken)
     assert [standing.remaining for standing in (await admit(adapter, wanted, tokens=0)).standings] == [70]
 
 
@@ -143,7 +143,7 @@ async def test_a_limit_that_another_group_sets_now_finds_the_content_it_left(ada
 async def test_no_limits_admit(adapter: MemoryWindows) -> None:
     taken = await admit(adapter, chain())
     assert taken.standings == ()
-    await adapter.settle(taken, 10**9)
+    adapter.settle(taken, 10**9)
 
 
 async def test_forgetting_the_idle_forgets_nothing_that_counts(adapter: MemoryWindows, clock: HandClock) -> None:

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from proxy.app import Proxy
-from proxy.core import usage_event
 from proxy.spool.slots import Slots
 from runtime import clock
 from runtime.settings import Settings
 from schemas.usage import Outcome, Tokens, UsageEvent, UsageSource
 from tests.contracts.proxy.drafts import draft
 from tests.unit.proxy import kit
-from tests.unit.proxy.core.test_usage_event import EXPECTED, admission
+from tests.unit.proxy.core.test_usage_event import EXPECTED, kept
 
 
 def leave(folder: Path, *facts: bytes) -> None:
@@ -35,7 +34,7 @@ def spooled(started: Proxy) -> list[UsageEvent]:
 
 @pytest.mark.parametrize(("bill", "tokens"), [(True, EXPECTED), (False, Tokens(input_tokens=0, output_tokens=0))])
 async def test_what_was_in_flight_becomes_an_event(tmp_path: Path, *, bill: bool, tokens: Tokens) -> None:
-    leave(tmp_path, usage_event.in_flight(admission()))
+    leave(tmp_path, kept())
     started = proxy(tmp_path, bill_interrupted=bill)
     (billed,) = await started.recover(kit.none_is_counted)
     (event,) = spooled(started)
@@ -50,7 +49,7 @@ async def test_what_was_in_flight_becomes_an_event(tmp_path: Path, *, bill: bool
 
 
 async def test_a_slot_that_a_power_cut_brought_back_is_not_billed_again(tmp_path: Path) -> None:
-    leave(tmp_path, usage_event.in_flight(admission()))
+    leave(tmp_path, kept())
     started = proxy(tmp_path)
 
     async def is_counted(key: str) -> bool:
@@ -65,7 +64,7 @@ async def test_what_is_spooled_already_is_not_billed_again(tmp_path: Path) -> No
     before = proxy(tmp_path)
     await before.spool.put(draft(1))
     await before.close()
-    leave(tmp_path, usage_event.in_flight(admission(idempotency_key=draft(1).idempotency_key)))
+    leave(tmp_path, kept(idempotency_key=draft(1).idempotency_key))
     started = proxy(tmp_path)
     assert await started.recover(kit.none_is_counted) == []
     assert len(spooled(started)) == 1
@@ -73,7 +72,7 @@ async def test_what_is_spooled_already_is_not_billed_again(tmp_path: Path) -> No
 
 
 async def test_what_a_power_cut_has_torn_holds_no_start_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    leave(tmp_path, b'{"idempotencyKey":"01', b"\x00" * 50, usage_event.in_flight(admission()))
+    leave(tmp_path, b'{"idempotencyKey":"01', b"\x00" * 50, kept())
     started = proxy(tmp_path)
     with caplog.at_level(logging.ERROR):
         assert [billed.idempotency_key for billed in await started.recover(kit.none_is_counted)] == ["01KEY"]
@@ -89,7 +88,7 @@ async def test_rows_and_interruptions_count_against_the_day(tmp_path: Path) -> N
     await before.spool.put(draft(1))
     await before.spool.put(draft(2))
     await before.close()
-    leave(tmp_path, usage_event.in_flight(admission(route=kit.route())))
+    leave(tmp_path, kept(route=kit.route().event))
     started = proxy(tmp_path)
     await started.recover(kit.none_is_counted)
     used = 1 + 2 + 2 + 2 + EXPECTED.input_tokens + EXPECTED.output_tokens
@@ -102,7 +101,7 @@ async def test_a_draining_spool_of_another_boot_counts_too(tmp_path: Path, monke
     before = proxy(tmp_path)
     await before.spool.put(draft(1))
     await before.close()
-    leave(tmp_path, usage_event.in_flight(admission(idempotency_key=draft(1).idempotency_key)))
+    leave(tmp_path, kept(idempotency_key=draft(1).idempotency_key))
     monkeypatch.setattr("proxy.spool.writer.boot_id", lambda: "another boot")
     started = proxy(tmp_path)
     assert await started.recover(kit.none_is_counted) == []
