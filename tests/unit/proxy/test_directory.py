@@ -64,8 +64,10 @@ def test_a_listed_slug_without_an_endpoint_is_not_callable() -> None:
     assert [each.slug for each in made.models(the_key(made))] == ["lab/a"]
 
 
-def test_a_revoked_key() -> None:
+@pytest.mark.parametrize("was_used", [False, True])
+def test_a_revoked_key(*, was_used: bool) -> None:
     made = directory()
+    assert not was_used or made.key(PREFIX) is not None
     made.apply(end(50, ConfigKind.KEY, PREFIX))
     assert made.key(PREFIX) is None
 
