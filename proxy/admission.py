@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from proxy.core import keys, replies, usage_event
+from proxy.core import endings, keys, replies, usage_event
 from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
+from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat
 from proxy.limits import days, estimate, windows
@@ -83,6 +84,10 @@ class Call:
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
     stream: answers.StreamReader | None = None
+
+    def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
+        """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""
+        return endings.cut_short(outcome, reply, stream=self.stream, answered=self.answered, expected=self.expected)
 
     def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
         """Return its usage event."""

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from runtime.deadlines import Deadlines
+from schemas.usage import Outcome
 
 
 class Drains:
@@ -49,9 +50,9 @@ class Deadline:
         self._cancelling = 0
 
     @property
-    def is_clients_fault(self) -> bool:
-        """Whether it is the client's doing, if it is over now."""
-        return self.gone or self.for_client
+    def outcome(self) -> Outcome:
+        """Return whose doing it is, if it is over now."""
+        return Outcome.CLIENT_DISCONNECTED if self.gone or self.for_client else Outcome.UPSTREAM_ERROR
 
     def __enter__(self) -> Self:
         task = asyncio.current_task(self._deadlines.loop)

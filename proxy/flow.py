@@ -116,10 +116,10 @@ class Gateway:
             ending = await self._forward(client, call)
         except asyncio.CancelledError:  # the gateway stops, and waits no longer
             with suppress(SpoolUnavailableError):
-                await self._emit(call, _cut_short(call, Outcome.GATEWAY_INTERRUPTED, replies.upstream_too_slow()))
+                await self._emit(call, call.cut_short(Outcome.GATEWAY_INTERRUPTED, replies.upstream_too_slow()))
             raise
         except Exception:  # a fault of ours
-            await self._emit(call, _cut_short(call, Outcome.UPSTREAM_ERROR, replies.upstream_broke_off()))
+            await self._emit(call, call.cut_short(Outcome.UPSTREAM_ERROR, replies.upstream_broke_off()))
             raise
         await self._end(client, call, ending)
 
@@ -150,7 +150,7 @@ class Gateway:
                 opened = await self._upstream.open(sent)
                 if isinstance(opened, Failure):
                     reply = replies.upstream_failed(opened)
-                    return _cut_short(call, bound, reply) if opened is Failure.TOO_SLOW else Refused(reply)
+                    return call.cut_short(bound.outcome, reply) if opened is Failure.TOO_SLOW else Refused(reply)
                 answer = opened
                 ending = await self._observe(client, call, answer, bound)
                 if bound.gone and isinstance(ending, Billed):
@@ -159,9 +159,9 @@ class Gateway:
         except TimeoutError:
             if answer is not None and call.stream is not None and bound.for_client and not bound.gone:
                 return await self._read_on(client, call, call.stream, answer)
-            return _cut_short(call, bound, replies.upstream_too_slow())
+            return call.cut_short(bound.outcome, replies.upstream_too_slow())
         except BrokenOffError:
-            return _cut_short(call, bound, replies.upstream_broke_off())
+            return call.cut_short(bound.outcome, replies.upstream_broke_off())
         finally:
             client.on_gone(None)
             if answer is not None:
@@ -235,26 +235,15 @@ class Gateway:
         if isinstance(ending, Refused):
             self._admissions.release(call)
             return
-        count = ending.count
-        loop = self._deadlines.loop
-        durable: asyncio.Future[None] = loop.create_future()
+        count, loop = ending.count, self._deadlines.loop
+        durable: asyncio.Future[int | SpoolUnavailableError] = loop.create_future()
 
         def told(sequence: int | SpoolUnavailableError) -> None:
             if isinstance(sequence, int):
                 self._admissions.settle(call, sequence, count)
-            if durable.done():  # cancelled
-                return
-            if isinstance(sequence, int):
-                durable.set_result(None)
-            else:
-                durable.set_exception(sequence)
+            if not durable.done():  # else the wait was cancelled
+                durable.set_result(sequence)
 
         self._sink.append(call.ended(ending.outcome, count, loop.time()), ending.outcome, told)
-        await durable
-
-
-def _cut_short(call: Call, ended_by: Deadline | Outcome, reply: Reply) -> Ending:
-    if isinstance(ended_by, Deadline):
-        ended_by = Outcome.CLIENT_DISCONNECTED if ended_by.is_clients_fault else Outcome.UPSTREAM_ERROR
-    expected = call.expected
-    return endings.cut_short(ended_by, reply, stream=call.stream, answered=call.answered, expected=expected)
+        if isinstance(failure := await durable, SpoolUnavailableError):
+            raise failure

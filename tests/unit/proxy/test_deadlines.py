@@ -7,6 +7,7 @@ import pytest
 
 from proxy.deadlines import Deadline, Drains
 from runtime.deadlines import TICK_S, Deadlines
+from schemas.usage import Outcome
 from tests.unit.proxy.virtual_time import in_virtual_time
 
 
@@ -62,7 +63,7 @@ async def test_after_the_drain_began_no_wait_is_longer_than_what_is_left_of_it()
         await asyncio.sleep(100)
     assert now_s() - began == within_a_tick(80)
     assert drains.open == 0
-    assert bound.is_clients_fault
+    assert bound.outcome is Outcome.CLIENT_DISCONNECTED
 
 
 @in_virtual_time
@@ -97,10 +98,10 @@ async def test_whose_fault_it_is() -> None:
     with pytest.raises(TimeoutError), bound_by(Drains(30, 1)) as bound:
         bound.expect(10, for_client=True)
         bound.expect(10)
-        assert not bound.is_clients_fault
+        assert bound.outcome is Outcome.UPSTREAM_ERROR
         bound.expect(10, for_client=True)
         await asyncio.sleep(20)
-    assert bound.is_clients_fault
+    assert bound.outcome is Outcome.CLIENT_DISCONNECTED
     assert not bound.gone
 
 
