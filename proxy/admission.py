@@ -180,7 +180,7 @@ class Admissions:
         """Take a place in the day, then in the rate windows, or in neither."""
         day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens)
         if isinstance(day, days.DayRefusal):
-            return replies.used_up(route.slug, day.limit, now)
+            return replies.used_up(route.slug, day, now)
         rate: windows.Reservation | windows.Refusal | None = None
         try:
             rate = await self._windows.reserve(route.rates, tokens)

@@ -3,7 +3,6 @@
 Never shows a plaintext but in the answer that mints it.
 """
 
-from datetime import datetime
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -17,9 +16,6 @@ from control.core.records import ApiKey as StoredApiKey
 from control.flow import api_keys as flow
 from control.flow import groups
 from control.store.api_keys import ApiKeys
-from control.store.audit import Audit
-from control.store.groups import Groups
-from control.store.workspaces import Workspaces
 from schemas.api import ApiKey, CreateApiKey, CreatedApiKey, Page, RegisterApiKey, RegisteredApiKey, RevokedApiKey
 
 Signature = Annotated[
@@ -49,14 +45,7 @@ class ApiKeyController(Controller):
         data: JSONBody[CreateApiKey] = _NAMELESS,
     ) -> CreatedApiKey:
         """Mint a key for the group; the plaintext is shown this once."""
-        caller = request.auth
-
-        def mint(connection: Connection, now: datetime) -> CreatedApiKey:
-            groups.get(Groups(connection), caller.workspace_id, group_id)
-            keys, journal = ApiKeys(connection), Audit(connection, caller.key_prefix, now)
-            return flow.mint(keys, journal, workspace_id=caller.workspace_id, group_id=group_id, body=data, now=now)
-
-        return await desk.change(mint)
+        return await desk.change(request.auth, lambda unit: flow.mint(unit, group_id, data))
 
     @post(
         "/register",
@@ -74,15 +63,8 @@ class ApiKeyController(Controller):
         signature: Signature = None,
     ) -> RegisteredApiKey:
         """Take over a key that the lab made; the request is signed with the workspace's Ed25519 key."""
-        caller, raw = request.auth, await request.body()
-
-        def keep(connection: Connection, now: datetime) -> None:
-            groups.get(Groups(connection), caller.workspace_id, group_id)
-            flow.check_signature(Workspaces(connection).public_key(caller.workspace_id), signature, raw)
-            keys, journal = ApiKeys(connection), Audit(connection, caller.key_prefix, now)
-            flow.register(keys, journal, workspace_id=caller.workspace_id, group_id=group_id, body=data, now=now)
-
-        await desk.change(keep)
+        raw = await request.body()
+        await desk.change(request.auth, lambda unit: flow.register(unit, group_id, data, signature, raw))
         return RegisteredApiKey(ok=True)
 
     @get(operation_id="list_api_keys", summary="List a group's keys", responses=errors.READ_ERRORS)
@@ -95,10 +77,10 @@ class ApiKeyController(Controller):
         cursor: FromQuery[str | None] = None,
     ) -> Page[ApiKey]:
         """List the group's keys, oldest first."""
-        workspace_id, after = request.auth.workspace_id, common.after(cursor)
+        caller, after = request.auth, common.after(cursor)
 
         def find(connection: Connection) -> list[StoredApiKey]:
-            groups.get(Groups(connection), workspace_id, group_id)
+            groups.get(desk.unit(connection, caller), group_id)
             return list(ApiKeys(connection).page(group_id, after, limit + 1))
 
         shown, pagination = common.page(await desk.look(find), limit, lambda key: key.id)
@@ -109,13 +91,8 @@ class ApiKeyController(Controller):
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
     ) -> ApiKey:
         """Get one key of the group, without its secret."""
-        workspace_id, prefix = request.auth.workspace_id, _prefix(request)
-
-        def find(connection: Connection) -> StoredApiKey:
-            groups.get(Groups(connection), workspace_id, group_id)
-            return flow.get(ApiKeys(connection), group_id, prefix)
-
-        return _body(await desk.look(find))
+        caller, prefix = request.auth, _prefix(request)
+        return _body(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), group_id, prefix)))
 
     @delete(
         "/{api_key_prefix:path}",
@@ -128,16 +105,9 @@ class ApiKeyController(Controller):
         self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
     ) -> RevokedApiKey:
         """Revoke a key; within a second no proxy takes it any more."""
-        caller, prefix = request.auth, _prefix(request)
-
-        def end(connection: Connection, now: datetime) -> StoredApiKey:
-            groups.get(Groups(connection), caller.workspace_id, group_id)
-            keys, journal = ApiKeys(connection), Audit(connection, caller.key_prefix, now)
-            return flow.revoke(
-                keys, journal, workspace_id=caller.workspace_id, group_id=group_id, prefix=prefix, now=now
-            )
-
-        return RevokedApiKey(prefix=(await desk.change(end)).record.prefix)
+        prefix = _prefix(request)
+        gone = await desk.change(request.auth, lambda unit: flow.revoke(unit, group_id, prefix))
+        return RevokedApiKey(prefix=gone.record.prefix)
 
 
 def _prefix(request: ManagementRequest) -> str:

@@ -3,19 +3,16 @@
 Never shows a signing secret but in the answer of the rotation that makes it.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from litestar import Controller, get, post, put
 from litestar.params import JSONBody
-from sqlalchemy import Connection
 
 from control.api import errors
 from control.api.common import AtDesk, ManagementRequest
 from control.core.refusals import InvalidError
 from control.flow import webhooks as flow
 from control.sample_delivery import BusyError
-from control.store.audit import Audit
-from control.store.workspaces import Webhooks
 from schemas.billing import BillingWebhook, RotatedSecret, RotateSecret, TestedWebhook
 from schemas.config import WebhookRecord
 
@@ -29,8 +26,8 @@ class BillingWebhookController(Controller):
     @get(operation_id="get_billing_webhook", summary="Get the webhook's settings", responses=errors.READ_ERRORS)
     async def get_one(self, request: ManagementRequest, desk: AtDesk) -> BillingWebhook:
         """Get where the workspace's billing webhooks go."""
-        workspace_id = request.auth.workspace_id
-        return _body(await desk.look(lambda connection: flow.get(Webhooks(connection), workspace_id)))
+        caller = request.auth
+        return _body(await desk.look(lambda connection: flow.get(desk.unit(connection, caller))))
 
     @put(
         status_code=200,
@@ -40,19 +37,8 @@ class BillingWebhookController(Controller):
     )
     async def replace(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[BillingWebhook]) -> BillingWebhook:
         """Set where the webhooks go. Without a URL deliveries are kept as `not_due`; disabled, pending ones wait."""
-        caller = request.auth
-
-        def save(connection: Connection, now: datetime) -> WebhookRecord:
-            return flow.save(
-                Webhooks(connection),
-                Audit(connection, caller.key_prefix, now),
-                now,
-                workspace_id=caller.workspace_id,
-                body=data,
-                allow_private=desk.settings.allow_private_receivers,
-            )
-
-        return _body(await desk.change(save))
+        private = desk.settings.allow_private_receivers
+        return _body(await desk.change(request.auth, lambda unit: flow.save(unit, data, allow_private=private)))
 
     @post(
         "/rotate_secret",
@@ -63,15 +49,8 @@ class BillingWebhookController(Controller):
     )
     async def rotate(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[RotateSecret]) -> RotatedSecret:
         """Make a new signing secret, shown this once; the one before signs too until the overlap ends."""
-        caller, overlap = request.auth, timedelta(seconds=data.overlap_seconds)
-
-        def change(connection: Connection, now: datetime) -> RotatedSecret:
-            journal = Audit(connection, caller.key_prefix, now)
-            return flow.rotate_secret(
-                Webhooks(connection), desk.vault, journal, now, workspace_id=caller.workspace_id, overlap=overlap
-            )
-
-        return await desk.change(change)
+        overlap = timedelta(seconds=data.overlap_seconds)
+        return await desk.change(request.auth, lambda unit: flow.rotate_secret(unit, desk.vault, overlap))
 
     @post(
         "/test",
@@ -82,8 +61,8 @@ class BillingWebhookController(Controller):
     )
     async def test(self, request: ManagementRequest, desk: AtDesk) -> TestedWebhook:
         """Send one signed delivery whose event says `test` in its `requestMetadata`; it is on no bill."""
-        workspace_id = request.auth.workspace_id
-        record, url = await desk.look(lambda connection: flow.receiver(Webhooks(connection), workspace_id))
+        caller = request.auth
+        record, url = await desk.look(lambda connection: flow.receiver(desk.unit(connection, caller)))
         try:
             return await desk.sample_delivery.send(record, url, desk.clock())
         except BusyError:

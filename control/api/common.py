@@ -6,7 +6,7 @@ Never lets a body in that its contract does not allow: what cannot be read is re
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -26,6 +26,8 @@ from control.api import error_texts
 from control.auth import Caller
 from control.core.refusals import InvalidError, UnsupportedError
 from control.sample_delivery import SampleDelivery
+from control.store import units
+from control.unit_of_work import UnitOfWork
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.database.engines import Database
@@ -67,12 +69,19 @@ class Desk:
     ledger_now: Callable[[Connection], datetime]
     """The moment on the clock that every process of this database goes by."""
 
-    async def change(self, work: Callable[[Connection, datetime], Result]) -> Result:
+    async def change(self, caller: Caller, work: Callable[[UnitOfWork], Result]) -> Result:
         """Run `work` in one transaction with the time of the change; tell the relay once it is committed."""
         now = self.clock()
-        result = await self.database.write(config_log.in_turn(lambda connection: work(connection, now)))
+        result = await self.database.write(
+            config_log.in_turn(lambda connection: work(self.unit(connection, caller, now)))
+        )
         self.poke()
         return result
+
+    def unit(self, connection: Connection, caller: Caller, now: datetime | None = None) -> UnitOfWork:
+        """Return what one call of the caller works with on this connection; `now` is read where it is not given."""
+        workspace_id, actor = caller.workspace_id, caller.key_prefix
+        return units.over(connection, now or self.clock(), workspace_id=workspace_id, actor=actor)
 
     async def look(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on one consistent view."""
@@ -116,25 +125,6 @@ def read(contract: type[Body], body: bytes) -> Body:
     if "\0" in "".join(_texts(message.model_dump(mode="json"))):
         raise InvalidError("strings must not hold the character U+0000", code="invalid_body")
     return message
-
-
-def keep_fixed(given: BaseModel, kept: BaseModel, free: Collection[str]) -> None:
-    """Refuse another value for what never changes; the value that it has may be sent back. Raise InvalidError.
-
-    `free` are the paths of what may change, as `metadata.name`.
-    """
-    _keep_fixed(given.model_dump(mode="json", exclude_unset=True), encode(kept), free, "")
-
-
-def _keep_fixed(given: Mapping[str, Any], kept: Mapping[str, Any], free: Collection[str], above: str) -> None:
-    for name, value in given.items():
-        path, own = above + name, kept[name]
-        if path in free:
-            continue
-        if isinstance(value, dict) and isinstance(own, dict):
-            _keep_fixed(value, own, free, f"{path}.")
-        elif value != own and not (value is None and not above):
-            raise InvalidError(f"{path}: never changes; leave it out, or send what it is", param=path, code="immutable")
 
 
 def page(items: Sequence[Item], limit: int, last_id: Callable[[Item], str]) -> tuple[Sequence[Item], Pagination]:

@@ -15,12 +15,9 @@ from control.api import common, errors
 from control.api.common import AtDesk, Limit, ManagementRequest
 from control.core.refusals import InvalidError
 from control.flow import deliveries as flow
-from control.store import deliveries
-from control.store.audit import Audit
-from control.store.deliveries import Deliveries
 from schemas.api import Page, Pagination
 from schemas.billing import Delivery, DeliveryStatus, RedriveDeliveries, Redriven
-from webhooks.store import pages
+from webhooks.store import pages, redrive
 from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
 
 _ALL = RedriveDeliveries()
@@ -61,7 +58,7 @@ class DeliveryController(Controller):
         window = DeliveryQuery(request.auth.workspace_id, status)
         place = None if after is None else DeliveryPageStart(after.moment, after.id)
         found = await desk.look(lambda connection: pages.page(connection, window, place, limit + 1))
-        return common.listed(map(deliveries.body, found[:limit]), _pagination(window, found, limit))
+        return common.listed(map(_body, found[:limit]), _pagination(window, found, limit))
 
     @post(
         "/{delivery_id:str}/redeliver",
@@ -75,19 +72,14 @@ class DeliveryController(Controller):
         caller, now = request.auth, desk.clock()
 
         def put_back(connection: Connection) -> Listed | None:
-            flow.redeliver(
-                Deliveries(connection, desk.settings.webhook_redrive_per_s),
-                Audit(connection, caller.key_prefix, now),
-                now,
-                workspace_id=caller.workspace_id,
-                delivery_id=delivery_id,
-            )
+            owner, put_back = pages.owner(connection, delivery_id), partial(redrive.redeliver, connection)
+            flow.redeliver(desk.unit(connection, caller, now), delivery_id, owner, put_back)
             return pages.find(connection, delivery_id)
 
         found = await desk.database.write(put_back)
         if found is None:
             raise RuntimeError("a delivery that was put back is gone within the same transaction")
-        return deliveries.body(found)
+        return _body(found)
 
     @post(
         "/redrive",
@@ -105,15 +97,15 @@ class DeliveryController(Controller):
         """
         caller, now = request.auth, desk.clock()
 
-        def step(connection: Connection, redrive: flow.Redrive) -> flow.Redrive:
-            stored = Deliveries(connection, desk.settings.webhook_redrive_per_s)
-            return flow.step(stored, Audit(connection, caller.key_prefix, now), desk.clock(), redrive)
+        def step(connection: Connection, under_way: flow.Redrive) -> flow.Redrive:
+            put_back = partial(redrive.redrive, connection, per_s=desk.settings.webhook_redrive_per_s)
+            return flow.step(desk.unit(connection, caller), under_way, put_back)
 
-        before, redrive = None, flow.plan(caller.workspace_id, data.from_, data.to, now)
-        while redrive != before:
-            before = redrive
-            redrive = await desk.database.write(partial(step, redrive=redrive))
-        return Redriven(count=redrive.count)
+        before, under_way = None, flow.plan(caller.workspace_id, data.from_, data.to, now)
+        while under_way != before:
+            before = under_way
+            under_way = await desk.database.write(partial(step, under_way=under_way))
+        return Redriven(count=under_way.count)
 
 
 def _pagination(window: DeliveryQuery, found: list[Listed], limit: int) -> Pagination:
@@ -129,3 +121,7 @@ def _resume(cursor: str, status: DeliveryStatus | None) -> _Cursor:
     if status is not None and status is not held.status:
         raise InvalidError("status: is not the one that the cursor belongs to", param="status", code="invalid_cursor")
     return held
+
+
+def _body(listed: Listed) -> Delivery:
+    return Delivery.model_validate(listed, from_attributes=True)

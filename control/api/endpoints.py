@@ -3,22 +3,15 @@
 Never judges a body beyond its contract: that is the flow's.
 """
 
-from datetime import datetime
-
 from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
-from sqlalchemy import Connection
 
 from control.api import common, errors
-from control.api.common import AtDesk, Desk, Limit, ManagementRequest
-from control.auth import Caller
-from control.core.records import Endpoint as StoredEndpoint
+from control.api.common import AtDesk, Limit, ManagementRequest
+from control.core import bodies
 from control.flow import endpoints as flow
-from control.store.audit import Audit
 from control.store.endpoints import Endpoints
-from control.store.secrets import Secrets
 from schemas.api import CreateEndpoint, Endpoint, EndpointTombstone, Page, UpdateEndpoint
-from schemas.config import EndpointRecord
 
 
 class EndpointController(Controller):
@@ -30,14 +23,9 @@ class EndpointController(Controller):
     @post(status_code=200, operation_id="create_endpoint", summary="Create an endpoint", responses=errors.WRITE_ERRORS)
     async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateEndpoint]) -> Endpoint:
         """Create an endpoint under one of the workspace's org prefixes."""
-        caller = request.auth
-
-        def add(connection: Connection, now: datetime) -> StoredEndpoint:
-            judge, journal = _judge(desk, connection, caller), Audit(connection, caller.key_prefix, now)
-            endpoints = Endpoints(connection)
-            return flow.create(endpoints, judge, journal, workspace_id=caller.workspace_id, body=data, now=now)
-
-        return _body(await desk.change(add))
+        private = desk.settings.allow_private_upstreams
+        made = await desk.change(request.auth, lambda unit: flow.create(unit, data, allow_private=private))
+        return bodies.endpoint(made)
 
     @get(operation_id="list_endpoints", summary="List endpoints", responses=errors.READ_ERRORS)
     async def list_page(
@@ -51,13 +39,13 @@ class EndpointController(Controller):
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
         found = await desk.look(lambda connection: Endpoints(connection).page(workspace_id, after, limit + 1))
         shown, pagination = common.page(found, limit, lambda endpoint: endpoint.record.id)
-        return common.listed(map(_body, shown), pagination)
+        return common.listed(map(bodies.endpoint, shown), pagination)
 
     @get("/{endpoint_id:str}", operation_id="get_endpoint", summary="Get an endpoint", responses=errors.READ_ERRORS)
     async def get_one(self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str]) -> Endpoint:
         """Get one endpoint."""
-        workspace_id = request.auth.workspace_id
-        return _body(await desk.look(lambda connection: flow.get(Endpoints(connection), workspace_id, endpoint_id)))
+        caller = request.auth
+        return bodies.endpoint(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), endpoint_id)))
 
     @patch(
         "/{endpoint_id:str}",
@@ -72,23 +60,11 @@ class EndpointController(Controller):
 
         The whole endpoint may be sent back; what never changes must be as it is.
         """
-        caller = request.auth
-
-        def replace(connection: Connection, now: datetime) -> StoredEndpoint:
-            endpoints = Endpoints(connection)
-            before = _body(flow.get(endpoints, caller.workspace_id, endpoint_id))
-            common.keep_fixed(data, before, free={"slug", "targets"})
-            return flow.update(
-                endpoints,
-                _judge(desk, connection, caller),
-                Audit(connection, caller.key_prefix, now),
-                workspace_id=caller.workspace_id,
-                endpoint_id=endpoint_id,
-                body=data,
-                now=now,
-            )
-
-        return _body(await desk.change(replace))
+        private = desk.settings.allow_private_upstreams
+        changed = await desk.change(
+            request.auth, lambda unit: flow.update(unit, endpoint_id, data, allow_private=private)
+        )
+        return bodies.endpoint(changed)
 
     @delete(
         "/{endpoint_id:str}",
@@ -99,29 +75,5 @@ class EndpointController(Controller):
     )
     async def remove(self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str]) -> EndpointTombstone:
         """Delete an endpoint; its slug is free again."""
-        caller = request.auth
-
-        def forget(connection: Connection, now: datetime) -> EndpointRecord:
-            journal = Audit(connection, caller.key_prefix, now)
-            return flow.delete(
-                Endpoints(connection), journal, workspace_id=caller.workspace_id, endpoint_id=endpoint_id, now=now
-            )
-
-        gone = await desk.change(forget)
+        gone = await desk.change(request.auth, lambda unit: flow.delete(unit, endpoint_id))
         return EndpointTombstone(id=gone.id, slug=gone.slug)
-
-
-def _judge(desk: Desk, connection: Connection, caller: Caller) -> flow.Targets:
-    private = desk.settings.allow_private_upstreams
-    return flow.Targets(Secrets(connection), caller.workspace_id, allow_private=private)
-
-
-def _body(endpoint: StoredEndpoint) -> Endpoint:
-    return Endpoint(
-        id=endpoint.record.id,
-        slug=endpoint.record.slug,
-        region=endpoint.region,
-        targets=(endpoint.record.target,),
-        created_at=endpoint.record.created_at,
-        updated_at=endpoint.updated_at,
-    )

@@ -3,17 +3,13 @@
 Never shows a value.
 """
 
-from datetime import datetime
-
 from litestar import Controller, delete, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
-from sqlalchemy import Connection
 
 from control.api import common, errors
 from control.api.common import AtDesk, Limit, ManagementRequest
 from control.core.records import Secret as StoredSecret
 from control.flow import secrets as flow
-from control.store.audit import Audit
 from control.store.secrets import Secrets
 from schemas.api import CreateSecret, Page, Secret, SecretTombstone
 
@@ -32,15 +28,7 @@ class SecretController(Controller):
     )
     async def save(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateSecret]) -> Secret:
         """Keep a value under its name; where the name is known its value is replaced and its id stays."""
-        caller = request.auth
-
-        def keep(connection: Connection, now: datetime) -> StoredSecret:
-            journal = Audit(connection, caller.key_prefix, now)
-            return flow.save(
-                Secrets(connection), desk.vault, journal, workspace_id=caller.workspace_id, body=data, now=now
-            )
-
-        return _body(await desk.change(keep))
+        return _body(await desk.change(request.auth, lambda unit: flow.save(unit, desk.vault, data)))
 
     @get(operation_id="list_secrets", summary="List secrets", responses=errors.READ_ERRORS)
     async def list_page(
@@ -65,13 +53,7 @@ class SecretController(Controller):
     )
     async def remove(self, request: ManagementRequest, desk: AtDesk, secret_id: FromPath[str]) -> SecretTombstone:
         """Delete a secret that no endpoint names."""
-        caller = request.auth
-
-        def forget(connection: Connection, now: datetime) -> StoredSecret:
-            secrets, journal = Secrets(connection), Audit(connection, caller.key_prefix, now)
-            return flow.delete(secrets, journal, workspace_id=caller.workspace_id, secret_id=secret_id, now=now)
-
-        gone = await desk.change(forget)
+        gone = await desk.change(request.auth, lambda unit: flow.delete(unit, secret_id))
         return SecretTombstone(id=gone.record.id, name=gone.name)
 
 

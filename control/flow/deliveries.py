@@ -3,36 +3,36 @@
 Never touches another workspace's delivery, and never puts back without end what fails again meanwhile.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
-from control.flow.journal import Journal
+from control.unit_of_work import UnitOfWork
 from schemas.base import rfc3339
 
-
-class Deliveries(Protocol):
-    """The stored deliveries."""
-
-    def owner(self, delivery_id: str) -> str | None:
-        """Return the workspace of a delivery."""
-
-    def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
-        """Put one back, to be attempted at once; one that is pending stays as it is. False: it is gone."""
-
-    def redrive(self, workspace_id: str, now: datetime, since: datetime | None, until: datetime) -> int:
-        """Put back some that ended in the window, as many as a transaction can, at a bounded rate; return how many."""
+PutBack = Callable[[str, str, datetime], bool]
+"""Put one delivery of a workspace back, to be attempted at once; one that is pending stays as it is. False: gone."""
 
 
-def redeliver(deliveries: Deliveries, journal: Journal, now: datetime, *, workspace_id: str, delivery_id: str) -> None:
-    """Have one delivery attempted again, whatever became of it. Raise NotFoundError, ForbiddenError."""
-    owner = deliveries.owner(delivery_id)
-    if owner is not None and owner != workspace_id:
+class PutBackSome(Protocol):
+    """Puts back some of what ended."""
+
+    def __call__(self, workspace_id: str, now: datetime, *, since: datetime | None, until: datetime) -> int:
+        """Put back as many as a transaction can of what ended in the window, at a bounded rate; return how many."""
+
+
+def redeliver(unit: UnitOfWork, delivery_id: str, owner: str | None, put_back: PutBack) -> None:
+    """Have one delivery attempted again, whatever became of it. Raise NotFoundError, ForbiddenError.
+
+    `owner` is the delivery's workspace, None where there is no such delivery.
+    """
+    if owner is not None and owner != unit.workspace_id:
         raise ForbiddenError("delivery_id: belongs to another workspace", param="delivery_id", code="other_workspace")
-    if owner is None or not deliveries.redeliver(workspace_id, delivery_id, now):
+    if owner is None or not put_back(unit.workspace_id, delivery_id, unit.now):
         raise NotFoundError("delivery_id: no delivery has this id", param="delivery_id", code="not_found")
-    journal.note(workspace_id, "delivery.redeliver", delivery_id)
+    unit.journal.note(unit.workspace_id, "delivery.redeliver", delivery_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ def plan(workspace_id: str, since: datetime | None, until: datetime | None, now:
     return Redrive(workspace_id, since, min(until or now, now))
 
 
-def step(deliveries: Deliveries, journal: Journal, now: datetime, redrive: Redrive) -> Redrive:
+def step(unit: UnitOfWork, redrive: Redrive, put_back: PutBackSome) -> Redrive:
     """Put back a part, in a transaction of its own; call it until the count stands.
 
     The journal has one entry of a redrive that puts anything back, written with its first step.
     """
-    count = deliveries.redrive(redrive.workspace_id, now, redrive.since, redrive.until)
+    count = put_back(redrive.workspace_id, unit.now, since=redrive.since, until=redrive.until)
     if count and not redrive.count:
         window = {"from": None if redrive.since is None else rfc3339(redrive.since), "to": rfc3339(redrive.until)}
-        journal.note(redrive.workspace_id, "deliveries.redrive", redrive.workspace_id, after=window)
+        unit.journal.note(redrive.workspace_id, "deliveries.redrive", redrive.workspace_id, after=window)
     return replace(redrive, count=redrive.count + count)

@@ -29,11 +29,12 @@ def snapshot(connection: Connection) -> tuple[int, Iterator[ConfigChange]]:
     )
 
 
-def load(connection: Connection, take: Callable[[ConfigChange], None]) -> int:
-    """Hand the whole snapshot to `take`; return its version."""
+def load(connection: Connection, *subscribers: Callable[[ConfigChange], None]) -> int:
+    """Hand the whole snapshot to each subscriber; return its version."""
     version, changes = snapshot(connection)
     for change in changes:
-        take(change)
+        for take in subscribers:
+            take(change)
     return version
 
 

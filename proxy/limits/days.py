@@ -8,6 +8,7 @@ Rules:
 - A row is in the totals when its sequence is at or below the decision's mark for its instance.
 - A limit admits while the sum is below its threshold, and metering has not called that very threshold used up.
 - A reservation charges every charged group or none, also groups without a limit: one may be set later in the day.
+- A refusal rests on reservations where, without those in flight, every limit would admit.
 """
 
 from collections import deque
@@ -37,18 +38,33 @@ class DayRefusal:
     """The day is used up: nothing was taken."""
 
     limit: DayLimit
-    """The first limit hit."""
+    """The first limit that is used up; where none is, the first that requests in flight hold."""
+    rests_on_reservations: bool
+    """Whether it is only held: it may admit as soon as one of them ends."""
 
 
 class _Counter:
     """One (group, slug, day)."""
 
-    __slots__ = ("counted", "decided_requests", "decided_tokens", "pending", "requests", "tokens", "used_up", "version")
+    __slots__ = (
+        "counted",
+        "decided_requests",
+        "decided_tokens",
+        "in_flight_requests",
+        "in_flight_tokens",
+        "pending",
+        "requests",
+        "tokens",
+        "used_up",
+        "version",
+    )
 
     def __init__(self) -> None:
         self.requests = 0
         self.tokens = 0
         """The whole sum, in flight included."""
+        self.in_flight_requests = 0
+        self.in_flight_tokens = 0
         self.version: int | None = None
         self.decided_requests = 0
         self.decided_tokens = 0
@@ -60,6 +76,24 @@ class _Counter:
     def refuses(self, limit: DayLimit) -> bool:
         total = self.requests if limit.type is LimitType.REQUEST else self.tokens
         return total >= limit.threshold or (limit.type, limit.threshold) in self.used_up
+
+    def is_held(self, limit: DayLimit) -> bool:
+        """Whether a limit that refuses would admit without what is in flight."""
+        in_flight = self.in_flight_requests if limit.type is LimitType.REQUEST else self.in_flight_tokens
+        total = self.requests if limit.type is LimitType.REQUEST else self.tokens
+        return total - in_flight < limit.threshold and (limit.type, limit.threshold) not in self.used_up
+
+    def begin(self, tokens: int) -> None:
+        """Add a request in flight and its estimate."""
+        self.in_flight_requests += 1
+        self.in_flight_tokens += tokens
+        self.add(1, tokens)
+
+    def end(self, tokens: int) -> None:
+        """Take a request that ended out again, with its estimate."""
+        self.in_flight_requests -= 1
+        self.in_flight_tokens -= tokens
+        self.add(-1, -tokens)
 
     def add(self, requests: int, tokens: int) -> None:
         self.requests += requests
@@ -127,10 +161,10 @@ class DayCounters:
         """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any."""
         for limit in limits:
             if self._counter(limit.counting_group, slug, day).refuses(limit):
-                return DayRefusal(limit)
+                return self._refuse(day, slug, limits)
         counters = tuple([self._counter(group, slug, day) for group in charged_groups])
         for counter in counters:
-            counter.add(1, tokens)
+            counter.begin(tokens)
         return DayReservation(tokens, counters)
 
     def settle(self, reservation: DayReservation, sequence: int, tokens: int) -> None:
@@ -143,7 +177,7 @@ class DayCounters:
         reservation.ended = True
         row = (sequence, tokens)
         for counter in reservation.counters:
-            counter.add(-1, -reservation.estimate)
+            counter.end(reservation.estimate)
             if counter.await_count(self._instance, row):
                 counter.add(1, tokens)
 
@@ -153,7 +187,7 @@ class DayCounters:
             return
         reservation.ended = True
         for counter in reservation.counters:
-            counter.add(-1, -reservation.estimate)
+            counter.end(reservation.estimate)
 
     def restore(  # noqa: PLR0917 - a spool row's columns, in their order
         self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, tokens: int
@@ -197,6 +231,12 @@ class DayCounters:
         """Return the sum as (requests, tokens)."""
         counter = self._days.get(day, {}).get((group, slug))
         return (counter.requests, counter.tokens) if counter else (0, 0)
+
+    def _refuse(self, day: date, slug: str, limits: Sequence[DayLimit]) -> DayRefusal:
+        counters = [(limit, self._counter(limit.counting_group, slug, day)) for limit in limits]
+        refusing = [(limit, counter.is_held(limit)) for limit, counter in counters if counter.refuses(limit)]
+        limit, is_held = min(refusing, key=lambda found: found[1])
+        return DayRefusal(limit, is_held)
 
     def _counter(self, group: str, slug: str, day: date) -> _Counter:
         counters = self._days.get(day)

@@ -1,18 +1,24 @@
-"""Decides whether a request's rate limits admit it: rolling windows of 20 sub-buckets (contract 3.1).
+"""Decides whether a request's rate limits admit it: rolling windows (contract 3.1).
 
 Never reads a clock and never lets a real window [t, t + unit) hold more admitted requests than the threshold.
 
 Rules:
 
-- Time is taken in whole microseconds, what our clocks and Redis give. Sub-bucket k is [k * width, (k + 1) * width).
+- Time is taken in whole microseconds, what our clocks and Redis give.
+- REQUEST limits up to 1,000 go by an exact log: what was admitted at `a` stops counting at a + unit. Where the log does
+  not know a whole unit yet, because the threshold was above 1,000 just before, they go by sub-buckets.
+- All others are cut in 20 sub-buckets. Sub-bucket k is [k * width, (k + 1) * width).
 - Two admissions less than a unit apart lie at most 20 sub-buckets apart, so the current one and the 20 before it are
   counted: 21 in all. What was admitted at `a` stops counting when the 21st sub-bucket after its own begins: not before
   a + unit, and at most one sub-bucket later.
 - A limit admits while what is counted is below its threshold, whatever the request's own size.
-- A reservation charges every limit or none. A refusal names the first limit hit, and asks to wait until all admit.
+- A reservation charges every limit or none. A refusal names the limit that lasts longest of those that refuse, as the
+  standings do, and asks to wait until all admit: 1 s at most for what estimates of requests in flight hold alone.
+- A threshold of 0 admits nothing; its refusal asks for one unit.
 - Counters are kept by (counting group, slug, type, unit): a changed threshold finds the content it left.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +28,10 @@ SUB_BUCKETS = 20
 _COUNTED = SUB_BUCKETS + 1
 _WIDTH_US = {RateLimitUnit.SECOND: 1_000_000 // SUB_BUCKETS, RateLimitUnit.MINUTE: 60_000_000 // SUB_BUCKETS}
 _SWEEP = 10_000
+LOGGED = 1000
+"""Up to this threshold requests are logged exactly: 8 KiB a window at the most."""
+RESERVED_WAIT_US = 1_000_000
+"""How long a refusal that rests on reservations asks to wait: they end with their requests, not with the window."""
 
 _Key = tuple[str, str, LimitType, RateLimitUnit]
 
@@ -67,7 +77,7 @@ class Reservation:
     """Tokens charged to each TOKEN limit."""
     admitted_us: int
     standings: tuple[LimitStanding, ...]
-    """Right after the admission: of each type the limit with the least remaining, the first of equals."""
+    """Right after the admission: of each type the limit with the least remaining, of equals the last to reset."""
     ended: bool = False
 
 
@@ -76,7 +86,7 @@ class Refusal:
     """No place: nothing was taken from any window."""
 
     limit: WindowLimit
-    """The first limit hit."""
+    """Of the limits that refuse, the one that lasts longest."""
     retry_after_ms: int
     """Whole milliseconds, rounded up, after which all limits admit, if nobody else takes the place."""
     standings: tuple[LimitStanding, ...]
@@ -88,59 +98,123 @@ class Refusal:
 
 
 class _Counter:
-    """One window: 21 sub-buckets as a ring, and their sum."""
+    """One window: 21 sub-buckets as a ring, and their sum; for requests a log beside it."""
 
-    __slots__ = ("buckets", "newest", "total", "width_us")
+    __slots__ = ("buckets", "held", "held_total", "log", "log_since_us", "newest", "now_us", "total", "width_us")
 
     def __init__(self, width_us: int, now_us: int) -> None:
         self.width_us = width_us
         self.newest = now_us // width_us
+        self.now_us = now_us
         self.buckets = [0] * _COUNTED
         self.total = 0
+        self.held = [0] * _COUNTED
+        """What of each sub-bucket are estimates of requests in flight."""
+        self.held_total = 0
+        self.log: deque[int] | None = deque()
+        """When each request was admitted that is less than a unit ago; None while the threshold is above `LOGGED`."""
+        self.log_since_us = now_us - SUB_BUCKETS * width_us
+        """The log knows every request admitted since."""
 
     def roll(self, now_us: int) -> None:
         """Make the sub-bucket of `now_us` the newest, and drop what has left the window."""
+        self.now_us = now_us
         bucket = now_us // self.width_us
         steps = bucket - self.newest
         if steps <= 0:
             return
         if steps >= _COUNTED:
             self.buckets = [0] * _COUNTED
-            self.total = 0
+            self.held = [0] * _COUNTED
+            self.total = self.held_total = 0
         elif self.total:
             for left in range(self.newest + 1, bucket + 1):
-                self.total -= self.buckets[left % _COUNTED]
-                self.buckets[left % _COUNTED] = 0
+                place = left % _COUNTED
+                self.total -= self.buckets[place]
+                self.held_total -= self.held[place]
+                self.buckets[place] = self.held[place] = 0
         self.newest = bucket
+
+    def counted(self, limit: WindowLimit) -> int:
+        """Return what counts against the limit now, reservations included."""
+        log = self._exact(limit)
+        return self.total if log is None else len(log)
+
+    def admit(self, limit: WindowLimit, tokens: int) -> None:
+        """Add one request, or the tokens reserved for it."""
+        if limit.type is LimitType.REQUEST:
+            self.add(self.newest, 1)
+            if self.log is not None:
+                self.log.append(self.now_us)
+        else:
+            self.add(self.newest, tokens)
+            self.held[self.newest % _COUNTED] += tokens
+            self.held_total += tokens
 
     def add(self, bucket: int, amount: int) -> None:
         self.buckets[bucket % _COUNTED] += amount
         self.total += amount
 
-    def settle(self, admitted_us: int, difference: int) -> None:
+    def settle(self, admitted_us: int, estimate: int, used: int) -> None:
         """Correct an admission: in its own sub-bucket while that counts; later a refund is void, the rest is now's."""
         bucket = admitted_us // self.width_us
         if bucket > self.newest - _COUNTED:
-            self.add(bucket, difference)
-        elif difference > 0:
-            self.add(self.newest, difference)
+            self.held[bucket % _COUNTED] -= estimate
+            self.held_total -= estimate
+            self.add(bucket, used - estimate)
+        elif used > estimate:
+            self.add(self.newest, used - estimate)
 
-    def below_us(self, threshold: int) -> int:
-        """Return the time from which less than `threshold` is counted, if nothing is added; it may lie in the past."""
-        left = self.total
-        bucket = self.newest - _COUNTED
-        while left >= threshold:
-            bucket += 1
-            left -= self.buckets[bucket % _COUNTED]
-        return (bucket + _COUNTED) * self.width_us
+    def admits_us(self, limit: WindowLimit) -> int:
+        """Return the time from which the limit admits, if nothing is added; it may lie in the past.
 
-    def empty_us(self) -> int:
+        What only reservations hold may be free sooner than the window's end: asked again after a second at most.
+        """
+        threshold = limit.threshold
+        if threshold == 0:
+            return self.now_us + SUB_BUCKETS * self.width_us
+        log = self._exact(limit)
+        if log is not None:
+            return log[-threshold] + SUB_BUCKETS * self.width_us if len(log) >= threshold else 0
+        whole_us = self._below_us(threshold, reserved=True)
+        if not self.held_total:
+            return whole_us
+        used_us = self._below_us(threshold, reserved=False)
+        return min(whole_us, max(used_us, self.now_us + RESERVED_WAIT_US))
+
+    def empty_us(self, limit: WindowLimit) -> int:
         """Return the time from which nothing that is counted now counts; it may lie in the past."""
+        log = self._exact(limit)
+        if log is not None:
+            return log[-1] + SUB_BUCKETS * self.width_us if log else 0
         if self.total == 0:
             return 0
         bucket = self.newest
         while self.buckets[bucket % _COUNTED] == 0:
             bucket -= 1
+        return (bucket + _COUNTED) * self.width_us
+
+    def _exact(self, limit: WindowLimit) -> deque[int] | None:
+        """Return the log of the last unit; None where the limit goes by sub-buckets."""
+        if limit.type is not LimitType.REQUEST:
+            return None
+        if limit.threshold > LOGGED:
+            self.log = None
+            return None
+        if self.log is None:
+            self.log, self.log_since_us = deque(), self.now_us
+        began_us = self.now_us - SUB_BUCKETS * self.width_us
+        while self.log and self.log[0] <= began_us:
+            self.log.popleft()
+        return self.log if self.log_since_us <= began_us else None
+
+    def _below_us(self, threshold: int, *, reserved: bool) -> int:
+        left = self.total if reserved else self.total - self.held_total
+        bucket = self.newest - _COUNTED
+        while left >= threshold:
+            bucket += 1
+            place = bucket % _COUNTED
+            left -= self.buckets[place] if reserved else self.buckets[place] - self.held[place]
         return (bucket + _COUNTED) * self.width_us
 
 
@@ -165,10 +239,10 @@ class Windows:
         given_us, now_us = self._read(now)
         counters = [self._counter(slug, limit, now_us) for limit in limits]
         for limit, counter in zip(limits, counters, strict=True):
-            if counter.total >= limit.threshold:
-                return _refuse(limit, limits, counters, given_us)
+            if counter.counted(limit) >= limit.threshold:
+                return _refuse(limits, counters, given_us)
         for limit, counter in zip(limits, counters, strict=True):
-            counter.add(counter.newest, 1 if limit.type is LimitType.REQUEST else tokens)
+            counter.admit(limit, tokens)
         return Reservation(slug, limits, tokens, now_us, _standings(limits, counters, given_us))
 
     def settle(self, reservation: Reservation, tokens: int, now: float) -> None:
@@ -176,21 +250,20 @@ class Windows:
         if reservation.ended:
             return
         reservation.ended = True
-        difference = tokens - reservation.estimate
-        if difference == 0:
-            return
         _, now_us = self._read(now)
         for limit in reservation.limits:
             if limit.type is LimitType.TOKEN:
                 # Looked up again: an empty counter may have been forgotten meanwhile, and one in use never is.
-                self._counter(reservation.slug, limit, now_us).settle(reservation.admitted_us, difference)
+                self._counter(reservation.slug, limit, now_us).settle(
+                    reservation.admitted_us, reservation.estimate, tokens
+                )
 
     def release(self, reservation: Reservation, now: float) -> None:
         """Give the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
         self.settle(reservation, 0, now)
 
     def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[LimitStanding, ...]:
-        """Return how the limits stand now: of each type the one with the least remaining, the first of equals."""
+        """Return how the limits stand now: of each type the one with the least remaining."""
         given_us, now_us = self._read(now)
         return _standings(limits, [self._counter(slug, limit, now_us) for limit in limits], given_us)
 
@@ -222,17 +295,24 @@ class Windows:
         return counter
 
 
-def _refuse(first: WindowLimit, limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> Refusal:
+def _refuse(limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> Refusal:
     # Counted from the clock as given: where it has stepped back, the caller waits by that clock too.
-    admits_us = max(counter.below_us(limit.threshold) for limit, counter in zip(limits, counters, strict=True))
-    return Refusal(first, -((given_us - admits_us) // 1000), _standings(limits, counters, given_us))
+    standings = _standings(limits, counters, given_us)
+    waits = [
+        (counter.admits_us(limit), counter.empty_us(limit), limit)
+        for limit, counter in zip(limits, counters, strict=True)
+        if counter.counted(limit) >= limit.threshold
+    ]
+    admits_us, _, lasting = max(waits, key=lambda wait: wait[:2])
+    return Refusal(lasting, -((given_us - admits_us) // 1000), standings)
 
 
 def _standings(limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> tuple[LimitStanding, ...]:
     least: dict[LimitType, LimitStanding] = {}
     for limit, counter in zip(limits, counters, strict=True):
-        remaining = max(0, limit.threshold - counter.total)
+        remaining = max(0, limit.threshold - counter.counted(limit))
+        reset_s = max(0, counter.empty_us(limit) - given_us) / 1_000_000
         known = least.get(limit.type)
-        if known is None or remaining < known.remaining:
-            least[limit.type] = LimitStanding(limit, remaining, max(0, counter.empty_us() - given_us) / 1_000_000)
+        if known is None or (remaining, -reset_s) < (known.remaining, -known.reset_s):
+            least[limit.type] = LimitStanding(limit, remaining, reset_s)
     return tuple(least.values())

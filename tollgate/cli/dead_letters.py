@@ -14,17 +14,15 @@ from sqlalchemy import Connection
 
 from control.flow import deliveries as flow
 from control.flow import workspaces
-from control.store import deliveries
-from control.store.audit import OPERATOR, Audit
-from control.store.deliveries import Deliveries
+from control.store import units
 from control.store.workspaces import Workspaces
 from schemas.base import rfc3339
-from schemas.billing import DeliveryStatus
+from schemas.billing import Delivery, DeliveryStatus
 from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
 from tollgate.installation import Installation
-from webhooks.store import pages
+from webhooks.store import pages, redrive
 from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
 
 _PAGE = 500
@@ -72,10 +70,10 @@ def list_(
         commands.print_list(lines, none, as_json=as_json)
 
 
-@dead_letters.command()
+@dead_letters.command("redrive")
 @click.option("--workspace", "workspace_name", required=True, help="Its name or id.")
 @_common
-def redrive(
+def redrive_(
     *, workspace_name: str, since: datetime | None, until: datetime | None, where: Where, as_json: bool
 ) -> None:
     """Have dead letters, and what was put aside as not due, delivered again, at the bounded rate.
@@ -98,8 +96,8 @@ def redrive(
 
 
 def _step(connection: Connection, place: Installation, redriven: flow.Redrive) -> flow.Redrive:
-    stored, now = Deliveries(connection, place.settings.webhook_redrive_per_s), commands.now(connection)
-    return flow.step(stored, Audit(connection, OPERATOR, now), now, redriven)
+    put_back = functools.partial(redrive.redrive, connection, per_s=place.settings.webhook_redrive_per_s)
+    return flow.step(units.over(connection, commands.now(connection)), redriven, put_back)
 
 
 def _workspaces(place: Installation, name: str | None) -> list[tuple[str, str]]:
@@ -132,7 +130,7 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 def _shown(listed: Listed) -> dict[str, Any]:
     settled_at = None if listed.settled_at is None else rfc3339(listed.settled_at)
-    shown = deliveries.body(listed).model_dump(mode="json")
+    shown = Delivery.model_validate(listed, from_attributes=True).model_dump(mode="json")
     return {"workspace_id": listed.workspace_id, **shown, "settled_at": settled_at}
 
 

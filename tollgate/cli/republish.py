@@ -94,7 +94,7 @@ async def _daily(place: Installation, totals: KafkaTotals, first: date, last: da
 
 async def _decisions(place: Installation, totals: KafkaTotals, today: date, shown: Shown) -> int:
     thresholds = GroupThresholds()
-    place.read(partial(snapshot.load, take=thresholds.apply))
+    place.read(lambda connection: snapshot.load(connection, thresholds.apply))
     count, after = 0, Counter(today, "", "")
     while lanes := place.read(partial(transaction.limits_behind, after=after, to_day=today)):
         page = [decision for lane in lanes for decision in flow.decisions(lane, thresholds)]

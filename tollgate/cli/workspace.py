@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, BinaryIO, TypeVar
 
 import click
@@ -17,9 +17,11 @@ from control import sample_delivery
 from control.core.records import Scope
 from control.flow import webhooks as webhooks_flow
 from control.flow import workspaces as flow
-from control.store.audit import OPERATOR, Audit
-from control.store.workspaces import Webhooks, Workspaces
+from control.store import units
+from control.store.workspaces import Workspaces
+from control.unit_of_work import UnitOfWork
 from runtime import clock
+from runtime.vault import Vault
 from schemas.billing import LONGEST_OVERLAP_S, BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands
@@ -53,17 +55,10 @@ def workspace() -> None:
 def create(where: Where, name: str, org_prefix: str, *, operator_credential: bool, as_json: bool) -> None:
     """Onboard a lab; its management key and signing secret are printed this once."""
     with commands.opened(where, new=True) as place:
-        onboarded = _change(
+        onboarded = _seal(
             place,
-            lambda connection, journal, now: flow.create(
-                Workspaces(connection),
-                Webhooks(connection),
-                place.sealer(connection),
-                journal,
-                now,
-                name=name,
-                org_prefix=org_prefix,
-                operator_credential=operator_credential,
+            lambda unit, vault: flow.create(
+                unit, vault, name=name, org_prefix=org_prefix, operator_credential=operator_credential
             ),
         )
     _print(asdict(onboarded), as_json=as_json)
@@ -93,7 +88,7 @@ def list_(where: Where, *, as_json: bool) -> None:
 def show(where: Where, workspace_name: str, *, as_json: bool) -> None:
     """Show a lab: its prefixes, management keys (never their plaintext) and webhook settings."""
     with commands.opened(where) as place:
-        found = place.read(lambda connection: _shown(Workspaces(connection), Webhooks(connection), workspace_name))
+        found = place.read(lambda connection: _shown(connection, workspace_name))
     if not as_json:
         found["management_keys"] = [f"{key['prefix']} ({key['scope']})" for key in found["management_keys"]]
     _print(found, as_json=as_json)
@@ -114,17 +109,11 @@ def set_webhook(where: Where, workspace_name: str, url: str | None, *, enable: b
         raise click.UsageError("give --url, --enable or --disable")
     with commands.opened(where) as place:
 
-        def save(connection: Connection, journal: Audit, now: datetime) -> WebhookRecord:
-            webhooks, workspace_id = Webhooks(connection), _named(connection, workspace_name)
-            kept = webhooks_flow.get(webhooks, workspace_id).url
-            return webhooks_flow.save(
-                webhooks,
-                journal,
-                now,
-                workspace_id=workspace_id,
-                body=BillingWebhook(url=kept if url is None else url, enabled=enable is not False),
-                allow_private=place.settings.allow_private_receivers,
-            )
+        def save(unit: UnitOfWork) -> WebhookRecord:
+            lab = _of(unit, workspace_name)
+            kept = webhooks_flow.get(lab).url
+            body = BillingWebhook(url=kept if url is None else url, enabled=enable is not False)
+            return webhooks_flow.save(lab, body, allow_private=place.settings.allow_private_receivers)
 
         saved = _change(place, save)
     _print({"workspace_id": saved.workspace_id, "url": saved.url, "enabled": saved.enabled}, as_json=as_json)
@@ -143,15 +132,10 @@ def set_webhook(where: Where, workspace_name: str, url: str | None, *, enable: b
 def rotate_secret(where: Where, workspace_name: str, overlap_s: int, *, as_json: bool) -> None:
     """Make a new signing secret; it is printed this once."""
     with commands.opened(where) as place:
-        rotated = _change(
+        rotated = _seal(
             place,
-            lambda connection, journal, now: webhooks_flow.rotate_secret(
-                Webhooks(connection),
-                place.sealer(connection),
-                journal,
-                now,
-                workspace_id=_named(connection, workspace_name),
-                overlap=timedelta(seconds=overlap_s),
+            lambda unit, vault: webhooks_flow.rotate_secret(
+                _of(unit, workspace_name), vault, timedelta(seconds=overlap_s)
             ),
         )
     _print(rotated.model_dump(mode="json"), as_json=as_json)
@@ -165,9 +149,7 @@ def rotate_secret(where: Where, workspace_name: str, overlap_s: int, *, as_json:
 def test_webhook(where: Where, workspace_name: str, *, as_json: bool) -> None:
     """Send a lab's receiver one signed delivery that bills nothing; exits 1 where it did not take it."""
     with commands.opened(where) as place:
-        record, url = place.read(
-            lambda connection: webhooks_flow.receiver(Webhooks(connection), _named(connection, workspace_name))
-        )
+        record, url = place.read(lambda connection: webhooks_flow.receiver(_of(_unit(connection), workspace_name)))
         sender = sample_delivery.SampleDelivery(place.vault, allow_private=place.settings.allow_private_receivers)
         tested = asyncio.run(sender.send(record, url, clock.steady()()))
     _print(tested.model_dump(mode="json"), as_json=as_json)
@@ -200,7 +182,7 @@ def add_prefix(where: Where, workspace_name: str, org_prefix: str, *, as_json: b
     with commands.opened(where) as place:
         owner = _change(
             place,
-            lambda connection, journal, _: flow.add_prefix(Workspaces(connection), journal, workspace_name, org_prefix),
+            lambda unit: flow.add_prefix(unit, workspace_name, org_prefix),
         )
     _print({"workspace_id": owner.id, "org_prefix": org_prefix}, as_json=as_json)
 
@@ -221,7 +203,7 @@ def set_public_key(where: Where, workspace_name: str, pem: BinaryIO, *, as_json:
     with commands.opened(where) as place:
         owner = _change(
             place,
-            lambda connection, journal, _: flow.set_public_key(Workspaces(connection), journal, workspace_name, text),
+            lambda unit: flow.set_public_key(unit, workspace_name, text),
         )
     _print({"workspace_id": owner.id, "name": owner.name}, as_json=as_json)
 
@@ -237,9 +219,7 @@ def issue_key(where: Where, workspace_name: str, scope: str, *, as_json: bool) -
     with commands.opened(where) as place:
         plaintext, key = _change(
             place,
-            lambda connection, journal, now: flow.issue_key(
-                Workspaces(connection), journal, now, workspace_name, Scope(scope)
-            ),
+            lambda unit: flow.issue_key(unit, workspace_name, Scope(scope)),
         )
     _print({"api_key": plaintext, "prefix": key.prefix}, as_json=as_json)
     if not as_json:
@@ -255,19 +235,14 @@ def revoke_key(where: Where, workspace_name: str, prefix: str, *, as_json: bool)
     with commands.opened(where) as place:
         key = _change(
             place,
-            lambda connection, journal, now: flow.revoke_key(
-                Workspaces(connection), journal, now, workspace_name, prefix
-            ),
+            lambda unit: flow.revoke_key(unit, workspace_name, prefix),
         )
     _print({"workspace_id": key.workspace_id, "prefix": key.prefix}, as_json=as_json)
 
 
 def _set_state(where: Where, name: str, state: WorkspaceState, *, as_json: bool) -> None:
-    def save(connection: Connection, journal: Audit, now: datetime) -> WorkspaceRecord:
-        return flow.set_state(Workspaces(connection), journal, now, name, state)
-
     with commands.opened(where) as place:
-        saved = _change(place, save)
+        saved = _change(place, lambda unit: flow.set_state(unit, name, state))
     _print(_identity(saved), as_json=as_json)
 
 
@@ -275,10 +250,11 @@ def _identity(record: WorkspaceRecord) -> dict[str, Any]:
     return {"workspace_id": record.id, "name": record.name, "state": record.state.value}
 
 
-def _shown(workspaces: Workspaces, webhooks: Webhooks, name: str) -> dict[str, Any]:
+def _shown(connection: Connection, name: str) -> dict[str, Any]:
     """Return what the operator set of a workspace, without any secret. Raise NotFoundError."""
+    workspaces = Workspaces(connection)
     record = flow.get(workspaces, name)
-    webhook = webhooks_flow.get(webhooks, record.id)
+    webhook = webhooks_flow.get(_unit(connection).of(record.id))
     keys = workspaces.management_keys(record.id)
     return {
         **_identity(record),
@@ -291,16 +267,22 @@ def _shown(workspaces: Workspaces, webhooks: Webhooks, name: str) -> dict[str, A
     }
 
 
-def _named(connection: Connection, name: str) -> str:
-    return flow.get(Workspaces(connection), name).id
+def _of(unit: UnitOfWork, name: str) -> UnitOfWork:
+    """Return the unit for the workspace of this name or id. Raise NotFoundError."""
+    return unit.of(flow.get(unit.workspaces, name).id)
 
 
-def _change(place: Installation, work: Callable[[Connection, Audit, datetime], Result]) -> Result:
-    def change(connection: Connection) -> Result:
-        now = commands.now(connection)
-        return work(connection, Audit(connection, OPERATOR, now), now)
+def _unit(connection: Connection) -> UnitOfWork:
+    return units.over(connection, commands.now(connection))
 
-    return place.write(change)
+
+def _change(place: Installation, work: Callable[[UnitOfWork], Result]) -> Result:
+    return place.write(lambda connection: work(_unit(connection)))
+
+
+def _seal(place: Installation, work: Callable[[UnitOfWork, Vault], Result]) -> Result:
+    """Change what holds secrets: with the vault whose key the installation's secrets are sealed with."""
+    return place.write(lambda connection: work(_unit(connection), place.sealer(connection)))
 
 
 def _print(answer: dict[str, Any], *, as_json: bool) -> None:

@@ -32,7 +32,6 @@ from runtime.http.health import Check
 from runtime.outage import Outage
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
-from schemas.config import ConfigChange
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
 from tollgate.roles.process import Role, Spawn
@@ -77,9 +76,10 @@ class Embedded:
         )
         self._dispatcher = webhooks_app.Dispatcher(place.database, place.vault, self._clock, settings)
         self._corrections = corrections.Outbox(place.database)
-        at = place.read(lambda connection: snapshot.load(connection, self._apply))
+        subscribers = [self._proxy.apply, self._thresholds.apply, self._dispatcher.apply]
+        at = place.read(lambda connection: snapshot.load(connection, *subscribers))
         self._propagation = Propagation(self._clock)
-        self._relay = Relay(place.database, at, [self._apply, self._propagation.applied])
+        self._relay = Relay(place.database, at, [*subscribers, self._propagation.applied])
 
     def is_new(self) -> bool:
         """Ask the database."""
@@ -139,11 +139,6 @@ class Embedded:
             await self._dispatcher.close()
         finally:  # it writes what the spool has not written yet
             await self._proxy.close()
-
-    def _apply(self, change: ConfigChange) -> None:
-        self._proxy.apply(change)
-        self._thresholds.apply(change)
-        self._dispatcher.apply(change)
 
     async def _recover(self) -> None:
         today = self._clock().date()

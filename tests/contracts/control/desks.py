@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import Connection, insert, select
 
 from control import auth
+from control import unit_of_work as ports
 from control.core.records import Shown
-from control.flow import api_keys, corrections, deliveries, endpoints, groups, journal, secrets, webhooks, workspaces
+from control.flow import corrections
 from control.store import audit
 from control.store.api_keys import ApiKeys
 from control.store.corrections import Corrections
-from control.store.deliveries import Deliveries
 from control.store.endpoints import Endpoints
 from control.store.groups import Groups
 from control.store.secrets import Secrets
@@ -23,17 +23,39 @@ from schemas.usage import UsageEvent
 from tests.integration.control.rows import row
 from tests.unit.control import fakes
 from tests.unit.metering.factories import NOON, HandClock, batch
+from webhooks.store import pages, redrive
 from webhooks.store.tables import DELIVERY
 
 ACTOR = "tgm_abcdefghijkl"
 
 
-class EndpointStore(endpoints.Endpoints, groups.Slugs, Protocol):
-    """Endpoints as their own flow and as the groups' flow knows them."""
+class Deliveries(Protocol):
+    """Deliveries as their flow puts them back."""
+
+    def owner(self, delivery_id: str) -> str | None:
+        """Return the workspace of a delivery."""
+
+    def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
+        """Put one back; False: it is gone."""
+
+    def redrive(self, workspace_id: str, now: datetime, *, since: datetime | None, until: datetime) -> int:
+        """Put back some that ended in the window; return how many."""
 
 
-class GroupStore(groups.Tree, groups.Changes, Protocol):
-    """Groups as they are read and changed."""
+class StoredDeliveries:
+    """The real functions, at ten a second."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def owner(self, delivery_id: str) -> str | None:
+        return pages.owner(self._connection, delivery_id)
+
+    def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
+        return redrive.redeliver(self._connection, workspace_id, delivery_id, now)
+
+    def redrive(self, workspace_id: str, now: datetime, *, since: datetime | None, until: datetime) -> int:
+        return redrive.redrive(self._connection, workspace_id, now, 10, since=since, until=until)
 
 
 class Note(NamedTuple):
@@ -50,16 +72,16 @@ class Note(NamedTuple):
 class Desk:
     """Every port of control's flows, over one store."""
 
-    workspaces: workspaces.Workspaces
-    webhooks: webhooks.Webhooks
+    workspaces: ports.Workspaces
+    webhooks: ports.Webhooks
     credentials: auth.Keys
-    endpoints: EndpointStore
-    secrets: secrets.Secrets
-    groups: GroupStore
-    api_keys: api_keys.ApiKeys
+    endpoints: ports.Endpoints
+    secrets: ports.Secrets
+    groups: ports.Groups
+    api_keys: ports.ApiKeys
     corrections: corrections.Corrections
-    deliveries: deliveries.Deliveries
-    journal: journal.Journal
+    deliveries: Deliveries
+    journal: ports.Journal
     notes: Callable[[], Sequence[Note]]
     """What the journal was told, the oldest first."""
     count: Callable[[UsageEvent], None]
@@ -92,7 +114,7 @@ def memory() -> Desk:
         credentials=fakes.FakeCredentials(spaces, keys),
         endpoints=stored,
         secrets=fakes.FakeSecrets(stored),
-        groups=fakes.FakeTree(keys),
+        groups=fakes.FakeGroups(keys),
         api_keys=keys,
         corrections=corrected,
         deliveries=delivered,
@@ -134,7 +156,7 @@ def database(connection: Connection, now: datetime) -> Desk:
         groups=Groups(connection),
         api_keys=ApiKeys(connection),
         corrections=Corrections(connection),
-        deliveries=Deliveries(connection, per_s=10),
+        deliveries=StoredDeliveries(connection),
         journal=audit.Audit(connection, ACTOR, now),
         notes=notes,
         count=count,

@@ -50,7 +50,7 @@ def test_corrections_of_one_event_are_summed_with_their_signs(desk: Desk) -> Non
 def redriven(desk: Desk, since: datetime | None, until: datetime) -> int:
     """Redrive until no more is put back, as the flow does; return how many were."""
     total = 0
-    while count := desk.deliveries.redrive("lab", kit.after(1000), since, until):
+    while count := desk.deliveries.redrive("lab", kit.after(1000), since=since, until=until):
         total += count
     return total
 

@@ -14,8 +14,7 @@ from sqlalchemy import insert
 
 from control import app as control_app
 from control.flow import workspaces
-from control.store.audit import OPERATOR, Audit
-from control.store.workspaces import Workspaces
+from control.store import units
 from metering.store import transaction
 from runtime.clock import steady
 from runtime.database.engines import Database
@@ -85,11 +84,7 @@ class Call:
 
 def set_public_key(database: Database, workspace_id: str) -> None:
     now = steady()()
-    database.write_now(
-        lambda connection: workspaces.set_public_key(
-            Workspaces(connection), Audit(connection, OPERATOR, now), workspace_id, PEM
-        )
-    )
+    database.write_now(lambda connection: workspaces.set_public_key(units.over(connection, now), workspace_id, PEM))
 
 
 def application(database: Database) -> Litestar:

@@ -12,9 +12,7 @@ from control import app as control_app
 from control import credentials
 from control.core.records import AuditEntry, Scope
 from control.flow import workspaces
-from control.store import audit, tables
-from control.store.audit import OPERATOR, Audit
-from control.store.workspaces import Webhooks, Workspaces
+from control.store import audit, tables, units
 from runtime import clock
 from runtime.config import log as config_log
 from runtime.database.engines import Database
@@ -84,14 +82,7 @@ def onboard(database: Database, name: str, org_prefix: str) -> workspaces.Onboar
     now = clock.steady()()
     return database.write_now(
         lambda connection: workspaces.create(
-            Workspaces(connection),
-            Webhooks(connection),
-            VAULT,
-            Audit(connection, OPERATOR, now),
-            now,
-            name=name,
-            org_prefix=org_prefix,
-            operator_credential=False,
+            units.over(connection, now), VAULT, name=name, org_prefix=org_prefix, operator_credential=False
         )
     )
 
@@ -120,8 +111,4 @@ def add_read_key(database: Database, workspace_id: str) -> str:
 def suspend(database: Database, workspace_id: str) -> None:
     now = clock.steady()()
     state = WorkspaceState.SUSPENDED
-    database.write_now(
-        lambda connection: workspaces.set_state(
-            Workspaces(connection), Audit(connection, OPERATOR, now), now, workspace_id, state
-        )
-    )
+    database.write_now(lambda connection: workspaces.set_state(units.over(connection, now), workspace_id, state))

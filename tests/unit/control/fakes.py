@@ -4,11 +4,12 @@ A fake whose answers depend on another's records is handed that one, as the tabl
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from control.core.records import ApiKey, Chain, Endpoint, Group, ManagementKey, Secret, Shown
+from control.unit_of_work import UnitOfWork
 from schemas.api import Region
 from schemas.config import EndpointRecord, WebhookRecord, WorkspaceRecord
 from schemas.targets import Provider, Target
@@ -18,7 +19,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeEndpoints:
-    """Implements `Endpoints` and `Slugs`."""
+    """Implements `Endpoints`."""
 
     def __init__(self, workspaces: "FakeWorkspaces | None" = None) -> None:
         self.workspaces = workspaces or FakeWorkspaces()
@@ -55,16 +56,13 @@ def endpoint(id_: str, slug: str, *, workspace_id: str = "w", secret_id: str | N
     return Endpoint(record, Region.UNRESTRICTED, NOW)
 
 
-def serving(*slugs: str) -> FakeEndpoints:
-    """Make the endpoints of these slugs, of the workspace `w`."""
-    endpoints = FakeEndpoints()
-    for slug in slugs:
-        endpoints.add(endpoint(slug, slug))
-    return endpoints
+def serve(endpoints: FakeEndpoints, *slugs: str) -> None:
+    """Leave just the endpoints of these slugs, of the workspace `w`."""
+    endpoints.kept = {slug: endpoint(slug, slug) for slug in slugs}
 
 
 class FakeSecrets:
-    """Implements both ports named `Secrets`."""
+    """Implements `Secrets`."""
 
     def __init__(self, endpoints: FakeEndpoints | None = None) -> None:
         self.endpoints = endpoints or FakeEndpoints()
@@ -107,8 +105,8 @@ class FakeJournal:
         return [note[1] for note in self.notes]
 
 
-class FakeTree:
-    """Implements `Tree` and `Changes`."""
+class FakeGroups:
+    """Implements `Groups`."""
 
     def __init__(self, keys: "FakeApiKeys | None" = None) -> None:
         self.keys = keys or FakeApiKeys()
@@ -228,6 +226,35 @@ class FakeWebhooks:
         self.kept[webhook.workspace_id] = webhook
 
 
+@dataclass
+class FakeStores:
+    """All that a unit of work needs, in memory."""
+
+    journal: FakeJournal = field(default_factory=FakeJournal)
+    workspaces: FakeWorkspaces = field(default_factory=FakeWorkspaces)
+    webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
+    api_keys: FakeApiKeys = field(default_factory=FakeApiKeys)
+
+    def __post_init__(self) -> None:
+        self.endpoints = FakeEndpoints(self.workspaces)
+        self.secrets = FakeSecrets(self.endpoints)
+        self.groups = FakeGroups(self.api_keys)
+
+    def unit(self, workspace_id: str = "w", now: datetime = NOW) -> UnitOfWork:
+        """Return a unit of work over these stores."""
+        return UnitOfWork(
+            workspace_id=workspace_id,
+            now=now,
+            journal=self.journal,
+            workspaces=self.workspaces,
+            webhooks=self.webhooks,
+            endpoints=self.endpoints,
+            secrets=self.secrets,
+            groups=self.groups,
+            api_keys=self.api_keys,
+        )
+
+
 class FakeCorrections:
     """Implements `Corrections`; `events` are the ledger's."""
 
@@ -268,7 +295,7 @@ class Delivery(NamedTuple):
 
 
 class FakeDeliveries:
-    """Implements `Deliveries`; puts back at most two at once."""
+    """Deliveries as `control.flow.deliveries` puts them back; at most two at once."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Delivery] = {}
@@ -283,7 +310,7 @@ class FakeDeliveries:
         self._put_back(delivery_id)
         return True
 
-    def redrive(self, workspace_id: str, now: datetime, since: datetime | None, until: datetime) -> int:
+    def redrive(self, workspace_id: str, now: datetime, *, since: datetime | None, until: datetime) -> int:
         found = sorted(
             (one.ended_at, name)
             for name, one in self.kept.items()

@@ -9,8 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from control.flow import workspaces
-from control.store.audit import OPERATOR, Audit
-from control.store.workspaces import Webhooks, Workspaces
+from control.store import units
 from runtime.database import engines
 from runtime.vault import Vault
 from tollgate.cli.main import tollgate
@@ -62,11 +61,8 @@ def sealed_with_another_key(name: str) -> None:
     with engines.sqlite(Path("data/tollgate.db")) as opened:
         opened.write_now(
             lambda connection: workspaces.create(
-                Workspaces(connection),
-                Webhooks(connection),
+                units.over(connection, now),
                 Vault(bytes([2] * 32)),
-                Audit(connection, OPERATOR, now),
-                now,
                 name=name,
                 org_prefix=name,
                 operator_credential=False,

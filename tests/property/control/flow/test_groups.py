@@ -9,7 +9,7 @@ from control.core import rules
 from control.core.refusals import RefusalError
 from control.flow import groups
 from schemas.api import CreateGroup, UpdateGroup
-from tests.unit.control.fakes import NOW, FakeJournal, FakeTree, serving
+from tests.unit.control.fakes import FakeGroups, FakeStores, serve
 
 Step = tuple[str, int, int | None, str | None, int | None]
 SLUGS = ("acme/a", "acme/b")
@@ -31,28 +31,28 @@ def model(slug: str, threshold: int | None) -> dict[str, Any]:
     return {"slug": slug, "usage_limits": limits, "rate_limits": rates}
 
 
-def take(tree: FakeTree, step: Step) -> None:
+def take(stored: FakeStores, step: Step) -> None:
     what, at, more, mode, threshold = step
-    there = list(tree.kept)
+    there = list(stored.groups.kept)
     chosen = there[-at % len(there)] if there and at else None
-    slugs, journal = serving(*SLUGS), FakeJournal()
+    serve(stored.endpoints, *SLUGS)
+    stored.journal.notes.clear()
     if what == "make":
         body = {
             "metadata": {"external_entity_id": f"customer {more}"},
             "models": [model(SLUGS[0], threshold)],
             "hierarchy": {"parent_group_id": chosen, "limit_enforcement": mode},
         }
-        wanted = CreateGroup.model_validate(body)
-        groups.create(tree, tree, slugs, journal, workspace_id="w", body=wanted, now=NOW)
+        groups.create(stored.unit(), CreateGroup.model_validate(body))
     elif what == "patch":
         change = UpdateGroup.model_validate({"models": [model(SLUGS[more or 0], threshold)]})
-        groups.update(tree, tree, slugs, journal, workspace_id="w", group_id=chosen or "nothing", body=change, now=NOW)
+        groups.update(stored.unit(), chosen or "nothing", change)
     else:
-        groups.delete(tree, tree, journal, workspace_id="w", group_id=chosen or "nothing", now=NOW)
-    assert len(journal.notes) == 1
+        groups.delete(stored.unit(), chosen or "nothing")
+    assert len(stored.journal.notes) == 1
 
 
-def check(tree: FakeTree) -> None:
+def check(tree: FakeGroups) -> None:
     kept = tree.kept.values()
     external_ids = [group.record.external_entity_id for group in kept]
     assert len(external_ids) == len(set(external_ids))
@@ -71,13 +71,13 @@ def check(tree: FakeTree) -> None:
 @example(5, None, [("make", 1, 0, None, None)])  # one level too many
 def test_no_sequence_of_changes_breaks_a_tree(levels: int, mode: str | None, steps: list[Step]) -> None:
     """Begin with a tree of one way down: from nothing few examples come to where a tree may grow no deeper."""
-    tree = FakeTree()
+    stored = FakeStores()
     for level in range(levels):
-        take(tree, ("make", 1, 20 + level, mode, None))
+        take(stored, ("make", 1, 20 + level, mode, None))
     for step in steps:
-        before = dict(tree.kept)
+        before = dict(stored.groups.kept)
         try:
-            take(tree, step)
+            take(stored, step)
         except RefusalError:
-            assert tree.kept == before
-        check(tree)
+            assert stored.groups.kept == before
+        check(stored.groups)

@@ -66,6 +66,9 @@ class Interleavings(RuleBasedStateMachine):
             requests, tokens = self.days.total(GROUP, SLUG, DAY)
             assert outcome.limit in self.limits
             assert requests >= self.limits[0].threshold or tokens >= self.limits[1].threshold
+            used = (requests - len(self.flying), tokens - sum(f.reservation.estimate for f in self.flying))
+            is_used_up = any(sum_ >= limit.threshold for sum_, limit in zip(used, self.limits, strict=True))
+            assert outcome.rests_on_reservations is not is_used_up
         else:
             assert admitted < self.limits[0].threshold  # what this proxy admitted alone never passes it
             assert reserved < self.limits[1].threshold  # so one request at most overshoots

@@ -45,8 +45,44 @@ def test_requests_against_an_exact_log(data: st.DataObject, unit: RateLimitUnit,
             assert sum(now_us - unit_us < at for at in log) <= threshold  # the real window that ends here
         else:
             exact_us = log[-threshold] + unit_us  # when an exact log admits
+            assert now_us < exact_us
+            assert outcome.retry_after_ms == -((now_us - exact_us) // 1000)
+
+
+@given(st.data(), units, starts, st.integers(1001, 1003))
+def test_many_requests_against_an_exact_log(
+    data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int
+) -> None:
+    unit_us, width = UNIT_US[unit], UNIT_US[unit] // 20
+    windows, limit = Windows(), request_limit(unit, threshold)
+    log: list[int] = []
+    for step, burst in data.draw(st.lists(st.tuples(steps(unit_us), st.integers(1, 600)), max_size=8)):
+        now_us += step
+        for _ in range(burst):
+            outcome = windows.reserve(SLUG, [limit], 0, seconds(now_us))
+            if isinstance(outcome, Reservation):
+                log.append(now_us)
+                continue
+            exact_us = log[-threshold] + unit_us
             assert now_us < exact_us + width
             assert outcome.retry_after_ms <= -((now_us - exact_us - width) // 1000)
+            break
+        assert sum(now_us - unit_us < at for at in log) <= threshold
+
+
+@given(st.data(), units, starts)
+def test_a_threshold_that_changes_at_will_lets_no_window_hold_more(
+    data: st.DataObject, unit: RateLimitUnit, now_us: int
+) -> None:
+    windows, unit_us = Windows(), UNIT_US[unit]
+    log: list[int] = []
+    for step in data.draw(st.lists(steps(unit_us), max_size=40)):
+        now_us += step
+        threshold = data.draw(st.sampled_from([1, 3, 5, 1001]))
+        held = sum(now_us - unit_us < at for at in log)
+        if isinstance(windows.reserve(SLUG, [request_limit(unit, threshold)], 0, seconds(now_us)), Reservation):
+            assert held < threshold
+            log.append(now_us)
 
 
 @given(st.data(), units, st.floats(0, 2e9), st.integers(1, 5))
@@ -64,11 +100,13 @@ def test_a_retry_exactly_at_retry_after_gets_in(
     ]
     waits = st.floats(0, 3, allow_subnormal=False)
     for _ in range(100):
-        outcome = windows.reserve(SLUG, limits, data.draw(st.integers(0, 30)), now)
+        tokens = data.draw(st.integers(0, 30))
+        outcome = windows.reserve(SLUG, limits, tokens, now)
         if isinstance(outcome, Refusal):
             now += outcome.retry_after_ms / 1000
             assert isinstance(windows.reserve(SLUG, limits, 5, now), Reservation)
             return
+        windows.settle(outcome, tokens, now)
         now = round(now + data.draw(waits) * UNIT_US[unit] / 60_000_000, 6)
 
 
@@ -120,6 +158,9 @@ def test_tokens_against_the_obvious_implementation(
             outcome = windows.reserve(SLUG, [limit], estimate, seconds(now_us))
             assert isinstance(outcome, Reservation) == (counted < threshold)
             assert outcome.standings == windows.standings(SLUG, [limit], seconds(now_us))
+            held = sum(each.estimate for each, at in flying if at // model.width > latest_us // model.width - 21)
+            if isinstance(outcome, Refusal) and counted - held < threshold:  # it rests on reservations
+                assert outcome.retry_after_ms <= 1000 - (now_us - latest_us) // 1000
             if isinstance(outcome, Reservation):
                 model.entries.append((latest_us // model.width, estimate))
                 flying.append((outcome, latest_us))
@@ -186,7 +227,9 @@ def test_a_request_takes_from_each_limit_alone_or_from_none(data: st.DataObject,
         after = [windows.standings(SLUG, [limit], seconds(now_us)) for limit in limits]
         full = [limit for limit, (standing,) in zip(limits, before, strict=True) if standing.remaining == 0]
         if isinstance(outcome, Refusal):
-            assert outcome.limit == full[0]
+            assert outcome.limit in full
+            shown = {standing.limit for standing in outcome.standings}
+            assert outcome.limit in shown
             assert after == before
         else:
             assert not full

@@ -9,57 +9,81 @@ from hypothesis import strategies as st
 
 from control import credentials
 from control.core import registered_keys
-from control.core.refusals import InvalidError, NotFoundError
+from control.core.records import Group
+from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import api_keys
 from schemas.api import CreateApiKey, RegisterApiKey
-from tests.unit.control.fakes import NOW, FakeApiKeys, FakeJournal
+from schemas.config import GroupRecord
+from schemas.limits import LimitEnforcement
+from tests.unit.control.fakes import NOW, FakeStores
 
 OWN = "abcdefghijklmnop-0123456789/ABCDEF"
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PEM = PRIVATE.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def register(keys: FakeApiKeys, key: str, journal: FakeJournal | None = None) -> str:
+def stores() -> FakeStores:
+    """Make the stores of a workspace with the groups `g` and `other`, that may register keys."""
+    made = FakeStores()
+    for name in ("g", "other"):
+        record = GroupRecord(
+            id=name,
+            workspace_id="w",
+            external_entity_id=name,
+            parent_group_id=None,
+            ancestor_ids=(),
+            limit_enforcement=LimitEnforcement.INDEPENDENT,
+            models=(),
+        )
+        made.groups.add(Group(record, None, NOW))
+    made.workspaces.set_public_key("w", base64.b64encode(PRIVATE.public_key().public_bytes_raw()).decode())
+    return made
+
+
+def register(stored: FakeStores, key: str) -> str:
     body = RegisterApiKey(key=key, name="own")
-    kept = api_keys.register(keys, journal or FakeJournal(), workspace_id="w", group_id="g", body=body, now=NOW)
-    return kept.record.prefix
+    raw = body.model_dump_json().encode()
+    signature = base64.b64encode(PRIVATE.sign(raw)).decode()
+    return api_keys.register(stored.unit(), "g", body, signature, raw).record.prefix
 
 
 def test_a_key_is_minted_for_its_group_alone() -> None:
-    keys, journal = FakeApiKeys(), FakeJournal()
-    body = CreateApiKey(name="n")
-    minted = api_keys.mint(keys, journal, workspace_id="w", group_id="g", body=body, now=NOW)
-    kept = api_keys.get(keys, "g", minted.prefix)
+    stored = stores()
+    minted = api_keys.mint(stored.unit(), "g", CreateApiKey(name="n"))
+    kept = api_keys.get(stored.unit(), "g", minted.prefix)
     assert kept.record.sha256 == credentials.digest(minted.api_key)
     assert minted.api_key not in repr(kept)
-    assert journal.notes == [("w", "api_key.create", minted.prefix, None, {"group_id": "g", "name": "n"})]
-    for group_id, prefix in (("other", minted.prefix), ("g", "nothing")):
+    assert stored.journal.notes == [("w", "api_key.create", minted.prefix, None, {"group_id": "g", "name": "n"})]
+    for group_id, prefix in (("other", minted.prefix), ("g", "nothing"), ("gone", minted.prefix)):
         with pytest.raises(NotFoundError):
-            api_keys.get(keys, group_id, prefix)
+            api_keys.get(stored.unit(), group_id, prefix)
+    with pytest.raises(ForbiddenError):
+        api_keys.get(stored.unit("stranger"), "g", minted.prefix)
 
 
 def test_a_revoked_key_is_gone() -> None:
-    keys, journal = FakeApiKeys(), FakeJournal()
-    prefix = register(keys, OWN)
+    stored = stores()
+    prefix = register(stored, OWN)
+    stored.journal.notes.clear()
     with pytest.raises(NotFoundError):
-        api_keys.revoke(keys, journal, workspace_id="w", group_id="other", prefix=prefix, now=NOW)
-    api_keys.revoke(keys, journal, workspace_id="w", group_id="g", prefix=prefix, now=NOW)
-    assert journal.actions == ["api_key.revoke"]
-    assert not keys.kept
+        api_keys.revoke(stored.unit(), "other", prefix)
+    api_keys.revoke(stored.unit(), "g", prefix)
+    assert stored.journal.actions == ["api_key.revoke"]
+    assert not stored.api_keys.kept
 
 
 def test_a_labs_own_key_is_kept_as_its_digest() -> None:
-    keys, journal = FakeApiKeys(), FakeJournal()
-    assert register(keys, OWN, journal) == OWN[:16]
-    assert keys.kept[OWN[:16]].record.sha256 == credentials.digest(OWN)
-    assert OWN not in repr((keys.kept, journal.notes))
+    stored = stores()
+    assert register(stored, OWN) == OWN[:16]
+    assert stored.api_keys.kept[OWN[:16]].record.sha256 == credentials.digest(OWN)
+    assert OWN not in repr((stored.api_keys.kept, stored.journal.notes))
 
 
 def test_the_first_16_characters_name_one_key() -> None:
-    keys = FakeApiKeys()
-    register(keys, OWN)
+    stored = stores()
+    register(stored, OWN)
     with pytest.raises(InvalidError, match="first 16") as refusal:
-        register(keys, OWN[:16] + "zyxwvutsrqponmlk")
+        register(stored, OWN[:16] + "zyxwvutsrqponmlk")
     assert refusal.value.code == "prefix_taken"
 
 

@@ -7,7 +7,7 @@ import pytest
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import deliveries
 from schemas.base import rfc3339
-from tests.unit.control.fakes import NOW, Delivery, FakeDeliveries, FakeJournal
+from tests.unit.control.fakes import NOW, Delivery, FakeDeliveries, FakeStores
 
 
 def dead(**owners: str) -> FakeDeliveries:
@@ -28,46 +28,50 @@ class GoneMeanwhile(FakeDeliveries):
 
 
 def redriven(
-    stored: FakeDeliveries, journal: FakeJournal, since: datetime | None, until: datetime | None
+    stored: FakeDeliveries, stores: FakeStores, since: datetime | None, until: datetime | None
 ) -> deliveries.Redrive:
     before, redrive = None, deliveries.plan("lab", since, until, NOW)
     while redrive != before:
-        before, redrive = redrive, deliveries.step(stored, journal, NOW, redrive)
+        before, redrive = redrive, deliveries.step(stores.unit("lab"), redrive, stored.redrive)
     return redrive
 
 
+def redeliver(stored: FakeDeliveries, stores: FakeStores, name: str) -> None:
+    deliveries.redeliver(stores.unit("lab"), name, stored.owner(name), stored.redeliver)
+
+
 def test_redeliver_is_for_the_workspaces_own() -> None:
-    stored, journal = dead(mine="lab", theirs="other"), FakeJournal()
-    deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="mine")
+    stored, stores = dead(mine="lab", theirs="other"), FakeStores()
+    redeliver(stored, stores, "mine")
     assert stored.pending == ["mine"]
-    assert journal.notes == [("lab", "delivery.redeliver", "mine", None, None)]
+    assert stores.journal.notes == [("lab", "delivery.redeliver", "mine", None, None)]
     with pytest.raises(ForbiddenError):
-        deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="theirs")
+        redeliver(stored, stores, "theirs")
     with pytest.raises(NotFoundError):
-        deliveries.redeliver(stored, journal, NOW, workspace_id="lab", delivery_id="none")
+        redeliver(stored, stores, "none")
     gone = GoneMeanwhile()
     gone.kept |= stored.kept
     with pytest.raises(NotFoundError):
-        deliveries.redeliver(gone, journal, NOW, workspace_id="lab", delivery_id="mine")
-    assert len(journal.notes) == 1
+        redeliver(gone, stores, "mine")
+    assert len(stores.journal.notes) == 1
 
 
 def test_a_redrive_goes_in_steps_and_is_noted_once() -> None:
     stored = dead(now="lab", a="lab", theirs="other", b="lab", c="lab", d="lab", e="lab")
-    journal = FakeJournal()
-    assert redriven(stored, journal, None, None).count == 5
+    stores = FakeStores()
+    assert redriven(stored, stores, None, None).count == 5
     assert stored.pending == ["a", "b", "c", "d", "e"]  # what failed at this moment or later is never part of it
-    assert journal.notes == [("lab", "deliveries.redrive", "lab", None, {"from": None, "to": rfc3339(NOW)})]
-    assert redriven(stored, journal, None, None).count == 0
-    assert len(journal.notes) == 1
+    assert stores.journal.notes == [("lab", "deliveries.redrive", "lab", None, {"from": None, "to": rfc3339(NOW)})]
+    assert redriven(stored, stores, None, None).count == 0
+    assert len(stores.journal.notes) == 1
 
 
 def test_a_redrives_window_is_kept_and_ends_now_at_the_latest() -> None:
-    stored, journal = dead(now="lab", a="lab", b="lab", c="lab"), FakeJournal()
+    stored, stores = dead(now="lab", a="lab", b="lab", c="lab"), FakeStores()
     since, until = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
-    assert redriven(stored, journal, since, until).count == 1
+    assert redriven(stored, stores, since, until).count == 1
     assert stored.pending == ["b"]
-    assert journal.notes[0][4] == {"from": rfc3339(since), "to": rfc3339(until)}
+    assert stores.journal.notes[0][4] == {"from": rfc3339(since), "to": rfc3339(until)}
     assert deliveries.plan("lab", since, NOW + timedelta(days=1), NOW).until == NOW
     with pytest.raises(InvalidError) as refusal:
         deliveries.plan("lab", until, since, NOW)

@@ -6,58 +6,43 @@ from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import endpoints, secrets
 from runtime.vault import Vault
 from schemas.api import CreateEndpoint, CreateSecret, UpdateEndpoint
-from tests.unit.control.fakes import NOW, FakeEndpoints, FakeJournal, FakeSecrets
+from tests.unit.control.fakes import FakeStores
 
 SLUG = "acme/m"
 OPENAI_COMPATIBLE = {"provider": "OPENAI_COMPATIBLE", "base_url": "https://up.example/v1/", "target_model": "m"}
 VERTEX = {"project_id": "p", "location": "global"}
 
 
-class Office:
+class Office(FakeStores):
     def __init__(self) -> None:
-        self.endpoints = FakeEndpoints()
+        super().__init__()
         for prefix, owner in (("acme", "w"), ("globex", "other"), ("more", "w")):
-            self.endpoints.workspaces.add_prefix(owner, prefix)
-        self.secrets = FakeSecrets(self.endpoints)
-        self.journal = FakeJournal()
+            self.workspaces.add_prefix(owner, prefix)
         self.own, self.others = self.secret("w"), self.secret("other")
+        self.journal.notes.clear()
 
     def secret(self, workspace_id: str) -> str:
         body = CreateSecret(name="upstream", value="v")
-        vault = Vault(bytes(32))
-        kept = secrets.save(self.secrets, vault, FakeJournal(), workspace_id=workspace_id, body=body, now=NOW)
-        return kept.record.id
-
-    def judge(self) -> endpoints.Targets:
-        return endpoints.Targets(self.secrets, "w", allow_private=False)
+        return secrets.save(self.unit(workspace_id), Vault(bytes(32)), body).record.id
 
     def create(self, target: dict[str, Any] | None = None, slug: str = SLUG) -> str:
         body = CreateEndpoint.model_validate({"slug": slug, "targets": [target or OPENAI_COMPATIBLE]})
-        made = endpoints.create(self.endpoints, self.judge(), self.journal, workspace_id="w", body=body, now=NOW)
-        return made.record.id
+        return endpoints.create(self.unit(), body, allow_private=False).record.id
 
     def update(self, endpoint_id: str, **body: Any) -> None:
-        endpoints.update(
-            self.endpoints,
-            self.judge(),
-            self.journal,
-            workspace_id="w",
-            endpoint_id=endpoint_id,
-            body=UpdateEndpoint.model_validate(body),
-            now=NOW,
-        )
+        endpoints.update(self.unit(), endpoint_id, UpdateEndpoint.model_validate(body), allow_private=False)
 
 
 def test_an_endpoint_is_kept_with_the_fields_that_were_set() -> None:
     office = Office()
     made = office.create(OPENAI_COMPATIBLE | {"secret_id": None})
-    endpoint = endpoints.get(office.endpoints, "w", made)
+    endpoint = endpoints.get(office.unit(), made)
     assert endpoint.record.target.model_fields_set == {"provider", "base_url", "target_model"}
     assert endpoint.record.target.base_url == "https://up.example/v1/"
     with pytest.raises(ForbiddenError):
-        endpoints.get(office.endpoints, "other", endpoint.record.id)
+        endpoints.get(office.unit("other"), endpoint.record.id)
     with pytest.raises(NotFoundError):
-        endpoints.get(office.endpoints, "w", "nothing")
+        endpoints.get(office.unit(), "nothing")
 
 
 def targets(secret_id: str) -> list[dict[str, Any]]:
@@ -204,8 +189,8 @@ def test_a_change_of_slug_or_target() -> None:
 def test_a_deleted_endpoint_frees_its_slug() -> None:
     office = Office()
     made = office.create()
-    gone = endpoints.delete(office.endpoints, office.journal, workspace_id="w", endpoint_id=made, now=NOW)
+    gone = endpoints.delete(office.unit(), made)
     assert (gone.id, gone.slug) == (made, SLUG)
     office.create()
     with pytest.raises(NotFoundError):
-        endpoints.delete(office.endpoints, office.journal, workspace_id="w", endpoint_id=made, now=NOW)
+        endpoints.delete(office.unit(), made)

@@ -5,22 +5,18 @@ from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import secrets
 from runtime.vault import Vault, VaultError, secret_context
 from schemas.api import CreateSecret
-from tests.unit.control.fakes import NOW, FakeJournal, FakeSecrets, endpoint
+from tests.unit.control.fakes import NOW, FakeStores, endpoint
 
 VAULT = Vault(bytes(32))
 
 
-class Office:
-    def __init__(self) -> None:
-        self.secrets = FakeSecrets()
-        self.journal = FakeJournal()
-
+class Office(FakeStores):
     def save(self, value: str, name: str = "upstream", workspace_id: str = "w") -> Secret:
         body = CreateSecret(name=name, value=value)
-        return secrets.save(self.secrets, VAULT, self.journal, workspace_id=workspace_id, body=body, now=NOW)
+        return secrets.save(self.unit(workspace_id), VAULT, body)
 
     def delete(self, secret_id: str) -> Secret:
-        return secrets.delete(self.secrets, self.journal, workspace_id="w", secret_id=secret_id, now=NOW)
+        return secrets.delete(self.unit(), secret_id)
 
 
 def test_a_value_is_sealed_for_its_workspace_and_id_alone() -> None:
@@ -49,11 +45,11 @@ def test_a_secret_in_use_stays() -> None:
     office = Office()
     kept = office.save("sk-1").record.id
     user = endpoint("e", "acme/m", secret_id=kept)
-    office.secrets.endpoints.add(user)
+    office.endpoints.add(user)
     with pytest.raises(InvalidError, match="acme/m") as refusal:
         office.delete(kept)
     assert refusal.value.code == "secret_in_use"
-    office.secrets.endpoints.remove(user, NOW)
+    office.endpoints.remove(user, NOW)
     assert office.delete(kept).name == "upstream"
     with pytest.raises(NotFoundError):
         office.delete(kept)

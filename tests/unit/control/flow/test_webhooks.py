@@ -6,23 +6,20 @@ from control.core.refusals import InvalidError, NotFoundError
 from control.flow import webhooks
 from schemas.billing import BillingWebhook
 from schemas.config import SealedSecret, WebhookRecord
-from tests.unit.control.fakes import NOW, FakeJournal, FakeWebhooks
+from tests.unit.control.fakes import NOW, FakeStores
 
 PRIVATE = "http://127.0.0.1:9/in"
 
 
-class Desk:
+class Desk(FakeStores):
     def __init__(self) -> None:
-        self.webhooks = FakeWebhooks()
-        self.journal = FakeJournal()
+        super().__init__()
         secrets = (SealedSecret(sealed="sealed"),)
         self.webhooks.save(WebhookRecord(workspace_id="lab", url=None, enabled=True, secrets=secrets), NOW)
 
     def save(self, url: str | None, *, enabled: bool = True, allow_private: bool = False) -> WebhookRecord:
         body = BillingWebhook(url=url, enabled=enabled)
-        return webhooks.save(
-            self.webhooks, self.journal, NOW, workspace_id="lab", body=body, allow_private=allow_private
-        )
+        return webhooks.save(self.unit("lab"), body, allow_private=allow_private)
 
 
 def test_a_webhook_keeps_its_secret_while_it_is_disabled() -> None:
@@ -49,7 +46,7 @@ def test_a_url_is_judged_when_it_changes() -> None:
 def test_a_test_needs_a_url() -> None:
     desk = Desk()
     with pytest.raises(InvalidError) as refusal:
-        webhooks.receiver(desk.webhooks, "lab")
+        webhooks.receiver(desk.unit("lab"))
     assert refusal.value.code == "no_url"
     saved = desk.save("https://hooks.example/in")
-    assert webhooks.receiver(desk.webhooks, "lab") == (saved, saved.url)
+    assert webhooks.receiver(desk.unit("lab")) == (saved, saved.url)

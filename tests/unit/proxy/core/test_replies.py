@@ -8,7 +8,7 @@ import pytest
 from proxy.core import replies
 from proxy.core.calls import Failure
 from proxy.core.replies import Reply
-from proxy.limits.days import DayLimit
+from proxy.limits.days import DayLimit, DayRefusal
 from proxy.limits.windows import LimitStanding, Refusal, WindowLimit
 from schemas.limits import LimitType, RateLimitUnit
 
@@ -86,10 +86,21 @@ def test_retry_after_is_whole_seconds_rounded_up(wait_ms: int, seconds: bytes) -
     ],
 )
 def test_a_used_up_day_ends_at_midnight(now: datetime, seconds: bytes) -> None:
-    reply = replies.used_up("a/b", DayLimit(LimitType.TOKEN, 7, "parent", "own"), now)
+    refusal = DayRefusal(DayLimit(LimitType.TOKEN, 7, "parent", "own"), rests_on_reservations=False)
+    reply = replies.used_up("a/b", refusal, now)
     assert header(reply, b"retry-after") == seconds
     assert header(reply, b"x-should-retry") == b"false"
     assert not [name for name, _ in reply.headers if name == b"retry-after-ms"]
+
+
+def test_a_day_that_only_requests_in_flight_hold_is_asked_for_again_in_a_second() -> None:
+    refusal = DayRefusal(DayLimit(LimitType.TOKEN, 7, "parent", "own"), rests_on_reservations=True)
+    reply = replies.used_up("a/b", refusal, datetime(2025, 3, 1, tzinfo=UTC))
+    error = json.loads(reply.body)["error"]
+    assert (reply.status, error["code"], error["type"]) == (429, "rate_limit_exceeded", "rate_limit_error")
+    assert all(named in error["message"] for named in ("7 TOKEN per DAY for a/b", "parent", "in flight"))
+    assert (header(reply, b"retry-after"), header(reply, b"retry-after-ms")) == (b"1", b"1000")
+    assert not [name for name, _ in reply.headers if name == b"x-should-retry"]
 
 
 @pytest.mark.parametrize(

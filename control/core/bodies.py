@@ -1,0 +1,46 @@
+"""What the API shows of each thing that may be read and sent back (contract 2.1, 2.2)."""
+
+from control.core.records import Chain
+from control.core.records import Endpoint as StoredEndpoint
+from control.core.records import Group as StoredGroup
+from domain import limit_tree
+from schemas.api import Endpoint, Group, GroupHierarchy, GroupMetadata
+from schemas.limits import ModelConfig
+
+
+def endpoint(kept: StoredEndpoint) -> Endpoint:
+    """Return an endpoint's body."""
+    return Endpoint(
+        id=kept.record.id,
+        slug=kept.record.slug,
+        region=kept.region,
+        targets=(kept.record.target,),
+        created_at=kept.record.created_at,
+        updated_at=kept.updated_at,
+    )
+
+
+def group(chain: Chain) -> Group:
+    """Return the body of the chain's own group."""
+    kept = chain[0]
+    record = kept.record
+    return Group(
+        id=record.id,
+        metadata=group_metadata(kept),
+        models=tuple(_whole(model) for model in record.models),
+        effective_models=limit_tree.effective_models([link.record for link in chain]),
+        hierarchy=GroupHierarchy(limit_enforcement=record.limit_enforcement, parent_group_id=record.parent_group_id),
+        created_at=kept.created_at,
+    )
+
+
+def group_metadata(kept: StoredGroup) -> GroupMetadata:
+    """Return what names a group."""
+    return GroupMetadata(name=kept.name, external_entity_id=kept.record.external_entity_id)
+
+
+def _whole(model: ModelConfig) -> ModelConfig:
+    """Set every field, so that a limit list which a body left out is shown as the empty list it is."""
+    if len(model.model_fields_set) == len(ModelConfig.model_fields):
+        return model
+    return ModelConfig(slug=model.slug, rate_limits=model.rate_limits, usage_limits=model.usage_limits)

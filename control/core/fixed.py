@@ -1,0 +1,28 @@
+"""Which fields of a body that is sent back may differ from what was read (contract 2)."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from control.core.refusals import InvalidError
+
+
+def check(given: BaseModel, kept: BaseModel, free: Collection[str]) -> None:
+    """Refuse another value for what never changes; the value that it has may be sent back. Raise InvalidError.
+
+    `free` are the paths of what may change, as `metadata.name`.
+    """
+    own = kept.model_dump(mode="json", exclude_unset=True)
+    _check(given.model_dump(mode="json", exclude_unset=True), own, free, "")
+
+
+def _check(given: Mapping[str, Any], kept: Mapping[str, Any], free: Collection[str], above: str) -> None:
+    for name, value in given.items():
+        path, own = above + name, kept[name]
+        if path in free:
+            continue
+        if isinstance(value, dict) and isinstance(own, dict):
+            _check(value, own, free, f"{path}.")
+        elif value != own and not (value is None and not above):
+            raise InvalidError(f"{path}: never changes; leave it out, or send what it is", param=path, code="immutable")
