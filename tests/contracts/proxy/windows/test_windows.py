@@ -69,7 +69,7 @@ async def test_the_last_place_is_given_once(adapter: MemoryWindows) -> None:
 async def test_a_retry_exactly_at_retry_after_gets_in_and_not_before(adapter: MemoryWindows, clock: HandClock) -> None:
     wanted = chain((REQUEST, SECOND, 1), (TOKEN, MINUTE, 5))
     clock.now_s += 0.0123
-    await adapter.settle(await admit(adapter, wanted), 10)
+    adapter.settle(await admit(adapter, wanted), 10)
     refused = await refuse(adapter, wanted)
     assert refused.limit == wanted.limits[1]
     clock.now_s += refused.retry_after_s - 0.002
