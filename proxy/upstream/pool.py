@@ -13,6 +13,7 @@ from proxy.core.calls import BrokenOffError, Failure, UpstreamRequest
 from proxy.core.replies import Headers
 from proxy.upstream import connection as connections
 from proxy.upstream import tls
+from proxy.upstream.codings import Decoder
 from proxy.upstream.connection import Connection
 from proxy.upstream.origins import RECHECK_S, Origin, Origins
 from runtime.deadlines import Deadlines
@@ -27,7 +28,7 @@ _PASSED_HEADERS = (b"content-type", b"retry-after", b"retry-after-ms", b"x-shoul
 class HttpAnswer:
     """An upstream's answer, its body not yet read."""
 
-    __slots__ = ("_connection", "headers", "is_event_stream", "status")
+    __slots__ = ("_coding", "_connection", "_decoder", "headers", "is_event_stream", "status")
 
     def __init__(self, connection: Connection) -> None:
         found = connection.headers
@@ -37,14 +38,16 @@ class HttpAnswer:
         ]
         """The few headers that may pass to the client."""
         self.is_event_stream = found.get(b"content-type", b"").lower().startswith(b"text/event-stream")
-        """Whether the body is server-sent events."""
+        """Whether its content type says that the body is server-sent events."""
         self._connection: Connection | None = connection
+        self._coding = found.get(b"content-encoding", b"identity").strip().lower()
+        self._decoder: Decoder | None = None
 
     def read_chunk(self) -> Coroutine[Any, Any, bytes | None]:
         """Return what has arrived, as soon as anything has; None at the end. Raise BrokenOffError."""
         if self._connection is None:
             raise BrokenOffError("it was closed")
-        return self._connection.read()
+        return self._connection.read() if self._coding == b"identity" else self._read_decoded(self._connection)
 
     def expect_end(self) -> None:
         """Say that only the end of the answer is missing: `close` lets it come, so that the connection is kept."""
@@ -56,6 +59,18 @@ class HttpAnswer:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.release()
+
+    async def _read_decoded(self, connection: Connection) -> bytes | None:
+        decoder = self._decoder = self._decoder or Decoder(self._coding)
+        while not (piece := decoder.take()):
+            chunk = await connection.read()
+            if chunk is None:
+                if not decoder.is_whole:
+                    raise BrokenOffError("its content coding is cut short")
+                return None
+            decoder.feed(chunk)
+        await asyncio.sleep(0)  # however much a few bytes stand for, others have their turn
+        return piece
 
 
 class Upstreams:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from schemas.limits import LimitType, ModelConfig, UsageLimit, UsageLimitUnit
 from schemas.usage import Outcome, Tokens
 from tests.integration.proxy import gate as gates
 from tests.integration.proxy.gate import ASKED, AUTHORIZED, KEY, PATH, Gate
-from tests.integration.proxy.tcp import PLAIN, Line, Play, Received, TcpUpstream
+from tests.integration.proxy.tcp import DONE, PLAIN, USAGE, Line, Play, Received, TcpUpstream, piece
 from tests.unit.proxy.kit import SLUG
 
 
@@ -111,12 +112,60 @@ async def test_headers_that_are_no_ascii_do_not_pass(running: Gate, upstream: Tc
     assert "retry-after" not in answer.headers
 
 
-async def test_a_compressed_answer_passes_untouched(running: Gate, upstream: TcpUpstream) -> None:
-    packed = gzip.compress(PLAIN)
-    upstream.play = answering(packed, content_encoding="gzip")
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_an_answer_that_is_compressed_unasked_is_decoded(
+    running: Gate, upstream: TcpUpstream, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    upstream.play = answering(pack(PLAIN), content_encoding=coding)
     async with running.client() as client, client.stream("POST", PATH, json=ASKED) as answer:
-        assert b"".join([piece async for piece in answer.aiter_raw()]) == packed
-    assert (await running.event()).tokens.output_tokens > 0
+        assert b"".join([piece async for piece in answer.aiter_raw()]) == PLAIN.replace(b"their-model", SLUG.encode())
+    assert "content-encoding" not in answer.headers
+    assert (await running.event()).tokens == Tokens(input_tokens=5, output_tokens=2)
+
+
+async def test_a_compressed_stream_is_passed_on_as_it_comes(running: Gate, upstream: TcpUpstream) -> None:
+    packer = zlib.compressobj(wbits=31)
+    seen = asyncio.Event()
+
+    async def play(_received: Received, line: Line) -> None:
+        await line.begin_stream("content-encoding: gzip\r\n")
+        await line.chunk(packer.compress(piece("hello")) + packer.flush(zlib.Z_SYNC_FLUSH))
+        await seen.wait()
+        await line.chunk(packer.compress(USAGE + DONE) + packer.flush())
+        await line.end_stream()
+
+    upstream.play = play
+    got = b""
+    async with running.client() as client, client.stream("POST", PATH, json=ASKED | {"stream": True}) as answer:
+        async for chunk in answer.aiter_raw():
+            got += chunk
+            seen.set()
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert got == piece("hello").replace(b"their-model", SLUG.encode()) + DONE
+    event = await running.event()
+    assert (event.outcome, event.tokens) == (Outcome.COMPLETE, Tokens(input_tokens=5, output_tokens=2))
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"), [("br", b"\x0b\x02\x80"), ("gzip", PLAIN), ("gzip", gzip.compress(PLAIN)[:-9])]
+)
+async def test_a_coding_that_cannot_be_decoded_is_502(
+    running: Gate, upstream: TcpUpstream, coding: str, body: bytes
+) -> None:
+    upstream.play = answering(body, content_encoding=coding)
+    async with running.client() as client:
+        answer = await client.post(PATH, json=ASKED)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
+    assert (await running.event()).outcome is Outcome.UPSTREAM_ERROR
+
+
+async def test_a_small_answer_that_stands_for_a_large_one_is_held_to_its_bound(
+    running: Gate, upstream: TcpUpstream
+) -> None:
+    upstream.play = answering(gzip.compress(b" " * 100 * 2**20), content_encoding="gzip")
+    async with running.client() as client:
+        answer = await client.post(PATH, json=ASKED)
+    assert answer.status_code == 502
 
 
 @pytest.mark.parametrize(
