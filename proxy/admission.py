@@ -13,7 +13,7 @@ from proxy.core import endings, keys, replies, usage_event
 from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
-from proxy.dialects import answers, chat
+from proxy.dialects import answers, chat, prompts
 from proxy.limits import days, estimate, windows
 from runtime.clock import Clock
 from schemas.usage import Outcome, Tokens, UsageSource
@@ -72,7 +72,7 @@ class Call:
     event: bytes
     """The beginning of its usage event."""
     expected: Tokens
-    """The estimate to bill where nothing better is ever known."""
+    """The estimate to bill where the process dies; else `likely` is a better one."""
     day: days.DayReservation
     rate: windows.Reservation
     slot: int
@@ -87,7 +87,12 @@ class Call:
 
     def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
         """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""
-        return endings.cut_short(outcome, reply, stream=self.stream, answered=self.answered, expected=self.expected)
+        return endings.cut_short(outcome, reply, stream=self.stream, answered=self.answered, likely=self.likely)
+
+    def likely(self) -> Tokens:
+        """Return the counts to bill where nobody has reported any: made from the body, so asked for only then."""
+        prompt = prompts.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens)
+        return self.expected.model_copy(update={"input_tokens": prompt})
 
     def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
         """Return its usage event."""

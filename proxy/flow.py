@@ -10,13 +10,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from proxy import reading
 from proxy.admission import Admissions, Call
 from proxy.core import endings, replies
 from proxy.core.calls import BrokenOffError, Failure, Model, SpoolUnavailableError, UpstreamRequest
 from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Deadline, Drains
-from proxy.dialects import answers, chat
+from proxy.dialects import answers, chat, forms
+from proxy.reading import Answer
 from runtime.deadlines import Deadlines
 from schemas.usage import Outcome
 
@@ -40,25 +42,6 @@ class Client(Protocol):
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call back once if the client goes away; None: it no longer matters."""
-
-
-class Answer(Protocol):
-    """An upstream's answer. Reading raises BrokenOffError where it ends before it is whole."""
-
-    status: int
-    headers: Headers
-    """Those that may pass."""
-    is_event_stream: bool
-    """Whether the body is server-sent events."""
-
-    async def read_chunk(self) -> bytes | None:
-        """Return what has arrived as soon as it has; None at the end."""
-
-    def expect_end(self) -> None:
-        """Say that only its end is missing, which `close` may let come in the background."""
-
-    async def close(self) -> None:
-        """Give the connection back; an answer that was not read to its end is ended at once."""
 
 
 class Upstream(Protocol):
@@ -171,26 +154,20 @@ class Gateway:
         call.first_byte_s = self._deadlines.loop.time()
         call.answered = 200 <= answer.status < 300
         if not call.answered:
-            return Refused(replies.passed_on(answer.status, answer.headers, await self._read(answer, bound)))
-        slug, expected = call.route.slug, call.expected
-        if not answer.is_event_stream:
-            return endings.plain(answer.status, answer.headers, await self._read(answer, bound), slug, expected)
-        stream = call.stream = answers.StreamReader(slug, keep_usage=call.asked.include_usage)
+            body = await reading.whole(answer, bound, self._idle_s)
+            return Refused(replies.passed_on(answer.status, answer.headers, body))
+        begun, is_stream = await reading.beginning(answer, bound, self._idle_s)
+        if not is_stream:
+            body = await reading.whole(answer, bound, self._idle_s, begun)
+            return endings.plain(answer.status, answer.headers, body, call.route.slug, call.likely)
+        stream = call.stream = answers.StreamReader(call.route.slug, keep_usage=call.asked.include_usage)
+        ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
-        await client.start(answer.status, answer.headers + call.headers)
+        await client.start(answer.status, forms.stream_headers(answer.headers) + call.headers)
+        if ready and not bound.gone:
+            await client.send(ready)
         await self._follow(client, stream, answer, bound)
-        return endings.streamed(stream, expected)
-
-    async def _read(self, answer: Answer, bound: Deadline) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        bound.expect(self._idle_s)
-        while (chunk := await answer.read_chunk()) is not None:
-            bound.expect(self._idle_s)
-            pieces.append(chunk)
-            if (size := size + len(chunk)) > endings.MAX_PLAIN_BYTES:
-                raise BrokenOffError("the answer is too large")
-        return b"".join(pieces)
+        return endings.streamed(stream, call.likely)
 
     async def _follow(self, client: Client, stream: answers.StreamReader, answer: Answer, bound: Deadline) -> None:
         bound.expect(self._idle_s)
@@ -209,7 +186,7 @@ class Gateway:
         with suppress(TimeoutError, BrokenOffError), Deadline(self._drains, self._deadlines) as bound:
             bound.client_gone()
             await self._follow(client, stream, answer, bound)
-        ending = endings.streamed(stream, call.expected)
+        ending = endings.streamed(stream, call.likely)
         ending.outcome, ending.client_lost = Outcome.CLIENT_DISCONNECTED, True
         return ending
 

@@ -3,11 +3,12 @@
 Never sends or records anything.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.core import replies
 from proxy.core.replies import Headers, Reply
-from proxy.dialects import answers
+from proxy.dialects import answers, forms
 from schemas.usage import Outcome, Tokens, UsageSource
 
 MAX_PLAIN_BYTES = 16 * 1024 * 1024
@@ -38,36 +39,50 @@ class Billed:
 Ending = Refused | Billed
 
 
-def plain(status: int, headers: Headers, body: bytes, slug: str, expected: Tokens) -> Billed:
-    """End a call that has its whole unstreamed answer."""
-    named, reported, content_bytes = answers.plain(body, slug)
-    count = answers.to_bill(reported, expected.input_tokens, content_bytes)
-    return Billed(Outcome.COMPLETE, count, Reply(status, headers, named))
+def plain(status: int, headers: Headers, body: bytes, slug: str, likely: Callable[[], Tokens]) -> Billed:
+    """End a call that has its whole unstreamed answer.
+
+    `likely` gives the counts to bill where nobody reports any; it costs a reading of the request's body.
+    """
+    answer = answers.plain(body, slug)
+    count = answers.to_bill(answer.tokens, likely, answer.content_bytes)
+    outcome = Outcome.UPSTREAM_ERROR if answer.failed else Outcome.COMPLETE
+    return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body))
 
 
-def streamed(stream: answers.StreamReader, expected: Tokens) -> Billed:
-    """End a call whose stream has come to its end."""
-    return Billed(Outcome.COMPLETE, _so_far(stream, expected), None, stream.held)
+def streamed(stream: answers.StreamReader, likely: Callable[[], Tokens]) -> Billed:
+    """End a call whose stream has come to its end, whole or not."""
+    if stream.is_whole:
+        count = answers.to_bill(stream.tokens, likely, stream.content_bytes)
+        return Billed(Outcome.COMPLETE, count, None, stream.held)
+    last = stream.held if stream.failed else replies.as_event(replies.upstream_broke_off())
+    return Billed(Outcome.UPSTREAM_ERROR, _so_far(stream, likely), None, last)
 
 
 def cut_short(
-    outcome: Outcome, reply: Reply, *, stream: answers.StreamReader | None, answered: bool | None, expected: Tokens
+    outcome: Outcome,
+    reply: Reply,
+    *,
+    stream: answers.StreamReader | None,
+    answered: bool | None,
+    likely: Callable[[], Tokens],
 ) -> Ending:
     """End a call whose upstream had not come to its end.
 
     `answered` says whether its answer was a 2xx; None: it was still working. Whoever ended it, a 2xx is billed; one
-    that was still working is billed, as expected, unless it failed by itself.
+    that was still working is billed, as is likely, unless it failed by itself.
     """
     if stream is not None:
-        return Billed(outcome, _so_far(stream, expected), None, replies.as_event(reply))
+        last = stream.held if stream.failed else replies.as_event(reply)
+        return Billed(outcome, _so_far(stream, likely), None, last)
     failed = outcome is Outcome.UPSTREAM_ERROR
     if answered is False or (failed and not answered):
         return Refused(reply)
-    count = (
-        answers.to_bill(None, expected.input_tokens, 0) if failed else answers.Count(expected, UsageSource.ESTIMATED)
-    )
+    count = answers.to_bill(None, likely, 0) if failed else answers.Count(likely(), UsageSource.ESTIMATED)
     return Billed(outcome, count, reply)
 
 
-def _so_far(stream: answers.StreamReader, expected: Tokens) -> answers.Count:
-    return answers.to_bill(stream.tokens, expected.input_tokens, stream.content_bytes)
+def _so_far(stream: answers.StreamReader, likely: Callable[[], Tokens]) -> answers.Count:
+    if stream.is_counted:
+        return answers.to_bill(stream.tokens, likely, stream.content_bytes)
+    return answers.cut_short(stream.tokens, likely, stream.content_bytes)

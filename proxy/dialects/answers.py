@@ -1,50 +1,40 @@
-"""Reads token counts from upstream answers and puts the slug where the upstream wrote its own model name.
+"""Reads upstream answers as their clients read them, and puts the slug where the upstream wrote its own model name.
 
 Fed bytes, gives bytes; never waits, and never holds back an event of a stream that is whole, but for `[DONE]`:
 what follows the last content may leave only when the usage event is durable.
 
 A stream is cut at blank lines (HTML Living Standard, server-sent events). An event whose `data` is a JSON object may
-carry `model` and `usage`; the one with `usage` and no choices is the usage chunk, which only a client that asked for
-it may see.
+carry `model`, `choices`, `usage` and `error`; the one with `usage` and no choices is the usage chunk, which only a
+client that asked for it may see. What no client can read is passed on as it came.
+
+A usual event costs one decoding and one comparison with the beginning of the event before it.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
 
-from proxy.dialects import json_members
-from proxy.dialects.json_members import MISSING
+from proxy.dialects import answer_json, json_members, json_text, usage, written
+from proxy.dialects.json_members import Span
+from proxy.dialects.json_text import BOM
 from proxy.limits.estimate import BYTES_PER_TOKEN
-from schemas.usage import MOST_TOKENS, Tokens, UsageSource
+from schemas.usage import Tokens, UsageSource
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """A server-sent event longer than this is passed on unread rather than gathered."""
+MOST_CHOICES = 1024
+"""Of a stream, whose ends are followed; upstreams give at most 128."""
 
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _LONGEST_BLANK_LINE = 4
-_MODEL = re.compile(rb'("model"[ \t]*:[ \t]*)"[^"\\]*(?:\\.[^"\\]*)*"')
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_CONTENT = re.compile(
-    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name|input|text)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"',
-    re.DOTALL,
-)
+_MAX_BEGINNING = 4096
 _DONE = b"[DONE]"
 """What the data of the last event begins with, as the OpenAI SDKs compare it: with a line before it, they read on."""
-_DATA_FIELD = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
-
-
-class _Answer(msgspec.Struct):
-    """What is read of an answer or a chunk; all of it optional, for upstreams differ."""
-
-    model: Raw = MISSING
-    usage: Raw = MISSING
-    choices: Raw = MISSING
-
-
-_decoder = msgspec.json.Decoder(_Answer)
+_DATA_FIELD = re.compile(rb"^data(?::[ ]?(.*))?$", re.MULTILINE)
+_BLANK_LINES = b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +45,56 @@ class Count:
     source: UsageSource
 
 
-def plain(body: bytes, slug: str) -> tuple[bytes, Tokens | None, int]:
-    """Return an unstreamed answer with the slug as its model, the counts it reports (None: none), its content's bytes.
+class Plain(NamedTuple):
+    """What an unstreamed answer says."""
 
-    An answer that is no JSON object passes as it is, all of it content.
-    """
-    answer = _peek(body)
+    body: bytes
+    """As the client may see it: with the slug as its model."""
+    tokens: Tokens | None
+    """The counts that it reports."""
+    content_bytes: int
+    """What the model wrote, where no counts are reported."""
+    failed: bool
+    """Whether it is an error, although its status is 2xx."""
+
+
+def plain(body: bytes, slug: str) -> Plain:
+    """Read an unstreamed answer. One that no client takes for a JSON object passes as it is."""
+    body = json_text.in_utf8(body)
+    answer = answer_json.read(body)
     if answer is None:
-        return body, None, len(body)
-    tokens = _tokens(_decode(answer.usage))
-    content = 0 if tokens is not None else content_bytes(body)
-    return _named(body, answer.model, msgspec.json.encode(slug)), tokens, content
+        return Plain(body, None, written.unread_bytes(body), failed=False)
+    tokens = usage.reported(answer)
+    content = 0 if tokens is not None else written.choices_bytes(answer.get("choices"))
+    failed = answer_json.has_error(answer) and not answer.get("choices")
+    return Plain(_named(body, answer, msgspec.json.encode(slug)), tokens, content, failed)
 
 
-def to_bill(reported: Tokens | None, prompt_tokens: int, content_bytes: int) -> Count:
-    """Return the counts to bill: the provider's, else an estimate: at least 1 in, and 1 out where content was sent."""
+def to_bill(reported: Tokens | None, likely: Callable[[], Tokens], content_bytes: int) -> Count:
+    """Return the counts to bill: the provider's, else an estimate: at least 1 in, and 1 out where content was sent.
+
+    `likely` gives the input to bill then; it is asked only where it is needed.
+    """
     if reported is not None:
         return Count(reported, UsageSource.PROVIDER)
-    output = -(-content_bytes // BYTES_PER_TOKEN)
-    return Count(Tokens(input_tokens=max(1, prompt_tokens), output_tokens=output), UsageSource.ESTIMATED)
+    tokens = Tokens(input_tokens=max(1, likely().input_tokens), output_tokens=_estimate(content_bytes))
+    return Count(tokens, UsageSource.ESTIMATED)
 
 
-def content_bytes(text: bytes) -> int:
-    """Return the bytes of generated text in an answer or event, as they stand in the JSON."""
-    return sum(len(content) for content in _CONTENT.findall(text))
+def cut_short(reported: Tokens | None, likely: Callable[[], Tokens], content_bytes: int) -> Count:
+    """Return the counts to bill of an answer that had not come to its end.
+
+    `reported` is what its server had counted so far: output is that or the estimate of what came, if greater; input is
+    the server's count, if it has one.
+    """
+    output = _estimate(content_bytes)
+    if reported is None or not reported.input_tokens:
+        count = to_bill(None, likely, content_bytes)
+        output = max(output, reported.output_tokens if reported is not None else 0)
+        return Count(count.tokens.model_copy(update={"output_tokens": output}), UsageSource.ESTIMATED)
+    if reported.output_tokens >= output:
+        return Count(reported, UsageSource.PROVIDER)
+    return Count(reported.model_copy(update={"output_tokens": output}), UsageSource.ESTIMATED)
 
 
 class StreamReader:
@@ -89,21 +105,44 @@ class StreamReader:
 
     def __init__(self, slug: str, *, keep_usage: bool) -> None:
         self.tokens: Tokens | None = None
+        """The counts that were reported last, but for zeros."""
         self.content_bytes = 0
+        """What the model wrote until now."""
         self.done = False
-        """Whether `[DONE]` has come: the answer is whole, whatever the connection does next."""
+        """Whether `[DONE]` has come: the answer is at its end, whatever the connection does next."""
+        self.failed = False
+        """Whether the upstream has told of an error, which its client gets as it came."""
         self.held = b""
         self._keep_usage = keep_usage
         self._slug = msgspec.json.encode(slug)
-        self._replacement = b"\\1" + self._slug.replace(b"\\", b"\\\\")
         self._partial = bytearray()
+        self._begun = False
         self._removed = False
         """Whether the last event was kept from the client."""
         self._cut_at_cr = False
         """Whether the last event ended in a CR at the end of a chunk, whose LF may still come."""
+        self._open: set[int] = set()
+        """Choices that have not come to their ends."""
+        self._ended: set[int] = set()
+        self._counted = False
+        """Whether the usage chunk has come, and nothing that was written after it."""
+        self._beginning = self._named_beginning = b""
+        """The last event up to the end of its model's name, as it came and as it left: most events begin alike."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether `[DONE]`, or the usage chunk, or the end of each choice has come, and no error."""
+        return not self.failed and (self.done or self._counted or (bool(self._ended) and not self._open))
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the counts are those of the whole answer."""
+        return self.tokens is not None and (self.done or self._counted)
 
     def feed(self, chunk: bytes) -> bytes:
         """Take what arrived; return the whole events in it, as the client may see them."""
+        if not self._begun:
+            chunk = self._begin(chunk)
         if self._partial or self._cut_at_cr or b"\r" in chunk:
             return self._gather(chunk)
         *events, rest = chunk.split(b"\n\n")
@@ -111,12 +150,29 @@ class StreamReader:
         return b"".join([self._event(event + b"\n\n") for event in events])
 
     def finish(self) -> None:
-        """Take the end of the upstream's bytes: a last event without its blank line goes to `held`."""
+        """Take the end of the upstream's bytes. A last event without its blank line goes to `held`.
+
+        Clients drop such an event, so it is completed where it is an error, of which they must be told.
+        """
         rest = bytes(self._partial)
         self._partial.clear()
-        if rest:
-            ready = self._event(rest)
-            self.held += ready
+        if not rest:
+            return
+        had_failed = self.failed
+        ready = self._event(rest)  # which may add to what is held
+        self.held += ready
+        if self.failed and not had_failed:
+            self.held += _BLANK_LINES
+
+    def _begin(self, chunk: bytes) -> bytes:
+        """Leave out a byte order mark, which may come in pieces (HTML Living Standard, 9.2.5)."""
+        chunk = bytes(self._partial) + chunk
+        self._partial.clear()
+        if len(chunk) < len(BOM) and BOM.startswith(chunk):
+            self._partial += chunk
+            return b""
+        self._begun = True
+        return chunk.removeprefix(BOM)
 
     def _gather(self, chunk: bytes) -> bytes:
         out = []
@@ -135,106 +191,112 @@ class StreamReader:
         del gathered[:start]
         if len(gathered) > MAX_EVENT_BYTES and not self.done:
             unread = bytes(gathered)
-            self.content_bytes += content_bytes(unread) or len(unread)
+            self.content_bytes += written.unread_bytes(unread)
             out.append(unread)
             gathered.clear()
         return b"".join(out)
 
     def _line_feed(self) -> bytes:
         """Let the LF that completes the last event's CR go where that event went."""
-        if self.done:
+        if self.done and not self.failed:
             self.held += b"\n"
         return b"" if self.done or self._removed else b"\n"
 
     def _event(self, event: bytes) -> bytes:
         self._removed = False
-        if self.done:
-            self.held += event
-            return b""
         line = event.strip(b"\r\n")
         simple = line.startswith(b"data:") and b"\n" not in line and b"\r" not in line
         data = line[5:].removeprefix(b" ") if simple else b"\n".join(_DATA_FIELD.findall(_with_lf(line)))
-        if data.startswith(_DONE):
+        if self.done or data.startswith(_DONE):
             self.done = True
-            self.held += event
+            if not self.failed:  # after an error nothing may look like success
+                self.held += event
             return b""
-        if b'"usage"' in data and _USAGE.search(data) and self._read_usage(data) and not self._keep_usage:
+        if not data:
+            return event
+        answer = answer_json.read(data)
+        if answer is None:
+            self.content_bytes += written.unread_bytes(data)
+            return event
+        is_usage_chunk = self._take(data, answer)
+        if answer_json.has_error(answer):
+            self.failed = True
+        elif is_usage_chunk and not self._keep_usage:
             self._removed = True
             return b""
-        self.content_bytes += content_bytes(data)
-        return self._rename(event, data, simple=simple) if b'"model"' in data else event
+        return self._rename(event, data, answer) if "model" in answer else event
 
-    def _read_usage(self, data: bytes) -> bool:
-        """Keep the counts of a chunk; say whether it is the usage chunk, one without choices."""
-        answer = _peek(data)
-        usage = _decode(answer.usage) if answer is not None else None
-        if answer is None or not isinstance(usage, dict):
+    def _take(self, data: bytes, answer: dict[str, Any]) -> bool:
+        """Take what an event says of choices and counts; say whether it is the usage chunk, one without choices."""
+        choices = answer.get("choices")
+        if choices and isinstance(choices, list):
+            self._follow(choices)
+        if b'usage"' not in data and b"\\u00" not in data:
             return False
-        tokens = _tokens(usage)
-        if tokens is not None and (self.tokens is None or _sum(tokens) >= _sum(self.tokens)):
-            self.tokens = tokens  # counts that are reported again are running sums: a smaller one takes nothing back
-        return not _decode(answer.choices)
+        tokens = usage.reported(answer)
+        counted = tokens is not None and usage.is_counted(tokens)
+        if counted:
+            self.tokens = tokens
+        if choices or not isinstance(answer.get("usage"), dict):
+            return False
+        self._counted = self._counted or counted
+        return True
 
-    def _rename(self, event: bytes, data: bytes, *, simple: bool) -> bytes:
-        place = event.find(b'"model"')
-        before = event[:place]
-        if simple and before.count(b"{") == 1 and b"[" not in before and event.find(b'"model"', place + 1) < 0:
-            return _MODEL.sub(self._replacement, event, count=1)  # at the top: no object or list began before it
-        answer = _peek(data)
-        if answer is None:
-            return event
-        named = _named(data, answer.model, self._slug)
-        if data in event:
-            return event.replace(data, named, 1)
-        others = [line for line in _with_lf(event).split(b"\n") if line and not line.startswith(b"data:")]
+    def _follow(self, choices: list[Any]) -> None:
+        """Count what the model wrote, and follow which of the choices have come to their ends."""
+        size = 0
+        for choice in choices:
+            if not isinstance(choice, dict):
+                continue
+            size += written.choice_bytes(choice)
+            index = choice.get("index", 0)
+            if type(index) is not int or not 0 <= index < MOST_CHOICES:
+                index = 0
+            if choice.get("finish_reason"):
+                self._ended.add(index)
+                self._open.discard(index)
+            elif index not in self._ended:
+                self._open.add(index)
+        if size:
+            self.content_bytes += size
+            self._counted = False
+
+    def _rename(self, event: bytes, data: bytes, answer: dict[str, Any]) -> bytes:
+        known = self._beginning
+        if known and event.startswith(known) and answer_json.is_only_model(event, len(known)):
+            return self._named_beginning + event[len(known) :]
+        spans = answer_json.model_spans(data)
+        offset = event.find(data)
+        if offset >= 0:
+            self._remember(event, offset, spans)
+            return json_members.splice(event, [((start + offset, stop + offset), self._slug) for start, stop in spans])
+        named = json_members.splice(data, [(span, self._slug) for span in spans])
+        others = [line for line in _with_lf(event).split(b"\n") if line and not _DATA_FIELD.match(line)]
         ending = event[len(event.rstrip(b"\r\n")) :]
         return b"\n".join([*others, *(b"data: " + line for line in named.split(b"\n"))]) + ending
+
+    def _remember(self, event: bytes, offset: int, spans: list[Span]) -> None:
+        """Keep how the event begins, where its model is a string that other events may have in the same place."""
+        self._beginning = b""
+        if len(spans) == 1:
+            start, stop = spans[0][0] + offset, spans[0][1] + offset
+            if stop <= _MAX_BEGINNING and event[start : start + 1] == b'"' and answer_json.is_only_model(event, stop):
+                self._beginning = event[:stop]
+                self._named_beginning = event[:start] + self._slug
+
+
+def _estimate(size: int) -> int:
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def _with_lf(text: bytes) -> bytes:
     return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
 
 
-def _named(text: bytes, model: Raw, slug: bytes) -> bytes:
-    """Return an answer or chunk with `slug` (as JSON) for its `model`, as it was decoded."""
-    if model is MISSING:
-        return text
-    try:
-        spans = json_members.locate(text, b"model", len(bytes(model)))
-    except json_members.TooManyMembersError:  # no answer of the API; it passes as it is
-        return text
-    return json_members.splice(text, [(span, slug) for span in spans])
-
-
-def _peek(text: bytes) -> _Answer | None:
-    try:
-        return _decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
-def _decode(raw: Raw) -> Any:
-    try:
-        return None if raw is MISSING else msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _tokens(usage: Any) -> Tokens | None:
-    """Read a `usage` object; None where it is missing or is not what the API document says."""
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    prompt, completion = _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens", 0))
-    if prompt is None or completion is None:
-        return None
-    return Tokens(input_tokens=prompt, output_tokens=completion, cached_input_tokens=min(_whole(cached) or 0, prompt))
-
-
-def _sum(tokens: Tokens) -> int:
-    return tokens.input_tokens + tokens.output_tokens
-
-
-def _whole(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+def _named(text: bytes, answer: dict[str, Any], slug: bytes) -> bytes:
+    """Return an answer with `slug` (as JSON) for its `model`, where it has one."""
+    return (
+        json_members.splice(text, [(span, slug) for span in answer_json.model_spans(text)])
+        if "model" in answer
+        else text
+    )

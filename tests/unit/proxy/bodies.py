@@ -17,8 +17,10 @@ HELLO_SENT = HELLO.replace(b"their-model", b"lab/model")
 USAGE = b'data: {"model":"their-model","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n'
 DONE = b"data: [DONE]\n\n"
 COUNTED = Tokens(input_tokens=5, output_tokens=2)
-INPUT = -(-len(ASKED) // 4)
-INPUT_STREAMED = -(-len(STREAMED) // 4)
+INPUT = INPUT_STREAMED = 6
+"""Tokens of "Say hi", by four bytes each, and four for the message."""
+RESERVED = -(-len(ASKED) // 4)
+"""Tokens that the prompt reserves: by four bytes of the whole body each."""
 MEAN = 512
 """What an answer of a slug is expected to have that has answered nothing yet."""
 

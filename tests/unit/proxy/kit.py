@@ -193,10 +193,10 @@ async def _perform(steps: list[Step]) -> bytes | None:
 class FakeAnswer:
     """The `Answer` port: plays its steps."""
 
-    def __init__(self, steps: Sequence[Step], status: int, content_type: str, headers: Headers) -> None:
+    def __init__(self, steps: Sequence[Step], status: int, content_type: str | None, headers: Headers) -> None:
         self.status = status
-        self.headers = [(b"content-type", content_type.encode()), *headers]
-        self.is_event_stream = content_type.startswith("text/event-stream")
+        self.headers = [*headers] if content_type is None else [(b"content-type", content_type.encode()), *headers]
+        self.is_event_stream = (content_type or "").startswith("text/event-stream")
         self.closed = 0
         self.end_expected = False
         self._steps = list(steps)
@@ -227,7 +227,7 @@ class ScriptedUpstream:
         self,
         *steps: Step,
         status: int = 200,
-        content_type: str = "application/json",
+        content_type: str | None = "application/json",
         headers: Headers | None = None,
         before: Sequence[Step] = (),
     ) -> None:

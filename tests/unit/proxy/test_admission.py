@@ -9,7 +9,7 @@ from proxy.core.replies import Reply
 from proxy.limits.days import DayLimit
 from schemas.limits import LimitType, RateLimitUnit
 from tests.unit.proxy import kit
-from tests.unit.proxy.bodies import ASKED, ESTIMATED, INPUT, MEAN, NO_USAGE, PLAIN, error_of
+from tests.unit.proxy.bodies import ASKED, ESTIMATED, MEAN, NO_USAGE, PLAIN, RESERVED, error_of
 from tests.unit.proxy.kit import House
 from tests.unit.proxy.virtual_time import in_virtual_time
 
@@ -148,7 +148,7 @@ async def test_the_mean_of_answers_is_what_the_next_one_is_expected_to_have(hous
     await house.serve(house.client(b'{"model":"lab/model"'))  # a bad body changes nothing
     house.upstream.answers(PLAIN)
     await house.serve(house.client(ASKED))
-    assert [place.estimate for _, place in house.windows.taken] == [INPUT + MEAN, INPUT + 2]
+    assert [place.estimate for _, place in house.windows.taken] == [RESERVED + MEAN, RESERVED + 2]
 
 
 @in_virtual_time
@@ -158,7 +158,7 @@ async def test_an_estimated_count_does_not_teach_the_mean(house: House) -> None:
     house.upstream.answers(PLAIN)
     await house.serve(house.client(ASKED))
     assert house.sink.drafts[0].usage_source is ESTIMATED
-    assert [place.estimate for _, place in house.windows.taken] == [INPUT + MEAN, INPUT + MEAN]
+    assert [place.estimate for _, place in house.windows.taken] == [RESERVED + MEAN, RESERVED + MEAN]
 
 
 @in_virtual_time

@@ -61,7 +61,7 @@ CASES = {
         [NO_USAGE], billed=(COMPLETE, ESTIMATED, Tokens(input_tokens=INPUT, output_tokens=ELEVEN_BYTES))
     ),
     "plain that is no JSON": Case(
-        [b"\x1f\x8b12345678"], billed=(COMPLETE, ESTIMATED, Tokens(input_tokens=INPUT, output_tokens=3))
+        [b"\x1f\x8b12345678"], billed=(COMPLETE, ESTIMATED, Tokens(input_tokens=INPUT, output_tokens=1))
     ),
     "streamed": Case([HELLO, USAGE, DONE], stream=True, billed=(COMPLETE, PROVIDER, COUNTED)),
     "streamed, no end after [DONE]": Case(
@@ -131,7 +131,7 @@ CASES = {
     "stream broke off before its first event": Case(
         [BrokenOffError("gone")],
         stream=True,
-        answer=(200, "upstream_error"),
+        answer=(502, "upstream_error"),
         billed=(UPSTREAM_ERROR, ESTIMATED, Tokens(input_tokens=INPUT_STREAMED, output_tokens=0)),
     ),
 }

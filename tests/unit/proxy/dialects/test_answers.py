@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.dialects import answers
+from proxy.dialects import answers, written
 from proxy.dialects.answers import StreamReader
 from schemas.usage import Tokens, UsageSource
 
@@ -148,20 +148,20 @@ def test_counts_that_ride_on_content_count_and_the_last_ones_win() -> None:
         b"{}",
         b'{"prompt_tokens":-1,"completion_tokens":2}',
         b'{"prompt_tokens":5,"completion_tokens":-2}',
-        b'{"prompt_tokens":5.0,"completion_tokens":2}',
-        b'{"prompt_tokens":5,"completion_tokens":1e1}',
+        b'{"prompt_tokens":5.5,"completion_tokens":2}',
+        b'{"prompt_tokens":5,"completion_tokens":1e400}',
+        b'{"prompt_tokens":5,"completion_tokens":Infinity}',
+        b'{"prompt_tokens":5,"completion_tokens":2,"total_tokens":-1}',
         b'{"prompt_tokens":true,"completion_tokens":2}',
         b'{"prompt_tokens":"5","completion_tokens":2}',
-        b'{"prompt_tokens":5,"completion_tokens":null}',
         b'{"completion_tokens":2}',
         b'{"prompt_tokens":9007199254740993,"completion_tokens":2}',
         b'{"prompt_tokens":5,"completion_tokens":1' + b"0" * 5000 + b"}",
-        b'{"prompt_tokens":5,"completion_tokens":2,"x":"\xff"}',
     ],
 )
 def test_counts_that_cannot_be_are_none(counts: bytes) -> None:
     body = b'{"choices":[],"usage":' + counts + b"}"
-    assert answers.plain(body, SLUG)[1] is None
+    assert answers.plain(body, SLUG).tokens is None
     sent, stream = follow(b"data: " + body + b"\n\n", DONE)
     assert stream.tokens is None
     assert sent.endswith(DONE)
@@ -171,7 +171,10 @@ def test_counts_that_cannot_be_are_none(counts: bytes) -> None:
     ("counts", "tokens"),
     [
         (b'{"prompt_tokens":5}', Tokens(input_tokens=5, output_tokens=0)),
-        (b'{"prompt_tokens":0,"completion_tokens":0}', Tokens(input_tokens=0, output_tokens=0)),
+        (b'{"prompt_tokens":5.0,"completion_tokens":1e1}', Tokens(input_tokens=5, output_tokens=10)),
+        (b'{"prompt_tokens":5,"completion_tokens":null}', Tokens(input_tokens=5, output_tokens=0)),
+        (b'{"prompt_tokens":5,"completion_tokens":2,"x":"\xff"}', Tokens(input_tokens=5, output_tokens=2)),
+        (b'{"prompt_tokens":5,"completion_tokens":2,"cost":1e400}', Tokens(input_tokens=5, output_tokens=2)),
         (b'{"prompt_tokens":5,"prompt_tokens_details":null}', Tokens(input_tokens=5, output_tokens=0)),
         (
             b'{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}',
@@ -183,7 +186,7 @@ def test_counts_that_cannot_be_are_none(counts: bytes) -> None:
 )
 def test_counts_that_are_odd_but_can_be(counts: bytes, tokens: Tokens) -> None:
     body = b'{"choices":[],"usage":' + counts + b"}"
-    assert answers.plain(body, SLUG)[1] == tokens
+    assert answers.plain(body, SLUG).tokens == tokens
     assert follow(b"data: " + body + b"\n\n")[1].tokens == tokens
 
 
@@ -210,12 +213,12 @@ def test_counts_that_are_odd_but_can_be(counts: bytes, tokens: Tokens) -> None:
 def test_the_slug_takes_the_models_place_at_the_top_and_nowhere_else(chunk: bytes, named: bytes) -> None:
     assert follow(b"data: " + chunk + b"\n\n")[0] == b"data: " + named + b"\n\n"
     assert follow(b"data:" + chunk + b"\r\n\r\n")[0] == b"data:" + named + b"\r\n\r\n"
-    assert answers.plain(chunk, SLUG)[0] == named
+    assert answers.plain(chunk, SLUG).body == named
 
 
-@pytest.mark.parametrize("body", [b"", b"oops", b"[1]", b'"x"', b'{"id":"x"', b"\x1f\x8b\xff", b"[" * 100_000])
-def test_an_answer_that_is_no_json_object_passes_and_is_all_content(body: bytes) -> None:
-    assert answers.plain(body, SLUG) == (body, None, len(body))
+@pytest.mark.parametrize("body", [b"", b"oops", b"[1]", b'"x"', b'{"id":"x"', b"\x1f\x8b\xff", b"[" * 100_000, b"\0\1"])
+def test_an_answer_that_is_no_json_object_passes_and_its_transport_is_not_billed(body: bytes) -> None:
+    assert answers.plain(body, SLUG) == answers.Plain(body, None, min(1, len(body)), failed=False)
     assert follow(b"data: " + body + b"\n\n")[0] == b"data: " + body + b"\n\n"
 
 
@@ -228,12 +231,13 @@ def test_an_answer_that_is_no_json_object_passes_and_is_all_content(body: bytes)
         (b'{"delta":{"reasoning_content":"hm","content":"so"}}', 4),
         (b'{"delta":{"tool_calls":[{"function":{"name":"look","arguments":"{}"}}]}}', 6),
         (b'{"delta":{"content":[{"type":"text","text":"hello"}]}}', 5),
-        (b'{"delta":{"role":"assistant","content":""}}', 0),
+        (b'{"delta":{"role":"assistant","content":""}}', 1),
         (b'{\n "content"\n :\t"abc"}', 3),
+        (b"", 0),
     ],
 )
-def test_what_counts_as_content(text: bytes, length: int) -> None:
-    assert answers.content_bytes(text) == length
+def test_what_counts_as_content_where_nothing_can_be_read(text: bytes, length: int) -> None:
+    assert written.unread_bytes(text) == length
 
 
 @pytest.mark.parametrize(
@@ -241,14 +245,17 @@ def test_what_counts_as_content(text: bytes, length: int) -> None:
     [(0, 0, (1, 0)), (1, 0, (1, 1)), (4, 7, (7, 1)), (5, 7, (7, 2))],
 )
 def test_an_estimate_is_never_zero_where_something_was_sent(content: int, prompt: int, tokens: tuple[int, int]) -> None:
-    count = answers.to_bill(None, prompt, content)
+    count = answers.to_bill(None, lambda: Tokens(input_tokens=prompt, output_tokens=9), content)
     assert count.source is UsageSource.ESTIMATED
     assert (count.tokens.input_tokens, count.tokens.output_tokens) == tokens
 
 
 def test_the_providers_counts_are_taken_as_they_are() -> None:
+    def unasked() -> Tokens:
+        raise AssertionError("an estimate was made for nothing")
+
     nothing = Tokens(input_tokens=0, output_tokens=0)
-    assert answers.to_bill(nothing, 7, 8) == answers.Count(nothing, UsageSource.PROVIDER)
+    assert answers.to_bill(nothing, unasked, 8) == answers.Count(nothing, UsageSource.PROVIDER)
 
 
 def test_an_event_of_more_than_16_mib_is_passed_on_unread() -> None:
@@ -256,7 +263,7 @@ def test_an_event_of_more_than_16_mib_is_passed_on_unread() -> None:
     event = b"data: ".ljust(16 * 2**20, b"x")
     assert stream.feed(event[:100]) == stream.feed(event[100:]) == b""
     assert stream.feed(b"x") == event + b"x"
-    assert stream.content_bytes == len(event) + 1
+    assert stream.content_bytes == 1
     assert stream.feed(b"\n\ndata: 1\n\n") == b"\n\ndata: 1\n\n"
 
 
@@ -269,8 +276,8 @@ def test_counts_beyond_any_model_are_as_good_as_none() -> None:
     def answer(count: int) -> bytes:
         return b'{"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":1}}' % count
 
-    assert answers.plain(answer(10**9), SLUG)[1] is not None
-    assert answers.plain(answer(10**9 + 1), SLUG)[1] is None
+    assert answers.plain(answer(10**9), SLUG).tokens is not None
+    assert answers.plain(answer(10**9 + 1), SLUG).tokens is None
 
 
 def test_of_counts_with_the_same_sum_the_last_ones_are_billed() -> None:

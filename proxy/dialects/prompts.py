@@ -1,0 +1,64 @@
+"""Says how many tokens a prompt is billed as where its server did not count it.
+
+Counted is the text that a model gets: messages, tools and the schema of the answer, at 4 bytes of UTF-8 a token, and 4
+tokens a message for what surrounds it. JSON's own syntax is not. A picture counts by its size, other media flat.
+"""
+
+from typing import Any
+
+import msgspec
+
+from proxy.dialects import json_text, media, written
+from proxy.limits.estimate import BYTES_PER_TOKEN
+from schemas.usage import MOST_TOKENS
+
+MESSAGE_TOKENS = 4
+"""For a message's role and its bounds (https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken)."""
+
+_OTHER_MEDIA = ("input_audio", "audio_url", "video_url", "file", "input_file", "document")
+
+
+def prompt_tokens(body: bytes, *, otherwise: int) -> int:
+    """Return the tokens of a chat completion's prompt, at least 1.
+
+    `otherwise` stands for a body with too many parts, or nested too deeply, to be looked into.
+    """
+    try:
+        asked = json_text.loads(body)
+    except json_text.UnreadableError:
+        return otherwise
+    if not isinstance(asked, dict):
+        return otherwise
+    size = tokens = 0
+    messages = asked.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict):
+            size += written.message_bytes(message)
+            tokens += MESSAGE_TOKENS + _media_tokens(message.get("content"))
+    size += sum(_json_bytes(asked.get(name)) for name in ("tools", "functions")) + _json_bytes(_schema(asked))
+    return min(max(1, -(-size // BYTES_PER_TOKEN) + tokens), MOST_TOKENS)
+
+
+def _media_tokens(content: Any) -> int:
+    return sum(map(_part_tokens, content)) if isinstance(content, list) else 0
+
+
+def _part_tokens(part: Any) -> int:
+    if not isinstance(part, dict):
+        return 0
+    if "image_url" in part:
+        image = part["image_url"]
+        url = image.get("url") if isinstance(image, dict) else image
+        return media.image_tokens(url if isinstance(url, str) else "")
+    return media.OTHER_TOKENS if any(name in part for name in _OTHER_MEDIA) else 0
+
+
+def _schema(asked: dict[str, Any]) -> Any:
+    """Return what `response_format` tells the model; a bare `json_object` or `text` tells it nothing."""
+    wanted = asked.get("response_format")
+    return wanted.get("json_schema") if isinstance(wanted, dict) else None
+
+
+def _json_bytes(value: Any) -> int:
+    """Return the bytes of a value as compact JSON, which is how a model gets it."""
+    return len(msgspec.json.encode(value)) if value else 0

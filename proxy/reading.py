@@ -1,0 +1,54 @@
+"""Reads an upstream's answer within its bounds: its beginning, to see what it is, and the whole of a plain one."""
+
+from typing import Protocol
+
+from proxy.core import endings
+from proxy.core.calls import BrokenOffError
+from proxy.core.replies import Headers
+from proxy.deadlines import Deadline
+from proxy.dialects import forms
+
+
+class Answer(Protocol):
+    """An upstream's answer. Reading raises BrokenOffError where it ends before it is whole."""
+
+    status: int
+    headers: Headers
+    """Those that may pass."""
+    is_event_stream: bool
+    """Whether its content type says that the body is server-sent events."""
+
+    async def read_chunk(self) -> bytes | None:
+        """Return what has arrived as soon as it has; None at the end."""
+
+    def expect_end(self) -> None:
+        """Say that only its end is missing, which `close` may let come in the background."""
+
+    async def close(self) -> None:
+        """Give the connection back; an answer that was not read to its end is ended at once."""
+
+
+async def beginning(answer: Answer, bound: Deadline, idle_s: float) -> tuple[bytes, bool]:
+    """Return the first bytes, as many as it takes to see whether it is a stream, and whether it is."""
+    begun = b""
+    bound.expect(idle_s)
+    while (is_stream := forms.is_stream(begun, declared=answer.is_event_stream)) is None:
+        chunk = await answer.read_chunk()
+        if chunk is None:
+            return begun, answer.is_event_stream
+        bound.expect(idle_s)
+        begun += chunk
+    return begun, is_stream
+
+
+async def whole(answer: Answer, bound: Deadline, idle_s: float, begun: bytes = b"") -> bytes:
+    """Return the whole body, of which `begun` has been read. Raise BrokenOffError where it is too large."""
+    pieces = [begun]
+    size = len(begun)
+    bound.expect(idle_s)
+    while (chunk := await answer.read_chunk()) is not None:
+        bound.expect(idle_s)
+        pieces.append(chunk)
+        if (size := size + len(chunk)) > endings.MAX_PLAIN_BYTES:
+            raise BrokenOffError("the answer is too large")
+    return b"".join(pieces)
