@@ -16,9 +16,9 @@ _OUTER = (b"model", b"usage", b"x_groq", b"error")
 
 
 def has_error(answer: dict[str, Any]) -> bool:
-    """Say whether a client takes it for an error; JavaScript's does so of an empty object too."""
+    """Say whether a client takes it for an error; to JavaScript's an empty object or list is one too."""
     error = answer.get("error")
-    return bool(error) or error == {}
+    return bool(error) or isinstance(error, dict | list)
 
 
 def model_spans(text: bytes) -> list[Span]:

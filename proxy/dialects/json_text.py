@@ -63,8 +63,12 @@ def in_utf8(text: bytes) -> bytes:
     """Return a JSON object's text in UTF-8; Python's readers take UTF-16 and UTF-32 as well (RFC 4627 3)."""
     if b"\x00" not in text[:4]:
         return text
-    decoded = text.decode(json.detect_encoding(text), "replace")
-    return decoded.encode() if decoded.lstrip("\ufeff \t\r\n").startswith("{") else text
+    try:
+        decoded = text.decode(json.detect_encoding(text), "surrogatepass")
+    except UnicodeDecodeError:
+        return text
+    is_object = decoded.lstrip("\ufeff \t\r\n").startswith("{")
+    return decoded.encode("utf-8", "surrogatepass") if is_object else text
 
 
 def is_crowded(text: bytes) -> bool:

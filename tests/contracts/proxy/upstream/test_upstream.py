@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from proxy.core.calls import BrokenOffError, Failure, UpstreamRequest
-from proxy.flow import Answer, Upstream
+from proxy.flow import Upstream
+from proxy.reading import Answer
 from proxy.upstream.pool import Upstreams
 from tests.integration.proxy.tcp import Line, Play, Received, TcpUpstream
 from tests.unit.proxy.kit import ScriptedUpstream, Step
