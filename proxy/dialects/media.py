@@ -15,6 +15,7 @@ LEAST_IMAGE_TOKENS, MOST_IMAGE_TOKENS = 85, 1600
 
 _PIXELS_PER_TOKEN = 750
 """By the page https://platform.claude.com/docs/en/build-with-claude/vision; other models are of the same order."""
+_WEBP_HEAD_BYTES = 30
 _HEAD_CHARACTERS = 256 * 1024
 """Of base64, in which the size must stand; a photograph has up to 64 KiB of other things before it, or more."""
 _DATA_URL = re.compile(r"data:[^,]{0,250};base64,", re.IGNORECASE)
@@ -73,10 +74,10 @@ def _jpeg_size(head: bytes) -> tuple[int, int] | None:
 def _webp_size(head: bytes) -> tuple[int, int] | None:
     """Read one of three kinds (RFC 9649 2.5 to 2.7)."""
     kind = head[12:16]
-    if kind == b"VP8X":
+    if kind == b"VP8X" and len(head) >= _WEBP_HEAD_BYTES:
         return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
     if kind == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
+        (bits,) = struct.unpack_from("<I", head, 21)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", head, 26)

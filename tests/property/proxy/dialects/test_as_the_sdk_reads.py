@@ -93,7 +93,9 @@ def same(one: Any, other: Any) -> bool:
 NAMES = st.sampled_from(["their-model", 'the"irs', "", "model", "mødel"])
 TEXT = st.text(max_size=8) | st.sampled_from(['"model":"x"', '"usage":{', DONE, "\n\n", "\r", "😀", "\ud83d", BOM])
 NUMBER = st.integers(0, 10**6)
-ODD: st.SearchStrategy[Any] = st.sampled_from([float("nan"), float("inf"), float("-inf"), 1e300, 10**30, -1, None, "", [], {"model": "kept"}])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [float("nan"), float("inf"), float("-inf"), 1e300, 10**30, -1, None, "", [], {"model": "kept"}]
+)
 
 
 @st.composite
