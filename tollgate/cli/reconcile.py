@@ -35,6 +35,10 @@ from tollgate.reconciliation.proxies import Proxies
 from tollgate.reconciliation.topic import Topic
 from tollgate.reconciliation.upstream_account import Comparison, Listing, Request
 
+MAX_APART = 0.01
+"""The default of --max-apart."""
+
+_TOO_MUCH_APART = 3
 _SHOWN = 20
 _WIDTH = 26
 _EXPIRED = "expired"
@@ -75,6 +79,12 @@ class _WrongUseError(click.ClickException):
     type=click.Path(dir_okay=False, path_type=Path),
     help="The upstream's own account, JSON Lines that reach up to now.",
 )
+@click.option(
+    "--max-apart",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    help="Which part of the tokens may be estimated although the upstream's answers were complete.  [default: 0.01]",
+)
 @commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reconcile(
@@ -84,13 +94,18 @@ def reconcile(
     proxies: tuple[str, ...],
     ignored: tuple[str, ...],
     upstream: Path | None,
+    max_apart: float | None,
     where: Where,
     as_json: bool,
 ) -> None:
-    """Compare spools, topic, ledger, daily usage and deliveries, and the upstream's account. Exits 1 on any difference.
+    """Compare spools, topic, ledger, daily usage and deliveries, and the upstream's account.
 
-    Works while the server runs; what comes meanwhile is no difference.
+    Exits 1 on any difference, 3 where the only fault is that more than --max-apart is estimated. Works while the server
+    runs; what comes meanwhile is no difference.
     """
+    if max_apart is not None and upstream is None:
+        raise _WrongUseError("--max-apart is for --upstream: without the account nothing is left apart")
+    most = MAX_APART if max_apart is None else max_apart
     today = clock.steady()().date()
     days = _day("--from", from_day, today), _day("--to", to_day, today)
     if days[0] > days[1]:
@@ -103,10 +118,10 @@ def reconcile(
             report = run.run(upstream)
         names = {record.id: record.name for record in place.read(lambda connection: Workspaces(connection).every())}
     if as_json:
-        click.echo(json.dumps(_as_json(report)))
+        click.echo(json.dumps(_as_json(report, most)))
     else:
-        _show(report, names, Console(highlight=False))
-    sys.exit(0 if report.agrees else 1)
+        _show(report, names, most, Console(highlight=False))
+    sys.exit(1 if not report.agrees else _TOO_MUCH_APART if _exceeds(report, most) else 0)
 
 
 @contextmanager
@@ -155,7 +170,11 @@ def _day(option: str, text: str | None, today: date) -> date:
     return day
 
 
-def _show(report: Report, names: dict[str, str], console: Console) -> None:
+def _exceeds(report: Report, max_apart: float) -> bool:
+    return report.upstream is not None and report.upstream.estimated_share > max_apart
+
+
+def _show(report: Report, names: dict[str, str], max_apart: float, console: Console) -> None:
     period = report.period
     if period.expired_to is not None:
         console.print(f"{period.asked} to {period.expired_to}: expired")
@@ -172,7 +191,12 @@ def _show(report: Report, names: dict[str, str], console: Console) -> None:
         console.print(remark)
     if report.upstream is not None:
         _show_upstream(report.upstream, console)
-    console.print("[bold green]No difference.[/]" if report.agrees else "[bold red]There are differences.[/]")
+    if not report.agrees:
+        console.print("[bold red]There are differences.[/]")
+    elif _exceeds(report, max_apart):
+        console.print(f"[bold red]More than {max_apart:g} of the tokens are estimates of complete answers.[/]")
+    else:
+        console.print("[bold green]No difference.[/]")
 
 
 def _rows(line: Line, *, topic: bool) -> Iterator[tuple[str, list[str]]]:
@@ -235,6 +259,13 @@ def _show_upstream(upstream: Comparison, console: Console) -> None:
         table.add_row(words, f"{getattr(upstream, kind).count:,}")
     table.add_row("under way: left to the next run", f"{upstream.later:,}")
     console.print(table)
+    for words, sums in (("apart", upstream.apart_sums), ("estimated of complete answers", upstream.estimated)):
+        console.print(
+            f"{words}: {sums.input_tokens:,} in, {sums.output_tokens:,} out in the ledger; "
+            f"{sums.upstream_input_tokens:,} in, {sums.upstream_output_tokens:,} out at the upstream",
+            soft_wrap=True,
+        )
+    console.print(f"  the latter are {upstream.estimated_share:.2%} of {upstream.tokens:,} tokens")
     for kind, words in _KINDS.items():
         listing: Listing = getattr(upstream, kind)
         for request in listing.requests[:_SHOWN]:
@@ -254,7 +285,7 @@ def _told(request: Request) -> str:
     return f"{request.day} request {request.request_id}{how}: {ours}; {theirs}"
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: Report, max_apart: float) -> dict[str, Any]:
     upstream = report.upstream
     return {
         "from": str(report.period.asked),
@@ -268,7 +299,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "days": [_line_as_json(line, topic=report.topic is not None) for line in report.lines],
         "unreadable": None if report.topic is None else _unreadable_as_json(report.topic),
         "gaps": [asdict(gap) for gap in report.gaps],
-        "upstream": None if upstream is None else _upstream_as_json(upstream),
+        "upstream": None if upstream is None else _upstream_as_json(upstream, max_apart),
     }
 
 
@@ -297,10 +328,19 @@ def _line_as_json(line: Line, *, topic: bool) -> dict[str, Any]:
     }
 
 
-def _upstream_as_json(upstream: Comparison) -> dict[str, Any]:
+def _upstream_as_json(upstream: Comparison, max_apart: float) -> dict[str, Any]:
     lists = {
         kind: {"count": listing.count, "requests": [request._asdict() for request in listing.requests]}
         for kind in _KINDS
         for listing in [getattr(upstream, kind)]
     }
-    return {"agreeing": upstream.agreeing, "later": upstream.later, **lists}
+    return {
+        "agreeing": upstream.agreeing,
+        "later": upstream.later,
+        **lists,
+        "apart_sums": upstream.apart_sums._asdict(),
+        "estimated": upstream.estimated._asdict(),
+        "tokens": upstream.tokens,
+        "estimated_share": upstream.estimated_share,
+        "exceeds_max_apart": upstream.estimated_share > max_apart,
+    }

@@ -39,15 +39,17 @@ INSERT INTO event (request_id, key, workspace_id, day, input, output, source, ou
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 _BOTH = "FROM event LEFT JOIN line USING (request_id) WHERE inside AND"
-_UNEQUAL = "line.day IS NOT NULL AND (event.input, event.output) <> (line.input, line.output) AND NOT apart"
+_DIFFERENT = "line.day IS NOT NULL AND (event.input, event.output) <> (line.input, line.output)"
 _KINDS = {
     "missing_in_ledger": """
         FROM line LEFT JOIN event USING (request_id)
         WHERE event.key IS NULL AND NOT forgiven AND line.day BETWEEN :from_day AND :to_day""",
     "missing_at_upstream": f"{_BOTH} line.day IS NULL AND NOT apart",
-    "different_counts": f"{_BOTH} {_UNEQUAL} AND NOT settled",
+    "different_counts": f"{_BOTH} {_DIFFERENT} AND NOT apart AND NOT settled",
     "apart": f"{_BOTH} apart",
 }
+_COMPLETE = f"outcome = '{Outcome.COMPLETE.value}'"
+_SUMS = "SELECT count(*), total(event.input), total(event.output), total(line.input), total(line.output)"
 _COLUMNS = """request_id, event.key, event.workspace_id, coalesce(event.day, line.day), event.outcome, event.source,
     event.input, event.output, line.input, line.output"""
 
@@ -90,9 +92,22 @@ class Listing:
     requests: tuple[Request, ...]
 
 
+class BothSides(NamedTuple):
+    """Requests, and their tokens as both sides know them."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    upstream_input_tokens: int = 0
+    upstream_output_tokens: int = 0
+
+
+NO_TOKENS = BothSides()
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What pairing found. All but `apart` and `agreeing` are differences."""
+    """What pairing found. All but `apart`, its sums and `agreeing` are differences."""
 
     agreeing: int
     later: int
@@ -102,6 +117,16 @@ class Comparison:
     different_counts: Listing
     apart: Listing
     """Events that did not end as `complete`, or whose counts are estimated."""
+    apart_sums: BothSides = NO_TOKENS
+    estimated: BothSides = NO_TOKENS
+    """Those of them whose answers were complete, so that the upstream could have counted, and no correction mended."""
+    tokens: int = 0
+    """Input and output of all events that are compared or apart."""
+
+    @property
+    def estimated_share(self) -> float:
+        """Which part of the tokens is estimated although the answers were complete: 0 to 1."""
+        return (self.estimated.input_tokens + self.estimated.output_tokens) / self.tokens if self.tokens else 0.0
 
     @property
     def agrees(self) -> bool:
@@ -174,8 +199,8 @@ class Pairing:
 
     def apply_corrections(self, corrected: Callable[[list[str]], Mapping[str, Tokens]]) -> None:
         """Let those count as equal that are so with their corrections; `corrected` sums them by idempotency key."""
-        query = f"SELECT key, line.input - event.input, line.output - event.output {_KINDS['different_counts']}"
-        cursor = self._scratch.execute(query)
+        columns = "SELECT key, line.input - event.input, line.output - event.output"
+        cursor = self._scratch.execute(f"{columns} {_BOTH} {_DIFFERENT} AND (NOT apart OR {_COMPLETE}) AND NOT settled")
         settled = []
         while some := cursor.fetchmany(_CHUNK):
             sums = corrected([key for key, _, _ in some])
@@ -188,7 +213,10 @@ class Pairing:
         found = {kind: self._listing(query) for kind, query in _KINDS.items()}
         agreeing = self._count(f"{_BOTH} line.day IS NOT NULL AND NOT apart") - found["different_counts"].count
         later = self._count("FROM line LEFT JOIN event USING (request_id) WHERE event.key IS NULL AND forgiven")
-        return Comparison(agreeing, later, **found)
+        apart, estimated = f"{_BOTH} apart", f"{_BOTH} apart AND {_COMPLETE} AND NOT settled"
+        every = self._sums("FROM event LEFT JOIN line USING (request_id) WHERE inside")
+        sums = self._sums(apart), self._sums(estimated), every.input_tokens + every.output_tokens
+        return Comparison(agreeing, later, **found, apart_sums=sums[0], estimated=sums[1], tokens=sums[2])
 
     def _row(self, event: Event) -> tuple[Any, ...]:
         day = event.day.isoformat()
@@ -204,6 +232,9 @@ class Pairing:
     def _count(self, query: str) -> int:
         count: int = self._scratch.execute(f"SELECT count(*) {query}", self._days).fetchone()[0]
         return count
+
+    def _sums(self, query: str) -> BothSides:
+        return BothSides(*map(int, self._scratch.execute(f"{_SUMS} {query}").fetchone()))
 
     def _listing(self, query: str) -> Listing:
         found = self._scratch.execute(f"SELECT {_COLUMNS} {query} ORDER BY 4, 1 LIMIT {LISTED}", self._days)

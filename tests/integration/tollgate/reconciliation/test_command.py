@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from schemas.usage import UsageSource
 from tests.integration.tollgate.reconciliation import desk as desks
 from tests.integration.tollgate.reconciliation.desk import draft, served
 from tollgate.cli import reconcile as cli
@@ -54,6 +55,38 @@ async def test_a_difference_exits_1_and_is_named(data: Path) -> None:
     assert day["daily_difference"]["input_tokens"] == day["delivery_difference"]["input_tokens"] == 10
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 3, "More than 0.01 of the tokens are estimates of complete answers."),
+        (["--max-apart", "0.5"], 0, "No difference."),
+        (["--max-apart", "0.49"], 3, "More than 0.49 of the tokens"),
+    ],
+)
+async def test_too_much_that_is_estimated_exits_3(data: Path, words: list[str], code: int, said: str) -> None:
+    now = datetime.now(UTC)
+    with desks.opened(data) as desk:
+        await desk.pass_on(draft(1, at=now), draft(2, at=now, usage_source=UsageSource.ESTIMATED))
+        account = desk.account(*served(1, 2, completed_at=now.isoformat()))
+    result = run(data, "--upstream", str(account), *words)
+    assert result.exit_code == code, result.output
+    assert said in result.stdout
+    assert ("No difference" in result.stdout) == (code == 0)
+    assert "estimated of complete answers: 10 in, 5 out in the ledger; 10 in, 5 out at the upstream" in result.stdout
+    assert "50.00% of 30 tokens" in result.stdout
+    found = json.loads(run(data, "--upstream", str(account), "--json", *words).stdout)["upstream"]
+    assert (found["estimated_share"], found["exceeds_max_apart"]) == (0.5, code == 3)
+    assert found["apart_sums"]["requests"] == found["estimated"]["requests"] == 1
+
+
+async def test_a_difference_exits_1_whatever_is_estimated(data: Path) -> None:
+    now = datetime.now(UTC)
+    with desks.opened(data) as desk:
+        await desk.pass_on(draft(1, at=now), draft(2, at=now, usage_source=UsageSource.ESTIMATED))
+        account = desk.account(*served(1, 3, completed_at=now.isoformat()))
+    assert run(data, "--upstream", str(account)).exit_code == 1
+
+
 async def test_a_workspace_is_shown_by_its_name_and_a_day_past_retention_as_expired(data: Path) -> None:
     with desks.opened(data) as desk:
         desk.execute(
@@ -76,6 +109,7 @@ async def test_a_workspace_is_shown_by_its_name_and_a_day_past_retention_as_expi
         (["--to", "tomorrow"], "--to: 'tomorrow' is no day"),
         (["--from", "2026-01-02", "--to", "2026-01-01"], "--from 2026-01-02 lies behind --to 2026-01-01"),
         (["--upstream", "nothing.jsonl"], "nothing.jsonl: No such file"),
+        (["--max-apart", "0.1"], "--max-apart is for --upstream"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(data: Path, words: list[str], said: str) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from schemas.usage import Outcome, UsageSource
+from schemas.usage import Outcome, Tokens, UsageSource
 from tests.integration.tollgate.reconciliation.desk import TODAY, Desk, days_ago, draft, numbered, served
 from tollgate import installation
-from tollgate.reconciliation.upstream_account import AccountError, Comparison, Listing
+from tollgate.reconciliation.upstream_account import AccountError, BothSides, Comparison, Listing
 
 
 def compared(desk: Desk, *lines: dict[str, Any], **options: Any) -> Comparison:
@@ -67,6 +67,36 @@ async def test_what_ended_otherwise_or_is_estimated_is_apart_and_no_difference(d
     assert (found.agrees, found.agreeing) == (True, 0)
     assert named(found.apart) == ["request-1", "request-2", "request-3", "request-4"]
     assert [request.upstream_output_tokens for request in found.apart.requests] == [1, 1, None, None]
+
+
+async def test_what_is_apart_is_summed_up_and_estimates_of_complete_answers_have_their_share(desk: Desk) -> None:
+    guessed = Tokens(input_tokens=10, output_tokens=54_515)
+    await desk.pass_on(
+        draft(1),
+        draft(2, usage_source=UsageSource.ESTIMATED, tokens=guessed),
+        draft(3, usage_source=UsageSource.ESTIMATED, outcome=Outcome.GATEWAY_INTERRUPTED),
+        draft(4, usage_source=UsageSource.ESTIMATED, outcome=Outcome.CLIENT_DISCONNECTED),
+        draft(5, outcome=Outcome.UPSTREAM_ERROR),
+    )
+    found = compared(desk, *served(1, 3), *served(2, output_tokens=200))
+    assert found.apart_sums == BothSides(4, 40, 54_530, 20, 205)
+    assert found.estimated == BothSides(1, 10, 54_515, 10, 200)
+    assert found.tokens == 15 + 54_525 + 3 * 15
+    assert found.estimated_share == pytest.approx(54_525 / found.tokens)
+
+
+async def test_a_correction_takes_an_estimate_out_of_the_share(desk: Desk) -> None:
+    event = draft(1, usage_source=UsageSource.ESTIMATED, tokens=Tokens(input_tokens=10, output_tokens=500))
+    left = draft(2, usage_source=UsageSource.ESTIMATED, outcome=Outcome.CLIENT_DISCONNECTED)
+    await desk.pass_on(event, left)
+    assert compared(desk, *served(1)).estimated.requests == 1
+    desk.correct(event.idempotency_key, 0, -495)
+    found = compared(desk, *served(1))
+    assert (found.estimated.requests, found.estimated_share, found.apart.count) == (0, 0.0, 2)
+
+
+async def test_nothing_at_all_has_no_share(desk: Desk) -> None:
+    assert compared(desk).estimated_share == 0.0
 
 
 async def test_a_correction_that_brings_the_counts_together_settles_them(desk: Desk) -> None:
