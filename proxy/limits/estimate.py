@@ -1,6 +1,6 @@
 """Decides how many tokens a request is expected to use, before anyone knows (contract 3.1).
 
-Never takes a client's number for more than a claim, and never looks at an answer: that is `core.usage`.
+Never takes a client's number for more than a claim, and never looks at an answer: that is `dialects.answers`.
 """
 
 import math
