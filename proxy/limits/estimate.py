@@ -16,6 +16,8 @@ FIRST_MEAN = 512
 _MOST_TOKENS = 2**53
 _MOST_DATA_URLS = 1000
 _MOST_CHOICES = 128
+_LEAST_RECORDING = 1024
+_DATA_MEMBER = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*"(?=[A-Za-z0-9+/]{64})')
 _DATA_URL = re.compile(rb'"data:(?:image|audio|video|application)/[^",\s]{1,250};base64,')
 _WEIGHT = 1 / 16
 
@@ -36,7 +38,7 @@ def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean
     `body` is the raw request. `n` and `max_tokens` (or `max_completion_tokens`) are as the client gave them; None, and
     what no upstream accepts (below 1), count as not given, and no number takes an estimate above 2^53.
     """
-    prompt = -(-(len(body) - _data_url_bytes(body)) // BYTES_PER_TOKEN)
+    prompt = -(-(len(body) - _data_url_bytes(body) - _recording_bytes(body)) // BYTES_PER_TOKEN)
     choices = n if n is not None and n > 0 else 1
     most = max_tokens if max_tokens is not None and max_tokens > 0 else completion_mean
     likely = min(min(choices, _MOST_CHOICES) * min(most, completion_mean), MOST_TOKENS)
@@ -63,6 +65,23 @@ def _data_url_bytes(body: bytes) -> int:
         if not escaped and _DATA_URL.match(body, start) and body.find(b" ", start, end) < 0:
             size += end - start - 1
         start = body.find(b'"data:', end)
+    return size
+
+
+def _recording_bytes(body: bytes) -> int:
+    """Sum the values of `data` members that look like base64 from their first bytes on: `input_audio` has them.
+
+    As for `data:` URLs a thousand are looked at; a shorter one counts as text.
+    """
+    size = start = 0
+    for _ in range(_MOST_DATA_URLS):
+        found = _DATA_MEMBER.search(body, start)
+        if found is None:
+            break
+        start = found.end()
+        end = body.find(b'"', start)
+        if end - start >= _LEAST_RECORDING and body.find(b" ", start, end) < 0:
+            size += end - start
     return size
 
 

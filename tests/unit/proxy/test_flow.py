@@ -191,6 +191,29 @@ async def test_each_chunk_leaves_when_it_comes_and_only_done_waits_for_the_event
     assert client.pieces[-1] == DONE
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain; charset=utf-8", "", None])
+@in_virtual_time
+async def test_a_stream_under_another_content_type_leaves_as_it_comes(house: House, content_type: str | None) -> None:
+    client = house.client(STREAMED)
+    seen: list[bytes] = []
+    steps: list[Step] = [b"\xef\xbb", b"\xbf\nda", HELLO[2:], lambda: seen.append(client.got), HELLO, USAGE, DONE]
+    house.upstream.answers(*steps, content_type=content_type)
+    await house.serve(client)
+    assert seen == [b"\n" + HELLO_SENT]
+    assert client.got == b"\n" + HELLO_SENT * 2 + DONE
+    assert client.header(b"content-type") == b"text/event-stream"
+    assert (house.draft.outcome, house.draft.tokens) == (COMPLETE, COUNTED)
+
+
+@in_virtual_time
+async def test_a_plain_answer_to_who_asked_for_a_stream_is_called_what_it_is(house: House) -> None:
+    house.upstream.streams(PLAIN)
+    client = await house.serve(house.client(STREAMED))
+    assert client.got == PLAIN.replace(b"their-model", b"lab/model")
+    assert client.header(b"content-type") == b"application/json"
+    assert (house.draft.outcome, house.draft.tokens) == (COMPLETE, COUNTED)
+
+
 @in_virtual_time
 async def test_what_the_upstream_is_sent(house: House) -> None:
     house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(credential="secret", by_operator=True)

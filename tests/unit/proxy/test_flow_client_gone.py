@@ -1,6 +1,7 @@
 """Requests whose clients go away, or take nothing any more: drained, billed, given back (contract 3)."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -102,6 +103,16 @@ async def test_a_client_that_goes_away_is_billed(case: Gone) -> None:
         assert (house.draft.usage_source, house.draft.tokens) == case.billed
         assert house.draft.outcome is Outcome.CLIENT_DISCONNECTED
     house.assert_all_given_back()
+
+
+@in_virtual_time
+async def test_a_recording_costs_a_client_that_goes_away_what_media_cost(house: House) -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": "QUJD" * 40_000, "format": "wav"}}
+    asked = json.dumps({"model": "lab/model", "messages": [{"role": "user", "content": [audio]}]}).encode()
+    client = house.client(asked)
+    house.upstream.answers(client.leave, Hang())
+    await house.serve(client)
+    assert (house.draft.usage_source, house.draft.tokens) == nothing_known(4 + 1500)
 
 
 @in_virtual_time

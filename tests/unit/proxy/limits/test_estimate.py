@@ -64,6 +64,21 @@ def test_text_that_only_mentions_data_counts(value: str) -> None:
     assert reserved_tokens(body, 1, 1, 1) == -(-len(body) // 4) + 1
 
 
+def test_recordings_are_left_out() -> None:
+    audio = "QUJD" * 1000
+    body = json.dumps([{"input_audio": {"data": audio, "format": "wav"}}, {"data": audio}]).encode()
+    assert reserved_tokens(body, 1, 1, 1) == -(-(len(body) - 2 * len(audio)) // 4) + 1
+
+
+@pytest.mark.parametrize(
+    "value", ["QUJD" * 255, "prose " * 500, "QUJD" * 100 + " and then prose" * 100, '{"data":"' + "A" * 99]
+)
+def test_what_is_called_data_and_is_no_recording_counts(value: str) -> None:
+    body = json.dumps({"data": value, "content": json.dumps({"data": "QUJD" * 1000})}).encode()
+    assert reserved_tokens(body, 1, 1, 1) == -(-len(body) // 4) + 1
+    assert reserved_tokens(b'{"data":"' + b"A" * 2000, 1, 1, 1) == 503 + 1
+
+
 def test_a_body_cut_short_inside_a_data_url_counts_whole() -> None:
     assert reserved_tokens(b'["data:,aaaaaaa', 1, 1, 1) == 5
 
