@@ -17,7 +17,7 @@ _MOST_TOKENS = 2**53
 _MOST_DATA_URLS = 1000
 _MOST_CHOICES = 128
 _LEAST_RECORDING = 1024
-_DATA_MEMBER = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*"(?=[A-Za-z0-9+/]{64})')
+_DATA_MEMBER = re.compile(rb'"data"[ \t\r\n]{0,9}:[ \t\r\n]{0,9}"(?=[A-Za-z0-9+/]{64})')
 _DATA_URL = re.compile(rb'"data:(?:image|audio|video|application)/[^",\s]{1,250};base64,')
 _WEIGHT = 1 / 16
 
@@ -73,15 +73,19 @@ def _recording_bytes(body: bytes) -> int:
 
     As for `data:` URLs a thousand are looked at; a shorter one counts as text.
     """
-    size = start = 0
+    size = 0
+    start = body.find(b'"data"')
     for _ in range(_MOST_DATA_URLS):
-        found = _DATA_MEMBER.search(body, start)
-        if found is None:
+        if start < 0:
             break
-        start = found.end()
-        end = body.find(b'"', start)
-        if end - start >= _LEAST_RECORDING and body.find(b" ", start, end) < 0:
-            size += end - start
+        found = _DATA_MEMBER.match(body, start)
+        begin = end = start + 1
+        if found is not None:
+            begin = found.end()
+            end = max(begin, body.find(b'"', begin))
+        if end - begin >= _LEAST_RECORDING and body.find(b" ", begin, end) < 0:
+            size += end - begin
+        start = body.find(b'"data"', end)
     return size
 
 
