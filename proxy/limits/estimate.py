@@ -14,7 +14,7 @@ FIRST_MEAN = 512
 """Completion tokens assumed of a slug that has answered nothing yet."""
 
 _MOST_TOKENS = 2**53
-_MOST_DATA_URLS = 1000
+_MOST_ENCODED = 1000
 _MOST_CHOICES = 128
 _LEAST_RECORDING = 1024
 _DATA_MEMBER = re.compile(rb'"data"[ \t\r\n]{0,9}:[ \t\r\n]{0,9}"(?=[A-Za-z0-9+/]{64})')
@@ -38,7 +38,7 @@ def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean
     `body` is the raw request. `n` and `max_tokens` (or `max_completion_tokens`) are as the client gave them; None, and
     what no upstream accepts (below 1), count as not given, and no number takes an estimate above 2^53.
     """
-    prompt = -(-(len(body) - _data_url_bytes(body) - _recording_bytes(body)) // BYTES_PER_TOKEN)
+    prompt = -(-(len(body) - _encoded_bytes(body)) // BYTES_PER_TOKEN)
     choices = n if n is not None and n > 0 else 1
     most = max_tokens if max_tokens is not None and max_tokens > 0 else completion_mean
     likely = min(min(choices, _MOST_CHOICES) * min(most, completion_mean), MOST_TOKENS)
@@ -48,44 +48,31 @@ def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean
     )
 
 
-def _data_url_bytes(body: bytes) -> int:
-    """Sum the `data:` URLs that are whole JSON strings: inside a longer text the model reads them as text.
+def _encoded_bytes(body: bytes) -> int:
+    """Sum what is base64: `data:` URLs, and `data` members that begin like it, as recordings have them.
 
-    Beyond a thousand, the rest counts as text: a body of nothing else must not hold the event loop.
+    A URL must be a whole JSON string: inside a longer text the model reads it as text. Beyond a thousand, the rest
+    counts as text: a body of nothing else must not hold the event loop.
     """
     size = 0
-    start = body.find(b'"data:')
-    for _ in range(_MOST_DATA_URLS):
+    start = body.find(b'"data')
+    for _ in range(_MOST_ENCODED):
         if start < 0:
             break
-        end = body.find(b'"', start + 1)
+        begin = start + 1
+        member = _DATA_MEMBER.match(body, start)
+        if member is not None:
+            begin = member.end()
+        end = body.find(b'"', begin)
         if end < 0:
             break
-        escaped = body[start - 1 : start] == b"\\"  # a quote inside a string: JSON as text, a tool call's arguments
-        if not escaped and _DATA_URL.match(body, start) and body.find(b" ", start, end) < 0:
-            size += end - start - 1
-        start = body.find(b'"data:', end)
-    return size
-
-
-def _recording_bytes(body: bytes) -> int:
-    """Sum the values of `data` members that look like base64 from their first bytes on: `input_audio` has them.
-
-    As for `data:` URLs a thousand are looked at; a shorter one counts as text.
-    """
-    size = 0
-    start = body.find(b'"data"')
-    for _ in range(_MOST_DATA_URLS):
-        if start < 0:
-            break
-        found = _DATA_MEMBER.match(body, start)
-        begin = end = start + 1
-        if found is not None:
-            begin = found.end()
-            end = max(begin, body.find(b'"', begin))
-        if end - begin >= _LEAST_RECORDING and body.find(b" ", begin, end) < 0:
+        if member is not None:
+            is_encoded = end - begin >= _LEAST_RECORDING
+        else:  # a quote behind a backslash is inside a string: JSON as text, a tool call's arguments
+            is_encoded = body[start - 1 : start] != b"\\" and _DATA_URL.match(body, start) is not None
+        if is_encoded and body.find(b" ", begin, end) < 0:
             size += end - begin
-        start = body.find(b'"data"', end)
+        start = body.find(b'"data', end)
     return size
 
 
