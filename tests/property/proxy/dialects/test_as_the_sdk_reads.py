@@ -188,7 +188,7 @@ def cut(text: bytes, places: list[int]) -> list[bytes]:
     return [text[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
-def through(pieces: list[bytes], *, keep_usage: bool) -> tuple[list[bytes], endings.Ending, answers.StreamReader]:
+def through(pieces: list[bytes], *, keep_usage: bool) -> tuple[list[bytes], endings.Billed, answers.StreamReader]:
     stream = answers.StreamReader(SLUG, keep_usage=keep_usage)
     sent = [stream.feed(piece) for piece in pieces]
     stream.finish()
