@@ -1,47 +1,53 @@
-"""One spool file: its form, and how it is read (counting 1).
+"""One spool: what it is called, and how it is read (counting 1).
 
-Never writes an event: that is `proxy.spool.writer`, for the one file of this boot.
+Never writes an event: that is `proxy.spool.writer`, for the one spool of this boot.
+
+A spool is a folder: its segments, `identity` (instance and boot, written once) and `state` (the first sequence that is
+still wanted, and up to which one the topic holds every event), which is replaced as a whole.
 """
 
 import asyncio
-import sqlite3
+import os
+import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import msgspec
+
 from domain.sources import EventBatch
+from proxy.spool import segments
+from proxy.spool.segments import Segments
 from runtime import ids
 from schemas.usage import Producer, UsageDraft, UsageEvent
 
 LANE = "spool"
 """All spools of one data directory are counted in one order: only one of them is written at a time."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS event (sequence INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS file (instance TEXT NOT NULL, boot_id TEXT NOT NULL, probed_at REAL NOT NULL DEFAULT 0,
-    acknowledged_through INTEGER NOT NULL DEFAULT 0);
-"""
-_SUMS = """
-SELECT json_extract(json, '$.workspaceId'), substr(json_extract(json, '$.timestamp'), 1, 10), count(*),
-    sum(json_extract(json, '$.tokens.inputTokens')), sum(json_extract(json, '$.tokens.outputTokens'))
-FROM (SELECT CAST(body AS TEXT) AS json FROM event WHERE sequence > ? AND sequence <= ?)
-GROUP BY 1, 2 ORDER BY 1, 2
-"""
-_KEEP_MARK = "UPDATE file SET acknowledged_through = ? WHERE acknowledged_through < ?"
 FOLDER = "spool"
 """Where spools lie in a data directory."""
 SUFFIX = ".spool"
+_GONE = ".gone"
+_NEW = ".new"
+_IDENTITY = "identity"
+_STATE = "state"
 _DRAINED = "drained"
 _MOST_DRAINED = 100
 _REMEMBERED = 4096
+_MOST_TRIES = 5
 Row = TypeVar("Row")
 
 
+class SpoolFileError(Exception):
+    """A spool cannot be read; the message says which and why."""
+
+
 class Sums(NamedTuple):
-    """What a stretch of a file holds for one workspace and UTC day."""
+    """What a stretch of a spool holds for one workspace and UTC day."""
 
     workspace_id: str
     day: str
@@ -50,27 +56,39 @@ class Sums(NamedTuple):
     output_tokens: int
 
 
+class _Tokens(msgspec.Struct, rename="camel"):
+    input_tokens: int
+    output_tokens: int
+
+
+class _Counted(msgspec.Struct, rename="camel"):
+    """What of an event is summed up."""
+
+    workspace_id: str
+    timestamp: str
+    tokens: _Tokens
+
+
 class SpoolFile:
-    """One spool file as its readers see it: a partition of usage events whose offsets are its sequences."""
+    """One spool as its readers see it: a partition of usage events whose offsets are its sequences."""
 
     lane = LANE
     index = 0
 
     def __init__(self, path: Path) -> None:
+        """Raise SpoolFileError, and FileNotFoundError where it is gone."""
         self.path = path
-        self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False)
+        self.instance, self.boot_id = _identity(path)
+        self.segments, self.end, self.written_bytes = _open(path)
+        begin, self.acknowledged_through = _state(path)
+        self._begin = min(max(begin, self.segments.first), self.end)  # a power cut may have taken the last rows
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-read")
         self._waiters: dict[asyncio.Future[None], int] = {}
         """Who waits, and for an event at which offset."""
         self._decoded: dict[int, UsageEvent] = {}
-        self.instance, self.boot_id = _identity(self._connection)
         self.topic = f"spool/{self.instance}"
         self._producer = b',"producer":{"instance":"%s","sequence":%%d}}' % self.instance.encode()
         self.first_offset = 1
-        self.end = last_sequence(self._connection) + 1
-        """One past the newest event's sequence."""
-        self.acknowledged_through = _mark(self._connection)
-        """Up to here the topic was known to hold every event when the file was opened; 0: nothing is known."""
 
     async def read(self, offset: int, limit: int) -> EventBatch:
         """Return at most `limit` events from `offset` on, in order; none where there are none yet."""
@@ -90,8 +108,21 @@ class SpoolFile:
         return await asyncio.to_thread(self._sums, after, through)
 
     async def let_go(self, before: int, acknowledged_through: int) -> None:
-        """Remove the rows below `before`, and keep the mark, in a file that nobody writes to any more."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._let_go, before, acknowledged_through)
+        """Remove the rows below `before`, and keep the mark, in a spool that nobody writes to any more."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self.drop, before, acknowledged_through)
+
+    def drop(self, before: int, acknowledged_through: int) -> None:
+        """Remove the rows below `before`, and note up to where the topic holds every event; never back. Raise OSError.
+
+        Their bytes go with the last row of their segment.
+        """
+        begin = max(self._begin, min(before, self.end))
+        mark = max(self.acknowledged_through, acknowledged_through)
+        fresh = self.path / f"{_STATE}{_NEW}"
+        fresh.write_text(f"{begin} {mark}\n", encoding="ascii")
+        fresh.replace(self.path / _STATE)
+        self._begin, self.acknowledged_through = begin, mark
+        self.segments.drop(begin)
 
     async def wait(self, offset: int, timeout_s: float) -> None:
         """Return when there is an event at `offset` or later, at the latest after `timeout_s`."""
@@ -115,62 +146,58 @@ class SpoolFile:
                 waiter.set_result(None)
 
     def remaining(self) -> Iterator[UsageEvent]:
-        """Return every event that the file still holds, in order, for a start's sums."""
-        offset = self.first_offset
-        while events := self._events(offset, 1000):
-            yield from events
-            offset = events[-1].producer.sequence + 1
+        """Return every event that the spool still holds, in order, for a start's sums."""
+        for sequence, body in self._rows(self._begin):
+            yield self._event(sequence, body)
 
     def begin(self) -> int:
         """Return the lowest sequence there still is; `end` where there is no row."""
-        lowest: int | None = self._connection.execute("SELECT min(sequence) FROM event").fetchone()[0]
-        return self.end if lowest is None else lowest
+        return self._begin
 
     def is_empty(self) -> bool:
         """Say whether no row is left."""
-        return self._connection.execute("SELECT 1 FROM event LIMIT 1").fetchone() is None
+        return self._begin >= self.end
 
     def close(self) -> None:
         """Wait for a read under way, then close."""
         self._thread.shutdown()
-        self._connection.close()
 
     def remove(self) -> None:
-        """Delete a drained file; its instance joins the list of those that are drained.
+        """Delete a drained spool; its instance joins the list of those that are drained.
 
-        Raise OSError where the disk refuses: then the file is there and open, and the call may be repeated.
+        Raise OSError where the disk refuses: then the spool is there and open, and the call may be repeated.
         """
         if drained_instances(self.path.parent).get(self.instance) != self.end - 1:  # else: repeated
             with self.path.with_name(_DRAINED).open("a", encoding="ascii") as drained:
                 drained.write(f"\n{self.instance} {self.end - 1}\n")  # the line before may be torn
-        self.path.unlink(missing_ok=True)
+        gone = self.path.with_suffix(_GONE)
+        if self.path.exists():
+            self.path.rename(gone)  # at once: half a spool must not be met at a start
         self.close()
-        for suffix in ("-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _events(self, offset: int, limit: int) -> list[UsageEvent]:
-        return [self._event(sequence, body) for sequence, body in self._rows(offset, limit)]
+        return [self._event(sequence, body) for sequence, body in islice(self._rows(offset), limit)]
 
     def _formed(self, offset: int, limit: int, form: Callable[[int, bytes], Row]) -> list[Row]:
-        return [form(sequence, self._numbered(sequence, body)) for sequence, body in self._rows(offset, limit)]
+        rows = islice(self._rows(offset), limit)
+        return [form(sequence, self._numbered(sequence, body)) for sequence, body in rows]
 
-    def _rows(self, offset: int, limit: int) -> sqlite3.Cursor:
-        return self._connection.execute(
-            "SELECT sequence, body FROM event WHERE sequence >= ? ORDER BY sequence LIMIT ?", (offset, limit)
-        )
+    def _rows(self, offset: int) -> Iterator[tuple[int, bytes]]:
+        end = self.end  # behind it may stand what is written and not yet durable
+        return takewhile(lambda row: row[0] < end, self.segments.scan(max(offset, self._begin)))
 
     def _numbered(self, sequence: int, body: bytes) -> bytes:
         return body[:-1] + self._producer % sequence
 
     def _sums(self, after: int, through: int) -> list[Sums]:
-        # a connection of its own: the publisher reads on meanwhile, and SQLite lets the interpreter go
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return [Sums(*row) for row in connection.execute(_SUMS, (after, through))]
-
-    def _let_go(self, before: int, acknowledged_through: int) -> None:
-        with self._connection:
-            self._connection.execute("DELETE FROM event WHERE sequence < ?", (before,))
-            keep_mark(self._connection, acknowledged_through)
+        sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        own = Segments(self.path)  # the publisher reads on meanwhile
+        for _, body in takewhile(lambda row: row[0] <= through, own.scan(max(after + 1, self._begin))):
+            event = _counted.decode(body)
+            for place, number in enumerate((1, event.tokens.input_tokens, event.tokens.output_tokens)):
+                sums[event.workspace_id, event.timestamp[:10]][place] += number
+        return [Sums(*owner, *figures) for owner, figures in sorted(sums.items())]
 
     def _event(self, sequence: int, body: bytes) -> UsageEvent:
         """Decode a row, once for both readers: metering comes first, intake takes what it left."""
@@ -183,16 +210,31 @@ class SpoolFile:
         return event
 
 
+_counted = msgspec.json.Decoder(_Counted)
+
+
 def create(folder: Path, boot: str) -> Path:
-    """Make a file of a new instance; return its path."""
+    """Make a spool of a new instance; return its path. Raise OSError."""
     instance = ids.mint()
-    fresh = folder / f"{instance}.new"
-    connection = sqlite3.connect(fresh, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.executescript(_SCHEMA)
-    connection.execute("INSERT INTO file (instance, boot_id) VALUES (?, ?)", (instance, boot))
-    connection.close()
-    return fresh.rename(folder / f"{instance}{SUFFIX}")  # a file that has the ending is whole
+    fresh = folder / f"{instance}{_NEW}"
+    fresh.mkdir()
+    identity = fresh / _IDENTITY
+    identity.write_text(f"{instance}\n{boot}\n", encoding="utf-8")
+    segments.sync(identity)
+    os.close(Segments(fresh).begin(1))
+    segments.sync(fresh)
+    path = fresh.rename(folder / f"{instance}{SUFFIX}")  # a folder that has the ending is whole
+    segments.sync(folder)
+    return path
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process left that died while it made or removed a spool."""
+    for path in (*folder.glob(f"*{_GONE}"), *folder.glob(f"*{_NEW}")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def drained_instances(folder: Path) -> dict[str, int]:
@@ -220,23 +262,37 @@ def spooled_at(_sequence: int, body: bytes) -> datetime:
     return event.timestamp + timedelta(milliseconds=event.latency_ms or 0)
 
 
-def _identity(connection: sqlite3.Connection) -> tuple[str, str]:
-    connection.execute("PRAGMA wal_autocheckpoint=0")
-    instance, boot = connection.execute("SELECT instance, boot_id FROM file").fetchone()
+def _identity(path: Path) -> tuple[str, str]:
+    if path.is_file():
+        raise SpoolFileError(f"{path.name} is no spool of this version: let the version that made it drain it first")
+    try:
+        instance, boot = (path / _IDENTITY).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        if not path.exists():
+            raise
+        raise SpoolFileError(f"{path.name} does not say whose it is") from None
+    except (OSError, ValueError) as error:
+        raise SpoolFileError(f"{path.name} does not say whose it is: {error}") from error
     return instance, boot
 
 
-def _mark(connection: sqlite3.Connection) -> int:
-    mark: int = connection.execute("SELECT acknowledged_through FROM file").fetchone()[0]
-    return mark
+def _open(path: Path) -> tuple[Segments, int, int]:
+    """Return the segments, one past the last sequence, and where its record ends."""
+    for _ in range(_MOST_TRIES):
+        found = Segments(path)
+        try:
+            return found, *found.end()
+        except FileNotFoundError:  # its process has gone on to another one since the list was taken
+            continue
+        except IndexError:
+            break
+    raise SpoolFileError(f"{path.name} has no segment that stays")
 
 
-def keep_mark(connection: sqlite3.Connection, acknowledged_through: int) -> None:
-    """Note up to where the topic holds every event, so that a restart repeats little; never back."""
-    connection.execute(_KEEP_MARK, (acknowledged_through, acknowledged_through))
-
-
-def last_sequence(connection: sqlite3.Connection) -> int:
-    """Return the highest sequence ever used in a file, 0 where none was."""
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
-    return row[0] if row else 0
+def _state(path: Path) -> tuple[int, int]:
+    """Return the first sequence that is wanted and the mark; what a power cut took of them is found out again."""
+    try:
+        begin, mark = (path / _STATE).read_text(encoding="ascii").split()
+        return int(begin), int(mark)
+    except (FileNotFoundError, ValueError):
+        return 0, 0

@@ -1,11 +1,12 @@
-"""The spool: a proxy's durable local queue of usage events, one SQLite file for each instance (counting 1).
+"""The spool: a proxy's durable local queue of usage events, one folder of segments for each instance (counting 1).
 
-Never waits for the disk on the event loop, never uses a sequence twice, and never gives a row away before its time:
-rows go only when `trim` says so.
+Never uses a sequence twice, and never gives a row away before its time: rows go only when `trim` says so. Under
+`normal` the event loop writes into the operating system's memory, which a thread has reach the disk each second; under
+`full` a thread writes, and an event is durable when the disk has it.
 
 An event is safe from kill -9 when `put` returns, because the operating system has it; from a power cut it is safe
-only under `full`. So a file of another boot is not written to again: its last rows may be gone, and their sequences
-with them. It is left to be drained, and a new file with a new instance is begun.
+only under `full`. So a spool of another boot is not written to again: its last rows may be gone, and their sequences
+with them. It is left to be drained, and a new one with a new instance is begun.
 """
 
 import asyncio
@@ -13,26 +14,28 @@ import errno
 import logging
 import os
 import shutil
-import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from proxy.core.calls import SpoolUnavailableError
-from proxy.spool.file import SUFFIX, SpoolFile, create, keep_mark, last_sequence
+from proxy.spool import file as spool_file
+from proxy.spool import segments
+from proxy.spool.file import SUFFIX, SpoolFile
 from runtime import ids
 from runtime.settings import SpoolSync
 from schemas.usage import Outcome, UsageDraft
 
-_CHECKPOINT_EVERY_S = 1.0
-_WAL_RESTART_BYTES = 64 * 1024 * 1024
+_TIDY_EVERY_S = 1.0
+_SEGMENT_BYTES = 16 * 1024 * 1024
+"""At this size the next segment is begun: with its last row so much goes at once."""
+_LEAST_SEGMENTS = 16
+"""In how many parts a spool of a small bound is kept."""
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
-_BUSY_RETRY_S = 0.002
-_BUSY_BOUND_S = 5.0
-_TRIM_ROWS = 250
+_PROBE_BYTES = 4096
+_CLOSED = -1
 _FILLING = 0.9
 """From this share of its bound on, the spool would rather lose rows that are published than refuse new ones."""
 
@@ -51,25 +54,33 @@ def boot_id() -> str:
 
 
 class Spool:
-    """The file that this process writes. All that finishes in one turn of the loop goes in one transaction."""
+    """The spool that this process writes. All that ends in one turn of the loop goes in one write."""
 
     def __init__(self, path: Path, *, sync: SpoolSync, max_bytes: int) -> None:
         self.file = SpoolFile(path)
         self.instance = self.file.instance
         self._path = path
         self._max_bytes = max_bytes
-        # a busy file is waited for by the loop's own timer, not inside SQLite
-        self._writer = sqlite3.connect(path, timeout=0, check_same_thread=False, isolation_level=None)
-        _set(self._writer, synchronous=sync.value)
-        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="spool-sync") if sync is SpoolSync.FULL else None
+        self._segment_bytes = min(_SEGMENT_BYTES, max_bytes // _LEAST_SEGMENTS)
+        self._is_full = sync is SpoolSync.FULL
+        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="spool-sync") if self._is_full else None
+        self._size = self.file.written_bytes
+        """Where the next record goes."""
+        self._written_end = self.file.end
+        """One past the newest event that is written; the readers hear of it on the loop."""
+        self.file.segments.cut(self._size)
+        self._file = os.open(self.file.segments.newest, os.O_WRONLY)
+        self._synced = self.file.segments.first
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pending: list[tuple[bytes, Told]] = []
         self._flushing = False
-        self._trim_before = self._trimmed_before = self.file.begin()
-        self._acknowledged = self._kept_mark = self.file.acknowledged_through
+        self._trim_before = self.file.begin()
+        self._acknowledged = self.file.acknowledged_through
         self._blocked: str | None = None
+        self._cannot_write: str | None = None
+        """What the last probe of a disk that had refused has found; None: it takes something again."""
         self.filling = False
-        """Whether the file is near its bound, as of the last check."""
+        """Whether the spool is near its bound, as of the last check."""
         self.taken: Counter[Outcome] = Counter()
         """How many events were given to `put` since the start."""
 
@@ -80,8 +91,8 @@ class Spool:
 
     @property
     def rows(self) -> int:
-        """How many events the file still holds."""
-        return self.file.end - self._trimmed_before
+        """How many events the spool still holds."""
+        return self.file.end - self.file.begin()
 
     def append(self, event: bytes, outcome: Outcome, told: Told) -> None:
         """Make an event durable; `told` hears its sequence when it is, or why it could not be kept. It never raises."""
@@ -89,10 +100,7 @@ class Spool:
         self.taken[outcome] += 1
         if not self._flushing:
             self._flushing = True
-            loop = self._loop
-            if loop is None:
-                loop = self._loop = asyncio.get_running_loop()
-            loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)
+            self._running_loop().call_soon(self._flush)
 
     def put(self, draft: UsageDraft) -> asyncio.Future[int]:
         """Make an event durable; its sequence is there when it is. Fails with SpoolUnavailableError."""
@@ -110,7 +118,7 @@ class Spool:
         return written
 
     def trim(self, before: int) -> None:
-        """Let the rows below sequence `before` go; they go a few at a time."""
+        """Let the rows below sequence `before` go; within a second, their bytes a segment at a time."""
         self._trim_before = max(self._trim_before, min(before, self.file.end))
 
     def acknowledge(self, through: int) -> None:
@@ -118,131 +126,149 @@ class Spool:
         self._acknowledged = max(self._acknowledged, through)
 
     async def maintain(self) -> None:
-        """Checkpoint, trim and watch the space, for as long as the process runs."""
-        with ThreadPoolExecutor(1, thread_name_prefix="spool-checkpoint") as thread:
+        """Let rows go, have all reach the disk and watch the space, for as long as the process runs."""
+        with ThreadPoolExecutor(1, thread_name_prefix="spool-tidy") as thread:
             loop = asyncio.get_running_loop()
             while True:
-                await asyncio.sleep(_CHECKPOINT_EVERY_S)
-                while self._trimmed_before < self._trim_before and await self._trim_some():  # noqa: ASYNC110 (work to do)
-                    await asyncio.sleep(0)
-                if self._kept_mark < self._acknowledged:
-                    await self._keep_mark(self._acknowledged)
+                await asyncio.sleep(_TIDY_EVERY_S)
+                if self._size >= self._segment_bytes:  # not first at the next event: a spool at its bound gets none
+                    await self._written(self._begin_next)
+                await loop.run_in_executor(thread, self._tidy)
                 before = self._blocked
+                if before is not None:
+                    await self._written(self._probe)
                 found = await loop.run_in_executor(thread, self._check_up)
                 if self._blocked is before or found is not None:  # else a write failed while the check ran
                     self._blocked = found
 
     def close(self) -> None:
-        """Close the file; what was put before is in it."""
+        """Close the spool; what was put before is in it. A second time does nothing."""
+        if self._file == _CLOSED:
+            return
         if self._writer_thread is not None:
             self._writer_thread.shutdown()
         batch, self._pending = self._pending, []
+        self.file.grown(self._written_end)
         if batch:  # their requests were cut off
-            self.file.grown(last_sequence(self._writer) + 1)
-            error = self._write([body for body, _ in batch])
+            error = self._write([event for event, _ in batch])
             if error is not None:
                 log.error("%d events are only in their slots until the next start: %s", len(batch), error)
-        if self._kept_mark < self._acknowledged:
-            with suppress(sqlite3.Error):  # some events would be published again
-                keep_mark(self._writer, self._acknowledged)
-        self._writer.close()
+        self._tidy()
+        os.close(self._file)
+        self._file = _CLOSED
         self.file.close()
 
-    def _flush(self, give_up_at: float) -> None:
+    def _flush(self) -> None:
         batch, self._pending = self._pending, []
-        loop = asyncio.get_running_loop()
         if not batch:  # `close` has written it
             self._flushing = False
-        elif self._writer_thread is None:
-            self._settle(batch, self._write([body for body, _ in batch]), give_up_at)
+            return
+        events = [event for event, _ in batch]
+        if self._writer_thread is None:
+            self._settle(batch, self._write(events))
         else:
-            bodies = [body for body, _ in batch]
-            write = loop.run_in_executor(self._writer_thread, self._write, bodies)
-            write.add_done_callback(lambda done: self._settle(batch, done.result(), give_up_at))
+            write = self._running_loop().run_in_executor(self._writer_thread, self._write, events)
+            write.add_done_callback(lambda done: self._settle(batch, done.result()))
 
-    def _write(self, bodies: list[bytes]) -> sqlite3.Error | None:
-        """Write rows from the file's end on, all or none."""
-        first = self.file.end
+    def _write(self, events: list[bytes]) -> OSError | None:
+        """Write events behind the last one, all or none."""
+        first = self._written_end
+        data = b"".join([segments.record(sequence, event) for sequence, event in enumerate(events, first)])
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            self._writer.executemany("INSERT INTO event VALUES (?, ?)", enumerate(bodies, first))
-            self._writer.execute("COMMIT")
-        except sqlite3.Error as error:
-            with suppress(sqlite3.Error):  # it failed already; what matters is said by `error`
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+            if self._size >= self._segment_bytes:
+                self._begin_segment(first)
+            self._write_at(self._size, data)
+            if self._is_full:
+                os.fdatasync(self._file)
+        except OSError as error:
+            with suppress(OSError):  # then it is written over by the next, or billed at a start: their keys are unique
+                os.ftruncate(self._file, self._size)
             return error
+        self._size += len(data)
+        self._written_end = first + len(events)
         return None
 
-    def _settle(self, batch: list[tuple[bytes, Told]], error: sqlite3.Error | None, give_up_at: float) -> None:
-        loop = asyncio.get_running_loop()
-        if error is not None and _is_busy(error) and loop.time() < give_up_at:
-            self._pending = batch + self._pending
-            loop.call_later(_BUSY_RETRY_S, self._flush, give_up_at)
-            return
+    def _write_at(self, place: int, data: bytes) -> None:
+        written = os.pwrite(self._file, data, place)
+        while written < len(data):  # a disk that fills up takes a part first, and then says so
+            written += os.pwrite(self._file, memoryview(data)[written:], place + written)
+
+    def _begin_segment(self, first: int) -> None:
+        fresh = self.file.segments.begin(first)
+        if self._is_full:
+            segments.sync(self._path)
+        os.close(self._file)
+        self._file, self._size = fresh, 0
+
+    def _settle(self, batch: list[tuple[bytes, Told]], error: OSError | None) -> None:
         first = self.file.end
         if error is None:
             self.file.grown(first + len(batch))
         else:
-            self._blocked = f"the spool cannot be written: {error}"
+            self._blocked = f"the spool cannot be written: {error.strerror}"
             log.error("%s", self._blocked)
         for sequence, (_, told) in enumerate(batch, first):
             told(sequence if error is None else SpoolUnavailableError(str(error)))
         self._flushing = bool(self._pending)
         if self._flushing:
-            loop.call_soon(self._flush, loop.time() + _BUSY_BOUND_S)
+            self._running_loop().call_soon(self._flush)
 
-    async def _trim_some(self) -> bool:
-        """Remove a few rows; say whether that worked."""
-        before = min(self._trim_before, self._trimmed_before + _TRIM_ROWS)
-        done = await self._tidied(lambda: self._writer.execute("DELETE FROM event WHERE sequence < ?", (before,)))
-        if done:
-            self._trimmed_before = before
-        return done
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop
+        if loop is None:  # asyncio itself asks the system for the process's id before it says which one runs
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
 
-    async def _keep_mark(self, through: int) -> None:
-        if await self._tidied(lambda: keep_mark(self._writer, through)):
-            self._kept_mark = through
+    async def _written(self, change: Callable[[], None]) -> None:
+        """Make a change where events are written, so that no event is written meanwhile."""
+        if self._writer_thread is None:
+            change()
+        else:
+            await self._running_loop().run_in_executor(self._writer_thread, change)
 
-    async def _tidied(self, change: Callable[[], object]) -> bool:
-        """Make a change that no event waits for; say whether that worked. It is tried again a second later."""
+    def _probe(self) -> None:
+        """Find out whether the disk takes something again."""
+        try:
+            self._write_at(self._size, bytes(_PROBE_BYTES))  # no record begins like that
+            self._cannot_write = None
+        except OSError as error:
+            self._cannot_write = error.strerror
+        with suppress(OSError):
+            os.ftruncate(self._file, self._size)
 
-        def attempt() -> sqlite3.Error | None:
-            try:
-                change()
-            except sqlite3.Error as error:
-                return error
-            return None
+    def _begin_next(self) -> None:
+        """Begin the next segment ahead of its first event."""
+        try:
+            self._begin_segment(self._written_end)
+        except OSError as error:
+            log.warning("spool: the next segment cannot be begun: %s", error)
 
-        thread = self._writer_thread
-        error = attempt() if thread is None else await asyncio.get_running_loop().run_in_executor(thread, attempt)
-        if error is not None and not _is_busy(error):
+    def _tidy(self) -> None:
+        """Let rows go and keep the mark, where either has moved; what fails is tried again a second later."""
+        before, mark = self._trim_before, self._acknowledged
+        try:
+            if before > self.file.begin() or mark > self.file.acknowledged_through:
+                self.file.drop(before, mark)
+            else:
+                self.file.segments.drop(self.file.begin())
+        except OSError as error:
             log.warning("spool: tidying failed: %s", error)
-        return error is None
 
     def _check_up(self) -> str | None:
-        """Checkpoint and find out whether events can be kept; runs in a thread of its own."""
+        """Have what was written reach the disk, and find out whether events can be kept; in a thread of its own."""
         try:
-            with closing(sqlite3.connect(self._path, timeout=0, isolation_level=None)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                if Path(f"{self._path}-wal").stat().st_size > _WAL_RESTART_BYTES:
-                    # under steady writes a passive checkpoint never ends the log; this holds writers off for a moment
-                    connection.execute("PRAGMA wal_checkpoint(RESTART)")
-                if self._blocked is not None:
-                    connection.execute("UPDATE file SET probed_at = ?", (time.time(),))
-                pages, page_size, free = (
-                    connection.execute(f"PRAGMA {name}").fetchone()[0]
-                    for name in ("page_count", "page_size", "freelist_count")
-                )
-        except sqlite3.Error as error:
-            return self._blocked if _is_busy(error) else f"the spool cannot be written: {error}"
+            if not self._is_full:
+                self._synced = self.file.segments.sync(self._synced)
+            used = self.file.segments.size_bytes()
+            left = shutil.disk_usage(self._path).free
         except OSError as error:
             return f"the spool cannot be written: {error.strerror}"
-        used = (pages - free) * page_size
         self.filling = used > _FILLING * self._max_bytes
+        if self._blocked is not None and self._cannot_write is not None:
+            return f"the spool cannot be written: {self._cannot_write}"
         if used > self._max_bytes:
             return f"the spool holds its {self._max_bytes} bytes"
-        if shutil.disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
+        if left < _LEAST_FREE_BYTES:
             return f"the spool's disk is full ({os.strerror(errno.ENOSPC)})"
         return None
 
@@ -253,6 +279,7 @@ def open_folder(folder: Path, *, sync: SpoolSync, max_bytes: int) -> tuple[Spool
     The caller holds the data directory's lock: no other process writes any of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    spool_file.sweep(folder)
     boot = boot_id()
     older: list[SpoolFile] = []
     current: Path | None = None
@@ -263,7 +290,7 @@ def open_folder(folder: Path, *, sync: SpoolSync, max_bytes: int) -> tuple[Spool
             current = path
         else:
             older.append(file)
-    return Spool(current or create(folder, boot), sync=sync, max_bytes=max_bytes), older
+    return Spool(current or spool_file.create(folder, boot), sync=sync, max_bytes=max_bytes), older
 
 
 def drained(files: Iterable[SpoolFile]) -> list[SpoolFile]:
@@ -279,12 +306,3 @@ def drained(files: Iterable[SpoolFile]) -> list[SpoolFile]:
                 continue
         kept.append(file)
     return kept
-
-
-def _set(connection: sqlite3.Connection, *, synchronous: str) -> None:
-    connection.execute(f"PRAGMA synchronous={synchronous}")
-    connection.execute("PRAGMA wal_autocheckpoint=0")  # `maintain` does it, off the loop
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from metering.store.events import Gap
+from proxy.spool.file import SpoolFileError
 from tollgate.reconciliation.accounts import Figures, Line, Period, Place, Report, Sums, TopicFigures
 from tollgate.reconciliation.upstream_account import Comparison, Pairing
 from webhooks.core.deliveries import Status
@@ -98,7 +99,7 @@ class Reconciliation:
                 pairing.check(account)
                 view = self._accounts.view(pairing, progress)
                 return self._report(view, progress, self._pair(pairing, account))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, SpoolFileError) as error:
             raise ReconcileError(f"a spool or a temporary file cannot be used: {error}") from None
 
     def _await(self) -> Progress:

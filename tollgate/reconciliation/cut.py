@@ -3,7 +3,6 @@
 Never writes to a spool or to the database, and never asks the server: it reads what lies on the disk.
 """
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -138,9 +137,7 @@ def _spool(path: Path) -> Source | None:
     """Read a spool's end; None where it was drained and removed since it was listed."""
     try:
         file = spool_file.SpoolFile(path)
-    except sqlite3.OperationalError:
-        if path.exists():
-            raise
+    except FileNotFoundError:
         return None
     try:
         return Source(file.topic, file.instance, file.end - 1, path)
@@ -160,9 +157,7 @@ def _events(place: Installation, source: Source, first: int) -> Iterator[UsageEv
 def _remaining(path: Path) -> Iterator[UsageEvent]:
     try:
         file = spool_file.SpoolFile(path)
-    except sqlite3.OperationalError:
-        if path.exists():
-            raise
+    except FileNotFoundError:
         return
     try:
         yield from file.remaining()

@@ -5,7 +5,6 @@ Never does any of their work: it hands one part's output to the next in memory.
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
@@ -64,7 +63,7 @@ class Embedded:
         self._clock = clock.steady()
         try:
             self._proxy = Proxy(settings, place.folder, place.vault, self._clock)
-        except sqlite3.DatabaseError as error:
+        except spool_file.SpoolFileError as error:
             raise InstallationError(f"a spool in {place.folder} cannot be read: {error}") from error
         self._thresholds = GroupThresholds()
         self._metering = metering_app.EmbeddedMetering(

@@ -4,7 +4,6 @@ Never needs the database: it serves from what it heard over Kafka, and falls bac
 """
 
 import logging
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -13,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
+from proxy.spool import file as spool_file
 from proxy.topic import report as spool_report
 from proxy.topic.decisions import DecisionsFeed
 from runtime import clock
@@ -57,7 +57,7 @@ class ProxyRole:
         self._kafka = Kafka.of(loaded)
         try:
             self._proxy = Proxy(loaded, loaded.data_dir, vault, self._clock)
-        except sqlite3.DatabaseError as error:
+        except spool_file.SpoolFileError as error:
             raise InstallationError(f"a spool in {loaded.data_dir} cannot be read: {error}") from error
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=_KINDS)
         self._decisions = DecisionsFeed(self._kafka, self._proxy.take_decisions, self._clock)

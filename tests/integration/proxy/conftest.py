@@ -52,9 +52,8 @@ def sink(tmp_path: Path) -> Iterator[Spool]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the spool look after itself, and give up, sooner."""
-    monkeypatch.setattr(writer, "_CHECKPOINT_EVERY_S", 0.01)
-    monkeypatch.setattr(writer, "_BUSY_BOUND_S", 0.05)
+    """Make the spool look after itself sooner."""
+    monkeypatch.setattr(writer, "_TIDY_EVERY_S", 0.01)
 
 
 @pytest.fixture(params=SpoolSync)

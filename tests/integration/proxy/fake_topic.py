@@ -4,7 +4,6 @@ Never takes a write of a spool and partition while another of them is under way:
 """
 
 import asyncio
-import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -137,13 +136,14 @@ async def until(condition: Callable[[], object], within_s: float = 90) -> None:
 
 
 def rows(path: Path) -> list[int]:
-    with closing(sqlite3.connect(path)) as connection:
-        return [row[0] for row in connection.execute("SELECT sequence FROM event ORDER BY sequence")]
+    """Return the sequences that a spool holds, as another process sees it."""
+    with closing(spool_file.SpoolFile(path)) as other:
+        return [event.producer.sequence for event in other.remaining()]
 
 
 def mark_in(path: Path) -> int:
-    with closing(sqlite3.connect(path)) as connection:
-        return int(connection.execute("SELECT acknowledged_through FROM file").fetchone()[0])
+    with closing(spool_file.SpoolFile(path)) as other:
+        return other.acknowledged_through
 
 
 def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,4 +152,4 @@ def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "_FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(publisher, "_MOST_PAUSE_S", 0.01)
     monkeypatch.setattr(publisher, "_LET_GO_EVERY_S", 0.01)
-    monkeypatch.setattr(writer, "_CHECKPOINT_EVERY_S", 0.01)
+    monkeypatch.setattr(writer, "_TIDY_EVERY_S", 0.01)

@@ -1,6 +1,7 @@
 """What every `UsageSink` must do (contract 4, counting 1)."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,8 +50,14 @@ def over_a_spool(opened: writer.Spool) -> Stage:
     stage.kept = lambda: [
         UsageDraft.model_validate(event.model_dump(exclude={"producer"})) for event in opened.file.remaining()
     ]
-    stage.fail = lambda: opened._writer.execute("PRAGMA query_only=ON")
-    stage.mend = lambda: opened._writer.execute("PRAGMA query_only=OFF")
+
+    def reopen(flags: int) -> None:
+        file = os.open(opened.file.segments.newest, flags)
+        os.dup2(file, opened._file)
+        os.close(file)
+
+    stage.fail = lambda: reopen(os.O_RDONLY)
+    stage.mend = lambda: reopen(os.O_WRONLY)
     return stage
 
 

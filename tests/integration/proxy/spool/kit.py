@@ -1,12 +1,13 @@
-"""What tests of the spool do with one: look after it, see what it asks of SQLite, open it again."""
+"""What tests of the spool do with one: look after it, bound its disk, damage it, open it again."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from proxy.spool import file as spool_file
-from proxy.spool import writer
+from proxy.spool import segments, writer
 from proxy.spool.writer import Spool
 from runtime.settings import SpoolSync
 from tests.integration.proxy.fake_topic import until
@@ -27,15 +28,36 @@ async def until_blocked_is(opened: Spool, *, blocked: bool) -> None:
     await until(lambda: (opened.blocked is not None) is blocked)
 
 
-def statements(opened: Spool) -> list[str]:
-    """Return what the writer asks of SQLite from now on, granted or not; the list grows."""
-    asked: list[str] = []
-    opened._writer.set_trace_callback(asked.append)
-    return asked
+@contextmanager
+def no_file_beyond(size_bytes: int) -> Iterator[None]:
+    """Have the system let no file of this process grow beyond a size: it takes a part of a write, then refuses."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-async def until_asked(asked: list[str], times: int, statement: str) -> None:
-    await until(lambda: sum(one.startswith(statement) for one in asked) >= times)
+def damage(folder: Path, *sequences: int) -> None:
+    """Change one byte of these events on the disk."""
+    for path in sorted(folder.glob("*.log")):
+        whole = bytearray(path.read_bytes())
+        for record in segments.records(path):
+            if record.sequence in sequences:
+                whole[record.end - 1] ^= 1
+        path.write_bytes(whole)
+
+
+@contextmanager
+def rows_kept_by_the_disk(folder: Path) -> Iterator[None]:
+    """Have the disk refuse to note which rows of a spool are wanted."""
+    in_the_way = folder / "state.new"
+    in_the_way.mkdir()
+    try:
+        yield
+    finally:
+        in_the_way.rmdir()
 
 
 async def until_looked_after(opened: Spool) -> None:
@@ -61,8 +83,9 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def size(path: Path) -> int:
-    return path.stat().st_size
+def size(folder: Path) -> int:
+    """Return what the segments of a spool take."""
+    return sum(path.stat().st_size for path in folder.glob("*.log"))
 
 
 def reopened(folder: Path) -> Spool:

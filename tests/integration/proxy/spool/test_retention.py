@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import sqlite3
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from tests.integration.proxy.fake_topic import (
     spooled,
     until,
 )
+from tests.integration.proxy.spool.kit import rows_kept_by_the_disk
 
 
 @pytest.fixture(autouse=True)
@@ -244,13 +243,6 @@ async def test_the_mark_is_never_taken_back(sink: Spool) -> None:
 
 # --- a disk that refuses ----------------------------------------------------------------------------------------------
 
-REFUSE = "CREATE TRIGGER refuse BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
-
-
-def change(path: Path, statement: str) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(statement)
-
 
 async def test_rows_that_the_disk_keeps_go_later_and_nothing_else_waits_for_them(
     tmp_path: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -260,16 +252,15 @@ async def test_rows_that_the_disk_keeps_go_later_and_nothing_else_waits_for_them
     old, _ = topics.opened(tmp_path)
     await spooled(old, range(30))
     old.close()
-    change(old.file.path, REFUSE)
     monkeypatch.setattr(writer, "boot_id", lambda: "now")
     sink, older = topics.opened(tmp_path)
     made = publishing(sink, topic, older, is_counted=lambda *given: given[3] == sink.instance or given[4] <= 12)
     async with running(made, sink):
-        await spooled(sink, range(30, 60))
-        await until(sink.file.is_empty)
-        await until(lambda: any("waits for the disk" in text for text in caplog.messages))
-        assert rows(old.file.path) == list(range(1, 31))
-        change(old.file.path, "DROP TRIGGER refuse")
+        with rows_kept_by_the_disk(old.file.path):
+            await spooled(sink, range(30, 60))
+            await until(sink.file.is_empty)
+            await until(lambda: any("waits for the disk" in text for text in caplog.messages))
+            assert rows(old.file.path) == list(range(1, 31))
         await until(lambda: rows(old.file.path) == list(range(13, 31)))
         await until(lambda: any("the disk is back" in text for text in caplog.messages))
     assert sum("waits for the disk" in text for text in caplog.messages) == 1

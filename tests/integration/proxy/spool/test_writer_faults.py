@@ -1,26 +1,24 @@
-"""The spool on real SQLite files: full disks, locks, bounds, and the end of each (counting 1)."""
+"""The spool on real files: full disks, bounds, writes that were interrupted, and the end of each (counting 1)."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
-from functools import partial
+import shutil
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 
 from proxy.core.calls import SpoolUnavailableError
-from proxy.spool import writer
+from proxy.spool import segments, writer
 from proxy.spool.writer import Spool
 from runtime.settings import SpoolSync
 from tests.contracts.proxy.drafts import draft
 from tests.integration.proxy.fake_topic import rows, until
 from tests.integration.proxy.spool.kit import (
+    damage,
     keys,
     maintained,
+    no_file_beyond,
+    reopened,
     size,
-    statements,
-    until_asked,
     until_blocked_is,
     until_looked_after,
 )
@@ -28,12 +26,12 @@ from tests.integration.proxy.spool.kit import (
 
 async def test_a_full_disk_blocks_and_an_emptier_one_opens(quick: None, opened: Spool) -> None:
     await opened.put(draft(0))
-    (pages,) = opened._writer.execute("PRAGMA page_count").fetchone()
-    opened._writer.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(SpoolUnavailableError, match="full"):
-        await opened.put(draft(1, padding=15_000))
-    assert "full" in (opened.blocked or "")
-    opened._writer.execute("PRAGMA max_page_count=1000000")
+    with no_file_beyond(size(opened.file.path) + 3_000):
+        with pytest.raises(SpoolUnavailableError, match="File too large"):
+            await opened.put(draft(1, padding=15_000))
+        async with maintained(opened):
+            await until_looked_after(opened)
+            assert "File too large" in (opened.blocked or "")
     async with maintained(opened):
         await until_blocked_is(opened, blocked=False)
     assert await opened.put(draft(2)) == 2
@@ -41,15 +39,47 @@ async def test_a_full_disk_blocks_and_an_emptier_one_opens(quick: None, opened: 
 
 
 async def test_a_write_that_fails_half_way_leaves_nothing_of_its_turn(opened: Spool) -> None:
-    with closing(sqlite3.connect(opened.file.path)) as other:
-        other.execute(
-            "CREATE TRIGGER stop BEFORE INSERT ON event WHEN NEW.sequence = 2 BEGIN SELECT RAISE(FAIL, 'no'); END"
-        )
-        for each in await asyncio.gather(*[opened.put(draft(n)) for n in range(3)], return_exceptions=True):
+    await opened.put(draft(0))
+    before = size(opened.file.path)
+    with no_file_beyond(before + before * 3 // 2):
+        for each in await asyncio.gather(*[opened.put(draft(n)) for n in range(1, 4)], return_exceptions=True):
             assert isinstance(each, SpoolUnavailableError)
-        other.execute("DROP TRIGGER stop")
-    assert await opened.put(draft(3)) == 1
-    assert keys(opened.file) == ["key-3"]
+    assert size(opened.file.path) == before
+    assert await opened.put(draft(4)) == 2
+    assert keys(opened.file) == ["key-0", "key-4"]
+
+
+async def test_a_write_that_was_interrupted_is_put_aside_at_the_next_start(
+    opened: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2):
+        await opened.put(draft(number))
+    opened.close()
+    (segment,) = opened.file.path.glob("*.log")
+    whole = segment.read_bytes()
+    first, _ = [record.end for record in segments.records(segment)]
+    for kept in (first, first + 1, first + 16, first + 17, len(whole) - 1):
+        segment.write_bytes(whole[:kept])
+        again = reopened(opened.file.path.parent)
+        assert keys(again.file) == ["key-0"]
+        assert await again.put(draft(9)) == 2
+        again.close()
+        assert keys(again.file) == ["key-0", "key-9"]
+        if kept > first:
+            assert segment.with_suffix(".torn").read_bytes() == whole[first:kept]
+    assert sum("put aside" in text for text in caplog.messages) == 4
+
+
+async def test_an_event_that_is_damaged_is_passed_over_and_its_number_is_missing(
+    opened: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        await opened.put(draft(number))
+    damage(opened.file.path, 2, 3)
+    assert rows(opened.file.path) == [1, 4, 5]
+    assert any("2 records before sequence 4 cannot be read" in text for text in caplog.messages)
+    assert [event.producer.sequence for event in (await opened.file.read(2, 10)).events] == [4, 5]
+    assert await opened.put(draft(5)) == 6
 
 
 async def test_a_disk_with_no_room_blocks_before_anything_fails(
@@ -76,101 +106,36 @@ async def test_a_spool_at_its_bound_blocks_until_it_is_trimmed(quick: None, tmp_
     made.close()
 
 
-async def test_a_short_lock_is_waited_for(opened: Spool) -> None:
-    with closing(sqlite3.connect(opened.file.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        asked = statements(opened)
-        putting = [opened.put(draft(number)) for number in range(2)]
-        await until_asked(asked, 2, "BEGIN")
-        putting.append(opened.put(draft(2)))
-        await until_asked(asked, 4, "BEGIN")
-        assert not any(each.done() for each in putting)
-        other.execute("ROLLBACK")
-        assert await asyncio.gather(*putting) == [1, 2, 3]
-    assert opened.blocked is None
-
-
-async def test_a_lock_that_stays_is_given_up_at_its_bound_and_forgotten_when_it_goes(
-    quick: None, opened: Spool
-) -> None:
-    async with maintained(opened):
-        with closing(sqlite3.connect(opened.file.path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(SpoolUnavailableError, match="locked"):
-                await opened.put(draft(0))
-            assert "locked" in (opened.blocked or "")
-            await until_looked_after(opened)
-            assert opened.blocked is not None
-            other.execute("ROLLBACK")
-        await until_blocked_is(opened, blocked=False)
-    assert await opened.put(draft(1)) == 1
-    assert keys(opened.file) == ["key-1"]
-
-
-async def test_trimming_waits_for_a_lock_and_holds_nothing_up(quick: None, opened: Spool) -> None:
-    for number in range(3):
-        await opened.put(draft(number))
-    async with maintained(opened):
-        with closing(sqlite3.connect(opened.file.path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            asked = statements(opened)
-            opened.trim(3)
-            await until_asked(asked, 2, "DELETE")
-            assert rows(opened.file.path) == [1, 2, 3]
-            other.execute("ROLLBACK")
-        await until(lambda: rows(opened.file.path) == [3])
-
-
-async def test_a_file_that_is_gone_blocks(quick: None, opened: Spool) -> None:
+async def test_a_spool_that_is_gone_blocks(quick: None, opened: Spool) -> None:
     await opened.put(draft(0))
-    opened.file.path.with_name(f"{opened.file.path.name}-wal").unlink()
     async with maintained(opened):
-        opened._path = opened.file.path.parent / "nowhere" / "x.spool"
+        await until_looked_after(opened)
+        shutil.rmtree(opened.file.path)
         await until_blocked_is(opened, blocked=True)
 
 
-class _Noted(sqlite3.Connection):
-    """A connection that notes which checkpoints it asks for."""
-
-    asked: ClassVar[list[str]] = []
-
-    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
-        if "checkpoint" in statement:
-            self.asked.append(statement)
-        return super().execute(statement, *parameters)
-
-
-async def test_a_long_log_is_begun_anew_though_writers_wait_and_a_short_one_is_not(
+async def test_segments_go_with_the_last_row_of_each(
     quick: None, opened: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(_Noted, "asked", asked)
-    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=_Noted))
-    await opened.put(draft(0))
+    opened._segment_bytes = 20_000
+    for number in range(60):
+        await opened.put(draft(number, padding=2_000))
+
+    def names() -> list[str]:
+        return sorted(path.name for path in opened.file.path.glob("*.log"))
+
+    before = names()
+    assert len(before) >= 6
+    second = int(before[1].removesuffix(".log"))
     async with maintained(opened):
+        opened.trim(second - 1)
+        await until(lambda: rows(opened.file.path)[0] == second - 1)
         await until_looked_after(opened)
-        assert set(asked) == {"PRAGMA wal_checkpoint(PASSIVE)"}
-        monkeypatch.setattr(writer, "_WAL_RESTART_BYTES", size(Path(f"{opened.file.path}-wal")) - 1)
-        await until_looked_after(opened)
-        assert set(asked) == {"PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA wal_checkpoint(RESTART)"}
-
-
-async def test_the_log_is_checkpointed_and_does_not_grow_for_ever(
-    quick: None, opened: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "_WAL_RESTART_BYTES", 100_000)
-    log = Path(f"{opened.file.path}-wal")
-
-    async def put_some(first: int) -> None:
-        for number in range(first, first + 60):
-            await opened.put(draft(number, padding=2_000))
-
-    await put_some(0)
-    of_some = size(log)
-    assert of_some > 100_000
-    async with maintained(opened):
-        for first in range(60, 300, 60):
-            await until_looked_after(opened)
-            await put_some(first)
-    assert size(log) < 2 * of_some
-    assert len(rows(opened.file.path)) == 300
+        assert names()[: len(before)] == before, "the last row of the first is wanted"
+        opened.trim(second)
+        await until(lambda: before[0] not in names())
+        assert names()[: len(before) - 1] == before[1:]
+        opened.trim(opened.file.end)
+        await until(lambda: len(names()) == 1)
+    assert await opened.put(draft(60)) == 61
+    assert rows(opened.file.path) == [61]

@@ -134,5 +134,5 @@ def test_a_spool_that_cannot_be_read_is_one_line(data: Path) -> None:
     (data / "spool" / "broken.spool").write_bytes(b"no database at all" * 100)
     result = run(data)
     assert result.exit_code == 2
-    assert "not a database" in result.stderr
+    assert "broken.spool is no spool of this version" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

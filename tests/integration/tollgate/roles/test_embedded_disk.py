@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import sqlite3
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,9 @@ from runtime.settings import Settings
 from tests.contracts.proxy.drafts import draft
 from tests.integration.proxy import fake_topic as topics
 from tests.integration.proxy.fake_topic import until
+from tests.integration.proxy.spool.kit import rows_kept_by_the_disk
 from tollgate.roles import embedded
 from tollgate.roles.process import Work
-
-REFUSE = "CREATE TRIGGER refuse BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
-
-
-def change(path: Path, statement: str) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(statement)
 
 
 async def test_an_older_file_is_emptied_once_the_disk_lets_it(
@@ -33,7 +26,6 @@ async def test_an_older_file_is_emptied_once_the_disk_lets_it(
     old, _ = topics.opened(tmp_path / "spool")
     await old.put(draft(0))
     old.close()
-    change(old.file.path, REFUSE)
     monkeypatch.setattr(writer, "boot_id", lambda: "now")
     tasks: list[asyncio.Task[None]] = []
 
@@ -42,10 +34,10 @@ async def test_an_older_file_is_emptied_once_the_disk_lets_it(
 
     with ExitStack() as stack:
         role = embedded.prepare(Settings(data_dir=tmp_path), stack)()
-        await role.start(spawn)
-        await until(lambda: any("waits for the disk" in text for text in caplog.messages))
-        assert not any(task.done() for task in tasks)
-        change(old.file.path, "DROP TRIGGER refuse")
+        with rows_kept_by_the_disk(old.file.path):
+            await role.start(spawn)
+            await until(lambda: any("waits for the disk" in text for text in caplog.messages))
+            assert not any(task.done() for task in tasks)
         await until(lambda: topics.rows(old.file.path) == [])
         await until(lambda: any("the disk is back" in text for text in caplog.messages))
         for task in tasks:
