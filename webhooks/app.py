@@ -76,7 +76,7 @@ class Dispatcher:
             limits=policies.limits,
             per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(database, clock, redrive_per_s=policies.redrive_per_s, keep_days=policies.keep_days)
+        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days)
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._draining = False

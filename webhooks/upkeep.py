@@ -18,6 +18,7 @@ from runtime.clock import Clock, Steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
+from webhooks.core.health import Rule
 from webhooks.store import redrive, retention
 
 REDRIVE_EVERY_S = 1.0
@@ -48,7 +49,7 @@ class Upkeep:
         database: Database,
         clock: Clock,
         *,
-        redrive_per_s: float,
+        rule: Rule,
         keep_days: int,
         steady: Steady = time.monotonic,
         pause: Pause = asyncio.sleep,
@@ -56,7 +57,7 @@ class Upkeep:
         self._database = database
         self._clock = clock
         self._steady = steady
-        self._redrive_per_s = redrive_per_s
+        self._rule = rule
         self._keep_keys = timedelta(days=keep_days) + KEYS_MARGIN
         self._pause = pause
         self._newest: tuple[datetime, float] | None = None
@@ -81,8 +82,8 @@ class Upkeep:
 
     async def redrive_some(self) -> bool:
         """Take one step; give whether there may be another."""
-        now, per_s = self._clock(), self._redrive_per_s
-        count = await self._database.write(lambda connection: redrive.redrive_returned(connection, now, per_s))
+        now, rule = self._clock(), self._rule
+        count = await self._database.write(lambda connection: redrive.redrive_returned(connection, now, rule))
         if count:
             _log.info("%d dead letters are redriven: their receiver is back", count)
         return count is not None

@@ -204,7 +204,7 @@ async def test_it_does_not_claim_beyond_what_is_in_flight() -> None:
 
 
 async def test_a_receiver_that_keeps_failing_gets_a_probe_alone_until_it_is_back() -> None:
-    scene = Scene(*[kit.answered(410)] * 5, kit.answered(503, "3600"), kit.answered(200), a=HOOK)
+    scene = Scene(*[kit.answered(301)] * 5, kit.answered(503, "3600"), kit.answered(200), a=HOOK)
     await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 11))))
     while list(scene.statuses().values()).count(Status.DEAD) < 5:
         await scene.turn()
@@ -224,7 +224,7 @@ async def test_a_receiver_that_keeps_failing_gets_a_probe_alone_until_it_is_back
 
 
 async def test_a_probe_has_the_time_of_a_first_attempt_however_long_its_delivery_waited() -> None:
-    scene = Scene(kit.answered(410), a=HOOK)
+    scene = Scene(kit.answered(301), a=HOOK)
     await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 15))))
     while list(scene.statuses().values()).count(Status.DEAD) < 5:
         await scene.turn()
