@@ -178,4 +178,5 @@ class Dispatch:
         if receiver.url is None or not receiver.is_ready:
             return None
         headers = signing.sign(claim.body, claim.delivery_id, receiver.secrets, self._present())
-        return Prepared(receiver.url, headers, claim.body, retry.attempt_timeout_s(turn, self._policy))
+        timeout_s = retry.attempt_timeout_s(turn, self._policy)
+        return Prepared(receiver.url, headers, claim.body, timeout_s, claim.workspace_id)
