@@ -289,14 +289,10 @@ def _describe(failure: Exception) -> str:
     Parts of it are the receiver's own words (a certificate's names, a head that cannot be read), so what no database
     and no terminal would take is left out.
     """
-    tls = next((one for one in _chain(failure) if isinstance(one, ssl.SSLError)), None)
-    if isinstance(failure, _LookUpError):
-        kind = "name look-up failed"
-    elif tls is not None and "CERTIFICATE_REQUIRED" in str(tls):
-        kind = "the receiver wants a client certificate, and Tollgate has none"
-    else:
-        kind = type(failure).__name__
-    text = f"{kind}: {str(failure) or tls or ''}"[:_TEXT_LIMIT].removesuffix(": ")
+    kind = "name look-up failed" if isinstance(failure, _LookUpError) else type(failure).__name__
+    # httpcore's own errors are often silent, and what they came of is not: a reset, an alert of TLS.
+    said = next((str(one) for one in _chain(failure) if str(one)), "")
+    text = f"{kind}: {said}"[:_TEXT_LIMIT].removesuffix(": ")
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -305,4 +301,4 @@ def _chain(failure: BaseException) -> Iterator[BaseException]:
     found: BaseException | None = failure
     while found is not None:
         yield found
-        found = found.__cause__ or found.__context__
+        found = found.__cause__
