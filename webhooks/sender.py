@@ -301,4 +301,4 @@ def _chain(failure: BaseException) -> Iterator[BaseException]:
     found: BaseException | None = failure
     while found is not None:
         yield found
-        found = found.__cause__
+        found = found.__cause__ or found.__context__
