@@ -14,6 +14,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from runtime import loops
 from runtime.clock import Clock, Steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
@@ -69,15 +70,19 @@ class Upkeep:
         outage = Outage("webhook redrive", _log, self._pause)
         while True:
             while await outage.ride_out(self.redrive_some):
+                loops.turned()
                 await self._pause(_REST_S)
+            loops.turned(0, rest_s=REDRIVE_EVERY_S, waits_for="receivers that are back")
             await self._pause(REDRIVE_EVERY_S)
 
     async def remove(self) -> None:
         """Remove what has expired, for ever."""
         outage = Outage("webhook retention", _log, self._pause)
+        loops.turned(0, rest_s=FIRST_REMOVE_S)
         await self._pause(FIRST_REMOVE_S)
         while True:
             await outage.ride_out(self.remove_all)
+            loops.turned(0, rest_s=REMOVE_EVERY_S)
             await self._pause(REMOVE_EVERY_S)
 
     async def redrive_some(self) -> bool:
@@ -105,6 +110,7 @@ class Upkeep:
         while True:
             count = await self._database.write(lambda connection: step(connection, self._now(connection), limit))
             total += count
+            loops.turned(count)
             if count < limit:
                 return total
             await self._pause(_REST_S)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from proxy.core.calls import SpoolUnavailableError
 from proxy.spool.file import SUFFIX, SpoolFile, create, keep_mark, last_sequence
-from runtime import ids
+from runtime import ids, loops
 from runtime.settings import SpoolSync
 from schemas.usage import Outcome, UsageDraft
 
@@ -103,8 +103,10 @@ class Spool:
         with ThreadPoolExecutor(1, thread_name_prefix="spool-checkpoint") as thread:
             loop = asyncio.get_running_loop()
             while True:
+                loops.turned(rest_s=_CHECKPOINT_EVERY_S)
                 await asyncio.sleep(_CHECKPOINT_EVERY_S)
-                while self._trimmed_before < self._trim_before and await self._trim_some():  # noqa: ASYNC110 (work to do)
+                while self._trimmed_before < self._trim_before and await self._trim_some():
+                    loops.turned()
                     await asyncio.sleep(0)
                 if self._kept_mark < self._acknowledged:
                     await self._keep_mark(self._acknowledged)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -316,31 +315,6 @@ async def test_a_connection_is_used_for_a_minute_so_that_a_moved_name_is_followe
             assert (await sender.send(prepared(f"http://lab.example:{peer.port}/"))).status_code == 200
             assert (peer.connections, len(resolver.asked)) == (connections, connections)
             clock.move(20)
-
-
-async def test_a_trailing_dot_is_no_part_of_the_name_in_tls(tmp_path: Path) -> None:
-    server, client = certificate(tmp_path, "lab.example")
-    peer = Peer()
-    server.sni_callback = lambda _socket, name, _context: peer.names.append(name)
-    async with peer.running(server), sending(Resolver(["127.0.0.1"]), context=client) as sender:
-        outcome = await sender.send(prepared(f"https://lab.example.:{peer.port}/"))
-    assert (outcome.status_code, peer.names) == (200, ["lab.example"])
-
-
-@pytest.mark.parametrize("tls", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_receiver_that_wants_a_client_certificate_does_not_seem_to_have_no_name(
-    tmp_path: Path, tls: ssl.TLSVersion
-) -> None:
-    server, client = certificate(tmp_path, "lab.example")
-    server.load_verify_locations(tmp_path / "lab.example.pem")
-    server.verify_mode = ssl.CERT_REQUIRED
-    server.minimum_version = server.maximum_version = tls
-    async with Peer().running(server) as peer, sending(Resolver(["127.0.0.1"]), context=client) as sender:
-        outcome = await sender.send(prepared(f"https://lab.example:{peer.port}/"))
-    assert (outcome.status_code, outcome.final) == (None, False)
-    assert "look-up" not in (outcome.error or "")
-    # The alert that says so; or, where that was overtaken by the end of the connection, that.
-    assert re.search(r"alert|handshake|EOF|reset by peer", outcome.error or "", re.IGNORECASE)
 
 
 async def test_an_error_holds_nothing_that_a_database_would_refuse() -> None:
