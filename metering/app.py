@@ -11,6 +11,7 @@ from datetime import date
 from domain import sources
 from metering import flow
 from metering.store import transaction
+from runtime import loops
 from runtime.clock import Clock
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
@@ -88,6 +89,7 @@ class EmbeddedMetering:
     async def _step(self, partition: sources.EventSource, offset: int, outage: Outage) -> int:
         """Count one batch, or wait for one; return the next offset."""
         batch = await partition.read(offset, BATCH)
+        loops.turned(len(batch.events), rest_s=_WAIT_S, waits_for="usage events")
         if batch.next_offset <= offset:
             await partition.wait(offset, _WAIT_S)
             return offset

@@ -6,7 +6,7 @@ Never decides anything, and never serves before `recover` has put back what an e
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from proxy.spool.slots import Slots
 from proxy.topic.publisher import SpoolPublisher, Writer
 from proxy.upstream.pool import Upstreams
 from proxy.windows.memory import MemoryWindows
-from runtime import ids
+from runtime import ids, loops
 from runtime.clock import Clock
 from runtime.deadlines import Deadlines
 from runtime.http.bounds import BodyBudget
@@ -185,9 +185,9 @@ class Proxy:
                 lag_s = max([lag_s, *((now - at).total_seconds() for at in spooled)])
         return lag_s
 
-    def background(self) -> list[Callable[[], Any]]:
-        """Return the coroutines that run as long as the process."""
-        return [self.spool.maintain, self._tidy]
+    def background(self) -> Mapping[str, Callable[[], Any]]:
+        """Return the coroutines that run as long as the process, by the names of these loops."""
+        return {"the spool's upkeep": self.spool.maintain, "the limits' upkeep": self._tidy}
 
     async def close(self) -> None:
         """Close connections and files; requests have ended."""
@@ -207,6 +207,7 @@ class Proxy:
 
     async def _tidy(self) -> None:
         while True:
+            loops.turned(rest_s=_TIDY_EVERY_S)
             await asyncio.sleep(_TIDY_EVERY_S)
             self._windows.forget_idle()
             self._days.forget(self._clock().date() - _KEPT_DAYS)

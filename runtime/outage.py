@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from runtime import loops
 from runtime.database.engines import TransactionTooLongError
 
 FIRST_PAUSE_S = 0.1
@@ -88,5 +89,6 @@ class Outage:
         if not self._pause_s:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
             self._log.warning("%s waits for %s: %s", self._what, self._of, cause)
+        loops.turned(0, rest_s=MOST_PAUSE_S, waits_for=self._of)
         self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), MOST_PAUSE_S)
         await self._pause(self._pause_s)

@@ -11,7 +11,7 @@ import uuid
 
 from domain.sources import EventBatch, EventSource
 from runtime import clock as clocks
-from runtime import guard
+from runtime import guard, loops
 from runtime.clock import Clock
 from runtime.database.engines import Database
 from runtime.outage import Outage
@@ -76,7 +76,7 @@ class Dispatcher:
             limits=policies.limits,
             per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(database, clock, redrive_per_s=policies.redrive_per_s, keep_days=policies.keep_days)
+        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days)
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._draining = False
@@ -128,7 +128,10 @@ class Dispatcher:
         self._running = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(work()) for work in (self._upkeep.redrive, self._upkeep.remove)]
+                beside = [
+                    tasks.create_task(loops.run("webhook redrive", self._upkeep.redrive())),
+                    tasks.create_task(loops.run("webhook retention", self._upkeep.remove())),
+                ]
                 await self._run(tasks, Outage("webhook dispatch", _log))
                 for task in beside:
                     task.cancel()
@@ -164,10 +167,12 @@ class Dispatcher:
             await self._intake.process(await self._open_days.only(batch) if self._open_days else batch)
             self._committed[topic, number] = batch.next_offset
             self._wake.set()
+            loops.turned(len(batch.events), rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
             outage.passed()
 
         follower = intake.Follower(partition.read, partition.wait, process, batching=self._batching, offset=offset)
         while True:
+            loops.turned(0, rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
             await follower.step()
 
     async def _run(self, attempts: asyncio.TaskGroup, outage: Outage) -> None:
@@ -187,6 +192,7 @@ class Dispatcher:
         if self._draining:
             return POLL_S
         claims, rest_s = await self._dispatch.claim()
+        loops.turned(len(claims), rest_s=POLL_S, waits_for="deliveries that are due")
         for claim in claims:
             attempts.create_task(self._attempt(claim))
         return 0.0 if claims else min(POLL_S, POLL_S if rest_s is None else rest_s)

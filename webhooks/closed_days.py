@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from domain import days, ledger_days
 from domain.ledger_days import Days
 from domain.sources import EventBatch
+from runtime import loops
 from runtime.clock import Clock, Steady
 from runtime.database.engines import Database
 from runtime.outage import Pause
@@ -88,6 +89,7 @@ class ClosedDays:
                 waits = True
                 text = "intake of %s/%d waits for metering to pass offset %d: an event is of %s, which is far ahead"
                 _log.warning(text, batch.topic, batch.partition, batch.next_offset, days.day_of(ahead[0]))
+            loops.turned(0, rest_s=_ASK_EVERY_S, waits_for="metering, to say whether an event's day has a place")
             await self._pause(_ASK_EVERY_S)
 
     async def _open(self) -> Days:

@@ -54,11 +54,6 @@ class Policies:
         )
 
     @property
-    def redrive_per_s(self) -> float:
-        """Redriven deliveries of one workspace within a second."""
-        return self.rule.redrive_per_s
-
-    @property
     def claimed_for_s(self) -> float:
         """How long a claim holds. Longer than any attempt, so that it only runs out when its dispatcher went away."""
         return self.lease_s or self.policy.attempt_timeout_s + LEASE_MARGIN_S

@@ -7,14 +7,16 @@ import contextlib
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import anyio
 import httpcore
 import httpx
 
 from runtime import guard, version
+from runtime.clock import Steady
+from runtime.lookups import Lookups
 from webhooks.core.deliveries import Prepared
 from webhooks.core.retry import AttemptResult
 
@@ -24,6 +26,9 @@ MAX_ANSWER_BYTES = 16 * 1024
 _DRAIN_S = 1.0  # for the answer's body, which says nothing to us: reading it to its end lets the connection be reused
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close: a request must not meet a closing connection
 _CONNECTIONS = 256  # that rest at once, over all receivers
+MAX_AGE_S = 60.0
+"""How old a connection may be that is used again: a name that moved is followed by then."""
+
 _ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, OSError)
 _TEXT_LIMIT = 200
 
@@ -34,7 +39,7 @@ class Sender:
     """The `Sender` port on httpcore.
 
     A connection is made to an address that was checked, with the URL's host in SNI, certificate check and Host; it is
-    used again for the same (scheme, host, port).
+    used again for the same (scheme, host, port), for MAX_AGE_S.
     """
 
     def __init__(
@@ -43,10 +48,13 @@ class Sender:
         allow_private: bool,
         resolver: guard.Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        steady: Steady = time.monotonic,
     ) -> None:
+        """Without a `resolver` the system's is asked, each workspace within its share (`runtime.lookups`)."""
         self._allow_private = allow_private
-        network = CheckedNetwork(allow_private=allow_private, resolver=resolver)
-        self._connections = Connections(network, ssl_context or httpx.create_ssl_context())
+        self._resolver = resolver
+        self._lookups = Lookups()
+        self._connections = Connections(ssl_context or httpx.create_ssl_context(), steady)
 
     async def send(self, prepared: Prepared) -> AttemptResult:
         """Make one attempt. Once a status has come it is the outcome, whatever becomes of the rest of the answer."""
@@ -83,8 +91,12 @@ class Sender:
             *prepared.headers.items(),
         ]
         url = httpcore.URL(scheme=scheme, host=host, port=place.port, target=place.target.encode())
-        request = httpcore.Request("POST", url, headers=headers, content=prepared.body)
-        async with self._connections.one(httpcore.Origin(scheme, host, place.port)) as connection:
+        # As curl does: a trailing dot, which says that the name is whole, is none of the name in SNI and certificates.
+        named = {"sni_hostname": place.host.removesuffix(".")}
+        request = httpcore.Request("POST", url, headers=headers, content=prepared.body, extensions=named)
+        resolver = self._resolver or self._lookups.of(prepared.workspace_id)
+        network = CheckedNetwork(allow_private=self._allow_private, resolver=resolver)
+        async with self._connections.one(httpcore.Origin(scheme, host, place.port), network) as connection:
             response = await connection.handle_async_request(request)
             answers.append(response)
             await _drain(response)
@@ -97,61 +109,78 @@ class Connections:
     requests at once: with 80 requests in flight to one origin it managed 100 a second.
     """
 
-    def __init__(self, network: httpcore.AsyncNetworkBackend, ssl_context: ssl.SSLContext) -> None:
-        self._network = network
+    def __init__(self, ssl_context: ssl.SSLContext, steady: Steady) -> None:
         self._ssl_context = ssl_context
-        self._resting: OrderedDict[Place, list[httpcore.AsyncHTTPConnection]] = OrderedDict()
+        self._steady = steady
+        self._resting: OrderedDict[Place, list[_Aged]] = OrderedDict()
         self._count = 0
 
     @contextlib.asynccontextmanager
-    async def one(self, origin: httpcore.Origin) -> AsyncIterator[httpcore.AsyncHTTPConnection]:
-        """Return a connection for one request; keep it where the request left it good, else close it."""
-        connection = await self._take(origin)
-        good = False
+    async def one(
+        self, origin: httpcore.Origin, network: httpcore.AsyncNetworkBackend
+    ) -> AsyncIterator[httpcore.AsyncHTTPConnection]:
+        """Return a connection for one request, made over `network` where none rests.
+
+        It is kept where the request left it good, else closed.
+        """
+        aged = await self._take(origin, network)
+        connection, good = aged.connection, False
         try:
             yield connection
             good = True
         finally:
             with anyio.CancelScope(shield=True):
                 if good and connection.is_idle():
-                    await self._keep(origin, connection)
+                    await self._keep(origin, aged)
                 else:
                     await connection.aclose()
 
     async def aclose(self) -> None:
         """Close what rests."""
         while self._resting:
-            await self._remove(next(iter(self._resting)), 0).aclose()
+            await self._remove(next(iter(self._resting)), 0).connection.aclose()
 
-    async def _take(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
+    async def _take(self, origin: httpcore.Origin, network: httpcore.AsyncNetworkBackend) -> "_Aged":
         place = _place(origin)
         while place in self._resting:
-            connection = self._remove(place, -1)
-            if not connection.has_expired():
-                return connection
-            await connection.aclose()
-        return httpcore.AsyncHTTPConnection(
-            origin, ssl_context=self._ssl_context, keepalive_expiry=_KEEP_ALIVE_S, network_backend=self._network
+            aged = self._remove(place, -1)
+            if not aged.connection.has_expired() and self._steady() - aged.since_s < MAX_AGE_S:
+                return aged
+            await aged.connection.aclose()
+        connection = httpcore.AsyncHTTPConnection(
+            origin, ssl_context=self._ssl_context, keepalive_expiry=_KEEP_ALIVE_S, network_backend=network
         )
+        return _Aged(connection, self._steady())
 
-    async def _keep(self, origin: httpcore.Origin, connection: httpcore.AsyncHTTPConnection) -> None:
+    async def _keep(self, origin: httpcore.Origin, aged: "_Aged") -> None:
         place = _place(origin)
-        self._resting.setdefault(place, []).append(connection)
+        self._resting.setdefault(place, []).append(aged)
         self._resting.move_to_end(place)
         self._count += 1
         while self._resting:
             oldest, resting = next(iter(self._resting.items()))
-            if self._count <= _CONNECTIONS and not resting[0].has_expired():
+            if self._count <= _CONNECTIONS and not resting[0].connection.has_expired():
                 return
-            await self._remove(oldest, 0).aclose()
+            await self._remove(oldest, 0).connection.aclose()
 
-    def _remove(self, place: Place, index: int) -> httpcore.AsyncHTTPConnection:
+    def _remove(self, place: Place, index: int) -> "_Aged":
         resting = self._resting[place]
-        connection = resting.pop(index)
+        aged = resting.pop(index)
         self._count -= 1
         if not resting:
             del self._resting[place]
-        return connection
+        return aged
+
+
+class _Aged(NamedTuple):
+    """A connection, and since when there is one."""
+
+    connection: httpcore.AsyncHTTPConnection
+    since_s: float
+
+
+class _LookUpError(OSError):
+    """A host's name could not be looked up."""
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
@@ -171,7 +200,10 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Resolve, check all, connect to the first that answers. Raise RefusedError, OSError, httpcore's errors."""
-        addresses = await guard.resolve(host, port, allow_private=self._allow_private, resolver=self._resolver)
+        try:
+            addresses = await guard.resolve(host, port, allow_private=self._allow_private, resolver=self._resolver)
+        except OSError as error:
+            raise _LookUpError(str(error)) from error
         *others, last = addresses
         for address in others:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
@@ -252,6 +284,21 @@ def _retry_after(response: httpcore.Response) -> str | None:
 
 
 def _describe(failure: Exception) -> str:
-    """Say in one short line what went wrong: the kind, and what the system said."""
-    kind = "name look-up failed" if isinstance(failure, OSError) else type(failure).__name__
-    return f"{kind}: {failure}"[:_TEXT_LIMIT].removesuffix(": ")
+    """Say in one short line what went wrong: the kind, and what the system said.
+
+    Parts of it are the receiver's own words (a certificate's names, a head that cannot be read), so what no database
+    and no terminal would take is left out.
+    """
+    kind = "name look-up failed" if isinstance(failure, _LookUpError) else type(failure).__name__
+    # httpcore's own errors are often silent, and what they came of is not: a reset, an alert of TLS.
+    said = next((str(one) for one in _chain(failure) if str(one)), "")
+    text = f"{kind}: {said}"[:_TEXT_LIMIT].removesuffix(": ")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _chain(failure: BaseException) -> Iterator[BaseException]:
+    """Return a failure and what it came of, the nearest first."""
+    found: BaseException | None = failure
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__

@@ -14,10 +14,12 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from runtime import loops
 from runtime.clock import Clock, Steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
+from webhooks.core.health import Rule
 from webhooks.store import redrive, retention
 
 REDRIVE_EVERY_S = 1.0
@@ -48,7 +50,7 @@ class Upkeep:
         database: Database,
         clock: Clock,
         *,
-        redrive_per_s: float,
+        rule: Rule,
         keep_days: int,
         steady: Steady = time.monotonic,
         pause: Pause = asyncio.sleep,
@@ -56,7 +58,7 @@ class Upkeep:
         self._database = database
         self._clock = clock
         self._steady = steady
-        self._redrive_per_s = redrive_per_s
+        self._rule = rule
         self._keep_keys = timedelta(days=keep_days) + KEYS_MARGIN
         self._pause = pause
         self._newest: tuple[datetime, float] | None = None
@@ -68,21 +70,25 @@ class Upkeep:
         outage = Outage("webhook redrive", _log, self._pause)
         while True:
             while await outage.ride_out(self.redrive_some):
+                loops.turned()
                 await self._pause(_REST_S)
+            loops.turned(0, rest_s=REDRIVE_EVERY_S, waits_for="receivers that are back")
             await self._pause(REDRIVE_EVERY_S)
 
     async def remove(self) -> None:
         """Remove what has expired, for ever."""
         outage = Outage("webhook retention", _log, self._pause)
+        loops.turned(0, rest_s=FIRST_REMOVE_S)
         await self._pause(FIRST_REMOVE_S)
         while True:
             await outage.ride_out(self.remove_all)
+            loops.turned(0, rest_s=REMOVE_EVERY_S)
             await self._pause(REMOVE_EVERY_S)
 
     async def redrive_some(self) -> bool:
         """Take one step; give whether there may be another."""
-        now, per_s = self._clock(), self._redrive_per_s
-        count = await self._database.write(lambda connection: redrive.redrive_returned(connection, now, per_s))
+        now, rule = self._clock(), self._rule
+        count = await self._database.write(lambda connection: redrive.redrive_returned(connection, now, rule))
         if count:
             _log.info("%d dead letters are redriven: their receiver is back", count)
         return count is not None
@@ -104,6 +110,7 @@ class Upkeep:
         while True:
             count = await self._database.write(lambda connection: step(connection, self._now(connection), limit))
             total += count
+            loops.turned(count)
             if count < limit:
                 return total
             await self._pause(_REST_S)

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from control.store import corrections, published, snapshot
-from runtime import outage
+from runtime import loops, outage
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.config import records as config_records
@@ -124,6 +124,7 @@ class ConfigPublisher:
         try:
             while not await self._leadership.take():
                 self._outage.passed()
+                loops.turned(rest_s=_TAKE_EVERY_S, waits_for="the process that relays to end")
                 await self._pause(_TAKE_EVERY_S)
             self._is_leading = True
             await self.take_over()
@@ -131,6 +132,7 @@ class ConfigPublisher:
             log.info("this process relays the configuration to Kafka")
             while True:
                 self._outage.passed()
+                loops.turned(rest_s=POLL_S)
                 if not more:
                     await self._rest()
                 self._poked.clear()

@@ -32,6 +32,7 @@ from faust.types import TP, ConsumerMessage
 
 from domain.positions import Start
 from metering.topic import faust_thread
+from runtime import loops
 from runtime.kafka.writer import Kafka
 
 RECORDS = 1000
@@ -122,6 +123,7 @@ class _Consumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's signature
         """Return what one fetch brought, as one message for each partition."""
+        loops.turned(0, rest_s=timeout, waits_for="usage events")
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # as Faust itself does
         await self._settle_places()

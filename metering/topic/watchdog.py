@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from domain import positions
 from metering.core.stalls import Backlog, Log
 from metering.topic.batches import lane_of
-from runtime import outage
+from runtime import loops, outage
 from runtime.kafka.reader import Bounds
 from runtime.kafka.writer import KafkaAwayError
 from runtime.outage import Pause
@@ -68,6 +68,7 @@ class Watchdog:
     async def run(self) -> None:
         """Look until cancelled. Raise StalledError, LogShrunkError, and what does not pass by itself."""
         while True:
+            loops.turned(rest_s=LOOK_EVERY_S)
             await self._pause(LOOK_EVERY_S)
             try:
                 await self.look()

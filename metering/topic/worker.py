@@ -34,6 +34,7 @@ from metering.topic.faust_consumer import Fetch, Fetches
 from metering.topic.publisher import KafkaTotals
 from metering.topic.republisher import Republishing
 from metering.topic.watchdog import STALLED_S, Watchdog
+from runtime import loops
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import Database
@@ -127,14 +128,21 @@ class MeteringWorker:
     async def run(self) -> None:
         """Count until `stop`. Raises what does not pass by itself."""
         self._begun = True
-        work = (self._serve(), self._commit(), self._republish(), self._watchdog.run(), self._stopping.wait())
-        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in work]
+        loops.has_parts()
+        work = {
+            "metering's stream": self._serve(),
+            "metering's group offsets": self._commit(),
+            "metering's republishing": self._republish(),
+            "metering's watchdog": self._watchdog.run(),
+        }
+        tasks: list[asyncio.Future[Any]] = [asyncio.create_task(loops.run(*one), name=one[0]) for one in work.items()]
+        tasks.append(asyncio.create_task(self._stopping.wait(), name="the stop"))
         try:
             ended, _ = await asyncio.wait([self._failure, *tasks], return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
                 self._failure.result()
             for one in ended:
-                one.result()
+                _outcome(one)
         finally:
             await self._end(tasks)
 
@@ -205,7 +213,9 @@ class MeteringWorker:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        self._counted += sum(len(one.batch.events) for one in counted)
+        events = sum(len(one.batch.events) for one in counted)
+        loops.turned(events, waits_for="usage events")
+        self._counted += events
         self._done |= {one.batch.partition: one.totals.position for one in counted if one.totals.position is not None}
         for fetch in fetches:
             self._fetches.consumer.done(fetch)
@@ -237,6 +247,7 @@ class MeteringWorker:
     async def _republish(self) -> None:
         """Write totals again, after each assignment and once a minute."""
         while True:
+            loops.turned(rest_s=REPUBLISH_EVERY_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPUBLISH_EVERY_S):
                     await self._assigned.wait()
@@ -248,6 +259,7 @@ class MeteringWorker:
         """Tell the group now and then how far this worker is: for whoever watches the group, nothing here reads it."""
         told: dict[int, int] = {}
         while True:
+            loops.turned(rest_s=_COMMIT_EVERY_S)
             await self._pause(_COMMIT_EVERY_S)
             owned = self._owned()
             offsets = {one: at for one, at in self._done.items() if one in owned and told.get(one) != at}
@@ -316,6 +328,13 @@ def joined(fetches: Sequence[Fetch]) -> list[Fetch]:
         else:
             whole.append(fetch)
     return whole
+
+
+def _outcome(ended: asyncio.Future[Any]) -> None:
+    """Raise what a part of the worker failed with; that it was cancelled is a failure too: by whom, nobody knows."""
+    if ended.cancelled():
+        raise RuntimeError(f"{ended.get_name() if isinstance(ended, asyncio.Task) else ended} was cancelled")
+    ended.result()
 
 
 def _is_away(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ from proxy.core.calls import SpoolUnavailableError
 from proxy.spool import file as spool_file
 from proxy.spool import segments
 from proxy.spool.file import SUFFIX, SpoolFile
-from runtime import ids
+from runtime import ids, loops
 from runtime.settings import SpoolSync
 from schemas.usage import Outcome, UsageDraft
 
@@ -130,6 +130,7 @@ class Spool:
         with ThreadPoolExecutor(1, thread_name_prefix="spool-tidy") as thread:
             loop = asyncio.get_running_loop()
             while True:
+                loops.turned(rest_s=_TIDY_EVERY_S)
                 await asyncio.sleep(_TIDY_EVERY_S)
                 if self._size >= self._segment_bytes:  # not first at the next event: a spool at its bound gets none
                     await self._written(self._begin_next)

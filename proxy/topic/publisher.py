@@ -21,7 +21,7 @@ import msgspec
 from proxy.core.send_order import MOST_AT_ONCE, Draining
 from proxy.spool.file import SpoolFile
 from proxy.spool.writer import Spool
-from runtime import outage
+from runtime import loops, outage
 from runtime.clock import Clock
 from runtime.kafka import writer
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, RecordTooLargeError
@@ -182,10 +182,11 @@ class SpoolPublisher:
 
     async def run(self) -> None:
         """Publish for as long as the process runs."""
+        loops.has_parts()
         async with asyncio.TaskGroup() as group:
             for source in self._sources:
-                group.create_task(self._publish(source, group))
-            group.create_task(self._let_go_for_ever())
+                group.create_task(loops.run(f"the publisher of {source.file.topic}", self._publish(source, group)))
+            group.create_task(loops.run("the removal of published usage events", self._let_go_for_ever()))
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait, while `run` goes on, until all that is spooled by now is published; say whether it is."""
@@ -215,6 +216,7 @@ class SpoolPublisher:
             limit = min(room, MOST_AT_ONCE)
             rows = await file.rows(draining.read_through + 1, limit, form)
             source.add(rows)
+            loops.turned(len(rows), rest_s=_IDLE_S, waits_for="usage events")
             for partition in draining.sendable():
                 group.create_task(self._send(source, partition))
             if not rows:
@@ -245,6 +247,7 @@ class SpoolPublisher:
                 if not self._failing:
                     log.warning("usage events stay in the spool: %s", error)
                 self._failing.add(what)
+                loops.turned(0, rest_s=_MOST_PAUSE_S, waits_for="Kafka")
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _MOST_PAUSE_S)
             else:
@@ -257,6 +260,7 @@ class SpoolPublisher:
     async def _let_go_for_ever(self) -> None:
         disk = Outage("the removal of published usage events", log, of="the disk", passes=outage.is_of_disk)
         while True:
+            loops.turned(rest_s=_LET_GO_EVERY_S)
             await asyncio.sleep(_LET_GO_EVERY_S)
             await disk.ride_out(self._let_go_of_all)
 

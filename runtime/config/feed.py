@@ -14,6 +14,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from runtime import loops
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.config import records as config_records
@@ -116,10 +117,11 @@ class ConfigFeed:
 
     async def run(self) -> None:
         """Follow until cancelled; outages are waited out."""
+        loops.has_parts()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._feed.run())
+            tasks.create_task(loops.run("the reader of the configuration", self._feed.run()))
             if self._database is not None:
-                tasks.create_task(self._fall_back(self._database))
+                tasks.create_task(loops.run("the configuration's fallback", self._fall_back(self._database)))
 
     def _take(self, records: Sequence[FeedRecord]) -> None:
         now = self._steady()
@@ -165,6 +167,7 @@ class ConfigFeed:
 
     async def _fall_back(self, database: Database) -> None:
         while True:
+            loops.turned(rest_s=_LOOK_EVERY_S)
             await self._pause(_LOOK_EVERY_S)
             now = self._steady()
             if now - self.heard_at < self._silence_s:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from runtime import loops
 from runtime.config import log as config_log
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
@@ -43,6 +44,7 @@ class Relay:
         while True:
             self._poked.clear()
             await self.step()
+            loops.turned(rest_s=POLL_S)
             await self._rest()
 
     async def step(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
+from runtime import loops
 from runtime.kafka import consumers, writer
 from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.outage import Outage, Pause
@@ -159,7 +160,9 @@ class Feed:
                 if self._from_beginning:
                     await self._drop()
                     self._positions, self._ends, self._from_beginning = {}, {}, False
-                self._hand_over(await self._outage.ride_out(self._read))
+                records = await self._outage.ride_out(self._read)
+                self._hand_over(records)
+                loops.turned(len(records), rest_s=_ANSWER_S, waits_for="records")
                 if self._steady() - max(self.heard_at, self._opened_at) >= self._silence_s:
                     await self._drop()
                 await asyncio.sleep(0)  # what is buffered comes without waiting: others must have their turn

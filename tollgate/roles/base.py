@@ -11,6 +11,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from runtime import loops
 from runtime.clock import SharedClock, steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
@@ -50,6 +51,7 @@ async def keep_time(clock: SharedClock, database: Database) -> None:
     """Set the clock anew every 10 s, for as long as the process runs."""
     outage = Outage("the clock", log)
     while True:
+        loops.turned(rest_s=_SET_EVERY_S)
         await asyncio.sleep(_SET_EVERY_S)
         clock.set(await outage.ride_out(lambda: database.read(_now)))
 

@@ -67,8 +67,8 @@ class Control:
 
     async def start(self, spawn: Spawn) -> None:
         """Begin to relay. The API answers also while Kafka is away."""
-        spawn(base.keep_time(self._clock, self._place.database))
-        spawn(self._relay())
+        spawn("the clock", base.keep_time(self._clock, self._place.database))
+        spawn("the relay to Kafka", self._relay())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return the management API."""

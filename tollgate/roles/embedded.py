@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from litestar import Litestar
@@ -16,13 +17,14 @@ from litestar.handlers import BaseRouteHandler
 from control import app as control_app
 from control.store import corrections, snapshot
 from control.store.workspaces import Workspaces
+from domain.sources import EventSource
 from metering import app as metering_app
 from metering.store import events
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
 from proxy.spool import file as spool_file
-from runtime import clock, outage, version
+from runtime import clock, loops, outage, version
 from runtime.config.lag import Propagation
 from runtime.config.relay import Relay
 from runtime.http import health
@@ -91,8 +93,8 @@ class Embedded:
     async def start(self, spawn: Spawn) -> None:
         """Put back what an earlier process left, then follow."""
         await self._recover()
-        for work in self._background():
-            spawn(work())
+        for name, work in self._background().items():
+            spawn(name, work())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return management and inference on one port."""
@@ -153,16 +155,17 @@ class Embedded:
     async def _is_counted(self, key: str) -> bool:
         return await self._place.database.read(lambda connection: events.find(connection, key)) is not None
 
-    def _background(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        works: list[Callable[[], Coroutine[Any, Any, None]]] = [
-            self._relay.run,
-            self._dispatcher.run,
-            self._trim,
-            *self._proxy.background(),
-        ]
-        for source in (*self._files(), self._corrections):
-            works.append(lambda source=source: self._metering.follow(source))  # type: ignore[misc]
-            works.append(lambda source=source: self._dispatcher.follow(source))  # type: ignore[misc]
+    def _background(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
+        works: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "the configuration's relay": self._relay.run,
+            "webhook dispatch": self._dispatcher.run,
+            "the spool's trimming": self._trim,
+            **self._proxy.background(),
+        }
+        sources: Sequence[EventSource] = (*self._files(), self._corrections)
+        for source in sources:
+            works[f"metering of {source.topic}"] = partial(self._metering.follow, source)
+            works[f"webhook intake of {source.topic}"] = partial(self._dispatcher.follow, source)
         return works
 
     def _files(self) -> Sequence[spool_file.SpoolFile]:
@@ -173,6 +176,7 @@ class Embedded:
         disk = Outage("the removal of delivered usage events", log, of="the disk", passes=outage.is_of_disk)
         emptied: list[spool_file.SpoolFile] = []
         while True:
+            loops.turned(rest_s=_TRIM_EVERY_S)
             await asyncio.sleep(_TRIM_EVERY_S)
             await disk.ride_out(lambda: self._trim_once(emptied))
 

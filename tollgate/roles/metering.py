@@ -15,6 +15,7 @@ from litestar.handlers import BaseRouteHandler
 from metering.store import day_partitions
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
+from runtime import loops
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
@@ -66,12 +67,12 @@ class MeteringRole:
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the groups' thresholds, then count."""
-        spawn(base.keep_time(self._clock, self._database))
+        spawn("the clock", base.keep_time(self._clock, self._database))
         await base.topics_are_there(self._kafka, self._settings)
-        spawn(self._config.run())
+        spawn("the configuration", self._config.run())
         await base.heard(self._config, self._kafka)
-        spawn(self._stream.run())
-        spawn(self._tidy())
+        spawn("metering", self._stream.run())
+        spawn("the ledger's days", self._tidy())
 
     def public(self, checks: Mapping[str, Check]) -> None:
         """Return nothing: nobody calls metering."""
@@ -105,9 +106,11 @@ class MeteringRole:
         """Make the ledger's next days and drop those that are over; every worker does, the database lets one."""
         outage = Outage("the ledger's days", log)
         while True:
+            loops.turned()
             today = self._clock().date()
             await outage.ride_out(lambda today=today: self._database.write(partial(day_partitions.ensure, today=today)))  # type: ignore[misc]
             await self._drop(today)
+            loops.turned(0, rest_s=_TIDY_EVERY_S)
             await asyncio.sleep(_TIDY_EVERY_S)
 
     async def _drop(self, today: date) -> None:

@@ -17,11 +17,12 @@ from typing import Any, Protocol
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
-from runtime import version
+from runtime import loops, version
 from runtime.http import health, server
 from runtime.http.bounds import Bounds
 from runtime.http.exchange import Routes
 from runtime.http.health import Check
+from runtime.loops import Loops
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 
@@ -34,8 +35,11 @@ _FILES_OF_OURS = 128
 """Open files that are no client's: databases, the spool, Kafka's connections, the operator's port."""
 
 Work = Coroutine[Any, Any, None]
-Spawn = Callable[[Work], None]
-"""Begins background work that goes on as long as the process; if it ends earlier, the process ends."""
+Spawn = Callable[[str, Work], None]
+"""Begins background work of that name, which goes on as long as the process and says so (`runtime.loops`).
+
+If it ends earlier, or is cancelled by somebody else, the process ends.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +98,16 @@ class Process:
         self._stopping = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ready = False
+        self._loops = Loops()
 
     async def serve(self, announce: Callable[[Addresses], None]) -> None:
         """Run; `announce` is called when every port is open and traffic may come. Raises what a part failed with."""
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, self._stopping.set)
         max_connections = _max_connections(_open_files())
-        settings, checks = self._settings, {"process": self._not_ready, **self._role.checks()}
+        self._loops.watch()
+        settings = self._settings
+        checks = {"process": self._not_ready, "loops": self._loops.problem, **self._role.checks()}
         telemetry = self._telemetry(checks)
         shown = health.ops_app(checks, [*self._role.ops(), telemetry.handler()])
         ops = self._open(shown, _ops_listener(settings), grace_s=_OPS_GRACE_S)
@@ -122,9 +129,9 @@ class Process:
         if self._failure.done():
             self._failure.result()
 
-    def spawn(self, work: Work) -> None:
+    def spawn(self, name: str, work: Work) -> None:
         """Begin background work; one that ends before the process does ends the process."""
-        self._background.append(self._watched(work))
+        self._background.append(self._watched(loops.run(name, work), name))
 
     def _telemetry(self, checks: Mapping[str, Check]) -> Telemetry:
         telemetry = Telemetry()
@@ -133,6 +140,7 @@ class Process:
             "tollgate_build_info", "Always 1; the label tells the version that runs.", lambda: build, "version"
         )
         telemetry.gauge("tollgate_ready", "1 while traffic may come (as /readyz says), else 0.", is_ready)
+        self._loops.register_metrics(telemetry)
         self._role.register_metrics(telemetry)
         return telemetry
 
@@ -142,20 +150,20 @@ class Process:
 
     def _open(self, app: Litestar, listener: socket.socket, **options: Any) -> str:
         one = server.Server(app, listener, **options)
-        self._servers.append((one, self._watched(one.run_until_stopped())))
+        self._servers.append((one, self._watched(one.run_until_stopped(), "the server of a port")))
         return server.address_of(listener)
 
-    def _watched(self, work: Work) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+    def _watched(self, work: Work, name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            return
-        error = task.exception()
+        error = None if task.cancelled() else task.exception()
         if error is None and not self._stopping.is_set():
-            error = RuntimeError(f"{task.get_coro()} ended by itself")
+            # A library may cancel what it was called in: then nobody has failed, and nothing is done any more.
+            how = "was cancelled, though the process goes on" if task.cancelled() else "ended by itself"
+            error = RuntimeError(f"{task.get_name()} {how}")
         if error is not None:
             self._failed(error)
 

@@ -79,12 +79,12 @@ class ProxyRole:
     async def start(self, spawn: Spawn) -> None:
         """Put back what an earlier process left, then hear what there is; until then no call may come."""
         await self._recover()
-        for work in self._proxy.background():
-            spawn(work())
+        for name, work in self._proxy.background().items():
+            spawn(name, work())
         await base.topics_are_there(self._kafka, self._settings)
-        spawn(self._config.run())
-        spawn(self._decisions.run())
-        spawn(self._publisher.run())
+        spawn("the configuration", self._config.run())
+        spawn("the decisions", self._decisions.run())
+        spawn("the publisher", self._publisher.run())
         await base.heard(self._config, self._kafka)
         await self._decisions.caught_up()
 

@@ -92,12 +92,12 @@ class WebhooksRole:
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the receivers, then take in and deliver."""
-        spawn(base.keep_time(self._clock, self._database))
+        spawn("the clock", base.keep_time(self._clock, self._database))
         await base.topics_are_there(self._kafka, self._settings)
-        spawn(self._config.run())
+        spawn("the configuration", self._config.run())
         await base.heard(self._config, self._kafka)
-        spawn(self._stream.run())
-        spawn(self._dispatcher.run())
+        spawn("webhook intake", self._stream.run())
+        spawn("webhook dispatch", self._dispatcher.run())
 
     def public(self, checks: Mapping[str, Check]) -> None:
         """Return nothing: nobody calls the dispatcher."""

@@ -117,6 +117,8 @@ class Prepared:
     headers: dict[str, str]
     body: bytes = field(repr=False)
     timeout_s: float
+    workspace_id: str = ""
+    """Whose look-ups it makes."""
 
 
 @dataclass(frozen=True, slots=True)

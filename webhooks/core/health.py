@@ -4,10 +4,13 @@ Never counts an attempt at a delivery: only those that came to their end say whe
 
 Rules:
 
+- What a receiver refuses (`core.retry.is_refusal`) says nothing of how it does: it neither counts nor is redriven.
 - After `dead_before_hold` deliveries in a row became dead letters the receiver is held: first attempts wait.
 - While it is held one attempt every `probe_every_s` is its probe. It starts no clock, and leaves what failed as it was.
 - The probe is the oldest delivery that waits; after probes that were refused in a row, the next oldest behind as many.
-- Any delivery that arrives ends the hold. The dead letters of the last `redrive_within_s` before it are then redriven.
+- Any delivery that arrives ends the hold, if there is one, and has the dead letters redriven, however few they are.
+- A dead letter is redriven by itself for `redrive_within_s` after it first died; one that dies again, not before it has
+  rested as long as it had been dead: so a body that a receiver cannot take is tried a dozen times a day.
 - Redriven deliveries are claimed at most `redrive_per_s` a second, in even steps: time that passes unused buys none.
 """
 
@@ -47,6 +50,10 @@ class Rule:
         """Return from when on dead letters are probed with, and redriven by themselves; inclusive."""
         return now - timedelta(seconds=self.redrive_within_s)
 
+    def redrive_after(self, first_died_at: datetime, now: datetime) -> datetime:
+        """Return from when on what first died at `first_died_at`, and again `now`, is redriven by itself."""
+        return now + max(timedelta(0), now - first_died_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -55,9 +62,10 @@ class Health:
     dead_in_row: int = 0
     probe_at: datetime | None = None
     """When the next probe is due; None: the receiver is not held."""
-    redrive_from: datetime | None = None
-    redrive_to: datetime | None = None
-    """Which dead letters, by the moment they were given up, both inclusive, are still to be redriven; None: none."""
+    owes_redrive: bool = False
+    """Whether a delivery became a dead letter, and was not refused, since the last that arrived."""
+    redrive_at: datetime | None = None
+    """From when on dead letters are to be redriven; None: none are, before one dies and another arrives."""
     refused_in_row: int = 0
     """How many of the last probes the receiver refused: as many of the oldest deliveries are passed over."""
 
@@ -67,12 +75,12 @@ def after(health: Health, decision: Decision, now: datetime, rule: Rule) -> Heal
     match decision:
         case Delivered():
             return _arrived(health, now, rule)
-        case GiveUp():
+        case GiveUp(refused=False):
             dead_in_row = health.dead_in_row + 1
             probe_at = health.probe_at
             if probe_at is None and dead_in_row >= rule.dead_before_hold:
                 probe_at = rule.next_probe(now)
-            return replace(health, dead_in_row=dead_in_row, probe_at=probe_at)
+            return replace(health, dead_in_row=dead_in_row, probe_at=probe_at, owes_redrive=True)
         case Leave(refused):
             return replace(health, refused_in_row=health.refused_in_row + 1 if refused else 0)
         case _:
@@ -80,9 +88,5 @@ def after(health: Health, decision: Decision, now: datetime, rule: Rule) -> Heal
 
 
 def _arrived(health: Health, now: datetime, rule: Rule) -> Health:
-    back = replace(health, dead_in_row=0, probe_at=None, refused_in_row=0)
-    if health.probe_at is None or not rule.redrives:
-        return back
-    since = rule.since(now)
-    # What an earlier return left over because the receiver failed again is not forgotten.
-    return replace(back, redrive_from=min(since, health.redrive_from or since), redrive_to=now)
+    back = replace(health, dead_in_row=0, probe_at=None, refused_in_row=0, owes_redrive=False)
+    return replace(back, redrive_at=now) if health.owes_redrive and rule.redrives else back

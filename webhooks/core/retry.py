@@ -94,6 +94,8 @@ class GiveUp:
     """A dead letter, for this reason."""
 
     reason: str
+    refused: bool = False
+    """The receiver answered that it wants no more of this delivery (`is_refusal`), which says nothing of its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def decide(outcome: AttemptResult, turn: Turn, now: datetime, policy: Policy, ji
     if _is_success(outcome):
         return Delivered()
     if outcome.final or (status is not None and status < 500 and status not in _RETRIED):
-        return GiveUp(_what(outcome))
+        return GiveUp(_what(outcome), refused=is_refusal(status))
     asked_s = retry_after_s(outcome.retry_after, now)
     when = now + timedelta(seconds=max(backoff_s(turn.number, policy, jitter), asked_s or 0.0))
     last = turn.ends_at(policy)
@@ -137,8 +139,12 @@ def decide_probe(outcome: AttemptResult) -> Decision:
     """Judge an attempt that shows whether a receiver is back."""
     if _is_success(outcome):
         return Delivered()
-    status = outcome.status_code
-    return Leave(refused=status is not None and 400 <= status < 500 and status not in _RETRIED)
+    return Leave(refused=is_refusal(outcome.status_code))
+
+
+def is_refusal(status: int | None) -> bool:
+    """Tell whether a status speaks of the delivery and not of the receiver's state: 4xx but 408 and 429."""
+    return status is not None and 400 <= status < 500 and status not in _RETRIED
 
 
 def backoff_s(attempt_number: int, policy: Policy, jitter: float) -> float:
@@ -188,8 +194,10 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (aware - now).total_seconds())
+    # As numbers: a date at an end of the calendar with a zone of its own is none that a datetime can be turned to.
+    zone_s = (moment.utcoffset() or timedelta(0)).total_seconds()
+    wait_s = (moment.replace(tzinfo=UTC) - now).total_seconds() - zone_s
+    return float(min(max(0.0, wait_s), _LONGEST_RETRY_AFTER_S))
 
 
 def _stood_still(turn: Turn, now: datetime, policy: Policy) -> bool:

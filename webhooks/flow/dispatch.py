@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from runtime.clock import Clock, Steady
 from webhooks.core import fairness, retry, signing
@@ -23,6 +24,9 @@ from webhooks.core.fairness import Limits
 from webhooks.core.pace import Pace
 from webhooks.core.retry import Policy
 from webhooks.flow.ports import Deliveries, Receivers, Sender
+
+_TRACE_EVERY_S = 60.0
+"""How often at most an unexpected error's trace is logged: a receiver may cause one with each attempt."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +63,7 @@ class Dispatch:
         self._in_flight: Counter[fairness.Place] = Counter()
         self._failing: set[str] = set()
         self._losing: set[str] = set()
+        self._traced_at_s: float | None = None
         self._ended: list[Settlement] = []
         self.attempts: Counter[str] = Counter()
         """Attempts written since the start, by the class of their status."""
@@ -119,17 +124,33 @@ class Dispatch:
     async def _deliver(self, claim: Claim) -> Settlement:
         started_at = self._clock()
         turn = self._attendance.turn(claim, started_at)
-        prepared = self._prepare(claim, turn)
-        if prepared is None or not claim.holds(started_at, prepared.timeout_s):
-            return Settlement(claim, None, retry.Release())
-        outcome = await self._sender.send(prepared)
+        try:
+            prepared = self._prepare(claim, turn)
+            if prepared is None or not claim.holds(started_at, prepared.timeout_s):
+                return Settlement(claim, None, retry.Release())
+            outcome = await self._sender.send(prepared)
+        except Exception as error:  # noqa: BLE001 - one receiver's oddity must not end every lab's deliveries
+            outcome = self._unexpected(claim, error, started_at)
+        return self._judged(claim, turn, outcome)
+
+    def _judged(self, claim: Claim, turn: retry.Turn, outcome: retry.AttemptResult) -> Settlement:
         if claim.queue is Queue.PROBE:
             decision = retry.decide_probe(outcome)
         else:
             decision = retry.decide(outcome, turn, self._clock(), self._policy, self._jitter())
         self._note(claim, decision)
-        attempt = Attempt(started_at, outcome.status_code, outcome.error, outcome.duration_ms)
+        attempt = Attempt(turn.started_at, outcome.status_code, outcome.error, outcome.duration_ms)
         return Settlement(claim, attempt, decision)
+
+    def _unexpected(self, claim: Claim, error: Exception, started_at: datetime) -> retry.AttemptResult:
+        """Make of an error that nobody foresaw a failed attempt; its trace is logged, once a minute at most."""
+        now_s = self._steady()
+        if self._traced_at_s is None or now_s - self._traced_at_s >= _TRACE_EVERY_S:
+            self._traced_at_s = now_s
+            text = "an attempt at delivery %s of workspace %s failed unexpectedly"
+            _log.error(text, claim.delivery_id, claim.workspace_id, exc_info=error)
+        text = f"unexpected {type(error).__name__} in Tollgate; its log has the trace"
+        return retry.AttemptResult(None, text, round((self._clock() - started_at).total_seconds() * 1000))
 
     def _count(self, settlement: Settlement) -> None:
         if settlement.attempt is not None:
@@ -157,4 +178,5 @@ class Dispatch:
         if receiver.url is None or not receiver.is_ready:
             return None
         headers = signing.sign(claim.body, claim.delivery_id, receiver.secrets, self._present())
-        return Prepared(receiver.url, headers, claim.body, retry.attempt_timeout_s(turn, self._policy))
+        timeout_s = retry.attempt_timeout_s(turn, self._policy)
+        return Prepared(receiver.url, headers, claim.body, timeout_s, claim.workspace_id)

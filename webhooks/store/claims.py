@@ -130,7 +130,9 @@ def _take_probe(
     passed = receivers.take_probe(connection, workspace_id, now, rule)
     if passed is None:
         return ()
-    of_day = (_COLUMNS.workspace_id == workspace_id) & (_COLUMNS.settled_at >= rule.since(now))
+    since = rule.since(now)  # `settled_at`, for its index: none is before the first death
+    recent = (_COLUMNS.settled_at >= since) & (_COLUMNS.first_died_at >= since) & _COLUMNS.redrive_after.is_not(None)
+    of_day = (_COLUMNS.workspace_id == workspace_id) & recent
     kinds = [
         select(_COLUMNS.id)
         .where(*_in(workspace_id, queue), _COLUMNS.claimable_at <= now, *free)

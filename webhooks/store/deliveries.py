@@ -134,7 +134,7 @@ def finish(connection: Connection, settlements: Sequence[Settlement], now: datet
             counted.append((row, settlement))
     if not counted:
         return
-    changed = [{"of_id": row.id, **_settled(row, settlement, now)} for row, settlement in counted]
+    changed = [{"of_id": row.id, **_settled(row, settlement, now, rule)} for row, settlement in counted]
     connection.execute(_SETTLE, changed)
     attempts = [
         {"delivery_id": row.id, "number": row.attempt_count + 1, **asdict(settlement.attempt)}
@@ -219,7 +219,10 @@ def _still_counts(row: Row[Any], settlement: Settlement) -> bool:
     return bool(row.claim == settlement.claim.token)
 
 
-_KEPT = ("status", "reason", "run_attempts", "queue", "first_attempt_at", "settled_at", "next_attempt_at")
+_KEPT = (
+    *("status", "reason", "run_attempts", "queue", "first_attempt_at", "settled_at", "next_attempt_at"),
+    *("first_died_at", "redrive_after"),
+)
 _CHANGED = (*_KEPT, "attempt_count", "claim", "claimable_at")
 _SETTLE = (
     update(DELIVERY)
@@ -228,16 +231,19 @@ _SETTLE = (
 )
 
 
-def _settled(row: Row[Any], settlement: Settlement, now: datetime) -> dict[str, Any]:
+def _settled(row: Row[Any], settlement: Settlement, now: datetime, rule: Rule) -> dict[str, Any]:
     """Return the parameters of _SETTLE."""
     values = {name: getattr(row, name) for name in _KEPT}
     values |= {"claim": None, "attempt_count": row.attempt_count + (settlement.attempt is not None)}
     ended = {"settled_at": now, "next_attempt_at": None, "run_attempts": row.run_attempts + 1}
     match settlement.decision:
         case Delivered():
-            values |= {**ended, "status": Status.DELIVERED.value, "reason": None}
-        case GiveUp(reason):
+            values |= {**ended, "status": Status.DELIVERED.value, "reason": None, "first_died_at": None}
+        case GiveUp(reason, refused):
+            first_died_at = row.first_died_at or now
+            redrive_after = None if refused else rule.redrive_after(first_died_at, now)
             values |= {**ended, "status": Status.DEAD.value, "reason": reason}
+            values |= {"first_died_at": first_died_at, "redrive_after": redrive_after}
         case RetryAt(when):
             values |= {"run_attempts": row.run_attempts + 1, "queue": Queue.RETRY.value, "next_attempt_at": when}
         case Leave():

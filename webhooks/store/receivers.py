@@ -35,12 +35,12 @@ def note(connection: Connection, decisions: Iterable[tuple[str, Decision]], now:
     by_workspace: dict[str, list[Decision]] = {}
     for workspace_id, decision in decisions:
         by_workspace.setdefault(workspace_id, []).append(decision)
-    losing = sorted(name for name, made in by_workspace.items() if any(isinstance(one, GiveUp) for one in made))
+    losing = sorted(name for name, made in by_workspace.items() if any(map(_is_lost, made)))
     if losing:
         fresh = statements.insert_into(connection.dialect.name, WEBHOOK_RECEIVER).on_conflict_do_nothing()
         connection.execute(fresh, [{"workspace_id": name, "dead_in_row": 0} for name in losing])
     # The others are looked at only where something is known against them: nearly always nothing is.
-    marked = _COLUMNS.workspace_id.in_(losing) | (_COLUMNS.dead_in_row > 0)
+    marked = _COLUMNS.workspace_id.in_(losing) | (_COLUMNS.dead_in_row > 0) | _COLUMNS.owes_redrive
     query = select(WEBHOOK_RECEIVER).where(_COLUMNS.workspace_id.in_(by_workspace), marked)
     for row in connection.execute(query.order_by(_COLUMNS.workspace_id).with_for_update()).all():
         known = before = _health(row)
@@ -81,31 +81,34 @@ def probe_soon(connection: Connection, workspace_id: str, now: datetime) -> None
     connection.execute(update(WEBHOOK_RECEIVER).where(later).values(probe_at=now))
 
 
-def next_redrive(connection: Connection) -> tuple[str, Health] | None:
-    """Return a receiver that is back and whose dead letters wait to be redriven, locked; None where there is none."""
-    ready = _COLUMNS.redrive_to.is_not(None) & _COLUMNS.probe_at.is_(None)
-    row = connection.execute(
-        select(WEBHOOK_RECEIVER).where(ready).limit(1).with_for_update(skip_locked=True)
-    ).one_or_none()
-    return None if row is None else (row.workspace_id, _health(row))
+def next_redrive(connection: Connection, now: datetime) -> str | None:
+    """Return a receiver that is back and whose dead letters are to be redriven, locked; None where there is none."""
+    ready = (_COLUMNS.redrive_at <= now) & _COLUMNS.probe_at.is_(None)
+    query = select(_COLUMNS.workspace_id).where(ready).limit(1).with_for_update(skip_locked=True)
+    workspace_id: str | None = connection.execute(query).scalar_one_or_none()
+    return workspace_id
 
 
-def end_redrive(connection: Connection, workspace_id: str) -> None:
-    """Note that no dead letter waits to be redriven any more."""
+def redrive_next(connection: Connection, workspace_id: str, at: datetime | None) -> None:
+    """Note from when on a receiver's dead letters are to be redriven; None: that there are none."""
     of_it = _COLUMNS.workspace_id == workspace_id
-    connection.execute(update(WEBHOOK_RECEIVER).where(of_it).values(redrive_from=None, redrive_to=None))
+    connection.execute(update(WEBHOOK_RECEIVER).where(of_it).values(redrive_at=at))
+
+
+def _is_lost(decision: Decision) -> bool:
+    return isinstance(decision, GiveUp) and not decision.refused
 
 
 def _health(row: Row[tuple[object, ...]]) -> Health:
-    return Health(row.dead_in_row, row.probe_at, row.redrive_from, row.redrive_to, row.refused_in_row)
+    return Health(row.dead_in_row, row.probe_at, row.owes_redrive, row.redrive_at, row.refused_in_row)
 
 
 def _put(connection: Connection, workspace_id: str, known: Health) -> None:
     values = {
         "dead_in_row": known.dead_in_row,
         "probe_at": known.probe_at,
-        "redrive_from": known.redrive_from,
-        "redrive_to": known.redrive_to,
+        "owes_redrive": known.owes_redrive,
+        "redrive_at": known.redrive_at,
         "refused_in_row": known.refused_in_row,
     }
     connection.execute(update(WEBHOOK_RECEIVER).where(_COLUMNS.workspace_id == workspace_id).values(values))

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select, update
 
 from webhooks.core import pace
 from webhooks.core.deliveries import Queue, Status
+from webhooks.core.health import Rule
 from webhooks.store import receivers
 from webhooks.store.tables import DELIVERY, PENDING
 
@@ -26,15 +27,16 @@ _ENDED = (Status.DEAD.value, Status.NOT_DUE.value)
 
 
 def redeliver(connection: Connection, workspace_id: str, delivery_id: str, now: datetime) -> bool:
-    """Put one delivery back, due now; one that is pending stays as it is. A receiver that is held is probed now.
+    """Put one delivery back, due now, whatever its status; return whether the workspace has it.
 
-    Gives whether the workspace has such a delivery. A delivered one is delivered again: its receiver may have lost it.
+    A delivered one is delivered again: its receiver may have lost it. One whose attempt is under way stays as it is. A
+    receiver that is held is probed now.
     """
     found = (_COLUMNS.workspace_id == workspace_id) & (_COLUMNS.id == delivery_id)
     row = connection.execute(select(DELIVERY).where(found).with_for_update()).one_or_none()
     if row is None:
         return False
-    if row.status != Status.PENDING:
+    if row.status != Status.PENDING or row.claim is None or row.claimable_at <= now:
         _put_back(connection, [row], [now], Queue.FIRST)
     receivers.probe_soon(connection, workspace_id, now)
     return True
@@ -64,23 +66,26 @@ def redrive(
     return count
 
 
-def redrive_returned(connection: Connection, now: datetime, per_s: float, limit: int = STEP) -> int | None:
-    """Put back dead letters of one receiver that was held and is back; return how many, None where none is left to do.
+def redrive_returned(connection: Connection, now: datetime, rule: Rule, limit: int = STEP) -> int | None:
+    """Put back dead letters of one receiver that is back; return how many, None where none is to be done now.
 
     Any number of dispatchers may call it at once: each takes another receiver.
     """
-    found = receivers.next_redrive(connection)
-    if found is None:
+    workspace_id = receivers.next_redrive(connection, now)
+    if workspace_id is None:
         return None
-    workspace_id, health = found
-    bounds: list[ColumnElement[bool]] = [
+    since = rule.since(now)
+    lost = (
         _COLUMNS.status == Status.DEAD.value,
-        _COLUMNS.settled_at >= health.redrive_from,
-        _COLUMNS.settled_at <= health.redrive_to,
-    ]
-    count = _put_back_some(connection, _oldest(workspace_id, bounds, limit), workspace_id, now, per_s)
+        _COLUMNS.settled_at >= since,  # for its index: none is before the first death
+        _COLUMNS.first_died_at >= since,
+    )
+    query = _oldest(workspace_id, (*lost, _COLUMNS.redrive_after <= now), limit)
+    count = _put_back_some(connection, query, workspace_id, now, rule.redrive_per_s)
     if count < limit:
-        receivers.end_redrive(connection, workspace_id)
+        later = select(func.min(_COLUMNS.redrive_after)).where(_COLUMNS.workspace_id == workspace_id, *lost)
+        at = connection.execute(later.where(_COLUMNS.redrive_after > now)).scalar_one()
+        receivers.redrive_next(connection, workspace_id, at)
     return count
 
 
@@ -114,6 +119,7 @@ _AGAIN = (
         status=Status.PENDING.value,
         reason=None,
         settled_at=None,
+        redrive_after=None,
         run_attempts=0,
         queue=bindparam("new_queue"),
         first_attempt_at=None,
@@ -133,7 +139,7 @@ def _put_back(connection: Connection, rows: Sequence[Row[Any]], moments: Sequenc
                     "of_id": row.id,
                     "new_queue": queue.value,
                     "new_next_attempt_at": moment,
-                    "new_claimable_at": max(moment, row.claimable_at or moment),
+                    "new_claimable_at": moment if row.claim is None else max(moment, row.claimable_at or moment),
                 }
                 for row, moment in zip(rows, moments, strict=True)
             ],

@@ -5,6 +5,7 @@ Never holds a query: the modules beside this one ask them, each for its own purp
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     ForeignKey,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    false,
     literal_column,
 )
 
@@ -32,6 +34,8 @@ DELIVERY = Table(
     Column("event_count", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("settled_at", UtcDateTime),
+    Column("first_died_at", UtcDateTime),
+    Column("redrive_after", UtcDateTime),
     Column("attempt_count", Integer, nullable=False, default=0),
     Column("run_attempts", Integer, nullable=False, default=0),
     Column("queue", String(8), nullable=False, default=Queue.FIRST.value),
@@ -46,7 +50,9 @@ DELIVERY = Table(
 
 `claimable_at` is `next_attempt_at` while nobody has claimed the delivery, and the end of the lease while somebody has:
 so a dispatcher that died frees its claims by the passing of time alone. Both are null unless pending; a dead letter
-that is a probe has the end of its lease alone. `settled_at` is when it was delivered, given up or put aside as not due.
+that is a probe has the end of its lease alone. `settled_at` is when it was delivered, given up or put aside as not due;
+`first_died_at`, when it was first given up, stands however often it is redriven. `redrive_after` is from when on its
+receiver's next success redrives a dead letter by itself; null: that never does.
 """
 
 PENDING = DELIVERY.c.status == literal_column("'pending'")
@@ -104,8 +110,8 @@ WEBHOOK_RECEIVER = Table(
     Column("workspace_id", String, primary_key=True),
     Column("dead_in_row", Integer, nullable=False),
     Column("probe_at", UtcDateTime),
-    Column("redrive_from", UtcDateTime),
-    Column("redrive_to", UtcDateTime),
+    Column("owes_redrive", Boolean, nullable=False, default=False, server_default=false()),
+    Column("redrive_at", UtcDateTime),
     Column("refused_in_row", Integer, nullable=False, default=0),
     Column("redriven_at", UtcDateTime),
 )

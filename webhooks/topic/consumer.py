@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -19,6 +20,7 @@ from aiokafka.errors import KafkaError
 
 from domain.positions import PositionLostError
 from domain.sources import EventSource
+from runtime import loops
 from runtime.kafka import consumers, feed, writer
 from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.outage import Outage, Pause
@@ -110,6 +112,7 @@ class IntakeConsumer:
         """Look after a consumer until it fails. Raises what a follower ended with."""
         stuck: set[tuple[int, int]] = set()
         while True:
+            loops.turned(rest_s=self._watch_s)
             await session.failed(self._watch_s)
             # For no partition at all: it gives no records, keeps the group's membership, raises what went wrong.
             await consumer.getmany(TopicPartition(topics.USAGE_EVENTS, -1), timeout_ms=0)
@@ -145,6 +148,8 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc]  # it has no ty
         self._follow = follow
         self._unreadable = unreadable
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending: WeakSet[asyncio.Task[None]] = WeakSet()
+        """Those that were cancelled here."""
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
@@ -154,7 +159,7 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc]  # it has no ty
                 reader = TopicReader(self._consumer, place, topics.USAGE_EVENTS, self._unreadable)
                 reader.hold()
                 self.readers.append(reader)
-                task = asyncio.create_task(self._follow(reader))
+                task = asyncio.create_task(loops.run(f"webhook intake of {reader.lane}", self._follow(reader)))
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
         except Exception as error:  # noqa: BLE001 - aiokafka would log it, in words that nobody hears
@@ -169,6 +174,7 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc]  # it has no ty
     async def end(self) -> None:
         """End every follower, in bounded time: a transaction of theirs may still be under way, and be committed."""
         tasks, self.readers = set(self._tasks), []
+        self._ending.update(tasks)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -182,9 +188,10 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc]  # it has no ty
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
-            return
-        self._fail(task.exception() or RuntimeError("a follower of usage events ended by itself"))
+        if not task.cancelled():
+            self._fail(task.exception() or RuntimeError("a follower of usage events ended by itself"))
+        elif task not in self._ending:
+            self._fail(RuntimeError("a follower of usage events was cancelled"))
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from runtime import version
+from runtime.clock import Steady
+from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Prepared
 from webhooks.core.retry import AttemptResult
 from webhooks.sender import Sender
@@ -79,9 +82,13 @@ class Resolver:
 
 @contextlib.asynccontextmanager
 async def sending(
-    resolver: Resolver | None = None, *, allow_private: bool = True, context: ssl.SSLContext | None = None
+    resolver: Resolver | None = None,
+    *,
+    allow_private: bool = True,
+    context: ssl.SSLContext | None = None,
+    steady: Steady = time.monotonic,
 ) -> AsyncIterator[Sender]:
-    sender = Sender(allow_private=allow_private, resolver=resolver, ssl_context=context)
+    sender = Sender(allow_private=allow_private, resolver=resolver, ssl_context=context, steady=steady)
     try:
         yield sender
     finally:
@@ -299,3 +306,22 @@ async def test_many_requests_at_once_share_a_bounded_number_of_connections() -> 
             outcomes = await asyncio.gather(*(sender.send(prepared(url)) for _ in range(40)))
             assert all(outcome.status_code == 200 for outcome in outcomes)
         assert peer.connections <= 40
+
+
+async def test_a_connection_is_used_for_a_minute_so_that_a_moved_name_is_followed() -> None:
+    clock, resolver = kit.HandClock(), Resolver(["127.0.0.1"])
+    async with Peer().running() as peer, sending(resolver, steady=clock.seconds) as sender:
+        for connections in (1, 1, 1, 2):
+            assert (await sender.send(prepared(f"http://lab.example:{peer.port}/"))).status_code == 200
+            assert (peer.connections, len(resolver.asked)) == (connections, connections)
+            clock.move(20)
+
+
+async def test_an_error_holds_nothing_that_a_database_would_refuse() -> None:
+    async def fail(host: str, port: int) -> list[str]:
+        raise OSError("no\x00 \ud800\x1b[31m\nhost")
+
+    sender = Sender(allow_private=True, resolver=fail)
+    outcome = await sender.send(prepared("http://lab.example/"))
+    await sender.aclose()
+    assert outcome.error == "name look-up failed: no? ??[31m?host"

@@ -178,6 +178,7 @@ class _Kept:
         self.next_attempt_at = now
         self.claimable_at = now
         self.settled_at: datetime | None = None
+        self.refused = False
 
 
 class ListDeliveries:
@@ -242,8 +243,9 @@ class ListDeliveries:
             match settlement.decision:
                 case Delivered():
                     kept.status, kept.settled_at = Status.DELIVERED, now
-                case GiveUp(reason):
+                case GiveUp(reason, refused):
                     kept.status, kept.reason, kept.settled_at = Status.DEAD, reason, now
+                    kept.refused = refused
                 case RetryAt(when):
                     kept.run_attempts += 1
                     kept.queue, kept.next_attempt_at, kept.claimable_at = Queue.RETRY, when, when
@@ -271,7 +273,9 @@ class ListDeliveries:
         recent = [
             kept
             for kept in dead
-            if kept.draft.workspace_id == share.workspace_id and (kept.settled_at or now) >= self._rule.since(now)
+            if kept.draft.workspace_id == share.workspace_id
+            and not kept.refused
+            and (kept.settled_at or now) >= self._rule.since(now)
         ]
         candidates = [*self._due(Share(share.workspace_id, Queue.FIRST, len(self.kept)), now), *recent]
         return [candidates[known.refused_in_row % len(candidates)]] if candidates else []

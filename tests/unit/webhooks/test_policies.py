@@ -27,14 +27,14 @@ def test_every_setting_of_delivering_reaches_what_goes_by_it() -> None:
     assert policies.policy == Policy(bound_s=3600, attempt_timeout_s=4, backoff_first_s=2, backoff_most_s=60)
     assert policies.limits == Limits(first_per_receiver=3, retries_per_receiver=6)
     assert policies.rule == Rule(redrives=False, redrive_per_s=2.5)
-    assert (policies.redrive_per_s, policies.per_s, policies.keep_days) == (2.5, 11, 123)
+    assert (policies.rule.redrive_per_s, policies.per_s, policies.keep_days) == (2.5, 11, 123)
 
 
 def test_without_settings_it_is_what_the_spec_says() -> None:
     said, default = Policies.of(Settings()), Policies()
     assert (said.policy, said.limits, said.rule, said.per_s) == (Policy(), Limits(), Rule(), None)
     assert (default.policy, default.limits, default.rule) == (said.policy, said.limits, said.rule)
-    assert said.redrive_per_s == 10
+    assert said.rule.redrive_per_s == 10
 
 
 def test_a_claim_outlasts_the_longest_attempt() -> None:

@@ -29,7 +29,7 @@ async def test_an_older_file_is_emptied_once_the_disk_lets_it(
     monkeypatch.setattr(writer, "boot_id", lambda: "now")
     tasks: list[asyncio.Task[None]] = []
 
-    def spawn(work: Work) -> None:
+    def spawn(_name: str, work: Work) -> None:
         tasks.append(asyncio.create_task(work))
 
     with ExitStack() as stack:

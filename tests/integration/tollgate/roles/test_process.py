@@ -44,7 +44,7 @@ class Role:
         return {}
 
     async def start(self, spawn: Spawn) -> None:
-        spawn(self._work())
+        spawn("its work", self._work())
 
     def public(self, checks: Mapping[str, health.Check]) -> Litestar:
         return Litestar(route_handlers=list(self.handlers), openapi_config=None, logging_config=None)

@@ -21,7 +21,7 @@ from webhooks.store import redrive
 
 async def test_a_receiver_that_keeps_failing_is_probed_and_gets_all_of_it_once_it_is_back(place: Place) -> None:
     now = kit.HandClock()
-    failing = serving(*[status(410)] * 5, status(500))
+    failing = serving(*[status(301)] * 5, status(500))
     async with failing as receiver, dispatching(place, now=now, batch_size=1) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(*(kit.event(number) for number in range(1, 6)))
@@ -55,7 +55,7 @@ async def test_a_receiver_that_keeps_failing_is_probed_and_gets_all_of_it_once_i
 async def test_the_hold_outlives_its_dispatcher(place: Place) -> None:
     rule = Rule(probe_every_s=60)
     partition = LivePartition()
-    async with serving(status(410)) as receiver:
+    async with serving(status(301)) as receiver:
         async with dispatching(place, rule=rule, batch_size=1, partition=partition) as scene:
             scene.set_webhook(receiver.url)
             await partition.put(*(kit.event(number) for number in range(1, 6)))

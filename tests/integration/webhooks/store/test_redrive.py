@@ -1,6 +1,7 @@
 """Redeliver and redrive on both engines: what comes back, when, and at which rate (contract 2.5 and 5)."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ class Desk:
 
     def lose(self, *delivery_ids: str, at_s: float = 0) -> None:
         self.keep(*delivery_ids, at_s=at_s)
-        self.end(*delivery_ids, decision=GiveUp("answered 410"), at_s=at_s)
+        self.end(*delivery_ids, decision=GiveUp("answered 503"), at_s=at_s)
 
     def write(self, work: Any, *arguments: Any, **named: Any) -> Any:
         return self.database.write_now(lambda connection: work(connection, *arguments, **named))
@@ -68,7 +69,7 @@ def desk(database: Database) -> Desk:
     return Desk(database)
 
 
-@pytest.mark.parametrize("decision", [GiveUp("answered 410"), Delivered()])
+@pytest.mark.parametrize("decision", [GiveUp("answered 503"), Delivered()])
 def test_redeliver_begins_a_new_run_at_once_with_the_same_bytes(desk: Desk, decision: Decision) -> None:
     desk.keep("one")
     desk.end("one", decision=decision)
@@ -88,10 +89,26 @@ def test_redeliver_makes_pending_what_was_not_due(desk: Desk) -> None:
     assert desk.due() == {"one": kit.after(9)}
 
 
-def test_redeliver_leaves_a_pending_delivery_as_it_is_and_knows_no_other_labs(desk: Desk) -> None:
+def test_redeliver_brings_the_next_attempt_of_a_pending_delivery_to_now(desk: Desk) -> None:
     desk.keep("one")
+    desk.end("one", decision=RetryAt(kit.after(600)), at_s=1)
     assert desk.write(redrive.redeliver, "ws", "one", kit.after(9))
-    assert desk.due() == {"one": kit.START}
+    assert desk.due() == {"one": kit.after(9)}
+    assert (desk.row("one").run_attempts, desk.row("one").attempt_count) == (0, 1), "a new run"
+    desk.end("one", decision=Delivered(), at_s=9)
+
+
+def test_redeliver_leaves_an_attempt_under_way_alone_until_its_dispatcher_is_gone(desk: Desk) -> None:
+    desk.keep("one")
+    desk.write(claims.claim, [Share("ws", Queue.FIRST, 1)], kit.START, LEASE, RULE)
+    assert desk.write(redrive.redeliver, "ws", "one", kit.after(9))
+    assert desk.due() == {"one": kit.after(30)}
+    assert desk.write(redrive.redeliver, "ws", "one", kit.after(31))
+    assert desk.due() == {"one": kit.after(31)}
+
+
+def test_redeliver_knows_no_other_labs(desk: Desk) -> None:
+    desk.keep("one")
     assert not desk.write(redrive.redeliver, "other", "one", kit.after(9))
     assert not desk.write(redrive.redeliver, "ws", "none", kit.after(9))
 
@@ -141,13 +158,13 @@ def test_a_receiver_that_is_back_has_its_last_day_redriven_once(desk: Desk) -> N
     desk.lose("long-ago", at_s=0)
     for number in range(5):
         desk.lose(f"lost-{number}", at_s=day + number)
-    assert desk.write(redrive.redrive_returned, kit.after(day + 5), 10.0) is None
+    assert desk.write(redrive.redrive_returned, kit.after(day + 5), RULE) is None
     desk.keep("new", at_s=day + 6)
     shares = [Share("ws", Queue.PROBE, 1)]
     (probe,) = desk.write(claims.claim, shares, kit.after(day + 40), LEASE, RULE)
     desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(day + 40), RULE)
     now = kit.after(day + 41)
-    counts = [desk.write(redrive.redrive_returned, now, 10.0, 3) for _ in range(3)]
+    counts = [desk.write(redrive.redrive_returned, now, RULE, 3) for _ in range(3)]
     assert counts == [3, 2, None]
     assert list(desk.due().values()) == [kit.after(day + 41 + number / 10) for number in range(5)]
     assert desk.row("long-ago").status == "dead"
@@ -159,10 +176,10 @@ def test_what_fails_again_is_not_redriven_without_end(desk: Desk) -> None:
     desk.keep("new")
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), LEASE, RULE)
     desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
-    assert desk.write(redrive.redrive_returned, kit.after(31), 1000.0, 3) == 3
+    assert desk.write(redrive.redrive_returned, kit.after(31), SWIFT, 3) == 3
     desk.end("lost-0", "lost-1", "lost-2", decision=GiveUp("again"), at_s=32)
-    assert desk.write(redrive.redrive_returned, kit.after(33), 1000.0, 3) == 2
-    assert desk.write(redrive.redrive_returned, kit.after(33), 1000.0, 3) is None
+    assert desk.write(redrive.redrive_returned, kit.after(33), SWIFT, 3) == 2
+    assert desk.write(redrive.redrive_returned, kit.after(33), SWIFT, 3) is None
 
 
 def test_a_receiver_that_fails_again_is_held_again_and_what_is_left_waits(desk: Desk) -> None:
@@ -170,13 +187,13 @@ def test_a_receiver_that_fails_again_is_held_again_and_what_is_left_waits(desk: 
         desk.lose(f"lost-{number}")
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), LEASE, RULE)
     desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
-    assert desk.write(redrive.redrive_returned, kit.after(31), 1000.0, 5) == 5
+    assert desk.write(redrive.redrive_returned, kit.after(31), SWIFT, 5) == 5
     desk.end(*desk.due(), decision=GiveUp("again"), at_s=32)
-    assert desk.write(redrive.redrive_returned, kit.after(33), 1000.0, 5) is None
+    assert desk.write(redrive.redrive_returned, kit.after(33), SWIFT, 5) is None
     assert desk.queues() == {Queue.PROBE}
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(62), LEASE, RULE)
     desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(62), RULE)
-    assert desk.write(redrive.redrive_returned, kit.after(63), 1000.0) == 6
+    assert desk.write(redrive.redrive_returned, kit.after(65), SWIFT) == 6
 
 
 def redriven(desk: Desk, at_s: float, *, rule: Rule = RULE) -> int:
@@ -242,3 +259,53 @@ def test_the_probe_is_found_among_the_redriven_too(desk: Desk) -> None:
     desk.write(deliveries.finish, [Settlement(probe, TRIED, Leave(refused=True))], kit.after(41), RULE)
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(80), LEASE, RULE)
     assert probe.delivery_id == "lost-1"
+
+
+def succeed(desk: Desk, name: str, at_s: float) -> None:
+    """Let the receiver take a new delivery."""
+    desk.keep(name, at_s=at_s)
+    desk.end(name, decision=Delivered(), at_s=at_s)
+
+
+def test_one_dead_letter_is_redriven_at_the_next_success_without_any_hold(desk: Desk) -> None:
+    desk.lose("one", at_s=19)
+    assert desk.write(redrive.redrive_returned, kit.after(20), RULE) is None
+    succeed(desk, "good", 24)
+    assert desk.write(redrive.redrive_returned, kit.after(25), RULE) == 1
+    assert desk.due() == {"one": kit.after(25)}
+    assert desk.write(redrive.redrive_returned, kit.after(25), RULE) is None
+
+
+def test_what_a_receiver_refuses_neither_holds_it_nor_is_redriven_by_itself(desk: Desk) -> None:
+    names = [f"refused-{number:02}" for number in range(20)]
+    desk.keep(*names)
+    desk.end(*names, decision=GiveUp("answered 400", refused=True), at_s=1)
+    assert desk.database.read_now(receivers.held) == {}
+    desk.lose("down", at_s=16)
+    succeed(desk, "good", 21)
+    assert desk.write(redrive.redrive_returned, kit.after(22), RULE) == 1
+    assert list(desk.due()) == ["down"]
+    assert desk.write(redrive.redrive, "ws", kit.after(30), 10.0) == 20, "a person may"
+
+
+def test_no_refused_dead_letter_is_a_probe(desk: Desk) -> None:
+    desk.keep("refused")
+    desk.end("refused", decision=GiveUp("answered 400", refused=True))
+    for number in range(5):
+        desk.lose(f"lost-{number}", at_s=1)
+    (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(40), LEASE, RULE)
+    assert probe.delivery_id == "lost-0"
+
+
+def test_a_body_that_always_fails_is_redriven_ever_more_rarely_and_for_a_day_at_most(desk: Desk) -> None:
+    desk.lose("poison", at_s=0)
+    redriven_at = []
+    for at_s in range(10, 3 * 86_400, 600):
+        succeed(desk, f"good-{at_s}", at_s)
+        while desk.write(redrive.redrive_returned, kit.after(at_s), SWIFT):
+            redriven_at.append(at_s)
+            desk.end("poison", decision=GiveUp("no success within 15 s"), at_s=at_s + 15)
+    assert len(redriven_at) < 12
+    assert redriven_at[-1] <= 86_400
+    assert all(later > 1.5 * early for early, later in pairwise(redriven_at[1:]))
+    assert desk.row("poison").first_died_at == kit.START

@@ -12,7 +12,8 @@ from webhooks.core.health import Rule
 from webhooks.core.pace import Pace
 from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Release, RetryAt
 
-decisions = st.sampled_from([Delivered(), GiveUp("gone"), GiveUp("gone"), RetryAt(kit.START), Release(), Leave()])
+ENDS = [Delivered(), GiveUp("gone"), GiveUp("gone"), GiveUp("bad", refused=True)]
+decisions = st.sampled_from([*ENDS, RetryAt(kit.START), Release(), Leave()])
 
 
 @given(st.lists(decisions, max_size=60), st.integers(1, 8))
@@ -23,22 +24,21 @@ def test_a_receiver_is_held_exactly_while_its_last_endings_were_all_dead(made: l
         known = health.after(known, decision, kit.after(number), rule)
         if isinstance(decision, Delivered):
             in_row = 0
-        in_row += isinstance(decision, GiveUp)
+        in_row += decision == GiveUp("gone")
         assert known.dead_in_row == in_row
         assert (known.probe_at is not None) == (in_row >= bound)
 
 
 @given(st.lists(decisions, max_size=60))
-def test_a_dead_letter_of_the_last_day_before_a_return_lies_in_what_is_redriven(made: list[Decision]) -> None:
+def test_a_success_redrives_exactly_where_something_was_lost_since_the_last(made: list[Decision]) -> None:
     rule = Rule()
-    known, was_held = WELL, False
+    known, lost = WELL, False
     for number, decision in enumerate(made):
-        known = health.after(known, decision, kit.after(number), rule)
-        if was_held and isinstance(decision, Delivered):
-            assert known.redrive_from is not None
-            assert known.redrive_from <= kit.START
-            assert known.redrive_to == kit.after(number)
-        was_held = known.probe_at is not None
+        before, known = known, health.after(known, decision, kit.after(number), rule)
+        if isinstance(decision, Delivered):
+            assert known.redrive_at == (kit.after(number) if lost else before.redrive_at)
+            lost = False
+        lost = lost or decision == GiveUp("gone")
 
 
 @given(st.lists(st.floats(0, 0.7), max_size=80), st.integers(1, 5))

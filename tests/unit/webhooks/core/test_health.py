@@ -11,18 +11,18 @@ from webhooks.core.health import Health, Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
 
 RULE = Rule()
-GONE = GiveUp("answered 410")
+LOST = GiveUp("answered 503")
 
 
 def after_dead(count: int, known: Health = WELL) -> Health:
     for number in range(count):
-        known = health.after(known, GONE, kit.after(number), RULE)
+        known = health.after(known, LOST, kit.after(number), RULE)
     return known
 
 
 def test_five_dead_deliveries_in_a_row_hold_a_receiver() -> None:
-    assert after_dead(4) == Health(dead_in_row=4)
-    assert after_dead(5) == Health(dead_in_row=5, probe_at=kit.after(4 + 30))
+    assert after_dead(4) == Health(dead_in_row=4, owes_redrive=True)
+    assert after_dead(5) == Health(dead_in_row=5, probe_at=kit.after(4 + 30), owes_redrive=True)
 
 
 def test_more_of_them_do_not_put_the_probe_off() -> None:
@@ -36,7 +36,7 @@ def test_what_ends_no_delivery_changes_nothing() -> None:
 
 def test_probes_that_are_refused_in_a_row_are_counted_until_one_meets_something_else() -> None:
     held = after_dead(5)
-    refused = health.after(health.after(held, Leave(refused=True), kit.after(9), RULE), GONE, kit.after(9), RULE)
+    refused = health.after(health.after(held, Leave(refused=True), kit.after(9), RULE), LOST, kit.after(9), RULE)
     twice = health.after(refused, Leave(refused=True), kit.after(9), RULE)
     assert (refused.refused_in_row, twice.refused_in_row) == (1, 2)
     assert health.after(twice, Leave(), kit.after(9), RULE).refused_in_row == 0
@@ -50,13 +50,24 @@ def test_redriven_deliveries_are_claimed_in_even_steps(per_s: float, at_once: in
     assert rule.next_redriven(kit.START, at_once) == kit.after(step_s)
 
 
-def test_a_receiver_that_was_not_held_has_nothing_redriven() -> None:
-    assert health.after(after_dead(4), Delivered(), kit.after(9), RULE) == WELL
+def test_what_a_receiver_refuses_changes_nothing() -> None:
+    for known in (WELL, after_dead(4), after_dead(5)):
+        assert health.after(known, GiveUp("answered 400", refused=True), kit.after(9), RULE) == known
 
 
-def test_a_receiver_that_is_back_has_the_last_day_redriven() -> None:
-    back = health.after(after_dead(5), Delivered(), kit.after(100_000), RULE)
-    assert back == Health(redrive_from=kit.after(100_000 - 86_400), redrive_to=kit.after(100_000))
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_a_success_has_what_died_redriven_after_a_hold_or_not(count: int) -> None:
+    back = health.after(after_dead(count), Delivered(), kit.after(99), RULE)
+    assert back == Health(redrive_at=kit.after(99))
+
+
+def test_a_success_after_which_nothing_died_redrives_nothing() -> None:
+    assert health.after(WELL, Delivered(), kit.after(99), RULE) == WELL
+
+
+@pytest.mark.parametrize(("dead_for_s", "rests_s"), [(0, 0), (20, 20), (3600, 3600)])
+def test_what_dies_again_rests_as_long_as_it_has_been_dead(dead_for_s: float, rests_s: float) -> None:
+    assert RULE.redrive_after(kit.START, kit.after(dead_for_s)) == kit.after(dead_for_s + rests_s)
 
 
 def test_that_may_be_switched_off() -> None:
@@ -65,5 +76,6 @@ def test_that_may_be_switched_off() -> None:
 
 def test_what_is_left_over_when_it_fails_again_is_redriven_when_it_is_back_for_good() -> None:
     back = health.after(after_dead(5), Delivered(), kit.after(50), RULE)
+    assert after_dead(5, back).redrive_at == kit.after(50), "not forgotten"
     again = health.after(after_dead(5, back), Delivered(), kit.after(90_000), RULE)
-    assert again == Health(redrive_from=back.redrive_from, redrive_to=kit.after(90_000))
+    assert again == Health(redrive_at=kit.after(90_000))

@@ -34,7 +34,8 @@ def test_these_statuses_are_tried_again(status: int) -> None:
 
 @pytest.mark.parametrize("status", [101, 300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 422])
 def test_other_statuses_end_it_at_once(status: int) -> None:
-    assert judge(kit.answered(status, retry_after="1")) == GiveUp(f"answered {status}")
+    refused = 400 <= status < 500
+    assert judge(kit.answered(status, retry_after="1")) == GiveUp(f"answered {status}", refused=refused)
 
 
 def test_timeouts_and_network_failures_are_tried_again() -> None:
@@ -191,3 +192,20 @@ def test_settings_that_contradict_each_other_are_named(policy: Policy, says: tup
     lines = retry.contradictions(policy)
     assert len(lines) == len(says)
     assert all(words in line for words, line in zip(says, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Fri, 31 Dec 9999 23:59:59 -0100",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Mon, 01 Jan 0001 00:00:00 +0100",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "9" * 4000,
+    ],
+)
+def test_no_retry_after_is_more_than_a_wait_that_can_be_counted(header: str) -> None:
+    wait_s = retry.retry_after_s(header, kit.START)
+    assert wait_s is not None
+    assert 0 <= wait_s <= 10**9
+    assert isinstance(judge(kit.answered(503, retry_after=header)), GiveUp | RetryAt)

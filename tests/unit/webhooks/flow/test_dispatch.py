@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.webhooks import kit
 from webhooks.core import fairness, signing
-from webhooks.core.deliveries import Receiver, Status
+from webhooks.core.deliveries import Prepared, Receiver, Status
 from webhooks.core.retry import AttemptResult, Policy
 from webhooks.flow.dispatch import Dispatch
 from webhooks.flow.intake import Intake
@@ -204,7 +204,7 @@ async def test_it_does_not_claim_beyond_what_is_in_flight() -> None:
 
 
 async def test_a_receiver_that_keeps_failing_gets_a_probe_alone_until_it_is_back() -> None:
-    scene = Scene(*[kit.answered(410)] * 5, kit.answered(503, "3600"), kit.answered(200), a=HOOK)
+    scene = Scene(*[kit.answered(301)] * 5, kit.answered(503, "3600"), kit.answered(200), a=HOOK)
     await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 11))))
     while list(scene.statuses().values()).count(Status.DEAD) < 5:
         await scene.turn()
@@ -224,7 +224,7 @@ async def test_a_receiver_that_keeps_failing_gets_a_probe_alone_until_it_is_back
 
 
 async def test_a_probe_has_the_time_of_a_first_attempt_however_long_its_delivery_waited() -> None:
-    scene = Scene(kit.answered(410), a=HOOK)
+    scene = Scene(kit.answered(301), a=HOOK)
     await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 15))))
     while list(scene.statuses().values()).count(Status.DEAD) < 5:
         await scene.turn()
@@ -243,3 +243,30 @@ async def test_no_more_attempts_begin_within_a_second_than_the_pace_allows() -> 
     assert scene.rest_s == 1
     scene.clock.move(1)
     assert await scene.turn() == 3
+
+
+class _RaisingSender(kit.ScriptedSender):
+    """Raises what no sender should, as often as it is asked for the lab of that URL; the others are well."""
+
+    async def send(self, prepared: Prepared) -> AttemptResult:
+        if "odd" in prepared.url:
+            raise OverflowError("date value out of range")
+        return await super().send(prepared)
+
+
+async def test_what_goes_wrong_in_one_attempt_is_that_attempts_failure(caplog: pytest.LogCaptureFixture) -> None:
+    odd = Receiver("https://odd.example/hook", enabled=True, secrets=(kit.SECRET,))
+    unusable = Receiver("https://lab.example/hook", enabled=True, secrets=("whsec_no base64",))
+    scene = Scene(kit.answered(200), odd=odd, unusable=unusable, well=HOOK)
+    scene.sender = _RaisingSender(kit.answered(200))
+    scene.dispatch = scene.dispatcher()
+    await scene.intake.process(kit.batch(kit.event(1, "odd"), kit.event(2, "unusable"), kit.event(3, "well")))
+    assert await scene.turn() == 3
+    assert scene.statuses() == {"id-1": Status.PENDING, "id-2": Status.PENDING, "id-3": Status.DELIVERED}
+    (attempt,) = scene.deliveries.kept["id-1"].attempts
+    assert (attempt.status_code, attempt.error) == (None, "unexpected OverflowError in Tollgate; its log has the trace")
+    assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
+    for _ in range(9):
+        scene.clock.move(5)
+        await scene.turn()
+    assert scene.statuses()["id-1"] is Status.DEAD

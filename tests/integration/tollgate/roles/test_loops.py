@@ -1,0 +1,194 @@
+"""Every background loop of every role is watched: stopped at whatever it waits for, it is named at `/readyz`."""
+
+import asyncio
+import base64
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runtime import loops
+from runtime.kafka.writer import Kafka
+from runtime.loops import STILL_S, Loops
+from runtime.settings import Settings
+from tests.unit.webhooks.kit import HandClock
+from tollgate.roles import control, embedded, metering, process, proxy, webhooks
+from tollgate.roles.process import Addresses, Process, Role
+
+PATIENCE_S = 60.0
+LONG_S = 15.0
+"""A loop that rests longer is not waited for to turn again."""
+
+Prepare = Callable[[Settings, ExitStack], Callable[[], Role]]
+
+
+class Stoppable:
+    """A loop's work that is not gone on with once all are stopped, as if what it waits for never came."""
+
+    def __init__(self, work: Awaitable[Any], stopped: asyncio.Event) -> None:
+        self._work = work
+        self._stopped = stopped
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self._work.__await__()
+        waited = next(inner, None)
+        while True:
+            try:
+                sent = yield waited
+                if self._stopped.is_set():
+                    yield from asyncio.get_running_loop().create_future()
+                waited = inner.send(sent)  # type: ignore[attr-defined]
+            except StopIteration as end:
+                return end.value
+            except BaseException as error:  # noqa: BLE001 - the loop's own affair
+                try:
+                    waited = inner.throw(error)  # type: ignore[attr-defined]
+                except StopIteration as end:
+                    return end.value
+
+
+class Scene:
+    """A process of one role, with a clock for its loops that is moved by hand."""
+
+    def __init__(self, watched: Loops, clock: HandClock, stopped: asyncio.Event, ops: str) -> None:
+        self.loops = watched
+        self._clock = clock
+        self._stopped = stopped
+        self._ops = ops
+
+    def names(self) -> list[str]:
+        return sorted(re.sub(r"[0-9A-Z]{26}", "ID", name) for name in self.loops.known)
+
+    async def ready(self) -> tuple[int, str]:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            answer = await client.get(f"{self._ops}/readyz")
+        return answer.status_code, answer.json().get("missing", {}).get("loops", "")
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():  # noqa: ASYNC110 (other tasks' doing)
+                await asyncio.sleep(0.02)
+
+    async def all_turn_again(self) -> None:
+        """Move the clock a little; return when every loop that rests shortly was heard after that."""
+        self._clock.move(1.0)
+        short = [one for one in self.loops.known.values() if one.due_at_s - self._clock.seconds() < LONG_S]
+        began_s = self._clock.seconds()
+        await self.until(lambda: all(one.due_at_s >= began_s for one in short))
+
+    def stop_all(self) -> None:
+        self._stopped.set()
+        latest_s = max(one.due_at_s for one in self.loops.known.values())
+        self._clock.move(latest_s - self._clock.seconds() + STILL_S + 1)
+
+
+@asynccontextmanager
+async def running(prepare: Prepare, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    clock, stopped = HandClock(), asyncio.Event()
+    plain = loops.run
+    monkeypatch.setattr(loops, "run", lambda name, work: plain(name, Stoppable(work, stopped)))
+    monkeypatch.setattr(process, "Loops", lambda: Loops(clock.seconds))
+    announced: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+    with ExitStack() as closing:
+        one = Process(settings, prepare(settings, closing)())
+        serving = asyncio.create_task(one.serve(announced.set_result))
+        await asyncio.wait({serving, announced}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+        if serving.done():
+            serving.result()
+        try:
+            yield Scene(one._loops, clock, stopped, announced.result().ops)
+        finally:
+            one._stopping.set()
+            await serving
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    key = base64.b64encode(bytes(32)).decode()
+    return Settings(data_dir=tmp_path, port=0, ops_port=0, master_key=key, webhook_attempt_timeout_s=1)
+
+
+async def check(scene: Scene, *expected: str) -> None:
+    """Every loop of `expected`, and no other, is known; they turn; stopped, each is named."""
+    await scene.until(lambda: scene.names() == sorted(expected))
+    await scene.all_turn_again()
+    assert await scene.ready() == (200, "")
+    scene.stop_all()
+    for _ in range(3):  # what still turned would be heard meanwhile
+        code, problem = await scene.ready()
+        assert code == 503
+        for name in scene.loops.known:
+            assert f"{name} stands still: it waits for " in problem
+    assert problem.count(" stands still: ") == len(expected)
+
+
+DELIVERING = ("webhook dispatch", "webhook redrive", "webhook retention")
+CONFIGURED = ("the reader of the configuration", "the configuration's fallback")
+
+
+async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(embedded.prepare, settings, monkeypatch) as scene:
+        await check(
+            scene,
+            "the configuration's relay",
+            "the spool's upkeep",
+            "the spool's trimming",
+            "the limits' upkeep",
+            *(
+                f"{what} of {source}"
+                for what in ("metering", "webhook intake")
+                for source in ("spool/ID", "corrections")
+            ),
+            *DELIVERING,
+        )
+
+
+@pytest.fixture
+def apart(settings: Settings, kafka: Kafka, postgres_migrated_url: str) -> Settings:
+    changed = {
+        "kafka_bootstrap": kafka.bootstrap,
+        "kafka_topic_prefix": kafka.prefix,
+        "database_url": postgres_migrated_url,
+        "kafka_partitions": 1,
+    }
+    return Settings.model_validate({**settings.model_dump(exclude_unset=True), **changed})
+
+
+async def test_control(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(control.prepare, apart, monkeypatch) as scene:
+        await check(scene, "the clock", "the relay to Kafka")
+
+
+async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # They wait at their start for the configuration, which control writes.
+    with ExitStack() as closing:
+        relaying = Process(apart, control.prepare(apart, closing)())
+        relay = asyncio.create_task(relaying.serve(lambda _: None))
+        try:
+            async with running(proxy.prepare, apart, monkeypatch) as scene:
+                await check(
+                    scene,
+                    *CONFIGURED,
+                    "the decisions",
+                    "the spool's upkeep",
+                    "the limits' upkeep",
+                    "the publisher of spool/ID",
+                    "the removal of published usage events",
+                )
+            monkeypatch.undo()
+            async with running(metering.prepare, apart, monkeypatch) as scene:
+                parts = ("stream", "group offsets", "republishing", "watchdog")
+                await check(
+                    scene, *CONFIGURED, "the clock", "the ledger's days", *(f"metering's {one}" for one in parts)
+                )
+            monkeypatch.undo()
+            async with running(webhooks.prepare, apart, monkeypatch) as scene:
+                lane = "webhook intake of usage.events.v1/0"
+                await check(scene, *CONFIGURED, "the clock", "webhook intake", lane, *DELIVERING)
+        finally:
+            relaying._stopping.set()
+            await relay

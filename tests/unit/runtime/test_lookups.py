@@ -1,0 +1,79 @@
+"""Look-ups that hang: whose they are is bounded, and nobody else's wait for them."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from runtime.lookups import Lookups
+
+
+class NameServers:
+    """Answers for names; those under `dead` never, until the test is over."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.released = threading.Event()
+
+    def __call__(self, host: str, port: int) -> Sequence[Any]:
+        self.asked.append(host)
+        if host.endswith("dead"):
+            self.released.wait()
+        if host == "unknown":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+
+@pytest.fixture
+def servers() -> Any:
+    made = NameServers()
+    yield made
+    made.released.set()
+
+
+async def test_name_servers_that_do_not_answer_hold_only_their_own_labs_back(servers: NameServers) -> None:
+    lookups = Lookups(at_once=8, share=0.25, ask=servers)
+    waiting = [
+        asyncio.create_task(lookups.of(lab)(f"{number}.{lab}.dead", 443)) for lab in ("a", "b") for number in (1, 2)
+    ]
+    await asyncio.sleep(0)
+    assert await lookups.of("well")("lab.example", 443) == ["192.0.2.1"]
+    with pytest.raises(OSError, match="2 look-ups of this workspace are under way already"):
+        await lookups.of("a")("3.a.dead", 443)
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    with pytest.raises(OSError, match="under way already"):
+        await lookups.of("a")("3.a.dead", 443)
+    servers.released.set()
+    assert await lookups.of("b")("2.b.dead", 443) == ["192.0.2.1"]
+
+
+async def test_one_name_is_asked_once_at_a_time_however_many_wait_for_it(servers: NameServers) -> None:
+    lookups = Lookups(at_once=8, share=0.25, ask=servers)
+    waiting = [asyncio.create_task(lookups.of("a")("lab.dead", 443)) for _ in range(20)]
+    await asyncio.sleep(0)
+    servers.released.set()
+    assert await asyncio.gather(*waiting) == [["192.0.2.1"]] * 20
+    assert servers.asked == ["lab.dead"]
+
+
+async def test_all_look_ups_together_are_bounded(servers: NameServers) -> None:
+    lookups = Lookups(at_once=2, share=0.5, ask=servers)
+    waiting = [asyncio.create_task(lookups.of(lab)("lab.dead", 443)) for lab in ("a", "b")]
+    await asyncio.sleep(0)
+    with pytest.raises(OSError, match="2 look-ups are under way already"):
+        await lookups.of("c")("lab.example", 443)
+    servers.released.set()
+    await asyncio.gather(*waiting)
+    assert await lookups.of("c")("lab.example", 443) == ["192.0.2.1"]
+
+
+async def test_a_name_that_is_not_known_is_an_error_and_gives_its_place_back(servers: NameServers) -> None:
+    lookups = Lookups(at_once=1, share=1.0, ask=servers)
+    for _ in range(3):
+        with pytest.raises(OSError, match="Name or service not known"):
+            await lookups.of("a")("unknown", 443)
