@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, UnsupportedSaslMechanismError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from runtime.kafka.security import SaslMechanism, Security
@@ -151,7 +151,9 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]  # it has no types
             return f"TLS fails ({error.reason}): does the listener speak {self._security_protocol}?"
         if isinstance(error, TimeoutError):
             return f"no answer within {_REASON_WITHIN_S:g} s"
-        if isinstance(error, KafkaConnectionError | ConnectionResetError) and "clos" in str(error).lower():
+        if isinstance(error, UnsupportedSaslMechanismError):
+            return f"the listener does not offer SASL {self._sasl_mechanism}"
+        if isinstance(error, ConnectionResetError) or "closed" in str(error):
             wants = " Does it want another client certificate?" if self._security_protocol == "SSL" else ""
             return f"{_CLOSED}{self._security_protocol}?{wants}"
         return str(error) or type(error).__name__

@@ -4,7 +4,7 @@ Stock settings beside that; authentication alone, no authorizer.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ REAUTH_MS = 2000
 """How long a broker leaves a connection that was authenticated by a token, at most."""
 
 _PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+OTHER_NAME = "127.1"
+"""This machine, by a name that no certificate of these tests has."""
 _LOGIN = "org.apache.kafka.common.security"
 _SCRAM = f"{_LOGIN}.scram.ScramLoginModule required;"
 _PLAIN = f'{_LOGIN}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
@@ -34,6 +36,7 @@ _SPEAKS = {
     "TLS": "SSL",
     "SASL": "SASL_SSL",
     "BARE": "SASL_PLAINTEXT",
+    "OTHER": "SSL",
 }
 
 
@@ -48,12 +51,12 @@ class Certificates:
     """Certificate and key of a client."""
 
 
-def certificates(folder: Path, *names: str) -> Certificates:
-    """Make them in `folder`; the server's is for `names`, else for this machine's."""
+def certificates(folder: Path) -> Certificates:
+    """Make them in `folder`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     for name, certificate in {
-        "server": authority.issue_cert(*(names or ("localhost", process.HOST))),
+        "server": authority.issue_cert("localhost", process.HOST),
         "client": authority.issue_cert("tollgate@lab.example", common_name="tollgate"),
     }.items():
         key = _key(certificate.private_key_pem.bytes()).private_bytes(*_PKCS8, serialization.NoEncryption())
@@ -83,7 +86,8 @@ class Secured:
     broker: Broker
     files: Certificates
     ports: dict[str, int]
-    """By listener: TLS (client certificates), SASL (over TLS), BARE (SASL without TLS)."""
+    """By listener: TLS (client certificates), SASL (over TLS), BARE (SASL without TLS), OTHER (TLS, and the broker
+    advertises it by a name that its certificate does not have)."""
 
     def at(self, listener: str, security: Security, prefix: str = "") -> Kafka:
         """Return how a client reaches a listener."""
@@ -104,12 +108,12 @@ def by_password(mechanism: SaslMechanism, password: str = PASSWORD) -> Sasl:
 
 
 @contextmanager
-def running(folder: Path, names: Sequence[str] = ()) -> Iterator[Secured]:
-    """Run such a broker for the length of a `with` block; its certificate is for `names`, else for this machine's."""
+def running(folder: Path) -> Iterator[Secured]:
+    """Run such a broker for the length of a `with` block."""
     folder.mkdir(parents=True, exist_ok=True)
     broker = kafka.at(folder)
-    files = certificates(folder, *names)
-    ports = dict(zip(("TLS", "SASL", "BARE"), process.free_ports(3), strict=True))
+    files = certificates(folder)
+    ports = dict(zip(("TLS", "SASL", "BARE", "OTHER"), process.free_ports(4), strict=True))
     broker.more = _properties(broker, files, ports)
     broker.scram = [f"SCRAM-SHA-{size}=[name={USER},password={PASSWORD}]" for size in (256, 512)]
     with process.running(broker):
@@ -119,10 +123,11 @@ def running(folder: Path, names: Sequence[str] = ()) -> Iterator[Secured]:
 def _properties(broker: Broker, files: Certificates, ports: dict[str, int]) -> dict[str, str]:
     ours = {"PLAINTEXT": broker.port, **ports}
     listeners = [f"{name}://{process.HOST}:{port}" for name, port in ours.items()]
+    advertised = [where.replace(f"OTHER://{process.HOST}", f"OTHER://{OTHER_NAME}") for where in listeners]
     logins = {"plain": _PLAIN, "scram-sha-256": _SCRAM, "scram-sha-512": _SCRAM, "oauthbearer": _BEARER}
     return {
         "listeners": ",".join([*listeners, f"CONTROLLER://{process.HOST}:{broker.controller_port}"]),
-        "advertised.listeners": ",".join(listeners),
+        "advertised.listeners": ",".join(advertised),
         "listener.security.protocol.map": ",".join(f"{name}:{speaks}" for name, speaks in _SPEAKS.items()),
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(files.server),

@@ -1,6 +1,7 @@
 """Every client of ours reaches a broker by TLS, by certificate, and by each SASL mechanism, or says why it cannot."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,10 @@ def _another_authority(broker: Secured, folder: Path) -> Kafka:
     return broker.at("SASL", _scram(Tls(secured.certificates(folder).authority)))
 
 
+def _tls(broker: Secured, *, check_hostname: bool = True) -> Security:
+    return Security(SecurityProtocol.SSL, Tls(broker.files.authority, check_hostname=check_hostname))
+
+
 def _scram(tls: Tls) -> Security:
     return Security(SecurityProtocol.SASL_SSL, tls, secured.by_password(SaslMechanism.SCRAM_SHA_512))
 
@@ -137,7 +142,14 @@ FAILURES: dict[str, tuple[Callable[[Secured, Path], Kafka], str]] = {
     "no client's certificate": (_no_certificate, "Does it want another client certificate?"),
     "another authority": (_another_authority, "its certificate is refused: "),
     "a mechanism that is not offered": (_mechanism_not_offered, "SCRAM-SHA-256"),
-    "TLS to a listener without": (_tls_to_a_listener_without, "does the listener speak SASL_SSL?"),
+    "TLS to a listener without": (
+        _tls_to_a_listener_without,
+        "SECURITY_PROTOCOL=SASL_SSL?",
+    ),
+    "another name": (
+        lambda broker, _: Kafka(f"{secured.OTHER_NAME}:{broker.ports['OTHER']}", "", _tls(broker)),
+        f"its certificate is refused: Hostname mismatch, certificate is not valid for '{secured.OTHER_NAME}'",
+    ),
     "nothing to a SASL listener": (lambda broker, _: broker.at("BARE", Security()), "SECURITY_PROTOCOL=PLAINTEXT?"),
     "nothing to a TLS listener": (lambda broker, _: broker.at("TLS", Security()), "SECURITY_PROTOCOL=PLAINTEXT?"),
 }
@@ -152,3 +164,18 @@ async def test_a_connection_that_fails_says_where_and_why(secured_kafka: Secured
     assert where.bootstrap in str(error.value)
     assert said in str(error.value)
     assert MISTYPED not in str(error.value)
+
+
+async def test_a_broker_that_advertises_another_name_than_its_certificates_is_named(
+    secured_kafka: Secured, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = secured_kafka.at("OTHER", _tls(secured_kafka))
+    with pytest.raises(KafkaAwayError):
+        await topics.ensure(where, records.plans(), create=False)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert f"{secured.OTHER_NAME}:{secured_kafka.ports['OTHER']}: its certificate is refused" in said
+    assert "advertised.listeners" in said
+
+
+async def test_the_name_alone_may_be_left_unchecked(secured_kafka: Secured) -> None:
+    await passes(secured_kafka.at("OTHER", _tls(secured_kafka, check_hostname=False), "unnamed."))
