@@ -104,6 +104,8 @@ class Settings(BaseSettings):
     public_metrics: bool = False
     master_key: MasterKey | None = None
     database_url: PostgresUrl | None = None
+    database_direct_url: PostgresUrl | None = None
+    database_prepare_threshold: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     kafka_bootstrap: Brokers | None = None
     kafka_security_protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
     kafka_tls_ca_file: FilePath | None = None
