@@ -12,10 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from runtime import vault
+from runtime.kafka.security import Sasl, SaslMechanism, Security, SecurityError, SecurityProtocol, Tls
 
 PREFIX = "TOLLGATE_"
 FILE_NAME = "tollgate.toml"
@@ -103,7 +104,22 @@ class Settings(BaseSettings):
     public_metrics: bool = False
     master_key: MasterKey | None = None
     database_url: PostgresUrl | None = None
+    database_direct_url: PostgresUrl | None = None
+    database_prepare_threshold: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     kafka_bootstrap: Brokers | None = None
+    kafka_security_protocol: SecurityProtocol = SecurityProtocol.PLAINTEXT
+    kafka_tls_ca_file: FilePath | None = None
+    kafka_tls_certificate_file: FilePath | None = None
+    kafka_tls_key_file: FilePath | None = None
+    kafka_tls_key_password: SecretStr | None = None
+    kafka_tls_check_hostname: bool = True
+    kafka_sasl_mechanism: SaslMechanism | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_token_url: HttpUrl | None = None
+    kafka_sasl_client_id: str | None = None
+    kafka_sasl_client_secret: SecretStr | None = None
+    kafka_sasl_scope: str | None = None
     redis_url: SecretStr | None = None
     kafka_topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 12
@@ -173,6 +189,40 @@ class Settings(BaseSettings):
                 f"{variable('kafka_replication')}, {self.kafka_replication}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _kafka_security_holds(self) -> Self:
+        try:
+            self.kafka_security().check()
+        except SecurityError as error:
+            raise ValueError(f"{PREFIX}KAFKA_{{SECURITY_PROTOCOL,SASL_*,TLS_*}}: {error}") from None
+        return self
+
+    def kafka_security(self) -> Security:
+        """Return how Kafka's clients connect."""
+        tls = Tls(
+            self.kafka_tls_ca_file,
+            self.kafka_tls_certificate_file,
+            self.kafka_tls_key_file,
+            _shown(self.kafka_tls_key_password),
+            self.kafka_tls_check_hostname,
+        )
+        if self.kafka_sasl_mechanism is None:
+            return Security(self.kafka_security_protocol, tls)
+        sasl = Sasl(
+            self.kafka_sasl_mechanism,
+            self.kafka_sasl_username,
+            _shown(self.kafka_sasl_password),
+            self.kafka_sasl_token_url,
+            self.kafka_sasl_client_id,
+            _shown(self.kafka_sasl_client_secret),
+            self.kafka_sasl_scope,
+        )
+        return Security(self.kafka_security_protocol, tls, sasl)
+
+
+def _shown(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def variable(name: str) -> str:

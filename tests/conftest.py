@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 import pytest_socket
 
-pytest_plugins = ("tests.support.services", "tests.support.databases", "tests.support.engines")
+pytest_plugins = ("tests.support.services", "tests.support.databases", "tests.support.engines", "tests.support.secured")
 SOCKETLESS = {"unit", "property"}
 _MEMORY = Path("/dev/shm")
 _MEMORY_NEEDED = 2 * 1024**3

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from metering.store import day_partitions
 from runtime import settings
+from runtime.database import postgres
 from runtime.database.engines import Database
 from runtime.kafka import topics
 from runtime.kafka.writer import Kafka, KafkaAwayError
@@ -38,7 +39,7 @@ class Finding:
 
 def examine(loaded: Settings) -> Iterator[Finding]:
     """Look at each dependency of the installation that the settings describe."""
-    yield Finding("settings", (*settings.warnings(), *settings.not_served(loaded)))
+    yield Finding("settings", (*settings.warnings(), *settings.not_served(loaded), *installation.warnings(loaded)))
     apart = loaded.database_url is not None or loaded.kafka_bootstrap is not None
     yield Finding("data directory", _tried(lambda: _disk(loaded, apart=apart)))
     yield Finding("database", _tried(lambda: _schema(loaded, apart=apart)))
@@ -75,8 +76,12 @@ def _schema(loaded: Settings, *, apart: bool) -> Sequence[str]:
         opened = installation.shared_database if apart else installation.database_as_found
         database, where = opened(loaded, closing)
         try:
+            if apart:
+                postgres.check_sessions(database)
             too_small = database.read_now(lambda view: day_partitions.advice(view, loaded.ledger_days))
             return [*migrations.check(database), *([too_small] if too_small else [])]
+        except postgres.PooledError as error:
+            return [str(error)]
         except SQLAlchemyError as error:
             return [installation.unusable(where, error)]
 

@@ -8,19 +8,21 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from control.store.workspaces import Webhooks
 from runtime import settings, vault
 from runtime.config import log as config_log
-from runtime.database import engines
+from runtime.database import engines, postgres
 from runtime.vault import Vault
 from schemas.config import WebhookRecord
 from tollgate import migrations
@@ -194,7 +196,10 @@ def current_database(loaded: settings.Settings, closing: ExitStack) -> engines.D
 
 def _check_schema(main: engines.Database, where: str) -> None:
     try:
+        postgres.check_sessions(main)
         problems = migrations.check(main)
+    except postgres.PooledError as error:
+        raise InstallationError(str(error)) from None
     except SQLAlchemyError as error:
         raise InstallationError(unusable(where, error)) from error
     if problems:
@@ -211,12 +216,23 @@ def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[engi
             "TOLLGATE_DATABASE_URL is not set; it names the PostgreSQL database of this installation"
         )
     url = loaded.database_url.get_secret_value()
+    direct = None if loaded.database_direct_url is None else loaded.database_direct_url.get_secret_value()
     try:
-        opened = closing.enter_context(engines.postgres(url))
+        opened = closing.enter_context(engines.postgres(url, direct, loaded.database_prepare_threshold))
     except engines.DatabaseUrlError as error:
-        raise InstallationError(f"TOLLGATE_DATABASE_URL: {error}") from None
+        raise InstallationError(f"TOLLGATE_DATABASE_URL or TOLLGATE_DATABASE_DIRECT_URL: {error}") from None
     parts = conninfo_to_dict(url)
     return opened, f"PostgreSQL {parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def warnings(loaded: settings.Settings) -> list[str]:
+    """Return one line for each database that settings name and that is reached without a whole check of whose it is."""
+    found = []
+    for name in ("database_url", "database_direct_url"):
+        url: SecretStr | None = getattr(loaded, name)
+        with suppress(psycopg.ProgrammingError):  # it is no URL: whoever opens it is told
+            found.append(url and postgres.tls_warning(settings.variable(name), url.get_secret_value()))
+    return [warning for warning in found if warning]
 
 
 def named(loaded: settings.Settings) -> str:

@@ -25,7 +25,7 @@ _NO_CLUSTER = Path("/etc/postgresql-common/createcluster.conf")
 
 
 def ensure(service: str, *, install: bool) -> None:
-    """See to it that `service` (kafka, postgres or redis) can be started here.
+    """See to it that `service` (a name of `CHECKS`) can be started here.
 
     With `install` it installs Debian packages that are missing, as root. Raise LocalError, which names the line that
     installs all that any service lacks.
@@ -59,7 +59,7 @@ def _install(service: str, packages: list[str]) -> None:
 
 
 def missing() -> list[str]:
-    """Return the packages that any of the three services lacks."""
+    """Return the packages that any service lacks."""
     return [package for check in CHECKS.values() for package in check()]
 
 
@@ -86,10 +86,15 @@ def _redis_lacks() -> list[str]:
     return [] if shutil.which("redis-server") else ["redis-server"]
 
 
+def _pgbouncer_lacks() -> list[str]:
+    return [] if shutil.which("pgbouncer", path="/usr/sbin:/usr/bin") else ["pgbouncer"]
+
+
 CHECKS: dict[str, Callable[[], list[str]]] = {
     "kafka": _kafka_lacks,
     "postgres": _postgres_lacks,
     "redis": _redis_lacks,
+    "pgbouncer": _pgbouncer_lacks,
 }
 """For each service, what says which packages it lacks."""
 

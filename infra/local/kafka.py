@@ -10,8 +10,9 @@ import shutil
 import struct
 import subprocess
 import uuid
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.local import process
@@ -35,6 +36,10 @@ class Broker(Service):
     """A broker of one node."""
 
     controller_port: int
+    more: dict[str, str] = field(default_factory=dict)
+    """Further properties, which win over ours: other listeners, say."""
+    scram: Sequence[str] = ()
+    """Users of SCRAM, as StorageTool's --add-scram takes them: SCRAM-SHA-512=[name=N,password=P]."""
 
     @property
     def bootstrap(self) -> str:
@@ -58,10 +63,10 @@ class Broker(Service):
     def configure(self) -> Path:
         """Write its properties and return their file; format its data where they are not yet. Raise LocalError."""
         path = self.folder / "server.properties"
-        lines = properties(self.port, self.controller_port) | {"log.dirs": str(self.data)}
+        lines = properties(self.port, self.controller_port) | {"log.dirs": str(self.data)} | self.more
         path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
         if not (self.data / "meta.properties").exists():
-            _format(path)
+            _format(path, self.scram)
         return path
 
 
@@ -125,9 +130,10 @@ def downloaded() -> bool:
     return kept.exists() and kept.read_bytes() == POM.read_bytes()
 
 
-def _format(configuration: Path) -> None:
+def _format(configuration: Path, scram: Sequence[str]) -> None:
     identity = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]  # never begins with a dash
     words = [_java(), "-cp", f"{JARS}/*", "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(configuration)]
+    words += [word for user in scram for word in ("--add-scram", user)]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=_FORMAT_S, check=False)
     if ended.returncode != 0:
         raise LocalError(f"Kafka's data folder cannot be formatted:\n{(ended.stdout + ended.stderr)[-1500:]}")

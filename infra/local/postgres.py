@@ -11,7 +11,7 @@ import stat
 import subprocess
 import tempfile
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -32,6 +32,8 @@ class Server(Service):
 
     durable: bool
     """Whether a commit is on disk when it returns; only tests may do without."""
+    more: dict[str, str] = field(default_factory=dict)
+    """Further settings of the server's."""
 
     @property
     def url(self) -> str:
@@ -41,20 +43,20 @@ class Server(Service):
     def launch(self, logs: Path | None = None) -> None:
         """Start it without waiting."""
         data = self.folder / "data"
-        user = _user()
+        runs_as = user()
         if not (data / "PG_VERSION").exists():
-            _make(self.folder, data, user)
+            _make(self.folder, data, runs_as)
         settings = {
             "listen_addresses": process.HOST,
             "unix_socket_directories": "",
             "max_connections": "300",
             "fsync": "on" if self.durable else "off",
-        }
+        } | self.more
         words = [binary("postgres"), "-D", str(data.resolve()), "-p", str(self.port)]
         words += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         log = (logs or self.folder) / "postgres.log"
         # SIGINT is its "fast" end: it closes its clients' connections instead of waiting for them.
-        self.started = process.start("PostgreSQL", words, log, user=user, stop_signal=signal.SIGINT)
+        self.started = process.start("PostgreSQL", words, log, user=runs_as, stop_signal=signal.SIGINT)
 
     def answers(self) -> bool:
         """Whether it takes connections."""
@@ -90,8 +92,8 @@ def binary(name: str) -> str:
     return path
 
 
-def _user() -> int | None:
-    """Give whom to run it as: nobody special where we are no root ourselves."""
+def user() -> int | None:
+    """Return whom to run it as: nobody special where we are no root ourselves."""
     if os.geteuid() != 0:
         return None
     for name in _USERS:

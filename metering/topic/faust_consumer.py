@@ -284,6 +284,7 @@ class Fetches:
             where.name(group),
             loop=asyncio.get_running_loop(),
             broker=[f"kafka://{server}" for server in where.bootstrap.split(",")],
+            broker_credentials=faust_thread.credentials(where),
             store="memory://",
             autodiscover=False,
             processing_guarantee="at_least_once",

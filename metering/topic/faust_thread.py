@@ -10,10 +10,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
+from faust.types.auth import CredentialsT
 from mode.threads import WorkerThread
 
 from runtime.kafka import clients
+from runtime.kafka.clients import Kafka
 
 FAUST_LOG = logging.getLogger("faust.metering")
 """Where Faust's own classes, made ours, say what they do; as quiet as the rest of Faust."""
@@ -89,6 +92,18 @@ def of(consumer: driver.Consumer, ends_within_s: float) -> Thread:
     thread.shutdown_timeout = ends_within_s
     thread.thread_loop.set_exception_handler(_tell)
     return thread
+
+
+def credentials(where: Kafka) -> CredentialsT | None:
+    """Return what Faust gives its consumer beside the brokers' addresses; None: nothing. Raise SecurityError."""
+    given = clients.options(where)
+    tls = given.get("ssl_context")
+    if tokens := given.get("sasl_oauth_token_provider"):
+        return OAuthCredentials(oauth_cb=tokens, ssl_context=tls)
+    if mechanism := given.get("sasl_mechanism"):
+        username, password = given["sasl_plain_username"], given["sasl_plain_password"]
+        return SASLCredentials(username=username, password=password, mechanism=mechanism, ssl_context=tls)
+    return None if tls is None else SSLCredentials(tls)
 
 
 def _tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

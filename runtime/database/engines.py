@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import QueuePool
 
 Result = TypeVar("Result")
@@ -50,6 +51,9 @@ _STATEMENT_BOUND_S = 10
 _IDLE_BOUND_S = 5
 _READ_BOUND_S = 600  # reports read for minutes; a reader that hangs must still not hold back the vacuum for ever
 _RECYCLE_S = 3600
+_PREPARE_THRESHOLD = 5  # psycopg's own
+READ_ONLY_STATE = "25006"
+"""PostgreSQL's code for a write in a transaction that may only read, as all of a replica's are."""
 _REPEATABLE_READ = 3  # the number of it in psycopg.IsolationLevel
 _TCP = {
     "connect_timeout": 5,
@@ -96,18 +100,22 @@ class Database:
 
     Writers queue up for `writers` threads (SQLite has one writer anyway), readers share a few. A cancelled caller does
     not cancel its transaction: what it wrote may be committed all the same. `reader` is for engines whose reading
-    connections are set up in another way; `commit_within_s` is how old a transaction may be when it asks to commit.
+    connections are set up in another way, `session` for those whose connections a pooler gives to another client after
+    each transaction; `commit_within_s` is how old a transaction may be when it asks to commit.
     """
 
     def __init__(
         self,
         engine: Engine,
         reader: Engine | None = None,
+        session: Engine | None = None,
         *,
         writers: int = 1,
         commit_within_s: float = TRANSACTION_BOUND_S,
     ) -> None:
         self.engine = engine
+        self.session_engine = session or engine
+        """Its connections are their client's alone, as long as they live."""
         self._reader = reader or engine
         self._commit_within_s = commit_within_s
         self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="db-write")
@@ -115,8 +123,8 @@ class Database:
 
     @property
     def engines(self) -> Sequence[Engine]:
-        """What writes, and what reads where that is another."""
-        return (self.engine,) if self._reader is self.engine else (self.engine, self._reader)
+        """What writes, and what reads or keeps a session where that is another."""
+        return tuple(dict.fromkeys((self.engine, self._reader, self.session_engine)))
 
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in a transaction; commits when it returns, rolls back when it raises."""
@@ -129,7 +137,7 @@ class Database:
     def write_now(self, work: Callable[[Connection], Result]) -> Result:
         """`write` for callers without an event loop."""
         started = time.monotonic()
-        with self._writing() as connection:
+        with self._writing(self.engine) as connection:
             result = work(connection)
             if time.monotonic() - started > self._commit_within_s:
                 raise TransactionTooLongError(f"rolled back after {self._commit_within_s} s")
@@ -137,7 +145,7 @@ class Database:
 
     def change_schema(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in a transaction without bounds, while no other process does the same."""
-        with self._writing() as connection:
+        with self._writing(self.session_engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             lock(connection, "schema")
@@ -149,8 +157,8 @@ class Database:
             return work(connection)
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self.engine.connect().execution_options(tollgate_write=True) as connection, connection.begin():
+    def _writing(self, engine: Engine) -> Iterator[Connection]:
+        with engine.connect().execution_options(tollgate_write=True) as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
@@ -212,40 +220,53 @@ def sqlite(path: Path) -> Iterator[Database]:
         database.close()
 
 
-def open_postgres(url: str) -> Database:
+def open_postgres(url: str, direct_url: str | None = None, prepare_threshold: int | None = None) -> Database:
     """Open the distributed database; `url` is `postgresql://...` in libpq's words (hosts, TLS and all).
 
     Connects on first use, and again after the server was away. Raise DatabaseUrlError.
 
+    With `direct_url` a pooler stands at `url` that gives a connection to another client after each transaction: what
+    needs a session of its own goes to `direct_url`. A statement is prepared when it was run `prepare_threshold` times,
+    never at 0; None: 5 times, and never behind a pooler.
+
     Nothing commits later than TRANSACTION_BOUND_S after it began: our own check comes first, then the server bounds how
     long the COMMIT may stay away (a process that is stopped in between, a network that holds it back) and how long it
-    may take. The server's settings hold for a session, so a pooler in between must give each client its own.
+    may take. The server's settings hold for a session, behind a pooler for a transaction.
     """
-    writer = _postgres_engine(url, "tollgate", _WRITERS, _STATEMENT_BOUND_S, _IDLE_BOUND_S)
-    reader = _postgres_engine(url, "tollgate read", _READERS, _READ_BOUND_S, _READ_BOUND_S)
+    pooled = direct_url is not None
+    prepares = (0 if pooled else _PREPARE_THRESHOLD) if prepare_threshold is None else prepare_threshold
+    write_bounds, read_bounds = (_STATEMENT_BOUND_S, _IDLE_BOUND_S), (_READ_BOUND_S, _READ_BOUND_S)
+    writer = _postgres_engine(url, "tollgate", _WRITERS, write_bounds, prepares, pooled=pooled)
+    reader = _postgres_engine(url, "tollgate read", _READERS, read_bounds, prepares, pooled=pooled)
+    event.listen(writer, "handle_error", _leave_a_replica)
     event.listen(reader, "connect", _only_read)
+    session = None
+    if direct_url is not None:
+        session = _postgres_engine(direct_url, "tollgate session", 1, write_bounds, prepares, pooled=False)
     within_s = TRANSACTION_BOUND_S - _STATEMENT_BOUND_S - _IDLE_BOUND_S
-    return Database(writer, reader, writers=_WRITERS, commit_within_s=within_s)
+    return Database(writer, reader, session, writers=_WRITERS, commit_within_s=within_s)
 
 
 @contextmanager
-def postgres(url: str) -> Iterator[Database]:
+def postgres(url: str, direct_url: str | None = None, prepare_threshold: int | None = None) -> Iterator[Database]:
     """`open_postgres` for the length of a `with` block."""
-    database = open_postgres(url)
+    database = open_postgres(url, direct_url, prepare_threshold)
     try:
         yield database
     finally:
         database.close()
 
 
-def _postgres_engine(url: str, name: str, connections: int, statement_s: float, idle_s: float) -> Engine:
+def _postgres_engine(
+    url: str, name: str, connections: int, bounds_s: tuple[float, float], prepares: int, *, pooled: bool
+) -> Engine:
     # The address goes to the driver beside the engine: no URL of SQLAlchemy's could print its password, and libpq
     # reads it as every other tool does. An engine of its own parameters prints none of them in its errors either.
     settings = {
         "application_name": name,
         "TimeZone": "UTC",
-        "statement_timeout": f"{statement_s * 1000:.0f}",
-        "idle_in_transaction_session_timeout": f"{idle_s * 1000:.0f}",
+        "statement_timeout": f"{bounds_s[0] * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{bounds_s[1] * 1000:.0f}",
     }
     engine = create_engine(
         "postgresql+psycopg://",
@@ -258,13 +279,22 @@ def _postgres_engine(url: str, name: str, connections: int, statement_s: float, 
     driver: Any = engine.dialect.loaded_dbapi
 
     def connect(_dialect: Dialect, _record: Any, _arguments: Any, options: dict[str, Any]) -> Any:
-        connection = driver.connect(**(_TCP | given | options), autocommit=True)
-        connection.execute("SELECT " + ", ".join(["set_config(%s, %s, false)"] * len(settings)), _flat(settings))
+        connection = driver.connect(**(_TCP | given | options), prepare_threshold=prepares or None, autocommit=True)
+        if not pooled:
+            connection.execute(*_set(settings, within="session"))
         connection.autocommit = False
         return connection
 
     event.listen(engine, "do_connect", connect)
+    if pooled:  # what holds for a session would go to the pooler's next client, or be gone
+        event.listen(engine, "begin", lambda begun: begun.exec_driver_sql(*_set(settings, within="transaction")))
     return engine
+
+
+def _leave_a_replica(context: ExceptionContext) -> None:
+    """Connect anew after a failover: what was the primary is asked to write, and refuses."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY_STATE:
+        context.is_disconnect = True
 
 
 def _parsed(engine: Engine, url: str) -> dict[str, Any]:
@@ -282,8 +312,10 @@ def _parsed(engine: Engine, url: str) -> dict[str, Any]:
     return parsed
 
 
-def _flat(settings: dict[str, str]) -> list[str]:
-    return [word for pair in settings.items() for word in pair]
+def _set(settings: dict[str, str], *, within: Literal["session", "transaction"]) -> tuple[str, tuple[str, ...]]:
+    """Return the statement that sets them, and its parameters."""
+    one = f"set_config(%s, %s, {str(within == 'transaction').lower()})"
+    return "SELECT " + ", ".join([one] * len(settings)), tuple(word for pair in settings.items() for word in pair)
 
 
 def _only_read(dbapi_connection: Any, _record: Any) -> None:

@@ -42,7 +42,7 @@ class Leadership(Protocol):
 
 
 class PostgresLeadership:
-    """A session's advisory lock `name`. A pooler in between must give each client a session of its own."""
+    """A session's advisory lock `name`. It needs a connection that no pooler gives to others."""
 
     def __init__(
         self, database: Database, name: str, *, ask_s: float = ASK_S, steady: Callable[[], float] = time.monotonic
@@ -100,7 +100,7 @@ class _Session:
 
     def take(self) -> bool:
         if self._connection is None:
-            connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            connection = self._database.session_engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             connection.detach()  # back in the pool it would go on holding the lock
             self._connection = connection
             for name, value in _KEEPALIVES.items():

@@ -1,15 +1,86 @@
-"""aiokafka's clients, so that none of ours creates a topic by asking about it.
+"""Every client of Kafka's is made with what this module gives: where Kafka is, how it is reached, and what is denied.
 
-Where `auto.create.topics.enable` is true, which is Kafka's default, a metadata request says whether the broker may
-create the topics that it names. aiokafka 0.14 always says that it may, and has no option for it: a topic that was asked
-about before `tollgate migrate` would have the broker's partitions and retention instead of ours.
+None of ours creates a topic by asking about it. Where `auto.create.topics.enable` is true, which is Kafka's default, a
+metadata request says whether the broker may create the topics that it names. aiokafka 0.14 always says that it may, and
+has no option for it: a topic that was asked about before `tollgate migrate` would have the broker's partitions and
+retention instead of ours.
+
+Nor does one fail without a reason: aiokafka only logs why a connection could not be made.
 """
 
-from typing import Any
+import asyncio
+import logging
+import ssl
+from dataclasses import dataclass, field
+from typing import Any, Self
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError, UnsupportedSaslMechanismError
 from aiokafka.protocol.metadata import MetadataRequest
+
+from runtime.kafka.security import SaslMechanism, Security
+from runtime.kafka.tokens import Tokens
+from runtime.settings import Settings
+
+_REASON_WITHIN_S = 5.0
+_CLOSED = "the broker closed the connection: does the listener speak TOLLGATE_KAFKA_SECURITY_PROTOCOL="
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """Where Kafka is, what stands before every name there, and how its clients connect."""
+
+    bootstrap: str
+    prefix: str = ""
+    security: Security = field(default_factory=Security)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take what the settings say. Raise ValueError where they name no Kafka."""
+        if settings.kafka_bootstrap is None:
+            raise ValueError("TOLLGATE_KAFKA_BOOTSTRAP is not set")
+        return cls(settings.kafka_bootstrap, settings.kafka_topic_prefix, settings.kafka_security())
+
+    def name(self, topic: str) -> str:
+        """Return the real name of a topic or of a consumer group."""
+        return self.prefix + topic
+
+
+def options(where: Kafka) -> dict[str, Any]:
+    """Return what each client of aiokafka's needs to reach Kafka. One client's: its tokens belong to its event loop.
+
+    Raise SecurityError where a certificate cannot be read any more.
+    """
+    security, sasl = where.security, where.security.sasl
+    given: dict[str, Any] = {"bootstrap_servers": where.bootstrap, "security_protocol": security.protocol.value}
+    if security.has_tls:
+        given["ssl_context"] = security.tls_context()
+    if sasl is not None:
+        given["sasl_mechanism"] = sasl.mechanism.value
+        if sasl.mechanism == SaslMechanism.OAUTHBEARER:
+            given["sasl_oauth_token_provider"] = Tokens(sasl)
+        else:
+            given |= {"sasl_plain_username": sasl.username, "sasl_plain_password": sasl.password}
+    return given
+
+
+def producer(where: Kafka, **more: Any) -> AIOKafkaProducer:
+    """Make a producer; `more` are its other options."""
+    made = AIOKafkaProducer(**options(where), **more)
+    never_create_topics(made.client)
+    return made
+
+
+def admin(where: Kafka, **more: Any) -> AIOKafkaAdminClient:
+    """Make an admin client; `more` are its other options."""
+    made = AIOKafkaAdminClient(**options(where), **more)
+    never_create_topics(made._client)  # noqa: SLF001 - the admin client gives it to nobody
+    return made
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # it has no types
@@ -20,11 +91,72 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # it has no types
 
 
 class _Client(AIOKafkaClient):  # type: ignore[misc]  # it has no types
-    async def _get_conn(self, *arguments: Any, **options: Any) -> Any:
-        connection = await super()._get_conn(*arguments, **options)
+    _said: frozenset[str] = frozenset()
+
+    async def bootstrap(self) -> None:
+        try:
+            await super().bootstrap()
+        except KafkaConnectionError as error:
+            if (reason := await self._reason(*self.hosts[0][:2])) is None:  # it came back meanwhile
+                raise
+            raise KafkaConnectionError(reason) from error
+
+    async def _get_conn(self, node_id: Any, **more: Any) -> Any:
+        connection = await super()._get_conn(node_id, **more)
         if connection is not None:
             connection.__class__ = _Connection
+        elif (broker := self.cluster.broker_metadata(node_id)) is not None and self._is_secured:
+            # the address that the broker gives for its listener may be another than the one we were given
+            reason = await self._reason(broker.host, broker.port)
+            if reason is not None and reason not in self._said:
+                self._said |= {reason}
+                log.error("Kafka's broker %s, as its advertised.listeners say: %s", node_id, reason)
         return connection
+
+    @property
+    def _is_secured(self) -> bool:
+        return bool(self._security_protocol != "PLAINTEXT")
+
+    async def _reason(self, host: str, port: int) -> str | None:
+        """Connect once more and return why that fails, with host and port; None where it does not."""
+        try:
+            async with asyncio.timeout(_REASON_WITHIN_S):
+                connection = await self._connect(host, port)
+                try:
+                    await connection.send(MetadataRequest([]))
+                finally:
+                    connection.close()
+        except (OSError, KafkaError, asyncio.IncompleteReadError) as error:
+            return f"{host}:{port}: {self._explained(error)}"
+        return None
+
+    async def _connect(self, host: str, port: int) -> AIOKafkaConnection:
+        return await create_conn(
+            host,
+            port,
+            client_id=self._client_id,
+            request_timeout_ms=self._request_timeout_ms,
+            ssl_context=self._ssl_context,
+            security_protocol=self._security_protocol,
+            sasl_mechanism=self._sasl_mechanism,
+            sasl_plain_username=self._sasl_plain_username,
+            sasl_plain_password=self._sasl_plain_password,
+            sasl_oauth_token_provider=self._sasl_oauth_token_provider,
+        )
+
+    def _explained(self, error: Exception) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is refused: {error.verify_message}"
+        if isinstance(error, ssl.SSLError):
+            return f"TLS fails ({error.reason}): does the listener speak {self._security_protocol}?"
+        if isinstance(error, TimeoutError):
+            return f"no answer within {_REASON_WITHIN_S:g} s"
+        if isinstance(error, UnsupportedSaslMechanismError):
+            return f"the listener does not offer SASL {self._sasl_mechanism}"
+        if isinstance(error, ConnectionResetError) or "closed" in str(error):
+            wants = " Does it want another client certificate?" if self._security_protocol == "SSL" else ""
+            return f"{_CLOSED}{self._security_protocol}?{wants}"
+        return str(error) or type(error).__name__
 
 
 def never_create_topics(client: AIOKafkaClient) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer
 
 from runtime.kafka import clients, writer
+from runtime.kafka.clients import Kafka
 
 WITHIN_S = 5.0
 
@@ -27,8 +28,8 @@ class Stoppable(Protocol):
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # it has no types
     """Closes its connections also where its start was cut off, or its fetching task had died; creates no topic."""
 
-    def __init__(self, *topics: str, **options: Any) -> None:
-        super().__init__(*topics, **options)
+    def __init__(self, where: Kafka, **options: Any) -> None:
+        super().__init__(**clients.options(where), **options)
         clients.never_create_topics(self._client)
         writer.let_begin(self._client)
 

@@ -90,7 +90,7 @@ def connect(where: Kafka) -> Consumer:
     """Make a consumer without a group."""
     writer.hush()
     consumer: Consumer = consumers.Consumer(
-        bootstrap_servers=where.bootstrap,
+        where,
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",  # also where the topic was made anew and is shorter than our place in it

@@ -122,7 +122,7 @@ class Reader:
     async def _connect(self) -> AIOKafkaConsumer:
         writer.hush()
         self._consumer = consumers.Consumer(
-            bootstrap_servers=self._where.bootstrap,
+            self._where,
             client_id="tollgate-metering-logs",
             group_id=None,
             enable_auto_commit=False,

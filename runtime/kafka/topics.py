@@ -141,8 +141,7 @@ async def recreate_empty(where: Kafka, wanted: Sequence[Plan]) -> list[str]:
 @asynccontextmanager
 async def _asked(where: Kafka, wanted: Sequence[Plan]) -> AsyncIterator["_Topics"]:
     writer.hush()
-    admin = AIOKafkaAdminClient(bootstrap_servers=where.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS)
-    clients.never_create_topics(admin._client)  # noqa: SLF001 - the admin client gives it to nobody
+    admin = clients.admin(where, request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
         async with asyncio.timeout(_WITHIN_S):
             await admin.start()

@@ -17,16 +17,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from runtime.kafka import clients
-from runtime.settings import Settings
 from schemas.base import rfc3339
+
+Kafka = clients.Kafka
 
 MAX_BATCH_BYTES = 1_000_000
 """The most that one record, and one batch, may take: a topic's own bound is 1,048,588 unless it was changed."""
@@ -61,25 +61,6 @@ class Record(NamedTuple):
 
 PlainRecord = tuple[bytes, bytes | None, Headers]
 """The same without names, for those who make very many: the garbage collector keeps looking at named ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kafka:
-    """Where Kafka is, and what stands before every name there."""
-
-    bootstrap: str
-    prefix: str = ""
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Take what the settings say. Raise ValueError where they name no Kafka."""
-        if settings.kafka_bootstrap is None:
-            raise ValueError("TOLLGATE_KAFKA_BOOTSTRAP is not set")
-        return cls(settings.kafka_bootstrap, settings.kafka_topic_prefix)
-
-    def name(self, topic: str) -> str:
-        """Return the real name of a topic or of a consumer group."""
-        return self.prefix + topic
 
 
 @lru_cache(maxsize=1 << 17)
@@ -280,8 +261,8 @@ class _Connection:
     def __init__(self, kafka: Kafka, what: str) -> None:
         hush()
         loop = asyncio.get_running_loop()
-        self.producer = AIOKafkaProducer(
-            bootstrap_servers=kafka.bootstrap,
+        self.producer = clients.producer(
+            kafka,
             client_id=what,
             acks="all",
             enable_idempotence=True,
@@ -289,7 +270,6 @@ class _Connection:
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
             metadata_max_age_ms=int(_METADATA_AGE_S * 1000),
         )
-        clients.never_create_topics(self.producer.client)
         let_begin(self.producer.client)
         self.heard_at = loop.time()
         """When the broker acknowledged something, in the loop's time."""

@@ -1,4 +1,4 @@
-"""Whoever makes a client of aiokafka's sees to it that it creates no topic by asking about it."""
+"""Whoever makes a client of aiokafka's has it create no topic, and connect as the settings say."""
 
 import ast
 
@@ -15,11 +15,11 @@ def named(expression: ast.expr) -> str:
 
 
 def made(text: str) -> set[str]:
-    """Return the clients that a module makes or derives its own from, unless it has them create no topics."""
+    """Return the clients that a module makes or derives from, unless it denies them topics and gives them `options`."""
     nodes = list(ast.walk(ast.parse(text)))
     called = {named(node.func) for node in nodes if isinstance(node, ast.Call)}
     derived = {named(base) for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases}
-    return set() if "never_create_topics" in called else CLIENTS & (called | derived)
+    return set() if {"never_create_topics", "options"} <= called else CLIENTS & (called | derived)
 
 
 def test_no_client_of_ours_may_create_topics() -> None:
@@ -35,4 +35,6 @@ def test_no_client_of_ours_may_create_topics() -> None:
 @pytest.mark.parametrize("made_by", ["aiokafka.AIOKafkaConsumer()", "class A(AIOKafkaProducer): pass"])
 def test_a_client_is_seen_however_it_is_made(made_by: str) -> None:
     assert made(made_by)
-    assert not made(f"{made_by}\nkafka_clients.never_create_topics(a)")
+    assert made(f"{made_by}\nkafka_clients.never_create_topics(a)")
+    assert made(f"{made_by}\nkafka_clients.options(where)")
+    assert not made(f"{made_by}\nkafka_clients.never_create_topics(a)\nkafka_clients.options(where)")

@@ -16,6 +16,8 @@ import pytest
 from psycopg import sql
 
 from domain import ledger_days
+from infra.local import pgbouncer
+from infra.local.pgbouncer import Pooler
 from metering.store import day_partitions
 from runtime.database import engines
 from tests.support import services
@@ -148,6 +150,13 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
         with engines.postgres(url) as opened:
             migrations.upgrade(opened)
         yield urlsplit(url).path.removeprefix("/")
+
+
+@pytest.fixture(scope="module")
+def pooler(pgbouncer_installed: None, postgres_server: str) -> Iterator[Pooler]:
+    """A pool in transaction mode before the tests' server."""
+    with services.folder("pgbouncer") as folder, pgbouncer.running(folder, postgres_server) as running:
+        yield running
 
 
 class Lender:

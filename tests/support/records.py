@@ -11,7 +11,7 @@ from typing import TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from runtime.kafka import topics
+from runtime.kafka import clients, topics
 from runtime.kafka.topics import Plan
 from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
@@ -34,7 +34,7 @@ async def make_topics(where: Kafka, *, partitions: int = 4, only: Sequence[str] 
 
 @asynccontextmanager
 async def _consumer(where: Kafka) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=where.bootstrap, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**clients.options(where), auto_offset_reset="earliest")
     await consumer.start()
     try:
         yield consumer

@@ -187,7 +187,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
     capture: Any = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():  # an installation says so at once
-        for name in FINDERS:
+        for name in install.CHECKS:
             with suppress(LocalError):  # each test that needs it will say so
                 if f"{name}_installed" in used:
                     installed(name)
@@ -227,6 +227,12 @@ def postgres_installed() -> None:
 def redis_installed() -> None:
     """Redis' programs are here, for a test that starts its own."""
     _installed("redis")
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_installed() -> None:
+    """PgBouncer's program is here, for a test that starts its own."""
+    _installed("pgbouncer")
 
 
 @pytest.fixture(scope="session")

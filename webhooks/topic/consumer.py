@@ -203,7 +203,7 @@ def connect(where: Kafka, group: str | None) -> AIOKafkaConsumer:
     """Make a consumer, as a member of `group` or of none."""
     writer.hush()
     return consumers.Consumer(
-        bootstrap_servers=where.bootstrap,
+        where,
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="none",  # what a position outside the log means is said and decided by the reader

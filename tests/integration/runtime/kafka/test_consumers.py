@@ -59,7 +59,7 @@ async def left_open(cut_off: asyncio.Task[None], gate: Gate, closing: Awaitable[
 async def test_a_consumers_start_that_is_cut_off_leaves_no_connection(kafka: Kafka) -> None:
     gate = Gate(kafka)
     async with gate.bootstrap() as bootstrap:
-        consumer = Consumer(bootstrap_servers=bootstrap)
+        consumer = Consumer(Kafka(bootstrap))
         starting = asyncio.create_task(consumer.start())
         assert await left_open(starting, gate, consumers.stop(consumer)) == []
 

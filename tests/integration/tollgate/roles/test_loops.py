@@ -41,12 +41,12 @@ class Stoppable:
                 sent = yield waited
                 if self._stopped.is_set():
                     yield from asyncio.get_running_loop().create_future()
-                waited = inner.send(sent)  # type: ignore[attr-defined]
+                waited = inner.send(sent)
             except StopIteration as end:
                 return end.value
             except BaseException as error:  # noqa: BLE001 - the loop's own affair
                 try:
-                    waited = inner.throw(error)  # type: ignore[attr-defined]
+                    waited = inner.throw(error)
                 except StopIteration as end:
                     return end.value
 
@@ -96,7 +96,8 @@ async def running(prepare: Prepare, settings: Settings, monkeypatch: pytest.Monk
     with ExitStack() as closing:
         one = Process(settings, prepare(settings, closing)())
         serving = asyncio.create_task(one.serve(announced.set_result))
-        await asyncio.wait({serving, announced}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+        either: set[asyncio.Future[Any]] = {serving, announced}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
         if serving.done():
             serving.result()
         try:

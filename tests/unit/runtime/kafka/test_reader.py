@@ -19,7 +19,7 @@ class Hanging:
 
     made: list["Hanging"]
 
-    def __init__(self, **_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         self.starting = asyncio.Event()
         self.is_stopped = False
         self.made.append(self)
@@ -35,7 +35,7 @@ class Hanging:
 class Silent:
     """A consumer of a Kafka that goes away after its first record: each poll brings nothing, and says nothing of it."""
 
-    def __init__(self, **_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         self.found: list[SimpleNamespace] = [SimpleNamespace(offset=0)]
 
     async def start(self) -> None:
