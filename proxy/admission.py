@@ -13,7 +13,7 @@ from proxy.core import endings, keys, replies, usage_event
 from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
-from proxy.dialects import answers, chat, prompts
+from proxy.dialects import answers, chat, media, prompts
 from proxy.limits import days, estimate, windows
 from runtime.clock import Clock
 from schemas.usage import Outcome, Tokens, UsageSource
@@ -78,6 +78,8 @@ class Call:
     slot: int
     headers: Headers
     """What every answer to it carries."""
+    costs: media.Costs
+    """Of media in its prompt."""
     started_s: float = 0.0
     """On the event loop's clock, like `first_byte_s`."""
     answered: bool | None = None
@@ -91,7 +93,7 @@ class Call:
 
     def likely(self) -> Tokens:
         """Return the counts to bill where nobody has reported any: made from the body, so asked for only then."""
-        prompt = prompts.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens)
+        prompt = prompts.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
         return self.expected.model_copy(update={"input_tokens": prompt})
 
     def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
@@ -115,6 +117,7 @@ class Admissions:
         accept_bearer: bool,
         clock: Clock,
         mint: Callable[[datetime], str],
+        costs: media.Costs = media.USUAL,
     ) -> None:
         self._directory = directory
         self._days = day_counters
@@ -123,6 +126,7 @@ class Admissions:
         self._accept_bearer = accept_bearer
         self._clock = clock
         self._mint = mint
+        self._costs = costs
         self._means = estimate.CompletionMeans()
 
     def authenticate(self, authorization: bytes | None) -> Key | Reply:
@@ -177,7 +181,7 @@ class Admissions:
             self._windows.release(rate)
             return replies.busy() if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        return Call(asked, route, request_id, event, expected.tokens, day, rate, slot, headers)
+        return Call(asked, route, request_id, event, expected.tokens, day, rate, slot, headers, self._costs)
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime

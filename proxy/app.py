@@ -14,6 +14,7 @@ from typing import Any
 from proxy.admission import Admissions
 from proxy.core import targets, usage_event
 from proxy.deadlines import Drains
+from proxy.dialects.media import Costs
 from proxy.directory import Directory
 from proxy.flow import Gateway
 from proxy.front import routes
@@ -93,6 +94,7 @@ class Proxy:
             accept_bearer=settings.accept_bearer,
             clock=self._clock,
             mint=minter.mint,
+            costs=Costs(settings.estimate_image_tokens, settings.estimate_media_tokens),
         )
         return Gateway(
             admissions=admissions,

@@ -32,13 +32,13 @@ async def beginning(answer: Answer, bound: Deadline, idle_s: float) -> tuple[byt
     """Return the first bytes, as many as it takes to see whether it is a stream, and whether it is."""
     begun = b""
     bound.expect(idle_s)
-    while (is_stream := forms.is_stream(begun, declared=answer.is_event_stream)) is None:
-        chunk = await answer.read_chunk()
-        if chunk is None:
-            return begun, answer.is_event_stream
+    while (chunk := await answer.read_chunk()) is not None:
         bound.expect(idle_s)
         begun += chunk
-    return begun, is_stream
+        is_stream = forms.is_stream(begun, declared=answer.is_event_stream)
+        if is_stream is not None:
+            return begun, is_stream
+    return begun, answer.is_event_stream
 
 
 async def whole(answer: Answer, bound: Deadline, idle_s: float, begun: bytes = b"") -> bytes:

@@ -152,6 +152,8 @@ class Settings(BaseSettings):
     drain_seconds: Seconds = 30
     drain_max: Annotated[int, Field(ge=0)] = 1000
     bill_interrupted: bool = True
+    estimate_image_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 1100
+    estimate_media_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 1500
 
     spool_sync: SpoolSync = SpoolSync.NORMAL
     spool_max_bytes: Bytes = 10 * 1024 * 1024 * 1024

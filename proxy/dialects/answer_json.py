@@ -4,15 +4,36 @@ Never re-serialises any of it.
 """
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from proxy.dialects import json_members, json_text
-from proxy.dialects.json_members import Span
+from proxy.dialects.json_members import MISSING, Span
 from proxy.dialects.json_text import BOM
 
+UNREAD = object()
+"""Stands for choices that were not looked into."""
+
 _MODEL = re.compile(rb'"model"[ \t\n\r]*:[ \t\n\r]*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
-_OUTER = (b"model", b"usage", b"x_groq", b"error")
+_CONSTANT = re.compile(rb"-?(?:NaN|Infinity)\b")
+_MOST_WALKED = 50_000
+"""Of objects and lists; one with more is not walked through, which takes a microsecond or two for each."""
+
+
+class _Outer(msgspec.Struct):
+    """The small members of an answer, undecoded."""
+
+    model: Raw = MISSING
+    usage: Raw = MISSING
+    x_groq: Raw = MISSING
+    error: Raw = MISSING
+
+
+_outer_decoder = msgspec.json.Decoder(_Outer)
 
 
 def has_error(answer: dict[str, Any]) -> bool:
@@ -26,10 +47,7 @@ def model_spans(text: bytes) -> list[Span]:
     first = text.find(b'"model"')
     if first >= 0 and is_only_model(text, first + 1) and (found := _MODEL.match(text, first)) is not None:
         return [found.span(1)]
-    try:
-        return [span for name, span in json_members.members(text) if name == b"model"]
-    except json_members.TooManyMembersError:  # no answer of the API; it passes as it is
-        return []
+    return [span for name, span in _members(text) if name == b"model"]
 
 
 def is_only_model(text: bytes, place: int) -> bool:
@@ -49,13 +67,37 @@ def read(text: bytes) -> dict[str, Any] | None:
 
 
 def _outer_members(text: bytes) -> dict[str, Any] | None:
-    """Return the small members of an object that is too large or too deep to be made into values."""
-    if not text.removeprefix(BOM).lstrip().startswith(b"{"):
+    """Return the small members of an object that is too large or too deep to be made into values.
+
+    What JavaScript's reader or ours would refuse of the rest is put up with: it is not looked into.
+    """
+    text = text.removeprefix(BOM)
+    if not text.lstrip().startswith(b"{"):
         return None
-    read: dict[str, Any] = {}
-    with suppress(json_members.TooManyMembersError):
-        for name, (start, stop) in json_members.members(text):
-            if name in _OUTER:
-                with suppress(json_text.UnreadableError):
-                    read[name.decode()] = json_text.loads(text[start:stop])
+    found: Iterable[tuple[str, bytes]]
+    try:
+        is_odd = b"NaN" in text or b"Infinity" in text
+        outer = _outer_decoder.decode(_CONSTANT.sub(_zero, text) if is_odd else text)
+        found = [(name, bytes(getattr(outer, name))) for name in outer.__struct_fields__]
+    except (ValueError, RecursionError):
+        found = [(name.decode("ascii", "replace"), text[start:stop]) for name, (start, stop) in _members(text)]
+    read: dict[str, Any] = {"choices": UNREAD}
+    for name, value in found:
+        if name in _Outer.__struct_fields__:
+            with suppress(json_text.UnreadableError):
+                read[name] = json_text.loads(value)
     return read
+
+
+def _zero(constant: re.Match[bytes]) -> bytes:
+    return b"0".ljust(len(constant.group()))
+
+
+def _members(text: bytes) -> list[tuple[bytes, Span]]:
+    """Return the members of an object and their places; none where it has too many, or too much in them."""
+    if text.count(b"{") + text.count(b"[") > _MOST_WALKED:
+        return []
+    try:
+        return list(json_members.members(text))
+    except json_members.TooManyMembersError:  # no answer of the API; it passes as it is
+        return []

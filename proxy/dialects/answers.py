@@ -65,8 +65,10 @@ def plain(body: bytes, slug: str) -> Plain:
     if answer is None:
         return Plain(body, None, written.unread_bytes(body), failed=False)
     tokens = usage.reported(answer)
-    content = 0 if tokens is not None else written.choices_bytes(answer.get("choices"))
-    failed = answer_json.has_error(answer) and not answer.get("choices")
+    content, choices = 0, answer.get("choices")
+    if tokens is None:
+        content = written.unread_bytes(body) if choices is answer_json.UNREAD else written.choices_bytes(choices)
+    failed = answer_json.has_error(answer) and not choices
     return Plain(_named(body, answer, msgspec.json.encode(slug)), tokens, content, failed)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 BOM = b"\xef\xbb\xbf"
-MOST_PARTS = 250_000
+MOST_PARTS = 100_000
 """Of objects, lists and members; a text with more of them is not made into values, which take 50 times its room."""
 _SMALL = 64 * 1024
 """A text up to this is not counted through."""

@@ -6,11 +6,8 @@ A picture's size is read from the first bytes of its own file; none of it is dec
 import binascii
 import re
 import struct
+from typing import NamedTuple
 
-OTHER_TOKENS = 1500
-"""Of a recording, a film or a document, whatever its length."""
-UNKNOWN_IMAGE_TOKENS = 1100
-"""Of a picture behind an address, or of a format that is not known."""
 LEAST_IMAGE_TOKENS, MOST_IMAGE_TOKENS = 85, 1600
 
 _PIXELS_PER_TOKEN = 750
@@ -23,12 +20,24 @@ _JPEG_FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0
 """Markers of a JPEG's frame, which holds its size (ITU T.81, table B.1)."""
 
 
-def image_tokens(url: str) -> int:
+class Costs(NamedTuple):
+    """What media cost that nothing is known of, in tokens."""
+
+    image: int = 1100
+    """A picture behind an address, or of a format that is not known."""
+    other: int = 1500
+    """A recording, a film or a document, whatever its length."""
+
+
+USUAL = Costs()
+
+
+def image_tokens(url: str, costs: Costs = USUAL) -> int:
     """Return the tokens of a picture, by its size where `url` is a `data:` URL."""
     found = _DATA_URL.match(url)
     size = _size(_head(url[found.end() : found.end() + _HEAD_CHARACTERS])) if found else None
     if size is None:
-        return UNKNOWN_IMAGE_TOKENS
+        return costs.image
     width, height = size
     return min(MOST_IMAGE_TOKENS, max(LEAST_IMAGE_TOKENS, -(-width * height // _PIXELS_PER_TOKEN)))
 

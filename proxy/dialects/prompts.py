@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from proxy.dialects import json_text, media, written
+from proxy.dialects.media import Costs
 from proxy.limits.estimate import BYTES_PER_TOKEN
 from schemas.usage import MOST_TOKENS
 
@@ -18,7 +19,7 @@ MESSAGE_TOKENS = 4
 _OTHER_MEDIA = ("input_audio", "audio_url", "video_url", "file", "input_file", "document")
 
 
-def prompt_tokens(body: bytes, *, otherwise: int) -> int:
+def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) -> int:
     """Return the tokens of a chat completion's prompt, at least 1.
 
     `otherwise` stands for a body with too many parts, or nested too deeply, to be looked into.
@@ -34,23 +35,23 @@ def prompt_tokens(body: bytes, *, otherwise: int) -> int:
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):
             size += written.message_bytes(message)
-            tokens += MESSAGE_TOKENS + _media_tokens(message.get("content"))
+            tokens += MESSAGE_TOKENS + _media_tokens(message.get("content"), costs)
     size += sum(_json_bytes(asked.get(name)) for name in ("tools", "functions")) + _json_bytes(_schema(asked))
     return min(max(1, -(-size // BYTES_PER_TOKEN) + tokens), MOST_TOKENS)
 
 
-def _media_tokens(content: Any) -> int:
-    return sum(map(_part_tokens, content)) if isinstance(content, list) else 0
+def _media_tokens(content: Any, costs: Costs) -> int:
+    return sum(_part_tokens(part, costs) for part in content) if isinstance(content, list) else 0
 
 
-def _part_tokens(part: Any) -> int:
+def _part_tokens(part: Any, costs: Costs) -> int:
     if not isinstance(part, dict):
         return 0
     if "image_url" in part:
         image = part["image_url"]
         url = image.get("url") if isinstance(image, dict) else image
-        return media.image_tokens(url if isinstance(url, str) else "")
-    return media.OTHER_TOKENS if any(name in part for name in _OTHER_MEDIA) else 0
+        return media.image_tokens(url if isinstance(url, str) else "", costs)
+    return costs.other if any(name in part for name in _OTHER_MEDIA) else 0
 
 
 def _schema(asked: dict[str, Any]) -> Any:

@@ -159,6 +159,18 @@ async def test_a_coding_that_cannot_be_decoded_is_502(
     assert (await running.event()).outcome is Outcome.UPSTREAM_ERROR
 
 
+async def test_what_media_cost_that_nobody_counted_is_a_setting(
+    open_gate: Callable[..., Any], upstream: TcpUpstream
+) -> None:
+    opened: Gate = await open_gate(estimate_image_tokens=30, estimate_media_tokens=200)
+    upstream.play = answering(b'{"choices":[{"message":{"content":"hello"}}]}')
+    parts = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}, {"type": "file", "file": {}}]
+    async with opened.client() as client:
+        await client.post(PATH, json=ASKED | {"messages": [{"role": "user", "content": parts}]})
+    event = await opened.event()
+    assert (event.usage_source, event.tokens) == ("estimated", Tokens(input_tokens=4 + 30 + 200, output_tokens=2))
+
+
 async def test_a_small_answer_that_stands_for_a_large_one_is_held_to_its_bound(
     running: Gate, upstream: TcpUpstream
 ) -> None:

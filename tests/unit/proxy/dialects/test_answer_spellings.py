@@ -35,6 +35,7 @@ def test_a_data_line_without_a_colon_is_an_empty_line_of_data() -> None:
         b'{"id":1' + b"0" * 5000 + b',"model":"theirs"}',
         b'{"id":' + b"[" * 3000 + b"]" * 3000 + b',"model":"theirs"}',
         b'{"id":[' + b"[]," * 300_000 + b'[]],"model":"theirs"}',
+        b'{"id":[' + b"-Infinity," * 300_000 + b'NaN],"model":"theirs"}',
     ],
 )
 def test_no_spelling_of_an_answer_shows_the_upstreams_name(chunk: bytes) -> None:
@@ -64,3 +65,16 @@ def test_an_event_that_begins_like_the_one_before_it_is_named_like_it() -> None:
         events[5].replace(b"theirs", b"lab/model"),
     ]
     assert follow(*events)[0] == b"".join(wanted)
+
+
+CROWDED = b'{"logprobs":[' + b'{"logprob":-Infinity},' * 60_000 + b"{}],"
+
+
+def test_an_answer_with_more_parts_than_are_looked_into_is_billed_by_its_counts_else_by_what_seems_to_be_text() -> None:
+    counted = answers.plain(CROWDED + b'"choices":[{"message":{"content":"hello"}}],' + COUNTS + b"}", SLUG)
+    assert (counted.tokens, counted.failed) == (COUNTED, False)
+    uncounted = answers.plain(CROWDED + b'"choices":[{"message":{"content":"hello"}}]}', SLUG)
+    assert (uncounted.tokens, uncounted.content_bytes) == (None, 5)
+    sent, stream = follow(b"data: " + CROWDED + b'"choices":[],' + COUNTS + b"}\n\n")
+    assert stream.tokens == COUNTED
+    assert sent.startswith(b"data: {"), "it may have choices, so it is passed on"

@@ -45,6 +45,12 @@ def test_messages(messages: list[Any], billed: int) -> None:
     assert tokens(messages) == billed
 
 
+def test_what_media_cost_is_a_setting() -> None:
+    asked = user({"image_url": {"url": "https://example.org"}}, {"input_audio": {}}, {"input_audio": {}})
+    body = json.dumps({"messages": asked}).encode()
+    assert prompts.prompt_tokens(body, otherwise=-1, costs=media.Costs(image=10, other=100)) == 4 + 10 + 200
+
+
 def test_tools_and_the_schema_of_the_answer_are_text_too() -> None:
     asked = [{"role": "user", "content": "Hi"}]
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
