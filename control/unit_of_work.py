@@ -121,13 +121,13 @@ class Groups(Protocol):
     def descendants(self, group_id: str) -> Sequence[Group]:
         """Return every live group below it."""
 
-    def external_id_taken(self, workspace_id: str, external_entity_id: str) -> bool:
-        """Tell whether a live group of the workspace has this id."""
+    def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
+        """Return the id of the live group of the workspace that has this external id."""
 
     def add(self, group: Group) -> None:
         """Keep a new group and tell the other processes."""
 
-    def replace(self, group: Group, now: datetime) -> None:
+    def replace(self, group: Group) -> None:
         """Keep the new name and models of a group and tell the other processes."""
 
     def remove(self, group: Group, now: datetime) -> None:
@@ -161,6 +161,8 @@ class UnitOfWork:
     secrets: Secrets
     groups: Groups
     api_keys: ApiKeys
+    if_match: str | None = None
+    """The call's `If-Match` header: a change of something else than what it names is refused."""
 
     def of(self, workspace_id: str) -> "UnitOfWork":
         """Return the same unit for one workspace: how the operator works on a lab's things."""

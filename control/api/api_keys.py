@@ -30,7 +30,41 @@ _NAMELESS = CreateApiKey()
 """What no body at all asks for."""
 
 
-class ApiKeyController(Controller):
+class _OneKeyController(Controller):
+    """What is asked of one key, by its prefix."""
+
+    @get("/{api_key_prefix:path}", operation_id="get_api_key", summary="Get a key", responses=errors.READ_ERRORS)
+    async def get_one(
+        self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
+    ) -> ApiKey:
+        """Get one key of the group, without its secret."""
+        caller, prefix = request.auth, _prefix(request)
+        return _body(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), group_id, prefix)))
+
+    @delete(
+        "/{api_key_prefix:path}",
+        status_code=200,
+        operation_id="revoke_api_key",
+        summary="Revoke a key",
+        responses=errors.READ_ERRORS,
+    )
+    async def revoke(
+        self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
+    ) -> RevokedApiKey:
+        """Revoke a key; within a second no proxy takes it any more."""
+        prefix = _prefix(request)
+        gone = await desk.change(request.auth, lambda unit: flow.revoke(unit, group_id, prefix))
+        return RevokedApiKey(prefix=gone.record.prefix)
+
+
+class ReservedPrefixController(_OneKeyController):
+    """The same for prefixes that begin as a route of the collection does: it must not hide them."""
+
+    path = "/gateway/groups/{group_id:str}/api_keys/register"
+    include_in_schema = False
+
+
+class ApiKeyController(_OneKeyController):
     """``/v1/gateway/groups/{group_id}/api_keys``."""
 
     path = "/gateway/groups/{group_id:str}/api_keys"
@@ -85,29 +119,6 @@ class ApiKeyController(Controller):
 
         shown, pagination = common.page(await desk.look(find), limit, lambda key: key.id)
         return common.listed(map(_body, shown), pagination)
-
-    @get("/{api_key_prefix:path}", operation_id="get_api_key", summary="Get a key", responses=errors.READ_ERRORS)
-    async def get_one(
-        self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
-    ) -> ApiKey:
-        """Get one key of the group, without its secret."""
-        caller, prefix = request.auth, _prefix(request)
-        return _body(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), group_id, prefix)))
-
-    @delete(
-        "/{api_key_prefix:path}",
-        status_code=200,
-        operation_id="revoke_api_key",
-        summary="Revoke a key",
-        responses=errors.READ_ERRORS,
-    )
-    async def revoke(
-        self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], api_key_prefix: FromPath[str]
-    ) -> RevokedApiKey:
-        """Revoke a key; within a second no proxy takes it any more."""
-        prefix = _prefix(request)
-        gone = await desk.change(request.auth, lambda unit: flow.revoke(unit, group_id, prefix))
-        return RevokedApiKey(prefix=gone.record.prefix)
 
 
 def _prefix(request: ManagementRequest) -> str:

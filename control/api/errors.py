@@ -30,6 +30,7 @@ def refused(_: Any, error: refusals.RefusalError) -> Response[ErrorBody]:
         refusals.UnauthorizedError: 401,
         refusals.ForbiddenError: 403,
         refusals.NotFoundError: 404,
+        refusals.PreconditionError: 412,
         refusals.UnsupportedError: 415,
     }
     status = statuses[type(error)]
@@ -99,6 +100,9 @@ READ_ERRORS = {
         405: "The path does not take this method; `Allow` names those that it takes.",
         503: "The database is unavailable.",
     }.items()
+}
+CHANGED = {
+    412: ResponseSpec(ErrorBody, generate_examples=False, description="It was changed since `If-Match` was read.")
 }
 WRITE_ERRORS = READ_ERRORS | {
     408: ResponseSpec(ErrorBody, generate_examples=False, description="The body did not arrive in time."),

@@ -50,6 +50,7 @@ class Group:
     record: GroupRecord
     name: str | None
     created_at: datetime
+    updated_at: datetime
 
 
 Chain = Sequence[Group]

@@ -82,6 +82,7 @@ GROUPS = Table(
     Column("limit_enforcement", String(16), nullable=False),
     Column("models", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime),
     Column("deleted_at", UtcDateTime),
     Index(None, "workspace_id", "id"),
 )

@@ -119,16 +119,16 @@ class FakeGroups:
     def descendants(self, group_id: str) -> Sequence[Group]:
         return [group for group in self.kept.values() if group_id in group.record.ancestor_ids]
 
-    def external_id_taken(self, workspace_id: str, external_entity_id: str) -> bool:
-        return any(
-            (group.record.workspace_id, group.record.external_entity_id) == (workspace_id, external_entity_id)
-            for group in self.kept.values()
-        )
+    def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
+        named = (workspace_id, external_entity_id)
+        groups = self.kept.values()
+        owners = (one for one in groups if (one.record.workspace_id, one.record.external_entity_id) == named)
+        return next((owner.record.id for owner in owners), None)
 
     def add(self, group: Group) -> None:
         self.kept[group.record.id] = group
 
-    def replace(self, group: Group, now: datetime) -> None:
+    def replace(self, group: Group) -> None:
         self.kept[group.record.id] = group
 
     def remove(self, group: Group, now: datetime) -> None:
