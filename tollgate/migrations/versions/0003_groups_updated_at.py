@@ -1,13 +1,13 @@
 """When a group was changed last
 
-Revision ID: 0003_groups_updated_at
+Revision ID: 0003
 Revises: 0002
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0003_groups_updated_at'
+revision = '0003'
 down_revision = '0002'
 branch_labels = None
 depends_on = None
