@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, ManagementKey, Secret, Shown
+from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, ManagementKey, Secret, Shown
 from schemas.config import WebhookRecord, WorkspaceRecord
 
 
@@ -147,6 +147,16 @@ class ApiKeys(Protocol):
         """Let a key work no longer and tell the other processes."""
 
 
+class Answers(Protocol):
+    """The answers that are kept for a repeated POST."""
+
+    def find(self, name: str, now: datetime) -> KeptAnswer | None:
+        """Return the answer kept under this name within the last 24 h."""
+
+    def keep(self, answer: KeptAnswer, now: datetime) -> None:
+        """Keep one more answer, of at most 10,000 a workspace."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnitOfWork:
     """One call, in one transaction. All that it writes is committed together, or not at all."""
@@ -161,6 +171,7 @@ class UnitOfWork:
     secrets: Secrets
     groups: Groups
     api_keys: ApiKeys
+    answers: Answers
     if_match: str | None = None
     """The call's `If-Match` header: a change of something else than what it names is refused."""
 

@@ -206,6 +206,7 @@ class ApiKey(Message):
 
     prefix: str
     name: str | None = None
+    created_at: Timestamp
 
 
 class RevokedApiKey(Message):

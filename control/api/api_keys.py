@@ -11,11 +11,12 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from sqlalchemy import Connection
 
 from control.api import common, errors
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, Limit, ManagementRequest
 from control.core.records import ApiKey as StoredApiKey
 from control.flow import api_keys as flow
 from control.flow import groups
 from control.store.api_keys import ApiKeys
+from control.unit_of_work import UnitOfWork
 from schemas.api import ApiKey, CreateApiKey, CreatedApiKey, Page, RegisterApiKey, RegisteredApiKey, RevokedApiKey
 
 Signature = Annotated[
@@ -70,23 +71,24 @@ class ApiKeyController(_OneKeyController):
     path = "/gateway/groups/{group_id:str}/api_keys"
     tags = ("API keys",)
 
-    @post(status_code=200, operation_id="create_api_key", summary="Mint a key", responses=errors.WRITE_ERRORS)
+    @post(status_code=200, operation_id="create_api_key", summary="Mint a key", responses=errors.REPEATABLE)
     async def create(
         self,
         request: ManagementRequest,
         desk: AtDesk,
         group_id: FromPath[str],
         data: JSONBody[CreateApiKey] = _NAMELESS,
+        key: IdempotencyKey = None,
     ) -> CreatedApiKey:
         """Mint a key for the group; the plaintext is shown this once."""
-        return await desk.change(request.auth, lambda unit: flow.mint(unit, group_id, data))
+        return await desk.post(request, CreatedApiKey, lambda unit: flow.mint(unit, group_id, data), key)
 
     @post(
         "/register",
         status_code=200,
         operation_id="register_api_key",
         summary="Register a key of the lab's own",
-        responses=errors.WRITE_ERRORS,
+        responses=errors.REPEATABLE,
     )
     async def register(
         self,
@@ -94,12 +96,18 @@ class ApiKeyController(_OneKeyController):
         desk: AtDesk,
         group_id: FromPath[str],
         data: JSONBody[RegisterApiKey],
+        *,
         signature: Signature = None,
+        key: IdempotencyKey = None,
     ) -> RegisteredApiKey:
         """Take over a key that the lab made; the request is signed with the workspace's Ed25519 key."""
         raw = await request.body()
-        await desk.change(request.auth, lambda unit: flow.register(unit, group_id, data, signature, raw))
-        return RegisteredApiKey(ok=True)
+
+        def keep(unit: UnitOfWork) -> RegisteredApiKey:
+            flow.register(unit, group_id, data, signature, raw)
+            return RegisteredApiKey(ok=True)
+
+        return await desk.post(request, RegisteredApiKey, keep, key)
 
     @get(operation_id="list_api_keys", summary="List a group's keys", responses=errors.READ_ERRORS)
     async def list_page(
@@ -127,4 +135,4 @@ def _prefix(request: ManagementRequest) -> str:
 
 
 def _body(key: StoredApiKey) -> ApiKey:
-    return ApiKey(prefix=key.record.prefix, name=key.name)
+    return ApiKey(prefix=key.record.prefix, name=key.name, created_at=key.created_at)

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -27,7 +27,8 @@ from sqlalchemy import Connection
 from control.api import error_texts
 from control.auth import Caller
 from control.core import preconditions
-from control.core.refusals import InvalidError, UnsupportedError
+from control.core.refusals import ConflictError, InvalidError, UnsupportedError
+from control.flow import repeats
 from control.sample_delivery import SampleDelivery
 from control.store import units
 from control.unit_of_work import UnitOfWork
@@ -72,6 +73,8 @@ class Desk:
     """Return once what is committed is in force, as far as this process can see and wait for it."""
     ledger_now: Callable[[Connection], datetime]
     """The moment on the clock that every process of this database goes by."""
+    under_way: set[str] = field(default_factory=set)
+    """The repeatable calls that this process has not answered yet."""
 
     async def change(
         self, caller: Caller, work: Callable[[UnitOfWork], Result], *, if_match: str | None = None
@@ -86,6 +89,23 @@ class Desk:
         )
         await self.in_force()
         return result
+
+    async def post(
+        self, request: "ManagementRequest", answer: type[Body], work: Callable[[UnitOfWork], Body], key: str | None
+    ) -> Body:
+        """Run `work` as `change` does; once only where the request has an `Idempotency-Key`. Raise RefusalError."""
+        if key is None:
+            return await self.change(request.auth, work)
+        call_ = f"{request.method} {request.scope['path']}"
+        call = repeats.read(self.vault, key, request.auth.key_prefix, call_, await request.body())
+        if call.name in self.under_way:
+            message = "Idempotency-Key: a call under this key has not ended yet; send it again in a moment"
+            raise ConflictError(message, param="Idempotency-Key", code="idempotency_in_progress")
+        self.under_way.add(call.name)
+        try:
+            return await self.change(request.auth, lambda unit: repeats.once(unit, self.vault, call, answer, work))
+        finally:
+            self.under_way.discard(call.name)
 
     def unit(
         self, connection: Connection, caller: Caller, now: datetime | None = None, if_match: str | None = None
@@ -113,6 +133,15 @@ IfMatch = Annotated[
     HeaderParameter(
         name="If-Match",
         description="The `ETag` of what was read: 412 where it was changed since (RFC 9110 13.1.1).",
+    ),
+]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="1 to 255 printable ASCII characters: sent again within 24 h, the call gets the answer it had.",
     ),
 ]
 

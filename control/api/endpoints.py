@@ -7,10 +7,11 @@ from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from control.api import common, errors
-from control.api.common import AtDesk, IfMatch, Limit, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.core import bodies
 from control.flow import endpoints as flow
 from control.store.endpoints import Endpoints
+from control.unit_of_work import UnitOfWork
 from schemas.api import CreateEndpoint, Endpoint, EndpointTombstone, Page, UpdateEndpoint
 
 
@@ -20,12 +21,17 @@ class EndpointController(Controller):
     path = "/gateway/endpoints"
     tags = ("Endpoints",)
 
-    @post(status_code=200, operation_id="create_endpoint", summary="Create an endpoint", responses=errors.WRITE_ERRORS)
-    async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateEndpoint]) -> Endpoint:
+    @post(status_code=200, operation_id="create_endpoint", summary="Create an endpoint", responses=errors.REPEATABLE)
+    async def create(
+        self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateEndpoint], key: IdempotencyKey = None
+    ) -> Endpoint:
         """Create an endpoint under one of the workspace's org prefixes."""
         private = desk.settings.allow_private_upstreams
-        made = await desk.change(request.auth, lambda unit: flow.create(unit, data, allow_private=private))
-        return bodies.endpoint(made)
+
+        def add(unit: UnitOfWork) -> Endpoint:
+            return bodies.endpoint(flow.create(unit, data, allow_private=private))
+
+        return await desk.post(request, Endpoint, add, key)
 
     @get(operation_id="list_endpoints", summary="List endpoints", responses=errors.READ_ERRORS)
     async def list_page(

@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
 from control.api import common, errors
-from control.api.common import AtDesk, IfMatch, Limit, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.core import bodies
 from control.flow import groups as flow
 from control.flow import usage
@@ -26,10 +26,12 @@ class GroupController(Controller):
     path = "/gateway/groups"
     tags = ("Groups",)
 
-    @post(status_code=200, operation_id="create_group", summary="Create a group", responses=errors.WRITE_ERRORS)
-    async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateGroup]) -> Group:
+    @post(status_code=200, operation_id="create_group", summary="Create a group", responses=errors.REPEATABLE)
+    async def create(
+        self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateGroup], key: IdempotencyKey = None
+    ) -> Group:
         """Create a root, or a child of one of the workspace's groups."""
-        return bodies.group(await desk.change(request.auth, lambda unit: flow.create(unit, data)))
+        return await desk.post(request, Group, lambda unit: bodies.group(flow.create(unit, data)), key)
 
     @get(operation_id="list_groups", summary="List groups", responses=errors.READ_ERRORS)
     async def list_page(

@@ -77,6 +77,16 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What a POST was answered, sealed with the master key: it may hold a credential."""
+
+    name: str
+    workspace_id: str
+    body_sha256: str
+    sealed: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One change: by whom, of what, from what to what."""
 

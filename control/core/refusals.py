@@ -7,6 +7,7 @@ Never carries a credential or a whole input in its message.
       UnauthorizedError   401
       ForbiddenError      403
       NotFoundError       404
+      ConflictError       409
       PreconditionError   412
       UnsupportedError    415
 """
@@ -36,6 +37,10 @@ class ForbiddenError(RefusalError):
 
 class NotFoundError(RefusalError):
     """The thing named is unknown or deleted."""
+
+
+class ConflictError(RefusalError):
+    """Another call under the same `Idempotency-Key` stands against it."""
 
 
 class PreconditionError(RefusalError):

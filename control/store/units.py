@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from control.store.answers import Answers
 from control.store.api_keys import ApiKeys
 from control.store.audit import OPERATOR, Audit
 from control.store.endpoints import Endpoints
@@ -32,5 +33,6 @@ def over(
         secrets=Secrets(connection),
         groups=Groups(connection),
         api_keys=ApiKeys(connection),
+        answers=Answers(connection),
         if_match=if_match,
     )

@@ -138,7 +138,8 @@ async def test_every_status_that_is_answered_is_described(described: Described) 
             with_body = {"408", "413", "415"} if "requestBody" in operation else set()
             headers = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"}
             conditional = {"412"} if "If-Match" in headers else set()
-            assert operation["responses"].keys() == always | with_body | conditional
+            repeatable = {"409"} if "Idempotency-Key" in headers else set()
+            assert operation["responses"].keys() == always | with_body | conditional | repeatable
 
 
 async def test_every_reference_leads_somewhere(described: Described) -> None:

@@ -197,7 +197,8 @@ async def test_keys_are_minted_once_and_listed_without_their_secret(lab: Lab, da
     assert minted["api_key"].startswith(minted["prefix"] + ".")
     assert minted["prefix"].startswith("sky_")
     assert len(minted["prefix"]) == 16
-    shown = {"prefix": minted["prefix"], "name": "prod"}
+    created_at = (await lab.client.get(f"{path}/{minted['prefix']}")).json()["created_at"]
+    shown = {"prefix": minted["prefix"], "name": "prod", "created_at": created_at}
     assert (await lab.client.get(path)).json()["items"] == [shown]
     assert (await lab.client.get(f"{path}/{minted['prefix']}")).json() == shown
     assert (await lab.client.get(f"{path}/nothing")).status_code == 404
