@@ -179,6 +179,19 @@ def test_keys_end_with_their_revocation_and_with_any_group_above(house: Lab, ups
     eventually(lambda: len(house.ledger("below")) >= 2)  # what was counted stays, and what was in flight comes
 
 
+def test_the_first_call_after_a_change_meets_it(house: Lab, upstream: Upstream) -> None:
+    target = {"provider": "OPENAI_COMPATIBLE", "base_url": f"{upstream.url}/v1", "target_model": "m"}
+    for number in range(20):
+        slug = f"lab/first-{number}"
+        group, key = developer(house, slug, target)
+        assert call(house, key, slug) == 200
+        nothing = {"type": "REQUEST", "unit": "SECOND", "threshold": 0}
+        house.api("PATCH", f"/groups/{group}", {"models": [{"slug": slug, "rate_limits": [nothing]}]})
+        assert call(house, key, slug) == 429
+        house.api("DELETE", f"/groups/{group}/api_keys/{key[:16]}")
+        assert call(house, key, slug) == 401
+
+
 def test_a_provider_that_is_not_served_yet_says_so(house: Lab) -> None:
     target = {"provider": "ANTHROPIC", "target_model": "claude", "secret_id": secret(house, "own", "sk-own")}
     _, key = developer(house, "lab/claude", target)
