@@ -27,9 +27,9 @@ class Answers:
         return None if row is None else KeptAnswer(row.name, row.workspace_id, row.body_sha256, row.sealed)
 
     def keep(self, answer: KeptAnswer, now: datetime) -> None:
-        """Keep one more answer; forget the workspace's that are too old or too many."""
+        """Keep one more answer; forget all that are too old, and the workspace's that are too many."""
         own = _COLUMNS.workspace_id == answer.workspace_id
-        self._connection.execute(delete(KEPT_ANSWERS).where(own, _COLUMNS.created_at <= now - KEPT))
+        self._connection.execute(delete(KEPT_ANSWERS).where(_COLUMNS.created_at <= now - KEPT))
         count = self._connection.execute(select(func.count()).where(own)).scalar_one()
         if count >= MOST:
             oldest = select(_COLUMNS.name).where(own).order_by(_COLUMNS.created_at).limit(count - MOST + 1)

@@ -154,6 +154,7 @@ KEPT_ANSWERS = Table(
     Column("sealed", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "workspace_id", "created_at"),
+    Index(None, "created_at"),
 )
 """What a POST under an `Idempotency-Key` was answered: `name` is an HMAC of who called what under which key."""
 

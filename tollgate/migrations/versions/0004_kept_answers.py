@@ -29,3 +29,4 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('name', name=op.f('pk_kept_answers'))
     )
     op.create_index(op.f('ix_kept_answers_workspace_id_created_at'), 'kept_answers', ['workspace_id', 'created_at'], unique=False)
+    op.create_index(op.f('ix_kept_answers_created_at'), 'kept_answers', ['created_at'], unique=False)

@@ -104,6 +104,19 @@ async def test_of_many_at_once_one_is_made(lab: Lab, database: Database) -> None
     assert len((await lab.client.get(path)).json()["items"]) == 1
 
 
+async def test_no_answer_is_kept_longer_than_a_day_once_any_workspace_keeps_one(
+    lab: Lab, other: Lab, database: Database
+) -> None:
+    clock = HandClock()
+    app = Litestar([control_app.build(database, VAULT, clock, Settings(), helpers.at_once)], logging_config=None)
+    for whose, slug in ((lab, "acme/m"), (other, "globex/m")):
+        async with helpers.client(app, whose.api_key) as client:
+            body = helpers.endpoint_body(slug)
+            assert (await client.post("/v1/gateway/endpoints", json=body, headers=KEY)).status_code == 200
+        clock.now += timedelta(hours=24)
+    assert [row.workspace_id for row in kept(database)] == [other.id]
+
+
 async def test_after_a_day_and_beyond_the_bound_a_key_is_new(
     lab: Lab, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
