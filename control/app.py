@@ -4,7 +4,7 @@ Never sets anything for the whole application: authentication, errors and encodi
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 
@@ -22,9 +22,9 @@ from sqlalchemy import Connection
 
 from control import auth
 from control.api import common, error_texts, errors
-from control.api.api_keys import ApiKeyController
+from control.api.api_keys import ApiKeyController, ReservedPrefixController
 from control.api.billing_webhook import BillingWebhookController
-from control.api.common import Desk, ManagementRequest
+from control.api.common import Desk, ManagementRequest, ManagementResponse
 from control.api.deliveries import DeliveryController
 from control.api.description import DescriptionConfig
 from control.api.endpoints import EndpointController
@@ -63,11 +63,12 @@ def build(
     vault: Vault,
     clock: Clock,
     settings: Settings,
-    poke: Callable[[], None],
+    in_force: Callable[[], Awaitable[None]],
     *,
     ledger_now: Callable[[Connection], datetime] | None = None,
 ) -> Router:
-    """Make the router of ``/v1/gateway`` and ``/v1/secrets``. `poke`: after every committed change.
+    """Make the router of ``/v1/gateway`` and ``/v1/secrets``. `in_force` is awaited after every committed
+    change, before its answer.
 
     `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
     """
@@ -78,16 +79,17 @@ def build(
         clock=clock,
         settings=settings,
         sample_delivery=SampleDelivery(vault, allow_private=settings.allow_private_receivers),
-        poke=poke,
+        in_force=in_force,
         ledger_now=ledger_now or partial(databases.now, clock=clock),
     )
     return Router(
         path="/v1",
-        route_handlers=_CONTROLLERS,
+        route_handlers=(*_CONTROLLERS, ReservedPrefixController),
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         guards=[_guard(database)],
         exception_handlers=errors.EXCEPTION_HANDLERS,
         request_class=ManagementRequest,
+        response_class=ManagementResponse,
         request_max_body_size=common.MAX_BODY_BYTES,
         type_encoders={Message: common.encode},
         security=[{SECURITY_SCHEME: []}],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, ManagementKey, Secret, Shown
+from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, ManagementKey, Secret, Shown
 from schemas.config import WebhookRecord, WorkspaceRecord
 
 
@@ -121,13 +121,13 @@ class Groups(Protocol):
     def descendants(self, group_id: str) -> Sequence[Group]:
         """Return every live group below it."""
 
-    def external_id_taken(self, workspace_id: str, external_entity_id: str) -> bool:
-        """Tell whether a live group of the workspace has this id."""
+    def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
+        """Return the id of the live group of the workspace that has this external id."""
 
     def add(self, group: Group) -> None:
         """Keep a new group and tell the other processes."""
 
-    def replace(self, group: Group, now: datetime) -> None:
+    def replace(self, group: Group) -> None:
         """Keep the new name and models of a group and tell the other processes."""
 
     def remove(self, group: Group, now: datetime) -> None:
@@ -147,6 +147,16 @@ class ApiKeys(Protocol):
         """Let a key work no longer and tell the other processes."""
 
 
+class Answers(Protocol):
+    """The answers that are kept for a repeated POST."""
+
+    def find(self, name: str, now: datetime) -> KeptAnswer | None:
+        """Return the answer kept under this name within the last 24 h."""
+
+    def keep(self, answer: KeptAnswer, now: datetime) -> None:
+        """Keep one more answer, of at most 10,000 a workspace."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnitOfWork:
     """One call, in one transaction. All that it writes is committed together, or not at all."""
@@ -161,6 +171,9 @@ class UnitOfWork:
     secrets: Secrets
     groups: Groups
     api_keys: ApiKeys
+    answers: Answers
+    if_match: str | None = None
+    """The call's `If-Match` header: a change of something else than what it names is refused."""
 
     def of(self, workspace_id: str) -> "UnitOfWork":
         """Return the same unit for one workspace: how the operator works on a lab's things."""

@@ -5,6 +5,7 @@ Never prints, logs or returns the master key, and never lets a sealed text be op
 
 import base64
 import binascii
+import hmac
 import os
 from pathlib import Path
 
@@ -36,11 +37,17 @@ class Vault:
         if len(master_key) != KEY_BYTES:
             raise VaultError(f"the master key must be {KEY_BYTES} bytes, base64-encoded")
         self._cipher = AESGCM(master_key)
+        self._master_key = master_key
 
     def seal(self, plaintext: str, context: str) -> str:
         """Encrypt under a fresh nonce; gives base64 text."""
         nonce = os.urandom(_NONCE_BYTES)
         return base64.b64encode(nonce + self._cipher.encrypt(nonce, plaintext.encode(), context.encode())).decode()
+
+    def digest(self, text: str, context: str) -> str:
+        """Return the hex HMAC-SHA256 of a text under a key of this context alone, derived from the master key."""
+        derived = hmac.digest(self._master_key, f"tollgate digest: {context}".encode(), "sha256")
+        return hmac.digest(derived, text.encode(), "sha256").hex()
 
     def open(self, sealed: str, context: str) -> str:
         """Decrypt what `seal` gave for the same context. Raise VaultError otherwise."""

@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from schemas.base import GivenMoment, Message, Timestamp
+from schemas.base import GivenMoment, Message, NullMeans, Timestamp
 from schemas.limits import (
     EffectiveModelConfig,
     LimitEnforcement,
@@ -58,7 +58,8 @@ class CreateEndpoint(Message):
 class UpdateEndpoint(Message):
     """Body of PATCH /v1/gateway/endpoints/{endpoint_id}; a slug, targets or both; null is as if left out.
 
-    The other fields never change: they may say what they are, so that what was read can be sent back.
+    The other fields never change: they may say what they are, so that what was read can be sent back. `updated_at` is
+    ignored.
     """
 
     slug: Slug | None = None
@@ -115,7 +116,7 @@ class CreateGroup(Message):
 
     metadata: GroupMetadata
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1), _EachSlugOnce]
-    hierarchy: CreateGroupHierarchy = CreateGroupHierarchy()
+    hierarchy: Annotated[CreateGroupHierarchy, NullMeans(CreateGroupHierarchy())] = CreateGroupHierarchy()
 
 
 class UpdateGroupMetadata(Message):
@@ -129,6 +130,7 @@ class UpdateGroup(Message):
     """Body of PATCH /v1/gateway/groups/{group_id}: `models` replaces the whole set, an empty one clears it.
 
     But for the name, the other fields never change: they may say what they are, so that what was read can be sent back.
+    `updated_at` is ignored.
     """
 
     metadata: UpdateGroupMetadata | None = None
@@ -137,6 +139,7 @@ class UpdateGroup(Message):
     effective_models: tuple[EffectiveModelConfig, ...] | None = None
     hierarchy: CreateGroupHierarchy | None = None
     created_at: GivenMoment | None = None
+    updated_at: GivenMoment | None = None
 
 
 class GroupHierarchy(Message):
@@ -155,6 +158,7 @@ class Group(Message):
     effective_models: tuple[EffectiveModelConfig, ...]
     hierarchy: GroupHierarchy
     created_at: Timestamp
+    updated_at: Timestamp
 
 
 class GroupTombstone(Message):
@@ -202,6 +206,7 @@ class ApiKey(Message):
 
     prefix: str
     name: str | None = None
+    created_at: Timestamp
 
 
 class RevokedApiKey(Message):

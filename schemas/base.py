@@ -4,10 +4,21 @@ Never holds a contract of its own.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 
 def rfc3339(moment: datetime) -> str:
@@ -34,6 +45,26 @@ def _utc(moment: datetime) -> datetime:
 
 GivenMoment = Annotated[Timestamp, AfterValidator(_utc)]
 """A time that a body names."""
+
+
+class NullMeans:
+    """Takes null in a body for a value, as clients send it for what they never set. What is answered is never null."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the field's schema with null beside it."""
+        nullable = core_schema.nullable_schema(handler(source))
+        return core_schema.no_info_after_validator_function(self._given, nullable)
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return what a body may be; an answer is described without null."""
+        nullable = core["schema"]
+        return handler(nullable["schema"] if handler.mode == "serialization" else nullable)
+
+    def _given(self, value: object) -> object:
+        return self._value if value is None else value
 
 
 class Record(BaseModel):

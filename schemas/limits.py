@@ -8,10 +8,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Message
+from schemas.base import Message, NullMeans
 
-Threshold = Annotated[int, Field(ge=1, le=2**53)]
-"""The most that is allowed in a window or day. At most 2^53, what every JSON reader can hold."""
+Threshold = Annotated[int, Field(ge=0, le=2**53)]
+"""The most that is allowed in a window or day; 0 lets nothing in. At most 2^53, what every JSON reader can hold."""
 
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
 """``{org_prefix}/{name}``."""
@@ -64,13 +64,13 @@ class ModelConfig(Message):
     """A slug that a group lists, with the limits that the group itself sets on it."""
 
     slug: Slug
-    rate_limits: tuple[RateLimit, ...] = ()
-    usage_limits: tuple[UsageLimit, ...] = ()
+    rate_limits: Annotated[tuple[RateLimit, ...], NullMeans(())] = ()
+    usage_limits: Annotated[tuple[UsageLimit, ...], NullMeans(())] = ()
 
     @model_validator(mode="after")
     def _one_limit_each(self) -> Self:
-        if len({limit.type for limit in self.rate_limits}) < len(self.rate_limits):
-            raise ValueError("at most one rate limit per type")
+        if len({(limit.type, limit.unit) for limit in self.rate_limits}) < len(self.rate_limits):
+            raise ValueError("at most one rate limit per type and unit")
         if len({(limit.type, limit.unit) for limit in self.usage_limits}) < len(self.usage_limits):
             raise ValueError("at most one usage limit per type and unit")
         return self

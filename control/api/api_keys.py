@@ -11,11 +11,12 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from sqlalchemy import Connection
 
 from control.api import common, errors
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, Limit, ManagementRequest
 from control.core.records import ApiKey as StoredApiKey
 from control.flow import api_keys as flow
 from control.flow import groups
 from control.store.api_keys import ApiKeys
+from control.unit_of_work import UnitOfWork
 from schemas.api import ApiKey, CreateApiKey, CreatedApiKey, Page, RegisterApiKey, RegisteredApiKey, RevokedApiKey
 
 Signature = Annotated[
@@ -30,61 +31,8 @@ _NAMELESS = CreateApiKey()
 """What no body at all asks for."""
 
 
-class ApiKeyController(Controller):
-    """``/v1/gateway/groups/{group_id}/api_keys``."""
-
-    path = "/gateway/groups/{group_id:str}/api_keys"
-    tags = ("API keys",)
-
-    @post(status_code=200, operation_id="create_api_key", summary="Mint a key", responses=errors.WRITE_ERRORS)
-    async def create(
-        self,
-        request: ManagementRequest,
-        desk: AtDesk,
-        group_id: FromPath[str],
-        data: JSONBody[CreateApiKey] = _NAMELESS,
-    ) -> CreatedApiKey:
-        """Mint a key for the group; the plaintext is shown this once."""
-        return await desk.change(request.auth, lambda unit: flow.mint(unit, group_id, data))
-
-    @post(
-        "/register",
-        status_code=200,
-        operation_id="register_api_key",
-        summary="Register a key of the lab's own",
-        responses=errors.WRITE_ERRORS,
-    )
-    async def register(
-        self,
-        request: ManagementRequest,
-        desk: AtDesk,
-        group_id: FromPath[str],
-        data: JSONBody[RegisterApiKey],
-        signature: Signature = None,
-    ) -> RegisteredApiKey:
-        """Take over a key that the lab made; the request is signed with the workspace's Ed25519 key."""
-        raw = await request.body()
-        await desk.change(request.auth, lambda unit: flow.register(unit, group_id, data, signature, raw))
-        return RegisteredApiKey(ok=True)
-
-    @get(operation_id="list_api_keys", summary="List a group's keys", responses=errors.READ_ERRORS)
-    async def list_page(
-        self,
-        request: ManagementRequest,
-        desk: AtDesk,
-        group_id: FromPath[str],
-        limit: Limit = common.DEFAULT_LIMIT,
-        cursor: FromQuery[str | None] = None,
-    ) -> Page[ApiKey]:
-        """List the group's keys, oldest first."""
-        caller, after = request.auth, common.after(cursor)
-
-        def find(connection: Connection) -> list[StoredApiKey]:
-            groups.get(desk.unit(connection, caller), group_id)
-            return list(ApiKeys(connection).page(group_id, after, limit + 1))
-
-        shown, pagination = common.page(await desk.look(find), limit, lambda key: key.id)
-        return common.listed(map(_body, shown), pagination)
+class _OneKeyController(Controller):
+    """What is asked of one key, by its prefix."""
 
     @get("/{api_key_prefix:path}", operation_id="get_api_key", summary="Get a key", responses=errors.READ_ERRORS)
     async def get_one(
@@ -110,10 +58,81 @@ class ApiKeyController(Controller):
         return RevokedApiKey(prefix=gone.record.prefix)
 
 
+class ReservedPrefixController(_OneKeyController):
+    """The same for prefixes that begin as a route of the collection does: it must not hide them."""
+
+    path = "/gateway/groups/{group_id:str}/api_keys/register"
+    include_in_schema = False
+
+
+class ApiKeyController(_OneKeyController):
+    """``/v1/gateway/groups/{group_id}/api_keys``."""
+
+    path = "/gateway/groups/{group_id:str}/api_keys"
+    tags = ("API keys",)
+
+    @post(status_code=200, operation_id="create_api_key", summary="Mint a key", responses=errors.REPEATABLE)
+    async def create(
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        group_id: FromPath[str],
+        data: JSONBody[CreateApiKey] = _NAMELESS,
+        key: IdempotencyKey = None,
+    ) -> CreatedApiKey:
+        """Mint a key for the group; the plaintext is shown this once."""
+        return await desk.post(request, CreatedApiKey, lambda unit: flow.mint(unit, group_id, data), key)
+
+    @post(
+        "/register",
+        status_code=200,
+        operation_id="register_api_key",
+        summary="Register a key of the lab's own",
+        responses=errors.REPEATABLE,
+    )
+    async def register(
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        group_id: FromPath[str],
+        data: JSONBody[RegisterApiKey],
+        *,
+        signature: Signature = None,
+        key: IdempotencyKey = None,
+    ) -> RegisteredApiKey:
+        """Take over a key that the lab made; the request is signed with the workspace's Ed25519 key."""
+        raw = await request.body()
+
+        def keep(unit: UnitOfWork) -> RegisteredApiKey:
+            flow.register(unit, group_id, data, signature, raw)
+            return RegisteredApiKey(ok=True)
+
+        return await desk.post(request, RegisteredApiKey, keep, key)
+
+    @get(operation_id="list_api_keys", summary="List a group's keys", responses=errors.READ_ERRORS)
+    async def list_page(
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        group_id: FromPath[str],
+        limit: Limit = common.DEFAULT_LIMIT,
+        cursor: FromQuery[str | None] = None,
+    ) -> Page[ApiKey]:
+        """List the group's keys, oldest first."""
+        caller, after = request.auth, common.after(cursor)
+
+        def find(connection: Connection) -> list[StoredApiKey]:
+            groups.get(desk.unit(connection, caller), group_id)
+            return list(ApiKeys(connection).page(group_id, after, limit + 1))
+
+        shown, pagination = common.page(await desk.look(find), limit, lambda key: key.id)
+        return common.listed(map(_body, shown), pagination)
+
+
 def _prefix(request: ManagementRequest) -> str:
     """Return the prefix as the path says it: a lab's own key may hold slashes, which the router would tidy up."""
     return unquote(request.scope["raw_path"].decode("ascii").partition("/api_keys/")[2])
 
 
 def _body(key: StoredApiKey) -> ApiKey:
-    return ApiKey(prefix=key.record.prefix, name=key.name)
+    return ApiKey(prefix=key.record.prefix, name=key.name, created_at=key.created_at)

@@ -9,7 +9,7 @@ from litestar import Controller, get, post, put
 from litestar.params import JSONBody
 
 from control.api import errors
-from control.api.common import AtDesk, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, ManagementRequest
 from control.core.refusals import InvalidError
 from control.flow import webhooks as flow
 from control.sample_delivery import BusyError
@@ -45,12 +45,14 @@ class BillingWebhookController(Controller):
         status_code=200,
         operation_id="rotate_webhook_secret",
         summary="Make a new signing secret",
-        responses=errors.WRITE_ERRORS,
+        responses=errors.REPEATABLE,
     )
-    async def rotate(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[RotateSecret]) -> RotatedSecret:
+    async def rotate(
+        self, request: ManagementRequest, desk: AtDesk, data: JSONBody[RotateSecret], key: IdempotencyKey = None
+    ) -> RotatedSecret:
         """Make a new signing secret, shown this once; the one before signs too until the overlap ends."""
         overlap = timedelta(seconds=data.overlap_seconds)
-        return await desk.change(request.auth, lambda unit: flow.rotate_secret(unit, desk.vault, overlap))
+        return await desk.post(request, RotatedSecret, lambda unit: flow.rotate_secret(unit, desk.vault, overlap), key)
 
     @post(
         "/test",

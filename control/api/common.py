@@ -6,25 +6,29 @@ Never lets a body in that its contract does not allow: what cannot be read is re
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
-from litestar import Request
+from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.enums import RequestEncodingType
 from litestar.exceptions import HTTPException, InternalServerException
-from litestar.params import QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
+from litestar.response.base import ASGIResponse
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
 from control.api import error_texts
 from control.auth import Caller
-from control.core.refusals import InvalidError, UnsupportedError
+from control.core import preconditions
+from control.core.refusals import ConflictError, InvalidError, UnsupportedError
+from control.flow import repeats
 from control.sample_delivery import SampleDelivery
 from control.store import units
 from control.unit_of_work import UnitOfWork
@@ -33,7 +37,7 @@ from runtime.config import log as config_log
 from runtime.database.engines import Database
 from runtime.settings import Settings
 from runtime.vault import Vault
-from schemas.api import Page, Pagination
+from schemas.api import Endpoint, Group, Page, Pagination
 
 MAX_BODY_BYTES = 1024 * 1024
 """The largest body of the management API; a group of 1,000 slugs with every limit is a quarter of it."""
@@ -46,7 +50,7 @@ MAX_LIMIT = 1000
 
 _ID_LENGTH = 26
 
-_READ_AS_JSON = {"", RequestEncodingType.JSON, RequestEncodingType.URL_ENCODED}
+_READ_AS_JSON = {"", RequestEncodingType.JSON, RequestEncodingType.URL_ENCODED, "application/merge-patch+json"}
 """Also what curl names where it is told nothing. No form of a browser's can forge a call: the key is in a header."""
 
 Result = TypeVar("Result")
@@ -65,23 +69,55 @@ class Desk:
     clock: Clock
     settings: Settings
     sample_delivery: SampleDelivery
-    poke: Callable[[], None]
+    in_force: Callable[[], Awaitable[None]]
+    """Return once what is committed is in force, as far as this process can see and wait for it."""
     ledger_now: Callable[[Connection], datetime]
     """The moment on the clock that every process of this database goes by."""
+    under_way: set[str] = field(default_factory=set)
+    """The repeatable calls that this process has not answered yet."""
 
-    async def change(self, caller: Caller, work: Callable[[UnitOfWork], Result]) -> Result:
-        """Run `work` in one transaction with the time of the change; tell the relay once it is committed."""
+    async def change(
+        self, caller: Caller, work: Callable[[UnitOfWork], Result], *, if_match: str | None = None
+    ) -> Result:
+        """Run `work` in one transaction with the time of the change; return once it is committed and in force.
+
+        `if_match`: the call's header of this name, for what honours it.
+        """
         now = self.clock()
         result = await self.database.write(
-            config_log.in_turn(lambda connection: work(self.unit(connection, caller, now)))
+            config_log.in_turn(lambda connection: work(self.unit(connection, caller, now, if_match)))
         )
-        self.poke()
+        await self.in_force()
         return result
 
-    def unit(self, connection: Connection, caller: Caller, now: datetime | None = None) -> UnitOfWork:
+    async def post(
+        self, request: "ManagementRequest", answer: type[Body], work: Callable[[UnitOfWork], Body], key: str | None
+    ) -> Body:
+        """Run `work` as `change` does; once only where the request has an `Idempotency-Key`. Raise RefusalError."""
+        if key is None:
+            return await self.change(request.auth, work)
+        call_ = f"{request.method} {request.scope['path']}"
+        call = repeats.read(self.vault, key, request.auth.key_prefix, call_, await request.body())
+        if call.name in self.under_way:
+            message = "Idempotency-Key: a call under this key has not ended yet; send it again in a moment"
+            raise ConflictError(message, param="Idempotency-Key", code="idempotency_in_progress")
+        self.under_way.add(call.name)
+        try:
+            return await self.change(request.auth, lambda unit: repeats.once(unit, self.vault, call, answer, work))
+        finally:
+            self.under_way.discard(call.name)
+
+    def unit(
+        self, connection: Connection, caller: Caller, now: datetime | None = None, if_match: str | None = None
+    ) -> UnitOfWork:
         """Return what one call of the caller works with on this connection; `now` is read where it is not given."""
-        workspace_id, actor = caller.workspace_id, caller.key_prefix
-        return units.over(connection, now or self.clock(), workspace_id=workspace_id, actor=actor)
+        return units.over(
+            connection,
+            now or self.clock(),
+            workspace_id=caller.workspace_id,
+            actor=caller.key_prefix,
+            if_match=if_match,
+        )
 
     async def look(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on one consistent view."""
@@ -90,6 +126,39 @@ class Desk:
 
 AtDesk = NamedDependency[Desk]
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)]
+
+
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        description="The `ETag` of what was read: 412 where it was changed since (RFC 9110 13.1.1).",
+    ),
+]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="1 to 255 printable ASCII characters: sent again within 24 h, the call gets the answer it had.",
+    ),
+]
+
+
+class ManagementResponse(Response[Any]):
+    """An answer with what its body says in headers too: `ETag` of one thing, `Link` of a list with more pages."""
+
+    def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **given: Any) -> ASGIResponse:
+        """Return the answer as it is sent."""
+        if isinstance(self.content, Endpoint | Group):
+            self.set_header("ETag", preconditions.entity_tag(self.content))
+        elif isinstance(self.content, Page) and self.content.pagination.has_more:
+            following = request.url.with_replacements(
+                query=urlencode({**request.query_params, "cursor": self.content.pagination.cursor})
+            )
+            self.set_header("Link", f'<{following.path}?{following.query}>; rel="next"')
+        return super().to_asgi_response(app, request, **given)
 
 
 class ManagementRequest(Request[None, Caller, State]):

@@ -73,7 +73,7 @@ class _Schemas(GenerateJsonSchema):
 
 
 def _operations(controllers: Sequence[type[Controller]]) -> Iterator[tuple[str, _Operation]]:
-    for handler in (each for controller in controllers for each in vars(controller).values()):
+    for handler in (each for controller in controllers for _, each in inspect.getmembers(controller)):
         if isinstance(handler, HTTPRouteHandler):
             named, given = get_type_hints(handler.fn), inspect.signature(handler.fn).parameters.get("data")
             required = given is not None and given.default is inspect.Parameter.empty

@@ -7,10 +7,11 @@ from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from control.api import common, errors
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.core import bodies
 from control.flow import endpoints as flow
 from control.store.endpoints import Endpoints
+from control.unit_of_work import UnitOfWork
 from schemas.api import CreateEndpoint, Endpoint, EndpointTombstone, Page, UpdateEndpoint
 
 
@@ -20,12 +21,17 @@ class EndpointController(Controller):
     path = "/gateway/endpoints"
     tags = ("Endpoints",)
 
-    @post(status_code=200, operation_id="create_endpoint", summary="Create an endpoint", responses=errors.WRITE_ERRORS)
-    async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateEndpoint]) -> Endpoint:
+    @post(status_code=200, operation_id="create_endpoint", summary="Create an endpoint", responses=errors.REPEATABLE)
+    async def create(
+        self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateEndpoint], key: IdempotencyKey = None
+    ) -> Endpoint:
         """Create an endpoint under one of the workspace's org prefixes."""
         private = desk.settings.allow_private_upstreams
-        made = await desk.change(request.auth, lambda unit: flow.create(unit, data, allow_private=private))
-        return bodies.endpoint(made)
+
+        def add(unit: UnitOfWork) -> Endpoint:
+            return bodies.endpoint(flow.create(unit, data, allow_private=private))
+
+        return await desk.post(request, Endpoint, add, key)
 
     @get(operation_id="list_endpoints", summary="List endpoints", responses=errors.READ_ERRORS)
     async def list_page(
@@ -34,10 +40,11 @@ class EndpointController(Controller):
         desk: AtDesk,
         limit: Limit = common.DEFAULT_LIMIT,
         cursor: FromQuery[str | None] = None,
+        slug: FromQuery[str | None] = None,
     ) -> Page[Endpoint]:
-        """List the workspace's endpoints, oldest first."""
+        """List the workspace's endpoints, oldest first; with `slug` the one that has it, or none."""
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
-        found = await desk.look(lambda connection: Endpoints(connection).page(workspace_id, after, limit + 1))
+        found = await desk.look(lambda connection: Endpoints(connection).page(workspace_id, after, limit + 1, slug))
         shown, pagination = common.page(found, limit, lambda endpoint: endpoint.record.id)
         return common.listed(map(bodies.endpoint, shown), pagination)
 
@@ -51,10 +58,15 @@ class EndpointController(Controller):
         "/{endpoint_id:str}",
         operation_id="update_endpoint",
         summary="Change an endpoint",
-        responses=errors.WRITE_ERRORS,
+        responses=errors.WRITE_ERRORS | errors.CHANGED,
     )
     async def update(
-        self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str], data: JSONBody[UpdateEndpoint]
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        endpoint_id: FromPath[str],
+        data: JSONBody[UpdateEndpoint],
+        if_match: IfMatch = None,
     ) -> Endpoint:
         """Change an endpoint's slug, its target, or both; groups keep naming the slug that they name.
 
@@ -62,7 +74,7 @@ class EndpointController(Controller):
         """
         private = desk.settings.allow_private_upstreams
         changed = await desk.change(
-            request.auth, lambda unit: flow.update(unit, endpoint_id, data, allow_private=private)
+            request.auth, lambda unit: flow.update(unit, endpoint_id, data, allow_private=private), if_match=if_match
         )
         return bodies.endpoint(changed)
 
@@ -71,9 +83,11 @@ class EndpointController(Controller):
         status_code=200,
         operation_id="delete_endpoint",
         summary="Delete an endpoint",
-        responses=errors.READ_ERRORS,
+        responses=errors.READ_ERRORS | errors.CHANGED,
     )
-    async def remove(self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str]) -> EndpointTombstone:
+    async def remove(
+        self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str], if_match: IfMatch = None
+    ) -> EndpointTombstone:
         """Delete an endpoint; its slug is free again."""
-        gone = await desk.change(request.auth, lambda unit: flow.delete(unit, endpoint_id))
+        gone = await desk.change(request.auth, lambda unit: flow.delete(unit, endpoint_id), if_match=if_match)
         return EndpointTombstone(id=gone.id, slug=gone.slug)

@@ -30,6 +30,8 @@ def refused(_: Any, error: refusals.RefusalError) -> Response[ErrorBody]:
         refusals.UnauthorizedError: 401,
         refusals.ForbiddenError: 403,
         refusals.NotFoundError: 404,
+        refusals.ConflictError: 409,
+        refusals.PreconditionError: 412,
         refusals.UnsupportedError: 415,
     }
     status = statuses[type(error)]
@@ -100,10 +102,18 @@ READ_ERRORS = {
         503: "The database is unavailable.",
     }.items()
 }
+CHANGED = {
+    412: ResponseSpec(ErrorBody, generate_examples=False, description="It was changed since `If-Match` was read.")
+}
 WRITE_ERRORS = READ_ERRORS | {
     408: ResponseSpec(ErrorBody, generate_examples=False, description="The body did not arrive in time."),
     413: ResponseSpec(ErrorBody, generate_examples=False, description="The body is too large."),
     415: ResponseSpec(ErrorBody, generate_examples=False, description="The body is not JSON."),
+}
+REPEATABLE = WRITE_ERRORS | {
+    409: ResponseSpec(
+        ErrorBody, generate_examples=False, description="The `Idempotency-Key` is another body's, or under way."
+    )
 }
 
 

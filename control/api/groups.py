@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
 from control.api import common, errors
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.core import bodies
 from control.flow import groups as flow
 from control.flow import usage
@@ -26,10 +26,12 @@ class GroupController(Controller):
     path = "/gateway/groups"
     tags = ("Groups",)
 
-    @post(status_code=200, operation_id="create_group", summary="Create a group", responses=errors.WRITE_ERRORS)
-    async def create(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateGroup]) -> Group:
+    @post(status_code=200, operation_id="create_group", summary="Create a group", responses=errors.REPEATABLE)
+    async def create(
+        self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateGroup], key: IdempotencyKey = None
+    ) -> Group:
         """Create a root, or a child of one of the workspace's groups."""
-        return bodies.group(await desk.change(request.auth, lambda unit: flow.create(unit, data)))
+        return await desk.post(request, Group, lambda unit: bodies.group(flow.create(unit, data)), key)
 
     @get(operation_id="list_groups", summary="List groups", responses=errors.READ_ERRORS)
     async def list_page(
@@ -58,31 +60,45 @@ class GroupController(Controller):
         caller = request.auth
         return bodies.group(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), group_id)))
 
-    @patch("/{group_id:str}", operation_id="update_group", summary="Change a group", responses=errors.WRITE_ERRORS)
+    @patch(
+        "/{group_id:str}",
+        operation_id="update_group",
+        summary="Change a group",
+        responses=errors.WRITE_ERRORS | errors.CHANGED,
+    )
     async def update(
-        self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], data: JSONBody[UpdateGroup]
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        group_id: FromPath[str],
+        data: JSONBody[UpdateGroup],
+        if_match: IfMatch = None,
     ) -> Group:
         """Change a group's name, its whole set of models, or both.
 
         The whole group may be sent back; what never changes must be as it is.
         """
-        return bodies.group(await desk.change(request.auth, lambda unit: flow.update(unit, group_id, data)))
+        return bodies.group(
+            await desk.change(request.auth, lambda unit: flow.update(unit, group_id, data), if_match=if_match)
+        )
 
     @delete(
         "/{group_id:str}",
         status_code=200,
         operation_id="delete_group",
         summary="Delete a group",
-        responses=errors.READ_ERRORS,
+        responses=errors.READ_ERRORS | errors.CHANGED,
     )
-    async def remove(self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str]) -> GroupTombstone:
+    async def remove(
+        self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str], if_match: IfMatch = None
+    ) -> GroupTombstone:
         """Delete a group and every group below it; their keys stop working, their external ids are free again."""
 
         def forget(unit: UnitOfWork) -> GroupTombstone:
             gone = flow.delete(unit, group_id)
             return GroupTombstone(id=group_id, metadata=bodies.group_metadata(gone), deleted_at=unit.now)
 
-        return await desk.change(request.auth, forget)
+        return await desk.change(request.auth, forget, if_match=if_match)
 
     @get(
         "/{group_id:str}/usage",

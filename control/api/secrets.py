@@ -7,7 +7,7 @@ from litestar import Controller, delete, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from control.api import common, errors
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, Limit, ManagementRequest
 from control.core.records import Secret as StoredSecret
 from control.flow import secrets as flow
 from control.store.secrets import Secrets
@@ -24,11 +24,13 @@ class SecretController(Controller):
         status_code=200,
         operation_id="save_secret",
         summary="Create a secret or replace its value",
-        responses=errors.WRITE_ERRORS,
+        responses=errors.REPEATABLE,
     )
-    async def save(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateSecret]) -> Secret:
+    async def save(
+        self, request: ManagementRequest, desk: AtDesk, data: JSONBody[CreateSecret], key: IdempotencyKey = None
+    ) -> Secret:
         """Keep a value under its name; where the name is known its value is replaced and its id stays."""
-        return _body(await desk.change(request.auth, lambda unit: flow.save(unit, desk.vault, data)))
+        return await desk.post(request, Secret, lambda unit: _body(flow.save(unit, desk.vault, data)), key)
 
     @get(operation_id="list_secrets", summary="List secrets", responses=errors.READ_ERRORS)
     async def list_page(

@@ -31,6 +31,7 @@ def group(chain: Chain) -> Group:
         effective_models=limit_tree.effective_models([link.record for link in chain]),
         hierarchy=GroupHierarchy(limit_enforcement=record.limit_enforcement, parent_group_id=record.parent_group_id),
         created_at=kept.created_at,
+        updated_at=kept.updated_at,
     )
 
 

@@ -7,6 +7,12 @@ from pydantic import BaseModel
 
 from control.core.refusals import InvalidError
 
+_DERIVED = {
+    "effective_models": "the group's or an ancestor's models have changed since they were read; read the group again, "
+    "or leave them out"
+}
+"""What is worked out of other records, and why it may differ from what was read."""
+
 
 def check(given: BaseModel, kept: BaseModel, free: Collection[str]) -> None:
     """Refuse another value for what never changes; the value that it has may be sent back. Raise InvalidError.
@@ -25,4 +31,6 @@ def _check(given: Mapping[str, Any], kept: Mapping[str, Any], free: Collection[s
         if isinstance(value, dict) and isinstance(own, dict):
             _check(value, own, free, f"{path}.")
         elif value != own and not (value is None and not above):
+            if path in _DERIVED:
+                raise InvalidError(f"{path}: are no longer true; {_DERIVED[path]}", param=path, code="stale")
             raise InvalidError(f"{path}: never changes; leave it out, or send what it is", param=path, code="immutable")

@@ -50,6 +50,7 @@ class Group:
     record: GroupRecord
     name: str | None
     created_at: datetime
+    updated_at: datetime
 
 
 Chain = Sequence[Group]
@@ -73,6 +74,16 @@ class Secret:
     record: SecretRecord
     name: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What a POST was answered, sealed with the master key: it may hold a credential."""
+
+    name: str
+    workspace_id: str
+    body_sha256: str
+    sealed: str
 
 
 @dataclass(frozen=True, slots=True)

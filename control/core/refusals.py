@@ -7,6 +7,8 @@ Never carries a credential or a whole input in its message.
       UnauthorizedError   401
       ForbiddenError      403
       NotFoundError       404
+      ConflictError       409
+      PreconditionError   412
       UnsupportedError    415
 """
 
@@ -35,6 +37,14 @@ class ForbiddenError(RefusalError):
 
 class NotFoundError(RefusalError):
     """The thing named is unknown or deleted."""
+
+
+class ConflictError(RefusalError):
+    """Another call under the same `Idempotency-Key` stands against it."""
+
+
+class PreconditionError(RefusalError):
+    """The thing was changed since the caller read it (RFC 9110 13.1.1)."""
 
 
 class UnsupportedError(RefusalError):

@@ -49,10 +49,14 @@ def check_models(models: Sequence[ModelConfig]) -> None:
         )
 
 
-def exceeds(child: Sequence[ModelConfig], ancestor: Sequence[ModelConfig]) -> bool:
-    """Tell whether a limit of `child` is above the ancestor's of the same slug, type and unit (contract 2.2)."""
+def exceeds(child: Sequence[ModelConfig], ancestor: Sequence[ModelConfig]) -> str | None:
+    """Say which limit of `child` is above the ancestor's of the same slug, type and unit; None where none is."""
     allowed = _thresholds(ancestor)
-    return any(threshold > allowed.get(name, threshold) for name, threshold in _thresholds(child).items())
+    for (slug, type_, unit), threshold in _thresholds(child).items():
+        most = allowed.get((slug, type_, unit), threshold)
+        if threshold > most:
+            return f"{slug}: {type_} per {unit} is {threshold}, above {most}"
+    return None
 
 
 def _limits(model: ModelConfig) -> tuple[RateLimit | UsageLimit, ...]:

@@ -6,7 +6,7 @@ Never touches a table: what it needs of the others' records it asks for through 
 from dataclasses import replace
 
 from control import addresses
-from control.core import audit_view, bodies, fixed, rules, targets
+from control.core import audit_view, bodies, fixed, preconditions, rules, targets
 from control.core.records import Endpoint
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork
@@ -33,7 +33,9 @@ def create(unit: UnitOfWork, body: CreateEndpoint, *, allow_private: bool) -> En
 def update(unit: UnitOfWork, endpoint_id: str, body: UpdateEndpoint, *, allow_private: bool) -> Endpoint:
     """Change an endpoint's slug, target or both; groups keep naming the slug they name. Raise RefusalError."""
     before = get(unit, endpoint_id)
-    fixed.check(body, bodies.endpoint(before), free={"slug", "targets"})
+    shown = bodies.endpoint(before)
+    preconditions.check(unit.if_match, shown)
+    fixed.check(body, shown, free={"slug", "targets", "updated_at"})
     if body.slug is None and body.targets is None:
         raise InvalidError("slug, targets: at least one of the two is required", code="nothing_to_change")
     slug, target = before.record.slug, before.record.target
@@ -59,6 +61,7 @@ def update(unit: UnitOfWork, endpoint_id: str, body: UpdateEndpoint, *, allow_pr
 def delete(unit: UnitOfWork, endpoint_id: str) -> EndpointRecord:
     """Delete an endpoint; its slug is free again. Return what it was. Raise NotFoundError or ForbiddenError."""
     endpoint = get(unit, endpoint_id)
+    preconditions.check(unit.if_match, bodies.endpoint(endpoint))
     unit.endpoints.remove(endpoint, unit.now)
     unit.journal.note(unit.workspace_id, "endpoint.delete", endpoint_id, before=audit_view.endpoint(endpoint))
     return endpoint.record

@@ -6,7 +6,7 @@ Never leaves a tree in which a CASCADING group is above an ancestor: that is jud
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from control.core import audit_view, bodies, fixed, rules
+from control.core import audit_view, bodies, fixed, preconditions, rules
 from control.core.records import Chain, Group
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork
@@ -23,9 +23,10 @@ def create(unit: UnitOfWork, body: CreateGroup) -> Chain:
     """Make a group; return it and its way to the root. Raise InvalidError or NotFoundError."""
     parents = _parents(unit, body.hierarchy.parent_group_id)
     external_entity_id = body.metadata.external_entity_id
-    if unit.groups.external_id_taken(unit.workspace_id, external_entity_id):
+    owner = unit.groups.external_id_owner(unit.workspace_id, external_entity_id)
+    if owner is not None:
         raise InvalidError(
-            "metadata.external_entity_id: a group of this workspace has it already",
+            f"metadata.external_entity_id: the group {owner} of this workspace has it already",
             param="metadata.external_entity_id",
             code="external_entity_id_taken",
         )
@@ -41,7 +42,7 @@ def create(unit: UnitOfWork, body: CreateGroup) -> Chain:
     rules.check_models(body.models)
     _check_slugs(unit, body.models, known=())
     _check_cascade(record, parents, descendants=())
-    group = Group(record=record, name=body.metadata.name, created_at=unit.now)
+    group = Group(record=record, name=body.metadata.name, created_at=unit.now, updated_at=unit.now)
     unit.groups.add(group)
     unit.journal.note(unit.workspace_id, "group.create", record.id, after=audit_view.group(group))
     return (group, *parents)
@@ -50,8 +51,10 @@ def create(unit: UnitOfWork, body: CreateGroup) -> Chain:
 def update(unit: UnitOfWork, group_id: str, body: UpdateGroup) -> Chain:
     """Change a group's name, models or both; return it and its way to the root. Raise RefusalError."""
     before, *parents = chain = get(unit, group_id)
-    fixed.check(body, bodies.group(chain), free={"metadata.name", "models"})
-    group = before
+    shown = bodies.group(chain)
+    preconditions.check(unit.if_match, shown)
+    fixed.check(body, shown, free={"metadata.name", "models", "updated_at"})
+    group = replace(before, updated_at=unit.now)
     renamed = body.metadata is not None and "name" in body.metadata.model_fields_set
     if not renamed and body.models is None:
         raise InvalidError("metadata.name, models: at least one of the two is required", code="nothing_to_change")
@@ -64,15 +67,17 @@ def update(unit: UnitOfWork, group_id: str, body: UpdateGroup) -> Chain:
         record = group.record.model_copy(update={"models": body.models})
         _check_cascade(record, parents, unit.groups.descendants(group_id) if _cascades(record) else ())
         group = replace(group, record=record)
-    unit.groups.replace(group, unit.now)
-    shown = audit_view.group(before), audit_view.group(group)
-    unit.journal.note(unit.workspace_id, "group.update", group_id, before=shown[0], after=shown[1])
+    unit.groups.replace(group)
+    noted = audit_view.group(before), audit_view.group(group)
+    unit.journal.note(unit.workspace_id, "group.update", group_id, before=noted[0], after=noted[1])
     return (group, *parents)
 
 
 def delete(unit: UnitOfWork, group_id: str) -> Group:
     """Delete a group and everything below it; return what it was. Raise NotFoundError or ForbiddenError."""
-    group = get(unit, group_id)[0]
+    chain = get(unit, group_id)
+    preconditions.check(unit.if_match, bodies.group(chain))
+    group = chain[0]
     unit.groups.remove(group, unit.now)
     unit.journal.note(unit.workspace_id, "group.delete", group_id, before=audit_view.group(group))
     return group
@@ -127,9 +132,13 @@ def _check_slugs(unit: UnitOfWork, models: Sequence[ModelConfig], known: Collect
 def _check_cascade(record: GroupRecord, parents: Chain, descendants: Sequence[Group]) -> None:
     if not _cascades(record):
         return
-    above = any(rules.exceeds(record.models, parent.record.models) for parent in parents)
-    if above or any(rules.exceeds(below.record.models, record.models) for below in descendants):
-        raise InvalidError(ABOVE_PARENT, param="models", code="limit_exceeds_parent")
+    pairs = [(record, parent.record) for parent in parents] + [(below.record, record) for below in descendants]
+    for child, ancestor in pairs:
+        above = rules.exceeds(child.models, ancestor.models)
+        if above is not None:
+            which = "" if child is record else f"of group {child.id} "
+            message = f"{ABOVE_PARENT} {above} {which}".rstrip() + f" of its ancestor, group {ancestor.id}"
+            raise InvalidError(message, param="models", code="limit_exceeds_parent")
 
 
 def _cascades(record: GroupRecord) -> bool:

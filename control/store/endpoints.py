@@ -64,9 +64,11 @@ class Endpoints:
         self._connection.execute(delete(ENDPOINTS).where(ENDPOINTS.c.id == endpoint.record.id))
         config_log.append(self._connection, now, ConfigKind.ENDPOINT, endpoint.record.id, None)
 
-    def page(self, workspace_id: str, after: str, limit: int) -> Sequence[Endpoint]:
-        """Return at most `limit` endpoints of the workspace with an id above `after`, by id."""
+    def page(self, workspace_id: str, after: str, limit: int, slug: str | None = None) -> Sequence[Endpoint]:
+        """Return at most `limit` endpoints of the workspace with an id above `after`, by id; of one slug or of all."""
         query = select(ENDPOINTS).where(ENDPOINTS.c.workspace_id == workspace_id, ENDPOINTS.c.id > after)
+        if slug is not None:
+            query = query.where(ENDPOINTS.c.slug == slug)
         return self._all(query.order_by(ENDPOINTS.c.id).limit(limit))
 
     def every(self) -> Iterator[Endpoint]:

@@ -34,12 +34,13 @@ class Groups:
         query = select(GROUPS).join(below, GROUPS.c.id == below.c.id)
         return [_read(row) for row in self._connection.execute(query)]
 
-    def external_id_taken(self, workspace_id: str, external_entity_id: str) -> bool:
-        """Tell whether a live group of the workspace has this id."""
+    def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
+        """Return the id of the live group of the workspace that has this external id."""
         query = select(GROUPS.c.id).where(
             GROUPS.c.workspace_id == workspace_id, GROUPS.c.external_entity_id == external_entity_id, _LIVE
         )
-        return self._connection.execute(query).first() is not None
+        owner: str | None = self._connection.execute(query).scalar()
+        return owner
 
     def add(self, group: Group) -> None:
         """Keep a new group; the change goes to the log in the same transaction."""
@@ -56,15 +57,17 @@ class Groups:
             "limit_enforcement": record.limit_enforcement.value,
             "models": _models(record),
             "created_at": group.created_at,
+            "updated_at": group.updated_at,
         }
         self._connection.execute(insert(GROUPS).values(values))
         config_log.append(self._connection, group.created_at, ConfigKind.GROUP, record.id, record)
 
-    def replace(self, group: Group, now: datetime) -> None:
+    def replace(self, group: Group) -> None:
         """Keep the new name and models of a group; the change goes to the log in the same transaction."""
         change = update(GROUPS).where(GROUPS.c.id == group.record.id)
-        self._connection.execute(change.values(name=group.name, models=_models(group.record)))
-        config_log.append(self._connection, now, ConfigKind.GROUP, group.record.id, group.record)
+        values = {"name": group.name, "models": _models(group.record), "updated_at": group.updated_at}
+        self._connection.execute(change.values(values))
+        config_log.append(self._connection, group.updated_at, ConfigKind.GROUP, group.record.id, group.record)
 
     def remove(self, group: Group, now: datetime) -> None:
         """Forget a group and all below it, and revoke their keys.
@@ -123,4 +126,5 @@ def _read(row: Row[Any]) -> Group:
         limit_enforcement=row.limit_enforcement,
         models=row.models,
     )
-    return Group(record=record, name=row.name, created_at=row.created_at)
+    updated_at = row.updated_at or row.created_at  # null: not changed since before it was kept
+    return Group(record=record, name=row.name, created_at=row.created_at, updated_at=updated_at)

@@ -82,6 +82,7 @@ GROUPS = Table(
     Column("limit_enforcement", String(16), nullable=False),
     Column("models", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime),
     Column("deleted_at", UtcDateTime),
     Index(None, "workspace_id", "id"),
 )
@@ -143,6 +144,19 @@ AUDIT_LOG = Table(
     Index(None, "workspace_id", "id"),
 )
 """Who changed what: `before` is null for what is new, `after` for what is gone. Never holds a secret."""
+
+KEPT_ANSWERS = Table(
+    "kept_answers",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False),
+    Column("body_sha256", String(64), nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "workspace_id", "created_at"),
+    Index(None, "created_at"),
+)
+"""What a POST under an `Idempotency-Key` was answered: `name` is an HMAC of who called what under which key."""
 
 CORRECTION = Table(
     "correction",

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from control.store.answers import Answers
 from control.store.api_keys import ApiKeys
 from control.store.audit import OPERATOR, Audit
 from control.store.endpoints import Endpoints
@@ -13,7 +14,14 @@ from control.store.workspaces import Webhooks, Workspaces
 from control.unit_of_work import UnitOfWork
 
 
-def over(connection: Connection, now: datetime, *, workspace_id: str = "", actor: str = OPERATOR) -> UnitOfWork:
+def over(
+    connection: Connection,
+    now: datetime,
+    *,
+    workspace_id: str = "",
+    actor: str = OPERATOR,
+    if_match: str | None = None,
+) -> UnitOfWork:
     """Return the unit of a lab's call, where `actor` is its management key's prefix, or of the operator's."""
     return UnitOfWork(
         workspace_id=workspace_id,
@@ -25,4 +33,6 @@ def over(connection: Connection, now: datetime, *, workspace_id: str = "", actor
         secrets=Secrets(connection),
         groups=Groups(connection),
         api_keys=ApiKeys(connection),
+        answers=Answers(connection),
+        if_match=if_match,
     )

@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Protocol, TypeVar
@@ -25,6 +24,7 @@ from runtime import loops, outage
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.config import records as config_records
+from runtime.config.rounds import Rounds
 from runtime.database.engines import Database
 from runtime.database.leadership import Leadership, LeadershipLostError
 from runtime.kafka.writer import KafkaAwayError, Record, RecordTooLargeError, cloud_event
@@ -35,6 +35,11 @@ from schemas.usage import UsageEvent
 
 POLL_S = 0.25
 """Changes by other processes are seen this late at most."""
+
+PUBLISHED_WITHIN_S = 0.25
+"""A change is answered once it is published, where that takes no longer than this."""
+
+_LOOK_EVERY_S = 0.05
 
 HEARTBEAT_S = 3.0
 
@@ -84,7 +89,7 @@ class ConfigPublisher:
         self._clock = clock
         self._steady = steady
         self._pause = pause
-        self._poked = asyncio.Event()
+        self._rounds = Rounds()
         self._is_leading = False
         self._unsent = 0
         self._outage = Outage("the relay to Kafka", log, pause, of="the database and Kafka", passes=_passes)
@@ -97,7 +102,25 @@ class ConfigPublisher:
 
     def poke(self) -> None:
         """Look at once instead of at the next poll. Called on the event loop."""
-        self._poked.set()
+        self._rounds.poke()
+
+    async def in_force(self) -> None:
+        """Return when Kafka has all that is committed, at the latest after `PUBLISHED_WITHIN_S`.
+
+        Where another process relays, its mark is looked at. What keeps it from knowing is no reason to fail: the change
+        is committed.
+        """
+        if self._is_leading:
+            await self._rounds.whole(PUBLISHED_WITHIN_S)
+            return
+        try:
+            async with asyncio.timeout(PUBLISHED_WITHIN_S):
+                version = await self._read(config_log.current_version)
+                while await self._read(published.read, published.CONFIG) < version:
+                    await self._pause(_LOOK_EVERY_S)
+        except Exception as error:
+            if not _passes(error):
+                raise
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show who relays, and how far."""
@@ -128,15 +151,14 @@ class ConfigPublisher:
                 await self._pause(_TAKE_EVERY_S)
             self._is_leading = True
             await self.take_over()
-            more = await self.step()
+            more = await self._rounds.take(self.step)
             log.info("this process relays the configuration to Kafka")
             while True:
                 self._outage.passed()
                 loops.turned(rest_s=POLL_S)
                 if not more:
-                    await self._rest()
-                self._poked.clear()
-                more = await self.step()
+                    await self._rounds.rest(POLL_S)
+                more = await self._rounds.take(self.step)
         finally:
             self._is_leading = False
             await self._leadership.release()
@@ -262,11 +284,6 @@ class ConfigPublisher:
 
     async def _write(self, query: Callable[..., Result], *arguments: Any) -> Result:
         return await self._database.write(lambda connection: query(connection, *arguments))
-
-    async def _rest(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
-                await self._poked.wait()
 
 
 def _correction(event: UsageEvent, group: str) -> Record:

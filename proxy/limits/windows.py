@@ -250,6 +250,8 @@ class Windows:
         if reservation.ended:
             return
         reservation.ended = True
+        if not reservation.limits:
+            return
         _, now_us = self._read(now)
         for limit in reservation.limits:
             if limit.type is LimitType.TOKEN:

@@ -9,12 +9,16 @@ from collections.abc import Callable, Sequence
 
 from runtime import loops
 from runtime.config import log as config_log
+from runtime.config.rounds import Rounds
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
 from schemas.config import ConfigChange
 
 POLL_S = 0.25
 """Changes by another process are seen this late at most."""
+
+IN_FORCE_WITHIN_S = 5.0
+"""A change is answered then even where it could not be handed over."""
 
 _BATCH = 1000
 
@@ -32,20 +36,23 @@ class Relay:
         self.version = version
         self._database = database
         self._subscribers = tuple(subscribers)
-        self._poked = asyncio.Event()
+        self._rounds = Rounds()
         self._outage = Outage("the configuration's relay", _log, pause)
 
     def poke(self) -> None:
         """Look at once instead of at the next poll. Called on the event loop."""
-        self._poked.set()
+        self._rounds.poke()
+
+    async def in_force(self) -> None:
+        """Return when all that is committed has been handed over; in an outage of the database after 5 s."""
+        await self._rounds.whole(IN_FORCE_WITHIN_S)
 
     async def run(self) -> None:
         """Follow until cancelled. A subscriber's exception ends it; an outage of the database does not."""
         while True:
-            self._poked.clear()
-            await self.step()
+            await self._rounds.take(self.step)
             loops.turned(rest_s=POLL_S)
-            await self._rest()
+            await self._rounds.rest(POLL_S)
 
     async def step(self) -> None:
         """Hand over every change there is now."""
@@ -61,10 +68,3 @@ class Relay:
     async def _read(self) -> Sequence[ConfigChange]:
         version = self.version
         return await self._database.read(lambda connection: config_log.read_since(connection, version, _BATCH))
-
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(POLL_S):
-                await self._poked.wait()
-        except TimeoutError:
-            return

@@ -179,6 +179,35 @@ def test_keys_end_with_their_revocation_and_with_any_group_above(house: Lab, ups
     eventually(lambda: len(house.ledger("below")) >= 2)  # what was counted stays, and what was in flight comes
 
 
+def test_the_first_call_after_a_change_meets_it(house: Lab, upstream: Upstream) -> None:
+    """On one connection for each role, so that no time passes between an answer and the next call."""
+    target = {"provider": "OPENAI_COMPATIBLE", "base_url": f"{upstream.url}/v1", "target_model": "m"}
+    manage = {"authorization": f"Api-Key {house.management_key}"}
+    with httpx.Client(base_url=f"{house.url}/v1/gateway", headers=manage) as lab, httpx.Client() as caller:
+
+        def api(method: str, path: str, body: Any = None) -> Any:
+            answer = lab.request(method, path, json=body)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        def status(key: str, slug: str) -> int:
+            headers, body = {"authorization": f"Api-Key {key}"}, {"model": slug, "messages": HELLO}
+            return caller.post(f"{house.url}/v1/chat/completions", headers=headers, json=body).status_code
+
+        for number in range(20):
+            slug = f"lab/first-{number}"
+            api("POST", "/endpoints", {"slug": slug, "targets": [target]})
+            metadata = {"external_entity_id": slug}
+            group = api("POST", "/groups", {"metadata": metadata, "models": [{"slug": slug}]})["id"]
+            key = api("POST", f"/groups/{group}/api_keys", {})["api_key"]
+            assert status(key, slug) == 200
+            nothing = {"type": "REQUEST", "unit": "SECOND", "threshold": 0}
+            api("PATCH", f"/groups/{group}", {"models": [{"slug": slug, "rate_limits": [nothing]}]})
+            assert status(key, slug) == 429
+            api("DELETE", f"/groups/{group}/api_keys/{key[:16]}")
+            assert status(key, slug) == 401
+
+
 def test_a_provider_that_is_not_served_yet_says_so(house: Lab) -> None:
     target = {"provider": "ANTHROPIC", "target_model": "claude", "secret_id": secret(house, "own", "sk-own")}
     _, key = developer(house, "lab/claude", target)

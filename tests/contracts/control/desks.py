@@ -12,6 +12,7 @@ from control import unit_of_work as ports
 from control.core.records import Shown
 from control.flow import corrections
 from control.store import audit
+from control.store.answers import Answers
 from control.store.api_keys import ApiKeys
 from control.store.corrections import Corrections
 from control.store.endpoints import Endpoints
@@ -79,6 +80,7 @@ class Desk:
     secrets: ports.Secrets
     groups: ports.Groups
     api_keys: ports.ApiKeys
+    answers: ports.Answers
     corrections: corrections.Corrections
     deliveries: Deliveries
     journal: ports.Journal
@@ -116,6 +118,7 @@ def memory() -> Desk:
         secrets=fakes.FakeSecrets(stored),
         groups=fakes.FakeGroups(keys),
         api_keys=keys,
+        answers=fakes.FakeAnswers(),
         corrections=corrected,
         deliveries=delivered,
         journal=noted,
@@ -155,6 +158,7 @@ def database(connection: Connection, now: datetime) -> Desk:
         secrets=Secrets(connection),
         groups=Groups(connection),
         api_keys=ApiKeys(connection),
+        answers=Answers(connection),
         corrections=Corrections(connection),
         deliveries=StoredDeliveries(connection),
         journal=audit.Audit(connection, ACTOR, now),

@@ -1,6 +1,7 @@
 """Groups and developers' keys: the fakes and the store alike."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from control.core.records import ApiKey, Group
 from schemas.config import GroupRecord, KeyRecord
@@ -8,6 +9,7 @@ from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimit, 
 from tests.contracts.control.desks import Desk
 from tests.unit.control.fakes import NOW
 
+LATER = NOW + timedelta(seconds=1)
 RATE = RateLimit(type=LimitType.TOKEN, unit=RateLimitUnit.MINUTE, threshold=2**53)
 
 
@@ -21,7 +23,7 @@ def group(id_: str, *ancestors: str, customer: str | None = None, workspace_id: 
         limit_enforcement=LimitEnforcement.CASCADING,
         models=(ModelConfig(slug="acme/m", rate_limits=(RATE,)),),
     )
-    return Group(record, None, NOW)
+    return Group(record, None, NOW, NOW)
 
 
 def api_key(prefix: str, group_id: str) -> ApiKey:
@@ -59,17 +61,17 @@ def test_an_external_id_is_taken_in_its_own_workspace_until_the_group_is_gone(de
     furnish(desk, group("a", customer="acme"), group("b", customer="globex", workspace_id="other"))
     asked = [("lab", "acme"), ("other", "acme"), ("other", "globex"), ("lab", "Acme")]
 
-    assert [desk.groups.external_id_taken(*each) for each in asked] == [True, False, True, False]
+    assert [desk.groups.external_id_owner(*each) for each in asked] == ["a", None, "b", None]
     desk.groups.remove(group("a", customer="acme"), NOW)
-    assert not desk.groups.external_id_taken("lab", "acme")
+    assert desk.groups.external_id_owner("lab", "acme") is None
     furnish(desk, group("n", customer="acme"))
-    assert desk.groups.external_id_taken("lab", "acme")
+    assert desk.groups.external_id_owner("lab", "acme") == "n"
 
 
 def test_a_groups_new_name_and_models_are_kept_in_every_chain(desk: Desk) -> None:
     furnish(desk, *TREE)
-    changed = replace(ROOT, name="renamed", record=ROOT.record.model_copy(update={"models": ()}))
-    desk.groups.replace(changed, NOW)
+    changed = replace(ROOT, name="renamed", record=ROOT.record.model_copy(update={"models": ()}), updated_at=LATER)
+    desk.groups.replace(changed)
 
     assert tuple(desk.groups.chain("a")) == (changed,)
     assert tuple(desk.groups.chain("b")) == (MIDDLE, changed)

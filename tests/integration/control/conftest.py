@@ -15,7 +15,10 @@ def pokes() -> list[str]:
 
 @pytest.fixture
 def app(database: Database, pokes: list[str]) -> Litestar:
-    return helpers.application(database, lambda: pokes.append("poke"))
+    async def in_force() -> None:
+        pokes.append("poke")
+
+    return helpers.application(database, in_force)
 
 
 @pytest.fixture

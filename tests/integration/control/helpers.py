@@ -1,6 +1,6 @@
 """A management API over a real SQLite file, and labs that use it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,12 @@ def day_limit(threshold: int, type_: str = "TOKEN") -> dict[str, Any]:
     return {"type": type_, "unit": "DAY", "threshold": threshold}
 
 
-def application(database: Database, poke: Callable[[], None] = lambda: None, **settings: Any) -> Litestar:
-    router = control_app.build(database, VAULT, clock.steady(), Settings(**settings), poke)
+async def at_once() -> None:
+    """Stand for a relay: no other part hears of a change here."""
+
+
+def application(database: Database, in_force: Callable[[], Awaitable[None]] = at_once, **settings: Any) -> Litestar:
+    router = control_app.build(database, VAULT, clock.steady(), Settings(**settings), in_force)
     openapi = control_app.openapi_config("0.1.0")
     handlers = control_app.UNROUTED
     return Litestar([router], openapi_config=openapi, exception_handlers=handlers, logging_config=None)

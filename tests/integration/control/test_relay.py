@@ -126,6 +126,27 @@ async def test_a_poke_is_not_kept_waiting_for_the_poll(database: Database, monke
         await running
 
 
+async def test_what_is_in_force_was_handed_over(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "POLL_S", 3600.0)
+    monkeypatch.setattr(relay, "IN_FORCE_WITHIN_S", 60.0)
+    arrived: list[str] = []
+    follower = Relay(database, 0, [lambda change: arrived.append(change.id)])
+    running = asyncio.create_task(follower.run())
+    for name in ("first", "second", "third"):
+        append(database, name)
+        await follower.in_force()
+        assert arrived[-1] == name
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_change_is_answered_where_no_relay_runs(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "IN_FORCE_WITHIN_S", 0.0)
+    append(database, "first")
+    await Relay(database, 0, []).in_force()
+
+
 async def test_a_subscriber_that_fails_ends_the_relay(database: Database) -> None:
     def fail(_: ConfigChange) -> None:
         raise LookupError("a bug")

@@ -5,10 +5,10 @@ A fake whose answers depend on another's records is handed that one, as the tabl
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, ManagementKey, Secret, Shown
+from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, ManagementKey, Secret, Shown
 from control.unit_of_work import UnitOfWork
 from schemas.api import Region
 from schemas.config import EndpointRecord, WebhookRecord, WorkspaceRecord
@@ -119,16 +119,16 @@ class FakeGroups:
     def descendants(self, group_id: str) -> Sequence[Group]:
         return [group for group in self.kept.values() if group_id in group.record.ancestor_ids]
 
-    def external_id_taken(self, workspace_id: str, external_entity_id: str) -> bool:
-        return any(
-            (group.record.workspace_id, group.record.external_entity_id) == (workspace_id, external_entity_id)
-            for group in self.kept.values()
-        )
+    def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
+        named = (workspace_id, external_entity_id)
+        groups = self.kept.values()
+        owners = (one for one in groups if (one.record.workspace_id, one.record.external_entity_id) == named)
+        return next((owner.record.id for owner in owners), None)
 
     def add(self, group: Group) -> None:
         self.kept[group.record.id] = group
 
-    def replace(self, group: Group, now: datetime) -> None:
+    def replace(self, group: Group) -> None:
         self.kept[group.record.id] = group
 
     def remove(self, group: Group, now: datetime) -> None:
@@ -226,6 +226,20 @@ class FakeWebhooks:
         self.kept[webhook.workspace_id] = webhook
 
 
+class FakeAnswers:
+    """Implements `Answers`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[KeptAnswer, datetime]] = {}
+
+    def find(self, name: str, now: datetime) -> KeptAnswer | None:
+        answer, at = self.kept.get(name, (None, now))
+        return answer if at > now - timedelta(hours=24) else None
+
+    def keep(self, answer: KeptAnswer, now: datetime) -> None:
+        self.kept[answer.name] = (answer, now)
+
+
 @dataclass
 class FakeStores:
     """All that a unit of work needs, in memory."""
@@ -234,6 +248,7 @@ class FakeStores:
     workspaces: FakeWorkspaces = field(default_factory=FakeWorkspaces)
     webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
     api_keys: FakeApiKeys = field(default_factory=FakeApiKeys)
+    answers: FakeAnswers = field(default_factory=FakeAnswers)
 
     def __post_init__(self) -> None:
         self.endpoints = FakeEndpoints(self.workspaces)
@@ -252,6 +267,7 @@ class FakeStores:
             secrets=self.secrets,
             groups=self.groups,
             api_keys=self.api_keys,
+            answers=self.answers,
         )
 
 

@@ -16,6 +16,7 @@ from runtime.clock import steady
 from runtime.database.engines import Database
 from runtime.settings import Settings
 from runtime.vault import webhook_context
+from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
 from tests.integration.webhooks.scene import serving, status
 from tests.unit.metering.factories import HandClock
@@ -32,7 +33,7 @@ def clock() -> HandClock:
 @pytest.fixture
 def app(database: Database, clock: HandClock) -> Litestar:
     settings = Settings(allow_private_receivers=True)
-    router = control_app.build(database, VAULT, clock, settings, lambda: None)
+    router = control_app.build(database, VAULT, clock, settings, helpers.at_once)
     return Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
 
 

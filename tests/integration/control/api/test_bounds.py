@@ -63,14 +63,14 @@ async def test_a_filter_holds_behind_a_cursor(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("type_", ["TOKEN", "REQUEST"])
-async def test_a_model_has_one_rate_limit_of_a_type(lab: Lab, type_: str) -> None:
+async def test_a_model_has_one_rate_limit_of_a_type_and_unit(lab: Lab, type_: str) -> None:
     second, minute = ({"type": type_, "unit": unit, "threshold": 5} for unit in ("SECOND", "MINUTE"))
-    answer = await lab.group("two", SMALL | {"rate_limits": [second, minute]})
+    answer = await lab.group("two", SMALL | {"rate_limits": [second, minute, second | {"threshold": 6}]})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "models[0]")
-    assert "at most one rate limit per type" in answer.json()["error"]["message"]
+    assert "at most one rate limit per type and unit" in answer.json()["error"]["message"]
     other = {"type": "REQUEST" if type_ == "TOKEN" else "TOKEN", "unit": "SECOND", "threshold": 5}
-    fine = await lab.made_group("one", SMALL | {"rate_limits": [second, other]})
-    assert fine["models"][0]["rate_limits"] == [second, other]
+    fine = await lab.made_group("one", SMALL | {"rate_limits": [second, minute, other]})
+    assert fine["models"][0]["rate_limits"] == [second, minute, other]
 
 
 async def sent(lab: Lab, field: str, text: str) -> httpx.Response:

@@ -137,7 +137,6 @@ async def test_a_body_too_large_is_refused(lab: Lab) -> None:
         b'{"metadata":{"external_entity_id":"a"},"models":[{"slug":"acme/m","usage_limits":'
         b'[{"type":"TOKEN","unit":"DAY","threshold":1e400}]}]}',
         b'{"metadata":{"external_entity_id":"a"},"models":{"slug":"acme/m"}}',
-        b'{"metadata":{"external_entity_id":"a"},"models":[{"slug":"acme/m"}],"hierarchy":null}',
         b"[" * 100_000,
         b'{"a":' * 10_000,
         b'{"\\u0000\\n":1}',

@@ -36,7 +36,7 @@ def refused(answer: httpx.Response, param: str | None) -> str:
         (ENDPOINTS, {"limit": "0"}, "limit", "from 1 to 1000"),
         (ENDPOINTS, {"limit": ""}, "limit", "from 1 to 1000"),
         (GROUPS, {"external_entity": "x"}, "external_entity", "limit, cursor, external_entity_id"),
-        (ENDPOINTS, {"slug": "acme/m"}, "slug", "limit, cursor"),
+        (ENDPOINTS, {"name": "acme/m"}, "name", "limit, cursor, slug"),
         (DELIVERIES, {"state": "dead"}, "state", "status, limit, cursor"),
         (EVENTS, {"from": "x"}, "from", "start_time, end_time, api_key_prefix, external_entity_id, order"),
         (EVENTS, {"start_time": "yesterday"}, "start_time", "2026-01-31T12:00:00Z"),
@@ -118,7 +118,7 @@ def group(*models: Any, **more: Any) -> dict[str, Any]:
         (GROUPS, group(SMALL, hierarchy={"parent": "x"}), "hierarchy.parent", "limit_enforcement, parent_group_id"),
         (GROUPS, group(SMALL, SMALL), "models", "a slug may appear at most once"),
         (GROUPS, group(), "models", "at least 1"),
-        (GROUPS, group(SMALL | {"usage_limits": [day_limit(0)]}), "models[0].usage_limits[0].threshold", "equal to 1"),
+        (GROUPS, group(SMALL | {"usage_limits": [day_limit(-1)]}), "models[0].usage_limits[0].threshold", "equal to 0"),
         (f"{DELIVERIES}/redrive", {"since": "x"}, "since", "known are from, to"),
     ],
 )

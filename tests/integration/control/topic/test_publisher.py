@@ -188,6 +188,27 @@ async def test_one_waits_while_another_leads_and_a_poke_is_not_kept_waiting(
     assert begun.topics.is_closed
 
 
+async def test_what_is_in_force_was_published_by_this_process_or_another(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "POLL_S", 3600.0)
+    monkeypatch.setattr(publisher, "PUBLISHED_WITHIN_S", 60.0)
+    begun, another = Scene(database), Scene(database)
+    begun.change("a")
+    async with scene.running(begun.relay.run):
+        await begun.topics.arrived("a")
+        for name in ("b", "c"):
+            begun.change(name)
+            await begun.relay.in_force()
+            assert name in dict(begun.topics.names())
+            await another.relay.in_force()
+    begun.change("d")
+    monkeypatch.setattr(publisher, "PUBLISHED_WITHIN_S", 0.0)
+    for one in (begun, another):
+        await one.relay.in_force()
+    assert "d" not in dict(begun.topics.names())
+
+
 async def test_an_outage_is_waited_out_and_said_once(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     begun = Scene(database)

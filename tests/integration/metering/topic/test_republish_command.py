@@ -49,7 +49,7 @@ async def test_a_topic_that_was_lost_gets_the_figures_of_its_days_with_their_ver
     limited = group("group-2", requests=2).model_copy(update={"workspace_id": lab})
     thresholds = GroupThresholds()
     thresholds.apply(change(1, "group-2", limited))
-    scene.database.write_now(lambda connection: Groups(connection).add(Group(limited, "limited", scene.now)))
+    scene.database.write_now(lambda connection: Groups(connection).add(Group(limited, "limited", scene.now, scene.now)))
     days = [scene.now - 2 * DAY, scene.now - DAY, scene.now]
     numbers = range(1, 22)
     events = [scene.event(one, f"group-{one % 5}", timestamp=days[one % 3], tokens=(one, 0, 0)) for one in numbers]

@@ -102,15 +102,16 @@ def limits(*limits: tuple[str, str, int]) -> bytes:
     return json.dumps({"metadata": {"external_entity_id": "a"}, "models": [model]}).encode()
 
 
-@pytest.mark.parametrize("threshold", [0, -1, 2**53 + 1])
-def test_a_threshold_lies_between_one_and_what_every_json_reader_holds(threshold: int) -> None:
+@pytest.mark.parametrize("threshold", [-1, 2**53 + 1])
+def test_a_threshold_lies_between_zero_and_what_every_json_reader_holds(threshold: int) -> None:
     assert refusal(limits(("TOKEN", "MINUTE", threshold))).param == "models[0].rate_limits[0].threshold"
-    for allowed in (1, 2**53):
+    for allowed in (0, 1, 2**53):
         (model,) = common.read(CreateGroup, limits(("TOKEN", "MINUTE", allowed))).models
         assert model.rate_limits[0].threshold == allowed
 
 
-def test_a_group_sets_one_rate_of_a_type_whatever_its_unit() -> None:
-    two = limits(("TOKEN", "MINUTE", 1), ("TOKEN", "SECOND", 1))
-    assert "at most one rate limit per type" in refusal(two).message
-    assert common.read(CreateGroup, limits(("TOKEN", "MINUTE", 1), ("REQUEST", "MINUTE", 1))).models
+def test_a_group_sets_one_rate_of_a_type_and_unit() -> None:
+    two = limits(("TOKEN", "MINUTE", 1), ("TOKEN", "MINUTE", 2))
+    assert "at most one rate limit per type and unit" in refusal(two).message
+    for other in (("REQUEST", "MINUTE", 1), ("TOKEN", "SECOND", 1)):
+        assert common.read(CreateGroup, limits(("TOKEN", "MINUTE", 1), other)).models

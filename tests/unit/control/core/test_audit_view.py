@@ -84,6 +84,7 @@ LIMIT = UsageLimit(type=LimitType.TOKEN, unit=UsageLimitUnit.DAY, threshold=5)
                     ),
                     "name",
                     NOW,
+                    NOW,
                 )
             ),
             {

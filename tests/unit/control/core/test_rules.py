@@ -123,6 +123,6 @@ def rate(slug: str, threshold: int, unit: RateLimitUnit) -> ModelConfig:
     ],
 )
 def test_limits_are_compared_by_slug_type_and_unit(child: ModelConfig, ancestor: ModelConfig, above: bool) -> None:
-    assert rules.exceeds([child], [ancestor]) is above
+    assert (rules.exceeds([child], [ancestor]) is not None) is above
     assert not rules.exceeds([child], [])
     assert not rules.exceeds([], [ancestor])

@@ -35,7 +35,7 @@ def stores() -> FakeStores:
             limit_enforcement=LimitEnforcement.INDEPENDENT,
             models=(),
         )
-        made.groups.add(Group(record, None, NOW))
+        made.groups.add(Group(record, None, NOW, NOW))
     made.workspaces.set_public_key("w", base64.b64encode(PRIVATE.public_key().public_bytes_raw()).decode())
     return made
 
