@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import anthropic
-import httpx
+import httpx2
 import openai
 from anthropic.types import Message
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
@@ -51,19 +51,17 @@ def read(value: Any) -> Any:
     return value
 
 
-def _transport(body: bytes, kind: str, status: int = 200) -> httpx.MockTransport:
-    return httpx.MockTransport(lambda _: httpx.Response(status, headers={"content-type": kind}, content=body))
-
-
 def openai_client(body: bytes, kind: str, status: int = 200) -> openai.OpenAI:
     """Return a client whose server answers so."""
-    served = httpx.Client(transport=_transport(body, kind, status))
+    answer = httpx2.Response(status, headers={"content-type": kind}, content=body)
+    served = httpx2.Client(transport=httpx2.MockTransport(lambda _: answer))
     return openai.OpenAI(api_key="unused", base_url="http://gateway/v1", http_client=served, max_retries=0)
 
 
 def anthropic_client(body: bytes, kind: str) -> anthropic.Anthropic:
     """Return a client whose server answers so."""
-    served = httpx.Client(transport=_transport(body, kind))
+    answer = httpx2.Response(200, headers={"content-type": kind}, content=body)
+    served = httpx2.Client(transport=httpx2.MockTransport(lambda _: answer))
     return anthropic.Anthropic(api_key="unused", base_url="http://vendor", http_client=served, max_retries=0)
 
 
@@ -87,6 +85,8 @@ def message(body: bytes) -> Message:
 
 def streamed_message(body: bytes) -> Message:
     """Return what Anthropic's SDK gathers of a stream."""
-    with anthropic_client(body, "text/event-stream") as client:
-        with client.messages.stream(model="x", max_tokens=1, messages=[]) as stream:
-            return stream.get_final_message()
+    with (
+        anthropic_client(body, "text/event-stream") as client,
+        client.messages.stream(model="x", max_tokens=1, messages=[]) as stream,
+    ):
+        return stream.get_final_message()

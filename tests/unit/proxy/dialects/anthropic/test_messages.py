@@ -75,7 +75,8 @@ def test_empty_answers_and_results_are_taken_row_26() -> None:
 
 
 def test_blank_content_beside_calls_is_no_block_row_25() -> None:
-    for content in ("", " ", None, []):
+    contents: list[Any] = ["", " ", None, []]
+    for content in contents:
         (block,) = turns(user(), calling(call(), content=content), result())[1]["content"]
         assert block["type"] == "tool_use"
 
@@ -153,7 +154,7 @@ def test_thinking_comes_first_and_unchanged_row_34() -> None:
 
 
 def test_an_answer_as_an_sdk_gives_it_back() -> None:
-    given = {"role": "assistant", "content": "Yes.", "refusal": None, "annotations": [], "audio": None}
+    given: dict[str, Any] = {"role": "assistant", "content": "Yes.", "refusal": None, "annotations": [], "audio": None}
     assert turns(user(), given | {"function_call": None, "tool_calls": None}, user())[1]["content"] == [text("Yes.")]
 
 

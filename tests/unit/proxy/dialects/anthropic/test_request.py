@@ -15,6 +15,13 @@ HELLO = {"role": "user", "content": [{"type": "text", "text": "Hi"}]}
 PLAIN = {"model": "claude", "max_tokens": MAX_TOKENS, "messages": [HELLO]}
 
 
+def test_the_judge_sees_what_the_vendors_types_do_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request, "_HINTS", frozenset())
+    monkeypatch.setitem(request._READERS, "seed", request._extension)
+    with pytest.raises(AssertionError):
+        translated(seed=7)
+
+
 def test_a_plain_request() -> None:
     assert translated() == PLAIN
 
