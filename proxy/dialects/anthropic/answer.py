@@ -137,16 +137,23 @@ def streamed_error(event: dict[str, Any]) -> Error:
     return _error(_STATUSES.get(kind, 500) if isinstance(kind, str) else 500, event)
 
 
+def error_status(status: int) -> int:
+    """Return the status with which a client of chat completions gets one that is no success."""
+    if status in _CREDENTIAL:
+        return 502
+    return 503 if status == _OVERLOADED else status
+
+
 def _error(status: int, told: Any) -> Error:
     if status in _CREDENTIAL:
-        return _shaped(502, "The model's server refused the gateway.", "server_error", "upstream_credential")
+        return _shaped(status, "The model's server refused the gateway.", "server_error", "upstream_credential")
     inner = told.get("error") if isinstance(told, dict) else None
     said = inner.get("message") if isinstance(inner, dict) else None
     message = said if isinstance(said, str) and said else f"The model's server answered with status {status}."
     kind = _KINDS.get(status) or ("invalid_request_error" if 400 <= status < 500 else "server_error")
-    return _shaped(503 if status == _OVERLOADED else status, message, kind, _CODES.get(status))
+    return _shaped(status, message, kind, _CODES.get(status))
 
 
 def _shaped(status: int, message: str, kind: str, code: str | None) -> Error:
     told = {"error": {"message": message, "type": kind, "param": None, "code": code}}
-    return Error(status, msgspec.json.encode(told))
+    return Error(error_status(status), msgspec.json.encode(told))

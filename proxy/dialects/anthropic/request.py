@@ -56,8 +56,8 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 _TIERS = {"auto": "auto", "default": "standard_only"}
 
 
-def translate(body: bytes, *, model: str, default_max_tokens: int) -> bytes | Invalid:
-    """Return the body for the Messages API; `body` was read by `chat.parse`.
+def translate(body: bytes, *, default_max_tokens: int) -> bytes | Invalid:
+    """Return the body for the Messages API; `body` was read by `chat.parse`, and its model is the target's.
 
     `default_max_tokens` is asked for where the client names no bound: the API wants one.
     """
@@ -66,16 +66,16 @@ def translate(body: bytes, *, model: str, default_max_tokens: int) -> bytes | In
     except (ValueError, RecursionError) as error:
         return Invalid(f"The body cannot be read: {str(error) or 'it is nested too deeply'}.")
     try:
-        return msgspec.json.encode(_translated(request, model, default_max_tokens))
+        return msgspec.json.encode(_translated(request, default_max_tokens))
     except fields.RefusedError as refused:
         return refused.invalid
     except RecursionError:
         return Invalid("The body is nested too deeply.")
 
 
-def _translated(request: dict[str, Any], model: str, default_max_tokens: int) -> dict[str, Any]:
+def _translated(request: dict[str, Any], default_max_tokens: int) -> dict[str, Any]:
     talk = messages.conversation(request.get("messages"))
-    found: dict[str, Any] = {"model": model, "max_tokens": _max_tokens(request, default_max_tokens)}
+    found: dict[str, Any] = {"model": request["model"], "max_tokens": _max_tokens(request, default_max_tokens)}
     if talk.system:
         found["system"] = talk.system
     found["messages"] = talk.turns

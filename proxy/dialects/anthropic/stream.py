@@ -34,7 +34,7 @@ class MessageStream:
         self.failed = False
         """Whether the upstream told of an error, which has been written."""
         self.broken = False
-        """Whether it is no stream of the API, or ended before it was whole; nothing has been written of that."""
+        """Whether it is no stream of the API, or ended before it was whole; no client has been told of that."""
         self._created = created
         self._cutter = events.EventCutter()
         self._id: Any = None
@@ -54,25 +54,30 @@ class MessageStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what a chunk comes to."""
+        if self.done or self.failed or self.broken:
+            return b""
         pieces: list[bytes] = []
         try:
             for data in self._cutter.feed(chunk):
-                if self.done or self.failed or self.broken:
-                    break
                 pieces += self._event(_read(data))
+                if self.done or self.failed:
+                    return b"".join(pieces)
         except UnreadableError:
-            self.broken = True
-        self.broken = self.broken or self._cutter.too_large
-        return b"".join(pieces)
+            pieces.append(self.cut())
+        return b"".join(pieces) + (self.cut() if self._cutter.too_large else b"")
 
     def finish(self) -> bytes:
         """Return what the clean end of a stream comes to: it is whole where the reason to stop has come."""
         if self.done or self.failed or self.broken:
             return b""
-        if self._stop_reason is None:
-            self.broken = True
+        return b"".join(self._end()) if self._stop_reason is not None else self.cut()
+
+    def cut(self) -> bytes:
+        """Return what the end of a stream comes to that was not whole: the counts so far, for who bills it."""
+        if self.done or self.failed or self.broken:
             return b""
-        return b"".join(self._end())
+        self.broken = True
+        return b"".join(self._counts_so_far())
 
     def _event(self, event: dict[str, Any]) -> list[bytes]:
         kind = event.get("type")
@@ -94,7 +99,7 @@ class MessageStream:
 
     def _error(self, event: dict[str, Any]) -> list[bytes]:
         self.failed = True
-        return [_data(answer.streamed_error(event).body)]
+        return [*self._counts_so_far(), _data(answer.streamed_error(event).body)]
 
     def _start(self, event: dict[str, Any]) -> list[bytes]:
         index, block = _index(event), _member(event, "content_block")
@@ -157,6 +162,10 @@ class MessageStream:
             pieces.append(self._chunk([], {"usage": counted}))
         self.done = True
         return [*pieces, _data(b"[DONE]")]
+
+    def _counts_so_far(self) -> list[bytes]:
+        counted = usage.as_chat(self._usage)
+        return [] if counted is None else [self._chunk([_choice({})], {"usage": counted})]
 
     def _chunks(self, delta: dict[str, Any] | None = None) -> list[bytes]:
         """Return a chunk with `delta`, after the one that says whose answer it is where that has not left."""

@@ -36,9 +36,9 @@ def translated(**members: Any) -> dict[str, Any]:
 
 def attempt(**members: Any) -> dict[str, Any] | chat.Invalid:
     """Return what a chat completion with these members becomes, or why it cannot be."""
-    body = json.dumps({"model": "lab/claude", "messages": [{"role": "user", "content": "Hi"}]} | members).encode()
+    body = json.dumps({"model": "claude", "messages": [{"role": "user", "content": "Hi"}]} | members).encode()
     assert not isinstance(chat.parse(body), chat.Invalid)
-    found = request.translate(body, model="claude", default_max_tokens=MAX_TOKENS)
+    found = request.translate(body, default_max_tokens=MAX_TOKENS)
     return found if isinstance(found, chat.Invalid) else json.loads(found)
 
 

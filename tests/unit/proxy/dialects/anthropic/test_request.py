@@ -149,9 +149,9 @@ def test_a_forced_tool_beside_thinking_is_the_providers_to_refuse_row_20() -> No
     ids=["too deep", "half of a surrogate pair", "a number out of range"],
 )
 def test_a_body_that_cannot_be_read_is_refused(body: bytes) -> None:
-    assert isinstance(request.translate(body, model="claude", default_max_tokens=1), Invalid)
+    assert isinstance(request.translate(body, default_max_tokens=1), Invalid)
 
 
 def test_the_same_request_has_the_same_bytes_so_that_prompts_are_cached() -> None:
     body = json.dumps({"model": "m", "messages": [USER], "tools": [TOOL], "user": "u", "stop": "x"}).encode()
-    assert len({request.translate(body, model="claude", default_max_tokens=1) for _ in range(2)}) == 1
+    assert len({request.translate(body, default_max_tokens=1) for _ in range(2)}) == 1
