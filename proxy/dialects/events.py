@@ -5,10 +5,10 @@ For streams that are written anew. Where bytes pass through, `answers` cuts them
 
 import re
 
-MAX_EVENT_BYTES = 16 * 1024 * 1024
+from proxy.dialects.answers import MAX_EVENT_BYTES
+from proxy.dialects.json_text import BOM
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_BOM = b"\xef\xbb\xbf"
 
 
 class EventCutter:
@@ -48,7 +48,7 @@ class EventCutter:
         self._partial.clear()
         if not self._begun:
             self._begun = True
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         if line:
             name, _, value = line.partition(b":")
             if name == b"data":
