@@ -40,7 +40,7 @@ SERVICE_ACCOUNT = json.dumps(
     },
     indent=2,
 )
-VERTEX = {"vertex_config": VertexConfig(project_id="p", location="global"), "secret_id": "s1"}
+VERTEX: dict[str, Any] = {"vertex_config": VertexConfig(project_id="p", location="global"), "secret_id": "s1"}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_labs_own_place_is_not_the_operators() -> None:
     ],
 )
 def test_a_location_has_its_host_row_53(location: str, host: str) -> None:
-    target = {"provider": Provider.VERTEX, "base_url": None, "secret_id": "s1"}
+    target: dict[str, Any] = {"provider": Provider.VERTEX, "base_url": None, "secret_id": "s1"}
     config = VertexConfig(project_id="p-1", location=location)
     route = the_route(directory(secret(SERVICE_ACCOUNT), endpoint(vertex_config=config, **target)))
     path = f"/v1/projects/p-1/locations/{location}/endpoints/openapi/chat/completions"
@@ -94,7 +94,7 @@ def test_a_location_has_its_host_row_53(location: str, host: str) -> None:
 
 
 def test_a_key_of_a_service_account_names_no_place_of_its_own_row_54() -> None:
-    target = {"provider": Provider.VERTEX, "base_url": None, **VERTEX}
+    target: dict[str, Any] = {"provider": Provider.VERTEX, "base_url": None, **VERTEX}
     credential = the_route(directory(secret(SERVICE_ACCOUNT), endpoint(**target))).credential
     assert credential is not None
     assert json.loads(credential) == {
