@@ -158,7 +158,7 @@ class Admissions:
         if route is None:
             return replies.model_not_found(asked.slug)
         if isinstance(route, Unserved):
-            return replies.unserved(asked.slug, route)
+            return replies.unserved(asked.slug)
         now = self._clock()
         expected = estimate.expected(asked.body, asked.choices, asked.max_tokens, self._means.mean(route.slug))
         held = await self._reserve(route, expected.reserved, now)

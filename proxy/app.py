@@ -23,7 +23,9 @@ from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
 from proxy.spool.slots import Slots
 from proxy.topic.publisher import SpoolPublisher, Writer
+from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import Upstreams
+from proxy.upstream.providers import Providers
 from proxy.windows.memory import MemoryWindows
 from runtime import ids, loops
 from runtime.clock import Clock
@@ -57,12 +59,7 @@ class Proxy:
         self._days = DayCounters(self.spool.instance)
         self._windows = MemoryWindows()
         self._deadlines = Deadlines()
-        self._upstreams = Upstreams(
-            self._deadlines,
-            allow_private=settings.allow_private_upstreams,
-            connect_timeout_s=settings.upstream_connect_timeout_s,
-            read_timeout_s=max(settings.upstream_first_byte_timeout_s, settings.upstream_idle_timeout_s),
-        )
+        self._upstreams = _providers(settings, self._deadlines, clock)
         self._settings = settings
         self._clock = clock
         self._answered: Counter[int] = Counter()
@@ -215,6 +212,21 @@ class Proxy:
             self._days.forget(self._clock().date() - _KEPT_DAYS)
 
 
+def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Providers:
+    upstreams = Upstreams(
+        deadlines,
+        allow_private=settings.allow_private_upstreams,
+        connect_timeout_s=settings.upstream_connect_timeout_s,
+        read_timeout_s=max(settings.upstream_first_byte_timeout_s, settings.upstream_idle_timeout_s),
+    )
+    return Providers(
+        upstreams,
+        AccessTokens(settings.vertex_token_url),
+        default_max_tokens=settings.anthropic_max_tokens,
+        now_s=lambda: clock().timestamp(),
+    )
+
+
 def _places(settings: Settings) -> targets.ProviderUrls:
     operators = settings.baseten_api_key
     return targets.ProviderUrls(
@@ -222,4 +234,6 @@ def _places(settings: Settings) -> targets.ProviderUrls:
         baseten=settings.baseten_url_template,
         baseten_model_api=settings.baseten_model_api_url,
         baseten_credential=None if operators is None else operators.get_secret_value(),
+        anthropic=settings.anthropic_base_url,
+        vertex=settings.vertex_base_url,
     )

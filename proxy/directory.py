@@ -7,8 +7,8 @@ import logging
 from typing import Protocol
 
 from domain import limit_tree
-from proxy.core import targets
-from proxy.core.calls import Key, Model, Route, Unserved
+from proxy.core import service_accounts, targets
+from proxy.core.calls import Dialect, Key, Model, Route, Unserved
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
 from runtime.config.newest import Newest
@@ -145,12 +145,12 @@ class Directory:
         except VaultError as error:
             _log.error("workspace %s: the secret %s cannot be used: %s", secret.workspace_id, secret.id, error)
             return ""
-        return text if text.isascii() and text.isprintable() else ""  # it goes into a header
+        return text if text.isascii() else ""
 
     def _credential(self, target: Target, workspace_id: str) -> str | Unserved | None:
         if target.secret_id is not None:
-            owner, credential = self._credentials.get(target.secret_id) or _NONE
-            return credential if credential and owner == workspace_id else Unserved.CREDENTIAL
+            owner, text = self._credentials.get(target.secret_id) or _NONE
+            return (_usable(text, target) if owner == workspace_id else None) or Unserved.CREDENTIAL
         workspace = self._workspaces.get(workspace_id)
         if target.provider is Provider.BASETEN and workspace is not None and workspace.operator_credential:
             return self._places.baseten_credential
@@ -162,10 +162,9 @@ class Directory:
         model = limit_tree.effective_model(chain, slug) if chain else None
         if endpoint is None or model is None:
             return None
-        url = targets.url(endpoint.target, self._places)
         credential = self._credential(endpoint.target, key.workspace_id)
-        if url is None or isinstance(credential, Unserved):
-            return Unserved.PROVIDER if url is None else Unserved.CREDENTIAL
+        if isinstance(credential, Unserved):
+            return credential
         rates = tuple(
             WindowLimit(
                 limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
@@ -182,11 +181,19 @@ class Directory:
             group_id=key.group_id,
             external_entity_id=chain[0].external_entity_id,
             charged_groups=limit_tree.charged_groups(chain),
-            url=url,
+            url=targets.url(endpoint.target, self._places),
             by_operator=targets.is_by_operator(endpoint.target),
             target_model=endpoint.target.target_model,
             credential=credential,
             stored_metadata_only=endpoint.target.provider is Provider.OPENAI,
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
+            dialect=targets.dialect(endpoint.target),
         )
+
+
+def _usable(secret: str, target: Target) -> str | None:
+    """Return a secret's text as the target's calls need it; None where it is nothing of the kind."""
+    if targets.dialect(target) is Dialect.VERTEX:
+        return service_accounts.canonical(secret)
+    return secret if secret.isprintable() else None  # it goes into a header

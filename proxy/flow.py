@@ -123,7 +123,7 @@ class Gateway:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
         route = call.route
         body = chat.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        sent = UpstreamRequest(route.url, body, call.request_id, route.credential, route.by_operator)
+        sent = UpstreamRequest(route.url, body, call.request_id, route.credential, route.by_operator, route.dialect)
         bound = Deadline(self._drains, self._deadlines)
         answer: Answer | None = None
         try:

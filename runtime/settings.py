@@ -21,7 +21,7 @@ from runtime.kafka.security import Sasl, SaslMechanism, Security, SecurityError,
 PREFIX = "TOLLGATE_"
 FILE_NAME = "tollgate.toml"
 
-NOT_SERVED = ("redis_url", "anthropic_base_url", "vertex_base_url")
+NOT_SERVED = ("redis_url",)
 """Settings of features that come later: their names are taken, and a value changes nothing but for a warning."""
 
 _INJECTED = ("port", "ops_port")
@@ -145,8 +145,10 @@ class Settings(BaseSettings):
         "https://model-{model_id}.api.baseten.co/environments/{environment_name}/sync/v1"
     )
     baseten_api_key: SecretStr | None = None
-    anthropic_base_url: HttpUrl | None = None
+    anthropic_base_url: HttpUrl = "https://api.anthropic.com"
+    anthropic_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
     vertex_base_url: HttpUrl | None = None
+    vertex_token_url: HttpUrl = "https://oauth2.googleapis.com/token"
 
     on_disconnect: OnDisconnect = OnDisconnect.DRAIN
     drain_seconds: Seconds = 30

@@ -28,6 +28,17 @@ class Failure(Enum):
     """As many connections to upstreams are open as may be."""
 
 
+class Dialect(Enum):
+    """What a target speaks."""
+
+    CHAT = "chat"
+    """OpenAI's chat completions, with a bearer token."""
+    MESSAGES = "messages"
+    """Anthropic's Messages API."""
+    VERTEX = "vertex"
+    """Chat completions, with tokens that a service account's key is exchanged for."""
+
+
 class BrokenOffError(Exception):
     """The upstream ended its answer before it was whole, or fell silent for too long."""
 
@@ -47,6 +58,9 @@ class UpstreamRequest:
     """Sent as a bearer token; None where the target needs none."""
     by_operator: bool = False
     """Whether the operator's settings name the place; a lab's own is judged by what labs are allowed."""
+    dialect: Dialect = Dialect.CHAT
+    header_lines: bytes = field(default=b"", repr=False)
+    """Further ones, each with its end."""
 
 
 @dataclass(slots=True)
@@ -79,6 +93,7 @@ class Route:
     """Whether the upstream refuses metadata of what it is not asked to store (contract 3: OPENAI)."""
     day_limits: tuple[DayLimit, ...]
     rates: RateChain
+    dialect: Dialect = Dialect.CHAT
     event: bytes = field(init=False, repr=False)
     """What all its usage events have in common."""
 
@@ -96,10 +111,8 @@ class Route:
 class Unserved(Enum):
     """Why a slug that a key may call leads nowhere."""
 
-    PROVIDER = "provider"
-    """This version does not serve the target's provider yet."""
     CREDENTIAL = "credential"
-    """The target's secret is missing, cannot be opened, or is no bearer token."""
+    """The target's secret is missing, cannot be opened, or is not of the kind that the provider takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from domain.days import reset_at
-from proxy.core.calls import Failure, Unserved
+from proxy.core.calls import Failure
 from proxy.limits import days, windows
 from schemas.limits import LimitType
 
@@ -66,14 +66,10 @@ def model_not_found(slug: str) -> Reply:
     return error(404, message, kind="invalid_request_error", code="model_not_found", param="model")
 
 
-def unserved(slug: str, why: Unserved) -> Reply:
-    """501 for a provider that is not served yet, 502 for a credential that cannot be used: no retry mends either."""
-    if why is Unserved.PROVIDER:
-        message = f"The provider of the model {slug!r} is not served by this version of the gateway."
-        reply = error(501, message, kind="api_error", code="provider_not_served", param="model")
-    else:
-        message = f"The gateway has no credential that it could use for the model {slug!r}."
-        reply = error(502, message, kind="api_error", code="upstream_credential", param="model")
+def unserved(slug: str) -> Reply:
+    """502: the credential cannot be used, which no retry mends."""
+    message = f"The gateway has no credential that it could use for the model {slug!r}."
+    reply = error(502, message, kind="api_error", code="upstream_credential", param="model")
     reply.headers.append((b"x-should-retry", b"false"))
     return reply
 

@@ -5,9 +5,12 @@ Never holds a lab's credential, and never lets what a lab chose change the host 
 
 from dataclasses import dataclass, field
 
-from schemas.targets import Provider, Target
+from proxy.core.calls import Dialect
+from schemas.targets import Provider, Target, VertexConfig
 
-_PATH = "/chat/completions"
+_CHAT = "/chat/completions"
+_MESSAGES = "/v1/messages"
+_VERTEX_MULTI_REGIONS = ("us", "eu")
 _DEFAULT_ENVIRONMENT = "production"
 
 
@@ -21,12 +24,20 @@ class ProviderUrls:
     baseten_model_api: str
     baseten_credential: str | None = field(repr=False)
     """The operator's own, for BASETEN targets without a secret of workspaces that may use it."""
+    anthropic: str
+    """Without the version's path."""
+    vertex: str | None
+    """Scheme and host of all locations; None: each location has its own."""
 
 
-def url(target: Target, places: ProviderUrls) -> str | None:
-    """Return the URL that a target's chat completions are posted to; None for a provider that is not served yet."""
-    base = _base_url(target, places)
-    return None if base is None else base.rstrip("/") + _PATH
+def url(target: Target, places: ProviderUrls) -> str:
+    """Return the URL that a target's chat completions are posted to."""
+    return _base_url(target, places).rstrip("/") + (_MESSAGES if target.provider is Provider.ANTHROPIC else _CHAT)
+
+
+def dialect(target: Target) -> Dialect:
+    """Return what a target speaks."""
+    return _DIALECTS.get(target.provider, Dialect.CHAT)
 
 
 def is_by_operator(target: Target) -> bool:
@@ -34,10 +45,10 @@ def is_by_operator(target: Target) -> bool:
     return target.provider is not Provider.OPENAI_COMPATIBLE
 
 
-def _base_url(target: Target, places: ProviderUrls) -> str | None:
+def _base_url(target: Target, places: ProviderUrls) -> str:
     match target.provider:
         case Provider.OPENAI_COMPATIBLE:
-            return target.base_url
+            return target.base_url or ""
         case Provider.OPENAI:
             return places.openai
         case Provider.BASETEN_MODEL_API:
@@ -46,5 +57,25 @@ def _base_url(target: Target, places: ProviderUrls) -> str | None:
             environment = target.environment_name or _DEFAULT_ENVIRONMENT
             with_model = places.baseten.replace("{model_id}", target.model_id or "")
             return with_model.replace("{environment_name}", environment)
-        case _:
-            return None
+        case Provider.ANTHROPIC:
+            return places.anthropic
+        case Provider.VERTEX:
+            return _vertex(target.vertex_config, places) if target.vertex_config is not None else ""
+
+
+def _vertex(config: VertexConfig, places: ProviderUrls) -> str:
+    """Return the base of a location's OpenAI-compatible endpoint.
+
+    `global` and the two multi-regions have hosts of their own (https://cloud.google.com/vertex-ai/docs/general/locations).
+    """
+    if config.location == "global":
+        host = "aiplatform.googleapis.com"
+    elif config.location in _VERTEX_MULTI_REGIONS:
+        host = f"aiplatform.{config.location}.rep.googleapis.com"
+    else:
+        host = f"{config.location}-aiplatform.googleapis.com"
+    origin = places.vertex.rstrip("/") if places.vertex is not None else f"https://{host}"
+    return f"{origin}/v1/projects/{config.project_id}/locations/{config.location}/endpoints/openapi"
+
+
+_DIALECTS = {Provider.ANTHROPIC: Dialect.MESSAGES, Provider.VERTEX: Dialect.VERTEX}

@@ -199,9 +199,10 @@ class Upstreams:
 
 def _head(begun: bytes, request: UpstreamRequest) -> bytes:
     credential = b"" if request.credential is None else b"authorization: Bearer %b\r\n" % request.credential.encode()
-    return b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+    return b"%bx-request-id: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
         begun,
         request.request_id.encode(),
         credential,
+        request.header_lines,
         len(request.body),
     )

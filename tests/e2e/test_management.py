@@ -208,12 +208,6 @@ def test_the_first_call_after_a_change_meets_it(house: Lab, upstream: Upstream) 
             assert status(key, slug) == 401
 
 
-def test_a_provider_that_is_not_served_yet_says_so(house: Lab) -> None:
-    target = {"provider": "ANTHROPIC", "target_model": "claude", "secret_id": secret(house, "own", "sk-own")}
-    _, key = developer(house, "lab/claude", target)
-    eventually(lambda: call(house, key, "lab/claude") == 501, within_s=SOON_S)
-
-
 def test_the_guides_requests_answer_with_the_same_fields(house: Lab, upstream: Upstream) -> None:
     """The hosted product's guides, with the base URL changed."""
     headers = {"Authorization": f"Bearer {house.management_key}"}

@@ -20,6 +20,7 @@ from proxy.app import Proxy
 from runtime import clock
 from runtime.http import server
 from runtime.settings import Settings
+from runtime.vault import secret_context
 from schemas.config import (
     ConfigChange,
     ConfigKind,
@@ -27,6 +28,7 @@ from schemas.config import (
     EndpointRecord,
     GroupRecord,
     KeyRecord,
+    SecretRecord,
     WorkspaceRecord,
     WorkspaceState,
 )
@@ -83,6 +85,14 @@ class Gate:
         """Let an endpoint be the slug's."""
         target = Target(provider=Provider.OPENAI_COMPATIBLE, base_url=base_url, target_model="their-model")
         record = EndpointRecord(id=f"e-{slug}", workspace_id="ws", slug=slug, target=target, created_at=NOW)
+        self.apply(ConfigKind.ENDPOINT, record.id, record)
+
+    def target(self, slug: str, secret: str, **target: Any) -> None:
+        """Let an endpoint with a secret be the slug's."""
+        sealed = kit.VAULT.seal(secret, secret_context("ws", "s1"))
+        self.apply(ConfigKind.SECRET, "s1", SecretRecord(id="s1", workspace_id="ws", sealed=sealed))
+        made = Target(secret_id="s1", **target)
+        record = EndpointRecord(id=f"e-{slug}", workspace_id="ws", slug=slug, target=made, created_at=NOW)
         self.apply(ConfigKind.ENDPOINT, record.id, record)
 
     def allow(self, *models: ModelConfig) -> None:

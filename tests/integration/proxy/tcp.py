@@ -151,5 +151,5 @@ async def _watch(reader: asyncio.StreamReader, line: Line) -> None:
 async def _read(reader: asyncio.StreamReader, connection: int) -> Received:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = [(name, value) for name, _, value in (each.partition(": ") for each in head[1:] if each)]
-    length = int(dict(headers).get("content-length", "0"))
+    length = int({name.lower(): value for name, value in headers}.get("content-length", "0"))
     return Received(head[0], headers, await reader.readexactly(length), connection)

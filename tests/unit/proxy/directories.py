@@ -25,6 +25,8 @@ from tests.unit.proxy import kit
 
 OPERATORS = "the operator's own"
 PLACES = targets.ProviderUrls(
+    anthropic="https://anthropic.example",
+    vertex=None,
     openai="https://openai.example/v1",
     baseten="https://model-{model_id}.example/environments/{environment_name}/sync/v1",
     baseten_model_api="https://models.example/v1",

@@ -1,10 +1,13 @@
 """Where a route leads, and with which credential (contract 2.1, 2.4)."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from proxy.core.calls import Unserved
+from proxy.core import targets
+from proxy.core.calls import Dialect, Unserved
 from proxy.directory import Directory
 from runtime.vault import Vault
 from schemas.config import ConfigKind, ConfigRecord, SecretRecord
@@ -26,12 +29,24 @@ from tests.unit.proxy.directories import (
 )
 
 BARE: dict[str, Any] = {"base_url": None, "target_model": None}
-VERTEX = {"vertex_config": VertexConfig(project_id="p", location="global"), "secret_id": "s1"}
+SERVICE_ACCOUNT = json.dumps(
+    {
+        "type": "service_account",
+        "client_email": "a@p.example",
+        "private_key": "-----BEGIN",
+        "private_key_id": "k1",
+        "token_uri": "https://evil.example/token",
+        "universe_domain": "evil.example",
+    },
+    indent=2,
+)
+VERTEX: dict[str, Any] = {"vertex_config": VertexConfig(project_id="p", location="global"), "secret_id": "s1"}
 
 
 @pytest.mark.parametrize(
     ("target", "url"),
     [
+        ({"provider": Provider.ANTHROPIC, "base_url": None}, "https://anthropic.example/v1/messages"),
         ({"provider": Provider.OPENAI, "base_url": None}, "https://openai.example/v1/chat/completions"),
         ({"provider": Provider.BASETEN_MODEL_API, "base_url": None}, "https://models.example/v1/chat/completions"),
         (
@@ -60,13 +75,57 @@ def test_a_labs_own_place_is_not_the_operators() -> None:
 
 
 @pytest.mark.parametrize(
-    "target",
-    [{"provider": Provider.ANTHROPIC, "secret_id": "s1"}, {"provider": Provider.VERTEX, **VERTEX}],
+    ("location", "host"),
+    [
+        ("us-central1", "us-central1-aiplatform.googleapis.com"),
+        ("global", "aiplatform.googleapis.com"),
+        ("us", "aiplatform.us.rep.googleapis.com"),
+        ("eu", "aiplatform.eu.rep.googleapis.com"),
+    ],
 )
-def test_a_provider_that_is_not_served_yet_leads_nowhere(target: dict[str, Any]) -> None:
-    made = directory(secret(), endpoint(base_url=None, **target))
-    assert made.route(the_key(made), "lab/a") is Unserved.PROVIDER
-    assert [each.slug for each in made.models(the_key(made))] == ["lab/a"]
+def test_a_location_has_its_host_row_53(location: str, host: str) -> None:
+    target: dict[str, Any] = {"provider": Provider.VERTEX, "base_url": None, "secret_id": "s1"}
+    config = VertexConfig(project_id="p-1", location=location)
+    route = the_route(directory(secret(SERVICE_ACCOUNT), endpoint(vertex_config=config, **target)))
+    path = f"/v1/projects/p-1/locations/{location}/endpoints/openapi/chat/completions"
+    assert (route.url, route.by_operator, route.dialect) == (f"https://{host}{path}", True, Dialect.VERTEX)
+    places = replace(PLACES, vertex="http://127.0.0.1:9/")
+    assert targets.url(endpoint(vertex_config=config, **target).target, places) == f"http://127.0.0.1:9{path}"
+
+
+def test_a_key_of_a_service_account_names_no_place_of_its_own_row_54() -> None:
+    target: dict[str, Any] = {"provider": Provider.VERTEX, "base_url": None, **VERTEX}
+    credential = the_route(directory(secret(SERVICE_ACCOUNT), endpoint(**target))).credential
+    assert credential is not None
+    assert json.loads(credential) == {
+        "type": "service_account",
+        "client_email": "a@p.example",
+        "private_key": "-----BEGIN",
+        "private_key_id": "k1",
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"type": "external_account", "credential_source": {"executable": {"command": "/bin/id"}}},
+        {"type": "authorized_user"},
+        {"type": None},
+        {"private_key": None},
+        {"client_email": 7},
+    ],
+)
+def test_any_other_credential_is_none_of_vertex_row_54(changes: dict[str, Any]) -> None:
+    text = json.dumps(json.loads(SERVICE_ACCOUNT) | changes)
+    made = directory(secret(text), endpoint(provider=Provider.VERTEX, base_url=None, **VERTEX))
+    assert made.route(the_key(made), "lab/a") is Unserved.CREDENTIAL
+    bearer = directory(secret("sk-1"), endpoint(provider=Provider.VERTEX, base_url=None, **VERTEX))
+    assert bearer.route(the_key(bearer), "lab/a") is Unserved.CREDENTIAL
+
+
+def test_a_key_of_a_service_account_goes_into_no_header() -> None:
+    made = directory(secret(SERVICE_ACCOUNT), endpoint(secret_id="s1"))
+    assert made.route(the_key(made), "lab/a") is Unserved.CREDENTIAL
 
 
 def test_a_targets_secret_is_its_credential() -> None:

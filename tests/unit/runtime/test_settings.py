@@ -136,12 +136,12 @@ def test_variables_that_name_no_setting_are_warned_of() -> None:
     assert found == ["TOLLGATE_PROT names no setting and is ignored; the nearest name is TOLLGATE_PORT"]
 
 
-@pytest.mark.parametrize("name", ["REDIS_URL", "ANTHROPIC_BASE_URL", "VERTEX_BASE_URL"])
 def test_a_name_whose_feature_comes_later_is_warned_of_wherever_it_stands(
-    monkeypatch: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    name = "REDIS_URL"
     assert settings.not_served(settings.load()) == []
-    value = "redis://:hush@h" if name == "REDIS_URL" else "https://their.example"
+    value = "redis://:hush@h"
     said = [f"TOLLGATE_{name} ({name.lower()}) is not served yet and changes nothing"]
     write(Path("tollgate.toml"), f'{name.lower()} = "{value}"')
     assert settings.not_served(settings.load()) == said
