@@ -46,17 +46,17 @@ class Certificates:
 
     authority: Path
     server: Path
-    """Certificate and key, for localhost and 127.0.0.1."""
+    """Certificate and key."""
     client: Path
     """Certificate and key of a client."""
 
 
-def certificates(folder: Path) -> Certificates:
-    """Make them in `folder`."""
+def certificates(folder: Path, *names: str) -> Certificates:
+    """Make them in `folder`; the server's is for `names`, else for this machine's."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     for name, certificate in {
-        "server": authority.issue_cert("localhost", process.HOST),
+        "server": authority.issue_cert(*(names or ("localhost", process.HOST))),
         "client": authority.issue_cert("tollgate@lab.example", common_name="tollgate"),
     }.items():
         key = _key(certificate.private_key_pem.bytes()).private_bytes(*_PKCS8, serialization.NoEncryption())
