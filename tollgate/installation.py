@@ -23,6 +23,7 @@ from control.store.workspaces import Webhooks
 from runtime import settings, vault
 from runtime.config import log as config_log
 from runtime.database import engines, postgres
+from runtime.outage import is_transient
 from runtime.vault import Vault
 from schemas.config import WebhookRecord
 from tollgate import migrations
@@ -40,6 +41,10 @@ Result = TypeVar("Result")
 
 class InstallationError(Exception):
     """The data directory cannot be used; the message is one line that says why."""
+
+
+class AwayError(InstallationError):
+    """The database does not answer as it should; it may by and by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class Installation:
         try:
             return how(work)
         except SQLAlchemyError as error:
-            raise InstallationError(unusable(self.where, error)) from error
+            raise failed(self.where, error) from error
 
 
 @contextmanager
@@ -127,7 +132,7 @@ def _embedded(loaded: settings.Settings, closing: ExitStack, *, new: bool) -> In
         if key is None and new and not main.read_now(_has_sealed):
             key = vault.load_or_create_key(folder / MASTER_KEY_FILE)
     except SQLAlchemyError as error:
-        raise InstallationError(unusable(where, error)) from error
+        raise failed(where, error) from error
     return Installation(folder, where, loaded, main, key, is_new)
 
 
@@ -201,7 +206,7 @@ def _check_schema(main: engines.Database, where: str) -> None:
     except postgres.PooledError as error:
         raise InstallationError(str(error)) from None
     except SQLAlchemyError as error:
-        raise InstallationError(unusable(where, error)) from error
+        raise failed(where, error) from error
     if problems:
         raise InstallationError(f"{where}: {'; '.join(problems)}")
 
@@ -310,6 +315,11 @@ def _locks(descriptor: int) -> bool:
         else:
             return True
     return False
+
+
+def failed(where: str, error: SQLAlchemyError) -> InstallationError:
+    """Return what tells that work on a database failed: an AwayError where the same work may succeed later."""
+    return (AwayError if is_transient(error) else InstallationError)(unusable(where, error))
 
 
 def unusable(where: str, error: SQLAlchemyError) -> str:

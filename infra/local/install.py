@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from infra.local import kafka, postgres
@@ -86,15 +87,17 @@ def _redis_lacks() -> list[str]:
     return [] if shutil.which("redis-server") else ["redis-server"]
 
 
-def _pgbouncer_lacks() -> list[str]:
-    return [] if shutil.which("pgbouncer", path="/usr/sbin:/usr/bin") else ["pgbouncer"]
+def _lacks(program: str, package: str) -> list[str]:
+    return [] if shutil.which(program, path="/usr/sbin:/usr/bin") else [package]
 
 
 CHECKS: dict[str, Callable[[], list[str]]] = {
     "kafka": _kafka_lacks,
     "postgres": _postgres_lacks,
     "redis": _redis_lacks,
-    "pgbouncer": _pgbouncer_lacks,
+    "pgbouncer": partial(_lacks, "pgbouncer", "pgbouncer"),
+    "nginx": partial(_lacks, "nginx", "nginx-light"),
+    "caddy": partial(_lacks, "caddy", "caddy"),
 }
 """For each service, what says which packages it lacks."""
 

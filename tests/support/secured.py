@@ -26,6 +26,10 @@ REAUTH_MS = 2000
 _PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 OTHER_NAME = "127.1"
 """This machine, by a name that no certificate of these tests has."""
+_AUTHORIZES = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+}
 _LOGIN = "org.apache.kafka.common.security"
 _SCRAM = f"{_LOGIN}.scram.ScramLoginModule required;"
 _PLAIN = f'{_LOGIN}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
@@ -46,17 +50,17 @@ class Certificates:
 
     authority: Path
     server: Path
-    """Certificate and key, for localhost and 127.0.0.1."""
+    """Certificate and key."""
     client: Path
     """Certificate and key of a client."""
 
 
-def certificates(folder: Path) -> Certificates:
-    """Make them in `folder`."""
+def certificates(folder: Path, *names: str) -> Certificates:
+    """Make them in `folder`; the server's is for `names`, else for this machine's."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     for name, certificate in {
-        "server": authority.issue_cert("localhost", process.HOST),
+        "server": authority.issue_cert(*(names or ("localhost", process.HOST))),
         "client": authority.issue_cert("tollgate@lab.example", common_name="tollgate"),
     }.items():
         key = _key(certificate.private_key_pem.bytes()).private_bytes(*_PKCS8, serialization.NoEncryption())
@@ -108,14 +112,18 @@ def by_password(mechanism: SaslMechanism, password: str = PASSWORD) -> Sasl:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Secured]:
-    """Run such a broker for the length of a `with` block."""
+def running(folder: Path, *users: str, authorizes: bool = False) -> Iterator[Secured]:
+    """Run such a broker for the length of a `with` block; `users` may come in by SCRAM too, with the same password.
+
+    Where it `authorizes`, those of the plain listener may do anything, and all others only what they are allowed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     broker = kafka.at(folder)
     files = certificates(folder)
     ports = dict(zip(("TLS", "SASL", "BARE", "OTHER"), process.free_ports(4), strict=True))
-    broker.more = _properties(broker, files, ports)
+    broker.more = _properties(broker, files, ports) | (_AUTHORIZES if authorizes else {})
     broker.scram = [f"SCRAM-SHA-{size}=[name={USER},password={PASSWORD}]" for size in (256, 512)]
+    broker.scram = [*broker.scram, *(f"SCRAM-SHA-512=[name={name},password={PASSWORD}]" for name in users)]
     with process.running(broker):
         yield Secured(broker, files, ports)
 

@@ -236,6 +236,13 @@ def pgbouncer_installed() -> None:
 
 
 @pytest.fixture(scope="session")
+def front_proxies_installed() -> None:
+    """The programs of nginx and Caddy are here, for a test that starts its own."""
+    _installed("nginx")
+    _installed("caddy")
+
+
+@pytest.fixture(scope="session")
 def kafka_bootstrap(request: pytest.FixtureRequest) -> str:
     """A real Kafka's host:port."""
     return _address(request, "kafka")

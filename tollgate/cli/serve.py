@@ -23,6 +23,7 @@ from tollgate import installation
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.installation import InstallationError
+from tollgate.roles import waiting
 from tollgate.roles.process import Addresses, Process, Role
 
 _SWITCH_INTERVAL_S = 0.001
@@ -47,6 +48,7 @@ _NEEDS = {
     "webhooks": ("kafka_bootstrap", "database_url", "master_key"),
 }
 """The settings that a role cannot do without."""
+_NEED_DATABASE = {role for role, names in _NEEDS.items() if "database_url" in names}
 
 log = logging.getLogger("tollgate")
 
@@ -84,10 +86,15 @@ def serve(
         if role == "proxy":
             log.info("rate limits hold at each proxy by itself: this version shares no rate windows between proxies")
         with ExitStack() as closing:
-            make = importlib.import_module(_MODULES[role]).prepare(loaded, closing)
+            prepare = importlib.import_module(_MODULES[role]).prepare
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_run(loaded, make, where.config, as_json=as_json))
+                if role in _NEED_DATABASE:
+                    make = runner.run(waiting.prepared(loaded, closing, prepare))
+                else:
+                    make = prepare(loaded, closing)
+                if make is not None:
+                    runner.run(_run(loaded, make, where.config, as_json=as_json))
     except (settings.SettingsError, vault.VaultError, InstallationError, OSError) as error:
         raise click.ClickException(str(error)) from None
 

@@ -20,7 +20,7 @@ from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.outage import Outage
 from runtime.settings import Settings
 from schemas.topics import GATEWAY_CONFIG
-from tollgate.installation import InstallationError, unusable
+from tollgate.installation import InstallationError, failed
 
 _SAID_AFTER_S = 10.0
 _SET_EVERY_S = 10.0
@@ -44,7 +44,7 @@ def database_clock(database: Database) -> SharedClock:
     try:
         return SharedClock(database.read_now(_now))
     except SQLAlchemyError as error:
-        raise InstallationError(unusable("TOLLGATE_DATABASE_URL", error)) from None
+        raise failed("TOLLGATE_DATABASE_URL", error) from None
 
 
 async def keep_time(clock: SharedClock, database: Database) -> None:

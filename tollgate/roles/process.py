@@ -110,7 +110,7 @@ class Process:
         checks = {"process": self._not_ready, "loops": self._loops.problem, **self._role.checks()}
         telemetry = self._telemetry(checks)
         shown = health.ops_app(checks, [*self._role.ops(), telemetry.handler()])
-        ops = self._open(shown, _ops_listener(settings), grace_s=_OPS_GRACE_S)
+        ops = self._open(shown, ops_listener(settings), grace_s=_OPS_GRACE_S)
         try:
             if await self._ends_unstopped(self._role.start(self.spawn)):
                 app = self._role.public(checks)
@@ -220,7 +220,7 @@ def _public_listener(settings: Settings) -> socket.socket:
         raise OSError(f"{error}; --host and --port choose where management and inference listen") from error
 
 
-def _ops_listener(settings: Settings) -> socket.socket:
+def ops_listener(settings: Settings) -> socket.socket:
     """Bind the operator's port, a free one where the default is taken. Raise OSError where that cannot be."""
     try:
         return server.listen(settings.ops_host, settings.ops_port)
