@@ -5,6 +5,7 @@ import base64
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,19 @@ class Stoppable:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         inner = self._work.__await__()
-        waited = next(inner, None)
+        step = partial(next, inner)
         while True:
             try:
-                sent = yield waited
-                if self._stopped.is_set():
-                    yield from asyncio.get_running_loop().create_future()
-                waited = inner.send(sent)
+                waited = step()
             except StopIteration as end:
                 return end.value
+            try:
+                yield waited
+                if self._stopped.is_set():
+                    yield from asyncio.get_running_loop().create_future()
+                step = partial(next, inner)
             except BaseException as error:  # noqa: BLE001 - the loop's own affair
-                try:
-                    waited = inner.throw(error)
-                except StopIteration as end:
-                    return end.value
+                step = partial(inner.throw, error)
 
 
 class Scene:
@@ -96,8 +96,8 @@ async def running(prepare: Prepare, settings: Settings, monkeypatch: pytest.Monk
     with ExitStack() as closing:
         one = Process(settings, prepare(settings, closing)())
         serving = asyncio.create_task(one.serve(announced.set_result))
-        either: set[asyncio.Future[Any]] = {serving, announced}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+        waits: set[asyncio.Future[Any]] = {serving, announced}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
         if serving.done():
             serving.result()
         try:
@@ -155,6 +155,8 @@ def apart(settings: Settings, kafka: Kafka, postgres_migrated_url: str) -> Setti
         "kafka_topic_prefix": kafka.prefix,
         "database_url": postgres_migrated_url,
         "kafka_partitions": 1,
+        "kafka_replication": 1,
+        "kafka_min_insync_replicas": 1,
     }
     return Settings.model_validate({**settings.model_dump(exclude_unset=True), **changed})
 
