@@ -6,6 +6,7 @@ Rules, over one run (a delivery's clock starts with the run's first attempt):
 
 - 2xx is success. 5xx, 429, 408, timeouts and network failures are tried again; other statuses end it at once.
 - The n-th wait is `backoff_first_s` doubled n - 1 times, at most `backoff_most_s`, plus up to `jitter_share` of it.
+- 413 of a delivery of several events splits it into deliveries of one, so once; each begins a run of its own.
 - `Retry-After` lengthens a wait, never shortens it.
 - No attempt is planned at or after `bound_s`: where the next one would be, the delivery is given up at once.
 - An attempt takes at most `attempt_timeout_s`, or what is left of the bound.
@@ -24,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 _RETRIED = frozenset({408, 429})
+_TOO_LARGE = 413
 _MOST_DOUBLINGS = 40
 _LONGEST_RETRY_AFTER_S = 10**9  # beyond it every policy gives up; larger numbers would overflow a datetime
 
@@ -111,14 +113,23 @@ class Leave:
     """The receiver answered, and wants no more of this delivery: it may be the delivery's own fault."""
 
 
-Decision = Delivered | RetryAt | GiveUp | Release | Leave
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The body is too large for the receiver: each of its events becomes a delivery of its own."""
 
 
-def decide(outcome: AttemptResult, turn: Turn, now: datetime, policy: Policy, jitter: float) -> Decision:
-    """Judge the attempt of `turn`, which ended at `now`. `jitter` lies in [0, 1]."""
+Decision = Delivered | RetryAt | GiveUp | Release | Leave | Split
+
+
+def decide(
+    outcome: AttemptResult, turn: Turn, now: datetime, policy: Policy, jitter: float, *, events: int = 1
+) -> Decision:
+    """Judge the attempt of `turn` at a delivery of `events`, which ended at `now`. `jitter` lies in [0, 1]."""
     status = outcome.status_code
     if _is_success(outcome):
         return Delivered()
+    if status == _TOO_LARGE and events > 1:
+        return Split()
     if outcome.final or (status is not None and status < 500 and status not in _RETRIED):
         return GiveUp(_what(outcome), refused=is_refusal(status))
     asked_s = retry_after_s(outcome.retry_after, now)

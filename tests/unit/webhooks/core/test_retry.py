@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.webhooks import kit
 from webhooks.core import retry
-from webhooks.core.retry import AttemptResult, Decision, Delivered, GiveUp, Leave, Policy, RetryAt, Turn
+from webhooks.core.retry import AttemptResult, Decision, Delivered, GiveUp, Leave, Policy, RetryAt, Split, Turn
 
 POLICY = Policy()
 
@@ -209,3 +209,10 @@ def test_no_retry_after_is_more_than_a_wait_that_can_be_counted(header: str) -> 
     assert wait_s is not None
     assert 0 <= wait_s <= 10**9
     assert isinstance(judge(kit.answered(503, retry_after=header)), GiveUp | RetryAt)
+
+
+def test_a_body_that_is_too_large_is_split_once() -> None:
+    at = (turn(), kit.START, POLICY, 0.0)
+    assert retry.decide(kit.answered(413), *at, events=8) == Split()
+    assert retry.decide(kit.answered(413), *at, events=1) == GiveUp("answered 413", refused=True)
+    assert retry.decide(kit.answered(400), *at, events=8) == GiveUp("answered 400", refused=True)
