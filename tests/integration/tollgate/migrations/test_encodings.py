@@ -50,7 +50,7 @@ def test_a_database_that_cannot_hold_every_text_is_refused(make: Make, encoding:
 def test_a_databases_own_ways_of_writing_change_nothing(make: Make, alter: str) -> None:
     moment, text = datetime(2026, 11, 2, 3, 4, 5, 678000, UTC), '{"team": "\U0001f600"}'
     with engines.postgres(make("ENCODING 'UTF8' TEMPLATE template0", alter)) as opened:
-        query: Select[Any] = select(bindparam("moment", moment, engines.UtcDateTime()), bindparam("text", text))
+        query: Select[Any, Any] = select(bindparam("moment", moment, engines.UtcDateTime()), bindparam("text", text))
         for run in (opened.read_now, opened.write_now):
             assert run(lambda connection: tuple(connection.execute(query).one())) == (moment, text)
         assert migrations.check(opened) == ["the database has no schema yet; run 'tollgate migrate'"]
