@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -164,6 +164,7 @@ class Settings(BaseSettings):
 
     webhook_batch_size: Annotated[int, Field(ge=1, le=100)] = 100
     webhook_linger_ms: Annotated[int, Field(ge=0, le=60_000)] = 1000
+    webhook_retry: Literal["short", "standard"] = "short"
     webhook_retry_for_s: Annotated[float, Field(gt=0, le=604_800)] = 15
     webhook_attempt_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10
     webhook_backoff_first_s: Seconds = 1

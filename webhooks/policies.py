@@ -3,7 +3,7 @@
 Never decides by them, and says which of them contradict each other.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from runtime.settings import Settings
@@ -11,7 +11,7 @@ from webhooks.core import retry
 from webhooks.core.batching import Batching
 from webhooks.core.fairness import Limits
 from webhooks.core.health import Rule
-from webhooks.core.retry import Policy
+from webhooks.core.retry import STANDARD, Policy
 
 READ_LIMIT = 1000
 """Events of one partition in one transaction of intake."""
@@ -41,7 +41,9 @@ class Policies:
         at_once = settings.webhook_concurrency
         return cls(
             batching=Batching(settings.webhook_batch_size, settings.webhook_linger_ms / 1000, READ_LIMIT),
-            policy=Policy(
+            policy=replace(STANDARD, attempt_timeout_s=settings.webhook_attempt_timeout_s)
+            if settings.webhook_retry == "standard"
+            else Policy(
                 bound_s=settings.webhook_retry_for_s,
                 attempt_timeout_s=settings.webhook_attempt_timeout_s,
                 backoff_first_s=settings.webhook_backoff_first_s,

@@ -169,6 +169,19 @@ class Database:
             engine.dispose()
 
 
+def encoding_problem(connection: Connection) -> str | None:
+    """Say why the database cannot hold every text, and what to do; None where it can."""
+    if connection.dialect.name != "postgresql":
+        return None
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding == "UTF8":
+        return None
+    return (
+        f"the database's encoding is {encoding}, which cannot hold every text; make one with CREATE DATABASE ..."
+        " ENCODING 'UTF8' TEMPLATE template0, migrate that, and name it in TOLLGATE_DATABASE_URL"
+    )
+
+
 def lock(connection: Connection, name: str) -> None:
     """Wait until no other transaction holds the lock `name`, and hold it to the end of this one.
 
@@ -265,6 +278,9 @@ def _postgres_engine(
     settings = {
         "application_name": name,
         "TimeZone": "UTC",
+        "DateStyle": "ISO, YMD",  # the driver reads no other, and a database may have one of its own
+        "IntervalStyle": "postgres",
+        "client_encoding": "UTF8",
         "statement_timeout": f"{bounds_s[0] * 1000:.0f}",
         "idle_in_transaction_session_timeout": f"{bounds_s[1] * 1000:.0f}",
     }

@@ -8,7 +8,7 @@ from importlib import resources
 
 from sqlalchemy import Connection, column, inspect, select, table
 
-from runtime.database.engines import Database
+from runtime.database.engines import Database, encoding_problem
 
 _VERSION = table("alembic_version", column("version_num"))
 """Alembic's own table: one row, the revision of the last migration that was run."""
@@ -22,11 +22,17 @@ def upgrade(database: Database) -> None:
     """Bring the schema to what this code expects. Safe when several processes start at once. Raise MigrationError."""
     if not check(database):
         return
+    problem = database.read_now(encoding_problem)
+    if problem is not None:
+        raise MigrationError(problem)
     database.change_schema(_upgrade)
 
 
 def check(database: Database) -> list[str]:
     """Return what is wrong with the schema's version, in one line each; empty where it is current."""
+    problem = database.read_now(encoding_problem)
+    if problem is not None:
+        return [problem]
     current, revisions = database.read_now(_revision), known()
     if current == revisions[-1]:
         return []

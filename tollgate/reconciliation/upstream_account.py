@@ -8,6 +8,8 @@ summed. A line whose request is not among the events is missing there, unless th
 for the day of a line that pairs with nothing.
 """
 
+import codecs
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from typing import Annotated, Any, NamedTuple, Self
 import msgspec
 
 from schemas.usage import Outcome, Tokens, UsageSource
+
+_log = logging.getLogger(__name__)
 
 LISTED = 1000
 """How many requests of one kind are named; the others are only counted."""
@@ -170,7 +174,7 @@ class Pairing:
             raise AccountError(f"{path}: {error.strerror}") from None
 
     def read(self, path: Path) -> None:
-        """Take the account's lines. A last line without its end is still being written and left out.
+        """Take the account's lines. One that cannot be read and has no end is named, and left out: it is being written.
 
         Raise AccountError where the file or a line cannot be read.
         """
@@ -243,12 +247,17 @@ class Pairing:
 
 def _read(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, str, int, int]]:
     decoder = msgspec.json.Decoder(_Line)
-    for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n"):
-            return
+    for number, given in enumerate(lines, 1):
+        line = (given.removeprefix(codecs.BOM_UTF8) if number == 1 else given).strip()
+        if not line:
+            continue
         try:
             entry = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if not given.endswith(b"\n"):
+                text = "%s, line %d has no end and cannot be read: left out, as still being written"
+                _log.warning(text, path, number)
+                return
             raise AccountError(f"{path}, line {number}: {error}") from None
         request_id = f"none (line {number})" if entry.request_id is None else entry.request_id
         day = entry.completed_at.astimezone(UTC).date().isoformat()

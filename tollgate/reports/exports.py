@@ -4,13 +4,15 @@ Never holds a whole day in memory, and never leaves a half-written file under th
 """
 
 import csv
+import io
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from metering.store.pages import Entry
 from runtime.database import statements
@@ -49,11 +51,8 @@ def write_csv(entries: Iterable[Entry], out: Path | None) -> int:
     """Write a header and one line for each event, to standard output without `out`; return how many."""
     if out is None:
         return _csv(entries, sys.stdout)
-    fresh = _beside(out)
-    with fresh.open("w", encoding="utf-8", newline="") as file:
-        count = _csv(entries, file)
-    fresh.replace(out)
-    return count
+    with _opened(out) as file, io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True) as text:
+        return _csv(entries, text)
 
 
 def write_parquet(entries: Iterable[Entry], out: Path) -> int:
@@ -67,23 +66,73 @@ def write_parquet(entries: Iterable[Entry], out: Path) -> int:
     types = dict.fromkeys(_MOMENTS, moment) | {name: arrow.string() for name in _TEXTS}
     types |= {name: arrow.int64() for name in _NUMBERS} | {"stream": arrow.bool_()}
     schema = arrow.schema([(name, types[name]) for name in COLUMNS])
-    fresh, count = _beside(out), 0
-    with parquet.ParquetWriter(fresh, schema) as file:
+    count = 0
+    with _opened(out) as opened, parquet.ParquetWriter(_Counted(opened), schema) as file:
         for rows in statements.batches(map(_row, entries), ROW_GROUP):
             file.write_table(arrow.Table.from_pylist(rows, schema))
             count += len(rows)
-    fresh.replace(out)
     return count
 
 
-def _csv(entries: Iterable[Entry], file: Any) -> int:
-    writer = csv.writer(file, lineterminator="\n")
+class _Counted(io.RawIOBase):
+    """A file that says how much was written to it, as Parquet asks, also where it is a pipe."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any) -> int:
+        self._written += self._file.write(data)
+        return len(data)
+
+
+@contextmanager
+def _opened(out: Path) -> Iterator[IO[bytes]]:
+    """Open `out` to be written whole or not at all; what is no plain file (a pipe, a device, a link) is written into.
+
+    A plain file is put in its place once it is whole. Renamed over `/dev/stdout`, it would take that away from all.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        with out.open("wb") as file:
+            yield file
+        return
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with fresh.open("wb") as file:
+            yield file
+        fresh.replace(out)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _csv(entries: Iterable[Entry], file: IO[str]) -> int:
+    # The library quotes what holds a character of its line end: so this one holds all that any reader may split on.
+    writer = csv.writer(_Lines(file), lineterminator=_SPLITS)
     writer.writerow(COLUMNS)
     count = 0
     for entry in entries:
         writer.writerow(map(_text, _row(entry).values()))
         count += 1
     return count
+
+
+_SPLITS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+class _Lines:
+    """Ends each line of the writer's as RFC 4180 says."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix(_SPLITS) + "\r\n")
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -108,7 +157,3 @@ def _text(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     return value
-
-
-def _beside(out: Path) -> Path:
-    return out.with_name(f".{out.name}.{os.getpid()}")

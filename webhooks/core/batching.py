@@ -4,14 +4,15 @@ Never reorders a workspace's events, and never renders the same events to two di
 
 Rules:
 
-- A delivery holds 1 to `delivery_size` events of one workspace, in the order they were read.
+- A delivery holds 1 to `delivery_size` events of one workspace, in the order they were read, and its body at most
+  `DELIVERY_BYTES`, unless one event is larger by itself: common servers refuse bodies of 100 KiB.
 - A stretch is cut whole: what is left of another workspace goes with it, so that one position covers all of it.
 - It is cut when a workspace fills a delivery, when the reader gave all it may at once, or when the oldest event has
   waited for the linger, whichever comes first.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic.main import IncEx
@@ -19,6 +20,10 @@ from pydantic.main import IncEx
 from schemas.delivery import BillingEvent, DeliveryBody, DeliveryData
 from schemas.usage import Kind, UsageEvent
 
+DELIVERY_BYTES = 64 * 1024
+"""Of the body of one delivery, inclusive."""
+
+_ENVELOPE = len(b'{"type":"API_BILLING_USAGE","data":{"events":[]}}')
 _CORRECTION = {"kind", "corrects", "reason"}  # its own fields
 
 
@@ -56,16 +61,30 @@ def decide(events: Sequence[UsageEvent], waited_s: float, batching: Batching) ->
     return Wait(left_s, missing=min(batching.delivery_size - fullest, batching.read_limit - len(events)))
 
 
-def cut(events: Sequence[UsageEvent], delivery_size: int) -> list[tuple[UsageEvent, ...]]:
+def cut(
+    events: Sequence[UsageEvent], delivery_size: int, delivery_bytes: int = DELIVERY_BYTES
+) -> list[tuple[UsageEvent, ...]]:
     """Return the deliveries of a stretch, each of one workspace. Of a key that comes twice the first event is taken."""
     by_workspace: dict[str, dict[str, UsageEvent]] = {}
     for event in events:
         by_workspace.setdefault(event.workspace_id, {}).setdefault(event.idempotency_key, event)
     return [
-        tuple(waiting[start : start + delivery_size])
-        for waiting in (list(keyed.values()) for keyed in by_workspace.values())
-        for start in range(0, len(waiting), delivery_size)
+        part for keyed in by_workspace.values() for part in _parts(list(keyed.values()), delivery_size, delivery_bytes)
     ]
+
+
+def _parts(events: Sequence[UsageEvent], most: int, most_bytes: int) -> Iterator[tuple[UsageEvent, ...]]:
+    taken: list[UsageEvent] = []
+    size = _ENVELOPE
+    for event in events:
+        more = len(freeze([event])) - _ENVELOPE + 1  # with its comma
+        if taken and (len(taken) == most or size + more > most_bytes + 1):  # the first has none
+            yield tuple(taken)
+            taken, size = [], _ENVELOPE
+        taken.append(event)
+        size += more
+    if taken:
+        yield tuple(taken)
 
 
 def freeze(events: Sequence[UsageEvent]) -> bytes:

@@ -96,6 +96,7 @@ class Claim:
     claimed_at: datetime
     lease_ends_at: datetime
     """From then on another dispatcher may claim it (exclusive)."""
+    event_count: int = 1
     was_lost: bool = False
     """Whether an earlier claim of it ran out: its dispatcher went away."""
 

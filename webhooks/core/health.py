@@ -1,11 +1,12 @@
 """Whether a receiver that keeps failing is spared, when it is probed, and what is redriven once it is back.
 
-Never counts an attempt at a delivery: only those that came to their end say whether a receiver is well.
+Never counts a retry: only first attempts and deliveries that came to their end say whether a receiver is well.
 
 Rules:
 
 - What a receiver refuses (`core.retry.is_refusal`) says nothing of how it does: it neither counts nor is redriven.
-- After `dead_before_hold` deliveries in a row became dead letters the receiver is held: first attempts wait.
+- After `dead_before_hold` deliveries in a row became dead letters the receiver is held: first attempts wait. Where
+  nothing dies for a day (`core.retry.STANDARD`), failed first attempts count for them.
 - While it is held one attempt every `probe_every_s` is its probe. It starts no clock, and leaves what failed as it was.
 - The probe is the oldest delivery that waits; after probes that were refused in a row, the next oldest behind as many.
 - Any delivery that arrives ends the hold, if there is one, and has the dead letters redriven, however few they are.
@@ -17,7 +18,7 @@ Rules:
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from webhooks.core.retry import Decision, Delivered, GiveUp, Leave
+from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, RetryAt
 
 _STEPS_PER_S = 10  # above it a rate is kept by several deliveries a step: a claim is a transaction
 
@@ -75,12 +76,13 @@ def after(health: Health, decision: Decision, now: datetime, rule: Rule) -> Heal
     match decision:
         case Delivered():
             return _arrived(health, now, rule)
-        case GiveUp(refused=False):
+        case GiveUp(refused=False) | RetryAt(counts=True):
             dead_in_row = health.dead_in_row + 1
             probe_at = health.probe_at
             if probe_at is None and dead_in_row >= rule.dead_before_hold:
                 probe_at = rule.next_probe(now)
-            return replace(health, dead_in_row=dead_in_row, probe_at=probe_at, owes_redrive=True)
+            owes = health.owes_redrive or isinstance(decision, GiveUp)
+            return replace(health, dead_in_row=dead_in_row, probe_at=probe_at, owes_redrive=owes)
         case Leave(refused):
             return replace(health, refused_in_row=health.refused_in_row + 1 if refused else 0)
         case _:

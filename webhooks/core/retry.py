@@ -6,6 +6,7 @@ Rules, over one run (a delivery's clock starts with the run's first attempt):
 
 - 2xx is success. 5xx, 429, 408, timeouts and network failures are tried again; other statuses end it at once.
 - The n-th wait is `backoff_first_s` doubled n - 1 times, at most `backoff_most_s`, plus up to `jitter_share` of it.
+- 413 of a delivery of several events splits it into deliveries of one, so once; each begins a run of its own.
 - `Retry-After` lengthens a wait, never shortens it.
 - No attempt is planned at or after `bound_s`: where the next one would be, the delivery is given up at once.
 - An attempt takes at most `attempt_timeout_s`, or what is left of the bound.
@@ -24,6 +25,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 _RETRIED = frozenset({408, 429})
+_OF_RECEIVER = frozenset({401, 403, 404})
+"""What `STANDARD` takes for the receiver's state too: a key that was changed, a route that is not there yet."""
+_TOO_LARGE = 413
 _MOST_DOUBLINGS = 40
 _LONGEST_RETRY_AFTER_S = 10**9  # beyond it every policy gives up; larger numbers would overflow a datetime
 
@@ -41,6 +45,22 @@ class Policy:
     shortest_attempt_s: float = 0.1
     least_if_delayed_s: float = 1.0
     """Enough to connect and be answered by a receiver that is well."""
+    schedule_s: tuple[float, ...] = ()
+    """The waits between attempts, in place of the doubling; with the last of them the attempts end."""
+
+    @property
+    def retried(self) -> frozenset[int]:
+        """The statuses below 500 that are tried again."""
+        return _RETRIED | _OF_RECEIVER if self.schedule_s else _RETRIED
+
+
+_HOUR_S = 3600.0
+
+STANDARD = Policy(
+    bound_s=31 * _HOUR_S,  # the waits, each with its jitter, and the attempts
+    schedule_s=(5.0, 300.0, 1800.0, 2 * _HOUR_S, 5 * _HOUR_S, 10 * _HOUR_S, 10 * _HOUR_S),
+)
+"""The schedule that receivers of Standard Webhooks know: eight attempts over 28 h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +107,8 @@ class RetryAt:
     """The next attempt begins at `when`."""
 
     when: datetime
+    counts: bool = False
+    """Whether it counts toward a hold: the first attempt of a schedule so long that nothing dies for a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +133,25 @@ class Leave:
     """The receiver answered, and wants no more of this delivery: it may be the delivery's own fault."""
 
 
-Decision = Delivered | RetryAt | GiveUp | Release | Leave
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The body is too large for the receiver: each of its events becomes a delivery of its own."""
 
 
-def decide(outcome: AttemptResult, turn: Turn, now: datetime, policy: Policy, jitter: float) -> Decision:
-    """Judge the attempt of `turn`, which ended at `now`. `jitter` lies in [0, 1]."""
+Decision = Delivered | RetryAt | GiveUp | Release | Leave | Split
+
+
+def decide(
+    outcome: AttemptResult, turn: Turn, now: datetime, policy: Policy, jitter: float, *, events: int = 1
+) -> Decision:
+    """Judge the attempt of `turn` at a delivery of `events`, which ended at `now`. `jitter` lies in [0, 1]."""
     status = outcome.status_code
     if _is_success(outcome):
         return Delivered()
-    if outcome.final or (status is not None and status < 500 and status not in _RETRIED):
-        return GiveUp(_what(outcome), refused=is_refusal(status))
+    if status == _TOO_LARGE and events > 1:
+        return Split()
+    if (given_up := _at_once(outcome, turn, policy)) is not None:
+        return given_up
     asked_s = retry_after_s(outcome.retry_after, now)
     when = now + timedelta(seconds=max(backoff_s(turn.number, policy, jitter), asked_s or 0.0))
     last = turn.ends_at(policy)
@@ -128,11 +159,20 @@ def decide(outcome: AttemptResult, turn: Turn, now: datetime, policy: Policy, ji
         when = now + timedelta(seconds=asked_s or 0.0)
         last = now + timedelta(seconds=policy.bound_s)
     if when < last:
-        return RetryAt(when)
+        return RetryAt(when, counts=bool(policy.schedule_s) and turn.number == 1)
     bound = f"the {policy.bound_s:g} s after the first attempt"
     if asked_s is not None and now + timedelta(seconds=asked_s) >= last:
         return GiveUp(f"{_what(outcome)}; its Retry-After lies beyond {bound}")
     return GiveUp(f"no success within {bound}; the last: {_what(outcome)}")
+
+
+def _at_once(outcome: AttemptResult, turn: Turn, policy: Policy) -> GiveUp | None:
+    status = outcome.status_code
+    if outcome.final or (status is not None and status < 500 and status not in policy.retried):
+        return GiveUp(_what(outcome), refused=is_refusal(status))
+    if policy.schedule_s and turn.number > len(policy.schedule_s):
+        return GiveUp(f"no success in {turn.number} attempts; the last: {_what(outcome)}")
+    return None
 
 
 def decide_probe(outcome: AttemptResult) -> Decision:
@@ -149,8 +189,12 @@ def is_refusal(status: int | None) -> bool:
 
 def backoff_s(attempt_number: int, policy: Policy, jitter: float) -> float:
     """Return the wait after attempt `attempt_number` (from 1): at least the plain doubling: no attempt comes early."""
-    doubled = policy.backoff_first_s * 2.0 ** min(attempt_number - 1, _MOST_DOUBLINGS)
-    return min(doubled, policy.backoff_most_s) * (1 + policy.jitter_share * jitter)
+    if policy.schedule_s:
+        plain_s = policy.schedule_s[min(attempt_number, len(policy.schedule_s)) - 1]
+    else:
+        doubled = policy.backoff_first_s * 2.0 ** min(attempt_number - 1, _MOST_DOUBLINGS)
+        plain_s = min(doubled, policy.backoff_most_s)
+    return plain_s * (1 + policy.jitter_share * jitter)
 
 
 def attempt_timeout_s(turn: Turn, policy: Policy) -> float:
@@ -165,7 +209,9 @@ def attempt_timeout_s(turn: Turn, policy: Policy) -> float:
 
 def contradictions(policy: Policy) -> list[str]:
     """Say in one line each what of `policy` cannot hold together; such a policy works, but not as its values say."""
-    lines = []
+    lines: list[str] = []
+    if policy.schedule_s:
+        return lines
     if policy.attempt_timeout_s > policy.bound_s:
         lines.append(
             f"webhook_attempt_timeout_s ({policy.attempt_timeout_s:g}) is above webhook_retry_for_s"

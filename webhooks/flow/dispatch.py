@@ -137,7 +137,8 @@ class Dispatch:
         if claim.queue is Queue.PROBE:
             decision = retry.decide_probe(outcome)
         else:
-            decision = retry.decide(outcome, turn, self._clock(), self._policy, self._jitter())
+            now, jitter, events = self._clock(), self._jitter(), claim.event_count
+            decision = retry.decide(outcome, turn, now, self._policy, jitter, events=events)
         self._note(claim, decision)
         attempt = Attempt(turn.started_at, outcome.status_code, outcome.error, outcome.duration_ms)
         return Settlement(claim, attempt, decision)
@@ -163,6 +164,9 @@ class Dispatch:
     def _note(self, claim: Claim, decision: retry.Decision) -> None:
         """Remember which receivers fail, and say once of each that its deliveries become dead letters."""
         workspace_id = claim.workspace_id
+        if isinstance(decision, retry.Split):
+            _log.info("delivery %s of %d events is split: answered 413", claim.delivery_id, claim.event_count)
+            return
         if isinstance(decision, retry.Delivered):
             self._failing.discard(workspace_id)
             self._losing.discard(workspace_id)

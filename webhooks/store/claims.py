@@ -163,5 +163,6 @@ def _claim(row: Row[Any], queue: Queue, first_attempt_at: datetime, planned_at: 
         planned_at=planned_at,
         claimed_at=mark.claimed_at,
         lease_ends_at=mark.lease_ends_at,
+        event_count=row.event_count,
         was_lost=row.claim is not None,
     )

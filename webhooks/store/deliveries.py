@@ -29,8 +29,8 @@ from runtime.database.engines import Database
 from webhooks.core import batching
 from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, Waiting
 from webhooks.core.health import Rule
-from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt
-from webhooks.store import claims, receivers
+from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt, Split
+from webhooks.store import claims, receivers, split
 from webhooks.store.tables import ATTEMPT, DELIVERY, DELIVERY_EVENT, WEBHOOK_POSITION
 
 LEASE_S = 30
@@ -143,6 +143,9 @@ def finish(connection: Connection, settlements: Sequence[Settlement], now: datet
     ]
     if attempts:
         connection.execute(insert(ATTEMPT), attempts)
+    for row, settlement in counted:
+        if isinstance(settlement.decision, Split):
+            split.split(connection, row, now)
     receivers.note(connection, [(row.workspace_id, one.decision) for row, one in counted], now, rule)
 
 
@@ -246,7 +249,7 @@ def _settled(row: Row[Any], settlement: Settlement, now: datetime, rule: Rule) -
             values |= {"first_died_at": first_died_at, "redrive_after": redrive_after}
         case RetryAt(when):
             values |= {"run_attempts": row.run_attempts + 1, "queue": Queue.RETRY.value, "next_attempt_at": when}
-        case Leave():
+        case Leave() | Split():
             pass
         case _:
             values["first_attempt_at"] = row.first_attempt_at if row.run_attempts else None

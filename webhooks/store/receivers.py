@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select, update
 from runtime.database import statements
 from webhooks.core import health
 from webhooks.core.health import Health, Rule
-from webhooks.core.retry import Decision, GiveUp
+from webhooks.core.retry import Decision, GiveUp, RetryAt
 from webhooks.store.tables import WEBHOOK_RECEIVER
 
 _COLUMNS = WEBHOOK_RECEIVER.c
@@ -35,7 +35,7 @@ def note(connection: Connection, decisions: Iterable[tuple[str, Decision]], now:
     by_workspace: dict[str, list[Decision]] = {}
     for workspace_id, decision in decisions:
         by_workspace.setdefault(workspace_id, []).append(decision)
-    losing = sorted(name for name, made in by_workspace.items() if any(map(_is_lost, made)))
+    losing = sorted(name for name, made in by_workspace.items() if any(map(_counts, made)))
     if losing:
         fresh = statements.insert_into(connection.dialect.name, WEBHOOK_RECEIVER).on_conflict_do_nothing()
         connection.execute(fresh, [{"workspace_id": name, "dead_in_row": 0} for name in losing])
@@ -95,8 +95,10 @@ def redrive_next(connection: Connection, workspace_id: str, at: datetime | None)
     connection.execute(update(WEBHOOK_RECEIVER).where(of_it).values(redrive_at=at))
 
 
-def _is_lost(decision: Decision) -> bool:
-    return isinstance(decision, GiveUp) and not decision.refused
+def _counts(decision: Decision) -> bool:
+    return (isinstance(decision, GiveUp) and not decision.refused) or (
+        isinstance(decision, RetryAt) and decision.counts
+    )
 
 
 def _health(row: Row[tuple[object, ...]]) -> Health:

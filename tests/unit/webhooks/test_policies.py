@@ -1,9 +1,11 @@
 """What becomes of the settings in a dispatcher."""
 
+from dataclasses import replace
+
 from runtime.settings import Settings
 from webhooks.core.fairness import Limits
 from webhooks.core.health import Rule
-from webhooks.core.retry import Policy
+from webhooks.core.retry import STANDARD, Policy
 from webhooks.policies import LEASE_MARGIN_S, Policies
 
 
@@ -42,3 +44,9 @@ def test_a_claim_outlasts_the_longest_attempt() -> None:
         policies = Policies.of(Settings(webhook_attempt_timeout_s=timeout_s))
         assert policies.claimed_for_s == timeout_s + LEASE_MARGIN_S
     assert Policies(lease_s=4).claimed_for_s == 4
+
+
+def test_the_standard_schedule_is_one_setting() -> None:
+    policies = Policies.of(Settings(webhook_retry="standard", webhook_attempt_timeout_s=7))
+    assert policies.policy == replace(STANDARD, attempt_timeout_s=7)
+    assert policies.contradictions() == []

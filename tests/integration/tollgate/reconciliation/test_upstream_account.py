@@ -1,6 +1,7 @@
 """What reconcile finds between the upstream's account and the ledger."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -160,13 +161,32 @@ async def test_a_line_that_cannot_be_read_is_named(desk: Desk, line: str, said: 
     assert "line 2" in str(caught.value)
 
 
-async def test_a_last_line_without_its_end_is_still_being_written(desk: Desk) -> None:
+async def test_a_last_line_without_its_end_is_still_being_written(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     await desk.pass_on(draft(1))
     path = desk.account(*served(1))
     with path.open("a", encoding="utf-8") as file:
         file.write('{"request_id": "request-2", "inp')
     report = desk.reconcile(account=path)
     assert report.agrees
+    assert "line 2 has no end and cannot be read: left out, as still being written" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(lambda text: text.rstrip("\n"), id="no last newline"),
+        pytest.param(lambda text: text.replace("\n", "\r\n"), id="CRLF"),
+        pytest.param(lambda text: "\ufeff" + text, id="BOM"),
+        pytest.param(lambda text: "\n" + text.replace("\n", "\n \r\n\n"), id="blank lines"),
+    ],
+)
+async def test_an_account_is_read_however_its_lines_end(desk: Desk, written: Callable[[str], str]) -> None:
+    await desk.pass_on(*numbered(3))
+    path = desk.account(*served(1, 2, 3))
+    path.write_bytes(written(path.read_text(encoding="utf-8")).encode())
+    report = desk.reconcile(account=path)
+    assert report.upstream is not None
+    assert (report.agrees, report.upstream.agreeing) == (True, 3)
 
 
 async def test_an_account_that_is_not_there_is_one_error(desk: Desk) -> None:

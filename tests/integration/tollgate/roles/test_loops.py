@@ -5,6 +5,7 @@ import base64
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +27,48 @@ LONG_S = 15.0
 Prepare = Callable[[Settings, ExitStack], Callable[[], Role]]
 
 
-class Stoppable:
-    """A loop's work that is not gone on with once all are stopped, as if what it waits for never came."""
+class Stop:
+    """When loops are stopped, and when they may come to their end all the same."""
 
-    def __init__(self, work: Awaitable[Any], stopped: asyncio.Event) -> None:
+    def __init__(self) -> None:
+        self.is_set = False
+        self.ends = False
+
+
+class Stoppable:
+    """A loop's work that is not gone on with once all are stopped: what it waits for never came, nor a timeout."""
+
+    def __init__(self, work: Awaitable[Any], stop: Stop) -> None:
         self._work = work
-        self._stopped = stopped
+        self._stop = stop
 
     def __await__(self) -> Generator[Any, Any, Any]:
         inner = self._work.__await__()
-        waited = next(inner, None)
+        step: Callable[[], Any] = partial(next, inner)
         while True:
             try:
-                sent = yield waited
-                if self._stopped.is_set():
-                    yield from asyncio.get_running_loop().create_future()
-                waited = inner.send(sent)
+                waited = step()
             except StopIteration as end:
                 return end.value
+            try:
+                yield waited
+                step = partial(next, inner)
             except BaseException as error:  # noqa: BLE001 - the loop's own affair
+                step = partial(inner.throw, error)
+            while self._stop.is_set and not self._stop.ends:
                 try:
-                    waited = inner.throw(error)
-                except StopIteration as end:
-                    return end.value
+                    yield from asyncio.get_running_loop().create_future()
+                except asyncio.CancelledError as error:
+                    step = partial(inner.throw, error)
 
 
 class Scene:
     """A process of one role, with a clock for its loops that is moved by hand."""
 
-    def __init__(self, watched: Loops, clock: HandClock, stopped: asyncio.Event, ops: str) -> None:
+    def __init__(self, watched: Loops, clock: HandClock, stop: Stop, ops: str) -> None:
         self.loops = watched
         self._clock = clock
-        self._stopped = stopped
+        self._stop = stop
         self._ops = ops
 
     def names(self) -> list[str]:
@@ -81,28 +92,29 @@ class Scene:
         await self.until(lambda: all(one.due_at_s >= began_s for one in short))
 
     def stop_all(self) -> None:
-        self._stopped.set()
+        self._stop.is_set = True
         latest_s = max(one.due_at_s for one in self.loops.known.values())
         self._clock.move(latest_s - self._clock.seconds() + STILL_S + 1)
 
 
 @asynccontextmanager
 async def running(prepare: Prepare, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
-    clock, stopped = HandClock(), asyncio.Event()
+    clock, stop = HandClock(), Stop()
     plain = loops.run
-    monkeypatch.setattr(loops, "run", lambda name, work: plain(name, Stoppable(work, stopped)))
+    monkeypatch.setattr(loops, "run", lambda name, work: plain(name, Stoppable(work, stop)))
     monkeypatch.setattr(process, "Loops", lambda: Loops(clock.seconds))
     announced: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     with ExitStack() as closing:
         one = Process(settings, prepare(settings, closing)())
         serving = asyncio.create_task(one.serve(announced.set_result))
-        either: set[asyncio.Future[Any]] = {serving, announced}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+        waits: set[asyncio.Future[Any]] = {serving, announced}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
         if serving.done():
             serving.result()
         try:
-            yield Scene(one._loops, clock, stopped, announced.result().ops)
+            yield Scene(one._loops, clock, stop, announced.result().ops)
         finally:
+            stop.ends = True
             one._stopping.set()
             await serving
 
@@ -155,6 +167,8 @@ def apart(settings: Settings, kafka: Kafka, postgres_migrated_url: str) -> Setti
         "kafka_topic_prefix": kafka.prefix,
         "database_url": postgres_migrated_url,
         "kafka_partitions": 1,
+        "kafka_replication": 1,
+        "kafka_min_insync_replicas": 1,
     }
     return Settings.model_validate({**settings.model_dump(exclude_unset=True), **changed})
 

@@ -57,3 +57,15 @@ def test_only_corrections_carry_their_own_fields() -> None:
         "key-000001",
         "counted twice",
     )
+
+
+def test_a_body_is_cut_by_bytes_too_and_an_event_that_is_larger_goes_alone() -> None:
+    large = {"note": "x" * 17_000}
+    events = [kit.event(number).model_copy(update={"request_metadata": large}) for number in range(1, 9)]
+    deliveries = batching.cut(events, 100)
+    assert [len(one) for one in deliveries] == [3, 3, 2]
+    assert all(len(batching.freeze(one)) <= 64 * 1024 for one in deliveries)
+    exactly = len(batching.freeze(events[:2]))
+    assert [len(one) for one in batching.cut(events[:4], 100, exactly)] == [2, 2]
+    assert [len(one) for one in batching.cut(events[:2], 100, exactly - 1)] == [1, 1]
+    assert [len(one) for one in batching.cut(events, 100, 10)] == [1] * 8

@@ -79,3 +79,11 @@ def test_what_is_left_over_when_it_fails_again_is_redriven_when_it_is_back_for_g
     assert after_dead(5, back).redrive_at == kit.after(50), "not forgotten"
     again = health.after(after_dead(5, back), Delivered(), kit.after(90_000), RULE)
     assert again == Health(redrive_at=kit.after(90_000))
+
+
+def test_failed_first_attempts_of_a_long_schedule_hold_a_receiver_and_owe_nothing() -> None:
+    known = WELL
+    for number in range(5):
+        known = health.after(known, RetryAt(kit.after(5), counts=True), kit.after(number), RULE)
+    assert known == Health(dead_in_row=5, probe_at=kit.after(34))
+    assert health.after(known, Delivered(), kit.after(99), RULE) == WELL

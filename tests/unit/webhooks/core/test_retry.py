@@ -6,7 +6,18 @@ import pytest
 
 from tests.unit.webhooks import kit
 from webhooks.core import retry
-from webhooks.core.retry import AttemptResult, Decision, Delivered, GiveUp, Leave, Policy, RetryAt, Turn
+from webhooks.core.retry import (
+    STANDARD,
+    AttemptResult,
+    Decision,
+    Delivered,
+    GiveUp,
+    Leave,
+    Policy,
+    RetryAt,
+    Split,
+    Turn,
+)
 
 POLICY = Policy()
 
@@ -209,3 +220,37 @@ def test_no_retry_after_is_more_than_a_wait_that_can_be_counted(header: str) -> 
     assert wait_s is not None
     assert 0 <= wait_s <= 10**9
     assert isinstance(judge(kit.answered(503, retry_after=header)), GiveUp | RetryAt)
+
+
+def test_a_body_that_is_too_large_is_split_once() -> None:
+    at = (turn(), kit.START, POLICY, 0.0)
+    assert retry.decide(kit.answered(413), *at, events=8) == Split()
+    assert retry.decide(kit.answered(413), *at, events=1) == GiveUp("answered 413", refused=True)
+    assert retry.decide(kit.answered(400), *at, events=8) == GiveUp("answered 400", refused=True)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+def test_the_standard_schedule_ends_after_a_day_and_more(jitter: float) -> None:
+    waits, at_s, number = [], 0.0, 1
+    while True:
+        at = turn(number, planned_s=at_s, began_s=at_s)
+        decision = retry.decide(kit.answered(503), at, kit.after(at_s + 10), STANDARD, jitter)
+        if not isinstance(decision, RetryAt):
+            break
+        assert decision.counts == (number == 1)
+        began_s, at_s = at_s, (decision.when - kit.START).total_seconds()
+        waits.append(at_s - began_s - 10)
+        number += 1
+    hour, more = 3600.0, 1 + 0.1 * jitter
+    plain = [5, 300, 1800, 2 * hour, 5 * hour, 10 * hour, 10 * hour]
+    assert waits == pytest.approx([one * more for one in plain])
+    assert decision == GiveUp("no success in 8 attempts; the last: answered 503")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_the_standard_schedule_takes_these_for_the_receivers_state(status: int) -> None:
+    assert judge(kit.answered(status)) == GiveUp(f"answered {status}", refused=True)
+    decision = retry.decide(kit.answered(status), turn(), kit.START, STANDARD, 0.0)
+    assert decision == RetryAt(kit.after(5), counts=True)
+    refused = retry.decide(kit.answered(410), turn(), kit.START, STANDARD, 0.0)
+    assert refused == GiveUp("answered 410", refused=True)
