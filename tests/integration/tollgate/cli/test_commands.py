@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from runtime import settings
 from tests.support import processes
 from tollgate.cli.main import tollgate
+from tollgate.roles import waiting
 
 KEY = base64.b64encode(bytes(32)).decode()
 APART = {
@@ -281,7 +282,13 @@ def test_bare_serve_is_refused_where_an_installation_apart_is_meant(name: str, c
 
 
 @pytest.mark.parametrize("role", NEEDS)
-def test_a_proxy_says_at_its_start_that_it_shares_no_rate_windows(role: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_proxy_says_at_its_start_that_it_shares_no_rate_windows(
+    role: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ended(*_: object) -> None:
+        """Wait for no database, as if the process was asked to end while it waited."""
+
+    monkeypatch.setattr(waiting, "prepared", ended)
     caplog.set_level(logging.INFO, "tollgate")
     Path("file").write_text("")  # what is served lies nowhere: the start ends there
     run("serve", role, "--data", "file/data", env=APART)
