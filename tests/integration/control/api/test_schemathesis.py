@@ -21,8 +21,8 @@ CONFIG: dict[str, Any] = {
     "seed": 20260101,
     "continue-on-failure": True,
     "checks": {
-        # what a body alone cannot show may be wrong with it: an unknown slug, a limit above the parent's, a name taken
-        "positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "403", "404"]},
+        # what a body alone cannot show may be wrong: an unknown slug, a limit above the parent's, a name or key taken
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "403", "404", "409", "412"]},
     },
 }
 SLUG = "acme/m"
@@ -69,7 +69,7 @@ def aim(described: Any, known: dict[str, str]) -> None:
                 metadata = case.body["metadata"]
                 metadata["external_entity_id"] = f"{next(numbers)} {metadata['external_entity_id']}"[:255]
                 del case.body["models"][1:]
-                case.body.get("hierarchy", {}).pop("parent_group_id", None)
+                (case.body.get("hierarchy") or {}).pop("parent_group_id", None)
             if context.operation.label == "POST /v1/gateway/endpoints":
                 case.body["slug"] = "acme" + case.body["slug"][case.body["slug"].index("/") :]
                 (target,) = case.body["targets"]
