@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from runtime import loops
-from runtime.database.engines import READ_ONLY_STATE, TransactionTooLongError
+from runtime.database import replicas
+from runtime.database.engines import TransactionTooLongError
 
 FIRST_PAUSE_S = 0.1
 MOST_PAUSE_S = 5.0
@@ -32,7 +33,7 @@ def is_transient(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, TransactionTooLongError | PoolTimeoutError)
     state: str | None = getattr(error.orig, "sqlstate", None)
-    if state == READ_ONLY_STATE:  # a replica's, where there was a primary: the next connection may find the new one
+    if replicas.refuses(error.orig):  # a replica's, where there was a primary: the next connection may find the new one
         return error.connection_invalidated
     if state is not None:
         return state in _PASSING_STATES or state[:2] in _PASSING_CLASSES

@@ -24,8 +24,9 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import QueuePool
+
+from runtime.database import replicas
 
 Result = TypeVar("Result")
 
@@ -52,8 +53,6 @@ _IDLE_BOUND_S = 5
 _READ_BOUND_S = 600  # reports read for minutes; a reader that hangs must still not hold back the vacuum for ever
 _RECYCLE_S = 3600
 _PREPARE_THRESHOLD = 5  # psycopg's own
-READ_ONLY_STATE = "25006"
-"""PostgreSQL's code for a write in a transaction that may only read, as all of a replica's are."""
 _REPEATABLE_READ = 3  # the number of it in psycopg.IsolationLevel
 _TCP = {
     "connect_timeout": 5,
@@ -251,7 +250,7 @@ def open_postgres(url: str, direct_url: str | None = None, prepare_threshold: in
     write_bounds, read_bounds = (_STATEMENT_BOUND_S, _IDLE_BOUND_S), (_READ_BOUND_S, _READ_BOUND_S)
     writer = _postgres_engine(url, "tollgate", _WRITERS, write_bounds, prepares, pooled=pooled)
     reader = _postgres_engine(url, "tollgate read", _READERS, read_bounds, prepares, pooled=pooled)
-    event.listen(writer, "handle_error", _leave_a_replica)
+    event.listen(writer, "handle_error", replicas.leave)
     event.listen(reader, "connect", _only_read)
     session = None
     if direct_url is not None:
@@ -305,12 +304,6 @@ def _postgres_engine(
     if pooled:  # what holds for a session would go to the pooler's next client, or be gone
         event.listen(engine, "begin", lambda begun: begun.exec_driver_sql(*_set(settings, within="transaction")))
     return engine
-
-
-def _leave_a_replica(context: ExceptionContext) -> None:
-    """Connect anew after a failover: what was the primary is asked to write, and refuses."""
-    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY_STATE:
-        context.is_disconnect = True
 
 
 def _parsed(engine: Engine, url: str) -> dict[str, Any]:
