@@ -121,7 +121,7 @@ def _warn(settings: Settings) -> None:
     if held_s < bound_s + 1:
         _log.warning(
             "events_hold_back_s is %g, but a transaction of the ledger may take %d s: who follows its events may miss "
-            "some; return it at least %d",
+            "some; set it to %d at least",
             held_s,
             bound_s,
             bound_s + 1,
