@@ -168,19 +168,6 @@ class Database:
             engine.dispose()
 
 
-def encoding_problem(connection: Connection) -> str | None:
-    """Say why the database cannot hold every text, and what to do; None where it can."""
-    if connection.dialect.name != "postgresql":
-        return None
-    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-    if encoding == "UTF8":
-        return None
-    return (
-        f"the database's encoding is {encoding}, which cannot hold every text; make one with CREATE DATABASE ..."
-        " ENCODING 'UTF8' TEMPLATE template0, migrate that, and name it in TOLLGATE_DATABASE_URL"
-    )
-
-
 def lock(connection: Connection, name: str) -> None:
     """Wait until no other transaction holds the lock `name`, and hold it to the end of this one.
 

@@ -8,7 +8,7 @@ from importlib import resources
 
 from sqlalchemy import Connection, column, inspect, select, table
 
-from runtime.database.engines import Database, encoding_problem
+from runtime.database.engines import Database
 
 _VERSION = table("alembic_version", column("version_num"))
 """Alembic's own table: one row, the revision of the last migration that was run."""
@@ -22,7 +22,7 @@ def upgrade(database: Database) -> None:
     """Bring the schema to what this code expects. Safe when several processes start at once. Raise MigrationError."""
     if not check(database):
         return
-    problem = database.read_now(encoding_problem)
+    problem = database.read_now(_encoding_problem)
     if problem is not None:
         raise MigrationError(problem)
     database.change_schema(_upgrade)
@@ -30,7 +30,7 @@ def upgrade(database: Database) -> None:
 
 def check(database: Database) -> list[str]:
     """Return what is wrong with the schema's version, in one line each; empty where it is current."""
-    problem = database.read_now(encoding_problem)
+    problem = database.read_now(_encoding_problem)
     if problem is not None:
         return [problem]
     current, revisions = database.read_now(_revision), known()
@@ -60,3 +60,16 @@ def _revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table(_VERSION.name):
         return None
     return connection.execute(select(_VERSION.c.version_num)).scalar_one_or_none()
+
+
+def _encoding_problem(connection: Connection) -> str | None:
+    """Say why the database cannot hold every text, and what to do; None where it can."""
+    if connection.dialect.name != "postgresql":
+        return None
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding == "UTF8":
+        return None
+    return (
+        f"the database's encoding is {encoding}, which cannot hold every text; make one with CREATE DATABASE ..."
+        " ENCODING 'UTF8' TEMPLATE template0, migrate that, and name it in TOLLGATE_DATABASE_URL"
+    )

@@ -96,9 +96,9 @@ class Claim:
     claimed_at: datetime
     lease_ends_at: datetime
     """From then on another dispatcher may claim it (exclusive)."""
-    event_count: int = 1
     was_lost: bool = False
     """Whether an earlier claim of it ran out: its dispatcher went away."""
+    event_count: int = 1
 
     @property
     def is_begun(self) -> bool:

@@ -1,12 +1,11 @@
-"""Topics that the broker compresses in its own way are read; where one cannot be, the worker ends with an error."""
+"""Topics that the broker compresses in its own way are read."""
 
-import aiokafka.codec
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.topics import USAGE_EVENTS
-from tests.integration.metering.topic.scene import Scene, failing, running, until
+from tests.integration.metering.topic.scene import Scene, running, until
 
 
 async def compress(scene: Scene, codec: str) -> None:
@@ -26,12 +25,3 @@ async def test_a_compressed_topic_is_counted(scene: Scene, codec: str) -> None:
     await scene.put(*(scene.event(number) for number in range(1, 51)))
     async with running(scene.worker()) as run:
         await until(lambda: scene.counted() == 50, run)
-
-
-async def test_a_codec_that_cannot_be_read_ends_the_worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiokafka.codec, "cramjam", None)
-    await compress(scene, "lz4")
-    await scene.put(scene.event(1))
-    error = await failing(scene.worker(stalled_s=1).run())
-    assert isinstance(error, Exception)
-    assert scene.counted() == 0
