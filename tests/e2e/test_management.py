@@ -232,7 +232,7 @@ def test_the_guides_requests_answer_with_the_same_fields(house: Lab, upstream: U
                 "hierarchy": {"limit_enforcement": "INDEPENDENT", "parent_group_id": None},
             },
         ).json()
-        assert set(group) == {"id", "metadata", "models", "effective_models", "hierarchy", "created_at"}
+        assert set(group) == {"id", "metadata", "models", "effective_models", "hierarchy", "created_at", "updated_at"}
         limits = {"type", "unit", "threshold"}
         assert set(group["models"][0]["usage_limits"][0]) == limits
         assert set(group["effective_models"][0]["usage_limits"][0]) == limits | {"source_group"}
