@@ -142,6 +142,7 @@ IdempotencyKey = Annotated[
     HeaderParameter(
         name="Idempotency-Key",
         description="1 to 255 printable ASCII characters: sent again within 24 h, the call gets the answer it had.",
+        schema_extra={"pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},  # for who reads it; `repeats.read` refuses the rest
     ),
 ]
 
