@@ -77,8 +77,7 @@ class Deadline:
     def expect(self, within_s: float, *, for_client: bool = False) -> None:
         """Bound the next wait."""
         self.for_client = for_client
-        due = self._deadlines.now + within_s
-        self.due = min(self._latest, due)
+        self.due = min(self._latest, self._deadlines.now + within_s)
 
     def client_gone(self) -> None:
         """Note that the client has gone: from now on only the drain's time is left."""
@@ -90,12 +89,12 @@ class Deadline:
         self._draining = self._drains.open > open_before
         self._latest = self._deadlines.now + drain_s
         self.due = min(self.due, self._latest)
-        if not drain_s:
-            self.overdue()
+        if not drain_s:  # not from here: this may be the task's own call, and it would find the cancellation later
+            self._deadlines.loop.call_soon(self.overdue)
 
     def overdue(self) -> None:
         """End the body: its time is over."""
         self.due = math.inf
-        if not self._expired:
+        if self._entered and not self._expired:
             self._expired = True
             self._task.cancel()

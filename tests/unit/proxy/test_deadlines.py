@@ -121,3 +121,12 @@ async def test_a_cancellation_from_elsewhere_stays_one() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert drains.open == 0
+
+
+@in_virtual_time
+async def test_a_body_that_ends_without_a_wait_leaves_no_cancellation_behind() -> None:
+    """Its client had gone before, and nothing is drained."""
+    with bound_by(Drains(30, 0)) as bound:
+        bound.client_gone()
+    await asyncio.sleep(1)
+    assert bound.gone
