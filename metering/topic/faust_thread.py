@@ -35,7 +35,7 @@ class _Worker(WorkerThread):
     def run(self) -> None:
         try:
             self.service._start_thread()  # noqa: SLF001 - as its base does
-        except Exception as error:  # noqa: BLE001 - the app was told; a thread's own end is nobody's news
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the app was told; aiokafka raises either
             log.info("the consumer's thread ended: %r", error)
         finally:
             self._set_stopped()

@@ -105,6 +105,7 @@ def test_what_has_arrived_whole_has_left(text: bytes) -> None:
 
 @given(streams(), st.booleans())
 @example(b"data:\r\ndata: [DONE]\n", False)  # noqa: FBT003
+@example(b"data\r\ndata: [DONE]\n", False)  # noqa: FBT003
 def test_what_a_client_reads(text: bytes, keep_usage: bool) -> None:
     """Against a slow and obvious reader: the same events, each with the slug at its top, less the usage chunks."""
     sent, held, stream = follow([text], keep_usage=keep_usage)
@@ -139,8 +140,9 @@ def read(text: bytes) -> list[str]:
     events: list[str] = []
     data: list[str] = []
     for line in [*lines(text), b""]:
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" ").decode())
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            data.append(value.removeprefix(b" ").decode())
         elif not line:
             events += ["\n".join(data)] if data else []
             data = []
