@@ -31,7 +31,19 @@ _HEARD_EVERY_S = 30.0
 _NEEDED = "auth, select, role, info, script|load, evalsha, get, set, exists, del, time, list commands on its key prefix"
 _MAY_EVICT = frozenset({"allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-random"})
 _KINDS = frozenset(
-    {"timeout", "connection", "busy", "oom", "loading", "clusterdown", "misconf", "readonly", "noscript", "noperm"}
+    {
+        "timeout",
+        "connection",
+        "busy",
+        "oom",
+        "loading",
+        "clusterdown",
+        "misconf",
+        "readonly",
+        "noreplicas",
+        "noscript",
+        "noperm",
+    }
 )
 _GIVEN_UP_AT_ONCE = frozenset({"readonly", "loading", "clusterdown", "noauth"})
 """What a server says that is no longer, or not yet, the one to ask."""
@@ -103,6 +115,7 @@ class SharedWindows:
         came = await asked
         if isinstance(came, RedisError):
             return await self._own.reserve(chain, tokens)
+        self._failed_in_row = 0
         self._reserved += 1
         return came
 
