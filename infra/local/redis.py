@@ -39,10 +39,15 @@ class Server(Service):
         return answers(self.port)
 
 
+def at(folder: Path, port: int | None = None, more: Sequence[str] = ()) -> Server:
+    """Return a server of this folder that is not started yet; without a port, one on a free port."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Server(folder.resolve(), port or process.free_ports(1)[0], more)
+
+
 def running(folder: Path, port: int | None = None, more: Sequence[str] = ()) -> AbstractContextManager[Server]:
     """Run a server for the length of a `with` block, its log in `folder`. Raise LocalError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return process.running(Server(folder.resolve(), port or process.free_ports(1)[0], more))
+    return process.running(at(folder, port, more))
 
 
 def answers(port: int, host: str = process.HOST) -> bool:

@@ -1,4 +1,4 @@
-"""Keeps the rate windows in Redis, shared by all proxies: the proxy's `Windows` port (contract 3.1, ADR 38).
+"""Keeps the rate windows in Redis, shared by all proxies: the proxy's `Windows` port (contract 3.1, ADR 47).
 
 Never asks twice and never waits longer than 25 ms: where Redis does not answer, the request goes by this proxy's own
 windows, and day limits hold as ever. One script takes from a request's whole chain or from none of it, by Redis' own

@@ -1,4 +1,4 @@
-"""What Redis runs: `proxy/limits/windows.py` once more, over one request's whole chain and at once (ADR 38).
+"""What Redis runs: `proxy/limits/windows.py` once more, over one request's whole chain and at once (ADR 47).
 
 Never derives a key inside a script: each stands in KEYS, and all bear one tree's tag, so that they lie together.
 
