@@ -1,0 +1,5 @@
+"""`python -m tollgate`: the command line, where its script is not at hand."""
+
+from tollgate.cli.main import main
+
+main()
