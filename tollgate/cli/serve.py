@@ -153,9 +153,9 @@ def _supervise(loaded: Settings, where: Where, count: int, left: Sequence[int], 
 def _worker(loaded: Settings, where: Where, number: int, port: int, *, leaves: bool = False) -> supervisor.Worker:
     ops_port = loaded.ops_port + number - 1 if loaded.ops_port and not leaves else 0
     words = ["serve", "proxy", "--worker", str(number), "--json"]
-    words += ["--host", loaded.host, "--port", str(port), "--ops-host", loaded.ops_host, "--ops-port", str(ops_port)]
+    words += ["--host", loaded.host, "--port", str(port), "--ops-host", loaded.ops_host]
     words += ["--data", str(loaded.data_dir), *(["--config", str(where.config)] if where.config else [])]
-    return supervisor.Worker(number, [*words, "--leaving"] if leaves else words, leaves)
+    return supervisor.Worker(number, [*words, "--leaving"] if leaves else words, ops_port, leaves)
 
 
 def _log_to_stderr() -> None:

@@ -44,6 +44,8 @@ class Worker:
 
     number: int
     words: Sequence[str]
+    ops_port: int = 0
+    """0: a free one, which it keeps when it is started again."""
     leaves: bool = False
     """Whether it only publishes what is left, and ends."""
 
@@ -129,17 +131,20 @@ class Supervisor:
                 return
             if not was_ready:
                 raise InstallationError(f"worker {worker.number} ended with exit code {code} before it was ready")
-            pause_s = _FIRST_PAUSE_S if loop.time() - began > _STEADY_S else min(2 * pause_s, _MOST_PAUSE_S)
+            if loop.time() - began > _STEADY_S:
+                pause_s = _FIRST_PAUSE_S
             log.error("worker %d ended with exit code %d; it is started again in %g s", worker.number, code, pause_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
+            pause_s = min(2 * pause_s, _MOST_PAUSE_S)
 
     async def _run(self, worker: Worker) -> tuple[bool, int]:
         """Start a worker and wait for its end; return whether it was ready, and its exit code."""
+        known = self._addresses.get(worker.number)
+        ops_port = worker.ops_port if known is None else known.ops.rpartition(":")[2]
+        words = (sys.executable, "-m", "tollgate", *worker.words, "--ops-port", str(ops_port))
         # its standard input ends with this process, however that ends, and the worker with it
-        running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tollgate", *worker.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        running = await asyncio.create_subprocess_exec(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         ended = asyncio.ensure_future(running.wait())
         reading = asyncio.ensure_future(self._hear(worker, running))
         stopping = asyncio.ensure_future(self._stopping.wait())
