@@ -104,10 +104,12 @@ def test_metadata_is_dropped_where_it_may_only_be_stored(body: bytes, upstream: 
     assert (b"metadata" in chat.upstream_body(asked, "their")) is True
 
 
-def test_a_body_of_too_many_members_keeps_its_metadata() -> None:
-    many = b",".join(b'"x%d":1' % number for number in range(1000))
-    body = b'{"metadata":{"k":"v"},"model":"a/b",' + many + b"}"
-    assert b'"metadata":{"k":"v"}' in chat.upstream_body(read(body), "their", stored_metadata_only=True)
+def test_a_body_of_a_thousand_members_passes_and_of_more_is_refused() -> None:
+    many = b",".join(b'"x%d":1' % number for number in range(997))
+    body = b'{"metadata":{"k":"v"},"model":"a/b","stream":true,' + many + b"}"
+    sent = chat.upstream_body(read(body), "their", stored_metadata_only=True)
+    assert sent == b"{" + USAGE_ASKED + b',"model":"their","stream":true,' + many + b"}"
+    assert "1000 members" in refused(body[:-1] + b',"y":1}').message
 
 
 def test_a_target_model_is_written_as_json() -> None:
@@ -173,7 +175,7 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
     ("members", "message"),
     [
         (b"", "required"),
-        (b'"Model":"a/b"', "required"),
+        (b'"Model":"a/b"', "in lower case"),
         (b'"x":{"model":"a/b"}', "required"),
         (b'"model":null', "must be a string"),
         (b'"model":7', "must be a string"),
@@ -200,6 +202,56 @@ def test_a_repeated_stream_is_refused_for_who_could_say_which_one_the_upstream_t
     assert refused(b'{"model":"a/b","stream":false,"stream":true}').param == "stream"
     assert refused(b'{"model":"a/b","stream":true,"str\\u0065am":false}').param == "stream"
     assert read(b'{"model":"a/b","stream":true,"x":{"stream":false}}').stream
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        (b'"Model":"a/c"', "model"),
+        (b'"\\u004dodel":"a/c"', "model"),
+        (b'"STREAM":true', "stream"),
+        ('"\u017ftream":true'.encode(), "stream"),
+        (b'"\\u017Ftream":true', "stream"),
+        (b'"Stream_Options":{"include_usage":false}', "stream_options"),
+        ('"max_to\u212aens":9'.encode(), "max_tokens"),
+        (b'"max_to\\u212aens":9', "max_tokens"),
+        (b'"Max_Completion_Tokens":9', "max_completion_tokens"),
+        (b'"N":9', "n"),
+        (b'"Metadata":{"a":"b"}', "metadata"),
+        (b'"Store":true', "store"),
+        (b'"n":1,"n":2', "n"),
+        (b'"max_tokens":1,"max_tokens":2', "max_tokens"),
+        (b'"max_completion_tokens":1,"max_completion_\\u0074okens":2', "max_completion_tokens"),
+        (b'"stream_options":{},"stream_options":null', "stream_options"),
+    ],
+)
+def test_a_name_in_another_case_or_repeated_is_refused_for_servers_in_go_take_it_for_theirs(
+    members: bytes, field: str
+) -> None:
+    for body in (b'{"model":"a/b",' + members + b"}", b"{" + members + b',"x":"\\ud800","model":"a/b"}'):
+        assert refused(body).param == field
+        assert "lower case" in refused(body).message
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        b'"x":{"Model":1,"STREAM":2,"n":[{"n":1,"N":2}]}',
+        b'"x":"\\"Model\\":1"',
+        b'"max-tokens":1,"models":[],"maxTokens":2',
+        '"\ufb05ream":true,"strea\u2098":1'.encode(),
+        b'"metadata":{"a":"b"},"metadata":null',
+    ],
+)
+def test_what_is_only_like_a_name_of_ours_passes(members: bytes) -> None:
+    body = b'{"model":"a/b",' + members + b"}"
+    assert chat.upstream_body(read(body), None) == body
+
+
+@pytest.mark.parametrize("options", [b'{"Include_Usage":false}', b'{"include_usage":true,"include_u\\u017fage":false}'])
+def test_usage_cannot_be_switched_off_by_another_case(options: bytes) -> None:
+    asked = refused(b'{"model":"a/b","stream":true,"stream_options":' + options + b"}")
+    assert (asked.param, "lower case" in asked.message) == ("stream_options", True)
 
 
 @pytest.mark.parametrize("value", [b"1", b"true", b'"x"', b"[]"])
