@@ -37,6 +37,7 @@ _TEXTS = (
     "charged_groups",
     "request_metadata",
     "instance",
+    "route",
 )
 _NUMBERS = ("input_tokens", "output_tokens", "cached_input_tokens", "latency_ms", "first_byte_ms", "sequence")
 _MOMENTS = ("timestamp", "recorded_at")
