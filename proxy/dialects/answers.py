@@ -58,16 +58,29 @@ class Plain(NamedTuple):
     """Whether it is an error, although its status is 2xx."""
 
 
-def plain(body: bytes, slug: str) -> Plain:
-    """Read an unstreamed answer. One that no client takes for a JSON object passes as it is."""
+def _wrote(answer: dict[str, Any]) -> int:
+    return written.choices_bytes(answer.get("choices"))
+
+
+def plain(
+    body: bytes,
+    slug: str,
+    *,
+    counted: Callable[[dict[str, Any]], Tokens | None] = usage.reported,
+    wrote: Callable[[dict[str, Any]], int] = _wrote,
+) -> Plain:
+    """Read an unstreamed answer. One that no client takes for a JSON object passes as it is.
+
+    `counted` reads the counts that it reports, `wrote` the bytes of what the model wrote.
+    """
     body = json_text.in_utf8(body)
     answer = answer_json.read(body)
     if answer is None:
         return Plain(body, None, written.unread_bytes(body), failed=False)
-    tokens = usage.reported(answer)
+    tokens = counted(answer)
     content, choices = 0, answer.get("choices")
     if tokens is None:
-        content = written.unread_bytes(body) if choices is answer_json.UNREAD else written.choices_bytes(choices)
+        content = written.unread_bytes(body) if choices is answer_json.UNREAD else wrote(answer)
     failed = answer_json.has_error(answer) and not choices
     return Plain(_named(body, answer, msgspec.json.encode(slug)), tokens, content, failed)
 
@@ -214,8 +227,14 @@ class StreamReader:
             if not self.failed:  # after an error nothing may look like success
                 self.held += event
             return b""
-        if not data:
-            return event
+        return self._read(event, data) if data else event
+
+    def error_event(self, status: int, error: bytes) -> bytes:  # noqa: ARG002 - other routes' errors go by it
+        """Return the event that ends a stream with an error of the gateway's own; no `[DONE]` follows."""
+        return b"data: " + error + b"\n\n"
+
+    def _read(self, event: bytes, data: bytes) -> bytes:
+        """Take an event and its data; return it as the client may see it."""
         answer = answer_json.read(data)
         if answer is None:
             self.content_bytes += written.unread_bytes(data)
@@ -271,6 +290,12 @@ class StreamReader:
         offset = event.find(data)
         if offset >= 0:
             self._remember(event, offset, spans)
+        return self._with_slug(event, data, spans)
+
+    def _with_slug(self, event: bytes, data: bytes, spans: list[Span]) -> bytes:
+        """Return an event with the slug at these places of its data."""
+        offset = event.find(data)
+        if offset >= 0:
             return json_members.splice(event, [((start + offset, stop + offset), self._slug) for start, stop in spans])
         named = json_members.splice(data, [(span, self._slug) for span in spans])
         others = [line for line in _with_lf(event).split(b"\n") if line and not _DATA_FIELD.match(line)]

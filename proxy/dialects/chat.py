@@ -79,6 +79,8 @@ class ChatRequest:
     choices: int
     stores: bool
     """Whether the upstream is asked to keep the completion, with its metadata."""
+    token_ids: int = 0
+    """How many of the prompt's tokens are given by their numbers."""
 
 
 class _Refused(Exception):  # noqa: N818  (never leaves this module)
@@ -87,10 +89,10 @@ class _Refused(Exception):  # noqa: N818  (never leaves this module)
         self.invalid = Invalid(message, param)
 
 
-def parse(body: bytes) -> ChatRequest | Invalid:
-    """Read a chat completion's body."""
+def parse(body: bytes, *, any_metadata: bool = False) -> ChatRequest | Invalid:
+    """Read a chat completion's body. `any_metadata`: what is no event's metadata is left alone instead of refused."""
     try:
-        return _parse(body)
+        return _parse(body, any_metadata=any_metadata)
     except _Refused as refused:
         return refused.invalid
     except json_members.TooManyMembersError:
@@ -118,7 +120,7 @@ def upstream_body(request: ChatRequest, target_model: str | None, *, stored_meta
     return body
 
 
-def _parse(body: bytes) -> ChatRequest:
+def _parse(body: bytes, *, any_metadata: bool) -> ChatRequest:
     peeked = _peek(body)
     slug, span = _model(body, peeked.model)
     stream = _stream(body, peeked.stream)
@@ -133,9 +135,9 @@ def _parse(body: bytes) -> ChatRequest:
         stream=stream,
         stream_options=options,
         include_usage=include_usage,
-        metadata=_metadata(peeked.metadata),
-        max_tokens=max(filter(None, map(_count, (peeked.max_completion_tokens, peeked.max_tokens))), default=None),
-        choices=_count(peeked.n) or 1,
+        metadata=_metadata(peeked.metadata, or_none=any_metadata),
+        max_tokens=max(filter(None, map(count, (peeked.max_completion_tokens, peeked.max_tokens))), default=None),
+        choices=count(peeked.n) or 1,
         stores=bytes(peeked.store) == b"true",
     )
 
@@ -220,7 +222,16 @@ def _asking_for_usage(options: bytes) -> bytes:
     return json_members.insert_first(options, b'"include_usage":true')
 
 
-def _metadata(raw: Raw) -> dict[str, str] | None:
+def _metadata(raw: Raw, *, or_none: bool = False) -> dict[str, str] | None:
+    try:
+        return _read_metadata(raw)
+    except _Refused:
+        if or_none:
+            return None
+        raise
+
+
+def _read_metadata(raw: Raw) -> dict[str, str] | None:
     text = bytes(raw)
     if text in (b"", b"null"):
         return None
@@ -240,8 +251,8 @@ def _metadata(raw: Raw) -> dict[str, str] | None:
     return value
 
 
-def _count(raw: Raw) -> int | None:
-    """Read a count as lenient upstreams do: ``1000``, ``1000.0`` and ``1e3`` are one; None for what is none."""
+def count(raw: Raw) -> int | None:
+    """Return a count, read as lenient upstreams do: ``1000``, ``1000.0`` and ``1e3`` are one; None for what is none."""
     text = bytes(raw)
     try:
         count: float = (int(text) if text.isdigit() else float(text)) if _COUNT.fullmatch(text) else 0
