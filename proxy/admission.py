@@ -14,6 +14,7 @@ from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat, media
+from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.limits import days, estimate, windows
 from runtime.clock import Clock
@@ -29,7 +30,7 @@ class Directory(Protocol):
     def key(self, prefix: str) -> Key | None:
         """Return a live key by its prefix."""
 
-    def route(self, key: Key, slug: str, api: ApiRoute) -> Route | Unserved | None:
+    def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
         """Return where a key's calls of a slug go, or why nowhere; None where it may not call it so."""
 
     def models(self, key: Key) -> list[Model]:
@@ -151,7 +152,9 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def admit(self, key: Key, request_id: str, body: bytes, api: ApiRoute) -> Call | Reply:
+    async def admit(
+        self, key: Key, request_id: str, body: bytes, api: ApiRoute = chat_completions.ROUTE
+    ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
         asked = api.parse(body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(api.parse, body)
         if isinstance(asked, chat.Invalid):

@@ -9,6 +9,7 @@ from typing import Protocol
 from domain import limit_tree
 from proxy.core import service_accounts, targets
 from proxy.core.calls import Dialect, Key, Model, Route, Unserved
+from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
@@ -102,7 +103,7 @@ class Directory:
         self._used_keys[prefix] = key = Key(prefix, sha256, workspace_id, group_id, suspended)
         return key
 
-    def route(self, key: Key, slug: str, api: ApiRoute) -> Route | Unserved | None:
+    def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
         """Return the route of a key's group to a slug; None where there is none or the key may not call it so."""
         name = (key.group_id, slug, api.name)
         kept = self._routes.get(name)

@@ -18,6 +18,7 @@ from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Deadline, Drains
 from proxy.dialects import forms
+from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.reading import Answer
 from runtime.deadlines import Deadlines
@@ -87,7 +88,7 @@ class Gateway:
         self._idle_s = idle_s
         self._mint = mint
 
-    async def complete(self, client: Client, api: ApiRoute) -> None:
+    async def complete(self, client: Client, api: ApiRoute = chat_completions.ROUTE) -> None:
         """Serve one request of a route."""
         request_id = self._mint()
         call = await self._admit(client, request_id, api)
@@ -123,9 +124,7 @@ class Gateway:
     async def _forward(self, client: Client, call: Call) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
         route = call.route
-        body = call.api.upstream_body(
-            call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only
-        )
+        body = call.api.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
         sent = UpstreamRequest(route.url, body, call.request_id, route.credential, route.by_operator, route.dialect)
         bound = Deadline(self._drains, self._deadlines)
         answer: Answer | None = None

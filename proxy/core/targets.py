@@ -30,7 +30,7 @@ class ProviderUrls:
 
 
 def url(target: Target, places: ProviderUrls, path: str) -> str:
-    """Return the URL that a route's requests are posted to; `path` is the route's behind a base URL of OpenAI's kind."""
+    """Return the URL that requests are posted to; `path` is that of the route, behind a base URL of OpenAI's kind."""
     return _base_url(target, places).rstrip("/") + (_MESSAGES if target.provider is Provider.ANTHROPIC else path)
 
 

@@ -179,6 +179,10 @@ class StreamReader:
         if self.failed and not had_failed:
             self.held += _BLANK_LINES
 
+    def error_event(self, status: int, error: bytes) -> bytes:
+        """Return the event that ends a stream with an error of the gateway's own; no `[DONE]` follows."""
+        return b"data: " + error + b"\n\n"
+
     def _begin(self, chunk: bytes) -> bytes:
         """Leave out a byte order mark, which may come in pieces (HTML Living Standard, 9.2.5)."""
         chunk = bytes(self._partial) + chunk
@@ -222,19 +226,21 @@ class StreamReader:
         line = event.strip(b"\r\n")
         simple = line.startswith(b"data:") and b"\n" not in line and b"\r" not in line
         data = line[5:].removeprefix(b" ") if simple else b"\n".join(_DATA_FIELD.findall(_with_lf(line)))
-        if self.done or data.startswith(_DONE):
-            self.done = True
-            if not self.failed:  # after an error nothing may look like success
-                self.held += event
-            return b""
+        if self.done:
+            return self._hold(event)
         return self._read(event, data) if data else event
 
-    def error_event(self, status: int, error: bytes) -> bytes:  # noqa: ARG002 - other routes' errors go by it
-        """Return the event that ends a stream with an error of the gateway's own; no `[DONE]` follows."""
-        return b"data: " + error + b"\n\n"
+    def _hold(self, event: bytes) -> bytes:
+        """Keep what may leave only when the usage event is durable."""
+        if not self.failed:  # after an error nothing may look like success
+            self.held += event
+        return b""
 
     def _read(self, event: bytes, data: bytes) -> bytes:
         """Take an event and its data; return it as the client may see it."""
+        if data.startswith(_DONE):
+            self.done = True
+            return self._hold(event)
         answer = answer_json.read(data)
         if answer is None:
             self.content_bytes += written.unread_bytes(data)

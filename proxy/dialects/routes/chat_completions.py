@@ -4,6 +4,4 @@ from proxy.dialects.routes.api import ApiRoute
 from schemas.targets import Provider
 from schemas.usage import RouteName
 
-ROUTE = ApiRoute(
-    name=RouteName.CHAT_COMPLETIONS, upstream_path="/chat/completions", providers=frozenset(Provider)
-)
+ROUTE = ApiRoute(name=RouteName.CHAT_COMPLETIONS, upstream_path="/chat/completions", providers=frozenset(Provider))

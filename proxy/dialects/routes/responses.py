@@ -60,7 +60,9 @@ def parse(body: bytes) -> ChatRequest | Invalid:
     except msgspec.DecodeError:  # halves of surrogate pairs, which only the upstream may judge
         further = _decoder.decode(json_text.plain(body))
     if json_members.is_repeated(body, b"background") or bytes(further.background) not in (b"", b"null", b"false"):
-        return Invalid("Field background must be false: nothing is stored here, so no answer can come later.", "background")
+        return Invalid(
+            "Field background must be false: nothing is stored here, so no answer can come later.", "background"
+        )
     return replace(asked, choices=1, max_tokens=chat.count(further.max_output_tokens))
 
 
@@ -84,7 +86,7 @@ class ResponseStream(NamedStreamReader):
         super().__init__(slug)
         self._sequence = -1
 
-    def error_event(self, status: int, error: bytes) -> bytes:  # noqa: ARG002
+    def error_event(self, status: int, error: bytes) -> bytes:
         """Return the `error` event of this API."""
         told = msgspec.json.decode(error)["error"]
         event = {
