@@ -12,11 +12,10 @@ from litestar.exceptions import MethodNotAllowedException
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from sqlalchemy import Connection
 
-from control.api import common, errors
+from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.api.description import DESCRIBED_BELOW
 from control.core.bodies import api_key
-from control.core.records import ApiKey as StoredApiKey
 from control.flow import api_keys as flow
 from control.flow import groups
 from control.store.api_keys import ApiKeys
@@ -60,7 +59,9 @@ class _OneKeyController(Controller):
     ) -> ApiKey:
         """Get one key of the group, without its secret."""
         caller, prefix = request.auth, _prefix(request)
-        return api_key(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), group_id, prefix)))
+        return api_key(
+            await desk.look(caller, lambda connection: flow.get(desk.unit(connection, caller), group_id, prefix))
+        )
 
     @patch(
         "/{api_key_prefix:path}",
@@ -221,12 +222,12 @@ class ApiKeyController(_OneKeyController):
         """List the group's keys, oldest first."""
         caller, after = request.auth, common.after(cursor)
 
-        def find(connection: Connection) -> list[StoredApiKey]:
+        def find(connection: Connection) -> Page[ApiKey]:
             groups.get(desk.unit(connection, caller), group_id)
-            return list(ApiKeys(connection).page(group_id, after, limit + 1))
+            found = ApiKeys(connection).page(group_id, after, limit + 1)
+            return paging.filled(found, limit, api_key, lambda key: common.id_cursor(key.id))
 
-        shown, pagination = common.page(await desk.look(find), limit, lambda key: key.id)
-        return common.listed(map(api_key, shown), pagination)
+        return await desk.look(caller, find)
 
 
 def _prefix(request: ManagementRequest, below: str = "") -> str:

@@ -44,6 +44,7 @@ async def test_a_key_that_ended_or_is_disabled(house: House, changes: dict[str, 
 @in_virtual_time
 async def test_a_key_works_until_its_end(house: House) -> None:
     house.directory.keys = {kit.key().prefix: kit.key(expires_at=kit.NOW + timedelta(days=1))}
+    house.upstream.answers(PLAIN)
     assert (await house.serve(house.client(ASKED))).status == 200
 
 
