@@ -47,7 +47,7 @@ BODIES: Mapping[str, Json] = {
     "update_group": {"metadata": {"name": "Renamed"}, "models": [{"slug": SLUG, **LIMITS}]},
     "create_api_key": {"name": "prod"},
     "create_api_keys": {"items": [{"name": "a"}, {"expires_at": "2027-01-01T00:00:00.000Z"}]},
-    "update_api_key": {"name": "prod", "disabled": False, "metadata": {"team": "red"}},
+    "update_api_key": {"name": "prod", "disabled": False, "metadata": None},
     "rotate_api_key": {"overlap_seconds": 60},
     "register_api_key": {"key": "abcdefghijklmnop-0123456789.ABCDEF", "name": "own"},
     "save_secret": {"name": "another", "value": "sk-2"},

@@ -136,7 +136,8 @@ async def test_a_rotated_key(lab: Lab, group: str, database: Database) -> None:
 
 async def test_a_thousand_keys_at_once_or_none(lab: Lab, group: str) -> None:
     path = f"{PATH}/{group}/api_keys"
-    for items in ([], [{}] * 1001, [{}, {"name": 5}]):
+    wrong: tuple[list[dict[str, Any]], ...] = ([], [{}] * 1001, [{}, {"name": 5}])
+    for items in wrong:
         assert (await lab.client.post(f"{path}/batch", json={"items": items})).status_code == 400
     assert (await lab.client.get(path)).json()["items"] == []
     made = (await lab.client.post(f"{path}/batch", json={"items": [{"name": str(at)} for at in range(1000)]})).json()
