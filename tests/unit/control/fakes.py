@@ -3,12 +3,13 @@
 A fake whose answers depend on another's records is handed that one, as the tables of a database know each other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, ManagementKey, Secret, Shown
+from control.core import rules
+from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, LimitBelow, ManagementKey, Secret, Shown
 from control.unit_of_work import UnitOfWork
 from schemas.api import Region
 from schemas.config import EndpointRecord, WebhookRecord, WorkspaceRecord
@@ -116,7 +117,13 @@ class FakeGroups:
         group = self.kept.get(group_id)
         return () if group is None else (group, *(self.kept[ancestor] for ancestor in group.record.ancestor_ids))
 
-    def descendants(self, group_id: str) -> Sequence[Group]:
+    def below(self, group_id: str, slugs: Collection[str]) -> Iterable[LimitBelow]:
+        for group in self._descendants(group_id):
+            listed = [model for model in group.record.models if model.slug in slugs]
+            for place, threshold in rules.thresholds(listed).items():
+                yield LimitBelow(group.record.id, place, threshold)
+
+    def _descendants(self, group_id: str) -> Sequence[Group]:
         return [group for group in self.kept.values() if group_id in group.record.ancestor_ids]
 
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
@@ -128,11 +135,11 @@ class FakeGroups:
     def add(self, group: Group) -> None:
         self.kept[group.record.id] = group
 
-    def replace(self, group: Group) -> None:
+    def replace(self, group: Group, before: Group) -> None:
         self.kept[group.record.id] = group
 
     def remove(self, group: Group, now: datetime) -> None:
-        for gone in (group, *self.descendants(group.record.id)):
+        for gone in (group, *self._descendants(group.record.id)):
             del self.kept[gone.record.id]
             for key in [key for key in self.keys.kept.values() if key.record.group_id == gone.record.id]:
                 self.keys.revoke(key, now)
