@@ -118,13 +118,9 @@ class FakeGroups:
         return () if group is None else (group, *(self.kept[ancestor] for ancestor in group.record.ancestor_ids))
 
     def below(self, group_id: str, slugs: Collection[str]) -> Iterable[LimitBelow]:
-        for group in self._descendants(group_id):
-            listed = [model for model in group.record.models if model.slug in slugs]
-            for place, threshold in rules.thresholds(listed).items():
-                yield LimitBelow(group.record.id, place, threshold)
-
-    def _descendants(self, group_id: str) -> Sequence[Group]:
-        return [group for group in self.kept.values() if group_id in group.record.ancestor_ids]
+        for record in (group.record for group in self.kept.values() if group_id in group.record.ancestor_ids):
+            set_ = rules.thresholds([model for model in record.models if model.slug in slugs])
+            yield from (LimitBelow(record.id, place, threshold) for place, threshold in set_.items())
 
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
         named = (workspace_id, external_entity_id)
@@ -139,7 +135,8 @@ class FakeGroups:
         self.kept[group.record.id] = group
 
     def remove(self, group: Group, now: datetime) -> None:
-        for gone in (group, *self._descendants(group.record.id)):
+        below = [each for each in self.kept.values() if group.record.id in each.record.ancestor_ids]
+        for gone in (group, *below):
             del self.kept[gone.record.id]
             for key in [key for key in self.keys.kept.values() if key.record.group_id == gone.record.id]:
                 self.keys.revoke(key, now)
