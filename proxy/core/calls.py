@@ -3,6 +3,7 @@
 Never holds behaviour beyond naming what happened.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -10,6 +11,7 @@ from enum import Enum
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain
+from runtime.shares import Excess
 from schemas.usage import RouteName
 
 
@@ -44,8 +46,20 @@ class BrokenOffError(Exception):
     """The upstream ended its answer before it was whole, or fell silent for too long."""
 
 
+class AnswersFullError(BrokenOffError):
+    """As much of answers is held as may be, so that this one cannot be gathered."""
+
+    def __init__(self, excess: Excess) -> None:
+        super().__init__("as much of answers is held as may be")
+        self.excess = excess
+
+
 class SpoolUnavailableError(Exception):
     """A usage event could not be made durable: the disk is full or failing, or the spool is at its bound."""
+
+
+def _hold_nothing(_: int) -> None:
+    """Count nothing."""
 
 
 @dataclass(slots=True)
@@ -62,6 +76,10 @@ class UpstreamRequest:
     dialect: Dialect = Dialect.CHAT
     header_lines: bytes = field(default=b"", repr=False)
     """Further ones, each with its end."""
+    on_sent: Callable[[], None] | None = field(default=None, repr=False)
+    """Called once when all of it has been handed to the system, so that nobody here needs the body any more."""
+    hold: Callable[[int], None] = field(default=_hold_nothing, repr=False)
+    """Told how much of the answer is gathered here. Raises AnswersFullError."""
 
 
 @dataclass(slots=True)

@@ -15,14 +15,14 @@ from proxy.core.calls import Model
 from proxy.core.replies import Reply
 from proxy.flow import Gateway
 from proxy.front.client import HttpClient
-from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Exchange, Route, Routes
+from runtime.shares import Shares
 
 CHAT_COMPLETIONS = "/v1/chat/completions"
 
 
 def metered(
-    gateway: Gateway, answered: Counter[int], *, max_body_bytes: int, body_within_s: float, budget: BodyBudget
+    gateway: Gateway, answered: Counter[int], *, max_body_bytes: int, body_within_s: float, bodies: Shares
 ) -> Routes:
     """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
 
@@ -32,7 +32,7 @@ def metered(
         finally:
             answered[exchange.status] += 1
 
-    route = Route(chat_completions, max_body_bytes, body_within_s, budget)
+    route = Route(chat_completions, max_body_bytes, body_within_s, bodies)
     return {CHAT_COMPLETIONS.encode(): {b"POST": route}}
 
 

@@ -17,6 +17,8 @@ from proxy.deadlines import Drains
 from proxy.flow import Gateway
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
+from proxy.shares import ReadingRates, WorkspaceShares
+from runtime import shares as runtime_shares
 from runtime.deadlines import Deadlines
 from runtime.vault import Vault
 from schemas.limits import LimitType, RateLimitUnit
@@ -35,6 +37,8 @@ INSTANCE = "instance-1"
 FIRST_BYTE_S = 300.0
 IDLE_S = 120.0
 DRAIN_S = 30.0
+REQUEST_S = 3600.0
+MOST_OUTPUT = 16_384
 
 
 def key(**changes: Any) -> Key:
@@ -127,11 +131,19 @@ class FakeClient:
         self.reading = asyncio.Event()
         self.reading.set()
         self.watcher: Callable[[], None] | None = None
-        self.bodies_read = 0
+        self.bodies_read = self.bodies_released = 0
         self._body = body
         self._journal = journal
 
-    async def body(self) -> bytes | Reply:
+    @property
+    def is_answered(self) -> bool:
+        return self.status is not None
+
+    def release_body(self) -> None:
+        self.bodies_released += 1
+
+    async def body(self, workspace_id: str) -> bytes | Reply:
+        assert workspace_id == WORKSPACE
         self.bodies_read += 1
         return self._body
 
@@ -258,7 +270,16 @@ class ScriptedUpstream:
 class House:
     """A gateway and all its neighbours."""
 
-    def __init__(self, *, drain_max: int = 10, accept_bearer: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        drain_max: int = 10,
+        accept_bearer: bool = False,
+        in_flight: runtime_shares.Shares | None = None,
+        answers: runtime_shares.Shares | None = None,
+    ) -> None:
+        self.answers = answers or runtime_shares.Shares(2**30)
+        self.reading = ReadingRates(8 * 2**20, 16 * 2**20, lambda: asyncio.get_running_loop().time())
         self.journal: list[str] = []
         self.sink = ListSink(self.journal)
         self.upstream = ScriptedUpstream()
@@ -276,6 +297,7 @@ class House:
             accept_bearer=accept_bearer,
             clock=lambda: NOW,
             mint=lambda _: self._mint("key"),
+            most_output_tokens=MOST_OUTPUT,
         )
         self.gateway = Gateway(
             admissions=admissions,
@@ -285,7 +307,9 @@ class House:
             deadlines=Deadlines(),
             first_byte_s=FIRST_BYTE_S,
             idle_s=IDLE_S,
+            request_s=REQUEST_S,
             mint=lambda: self._mint("request"),
+            shares=WorkspaceShares(in_flight or runtime_shares.Shares(100), self.answers, self.reading),
         )
 
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:
@@ -314,6 +338,7 @@ class House:
             assert self.days.total(group, SLUG, NOW.date()) == (len(used), sum(used))
         assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
         assert self.drains.open == 0
+        assert self.answers.taken == 0
 
     def _mint(self, kind: str) -> str:
         self._minted += 1
