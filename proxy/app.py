@@ -43,6 +43,8 @@ from schemas.decisions import Decision
 from schemas.usage import Outcome, UsageDraft, UsageEvent
 
 _TIDY_EVERY_S = 5
+_LARGEST_AT_ONCE = 2
+"""Bodies of the largest size that a key may have read at once, before its rate holds it."""
 _KEPT_DAYS = timedelta(days=2)
 
 log = logging.getLogger(__name__)
@@ -252,7 +254,7 @@ def _shares(settings: Settings) -> WorkspaceShares:
     return WorkspaceShares(
         shares.Shares(settings.max_in_flight, settings.share_in_flight),
         shares.Shares(settings.max_answer_bytes, settings.share_answers),
-        ReadingRates(settings.parse_bytes_per_s, settings.max_body_bytes, time.monotonic),
+        ReadingRates(settings.parse_bytes_per_s, _LARGEST_AT_ONCE * settings.max_body_bytes, time.monotonic),
     )
 
 

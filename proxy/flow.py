@@ -16,7 +16,6 @@ from proxy import reading, shares
 from proxy.admission import Admissions, Call
 from proxy.core import endings, replies
 from proxy.core.calls import (
-    AnswersFullError,
     BrokenOffError,
     Failure,
     Key,
@@ -29,7 +28,7 @@ from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Deadline, Drains
 from proxy.dialects import answers, chat, forms
 from proxy.reading import Answer, Hold
-from proxy.shares import AnswerRoom, WorkspaceShares
+from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
 from schemas.usage import Outcome
 

@@ -6,7 +6,7 @@ Never refuses what its holder could have had alone within its share; the whole i
 from collections.abc import Callable
 
 from proxy.core import replies
-from proxy.core.calls import AnswersFullError, Key
+from proxy.core.calls import BrokenOffError, Key
 from proxy.core.replies import Reply
 from runtime import shares
 from runtime.shares import Excess, Rates
@@ -40,6 +40,14 @@ class ReadingRates:
         self._workspaces.use(key.workspace_id, size)
         self._whole.use("", size)
         return None
+
+
+class AnswersFullError(BrokenOffError):
+    """As much of answers is held as may be, so that this one cannot be gathered."""
+
+    def __init__(self, excess: Excess) -> None:
+        super().__init__("as much of answers is held as may be")
+        self.excess = excess
 
 
 class AnswerRoom:

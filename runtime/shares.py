@@ -17,7 +17,10 @@ class Excess(Enum):
 
 
 class Shares:
-    """One bounded thing, in units of the caller's choice. A holder may take `share` of `most`, and at least 1."""
+    """One bounded thing, in units of the caller's choice. A holder may take `share` of `most`, and at least 1.
+
+    Where one may take all, there is no share to exceed: it is the whole that is reached.
+    """
 
     def __init__(self, most: int, share: float = 1.0) -> None:
         self.most = most
@@ -32,7 +35,7 @@ class Shares:
     def take(self, holder: str, amount: int = 1) -> Excess | None:
         """Take some; where there is not that much, return which bound is reached, and take nothing."""
         held = self._held.get(holder, 0) + amount
-        if held > self.most_of_one:
+        if held > self.most_of_one < self.most:
             return Excess.OWN
         if self.taken + amount > self.most:
             return Excess.WHOLE

@@ -11,7 +11,6 @@ from enum import Enum
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain
-from runtime.shares import Excess
 from schemas.usage import RouteName
 
 
@@ -44,14 +43,6 @@ class Dialect(Enum):
 
 class BrokenOffError(Exception):
     """The upstream ended its answer before it was whole, or fell silent for too long."""
-
-
-class AnswersFullError(BrokenOffError):
-    """As much of answers is held as may be, so that this one cannot be gathered."""
-
-    def __init__(self, excess: Excess) -> None:
-        super().__init__("as much of answers is held as may be")
-        self.excess = excess
 
 
 class SpoolUnavailableError(Exception):

@@ -69,35 +69,11 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_asked",
-        "_buffer",
-        "_chunks",
-        "_deadlines",
-        "_draining",
-        "_header_lines_left",
-        "_held",
-        "_interim_left",
-        "_left",
-        "_loop",
-        "_more",
-        "_on_sent",
-        "_owner",
-        "_parser",
-        "_paused",
-        "_reusable",
-        "_silence_s",
-        "_transport",
-        "_waiter",
-        "address",
-        "complete",
-        "due",
-        "end_expected",
-        "headers",
-        "is_made",
-        "problem",
-        "status",
-        "too_slow",
-    )
+        "_asked", "_buffer", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held", "_interim_left",
+        "_left", "_loop", "_more", "_on_sent", "_owner", "_parser", "_paused", "_reusable", "_silence_s",
+        "_transport", "_waiter", "address", "complete", "due", "end_expected", "headers", "is_made", "problem",
+        "status", "too_slow",
+    )  # fmt: skip
 
     def __init__(self, owner: Owner, address: str, deadlines: Deadlines, buffer: memoryview, silence_s: float) -> None:
         """`buffer` is `read_buffer`'s; `silence_s` bounds each wait for bytes, the first ones included."""

@@ -112,8 +112,7 @@ class Exchange:
         """Whether the client has gone away."""
         self._pieces: list[bytes] = []
         self._held = 0
-        self._holder: str | None = None
-        """Whose share of bodies it takes; None: it is not known yet, and no more than is read ahead is held."""
+        self._holder: str | None = None  # whose share of bodies it takes; until it is known no more is read than ahead
         self._by_piece = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_gone: Callable[[], None] | None = None
@@ -123,10 +122,7 @@ class Exchange:
     # --- the request, as the handler reads it
 
     async def body(self, holder: str = "") -> bytes | BodyFault:
-        """Return the whole body within the route's bounds, or why there is none. To be called once.
-
-        Its bytes count as `holder`'s until `close` or `release_body`.
-        """
+        """Return the whole body, whose bytes are `holder`'s until `release_body`, or why there is none. Call it once."""
         self._holder = holder
         if self.fault is None and self.size:
             self._hold(self.size)
@@ -316,11 +312,11 @@ class Exchange:
         if bodies is None or self._holder is None:
             return True
         excess = bodies.take(self._holder, size)
-        if excess is None:
-            self._held += size
-            return True
-        self._drop(BodyFault.NO_SHARE if excess is Excess.OWN else BodyFault.NO_ROOM)
-        return False
+        if excess is not None:
+            self._drop(BodyFault.NO_SHARE if excess is Excess.OWN else BodyFault.NO_ROOM)
+            return False
+        self._held += size
+        return True
 
     def _drop(self, fault: BodyFault) -> None:
         self.fault = fault

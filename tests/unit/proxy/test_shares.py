@@ -1,17 +1,12 @@
 """What one workspace or key may take of a proxy, and what it is told beyond that."""
 
-import json
-
 import pytest
 
 from proxy import shares
-from proxy.core.calls import AnswersFullError
-from proxy.shares import AnswerRoom, ReadingRates
+from proxy.shares import AnswerRoom, AnswersFullError, ReadingRates
 from runtime.shares import Excess, Shares
 from tests.unit.proxy import kit
-from tests.unit.proxy.bodies import ASKED, PLAIN, error_of
-from tests.unit.proxy.kit import House
-from tests.unit.proxy.virtual_time import in_virtual_time
+from tests.unit.proxy.bodies import error_of
 
 MIB = 1024 * 1024
 
@@ -57,17 +52,3 @@ def test_an_answers_room_is_counted_beyond_64_kib_and_given_back() -> None:
     room.close()
     room.close()
     assert answers.taken == 0
-
-
-@in_virtual_time
-async def test_a_large_body_beyond_the_keys_rate_is_refused_before_it_is_read() -> None:
-    house = House()
-    large = json.dumps({"model": kit.SLUG, "x": "y" * (10 * MIB)}).encode()
-    house.upstream.answers(PLAIN)
-    first, second, small = [house.client(body) for body in (large, large[:-1], ASKED)]
-    await house.serve(first)
-    await house.serve(second)
-    await house.serve(small)
-    assert [first.status, second.status, small.status] == [200, 429, 200], "not 400: it was not looked at"
-    assert error_of(second.got)["code"] == "share_exceeded"
-    house.assert_all_given_back()

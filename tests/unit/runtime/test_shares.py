@@ -19,6 +19,7 @@ def test_a_holder_takes_its_share_and_the_others_still_have_theirs() -> None:
 def test_the_smallest_share_is_one_and_of_nothing_there_is_none() -> None:
     assert [Shares(2, 0.01).take("a", size) for size in (1, 2)] == [None, Excess.OWN]
     assert Shares(0).take("a") is Excess.WHOLE
+    assert [Shares(2).take("a", size) for size in (2, 3)] == [None, Excess.WHOLE]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 60)), max_size=40))

@@ -79,7 +79,7 @@ async def test_a_client_that_goes_within_its_body_costs_nothing(running: Gate, u
 
 
 async def test_all_bodies_at_once_stay_under_their_bound(open_gate: Callable[..., Any], upstream: TcpUpstream) -> None:
-    running: Gate = await open_gate(max_buffered_bytes=250_000, share_bodies=1)
+    running: Gate = await open_gate(max_buffered_bytes=150_000, share_bodies=1)
     arrived, answer_now = asyncio.Event(), asyncio.Event()
 
     async def play(_received: Received, line: Line) -> None:
@@ -90,14 +90,26 @@ async def test_all_bodies_at_once_stay_under_their_bound(open_gate: Callable[...
 
     upstream.play = play
     async with running.client() as client:
-        first = [asyncio.create_task(client.post(PATH, content=sized(100_000))) for _ in range(2)]
+        first = [asyncio.create_task(client.post(PATH, content=sized(60_000))) for _ in range(2)]
         async with asyncio.timeout(10):
             await arrived.wait()
-        refused = await client.post(PATH, content=sized(100_000))
+        refused = await client.post(PATH, content=sized(60_000))
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "service_unavailable")
         answer_now.set()
         assert [answer.status_code for answer in await asyncio.gather(*first)] == [200, 200]
-        assert (await client.post(PATH, content=sized(100_000))).status_code == 200, "the room was not given back"
+        assert (await client.post(PATH, content=sized(60_000))).status_code == 200, "the room was not given back"
+
+
+async def test_a_key_that_sends_large_bodies_faster_than_they_may_be_read_is_refused_before_they_are(
+    open_gate: Callable[..., Any],
+) -> None:
+    running: Gate = await open_gate(max_body_bytes=100_000, parse_bytes_per_s=1024)
+    async with running.client() as client:
+        assert [(await client.post(PATH, content=sized(90_000))).status_code for _ in range(2)] == [200, 200]
+        refused = await client.post(PATH, content=b"[" * 90_000)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "share_exceeded")
+        assert "large bodies" in refused.json()["error"]["message"]
+        assert (await client.post(PATH, content=sized(60_000))).status_code == 200, "small ones are not held up"
 
 
 async def test_one_workspace_holds_no_more_than_its_share_of_bodies(open_gate: Callable[..., Any]) -> None:

@@ -104,7 +104,7 @@ def test_nine_of_ten_answers_are_not_above_what_is_likely_and_fifty_are_remember
     assert sizes.likely("a", "lab/x") == 95  # of 51 to 100
     for _ in range(44):
         sizes.learn("a", "lab/x", 1, 1)
-    assert sizes.likely("a", "lab/x") == 96  # six large ones are left of fifty
+    assert sizes.likely("a", "lab/x") == 95  # six large ones are left of fifty
     sizes.learn("a", "lab/x", 1, 1)
     assert sizes.likely("a", "lab/x") == 1
 
