@@ -122,7 +122,7 @@ class Exchange:
     # --- the request, as the handler reads it
 
     async def body(self, holder: str = "") -> bytes | BodyFault:
-        """Return the whole body, whose bytes are `holder`'s until `release_body`, or why there is none. Call it once."""
+        """Return the whole body, whose bytes are `holder`'s until `release_body`, or why there is none. Once."""
         self._holder = holder
         if self.fault is None and self.size:
             self._hold(self.size)
