@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from proxy.core import endings, keys, replies, usage_event
-from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
+from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat, media, prompts
@@ -91,6 +91,12 @@ class Call:
     stream: answers.StreamReader | None = None
     prompt_tokens: int | None = None
     """Those of a prompt whose body was given up."""
+
+    def upstream_request(self) -> UpstreamRequest:
+        """Return what is sent upstream."""
+        route = self.route
+        body = chat.upstream_body(self.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
+        return UpstreamRequest(route.url, body, self.request_id, route.credential, route.by_operator, route.dialect)
 
     def give_up_body(self) -> None:
         """Forget the body: it has been sent. What would be billed without counts is made of it first."""

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
 
 from proxy import reading, shares
 from proxy.admission import Admissions, Call
@@ -24,9 +23,10 @@ from proxy.core.calls import (
     UpstreamRequest,
 )
 from proxy.core.endings import Billed, Ending, Refused
-from proxy.core.replies import Headers, Reply
+from proxy.core.replies import Reply
 from proxy.deadlines import Deadline, Drains
-from proxy.dialects import answers, chat, forms
+from proxy.dialects import answers, forms
+from proxy.ports import Client, Upstream, UsageSink
 from proxy.reading import Answer, Hold
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
@@ -35,52 +35,6 @@ from schemas.usage import Outcome
 KEPT_BODY_BYTES = 64 * 1024
 """A body up to this is kept for estimates until its request ends; a larger one is estimated when it has been sent."""
 log = logging.getLogger(__name__)
-
-
-class Client(Protocol):
-    """The developer's side of one request."""
-
-    authorization: bytes | None
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether its answer has begun."""
-
-    async def body(self, workspace_id: str) -> bytes | Reply:
-        """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
-
-    def release_body(self) -> None:
-        """Say that nobody here holds the body any more."""
-
-    async def start(self, status: int, headers: Headers) -> None:
-        """Begin an answer that is sent piece by piece."""
-
-    async def send(self, chunk: bytes, *, last: bool = False) -> None:
-        """Send a piece of it at once."""
-
-    async def reply(self, reply: Reply) -> None:
-        """Return a whole answer."""
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        """Call back once if the client goes away; None: it no longer matters."""
-
-
-class Upstream(Protocol):
-    """Calls the models' servers."""
-
-    async def open(self, request: UpstreamRequest) -> Answer | Failure:
-        """Return the answer when its head is there."""
-
-
-class UsageSink(Protocol):
-    """Keeps usage events."""
-
-    @property
-    def blocked(self) -> str | None:
-        """Say why no event could be kept now, so that no upstream is called for nothing; None: all is well."""
-
-    def append(self, event: bytes, outcome: Outcome, told: Callable[[int | SpoolUnavailableError], None]) -> None:
-        """Keep an event; `told` hears its sequence once it is durable, or why it could not be kept."""
 
 
 class Gateway:
@@ -171,7 +125,7 @@ class Gateway:
 
     async def _forward(self, client: Client, call: Call, room: AnswerRoom) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
-        sent = _request(call)
+        sent = call.upstream_request()
         sent.hold = room.hold
         if len(sent.body) > KEPT_BODY_BYTES:
             sent.on_sent = partial(_give_up_body, client, call, sent)
@@ -285,12 +239,6 @@ class Gateway:
         self._sink.append(call.ended(ending.outcome, count, loop.time()), ending.outcome, told)
         if isinstance(failure := await durable, SpoolUnavailableError):
             raise failure
-
-
-def _request(call: Call) -> UpstreamRequest:
-    route = call.route
-    body = chat.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-    return UpstreamRequest(route.url, body, call.request_id, route.credential, route.by_operator, route.dialect)
 
 
 def _give_up_body(client: Client, call: Call, sent: UpstreamRequest) -> None:

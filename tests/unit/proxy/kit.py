@@ -18,8 +18,8 @@ from proxy.flow import Gateway
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
 from proxy.shares import ReadingRates, WorkspaceShares
-from runtime import shares as runtime_shares
 from runtime.deadlines import Deadlines
+from runtime.shares import Shares
 from runtime.vault import Vault
 from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
@@ -270,16 +270,18 @@ class ScriptedUpstream:
 class House:
     """A gateway and all its neighbours."""
 
+    _minted = 0
+
     def __init__(
         self,
         *,
         drain_max: int = 10,
         accept_bearer: bool = False,
-        in_flight: runtime_shares.Shares | None = None,
-        answers: runtime_shares.Shares | None = None,
+        most_in_flight: int = 400,
+        answer_bytes: int = 2**30,
     ) -> None:
-        self.answers = answers or runtime_shares.Shares(2**30)
-        self.reading = ReadingRates(8 * 2**20, 16 * 2**20, lambda: asyncio.get_running_loop().time())
+        self.answers = Shares(answer_bytes, 0.25)
+        shares = WorkspaceShares(Shares(most_in_flight, 0.25), self.answers, ReadingRates(1, 2**40, lambda: 0.0))
         self.journal: list[str] = []
         self.sink = ListSink(self.journal)
         self.upstream = ScriptedUpstream()
@@ -288,7 +290,6 @@ class House:
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route()})
         self.drains = Drains(DRAIN_S, drain_max)
-        self._minted = 0
         admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
@@ -309,7 +310,7 @@ class House:
             idle_s=IDLE_S,
             request_s=REQUEST_S,
             mint=lambda: self._mint("request"),
-            shares=WorkspaceShares(in_flight or runtime_shares.Shares(100), self.answers, self.reading),
+            shares=shares,
         )
 
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:
