@@ -25,7 +25,9 @@ from proxy.core.calls import (
 from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Reply
 from proxy.deadlines import Deadline, Drains
-from proxy.dialects import answers, forms
+from proxy.dialects import forms
+from proxy.dialects.routes import chat_completions
+from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.ports import Client, Upstream, UsageSink
 from proxy.reading import Answer, Hold
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
@@ -65,8 +67,8 @@ class Gateway:
         self._mint = mint
         self._shares = shares
 
-    async def complete(self, client: Client) -> None:
-        """Serve one chat completion."""
+    async def complete(self, client: Client, api: ApiRoute = chat_completions.ROUTE) -> None:
+        """Serve one request of a route."""
         request_id = self._mint()
         key = self._admissions.expect(client.authorization)
         if isinstance(key, Reply):
@@ -77,7 +79,7 @@ class Gateway:
             await self._refuse(client, excess, request_id)
             return
         try:
-            await self._serve(client, key, request_id)
+            await self._serve(client, key, request_id, api)
         except Exception:  # a fault of ours
             log.exception("request %s failed", request_id)
             if client.is_answered:
@@ -94,8 +96,8 @@ class Gateway:
         reply.headers.append((b"x-request-id", request_id.encode()))
         await client.reply(reply)
 
-    async def _serve(self, client: Client, key: Key, request_id: str) -> None:
-        call = await self._admit(client, key, request_id)
+    async def _serve(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> None:
+        call = await self._admit(client, key, request_id, api)
         if isinstance(call, Reply):
             await self._refuse(client, call, request_id)
             return
@@ -115,13 +117,13 @@ class Gateway:
         finally:
             room.close()
 
-    async def _admit(self, client: Client, key: Key, request_id: str) -> Call | Reply:
+    async def _admit(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Call | Reply:
         if self._sink.blocked is not None:
             return replies.unavailable("usage cannot be recorded")
         body = await client.body(key.workspace_id)
         if isinstance(body, Reply):
             return body
-        return self._shares.read(key, len(body)) or await self._admissions.admit(key, request_id, body)
+        return self._shares.read(key, len(body)) or await self._admissions.admit(key, request_id, body, api)
 
     async def _forward(self, client: Client, call: Call, room: AnswerRoom) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
@@ -166,8 +168,9 @@ class Gateway:
         begun, is_stream = await reading.beginning(answer, bound, self._idle_s, hold)
         if not is_stream:
             body = await reading.whole(answer, bound, self._idle_s, hold, begun)
-            return endings.plain(answer.status, answer.headers, body, call.route.slug, call.likely)
-        stream = call.stream = answers.StreamReader(call.route.slug, keep_usage=call.asked.include_usage)
+            told = call.api.plain(body, call.route.slug)
+            return endings.plain(answer.status, answer.headers, told, call.likely)
+        stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
         await client.start(answer.status, forms.stream_headers(answer.headers) + call.headers)
@@ -176,9 +179,7 @@ class Gateway:
         await self._follow(client, stream, answer, bound, hold)
         return endings.streamed(stream, call.likely)
 
-    async def _follow(
-        self, client: Client, stream: answers.StreamReader, answer: Answer, bound: Deadline, hold: Hold
-    ) -> None:
+    async def _follow(self, client: Client, stream: Stream, answer: Answer, bound: Deadline, hold: Hold) -> None:
         bound.expect(self._idle_s)
         while not stream.done and (chunk := await answer.read_chunk()) is not None:
             ready = stream.feed(chunk)
@@ -190,9 +191,7 @@ class Gateway:
         answer.expect_end()
         stream.finish()
 
-    async def _read_on(
-        self, client: Client, call: Call, stream: answers.StreamReader, answer: Answer, hold: Hold
-    ) -> Ending:
+    async def _read_on(self, client: Client, call: Call, stream: Stream, answer: Answer, hold: Hold) -> Ending:
         """Follow a stream whose client takes nothing any more, as if it had gone."""
         # what has come until then is billed
         with suppress(TimeoutError, BrokenOffError), self._bound(call) as bound:
@@ -211,8 +210,8 @@ class Gateway:
             await self._emit(call, ending)
         except SpoolUnavailableError:  # never an unbilled answer
             unrecorded = replies.unavailable("usage cannot be recorded")
-            if ending.reply is None:
-                ending.last = replies.as_event(unrecorded)
+            if ending.reply is None and call.stream is not None:
+                ending.last = endings.error_event(call.stream, unrecorded)
             else:
                 ending = Refused(unrecorded)
                 self._admissions.release(call)
