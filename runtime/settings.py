@@ -132,6 +132,7 @@ class Settings(BaseSettings):
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 3
     kafka_min_insync_replicas: Annotated[int, Field(ge=1, le=9)] = 2
     ledger_days: Annotated[int, Field(ge=100, le=10_000)] = 130
+    audit_days: Annotated[int, Field(ge=1, le=10_000)] = 400
 
     accept_bearer: bool = False
     allow_private_upstreams: bool = False

@@ -15,6 +15,7 @@ from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
 from control import app as control_app
+from control.retention import Retention
 from control.store import corrections, snapshot
 from control.store.workspaces import Workspaces
 from domain.sources import EventSource
@@ -81,6 +82,9 @@ class Embedded:
         at = place.read(lambda connection: snapshot.load(connection, *subscribers))
         self._propagation = Propagation(self._clock)
         self._relay = Relay(place.database, at, [*subscribers, self._propagation.applied])
+        self._retention = Retention(
+            place.database, self._clock, audit_days=settings.audit_days, relayed=lambda: self._relay.version
+        )
 
     def is_new(self) -> bool:
         """Ask the database."""
@@ -160,6 +164,7 @@ class Embedded:
             "the configuration's relay": self._relay.run,
             "webhook dispatch": self._dispatcher.run,
             "the spool's trimming": self._trim,
+            "control's retention": self._retention.run,
             **self._proxy.background(),
         }
         sources: Sequence[EventSource] = (*self._files(), self._corrections)
