@@ -99,7 +99,15 @@ class Call:
         """Return what is sent upstream."""
         route = self.route
         body = self.api.upstream_body(self.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        return UpstreamRequest(route.url, body, self.request_id, route.credential, route.by_operator, route.dialect)
+        return UpstreamRequest(
+            route.url,
+            body,
+            self.request_id,
+            route.credential,
+            route.by_operator,
+            route.dialect,
+            workspace_id=route.workspace_id,
+        )
 
     def give_up_body(self) -> None:
         """Forget the body: it has been sent. What would be billed without counts is made of it first."""

@@ -35,6 +35,7 @@ from runtime import ids, loops, shares
 from runtime.clock import Clock
 from runtime.deadlines import Deadlines
 from runtime.http.exchange import Routes
+from runtime.lookups import Lookups
 from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
@@ -229,6 +230,7 @@ def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Provid
     upstreams = Upstreams(
         deadlines,
         allow_private=settings.allow_private_upstreams,
+        lookups=Lookups(share=settings.share_lookups),
         connect_timeout_s=settings.upstream_connect_timeout_s,
         read_timeout_s=max(settings.upstream_first_byte_timeout_s, settings.upstream_idle_timeout_s),
     )

@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     accept_bearer: bool = False
     allow_private_upstreams: bool = False
     allow_private_receivers: bool = False
+    share_lookups: Share = 0.25
 
     max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     max_body_bytes: Bytes = 16 * 1024 * 1024
