@@ -31,6 +31,7 @@ from control.api.endpoints import EndpointController
 from control.api.events import EventController
 from control.api.groups import GroupController
 from control.api.secrets import SecretController
+from control.api.usage import PriceController, UsageController
 from control.sample_delivery import SampleDelivery
 from control.store.workspaces import Keys
 from runtime.clock import Clock
@@ -39,6 +40,7 @@ from runtime.database.engines import TRANSACTION_BOUND_S, Database
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
+from schemas.money import Prices
 
 SECURITY_SCHEME = "ManagementKey"
 
@@ -50,6 +52,8 @@ _CONTROLLERS = (
     EventController,
     BillingWebhookController,
     DeliveryController,
+    UsageController,
+    PriceController,
 )
 _log = logging.getLogger(__name__)
 
@@ -90,7 +94,7 @@ def build(
         request_class=ManagementRequest,
         response_class=ManagementResponse,
         request_max_body_size=common.MAX_BODY_BYTES,
-        type_encoders={Message: common.encode},
+        type_encoders={Message: common.encode, Prices: common.encode},
         security=[{SECURITY_SCHEME: []}],
         signature_types=[Desk],
     )

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import CTE, ColumnElement, Connection, Row, insert, select, update
 
 from control.core.records import Chain, Group
+from control.core.usage_lines import GroupOnTheWay
 from control.store.tables import API_KEYS, GROUPS
 from runtime.config import log as config_log
 from runtime.database import statements
@@ -87,6 +88,15 @@ class Groups:
             query = query.where(GROUPS.c.external_entity_id == external_entity_id)
         rows = self._connection.execute(query.order_by(GROUPS.c.id).limit(limit))
         return self._chains([_read(row) for row in rows])
+
+    def ways(self, workspace_id: str | None) -> dict[str, tuple[GroupOnTheWay, ...]]:
+        """Return each group's way to the root, itself first, deleted groups too; None: of all workspaces."""
+        query = select(GROUPS.c.id, GROUPS.c.external_entity_id, GROUPS.c.ancestor_ids)
+        if workspace_id is not None:
+            query = query.where(GROUPS.c.workspace_id == workspace_id)
+        rows = self._connection.execute(query).all()
+        named = {row.id: GroupOnTheWay(row.id, row.external_entity_id) for row in rows}
+        return {row.id: tuple(named[id_] for id_ in (row.id, *row.ancestor_ids)) for row in rows}
 
     def every(self) -> Iterator[Group]:
         """Return all of them, parents before children, one after the other."""

@@ -130,6 +130,15 @@ WEBHOOK_SETTINGS = Table(
 )
 """`secrets` holds `schemas.config.SealedSecret`s, newest first."""
 
+PRICES = Table(
+    "prices",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("prices", JSON, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+"""`prices` is a `schemas.money.Prices`: it is set, and read, as a whole."""
+
 AUDIT_LOG = Table(
     "audit_log",
     METADATA,

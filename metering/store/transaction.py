@@ -24,7 +24,7 @@ from domain.positions import Progress, Span
 from domain.sources import EventBatch
 from metering.core import decisions, sums
 from metering.core.sums import Counter, LimitTotal, Totals
-from metering.store import events, insert, totals
+from metering.store import events, insert, key_usage, totals
 from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, METERING_MARK, USAGE_DAILY, daily_of, limit_of
 from runtime.clock import Clock
@@ -88,6 +88,7 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
     increments = sums.increments(new)
     daily = totals.add_daily(connection, batch.lane, increments, new, now)
     limits = totals.add_limits(connection, batch.lane, increments, now)
+    key_usage.add(connection, batch.lane, new)
     totals.raise_marks(connection, batch.lane, unseen, now)
     counted = {id(event) for event in new}
     others = [event for event in batch.events if id(event) not in counted]

@@ -23,6 +23,7 @@ _COMMANDS = {
     "republish": ("tollgate.cli.republish", "republish"),
     "schemas": ("tollgate.cli.schemas", "schemas"),
     "serve": ("tollgate.cli.serve", "serve"),
+    "usage": ("tollgate.cli.usage", "usage"),
     "unreadable": ("tollgate.cli.unreadable", "unreadable"),
     "webhook": ("tollgate.cli.webhook", "webhook"),
     "workspace": ("tollgate.cli.workspace", "workspace"),
