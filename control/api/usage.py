@@ -123,9 +123,9 @@ def _lines(connection: Connection, workspace_id: str, asked: _Cursor, most: int)
     book = PriceBook(PriceLists(connection).find(workspace_id).root)
     start = (workspace_id, *asked.place) if asked.shown else None
     query = UsageQuery(asked.first, asked.last, asked.by, workspace_id, priced=bool(book), start=start)
-    rows = consumption.consumed(connection, query)
-    lines = usage_lines.lines(rows, asked.by, {workspace_id: book})
-    return list(islice(_behind(lines, start, asked.shown), most))
+    with consumption.consumed(connection, query) as rows:
+        lines = usage_lines.lines(rows, asked.by, {workspace_id: book})
+        return list(islice(_behind(lines, start, asked.shown), most))
 
 
 def _behind(

@@ -4,12 +4,13 @@ Never prices anything: each row says the slug, the customer and the day by which
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from heapq import merge
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, CursorResult, RowMapping, bindparam, func, select, tuple_
 
 from metering.core.consumed import Consumed, Place
 from metering.core.sums import DailyIncrement
@@ -43,33 +44,40 @@ class UsageQuery:
     """The first place that is wanted, inclusive; None: from the beginning."""
 
 
-def consumed(connection: Connection, query: UsageQuery) -> Iterator[Consumed]:
-    """Return the sums, sorted by place, without holding them all."""
-    by_key = Dimension.KEY in query.by
-    table = KEY_DAILY if by_key else USAGE_DAILY
-    columns = table.c
-    priced_day = ["priced_day"] if by_key and query.priced else []
-    sums = [
-        *(func.sum(columns[name]).label(name) for name in DailyIncrement._fields),
-        *([func.max(columns.last_used_at).label("last_used_at")] if by_key else []),
-    ]
-    rows = _rows(connection, query, table.c, [*_extra(query), *priced_day], sums)
-    found = (_consumed(query, row, row.get("priced_day", row.get("day"))) for row in rows)
-    if by_key or not query.priced:
-        return found
-    return merge(found, _repriced(connection, query), key=lambda row: row.place)
+@contextmanager
+def consumed(connection: Connection, query: UsageQuery) -> Iterator[Iterator[Consumed]]:
+    """Give the sums, sorted by place, without holding them all; what is not read to its end is closed."""
+    with ExitStack() as closing:
+        found = _consumption(connection, query, closing)
+        if query.priced and Dimension.KEY not in query.by:
+            yield merge(found, _repriced(connection, query, closing), key=lambda row: row.place)
+        else:
+            yield found
 
 
-def _repriced(connection: Connection, query: UsageQuery) -> Iterator[Consumed]:
+def _consumption(connection: Connection, query: UsageQuery, closing: ExitStack) -> Iterator[Consumed]:
+    if Dimension.KEY in query.by:
+        columns, priced_day = KEY_DAILY.c, ["priced_day"] if query.priced else []
+        sums = [*_sums(columns), func.max(columns.last_used_at).label("last_used_at")]
+    else:
+        columns, priced_day, sums = USAGE_DAILY.c, [], _sums(USAGE_DAILY.c)
+    rows = closing.enter_context(_rows(connection, query, columns, [*_extra(query), *priced_day], sums))
+    return (_consumed(query, row, row.get("priced_day", row.get("day"))) for row in rows.mappings())
+
+
+def _repriced(connection: Connection, query: UsageQuery, closing: ExitStack) -> Iterator[Consumed]:
     """Return what moves corrections to the price of another day: each once taken away and once added."""
     columns = KEY_DAILY.c
-    sums = [func.sum(columns[name]).label(name) for name in DailyIncrement._fields]
     moved = columns.priced_day != columns.day
-    for row in _rows(connection, query, columns, [*_extra(query), "priced_day"], sums, moved):
+    rows = _rows(connection, query, columns, [*_extra(query), "priced_day"], _sums(columns), moved)
+    for row in closing.enter_context(rows).mappings():
         there = _consumed(query, row, row["priced_day"])
-        here = DailyIncrement(*(-figure for figure in there.figures))
-        yield there._replace(figures=here, priced_day=row["day"])
+        yield there._replace(figures=DailyIncrement(*(-figure for figure in there.figures)), priced_day=row["day"])
         yield there
+
+
+def _sums(columns: Any) -> list[ColumnElement[Any]]:
+    return [func.sum(columns[name]).label(name) for name in DailyIncrement._fields]
 
 
 def _extra(query: UsageQuery) -> list[str]:
@@ -83,7 +91,7 @@ def _rows(
     extra: Sequence[str],
     sums: Sequence[ColumnElement[Any]],
     *conditions: ColumnElement[bool],
-) -> Iterator[RowMapping]:
+) -> CursorResult[Any]:
     place = ["workspace_id", *(_COLUMNS[dimension] for dimension in query.by)]
     names = list(dict.fromkeys([*place, *extra]))
     cut = [columns[name] for name in names]
@@ -95,7 +103,7 @@ def _rows(
         start = [bindparam(None, value, column.type) for value, column in zip(query.start, own, strict=True)]
         within.append(tuple_(*own) >= tuple_(*start))
     wanted = select(*cut, *sums).where(*within).group_by(*cut).order_by(*cut)
-    return iter(connection.execute(wanted, execution_options=statements.STREAMED).mappings())
+    return connection.execute(wanted, execution_options=statements.STREAMED)
 
 
 def _consumed(query: UsageQuery, row: RowMapping, priced_day: date | None) -> Consumed:

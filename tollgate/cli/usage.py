@@ -147,10 +147,12 @@ def _lines(connection: Connection, query: UsageQuery, books: Books, *, tree: boo
     wanted = UsageQuery(
         query.first, query.last, query.by, query.workspace_id, priced=any(books.values()), by_group=tree
     )
-    rows: Iterable[Consumed] = consumption.consumed(connection, wanted)
-    if tree:
-        rows = usage_lines.along_tree(rows, query.by, Groups(connection).ways(query.workspace_id))
-    return ((place[0], line) for place, line in usage_lines.lines(rows, query.by, books))
+    with consumption.consumed(connection, wanted) as found:
+        rows: Iterable[Consumed] = found
+        if tree:
+            rows = usage_lines.along_tree(rows, query.by, Groups(connection).ways(query.workspace_id))
+        for place, line in usage_lines.lines(rows, query.by, books):
+            yield place[0], line
 
 
 def _print(by: Sequence[Dimension], lines: Iterator[_Named], *, kind: str) -> None:

@@ -36,6 +36,18 @@ LIMITS = {
     "rate_limits": [{"type": "TOKEN", "unit": "MINUTE", "threshold": 5}],
     "usage_limits": [helpers.day_limit(7, "REQUEST")],
 }
+PRICE_LIST: list[Json] = [
+    {
+        "slug": SLUG,
+        "external_entity_id": None,
+        "from": "2025-01-01",
+        "currency": "EUR",
+        "input": "0.15",
+        "cached_input": "0.075",
+        "output": "0.6",
+        "request": "0.001",
+    }
+]
 BODIES: Mapping[str, Json | list[Json]] = {
     "create_endpoint": helpers.endpoint_body("acme/new") | {"region": "EU"},
     "update_endpoint": {"slug": "acme/renamed", "targets": helpers.endpoint_body("")["targets"]},
@@ -49,18 +61,7 @@ BODIES: Mapping[str, Json | list[Json]] = {
     "register_api_key": {"key": "abcdefghijklmnop-0123456789.ABCDEF", "name": "own"},
     "save_secret": {"name": "another", "value": "sk-2"},
     "update_billing_webhook": {"url": "http://127.0.0.1:9/hook", "enabled": True},
-    "set_prices": [
-        {
-            "slug": SLUG,
-            "external_entity_id": None,
-            "from": "2025-01-01",
-            "currency": "EUR",
-            "input": "0.15",
-            "cached_input": "0.075",
-            "output": "0.6",
-            "request": "0.001",
-        }
-    ],
+    "set_prices": PRICE_LIST,
     "rotate_webhook_secret": {"overlap_seconds": 60},
     "redrive_deliveries": {"from": "2026-01-01T00:00:00.000Z", "to": None},
 }

@@ -12,7 +12,7 @@ DAY = date(2026, 11, 10)
 
 def price(from_: str = "2026-01-01", customer: str | None = None, **rates: str) -> Price:
     given = {"input": "1", "cached_input": "0.5", "output": "2", "request": "0"} | rates
-    return Price(slug="a/m", external_entity_id=customer, currency="EUR", **{"from": from_}, **given)  # type: ignore[arg-type]
+    return Price(slug="a/m", external_entity_id=customer, currency="EUR", **{"from": from_}, **given)
 
 
 def test_a_customers_own_price_goes_before_a_newer_one_of_everyone() -> None:
