@@ -37,6 +37,7 @@ from control.store.workspaces import Keys
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import TRANSACTION_BOUND_S, Database
+from runtime.database.readers import Reader
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
@@ -147,7 +148,9 @@ def _guard(database: Database) -> Guard:
         common.refuse_nul(connection)
         _refuse_options(connection)
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
-        connection.scope["auth"] = await database.read(lambda view: auth.identify(Keys(view), header, method))
+        connection.scope["auth"] = await database.read(
+            lambda view: auth.identify(Keys(view), header, method), Reader.SIGN_IN
+        )
         error_texts.check_query(handler, list(connection.query_params.multi_items()))
 
     return authenticate

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, RootModel, model_validator
 
-from schemas.api import ExternalEntityId, Page
+from schemas.api import ExternalEntityId
 from schemas.base import Message, Timestamp
 from schemas.limits import Slug
 
@@ -83,7 +83,3 @@ class UsageLine(Message):
     amount: str | None = Field(
         default=None, description="A decimal string, corrections included; rounded half-even to the minor unit, once."
     )
-
-
-class UsagePage(Page[UsageLine]):
-    """One page of the usage of a workspace."""

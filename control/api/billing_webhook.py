@@ -25,7 +25,7 @@ class BillingWebhookController(Controller):
     async def get_one(self, request: ManagementRequest, desk: AtDesk) -> BillingWebhook:
         """Get where the workspace's billing webhooks go."""
         caller = request.auth
-        return _body(await desk.look(lambda connection: flow.get(desk.unit(connection, caller))))
+        return _body(await desk.look(caller, lambda connection: flow.get(desk.unit(connection, caller))))
 
     @put(
         status_code=200,
@@ -62,7 +62,7 @@ class BillingWebhookController(Controller):
     async def test(self, request: ManagementRequest, desk: AtDesk) -> TestedWebhook:
         """Send one signed delivery of `type` `API_BILLING_TEST`, whose event has `kind` `test`; it is on no bill."""
         caller = request.auth
-        record, url = await desk.look(lambda connection: flow.receiver(desk.unit(connection, caller)))
+        record, url = await desk.look(caller, lambda connection: flow.receiver(desk.unit(connection, caller)))
         return await desk.sample_delivery.send(record, url, desk.clock())
 
 

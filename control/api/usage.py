@@ -3,17 +3,20 @@
 Never reads the ledger: sums come from the daily tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from enum import StrEnum
-from itertools import dropwhile, islice
+from functools import partial
+from itertools import dropwhile, groupby, islice
+from operator import itemgetter
 from typing import Annotated, Any, NamedTuple
 
 from litestar import Controller, get, put
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from sqlalchemy import Connection
 
-from control.api import common, errors
+from control.api import common, errors, paging
 from control.api.common import AtDesk, CsvUsage, Limit, ManagementRequest
 from control.core import usage_lines
 from control.core.refusals import InvalidError
@@ -24,8 +27,8 @@ from domain.money import PriceBook
 from metering.core.consumed import Place
 from metering.store import consumption
 from metering.store.consumption import UsageQuery
-from schemas.api import Pagination
-from schemas.money import Dimension, Prices, UsageLine, UsagePage
+from schemas.api import Page
+from schemas.money import Dimension, Prices, UsageLine
 
 MOST_CSV_LINES = 100_000
 """Of one CSV: it has no pages."""
@@ -78,7 +81,7 @@ class UsageController(Controller):
         ] = None,
         limit: Limit = common.DEFAULT_LIMIT,
         cursor: FromQuery[str | None] = None,
-    ) -> UsagePage:
+    ) -> Page[UsageLine]:
         """Get how much was used in a stretch of UTC days, and what it costs by the prices that are set now.
 
         Corrections are apart in their own sums, on the day they were made; amounts contain them, each at the price of
@@ -91,11 +94,14 @@ class UsageController(Controller):
             asked = _resume(cursor, asked, from_=from_, to=to, group_by=group_by)
         flow.check_days(asked.first, asked.last)
         workspace_id, as_csv = request.auth.workspace_id, format_ is UsageFormat.CSV
-        most = MOST_CSV_LINES if as_csv else limit
-        found = await desk.look(lambda connection: _lines(connection, workspace_id, asked, most + 1))
-        if as_csv:
-            return _as_csv(asked.by, found)
-        return UsagePage(items=tuple(line for _, line in found[:limit]), pagination=_pagination(asked, found, limit))
+
+        def read(connection: Connection) -> Page[UsageLine]:
+            with _lines(connection, workspace_id, asked) as found:
+                if as_csv:
+                    return _as_csv(asked.by, found)
+                return paging.filled(found, limit, lambda each: each.line, partial(_cursor_behind, asked))
+
+        return await desk.look(request.auth, read)
 
 
 class PriceController(Controller):
@@ -108,7 +114,7 @@ class PriceController(Controller):
     async def get_prices(self, request: ManagementRequest, desk: AtDesk) -> Prices:
         """Get all prices of the workspace."""
         caller = request.auth
-        return await desk.look(lambda connection: desk.unit(connection, caller).prices.find(caller.workspace_id))
+        return await desk.look(caller, lambda view: desk.unit(view, caller).prices.find(caller.workspace_id))
 
     @put(status_code=200, operation_id="set_prices", summary="Set the prices", responses=errors.WRITE_ERRORS)
     async def set_prices(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[Prices]) -> Prices:
@@ -119,31 +125,32 @@ class PriceController(Controller):
         return await desk.change(request.auth, lambda unit: flow.save(unit, data))
 
 
-def _lines(connection: Connection, workspace_id: str, asked: _Cursor, most: int) -> list[tuple[Place, UsageLine]]:
+class _Found(NamedTuple):
+    """A line, the place that it is of, and its number among those of its place, from 1."""
+
+    place: Place
+    number: int
+    line: UsageLine
+
+
+@contextmanager
+def _lines(connection: Connection, workspace_id: str, asked: _Cursor) -> Iterator[Iterator[_Found]]:
+    """Give the lines behind the cursor, as they are read."""
     book = PriceBook(PriceLists(connection).find(workspace_id).root)
     start = (workspace_id, *asked.place) if asked.shown else None
     query = UsageQuery(asked.first, asked.last, asked.by, workspace_id, priced=bool(book), start=start)
     with consumption.consumed(connection, query) as rows:
-        lines = usage_lines.lines(rows, asked.by, {workspace_id: book})
-        return list(islice(_behind(lines, start, asked.shown), most))
+        lines = _numbered(usage_lines.lines(rows, asked.by, {workspace_id: book}))
+        yield dropwhile(lambda found: found.place == start and found.number <= asked.shown, lines)
 
 
-def _behind(
-    lines: Iterator[tuple[Place, UsageLine]], start: Place | None, shown: int
-) -> Iterator[tuple[Place, UsageLine]]:
-    """Return what follows the first `shown` lines of the place `start`."""
-    numbered = enumerate(lines)
-    return (line for _, line in dropwhile(lambda each: each[0] < shown and each[1][0] == start, numbered))
+def _numbered(lines: Iterable[tuple[Place, UsageLine]]) -> Iterator[_Found]:
+    for place, of_it in groupby(lines, key=itemgetter(0)):
+        yield from (_Found(place, number, line) for number, (_, line) in enumerate(of_it, 1))
 
 
-def _pagination(asked: _Cursor, found: list[tuple[Place, UsageLine]], limit: int) -> Pagination:
-    if len(found) <= limit:
-        return Pagination(has_more=False, cursor=None)
-    place = found[limit - 1][0]
-    shown = sum(each == place for each, _ in found[:limit])
-    if asked.shown and list(place[1:]) == asked.place:
-        shown += asked.shown
-    return Pagination(has_more=True, cursor=common.cursor_of(asked._replace(place=list(place[1:]), shown=shown)))
+def _cursor_behind(asked: _Cursor, last: _Found) -> str:
+    return common.cursor_of(asked._replace(place=list(last.place[1:]), shown=last.number))
 
 
 def _resume(cursor: str, asked: _Cursor, **given: str | None) -> _Cursor:
@@ -168,11 +175,12 @@ def _resume(cursor: str, asked: _Cursor, **given: str | None) -> _Cursor:
     return held._replace(place=place)
 
 
-def _as_csv(by: list[Dimension], found: list[tuple[Place, UsageLine]]) -> CsvUsage:
-    if len(found) > MOST_CSV_LINES:
+def _as_csv(by: list[Dimension], found: Iterator[_Found]) -> CsvUsage:
+    lines = [each.line for each in islice(found, MOST_CSV_LINES + 1)]
+    if len(lines) > MOST_CSV_LINES:
         message = f"format: a CSV holds at most {MOST_CSV_LINES} lines; ask for fewer days or a coarser group_by"
         raise InvalidError(message, param="format", code="invalid_query")
-    return CsvUsage.of(written(by, (line for _, line in found)))
+    return CsvUsage.of(written(by, lines))
 
 
 def _read_day(name: str, text: str | None, today: date) -> date:

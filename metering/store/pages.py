@@ -79,10 +79,10 @@ def place_of(entry: Entry, order: Order) -> PageStart:
     return PageStart(moment, entry.event.idempotency_key)
 
 
-def day(connection: Connection, wanted: date) -> Iterator[Entry]:
-    """Return every event of a UTC day, of all workspaces, without holding them all."""
+def days(connection: Connection, first: date, last: date) -> Iterator[Entry]:
+    """Return every event of some UTC days, both inclusive, of all workspaces, by day, without holding them all."""
     columns = USAGE_EVENT.c
-    query = select(USAGE_EVENT).where(columns.day == wanted).order_by(columns.day, columns.idempotency_key)
+    query = select(USAGE_EVENT).where(columns.day.between(first, last)).order_by(columns.day, columns.idempotency_key)
     return map(_entry, connection.execute(query.execution_options(yield_per=1000)).mappings())
 
 

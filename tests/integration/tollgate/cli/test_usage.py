@@ -80,10 +80,25 @@ def test_a_parents_line_sums_its_children_also_after_it_was_deleted(data: Path) 
         (line,) = lines(data)
         lab = json.loads(invoke("usage", "--by", "group", "--from", today(), "--data", str(data), "--json"))
         assert lab["group"] == "group-a"
-        kept: dict[str, Any] = {"workspace_id": opened.read_now(_workspace), "name": None, "limit_enforcement": "INDEPENDENT"}
+        kept: dict[str, Any] = {
+            "workspace_id": opened.read_now(_workspace),
+            "name": None,
+            "limit_enforcement": "INDEPENDENT",
+        }
         kept |= {"models": [], "created_at": now, "updated_at": now, "root_id": "top"}
-        top: dict[str, Any] = {"id": "top", "external_entity_id": "the firm", "parent_group_id": None, "depth": 0, "ancestor_ids": []}
-        child: dict[str, Any] = {"id": "group-a", "external_entity_id": line["customer"], "parent_group_id": "top", "depth": 1}
+        top: dict[str, Any] = {
+            "id": "top",
+            "external_entity_id": "the firm",
+            "parent_group_id": None,
+            "depth": 0,
+            "ancestor_ids": [],
+        }
+        child: dict[str, Any] = {
+            "id": "group-a",
+            "external_entity_id": line["customer"],
+            "parent_group_id": "top",
+            "depth": 1,
+        }
         rows = [kept | top | {"deleted_at": now}, kept | child | {"ancestor_ids": ["top"], "deleted_at": None}]
         opened.write_now(lambda connection: connection.execute(insert(GROUPS), rows))
     found = lines(data, "--tree", "--by", "customer")
