@@ -21,7 +21,7 @@ from litestar.types import ExceptionHandlersMap, Guard
 from sqlalchemy import Connection
 
 from control import auth
-from control.api import common, error_texts, errors
+from control.api import common, error_texts, errors, page
 from control.api.api_keys import ApiKeyController, ReservedPrefixController
 from control.api.billing_webhook import BillingWebhookController
 from control.api.common import Desk, ManagementRequest, ManagementResponse
@@ -30,7 +30,6 @@ from control.api.description import DescriptionConfig
 from control.api.endpoints import EndpointController
 from control.api.events import EventController
 from control.api.groups import GroupController
-from control.api.page import Page
 from control.api.secrets import SecretController
 from control.sample_delivery import SampleDelivery
 from control.store.workspaces import Keys
@@ -108,8 +107,8 @@ def openapi_config(version: str) -> OpenAPIConfig:
     return DescriptionConfig(
         title="Tollgate",
         version=version,
-        path="/schema",
-        render_plugins=[JsonRenderPlugin(), Page()],
+        openapi_router=Router("/schema", route_handlers=[], response_headers=page.HEADERS, include_in_schema=False),
+        render_plugins=[JsonRenderPlugin(), page.Page()],
         components=Components(security_schemes={SECURITY_SCHEME: scheme}),
         use_handler_docstrings=True,
         controllers=_CONTROLLERS,

@@ -4,6 +4,7 @@ Never holds a query of a table: each table's SQL lives in one module of the pack
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -197,7 +198,11 @@ def present(connection: Connection, clock: Callable[[], datetime]) -> datetime:
 
 
 def open_sqlite(path: Path) -> Database:
-    """Open the embedded default's database: WAL, every commit on disk before it returns (counting 1)."""
+    """Open the embedded default's database: WAL, every commit on disk before it returns (counting 1).
+
+    The file is its owner's alone, whatever the folder and the umask allow; SQLite gives its others the same mode.
+    """
+    _own(path)
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
@@ -317,6 +322,14 @@ def _set(settings: dict[str, str], *, within: Literal["session", "transaction"])
 def _only_read(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.read_only = True
     dbapi_connection.isolation_level = _REPEATABLE_READ  # else each query of a transaction sees another moment
+
+
+def _own(path: Path) -> None:
+    with suppress(OSError):  # what is wrong with the folder SQLite says, and a file of somebody else stays as it is
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if each.exists():
+                each.chmod(0o600)
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from control.api import common
 from control.core.refusals import InvalidError
 from runtime import ids
-from schemas.api import CreateGroup, Endpoint, Region, UpdateGroup
+from schemas.api import CreateApiKey, CreateGroup, CreateSecret, Endpoint, Region, RegisterApiKey, UpdateGroup
 from schemas.targets import Provider, Target
 
 
@@ -43,7 +44,8 @@ def test_what_is_allowed_is_said() -> None:
 
 
 def test_nul_is_refused_wherever_it_stands() -> None:
-    body = {"metadata": {"external_entity_id": "a", "name": "b\0"}, "models": [{"slug": "a/m"}]}
+    hierarchy = {"parent_group_id": "b\0"}
+    body = {"metadata": {"external_entity_id": "a"}, "models": [{"slug": "a/m"}], "hierarchy": hierarchy}
     assert "U+0000" in refusal(json.dumps(body).encode()).message
 
 
@@ -115,3 +117,34 @@ def test_a_group_sets_one_rate_of_a_type_and_unit() -> None:
     assert "at most one rate limit per type and unit" in refusal(two).message
     for other in (("REQUEST", "MINUTE", 1), ("TOKEN", "SECOND", 1)):
         assert common.read(CreateGroup, limits(("TOKEN", "MINUTE", 1), other)).models
+
+
+@pytest.mark.parametrize("character", ["\x01", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b"])
+@pytest.mark.parametrize(
+    ("contract", "body", "param"),
+    [
+        (CreateGroup, {"metadata": {"external_entity_id": "a%s"}, "models": [{"slug": "a/m"}]}, "external_entity_id"),
+        (
+            CreateGroup,
+            {"metadata": {"external_entity_id": "a", "name": "a%s"}, "models": [{"slug": "a/m"}]},
+            "metadata.name",
+        ),
+        (UpdateGroup, {"metadata": {"name": "%s"}}, "metadata.name"),
+        (CreateApiKey, {"name": "a%sb"}, "name"),
+        (RegisterApiKey, {"name": "a%sb", "key": "k" * 32}, "name"),
+        (CreateSecret, {"name": "a%sb", "value": "v"}, "name"),
+    ],
+)
+def test_names_and_ids_hold_no_control_characters(
+    contract: type[BaseModel], body: dict[str, Any], param: str, character: str
+) -> None:
+    """A terminal, a log or a table of somebody else's would obey them."""
+
+    def text(value: str) -> bytes:
+        return json.dumps(body).replace("%s", json.dumps(value)[1:-1]).encode()
+
+    with pytest.raises(InvalidError) as refused:
+        common.read(contract, text(character))
+    assert (refused.value.param or "").endswith(param)
+    assert refused.value.message.endswith("must not hold control characters")
+    assert common.read(contract, text("é客🙂"))
