@@ -9,7 +9,7 @@ from litestar import Controller, get, post, put
 from litestar.params import JSONBody
 
 from control.api import errors
-from control.api.common import AtDesk, IdempotencyKey, ManagementRequest
+from control.api.common import AtDesk, Desk, IdempotencyKey, ManagementRequest
 from control.flow import webhooks as flow
 from schemas.billing import BillingWebhook, RotatedSecret, RotateSecret, TestedWebhook
 from schemas.config import WebhookRecord
@@ -61,9 +61,16 @@ class BillingWebhookController(Controller):
     )
     async def test(self, request: ManagementRequest, desk: AtDesk) -> TestedWebhook:
         """Send one signed delivery of `type` `API_BILLING_TEST`, whose event has `kind` `test`; it is on no bill."""
-        caller = request.auth
-        record, url = await desk.look(lambda connection: flow.receiver(desk.unit(connection, caller)))
+        return await tested(desk, request.auth)
+
+
+async def tested(desk: Desk, caller: Caller) -> TestedWebhook:
+    """Send a test delivery of the caller's workspace. Raise InvalidError, NotFoundError."""
+    record, url = await desk.look(lambda connection: flow.receiver(desk.unit(connection, caller)))
+    try:
         return await desk.sample_delivery.send(record, url, desk.clock())
+    except BusyError:
+        raise InvalidError("other tests are under way; try again in a moment", code="busy") from None
 
 
 def _body(record: WebhookRecord) -> BillingWebhook:

@@ -12,7 +12,8 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
 from control.api import common, errors
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, Desk, Limit, ManagementRequest
+from control.auth import Caller
 from control.core.refusals import InvalidError
 from control.flow import deliveries as flow
 from schemas.api import Page, Pagination
@@ -52,13 +53,7 @@ class DeliveryController(Controller):
         With `status=delivered`, `dead` or `not_due` by when they were delivered, given up or put aside; else by when
         they were made.
         """
-        after = None if cursor is None else _resume(cursor, status)
-        if after is not None:
-            status = after.status
-        window = DeliveryQuery(request.auth.workspace_id, status)
-        place = None if after is None else DeliveryPageStart(after.moment, after.id)
-        found = await desk.look(lambda connection: pages.page(connection, window, place, limit + 1))
-        return common.listed(map(_body, found[:limit]), _pagination(window, found, limit))
+        return await listed(desk, request.auth, status, limit, cursor)
 
     @post(
         "/{delivery_id:str}/redeliver",
@@ -95,17 +90,35 @@ class DeliveryController(Controller):
 
         `from` and `to` say when they were given up or put aside. Safe to repeat where the answer was lost.
         """
-        caller, now = request.auth, desk.clock()
+        return await redriven(desk, request.auth, data)
 
-        def step(connection: Connection, under_way: flow.Redrive) -> flow.Redrive:
-            put_back = partial(redrive.redrive, connection, per_s=desk.settings.webhook_redrive_per_s)
-            return flow.step(desk.unit(connection, caller), under_way, put_back)
 
-        before, under_way = None, flow.plan(caller.workspace_id, data.from_, data.to, now)
-        while under_way != before:
-            before = under_way
-            under_way = await desk.database.write(partial(step, under_way=under_way))
-        return Redriven(count=under_way.count)
+async def listed(
+    desk: Desk, caller: Caller, status: DeliveryStatus | None, limit: int, cursor: str | None
+) -> Page[Delivery]:
+    """Return a page of the caller's deliveries, newest first. Raise InvalidError."""
+    after = None if cursor is None else _resume(cursor, status)
+    if after is not None:
+        status = after.status
+    window = DeliveryQuery(caller.workspace_id, status)
+    place = None if after is None else DeliveryPageStart(after.moment, after.id)
+    found = await desk.look(lambda connection: pages.page(connection, window, place, limit + 1))
+    return common.listed(map(_body, found[:limit]), _pagination(window, found, limit))
+
+
+async def redriven(desk: Desk, caller: Caller, data: RedriveDeliveries) -> Redriven:
+    """Put back what of the caller's deliveries ended in a window, a part in each transaction. Raise InvalidError."""
+    now = desk.clock()
+
+    def step(connection: Connection, under_way: flow.Redrive) -> flow.Redrive:
+        put_back = partial(redrive.redrive, connection, per_s=desk.settings.webhook_redrive_per_s)
+        return flow.step(desk.unit(connection, caller), under_way, put_back)
+
+    before, under_way = None, flow.plan(caller.workspace_id, data.from_, data.to, now)
+    while under_way != before:
+        before = under_way
+        under_way = await desk.database.write(partial(step, under_way=under_way))
+    return Redriven(count=under_way.count)
 
 
 def _pagination(window: DeliveryQuery, found: list[Listed], limit: int) -> Pagination:

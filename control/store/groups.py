@@ -3,7 +3,7 @@
 Never judges a limit, and never gives a deleted group.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,8 @@ from runtime.database import statements
 from schemas.config import ConfigKind, GroupRecord
 
 _LIVE = GROUPS.c.deleted_at.is_(None)
+_LAST = "\U0010ffff"
+"""The last character there is: every text that begins with another lies below that other and this."""
 
 
 class Groups:
@@ -87,6 +89,31 @@ class Groups:
             query = query.where(GROUPS.c.external_entity_id == external_entity_id)
         rows = self._connection.execute(query.order_by(GROUPS.c.id).limit(limit))
         return self._chains([_read(row) for row in rows])
+
+    def branch(self, workspace_id: str, parent_group_id: str | None, after: str, limit: int) -> Sequence[Chain]:
+        """Return at most `limit` children of a group, or roots, with an id above `after`, each with its way up."""
+        query = select(GROUPS).where(
+            GROUPS.c.workspace_id == workspace_id,
+            GROUPS.c.parent_group_id == parent_group_id,
+            GROUPS.c.id > after,
+            _LIVE,
+        )
+        return self._chains([_read(row) for row in self._connection.execute(query.order_by(GROUPS.c.id).limit(limit))])
+
+    def beginning_with(self, workspace_id: str, text: str, after: str, limit: int) -> Sequence[Chain]:
+        """Return at most `limit` groups whose external id begins with `text`, and is above `after`, in its order."""
+        name = GROUPS.c.external_entity_id
+        among = (name > after) if after else (name >= text)
+        query = select(GROUPS).where(GROUPS.c.workspace_id == workspace_id, among, name < text + _LAST, _LIVE)
+        return self._chains([_read(row) for row in self._connection.execute(query.order_by(name).limit(limit))])
+
+    def parents(self, group_ids: Collection[str]) -> Collection[str]:
+        """Return those of the groups that have live children."""
+        column = GROUPS.c.parent_group_id
+        queries = [
+            select(column).where(column.in_(some), _LIVE).distinct() for some in statements.chunks(list(group_ids))
+        ]
+        return {id_ for query in queries for id_ in self._connection.execute(query).scalars()}
 
     def every(self) -> Iterator[Group]:
         """Return all of them, parents before children, one after the other."""

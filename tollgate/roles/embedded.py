@@ -99,9 +99,11 @@ class Embedded:
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return management and inference on one port."""
         place = self._place
-        management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.in_force)
+        management = control_app.handlers(
+            place.database, place.vault, self._clock, place.settings, self._relay.in_force
+        )
         return Litestar(
-            route_handlers=[management, *self._proxy.handlers(), *health.health_handlers(checks)],
+            route_handlers=[*management, *self._proxy.handlers(), *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
             logging_config=None,
