@@ -37,6 +37,7 @@ from control.store.workspaces import Keys
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import TRANSACTION_BOUND_S, Database
+from runtime.database.readers import Reader
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
@@ -72,7 +73,7 @@ def build(
 
     `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
     """
-    return _management(_desk(database, vault, clock, settings, in_force, ledger_now))
+    return _management(_desk(database, vault, clock, settings, in_force, ledger_now=ledger_now))
 
 
 def handlers(
@@ -83,7 +84,7 @@ def handlers(
     in_force: Callable[[], Awaitable[None]],
 ) -> Sequence[ControllerRouterHandler]:
     """Return the management API, as `build` makes it, and the console beside it, at one desk."""
-    desk = _desk(database, vault, clock, settings, in_force, None)
+    desk = _desk(database, vault, clock, settings, in_force)
     return [_management(desk), *console.build(desk)]
 
 
@@ -93,7 +94,8 @@ def _desk(
     clock: Clock,
     settings: Settings,
     in_force: Callable[[], Awaitable[None]],
-    ledger_now: Callable[[Connection], datetime] | None,
+    *,
+    ledger_now: Callable[[Connection], datetime] | None = None,
 ) -> Desk:
     _warn(settings)
     return Desk(
@@ -170,7 +172,9 @@ def _guard(database: Database) -> Guard:
         common.refuse_nul(connection)
         _refuse_options(connection)
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
-        connection.scope["auth"] = await database.read(lambda view: auth.identify(Keys(view), header, method))
+        connection.scope["auth"] = await database.read(
+            lambda view: auth.identify(Keys(view), header, method), Reader.SIGN_IN
+        )
         error_texts.check_query(handler, list(connection.query_params.multi_items()))
 
     return authenticate

@@ -9,7 +9,7 @@ from litestar import Controller, get, post, put
 from litestar.params import JSONBody
 
 from control.api import errors
-from control.api.common import AtDesk, Desk, IdempotencyKey, ManagementRequest
+from control.api.common import AtDesk, IdempotencyKey, ManagementRequest
 from control.flow import webhooks as flow
 from schemas.billing import BillingWebhook, RotatedSecret, RotateSecret, TestedWebhook
 from schemas.config import WebhookRecord
@@ -25,7 +25,7 @@ class BillingWebhookController(Controller):
     async def get_one(self, request: ManagementRequest, desk: AtDesk) -> BillingWebhook:
         """Get where the workspace's billing webhooks go."""
         caller = request.auth
-        return _body(await desk.look(lambda connection: flow.get(desk.unit(connection, caller))))
+        return _body(await desk.look(caller, lambda connection: flow.get(desk.unit(connection, caller))))
 
     @put(
         status_code=200,
@@ -61,16 +61,9 @@ class BillingWebhookController(Controller):
     )
     async def test(self, request: ManagementRequest, desk: AtDesk) -> TestedWebhook:
         """Send one signed delivery of `type` `API_BILLING_TEST`, whose event has `kind` `test`; it is on no bill."""
-        return await tested(desk, request.auth)
-
-
-async def tested(desk: Desk, caller: Caller) -> TestedWebhook:
-    """Send a test delivery of the caller's workspace. Raise InvalidError, NotFoundError."""
-    record, url = await desk.look(lambda connection: flow.receiver(desk.unit(connection, caller)))
-    try:
+        caller = request.auth
+        record, url = await desk.look(caller, lambda connection: flow.receiver(desk.unit(connection, caller)))
         return await desk.sample_delivery.send(record, url, desk.clock())
-    except BusyError:
-        raise InvalidError("other tests are under way; try again in a moment", code="busy") from None
 
 
 def _body(record: WebhookRecord) -> BillingWebhook:

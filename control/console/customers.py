@@ -3,6 +3,7 @@
 Never judges a limit: that is the flow's, whose refusal is shown at the form.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from control.store.endpoints import Endpoints
 from control.store.groups import Groups
 from metering.store import transaction
 from schemas.api import CreateGroup, Group, GroupUsage, UpdateGroup
-from schemas.limits import LimitEnforcement, LimitType
+from schemas.limits import LimitEnforcement
 
 ROWS = 50
 _OFFERED_SLUGS = 1000
@@ -69,10 +70,10 @@ class CustomerController(Controller):
                 return _branch(connection, desk, caller.workspace_id, None, cursor)
             after = common.read_cursor(cursor, _Place).external_entity_id if cursor else ""
             found = Groups(connection).beginning_with(caller.workspace_id, text, after, ROWS + 1)
-            last = found[ROWS - 1][0].record.external_entity_id if len(found) > ROWS else ""
-            return _rows(connection, desk, found[:ROWS]), common.cursor_of(_Place(last)) if last else None
+            shown, following = pages.cut(found, ROWS, _place)
+            return _rows(connection, desk, shown), following
 
-        rows, following = await desk.look(find)
+        rows, following = await desk.look(request.auth, find)
         part = "customers_found.html" if request.headers.get("hx-target") == "found" else "customers.html"
         return templates.page(request, part, rows=rows, following=following, q=text, parent=None)
 
@@ -92,7 +93,7 @@ class CustomerController(Controller):
             flow.get(desk.unit(connection, caller), group_id)
             return _branch(connection, desk, caller.workspace_id, group_id, cursor)
 
-        rows, following = await desk.look(find)
+        rows, following = await desk.look(request.auth, find)
         return templates.page(request, "customers_rows.html", rows=rows, following=following, parent=group_id, q="")
 
     @get("/new")
@@ -152,7 +153,7 @@ class CustomerController(Controller):
             chain = flow.get(desk.unit(connection, caller), group_id)
             return bodies.group(chain), len(Groups(connection).descendants(group_id))
 
-        group, below = await desk.look(find)
+        group, below = await desk.look(request.auth, find)
         return templates.page(request, "customer_delete.html", group=group, below=below)
 
     @post("/{group_id:str}/delete", status_code=200)
@@ -186,7 +187,7 @@ async def found(request: ManagementRequest, desk: Desk, group_id: str) -> dict[s
             "slugs": _slugs(connection, caller.workspace_id),
         }
 
-    return {**await desk.look(find), "fields": {}, "parent": group_id, "q": ""}
+    return {**await desk.look(request.auth, find), "fields": {}, "parent": group_id, "q": ""}
 
 
 def _group_page(group_id: str) -> Response[None]:
@@ -200,7 +201,7 @@ async def _offered(request: ManagementRequest, desk: Desk, parent: str) -> dict[
         chain = flow.get(desk.unit(connection, caller), parent) if parent else ()
         return _slugs(connection, caller.workspace_id), bodies.group(chain) if chain else None
 
-    slugs, group = await desk.look(find)
+    slugs, group = await desk.look(request.auth, find)
     return {"slugs": slugs, "above": group, "kinds": forms.KINDS, "modes": list(LimitEnforcement)}
 
 
@@ -213,11 +214,15 @@ def _branch(
     connection: Connection, desk: Desk, workspace_id: str, parent: str | None, cursor: str
 ) -> tuple[list[Row], str | None]:
     found = Groups(connection).branch(workspace_id, parent, common.after(cursor or None), ROWS + 1)
-    shown, pagination = common.page(found, ROWS, lambda chain: chain[0].record.id)
-    return _rows(connection, desk, list(shown)), pagination.cursor
+    shown, following = pages.cut(found, ROWS, lambda chain: common.id_cursor(chain[0].record.id))
+    return _rows(connection, desk, shown), following
 
 
-def _rows(connection: Connection, desk: Desk, chains: list[Chain] | Any) -> list[Row]:
+def _place(chain: Chain) -> str:
+    return common.cursor_of(_Place(chain[0].record.external_entity_id))
+
+
+def _rows(connection: Connection, desk: Desk, chains: Sequence[Chain]) -> list[Row]:
     having = Groups(connection).parents([chain[0].record.id for chain in chains])
     return [
         Row(bodies.group(chain), chain[0].record.id in having, _fullest(_used(connection, desk, chain)))
@@ -226,7 +231,7 @@ def _rows(connection: Connection, desk: Desk, chains: list[Chain] | Any) -> list
 
 
 def _used(connection: Connection, desk: Desk, chain: Chain) -> GroupUsage:
-    return usage.usage(chain, partial(transaction.totals, connection), desk.clock().date())
+    return usage.usage(chain, partial(transaction.limit_totals, connection), desk.clock().date())
 
 
 def _fullest(used: GroupUsage) -> tuple[str, int, int] | None:

@@ -3,7 +3,6 @@
 Never shows a person what went wrong inside, and never names a thing of another workspace.
 """
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,10 +23,10 @@ _TITLES = {
 }
 
 
-def handlers(templates: Pages) -> Mapping[int | type[Exception], Any]:
+def handlers(templates: Pages) -> dict[int | type[Exception], Any]:
     """Return the handlers of the console: what the management API would answer, as a page."""
 
-    def refuse_to_sit(request: Any, error: UnauthorizedError) -> Response[Any]:
+    def refuse_to_sit(request: Any, _: UnauthorizedError) -> Response[Any]:
         if request.headers.get("hx-request"):  # a part of a page: the whole page is to go to sign-in
             return Response(None, status_code=401, headers={"hx-redirect": "/console/sign-in"})
         asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -42,9 +41,7 @@ def handlers(templates: Pages) -> Mapping[int | type[Exception], Any]:
             page = templates.page(
                 request, "problem.html", status=status, title=title, message=said.content.error.message
             )
-            allow = said.headers.get("allow")
-            if allow is not None:
-                page.headers["allow"] = allow
+            page.headers |= {name: said.headers[name] for name in ("allow", "retry-after") if name in said.headers}
             return page
 
         return shown

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from control.api import common
 from control.api.common import AtDesk, ManagementRequest
-from control.console import forms
+from control.console import forms, pages
 from control.console.sign_in import AtPages
 from control.core.refusals import ForbiddenError, NotFoundError
 from metering.store import events as ledger
@@ -41,6 +41,7 @@ class EventController(Controller):
         request: ManagementRequest,
         desk: AtDesk,
         templates: AtPages,
+        *,
         customer: FromQuery[str] = "",
         key: FromQuery[str] = "",
         cursor: FromQuery[str] = "",
@@ -61,17 +62,17 @@ class EventController(Controller):
             customer.strip() or None,
         )
         before = PageStart(*common.read_cursor(cursor, _Place)) if cursor else None
-        found = await desk.look(lambda connection: newest(connection, window, before, ROWS + 1))
+        found = await desk.look(request.auth, lambda connection: newest(connection, window, before, ROWS + 1))
+        shown, following = pages.cut(found, ROWS, _place)
         live = not cursor and not asked.get("to")
         part = "events_found.html" if request.headers.get("hx-target") == "events" else "events.html"
         return templates.page(
             request,
             part,
-            entries=found[:ROWS],
-            following=_following(found),
+            entries=shown,
+            following=following,
             fields=asked,
             live=live,
-            address=str(request.url.query),
         )
 
     @get("/{event_key:str}")
@@ -80,15 +81,12 @@ class EventController(Controller):
     ) -> Response[str]:
         """Show one event: what was asked of what, what was counted and by whom."""
         caller = request.auth
-        found = await desk.look(lambda connection: _own(connection, caller.workspace_id, event_key))
+        found = await desk.look(request.auth, lambda connection: _own(connection, caller.workspace_id, event_key))
         return templates.page(request, "event.html", event=found)
 
 
-def _following(found: list[Entry]) -> str | None:
-    if len(found) <= ROWS:
-        return None
-    last = found[ROWS - 1].event
-    return common.cursor_of(_Place(last.timestamp, last.idempotency_key))
+def _place(entry: Entry) -> str:
+    return common.cursor_of(_Place(entry.event.timestamp, entry.event.idempotency_key))
 
 
 def _own(connection: Connection, workspace_id: str, event_key: str) -> UsageEvent:

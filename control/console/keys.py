@@ -53,7 +53,9 @@ class KeyController(Controller):
     ) -> Response[str]:
         """Say how much a key is in use before it is revoked."""
         caller = request.auth
-        key, group, calls = await desk.look(lambda connection: _in_use(connection, desk, caller, group_id, prefix))
+        key, group, calls = await desk.look(
+            request.auth, lambda connection: _in_use(connection, desk, caller, group_id, prefix)
+        )
         return templates.page(request, "key_revoke.html", key=key, group=group, calls=calls, counted=_COUNTED)
 
     @post("/revoke", status_code=200)

@@ -140,7 +140,9 @@ def _fields(endpoint: Endpoint) -> dict[str, str]:
 
 async def _endpoint(request: ManagementRequest, desk: Desk, endpoint_id: str) -> Endpoint:
     caller = request.auth
-    return bodies.endpoint(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), endpoint_id)))
+    return bodies.endpoint(
+        await desk.look(request.auth, lambda connection: flow.get(desk.unit(connection, caller), endpoint_id))
+    )
 
 
 async def _listed(request: ManagementRequest, desk: Desk, cursor: str) -> dict[str, Any]:
@@ -148,17 +150,17 @@ async def _listed(request: ManagementRequest, desk: Desk, cursor: str) -> dict[s
 
     def find(connection: Connection) -> dict[str, Any]:
         found = Endpoints(connection).page(workspace_id, common.after(cursor or None), ROWS + 1, None)
-        shown, pagination = common.page(found, ROWS, lambda endpoint: endpoint.record.id)
+        shown, following = pages.cut(found, ROWS, lambda endpoint: common.id_cursor(endpoint.record.id))
         kept = _secrets(connection, workspace_id)
         return {
             "endpoints": [bodies.endpoint(endpoint) for endpoint in shown],
-            "following": pagination.cursor,
+            "following": following,
             "secrets": kept,
             "secret_names": {secret.record.id: secret.name for secret in kept},
             "prefixes": Workspaces(connection).org_prefixes(workspace_id),
         }
 
-    return await desk.look(find)
+    return await desk.look(request.auth, find)
 
 
 async def _offered(request: ManagementRequest, desk: Desk) -> dict[str, Any]:
@@ -170,7 +172,7 @@ async def _offered(request: ManagementRequest, desk: Desk) -> dict[str, Any]:
             "prefixes": Workspaces(connection).org_prefixes(workspace_id),
         }
 
-    return {**await desk.look(find), "providers": list(Provider), "regions": list(Region)}
+    return {**await desk.look(request.auth, find), "providers": list(Provider), "regions": list(Region)}
 
 
 def _secrets(connection: Connection, workspace_id: str) -> list[Secret]:

@@ -4,10 +4,10 @@ Never marks a text as safe: whatever comes from a person, an upstream or a recei
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -29,6 +29,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
 }
+Item = TypeVar("Item")
 KEPT_NOWHERE = {"cache-control": "no-store"}
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".LICENSE": "text/plain"}
@@ -79,6 +80,11 @@ class Pages:
     def _asset(self, name: str) -> str:
         """Return the address of a file; another content has another address."""
         return f"/console/static/{name}?v={hashlib.sha256(self._static[name]).hexdigest()[:12]}"
+
+
+def cut(found: Sequence[Item], size: int, cursor: Callable[[Item], str]) -> tuple[Sequence[Item], str | None]:
+    """Return a page of the `size` + 1 items that were asked for, and the cursor of the next, None where none is."""
+    return found[:size], cursor(found[size - 1]) if len(found) > size else None
 
 
 def moved(path: str) -> Response[None]:

@@ -16,7 +16,7 @@ from control.console.events import EventController
 from control.console.keys import KeyController
 from control.console.models import ModelController
 from control.console.pages import Pages
-from control.console.sign_in import Attempts, AtPages, SignInController
+from control.console.sign_in import AtPages, Attempts, SignInController
 from control.console.webhook import WebhookController
 from control.core.refusals import NotFoundError
 from control.store.workspaces import Workspaces
@@ -32,9 +32,10 @@ async def begin(request: ManagementRequest) -> Response[None]:
 async def operator(request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[str]:
     """Show every workspace with its state, by name."""
     found = await desk.look(
+        request.auth,
         lambda connection: [
             (one, Workspaces(connection).org_prefixes(one.id)) for one in Workspaces(connection).every()
-        ]
+        ],
     )
     return templates.page(request, "operator.html", workspaces=sorted(found, key=lambda one: one[0].name))
 
@@ -49,7 +50,7 @@ async def static(templates: AtPages, name: FromPath[str]) -> Response[bytes]:
 
 
 @get("/{rest:path}", opt={"both": True})
-async def nothing(rest: FromPath[str]) -> Response[str]:
+async def nothing() -> Response[str]:
     """Answer every other address with a page, as people come here."""
     raise NotFoundError("no page has this address", code="not_found")
 

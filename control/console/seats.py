@@ -6,7 +6,6 @@ Never takes a management key from a header, and never lets the cookie work beyon
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
@@ -21,6 +20,7 @@ from control.flow import sessions as flow
 from control.store.audit import OPERATOR
 from control.store.sessions import Sessions
 from control.store.workspaces import Keys, Workspaces
+from runtime.database.readers import Reader
 
 COOKIE = "tollgate_console"
 SIGN_IN_COOKIE = "tollgate_console_sign_in"
@@ -35,8 +35,6 @@ OPERATORS = {"operator": True}
 FORM_TOKEN = "form_token"
 _MAX_FIELDS = 20_000
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-
-Connected = ASGIConnection[object, object, object, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ async def form(request: ManagementRequest) -> dict[str, str]:
     return fields
 
 
-def cookie(connection: Connected | ManagementRequest, token: str, name: str = COOKIE) -> Cookie:
+def cookie(connection: common.Connected, token: str, name: str = COOKIE) -> Cookie:
     """Return the cookie of a session; without `Secure` only where the host is this machine itself."""
     host = urlsplit("//" + connection.headers.get("host", "")).hostname
     return Cookie(
@@ -139,7 +137,7 @@ async def _seated(desk: Desk, token: str | None) -> Seat:
         session = flow.alive(Sessions(connection), token, now)
         return None if session is None else _of(connection, session, token)
 
-    found = await desk.look(find)
+    found = await desk.database.read(find, Reader.SIGN_IN)
     if found is None:
         raise UnauthorizedError("your session has ended; sign in again")
     session, seat = found

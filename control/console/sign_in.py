@@ -6,13 +6,12 @@ Never tells which part of a key is wrong, never logs or keeps a key, and never s
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Annotated
 
 from litestar import Controller, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromQuery
-from sqlalchemy import Connection
+from litestar.params import FromQuery, QueryParameter
 
 from control import auth, credentials
 from control.api.common import AtDesk, Desk, ManagementRequest
@@ -22,6 +21,7 @@ from control.core.refusals import RefusalError, UnauthorizedError
 from control.flow import sessions as flow
 from control.store.sessions import Sessions
 from control.store.workspaces import Keys
+from runtime.database.readers import Reader
 
 _PERIOD = timedelta(minutes=1)
 _WRONG_OF_A_PREFIX = 5
@@ -49,6 +49,7 @@ class Attempts:
         return full or sum(known == prefix for _, known in self._wrong) > _WRONG_OF_A_PREFIX
 
 
+ComeBack = Annotated[str | None, QueryParameter(name="next")]
 AtPages = NamedDependency[Pages]
 AtAttempts = NamedDependency[Attempts]
 
@@ -57,11 +58,9 @@ class SignInController(Controller):
     """``/console/sign-in``, ``/console/link`` and ``/console/sign-out``."""
 
     @get("/sign-in", opt=seats.OPEN)
-    async def show(
-        self, request: ManagementRequest, templates: AtPages, next: FromQuery[str | None] = None
-    ) -> Response[str]:  # noqa: A002
+    async def show(self, request: ManagementRequest, templates: AtPages, come_back: ComeBack = None) -> Response[str]:
         """Show the form; it carries a token of its own, whose other half is in a cookie."""
-        return _form(request, templates, "sign_in.html", next=seats.own_path(next))
+        return _form(request, templates, "sign_in.html", next=seats.own_path(come_back))
 
     @post("/sign-in", opt=seats.OPEN, status_code=200)
     async def sign_in(
@@ -73,7 +72,9 @@ class SignInController(Controller):
         come_back = seats.own_path(form.get("next"))
         try:
             async with attempts.one_of_few:
-                caller = await desk.look(lambda connection: auth.identify(Keys(connection), f"Api-Key {key}", "GET"))
+                caller = await desk.database.read(
+                    lambda view: auth.identify(Keys(view), f"Api-Key {key}", "GET"), Reader.SIGN_IN
+                )
         except RefusalError as error:
             many = isinstance(error, UnauthorizedError) and attempts.too_many(credentials.prefix(key), now)
             message = "too many attempts; wait a minute" if many else error.message.removeprefix("Authorization: ")

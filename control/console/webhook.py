@@ -3,15 +3,15 @@
 Never shows a signing secret but on the one page that answers its rotation.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from litestar import Controller, Response, get, post
 from litestar.params import FromPath, FromQuery
 from sqlalchemy import Connection
 
-from control.api import billing_webhook
+from control.api import common
 from control.api import deliveries as api
 from control.api.common import AtDesk, Desk, ManagementRequest
 from control.console import forms, pages, seats
@@ -21,11 +21,19 @@ from control.flow import deliveries
 from control.flow import webhooks as flow
 from schemas.base import rfc3339
 from schemas.billing import BillingWebhook, DeliveryStatus, RedriveDeliveries, RotateSecret
+from schemas.config import WebhookRecord
 from webhooks.store import pages as stored
 from webhooks.store import redrive
-from webhooks.store.pages import Listed
+from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
 
 ROWS = 50
+
+
+class _Place(NamedTuple):
+    """Where a page ended."""
+
+    moment: datetime
+    id: str
 
 
 class WebhookController(Controller):
@@ -61,8 +69,10 @@ class WebhookController(Controller):
     @post("/test", status_code=200)
     async def test(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Send a test delivery and show what came of it."""
+        caller = request.auth
         try:
-            tested = await billing_webhook.tested(desk, request.auth)
+            record, url = await desk.look(caller, lambda connection: flow.receiver(desk.unit(connection, caller)))
+            tested = await desk.sample_delivery.send(record, url, desk.clock())
         except RefusalError as error:
             return templates.refused(request, "webhook.html", error, **await _shown(request, desk))
         return templates.page(request, "webhook.html", **await _shown(request, desk) | {"tested": tested})
@@ -89,7 +99,8 @@ class WebhookController(Controller):
         except RefusalError as error:
             return templates.refused(request, "redrive.html", error, count=None, fields=asked, window={})
         count = await desk.look(
-            lambda connection: redrive.count(connection, caller.workspace_id, window["from"], window["to"])
+            request.auth,
+            lambda connection: redrive.count(connection, caller.workspace_id, window["from"], window["to"]),
         )
         return templates.page(request, "redrive.html", count=count, fields=asked, window=window)
 
@@ -112,7 +123,7 @@ class WebhookController(Controller):
     ) -> Response[str]:
         """Show one delivery with its attempts."""
         caller = request.auth
-        found = await desk.look(lambda connection: _own(connection, caller.workspace_id, delivery_id))
+        found = await desk.look(request.auth, lambda connection: _own(connection, caller.workspace_id, delivery_id))
         return templates.page(request, "delivery.html", delivery=found)
 
     @post("/deliveries/{delivery_id:str}/redeliver", status_code=200)
@@ -136,14 +147,20 @@ async def _shown(
     request: ManagementRequest, desk: Desk, status: DeliveryStatus | None = None, cursor: str = ""
 ) -> dict[str, Any]:
     caller = request.auth
-    settings = await desk.look(lambda connection: flow.get(desk.unit(connection, caller)))
-    listed = await api.listed(desk, caller, status, ROWS, cursor or None)
-    now = desk.clock()
+    held = common.read_cursor(cursor, _Place) if cursor else None
+    after = None if held is None else DeliveryPageStart(held.moment, held.id)
+    window, now = DeliveryQuery(caller.workspace_id, status), desk.clock()
+
+    def find(connection: Connection) -> tuple[WebhookRecord, list[Listed]]:
+        return flow.get(desk.unit(connection, caller)), stored.page(connection, window, after, ROWS + 1)
+
+    settings, found = await desk.look(caller, find)
+    shown, following = pages.cut(found, ROWS, lambda one: common.cursor_of(_Place(*stored.place_of(one, window))))
     return {
         "settings": settings,
         "ending": [secret.expires_at for secret in settings.secrets if secret.expires_at and secret.expires_at > now],
-        "deliveries": listed.items,
-        "following": listed.pagination.cursor if listed.pagination.has_more else None,
+        "deliveries": shown,
+        "following": following,
         "status": status,
         "statuses": list(DeliveryStatus),
         "tested": None,

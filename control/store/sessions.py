@@ -22,7 +22,7 @@ class Sessions:
     def find(self, sha256: str) -> Session | None:
         """Return the session whose token has this digest, whatever its age."""
         row = self._connection.execute(select(CONSOLE_SESSIONS).where(_SESSION.sha256 == sha256)).first()
-        return None if row is None else Session(**row._mapping)
+        return None if row is None else Session(row.sha256, row.workspace_id, row.key_prefix, row.begun_at, row.used_at)
 
     def add(self, session: Session) -> None:
         """Keep a new session."""

@@ -27,7 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import QueuePool
 
-from runtime.database import replicas
+from runtime.database import readers, replicas
+from runtime.database.readers import Reader, ReadThreads
 
 Result = TypeVar("Result")
 
@@ -46,7 +47,6 @@ TRANSACTION_BOUND_S = 30
 
 _BUSY_TIMEOUT_S = 20
 _WRITERS = 4
-_READERS = 4
 
 # PostgreSQL 15 ends no transaction for its age, so the bound is made of three: ours, the pause, and the COMMIT itself.
 _STATEMENT_BOUND_S = 10
@@ -98,10 +98,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Database:
     """Runs functions of a connection as one transaction each, off the event loop.
 
-    Writers queue up for `writers` threads (SQLite has one writer anyway), readers share a few. A cancelled caller does
-    not cancel its transaction: what it wrote may be committed all the same. `reader` is for engines whose reading
-    connections are set up in another way, `session` for those whose connections a pooler gives to another client after
-    each transaction; `commit_within_s` is how old a transaction may be when it asks to commit.
+    Writers queue up for `writers` threads (SQLite has one writer anyway), each kind of reader for its own. A cancelled
+    caller does not cancel its transaction: what it wrote may be committed all the same. `reader` is for engines whose
+    reading connections are set up in another way, `session` for those whose connections a pooler gives to another
+    client after each transaction; `commit_within_s` is how old a transaction may be when it asks to commit.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Database:
         self._reader = reader or engine
         self._commit_within_s = commit_within_s
         self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="db-write")
-        self._read_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        self._read_threads = ReadThreads()
 
     @property
     def engines(self) -> Sequence[Engine]:
@@ -130,9 +130,9 @@ class Database:
         """Run `work` in a transaction; commits when it returns, rolls back when it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._write_threads, self.write_now, work)
 
-    async def read(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` on one consistent view; it must not write."""
-        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.read_now, work)
+    async def read(self, work: Callable[[Connection], Result], reader: Reader = Reader.WORK) -> Result:
+        """Run `work` on one consistent view, in a thread of that kind of reader; it must not write."""
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads.of(reader), self.read_now, work)
 
     def write_now(self, work: Callable[[Connection], Result]) -> Result:
         """`write` for callers without an event loop."""
@@ -206,7 +206,7 @@ def open_sqlite(path: Path) -> Database:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
-        pool_size=_READERS + 1,
+        pool_size=readers.AT_ONCE + 1,
         connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_sqlite)
@@ -241,7 +241,7 @@ def open_postgres(url: str, direct_url: str | None = None, prepare_threshold: in
     prepares = (0 if pooled else _PREPARE_THRESHOLD) if prepare_threshold is None else prepare_threshold
     write_bounds, read_bounds = (_STATEMENT_BOUND_S, _IDLE_BOUND_S), (_READ_BOUND_S, _READ_BOUND_S)
     writer = _postgres_engine(url, "tollgate", _WRITERS, write_bounds, prepares, pooled=pooled)
-    reader = _postgres_engine(url, "tollgate read", _READERS, read_bounds, prepares, pooled=pooled)
+    reader = _postgres_engine(url, "tollgate read", readers.AT_ONCE, read_bounds, prepares, pooled=pooled)
     event.listen(writer, "handle_error", replicas.leave)
     event.listen(reader, "connect", _only_read)
     session = None
