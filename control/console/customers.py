@@ -137,9 +137,8 @@ class CustomerController(Controller):
                 request.auth, lambda unit: flow.update(unit, group_id, wanted), if_match=fields.get("etag")
             )
         except RefusalError as error:
-            return templates.refused(
-                request, "customer.html", error, **await found(request, desk, group_id), fields=fields
-            )
+            shown = await found(request, desk, group_id)
+            return templates.refused(request, "customer.html", error, **shown | {"fields": fields})
         return _group_page(group_id)
 
     @get("/{group_id:str}/delete")

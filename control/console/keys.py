@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from litestar import Controller, Response, get, post
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery
 from sqlalchemy import Connection
 
 from control.api.common import AtDesk, Desk, ManagementRequest
@@ -49,7 +49,12 @@ class KeyController(Controller):
 
     @get("/revoke")
     async def ask(
-        self, request: ManagementRequest, desk: AtDesk, templates: AtPages, group_id: FromPath[str], prefix: str
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        templates: AtPages,
+        group_id: FromPath[str],
+        prefix: FromQuery[str],
     ) -> Response[str]:
         """Say how much a key is in use before it is revoked."""
         caller = request.auth

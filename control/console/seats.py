@@ -78,7 +78,11 @@ def guard(desk: Desk) -> Guard:
                 raise ForbiddenError("this key has the scope 'read' and may only look", code="insufficient_scope")
         if posted and isinstance(connection, ManagementRequest):
             given = (await form(connection)).get(FORM_TOKEN)
-            if form_of is None or given != flow.form_token(form_of):
+            if form_of is None:
+                raise ForbiddenError(
+                    "your browser sent no cookie; open the console by https, or on this machine itself"
+                )
+            if given != flow.form_token(form_of):
                 raise ForbiddenError("this form is not from your session; open the page again and repeat it")
 
     return sit

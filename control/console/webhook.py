@@ -161,7 +161,7 @@ async def _shown(
         "ending": [secret.expires_at for secret in settings.secrets if secret.expires_at and secret.expires_at > now],
         "deliveries": shown,
         "following": following,
-        "status": status,
+        "wanted": status,
         "statuses": list(DeliveryStatus),
         "tested": None,
     }
