@@ -55,6 +55,16 @@ def unauthorized(message: str) -> Reply:
     return error(401, message, kind="invalid_request_error", code="invalid_api_key")
 
 
+def key_expired() -> Reply:
+    """401: the key's time is over."""
+    return error(401, "This key has expired.", kind="invalid_request_error", code="key_expired")
+
+
+def key_disabled() -> Reply:
+    """401: the lab has disabled the key, perhaps for a time."""
+    return error(401, "This key is disabled.", kind="invalid_request_error", code="key_disabled")
+
+
 def suspended() -> Reply:
     """403: the lab's workspace is suspended."""
     return error(403, "This workspace is suspended.", kind="invalid_request_error", code="workspace_suspended")
@@ -180,11 +190,6 @@ def busy() -> Reply:
     reply = unavailable("too many requests are in flight")
     reply.headers.append((b"retry-after", b"1"))
     return reply
-
-
-def as_event(reply: Reply) -> bytes:
-    """Return the one event that ends a stream with an error; no ``[DONE]`` follows."""
-    return b"data: " + reply.body + b"\n\n"
 
 
 def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -> str:

@@ -50,13 +50,13 @@ def runnable(answer: httpx.Response) -> list[str]:
 
 def handlers(app: Litestar) -> list[tuple[str, str, bool]]:
     """Return method, path and whether a session is needed, of everything the console serves."""
-    found = []
-    for route in app.routes:
-        if isinstance(route, HTTPRoute) and route.path.startswith("/console"):
-            for handler in route.route_handlers:
-                for method in sorted(str(one) for one in handler.http_methods if one in {"GET", "POST"}):
-                    found.append((method, route.path_format, not handler.opt.get("open")))
-    return found
+    routes = [route for route in app.routes if isinstance(route, HTTPRoute) and route.path.startswith("/console")]
+    return [
+        (method, route.path_format, not handler.opt.get("open"))
+        for route in routes
+        for handler in route.route_handlers
+        for method in sorted({"GET", "POST"} & {str(one) for one in handler.http_methods})
+    ]
 
 
 def filled(path: str, names: dict[str, str]) -> str:
