@@ -7,7 +7,8 @@ Rules: the body is a JSON object in UTF-8; `model` is there once and a string; `
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import Raw
@@ -59,6 +60,10 @@ class ChatRequest:
     choices: int
     stores: bool
     """Whether the upstream is asked to keep the completion, with its metadata."""
+    further: Mapping[str, Raw] = field(default_factory=dict)
+    """The members that were asked for beyond those of chat completions, undecoded."""
+    token_ids: int = 0
+    """How many of the prompt's tokens are given by their numbers."""
 
 
 class _Refused(Exception):  # noqa: N818  (never leaves this module)
@@ -67,10 +72,13 @@ class _Refused(Exception):  # noqa: N818  (never leaves this module)
         self.invalid = Invalid(message, param)
 
 
-def parse(body: bytes) -> ChatRequest | Invalid:
-    """Read a chat completion's body."""
+def parse(body: bytes, *, further: frozenset[str] = frozenset(), any_metadata: bool = False) -> ChatRequest | Invalid:
+    """Read a chat completion's body, or another route's that has what is read here in the same places.
+
+    `further` members may come once like ours. `any_metadata`: what is no event's metadata is left alone, not refused.
+    """
     try:
-        return _parse(body)
+        return _parse(body, further, any_metadata=any_metadata)
     except _Refused as refused:
         return refused.invalid
 
@@ -95,9 +103,10 @@ def upstream_body(request: ChatRequest, target_model: str | None, *, stored_meta
     return body
 
 
-def _parse(body: bytes) -> ChatRequest:
+def _parse(body: bytes, further: frozenset[str], *, any_metadata: bool) -> ChatRequest:
     members = _read(body)
-    unclear = request_members.unclear(members, _KNOWN, _ONCE)
+    known, once = (_KNOWN | further, _ONCE | further) if further else (_KNOWN, _ONCE)
+    unclear = request_members.unclear(members, known, once)
     if unclear is not None:
         raise _Refused(f"Field {unclear} must be given once, and in lower case.", unclear)
     given = {name.text: value for name, value in members.items()}
@@ -112,10 +121,11 @@ def _parse(body: bytes) -> ChatRequest:
         stream=stream,
         stream_options=options,
         include_usage=options is not None and _asks_for_usage(body[slice(*options)]),
-        metadata=_metadata(given.get("metadata")),
-        max_tokens=max(filter(None, (_count(given.get(name)) for name in _MOST_TOKENS)), default=None),
-        choices=_count(given.get("n")) or 1,
+        metadata=_metadata(given.get("metadata"), or_none=any_metadata),
+        max_tokens=max(filter(None, (count(given.get(name)) for name in _MOST_TOKENS)), default=None),
+        choices=count(given.get("n")) or 1,
         stores=bytes(given.get("store", b"")) == b"true",
+        further={name: given[name] for name in further if name in given},
     )
 
 
@@ -190,7 +200,16 @@ def _asking_for_usage(options: bytes) -> bytes:
     return json_members.insert_first(options, b'"include_usage":true')
 
 
-def _metadata(raw: Raw | None) -> dict[str, str] | None:
+def _metadata(raw: Raw | None, *, or_none: bool = False) -> dict[str, str] | None:
+    try:
+        return _read_metadata(raw)
+    except _Refused:
+        if or_none:
+            return None
+        raise
+
+
+def _read_metadata(raw: Raw | None) -> dict[str, str] | None:
     text = b"null" if raw is None else bytes(raw)
     if text == b"null":
         return None
@@ -210,8 +229,8 @@ def _metadata(raw: Raw | None) -> dict[str, str] | None:
     return value
 
 
-def _count(raw: Raw | None) -> int | None:
-    """Read a count as lenient upstreams do: ``1000``, ``1000.0`` and ``1e3`` are one; None for what is none."""
+def count(raw: Raw | None) -> int | None:
+    """Return a count, read as lenient upstreams do: ``1000``, ``1000.0`` and ``1e3`` are one; None for what is none."""
     text = b"" if raw is None else bytes(raw)
     try:
         count: float = (int(text) if text.isdigit() else float(text)) if _COUNT.fullmatch(text) else 0
