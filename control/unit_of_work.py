@@ -34,7 +34,10 @@ class Workspaces(Protocol):
         """Keep a new workspace and tell the other processes."""
 
     def replace(self, workspace: WorkspaceRecord, now: datetime) -> None:
-        """Keep a workspace's new state and tell the other processes."""
+        """Keep a workspace's new state and hosts, and tell the other processes."""
+
+    def host_owner(self, host: str) -> str | None:
+        """Return the workspace that alone is served under the host name."""
 
     def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
         """Let the workspace own one more org prefix."""

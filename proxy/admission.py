@@ -142,7 +142,7 @@ class Admissions:
             return replies.unauthorized(sent.message)
         key = self._directory.key(sent.prefix)
         if not keys.matches(sent.key, key.sha256 if key else b"") or key is None:
-            return replies.unauthorized("This key is not known, or it was revoked.")
+            return replies.unknown_key()
         return replies.suspended() if key.suspended else key
 
     def expect(self, authorization: bytes | None) -> Key | Reply:

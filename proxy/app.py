@@ -11,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from litestar.types import Middleware
+
 from proxy.admission import Admissions
 from proxy.core import targets, usage_event
 from proxy.deadlines import Drains
@@ -18,6 +20,7 @@ from proxy.dialects.media import Costs
 from proxy.directory import Directory
 from proxy.flow import Gateway
 from proxy.front import routes
+from proxy.front.host_wall import HostWall
 from proxy.limits.days import DayCounters
 from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
@@ -32,6 +35,7 @@ from proxy.windows.redis import SharedWindows
 from runtime import ids, loops
 from runtime.clock import Clock
 from runtime.deadlines import Deadlines
+from runtime.http import host_wall as host_walls
 from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Routes
 from runtime.settings import OnDisconnect, Settings
@@ -66,6 +70,7 @@ class Proxy:
         self._clock = clock
         self._answered: Counter[int] = Counter()
         self._decided = 0
+        self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
         self._gateway = self._build(settings)
 
     def routes(self) -> Routes:
@@ -73,6 +78,7 @@ class Proxy:
         settings = self._settings
         return routes.metered(
             self._gateway,
+            self._wall,
             self._answered,
             max_body_bytes=settings.max_body_bytes,
             body_within_s=settings.body_timeout_s,
@@ -81,7 +87,15 @@ class Proxy:
 
     def handlers(self) -> list[Any]:
         """Return the rest of the inference API, for a Litestar app."""
-        return routes.handlers(self._gateway)
+        return routes.handlers(self._gateway, self._wall)
+
+    def host_wall(self) -> Middleware:
+        """Return what of the rest of its port is hidden under a lab's own host name."""
+
+        async def owner(host: str) -> str | None:
+            return self.directory.host_owner(host)
+
+        return host_walls.middleware(owner, is_strict=self._settings.strict_hosts)
 
     def _build(self, settings: Settings) -> Gateway:
         minter = ids.Minter()

@@ -93,8 +93,7 @@ class Gateway:
         request_id = self._mint()
         call = await self._admit(client, request_id, api)
         if isinstance(call, Reply):
-            call.headers.append((b"x-request-id", request_id.encode()))
-            await client.reply(call)
+            await self._refuse(client, call, request_id)
             return
         call.started_s = self._deadlines.loop.time()
         try:
@@ -107,6 +106,14 @@ class Gateway:
             await self._emit(call, call.cut_short(Outcome.UPSTREAM_ERROR, replies.upstream_broke_off()))
             raise
         await self._end(client, call, ending)
+
+    async def refuse(self, client: Client, reply: Reply) -> None:
+        """Answer a call that may not come in."""
+        await self._refuse(client, reply, self._mint())
+
+    async def _refuse(self, client: Client, reply: Reply, request_id: str) -> None:
+        reply.headers.append((b"x-request-id", request_id.encode()))
+        await client.reply(reply)
 
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
         """Return what the key of an Authorization header may call."""

@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8081
     public_metrics: bool = False
+    strict_hosts: bool = False
     master_key: MasterKey | None = None
     database_url: PostgresUrl | None = None
     database_direct_url: PostgresUrl | None = None

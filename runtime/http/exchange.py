@@ -77,8 +77,8 @@ class Exchange:
 
     __slots__ = (
         "_bodiless", "_by_piece", "_chunked", "_held", "_line", "_on_gone", "_pieces", "_waiter", "authorization",
-        "codings", "complete", "ended", "expect", "fault", "gone", "headed", "headers", "hosts", "is_1_0", "keep_alive",
-        "length", "method", "route", "size", "status", "target", "upgrade", "wanted",
+        "codings", "complete", "ended", "expect", "fault", "gone", "headed", "headers", "host", "hosts", "is_1_0",
+        "keep_alive", "length", "method", "route", "size", "status", "target", "upgrade", "wanted",
     )  # fmt: skip
 
     def __init__(self, line: Line) -> None:
@@ -93,6 +93,7 @@ class Exchange:
         self.codings: bytes | None = None
         self.expect: bytes | None = None
         self.upgrade = False
+        self.host = b""
         self.hosts = 0
         self.is_1_0 = False
         self.headed = False
@@ -246,6 +247,7 @@ class Exchange:
         elif name == b"content-length":
             self.length = int(value)
         elif name == b"host":
+            self.host = value
             self.hosts += 1
         elif name == b"upgrade":
             self.upgrade = True

@@ -104,6 +104,7 @@ class Embedded:
             route_handlers=[management, *self._proxy.handlers(), *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
+            middleware=[control_app.host_wall(place.database, place.settings)],
             logging_config=None,
         )
 

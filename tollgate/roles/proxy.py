@@ -91,7 +91,8 @@ class ProxyRole:
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return the inference API."""
         handlers = [*self._proxy.handlers(), *health.health_handlers(checks)]
-        return Litestar(route_handlers=handlers, openapi_config=None, logging_config=None)
+        walls = [self._proxy.host_wall()]
+        return Litestar(route_handlers=handlers, openapi_config=None, middleware=walls, logging_config=None)
 
     def routes(self) -> Routes:
         """Return the calls that are counted."""

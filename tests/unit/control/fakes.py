@@ -178,6 +178,9 @@ class FakeWorkspaces:
         self.kept[workspace.id] = workspace
         self.changes += 1
 
+    def host_owner(self, host: str) -> str | None:
+        return next((one.id for one in self.kept.values() if host in one.hosts), None)
+
     def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
         self.prefixes[org_prefix.casefold()] = workspace_id
 
@@ -207,6 +210,9 @@ class FakeCredentials:
 
     def management_key(self, prefix: str) -> ManagementKey | None:
         return self._workspaces.management_key(prefix)
+
+    def host_owner(self, host: str) -> str | None:
+        return self._workspaces.host_owner(host)
 
     def developer_key_sha256(self, prefix: str) -> str | None:
         key = self._api_keys.find(prefix)

@@ -51,6 +51,7 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "webhook_enabled": True,
         "public_key_set": False,
         "operator_credential": True,
+        "hosts": [],
     }
     create_other = ("create", "--name", "other", "--org-prefix", "theirs")
     assert run(data, *create_other).exit_code == 0  # what is another lab's is not shown
@@ -73,6 +74,7 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "webhook_enabled": "no",
         "public_key_set": "yes",
         "operator_credential": "yes",
+        "hosts": "-",
     }
     whole = run(data, "show", "--workspace", "lab", "--json").stdout + shown.stdout
     secrets = [made["api_key"], read["api_key"], made["webhook_secret"], credentials.digest(made["api_key"])]
