@@ -18,6 +18,7 @@ from metering.flow import Counted
 from metering.store import day_partitions
 from metering.topic import unreadable
 from metering.topic.faust_consumer import Fetch
+from metering.topic.lanes import lane_of
 from runtime.clock import Clock
 from runtime.database.engines import Database
 from runtime.kafka.writer import Writer
@@ -163,11 +164,6 @@ class Counting:
             return day_partitions.open_days(connection)
 
         self._days = await self._database_outage.ride_out(lambda: self._database.write(work))
-
-
-def lane_of(partition: int) -> str:
-    """Name the lane of a partition."""
-    return f"{USAGE_EVENTS}/{partition}"
 
 
 def _said(error: DBAPIError) -> str:

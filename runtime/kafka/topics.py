@@ -67,7 +67,13 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
             "segment.ms": _ms(timedelta(hours=1)),
             "max.compaction.lag.ms": _ms(timedelta(hours=1)),
         },
-        names.LIMITS_DECISIONS: small | {"cleanup.policy": "compact,delete", "retention.ms": _ms(timedelta(hours=48))},
+        # A proxy that reads behind sees what was written late before it is cleaned away.
+        names.LIMITS_DECISIONS: small
+        | {
+            "cleanup.policy": "compact,delete",
+            "retention.ms": _ms(timedelta(hours=48)),
+            "min.compaction.lag.ms": _ms(timedelta(minutes=2)),
+        },
         # A tombstone carries its version in a header: as long as it is there, no older record can come back to life.
         names.GATEWAY_CONFIG: small | {"cleanup.policy": "compact", "delete.retention.ms": _ms(timedelta(days=7))},
     }
@@ -138,6 +144,12 @@ async def recreate_empty(where: Kafka, wanted: Sequence[Plan]) -> list[str]:
         return await asked.recreate_empty()
 
 
+async def exists(where: Kafka, name: str) -> bool:
+    """Tell whether there is a topic of this name, without the prefix. Raise KafkaAwayError."""
+    async with _asked(where, ()) as asked:
+        return await asked.exists(name)
+
+
 @asynccontextmanager
 async def _asked(where: Kafka, wanted: Sequence[Plan]) -> AsyncIterator["_Topics"]:
     writer.hush()
@@ -178,6 +190,11 @@ class _Topics:
             if plan.name in found:
                 problems += _different(self._where, plan, found[plan.name], is_empty=plan in empty)
         return problems
+
+    async def exists(self, name: str) -> bool:
+        """Tell whether there is a topic of this name."""
+        described = await self._admin.describe_topics([self._where.name(name)])
+        return not any(topic["error_code"] for topic in described)
 
     async def recreate_empty(self) -> list[str]:
         """Make anew what never held a record; return the names."""
