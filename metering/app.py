@@ -57,7 +57,7 @@ class EmbeddedMetering:
         publisher: flow.TotalsSink,
         clock: Clock,
         *,
-        on_whole: OnWhole = lambda lane, at: None,
+        on_whole: OnWhole | None = None,
         min_interval_s: float = MIN_INTERVAL_S,
         pause: Pause = asyncio.sleep,
     ) -> None:
@@ -65,7 +65,7 @@ class EmbeddedMetering:
         self._database = database
         self._ledger = transaction.SqlLedger(database, lambda _: clock())
         self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
-        self._on_whole = on_whole
+        self._on_whole = on_whole or _nobody_hears
         self._min_interval_s = min_interval_s
         self._pause = pause
         self._committed: dict[tuple[str, int], int] = {}
@@ -77,7 +77,7 @@ class EmbeddedMetering:
         return self._committed.get((topic, partition), 0)
 
     async def hand_over(self, days: Collection[date], on_parts: Callable[[Sequence[Part]], None]) -> None:
-        """Hand over every part of `days` as the database has it, then `whole`: what the proxy needs before it starts."""
+        """Hand over every part of `days` that the database has, then `whole`: what the proxy needs before it starts."""
         lanes, positions = await self._database.read(lambda connection: transaction.current(connection, days))
         for totals in lanes:
             on_parts([Part(totals.lane, 0, totals.position, total) for total in totals.limits])
@@ -108,3 +108,7 @@ class EmbeddedMetering:
         if len(batch.events) < BATCH:
             await self._pause(self._min_interval_s)
         return batch.next_offset
+
+
+def _nobody_hears(_lane: str, _at: int) -> None:
+    """Stand for a reader that there is not."""

@@ -16,6 +16,7 @@ from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
+from schemas.decisions import UsedUp
 
 SEND_WITHIN = timedelta(seconds=5)
 """A writer that needs longer from its transaction to its send looks whether it still owns the partition."""
@@ -162,7 +163,7 @@ class Metering:
         usages = sums.whole_daily([*daily.values(), *others_daily])
         return parts, list(usages.values()), {sums.counter_of(usage) for usage in others_daily}
 
-    def _used_up(self, whole: LimitTotal | None) -> tuple[decisions.UsedUp, ...]:
+    def _used_up(self, whole: LimitTotal | None) -> tuple[UsedUp, ...]:
         if whole is None:
             return ()
         return decisions.used_up(whole, self._thresholds.of(whole.counter.group_id, whole.counter.model_slug))

@@ -178,7 +178,7 @@ class Proxy:
         for decision in decisions:
             self._days.take_by_sequence(decision)
 
-    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:  # noqa: PLR0917 - a record's
+    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:
         """Take a part of a counter from the metering of this process."""
         self._decided += 1
         self._days.take_part(group, slug, day, lane, part)

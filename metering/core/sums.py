@@ -91,9 +91,15 @@ def whole_daily(parts: Iterable[DailyUsage]) -> dict[Counter, DailyUsage]:
     for part in parts:
         counter = counter_of(part)
         known = whole.get(counter)
-        whole[counter] = part if known is None else part.model_copy(
-            update={name: getattr(known, name) + getattr(part, name) for name in (*DailyIncrement._fields, "version")}
-            | {"updated_at": max(known.updated_at, part.updated_at)}
+        whole[counter] = (
+            part
+            if known is None
+            else part.model_copy(
+                update={
+                    name: getattr(known, name) + getattr(part, name) for name in (*DailyIncrement._fields, "version")
+                }
+                | {"updated_at": max(known.updated_at, part.updated_at)}
+            )
         )
     return whole
 
@@ -103,13 +109,17 @@ def whole_limits(parts: Iterable[LimitTotal]) -> dict[Counter, LimitTotal]:
     whole: dict[Counter, LimitTotal] = {}
     for part in parts:
         known = whole.get(part.counter)
-        whole[part.counter] = part if known is None else LimitTotal(
-            part.counter,
-            known.requests + part.requests,
-            known.tokens + part.tokens,
-            known.version + part.version,
-            known.input_tokens + part.input_tokens,
-            known.output_tokens + part.output_tokens,
+        whole[part.counter] = (
+            part
+            if known is None
+            else LimitTotal(
+                part.counter,
+                known.requests + part.requests,
+                known.tokens + part.tokens,
+                known.version + part.version,
+                known.input_tokens + part.input_tokens,
+                known.output_tokens + part.output_tokens,
+            )
         )
     return whole
 

@@ -49,6 +49,7 @@ LIMIT_DAILY = Table(
     Index(None, "group_id", "day"),
 )
 
+
 def daily_of(row: RowMapping) -> DailyUsage:
     """Return the daily usage that a whole row holds."""
     return DailyUsage(**{name: value for name, value in row.items() if name not in {"lane", "changed_at"}})

@@ -42,7 +42,8 @@ def add_limits(
 ) -> tuple[LimitTotal, ...]:
     """Add to limit totals; return what was added to as it is now."""
     rows = [
-        {**_head(counter, batch, now), **increment._asdict()} for counter, increment in sorted(increments.limits.items())
+        {**_head(counter, batch, now), **increment._asdict()}
+        for counter, increment in sorted(increments.limits.items())
     ]
     return tuple(map(limit_of, _add(connection, LIMIT_DAILY, rows, sums.LimitIncrement._fields)))
 

@@ -3,7 +3,7 @@
 Never adds an event to a sum twice, and never moves one of these without the others.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 
@@ -147,13 +147,11 @@ def untold(  # noqa: PLR0917 - which rows
         if after is not None:
             here = tuple_(*(bindparam(None, value, column.type) for value, column in zip(after, place, strict=True)))
             query = query.where(place > here)
-        places |= {Counter(*row) for row in connection.execute(query.order_by(*place).limit(PAGE))}
+        places |= {Counter(row[0], row[1], row[2]) for row in connection.execute(query.order_by(*place).limit(PAGE))}
     return parts(connection, topic, partition, lane, sorted(places)[:PAGE])
 
 
-def parts(
-    connection: Connection, topic: str, partition: int, lane: str, counters: Collection[Counter]
-) -> Totals:
+def parts(connection: Connection, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Totals:
     """Return what a lane has of these counters, and its position."""
     return Totals(
         lane,
@@ -175,8 +173,8 @@ def elsewhere(
 
 def daily_behind(connection: Connection, after: Counter, to_day: date) -> tuple[DailyUsage, ...]:
     """Return at most PAGE daily usages behind `after` (exclusive), up to the day `to_day`, over all lanes, in order."""
-    places = {Counter(*row[:3]) for row in _behind(connection, USAGE_DAILY, after, to_day)}
-    rows = _rows_of(connection, USAGE_DAILY, sorted(places))
+    places = _behind(connection, USAGE_DAILY, after, to_day)
+    rows = _rows_of(connection, USAGE_DAILY, places)
     return tuple(usage for _, usage in sorted(sums.whole_daily(map(daily_of, rows)).items()))
 
 
@@ -186,7 +184,7 @@ def limits_behind(connection: Connection, after: Counter, to_day: date) -> tuple
     A lane is a topic and a partition of it.
     """
     lanes: dict[str, list[LimitTotal]] = {}
-    places = sorted({Counter(*row[:3]) for row in _behind(connection, LIMIT_DAILY, after, to_day)})
+    places = _behind(connection, LIMIT_DAILY, after, to_day)
     for row in _rows_of(connection, LIMIT_DAILY, places):
         lanes.setdefault(row["lane"], []).append(limit_of(row))
     moved = {f"{topic}/{one}": row.next_offset for (topic, one), row in stored_positions.every(connection).items()}
@@ -231,9 +229,9 @@ def _rows_of(
     ]
 
 
-def _behind(connection: Connection, table: Table, after: Counter, to_day: date) -> Iterable[Sequence[object]]:
+def _behind(connection: Connection, table: Table, after: Counter, to_day: date) -> list[Counter]:
     """Return the counters of at most PAGE rows behind `after`, over all lanes, in the order of counters."""
     columns = (table.c.day, table.c.group_id, table.c.model_slug)
     here = tuple_(*(bindparam(None, value, column.type) for value, column in zip(after, columns, strict=True)))
     query = select(*columns).where(tuple_(*columns) > here, table.c.day <= to_day).distinct()
-    return connection.execute(query.order_by(*columns).limit(PAGE)).all()
+    return [Counter(*row) for row in connection.execute(query.order_by(*columns).limit(PAGE))]

@@ -65,9 +65,9 @@ class Lanes:
         ledger: flow.Ledger,
         totals: KafkaTotals,
         publish: Publish,
+        *,
         decisions: Reader,
         clock: Clock,
-        *,
         database_outage: Outage,
         kafka_outage: Outage,
     ) -> None:
@@ -98,9 +98,9 @@ class Lanes:
             return True
         progress = await self._database.ride_out(lambda: self._ledger.progress(USAGE_EVENTS, partition))
         self._totals.begin(partition, progress.told_end if progress else None)
-        if progress is not None and progress.told_offset != progress.next_offset:
-            if not await self._tell_untold(partition, progress):
-                return False
+        is_behind = progress is not None and progress.told_offset != progress.next_offset
+        if progress is not None and is_behind and not await self._tell_untold(partition, progress):
+            return False
         self._lanes[partition] = _Lane(progress.next_offset if progress else 0)
         return await self.tell_whole(partition)
 

@@ -93,8 +93,8 @@ class MeteringWorker:
             self._ledger,
             self._totals,
             self._publish,
-            self._decisions,
-            clock,
+            decisions=self._decisions,
+            clock=clock,
             database_outage=self._database,
             kafka_outage=self._kafka,
         )

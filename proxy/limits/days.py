@@ -147,7 +147,7 @@ class DayCounters:
             counter.drop(lane, whole)
         self._pass(lane, whole)
 
-    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:  # noqa: PLR0917 - a record's
+    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:
         """Take metering's newest word on one counter's part in a lane; an older one is ignored."""
         if day >= self._oldest:
             self._counter(group, slug, day).take_part(lane, part, self._wholes.get(lane, NOWHERE))

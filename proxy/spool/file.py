@@ -3,7 +3,7 @@
 Never writes an event: that is `proxy.spool.writer`, for the one spool of this boot.
 
 A spool is a folder: its segments, `identity` (instance and boot, written once) and `state` (the first sequence that is
-still wanted, up to which one the topic holds every event, and where: `proxy.spool.placed`), which is replaced as a whole.
+still wanted, up to which one the topic holds every event, and where: `proxy.spool.placed`), which is replaced whole.
 """
 
 import asyncio

@@ -65,7 +65,7 @@ class DecisionsFeed(Feed):
             self._next[lane] = record.offset + 1
             if record.value is not None:
                 try:
-                    self._read(record, record.value, days, told)
+                    self._decode(record, record.value, days, told)
                 except ValueError as error:
                     self._unreadable.skip(record.place, error)
             if lane in self._held and self._next[lane] >= self._whole_from[lane]:
@@ -73,9 +73,7 @@ class DecisionsFeed(Feed):
         if told:
             self._on_told(told)
 
-    def _read(
-        self, record: FeedRecord, value: bytes, days: Sequence[bytes], told: list[Decision | Whole]
-    ) -> None:
+    def _decode(self, record: FeedRecord, value: bytes, days: Sequence[bytes], told: list[Decision | Whole]) -> None:
         if record.key == WHOLE_KEY:
             whole = Whole.model_validate_json(value)
             held = self._held.get(record.partition)

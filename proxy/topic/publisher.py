@@ -1,6 +1,7 @@
 """Drains spools to the topic of usage events, and says which of their rows may go (counting 1 and 3).
 
-Says where Kafka has each row: the sums of limits go by that. Never lets a row go that is not acknowledged, and never ends because Kafka is away or the disk is full: it waits.
+Says where Kafka has each row: the sums of limits go by that. Never lets a row go that is not acknowledged, and never
+ends because Kafka is away or the disk is full: it waits.
 
 An event is sent at least once: what Kafka may have taken without our hearing of it is sent again, also after a restart.
 Within a partition events stand in the order of their sequences, repeats aside.
@@ -257,9 +258,7 @@ class SpoolPublisher:
             self.published += len(records)
             source.moved.set()
 
-    async def _place(
-        self, source: _Source, partition: int, sequences: Sequence[int], offsets: Sequence[int]
-    ) -> None:
+    async def _place(self, source: _Source, partition: int, sequences: Sequence[int], offsets: Sequence[int]) -> None:
         """Say where rows are; of those that Kafka had already and does not place, that they lie below its end."""
         if writer.UNKNOWN in offsets:
             end = (await self._ride_out((source, partition), self._ends))[partition]

@@ -299,7 +299,10 @@ class _Connection:
     def batches(
         self, name: str, records: Sequence[PlainRecord], placed: Callable[[bytes], int]
     ) -> dict[int, list[BatchBuilder]]:
-        """Build the batches of each partition, which `placed` knows by a key; another connection may send them. Raise RecordTooLargeError."""
+        """Build the batches of each partition, which `placed` knows by a key. Raise RecordTooLargeError.
+
+        Another connection may send them.
+        """
         at_ms = int(time.time() * 1000)  # the topics keep the broker's time, not this
         split: defaultdict[int, list[BatchBuilder]] = defaultdict(list)
         for key, value, header_items in records:

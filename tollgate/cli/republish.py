@@ -120,5 +120,5 @@ def _parts(lanes: Sequence[Totals], thresholds: GroupThresholds) -> list[Part]:
     return parts
 
 
-def _too_large(key: str, error: RecordTooLargeError) -> None:
+def _too_large(_key: str, error: RecordTooLargeError) -> None:
     raise error
