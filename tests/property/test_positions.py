@@ -1,4 +1,4 @@
-"""Limits stay exact whatever happens between proxies, Kafka and metering: the real cores in a small world (counting 5, 6).
+"""Limits stay exact whatever happens between proxies, Kafka and metering: the real cores in a small world.
 
 Proxies publish and lose acknowledgements, are killed and come back; metering's workers die between commit and telling,
 are paused and write late, and take lanes over; the decisions are compacted while slow readers lag; a tree changes the
@@ -83,9 +83,7 @@ class DecisionsTopic:
 
     async def until(self, bounds: Mapping[int, Bounds]) -> Any:
         for lane, (begin, end) in bounds.items():
-            yield [
-                FeedRecord(key, value) for offset, key, value in self._logs[lane].records if begin <= offset < end
-            ]
+            yield [FeedRecord(key, value) for offset, key, value in self._logs[lane].records if begin <= offset < end]
 
 
 class Worker:
@@ -131,7 +129,9 @@ class Proxy:
             if offset is None:
                 self.queue[lane].append(sequence)
             self.unsure.add(sequence)  # its exact offset is not known, or it may be sent again
-            self.days.restore([NAMES[group]], SLUG, DAY, Row(sequence, tokens, offset), lane=lane, instance=self.instance)
+            self.days.restore(
+                [NAMES[group]], SLUG, DAY, Row(sequence, tokens, offset), lane=lane, instance=self.instance
+            )
 
     def _take(self, told: Sequence[Decision | Whole]) -> None:
         for one in told:
@@ -243,36 +243,51 @@ class World:
                 await worker.lanes.tell_whole(lane)
 
     async def step(self) -> None:
+        """Do one thing, or what comes before it."""
         chance = self.chance
-        what, proxy, lane = chance.random(), chance.choice(self.proxies), chance.randrange(LANES)
+        proxy, lane = chance.choice(self.proxies), chance.randrange(LANES)
         if chance.random() < 0.02:
             self.spread[chance.randrange(GROUPS)] = chance.choice((1, 2, 3))
-        if what < 0.30:
-            group = chance.randrange(GROUPS)
-            lane = (self.home[group] + chance.randrange(self.spread[group])) % LANES
-            proxy.request(group, chance.randrange(1, 9), lane)
-        elif what < 0.52:
-            lost = chance.random() < 0.1
-            proxy.publish(lane, chance.randrange(1, 6), taken=not lost or chance.random() < 0.5, heard=not lost)
-            if chance.random() < 0.3:
-                proxy.save()
-        elif what < 0.70:
-            fate = chance.choices(("told", "whole", "killed", "paused"), (80, 12, 4, 4))[0]
-            await self.count(lane, chance.randrange(1, 15), fate)
-        elif what < 0.72 and self.late:
-            for partition, key, value in self.late.pop(chance.randrange(len(self.late))).late:
+        steps = ("request", "publish", "count", "late", "compact", "restart", "hear", "go")
+        match chance.choices(steps, (30, 22, 18, 2, 4, 1, 18, 5))[0]:
+            case "request":
+                self._request(proxy)
+            case "publish":
+                self._publish(proxy, lane)
+            case "count":
+                fate = chance.choices(("told", "whole", "killed", "paused"), (80, 12, 4, 4))[0]
+                await self.count(lane, chance.randrange(1, 15), fate)
+            case "late":
+                self._write_late()
+            case "compact":
+                self.decisions[lane].compact(uncleaned=6)
+            case "restart":
+                self._restart(int(proxy.instance[-1]))
+            case "hear":
+                proxy.hear(lane, chance.choice((1, 2, 5, 1000)))
+            case _:
+                proxy.let_go()
+
+    def _request(self, proxy: Proxy) -> None:
+        group = self.chance.randrange(GROUPS)
+        lane = (self.home[group] + self.chance.randrange(self.spread[group])) % LANES
+        proxy.request(group, self.chance.randrange(1, 9), lane)
+
+    def _publish(self, proxy: Proxy, lane: int) -> None:
+        lost = self.chance.random() < 0.1
+        proxy.publish(lane, self.chance.randrange(1, 6), taken=not lost or self.chance.random() < 0.5, heard=not lost)
+        if self.chance.random() < 0.3:
+            proxy.save()
+
+    def _write_late(self) -> None:
+        if self.late:
+            for partition, key, value in self.late.pop(self.chance.randrange(len(self.late))).late:
                 self.decisions[partition].append(key, value)
-        elif what < 0.76:
-            self.decisions[lane].compact(uncleaned=6)
-        elif what < 0.77:
-            number = int(proxy.instance[-1])
-            self.proxies[number] = Proxy(self, number)
-            for each in range(LANES):  # it serves once it has read all there is
-                self.proxies[number].hear(each, 10**6)
-        elif what < 0.95:
-            proxy.hear(lane, chance.choice((1, 2, 5, 1000)))
-        else:
-            proxy.let_go()
+
+    def _restart(self, number: int) -> None:
+        self.proxies[number] = Proxy(self, number)
+        for lane in range(LANES):  # it serves once it has read all there is
+            self.proxies[number].hear(lane, 10**6)
 
     def check(self) -> None:
         """Compare each proxy's sums with its own rows and what the parts that it heard hold of the others'."""
@@ -297,10 +312,10 @@ class World:
         for lane in range(LANES):
             part = counter.parts.get(lane)
             for one in self.logged[lane][: part.at] if part is not None else ():
-                if one.group_id == NAMES[group] and one.producer.instance != proxy.instance:
-                    if one.idempotency_key not in seen:
-                        seen.add(one.idempotency_key)
-                        requests, tokens = requests + 1, tokens + one.tokens.input_tokens
+                is_others = one.group_id == NAMES[group] and one.producer.instance != proxy.instance
+                if is_others and one.idempotency_key not in seen:
+                    seen.add(one.idempotency_key)
+                    requests, tokens = requests + 1, tokens + one.tokens.input_tokens
         return requests, tokens
 
     async def rest(self) -> None:

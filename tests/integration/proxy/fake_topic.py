@@ -47,9 +47,7 @@ class Topic:
             raise KafkaAwayError("no Kafka")
         return PARTITIONS
 
-    async def write_to(
-        self, topic: str, partition: int, records: Sequence[PlainRecord], within_s: float
-    ) -> list[int]:
+    async def write_to(self, topic: str, partition: int, records: Sequence[PlainRecord], within_s: float) -> list[int]:
         assert 0 < within_s <= 10
         named = [Record(*record) for record in records]
         assert {partition} == {kafka_writer.partition_of(record.key, PARTITIONS) for record in named}

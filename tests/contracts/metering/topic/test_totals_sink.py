@@ -114,9 +114,7 @@ async def test_one_of_the_two_may_be_empty_and_so_may_both(published: Published)
 
 async def test_versions_of_one_counter_stay_in_the_order_of_the_calls(published: Published) -> None:
     for version in range(1, 6):
-        await published.publisher.publish(
-            [part("a", version), part("a", version, "org/other")], [usage("a", version)]
-        )
+        await published.publisher.publish([part("a", version), part("a", version, "org/other")], [usage("a", version)])
 
     newest = [each.version for each in await published.parts() if each.model_slug == SLUG]
     assert newest == [1, 2, 3, 4, 5]

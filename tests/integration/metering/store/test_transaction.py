@@ -105,7 +105,8 @@ def test_two_workers_that_begin_a_partition_at_once_do_not_both_win(opened: Data
     def begin_it_first(cursor: Any, statement: str) -> None:
         if statement.startswith("INSERT INTO metering_position"):
             cursor.execute(
-                f"INSERT INTO metering_position (topic, partition, next_offset, recorded_at) VALUES ('{SPOOL}', 0, 5, '2025-03-01 00:00:00.000000')"
+                "INSERT INTO metering_position (topic, partition, next_offset, recorded_at)"
+                f" VALUES ('{SPOOL}', 0, 5, '2025-03-01 00:00:00.000000')"
             )
 
     with before_statements(opened, begin_it_first), pytest.raises(PositionLostError):
@@ -270,13 +271,17 @@ def test_what_a_data_directory_has_counted_is_told_by_instance(opened: Database)
 def test_what_each_batch_changes_is_in_no_index(postgres: Database, table: str) -> None:
     """Else PostgreSQL could not change a row in its page, and each change would be a change of every index."""
     indexed = postgres.read_now(
-        lambda connection: connection.execute(
-            text(
-                "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
-                " WHERE indrelid = CAST(:name AS regclass)"
-            ),
-            {"name": table},
-        ).scalars().all()
+        lambda connection: (
+            connection.execute(
+                text(
+                    "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
+                    " WHERE indrelid = CAST(:name AS regclass)"
+                ),
+                {"name": table},
+            )
+            .scalars()
+            .all()
+        )
     )
     assert set(indexed) == {"day", "lane", "group_id", "model_slug"}
 

@@ -13,9 +13,8 @@ from sqlalchemy.exc import ProgrammingError
 from domain.sources import EventBatch
 from infra.local.kafka import Broker
 from metering.store import positions, transaction
-from metering.topic import faust_consumer, watchdog
+from metering.topic import faust_consumer, lanes, watchdog
 from metering.topic import worker as metering_worker
-from metering.topic import lanes
 from metering.topic.watchdog import StalledError
 from runtime import clock
 from runtime.database.engines import Database
@@ -122,7 +121,9 @@ async def test_what_was_not_published_before_a_kill_is_published_by_the_next_wor
     async with running(scene.worker()), asyncio.timeout(60):
         while not (found := await scene.decisions()):  # noqa: ASYNC110 - Kafka tells nobody
             await asyncio.sleep(0.1)
-    assert [decision.requests for decision in found] == [1], "told when the lane is taken over: its batch is not read again"
+    assert [decision.requests for decision in found] == [1], (
+        "told when the lane is taken over: its batch is not read again"
+    )
 
 
 async def test_what_was_not_published_before_a_kill_is_published_however_late_the_next_worker_comes(

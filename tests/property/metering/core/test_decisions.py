@@ -46,9 +46,7 @@ def test_what_is_used_up_stays_so_while_totals_grow(
 
 
 @given(TOTALS, MANY_THRESHOLDS)
-def test_a_decision_comes_back_whole_from_the_wire(
-    total: LimitTotal, thresholds: list[Threshold]
-) -> None:
+def test_a_decision_comes_back_whole_from_the_wire(total: LimitTotal, thresholds: list[Threshold]) -> None:
     decision = decisions.decision(Part("lane", 3, total.version, total, decisions.used_up(total, thresholds)))
 
     assert Decision.model_validate_json(decision.model_dump_json(by_alias=True)) == decision

@@ -36,7 +36,9 @@ def test_a_decision_says_a_lanes_part_and_how_far_the_lane_is_counted() -> None:
     ],
 )
 def test_a_threshold_is_used_up_once_it_is_reached(type_: LimitType, threshold: int, reached: bool) -> None:
-    assert decisions.used_up(TOTAL, (Threshold(type_, threshold),)) == ((UsedUp(type=type_, threshold=threshold),) if reached else ())
+    assert decisions.used_up(TOTAL, (Threshold(type_, threshold),)) == (
+        (UsedUp(type=type_, threshold=threshold),) if reached else ()
+    )
 
 
 def test_every_threshold_is_judged_by_itself() -> None:

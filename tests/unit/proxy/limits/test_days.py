@@ -18,7 +18,7 @@ def limit(type_: LimitType, threshold: int, group: str = "g1") -> DayLimit:
     return DayLimit(type_, threshold, group, group)
 
 
-def told(  # noqa: PLR0917 - a part's columns
+def told(
     days: DayCounters,
     version: int,
     requests: int,
