@@ -57,7 +57,8 @@ class DictLedger:
         place = (topic, partition)
         if place not in self._positions:
             return None
-        return Progress(self._positions[place], *self._told.get(place, (None,) * 3), self._told_from.get(place))
+        at, end, when = self._told.get(place, (None, None, None))
+        return Progress(self._positions[place], at, end, when, self._told_from.get(place))
 
     async def note_told(self, topic: str, partition: int, at: int, end: int | None, now: datetime) -> bool:
         if self._positions.get((topic, partition)) != at:
