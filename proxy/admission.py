@@ -13,7 +13,9 @@ from proxy.core import endings, keys, replies, usage_event
 from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
-from proxy.dialects import answers, chat, media, prompts
+from proxy.dialects import answers, chat, media
+from proxy.dialects.routes import chat_completions
+from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.limits import days, estimate, windows
 from runtime.clock import Clock
 from schemas.usage import Outcome, Tokens, UsageSource
@@ -28,8 +30,8 @@ class Directory(Protocol):
     def key(self, prefix: str) -> Key | None:
         """Return a live key by its prefix."""
 
-    def route(self, key: Key, slug: str) -> Route | Unserved | None:
-        """Return where a key's calls of a slug go, or why nowhere; None where it may not call it."""
+    def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
+        """Return where a key's calls of a slug go, or why nowhere; None where it may not call it so."""
 
     def models(self, key: Key) -> list[Model]:
         """Return what a key may call."""
@@ -46,6 +48,9 @@ class Windows(Protocol):
 
     def release(self, reservation: windows.Reservation) -> None:
         """Give the tokens back, never the place in a REQUEST window."""
+
+    def forget_idle(self) -> None:
+        """Drop some of what counts nothing; to be called every few seconds."""
 
 
 class InFlight(Protocol):
@@ -66,6 +71,7 @@ class InFlight(Protocol):
 class Call:
     """One admitted request on its way."""
 
+    api: ApiRoute
     asked: chat.ChatRequest
     route: Route
     request_id: str
@@ -85,7 +91,7 @@ class Call:
     answered: bool | None = None
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
-    stream: answers.StreamReader | None = None
+    stream: Stream | None = None
 
     def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
         """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""
@@ -93,7 +99,7 @@ class Call:
 
     def likely(self) -> Tokens:
         """Return the counts to bill where nobody has reported any: made from the body, so asked for only then."""
-        prompt = prompts.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
+        prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
         return self.expected.model_copy(update={"input_tokens": prompt})
 
     def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
@@ -149,18 +155,21 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def admit(self, key: Key, request_id: str, body: bytes) -> Call | Reply:
+    async def admit(
+        self, key: Key, request_id: str, body: bytes, api: ApiRoute = chat_completions.ROUTE
+    ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
-        asked = chat.parse(body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(chat.parse, body)
+        asked = api.parse(body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(api.parse, body)
         if isinstance(asked, chat.Invalid):
             return replies.bad_request(asked.message, asked.param)
-        route = self._directory.route(key, asked.slug)
+        route = self._directory.route(key, asked.slug, api)
         if route is None:
             return replies.model_not_found(asked.slug)
         if isinstance(route, Unserved):
             return replies.unserved(asked.slug)
         now = self._clock()
-        expected = estimate.expected(asked.body, asked.choices, asked.max_tokens, self._means.mean(route.slug))
+        mean = self._means.mean(route.slug) if api.has_output else 0
+        expected = estimate.expected(asked.body, asked.choices, asked.max_tokens, mean, asked.token_ids)
         held = await self._reserve(route, expected.reserved, now)
         if isinstance(held, Reply):
             return held
@@ -181,7 +190,7 @@ class Admissions:
             self._windows.release(rate)
             return replies.busy() if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        return Call(asked, route, request_id, event, expected.tokens, day, rate, slot, headers, self._costs)
+        return Call(api, asked, route, request_id, event, expected.tokens, day, rate, slot, headers, self._costs)
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime
@@ -204,7 +213,7 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.settle(call.day, sequence, used)
         self._windows.settle(call.rate, used)
-        if count.source is UsageSource.PROVIDER:
+        if count.source is UsageSource.PROVIDER and call.api.has_output:
             self._means.learn(call.route.slug, count.tokens.output_tokens, call.asked.choices)
 
     def release(self, call: Call) -> None:

@@ -9,6 +9,8 @@ from typing import Protocol
 from domain import limit_tree
 from proxy.core import service_accounts, targets
 from proxy.core.calls import Dialect, Key, Model, Route, Unserved
+from proxy.dialects.routes import chat_completions
+from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
 from runtime.config.newest import Newest
@@ -24,6 +26,7 @@ from schemas.config import (
     WorkspaceState,
 )
 from schemas.targets import Provider, Target
+from schemas.usage import RouteName
 
 _NOBODY = (0, "")
 _NONE = ("", "")
@@ -52,7 +55,7 @@ class Directory:
         """Each secret's workspace and opened text, which is empty where it cannot be used."""
         self._by_slug: dict[str, tuple[int, str]] = {}
         """The version and id of the newest endpoint that took each slug."""
-        self._routes: dict[tuple[str, str], Route] = {}
+        self._routes: dict[tuple[str, str, RouteName], Route] = {}
         self._used_keys: dict[str, Key] = {}
         """Keys that were asked for, until something changes that they depend on."""
 
@@ -100,13 +103,13 @@ class Directory:
         self._used_keys[prefix] = key = Key(prefix, sha256, workspace_id, group_id, suspended)
         return key
 
-    def route(self, key: Key, slug: str) -> Route | Unserved | None:
-        """Return the route of a key's group to a slug; None where there is none or the key may not call it."""
-        name = (key.group_id, slug)
+    def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
+        """Return the route of a key's group to a slug; None where there is none or the key may not call it so."""
+        name = (key.group_id, slug, api.name)
         kept = self._routes.get(name)
         if kept is not None:
             return kept
-        route = self._work_out(key, slug)
+        route = self._work_out(key, slug, api)
         if isinstance(route, Route):  # else not kept: anyone could fill the memory with slugs that are not there
             self._routes[name] = route
         return route
@@ -156,11 +159,11 @@ class Directory:
             return self._places.baseten_credential
         return None
 
-    def _work_out(self, key: Key, slug: str) -> Route | Unserved | None:
+    def _work_out(self, key: Key, slug: str, api: ApiRoute) -> Route | Unserved | None:
         endpoint = self._endpoint(slug, key.workspace_id)
         chain = self._chain(key.group_id)
         model = limit_tree.effective_model(chain, slug) if chain else None
-        if endpoint is None or model is None:
+        if endpoint is None or model is None or endpoint.target.provider not in api.providers:
             return None
         credential = self._credential(endpoint.target, key.workspace_id)
         if isinstance(credential, Unserved):
@@ -181,7 +184,7 @@ class Directory:
             group_id=key.group_id,
             external_entity_id=chain[0].external_entity_id,
             charged_groups=limit_tree.charged_groups(chain),
-            url=targets.url(endpoint.target, self._places),
+            url=targets.url(endpoint.target, self._places, api.upstream_path),
             by_operator=targets.is_by_operator(endpoint.target),
             target_model=endpoint.target.target_model,
             credential=credential,
@@ -189,6 +192,7 @@ class Directory:
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
             dialect=targets.dialect(endpoint.target),
+            name=api.name,
         )
 
 

@@ -17,7 +17,9 @@ from proxy.core.calls import BrokenOffError, Failure, Model, SpoolUnavailableErr
 from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Deadline, Drains
-from proxy.dialects import answers, chat, forms
+from proxy.dialects import forms
+from proxy.dialects.routes import chat_completions
+from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.reading import Answer
 from runtime.deadlines import Deadlines
 from schemas.usage import Outcome
@@ -86,10 +88,10 @@ class Gateway:
         self._idle_s = idle_s
         self._mint = mint
 
-    async def complete(self, client: Client) -> None:
-        """Serve one chat completion."""
+    async def complete(self, client: Client, api: ApiRoute = chat_completions.ROUTE) -> None:
+        """Serve one request of a route."""
         request_id = self._mint()
-        call = await self._admit(client, request_id)
+        call = await self._admit(client, request_id, api)
         if isinstance(call, Reply):
             call.headers.append((b"x-request-id", request_id.encode()))
             await client.reply(call)
@@ -110,19 +112,19 @@ class Gateway:
         """Return what the key of an Authorization header may call."""
         return self._admissions.models(authorization)
 
-    async def _admit(self, client: Client, request_id: str) -> Call | Reply:
+    async def _admit(self, client: Client, request_id: str, api: ApiRoute) -> Call | Reply:
         key = self._admissions.expect(client.authorization)
         if isinstance(key, Reply):
             return key
         if self._sink.blocked is not None:
             return replies.unavailable("usage cannot be recorded")
         body = await client.body()
-        return body if isinstance(body, Reply) else await self._admissions.admit(key, request_id, body)
+        return body if isinstance(body, Reply) else await self._admissions.admit(key, request_id, body, api)
 
     async def _forward(self, client: Client, call: Call) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
         route = call.route
-        body = chat.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
+        body = call.api.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
         sent = UpstreamRequest(route.url, body, call.request_id, route.credential, route.by_operator, route.dialect)
         bound = Deadline(self._drains, self._deadlines)
         answer: Answer | None = None
@@ -159,8 +161,9 @@ class Gateway:
         begun, is_stream = await reading.beginning(answer, bound, self._idle_s)
         if not is_stream:
             body = await reading.whole(answer, bound, self._idle_s, begun)
-            return endings.plain(answer.status, answer.headers, body, call.route.slug, call.likely)
-        stream = call.stream = answers.StreamReader(call.route.slug, keep_usage=call.asked.include_usage)
+            told = call.api.plain(body, call.route.slug)
+            return endings.plain(answer.status, answer.headers, told, call.likely)
+        stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
         await client.start(answer.status, forms.stream_headers(answer.headers) + call.headers)
@@ -169,7 +172,7 @@ class Gateway:
         await self._follow(client, stream, answer, bound)
         return endings.streamed(stream, call.likely)
 
-    async def _follow(self, client: Client, stream: answers.StreamReader, answer: Answer, bound: Deadline) -> None:
+    async def _follow(self, client: Client, stream: Stream, answer: Answer, bound: Deadline) -> None:
         bound.expect(self._idle_s)
         while not stream.done and (chunk := await answer.read_chunk()) is not None:
             ready = stream.feed(chunk)
@@ -180,7 +183,7 @@ class Gateway:
         answer.expect_end()
         stream.finish()
 
-    async def _read_on(self, client: Client, call: Call, stream: answers.StreamReader, answer: Answer) -> Ending:
+    async def _read_on(self, client: Client, call: Call, stream: Stream, answer: Answer) -> Ending:
         """Follow a stream whose client takes nothing any more, as if it had gone."""
         # what has come until then is billed
         with suppress(TimeoutError, BrokenOffError), Deadline(self._drains, self._deadlines) as bound:
@@ -196,8 +199,8 @@ class Gateway:
             await self._emit(call, ending)
         except SpoolUnavailableError:  # never an unbilled answer
             unrecorded = replies.unavailable("usage cannot be recorded")
-            if ending.reply is None:
-                ending.last = replies.as_event(unrecorded)
+            if ending.reply is None and call.stream is not None:
+                ending.last = endings.error_event(call.stream, unrecorded)
             else:
                 ending = Refused(unrecorded)
                 self._admissions.release(call)

@@ -27,6 +27,21 @@ class UsageSource(StrEnum):
 
     PROVIDER = "provider"
     ESTIMATED = "estimated"
+    NONE = "none"
+    """The route has no tokens, or its answer told of none; all counts are 0."""
+
+
+class RouteName(StrEnum):
+    """The route of the inference API that a request came by."""
+
+    CHAT_COMPLETIONS = "chat.completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    PREDICT = "predict"
+    ASYNC_PREDICT = "async_predict"
+    SYNC = "sync"
 
 
 class Outcome(StrEnum):
@@ -81,6 +96,10 @@ class UsageDraft(Record):
     kind: Kind = Kind.USAGE
     corrects: str | None = Field(default=None, description="A correction's target: an idempotencyKey.")
     reason: str | None = None
+    route: str = Field(
+        default=RouteName.CHAT_COMPLETIONS,
+        description="A `RouteName`, or one of a newer version's; events from before it was told are chat completions.",
+    )
     stream: bool
     latency_ms: int | None = Field(ge=0, le=MOST_NUMBER, description="Admission to the upstream's last byte.")
     first_byte_ms: int | None = Field(ge=0, le=MOST_NUMBER, description="Admission to the upstream's first byte.")

@@ -94,6 +94,7 @@ def _draft(event: UsageEvent, key: str, now: datetime, change: Tokens, reason: s
         kind=Kind.CORRECTION,
         corrects=event.idempotency_key,
         reason=reason,
+        route=event.route,
         stream=event.stream,
         latency_ms=None,
         first_byte_ms=None,

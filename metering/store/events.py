@@ -31,7 +31,7 @@ from sqlalchemy import (
 from ulid import ULID
 
 from runtime.database.engines import METADATA, UtcDateTime
-from schemas.usage import Kind, Producer, Tokens, UsageEvent
+from schemas.usage import Kind, Producer, RouteName, Tokens, UsageEvent
 
 USAGE_EVENT = Table(
     "usage_event",
@@ -61,6 +61,7 @@ USAGE_EVENT = Table(
     Column("first_byte_ms", BigInteger),
     Column("instance", String, nullable=False),
     Column("sequence", BigInteger, nullable=False),
+    Column("route", String, nullable=False, server_default=RouteName.CHAT_COMPLETIONS.value),
     # The day first: PostgreSQL partitions by it. A key names its admission, so it never comes with two days.
     PrimaryKeyConstraint("day", "idempotency_key"),
     Index(None, "workspace_id", "timestamp", "idempotency_key"),

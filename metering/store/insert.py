@@ -179,4 +179,5 @@ def _row(
         event.first_byte_ms,
         producer.instance,
         producer.sequence,
+        event.route,
     )

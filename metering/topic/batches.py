@@ -166,6 +166,18 @@ class Counting:
         self._days = await self._database_outage.ride_out(lambda: self._database.write(work))
 
 
+def joined(fetches: Sequence[Fetch]) -> list[Fetch]:
+    """Join what follows on one another; where a fetch is missing in between, the ledger shall see that."""
+    whole: list[Fetch] = []
+    for fetch in fetches:
+        if whole and whole[-1].next_offset == fetch.first_offset:
+            records = [*whole[-1].records, *fetch.records]
+            whole[-1] = whole[-1]._replace(next_offset=fetch.next_offset, records=records)
+        else:
+            whole.append(fetch)
+    return whole
+
+
 def _said(error: DBAPIError) -> str:
     """Return the driver's first line: what follows may quote the row."""
     return (str(error.orig).splitlines() or [""])[0]

@@ -30,7 +30,8 @@ from domain.positions import BeyondPositionError, PositionLostError, Start
 from metering import flow
 from metering.flow import Counted
 from metering.store import transaction
-from metering.topic.batches import Counting
+from metering.topic import metrics
+from metering.topic.batches import Counting, joined
 from metering.topic.faust_consumer import Fetch, Fetches
 from metering.topic.lanes import Lanes, lane_of
 from metering.topic.publisher import KafkaTotals
@@ -88,16 +89,9 @@ class MeteringWorker:
         self._turn = asyncio.Lock()
         """Held by whoever counts or tells, so that no total of ours overtakes a newer one."""
         self._decisions = Reader(where, LIMITS_DECISIONS)
-        self._lanes = Lanes(
-            self._metering,
-            self._ledger,
-            self._totals,
-            self._publish,
-            decisions=self._decisions,
-            clock=clock,
-            database_outage=self._database,
-            kafka_outage=self._kafka,
-        )
+        parts = (self._metering, self._ledger, self._totals, self._publish)
+        outages = {"database_outage": self._database, "kafka_outage": self._kafka}
+        self._lanes = Lanes(*parts, decisions=self._decisions, clock=clock, **outages)
         self._assigned = asyncio.Event()
         self._begun = False
         self._stopping = asyncio.Event()
@@ -121,24 +115,15 @@ class MeteringWorker:
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what this worker counts, and how far behind it is."""
-        telemetry.gauge(
-            "tollgate_metering_lag_events",
-            "Offsets still to count in a partition of this worker, as of a few seconds ago.",
-            lambda: {str(partition): lag for partition, lag in self.lag.items()},
-            "partition",
+        counts = metrics.Counts(
+            lag=lambda: self.lag,
+            counted=lambda: self._counted,
+            put_aside=lambda: self.put_aside,
+            too_large=lambda: self._too_large,
+            mended=lambda: self._lanes.mended,
+            missing=lambda: self._missing,
         )
-        telemetry.counter(
-            "tollgate_metering_events_total", "Usage events counted, repeats among them.", lambda: self._counted
-        )
-        telemetry.counter(
-            "tollgate_metering_unreadable_total", "Records put aside as unreadable.", lambda: self.put_aside
-        )
-        telemetry.counter(
-            "tollgate_metering_untold_total", "Totals too large for a record, so not told.", lambda: self._too_large
-        )
-        telemetry.counter(
-            "tollgate_metering_missing_total", "Offsets whose records were gone uncounted.", lambda: self._missing
-        )
+        metrics.register(telemetry, counts)
 
     async def run(self) -> None:
         """Count until `stop`. Raises what does not pass by itself."""
@@ -282,7 +267,6 @@ class MeteringWorker:
                         await self._lanes.look(partition)
 
     def _put_record_aside(self, key: str, error: Exception) -> None:
-        """Say that a total cannot be told: its readers go on without it, and so does the counting."""
         self._too_large += 1
         log.error("the record of %s is not told: %s", key, error)
 
@@ -352,18 +336,6 @@ class MeteringWorker:
             leaving.cancel()
         await self._logs.close()
         await self._decisions.close()
-
-
-def joined(fetches: Sequence[Fetch]) -> list[Fetch]:
-    """Join what follows on one another; where a fetch is missing in between, the ledger shall see that."""
-    whole: list[Fetch] = []
-    for fetch in fetches:
-        if whole and whole[-1].next_offset == fetch.first_offset:
-            records = [*whole[-1].records, *fetch.records]
-            whole[-1] = whole[-1]._replace(next_offset=fetch.next_offset, records=records)
-        else:
-            whole.append(fetch)
-    return whole
 
 
 def _outcome(ended: asyncio.Future[Any]) -> None:

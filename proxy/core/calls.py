@@ -10,6 +10,7 @@ from enum import Enum
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain
+from schemas.usage import RouteName
 
 
 class Failure(Enum):
@@ -94,6 +95,7 @@ class Route:
     day_limits: tuple[DayLimit, ...]
     rates: RateChain
     dialect: Dialect = Dialect.CHAT
+    name: RouteName = RouteName.CHAT_COMPLETIONS
     event: bytes = field(init=False, repr=False)
     """What all its usage events have in common."""
 
@@ -104,6 +106,7 @@ class Route:
             charged_groups=self.charged_groups,
             external_entity_id=self.external_entity_id,
             slug=self.slug,
+            name=self.name,
         )
         object.__setattr__(self, "event", common)
 

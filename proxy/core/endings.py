@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from proxy.core import replies
 from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, forms
+from proxy.dialects.routes.api import Stream
 from schemas.usage import Outcome, Tokens, UsageSource
 
 MAX_PLAIN_BYTES = 16 * 1024 * 1024
@@ -39,23 +40,22 @@ class Billed:
 Ending = Refused | Billed
 
 
-def plain(status: int, headers: Headers, body: bytes, slug: str, likely: Callable[[], Tokens]) -> Billed:
+def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable[[], Tokens]) -> Billed:
     """End a call that has its whole unstreamed answer.
 
     `likely` gives the counts to bill where nobody reports any; it costs a reading of the request's body.
     """
-    answer = answers.plain(body, slug)
     count = answers.to_bill(answer.tokens, likely, answer.content_bytes)
     outcome = Outcome.UPSTREAM_ERROR if answer.failed else Outcome.COMPLETE
     return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body))
 
 
-def streamed(stream: answers.StreamReader, likely: Callable[[], Tokens]) -> Billed:
+def streamed(stream: Stream, likely: Callable[[], Tokens]) -> Billed:
     """End a call whose stream has come to its end, whole or not."""
     if stream.is_whole:
         count = answers.to_bill(stream.tokens, likely, stream.content_bytes)
         return Billed(Outcome.COMPLETE, count, None, stream.held)
-    last = stream.held if stream.failed else replies.as_event(replies.upstream_broke_off())
+    last = stream.held if stream.failed else error_event(stream, replies.upstream_broke_off())
     return Billed(Outcome.UPSTREAM_ERROR, _so_far(stream, likely), None, last)
 
 
@@ -63,7 +63,7 @@ def cut_short(
     outcome: Outcome,
     reply: Reply,
     *,
-    stream: answers.StreamReader | None,
+    stream: Stream | None,
     answered: bool | None,
     likely: Callable[[], Tokens],
 ) -> Ending:
@@ -73,7 +73,7 @@ def cut_short(
     that was still working is billed, as is likely, unless it failed by itself.
     """
     if stream is not None:
-        last = stream.held if stream.failed else replies.as_event(reply)
+        last = stream.held if stream.failed else error_event(stream, reply)
         return Billed(outcome, _so_far(stream, likely), None, last)
     failed = outcome is Outcome.UPSTREAM_ERROR
     if answered is False or (failed and not answered):
@@ -82,7 +82,12 @@ def cut_short(
     return Billed(outcome, count, reply)
 
 
-def _so_far(stream: answers.StreamReader, likely: Callable[[], Tokens]) -> answers.Count:
+def error_event(stream: Stream, reply: Reply) -> bytes:
+    """Return the event that ends a stream with an answer of the gateway's own."""
+    return stream.error_event(reply.status, reply.body)
+
+
+def _so_far(stream: Stream, likely: Callable[[], Tokens]) -> answers.Count:
     if stream.is_counted:
         return answers.to_bill(stream.tokens, likely, stream.content_bytes)
     return answers.cut_short(stream.tokens, likely, stream.content_bytes)

@@ -182,11 +182,6 @@ def busy() -> Reply:
     return reply
 
 
-def as_event(reply: Reply) -> bytes:
-    """Return the one event that ends a stream with an error; no ``[DONE]`` follows."""
-    return b"data: " + reply.body + b"\n\n"
-
-
 def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -> str:
     return f"{threshold} {kind} per {unit} for {slug}, set by group {source_group}"
 

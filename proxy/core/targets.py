@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from proxy.core.calls import Dialect
 from schemas.targets import Provider, Target, VertexConfig
 
-_CHAT = "/chat/completions"
 _MESSAGES = "/v1/messages"
 _VERTEX_MULTI_REGIONS = ("us", "eu")
 _DEFAULT_ENVIRONMENT = "production"
@@ -30,9 +29,9 @@ class ProviderUrls:
     """Scheme and host of all locations; None: each location has its own."""
 
 
-def url(target: Target, places: ProviderUrls) -> str:
-    """Return the URL that a target's chat completions are posted to."""
-    return _base_url(target, places).rstrip("/") + (_MESSAGES if target.provider is Provider.ANTHROPIC else _CHAT)
+def url(target: Target, places: ProviderUrls, path: str) -> str:
+    """Return the URL that requests are posted to; `path` is that of the route, behind a base URL of OpenAI's kind."""
+    return _base_url(target, places).rstrip("/") + (_MESSAGES if target.provider is Provider.ANTHROPIC else path)
 
 
 def dialect(target: Target) -> Dialect:

@@ -9,13 +9,19 @@ from datetime import datetime
 import msgspec
 
 from schemas import base
-from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
+from schemas.usage import Outcome, RouteName, Tokens, UsageDraft, UsageSource
 
 _encode = msgspec.json.encode
 
 
 def of_route(
-    *, workspace_id: str, group_id: str, charged_groups: tuple[str, ...], external_entity_id: str, slug: str
+    *,
+    workspace_id: str,
+    group_id: str,
+    charged_groups: tuple[str, ...],
+    external_entity_id: str,
+    slug: str,
+    name: RouteName,
 ) -> bytes:
     """Return the members that all events of a route have, to stand in the middle of one."""
     members = {
@@ -24,6 +30,7 @@ def of_route(
         "chargedGroups": charged_groups,
         "externalEntityId": external_entity_id,
         "modelSlug": slug,
+        "route": name,
     }
     return _encode(members)[1:-1]
 

@@ -50,6 +50,17 @@ def model_spans(text: bytes) -> list[Span]:
     return [span for name, span in _members(text) if name == b"model"]
 
 
+def inner_model_spans(text: bytes, outer: bytes) -> list[Span]:
+    """Return where the model's name stands in the member `outer` of an object, which is an object itself."""
+    return [
+        (start + first, start + last)
+        for name, (start, stop) in _members(text)
+        if name == outer and text[start : start + 1] == b"{"
+        for inner, (first, last) in _members(text[start:stop])
+        if inner == b"model"
+    ]
+
+
 def is_only_model(text: bytes, place: int) -> bool:
     r"""Say whether behind `place` nothing is called `model`; no escape can spell it where none begins with `\u006`."""
     return text.find(b'"model"', place) < 0 and b"\\u006" not in text

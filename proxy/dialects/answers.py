@@ -58,16 +58,29 @@ class Plain(NamedTuple):
     """Whether it is an error, although its status is 2xx."""
 
 
-def plain(body: bytes, slug: str) -> Plain:
-    """Read an unstreamed answer. One that no client takes for a JSON object passes as it is."""
+def _wrote(answer: dict[str, Any]) -> int:
+    return written.choices_bytes(answer.get("choices"))
+
+
+def plain(
+    body: bytes,
+    slug: str,
+    *,
+    counted: Callable[[dict[str, Any]], Tokens | None] = usage.reported,
+    wrote: Callable[[dict[str, Any]], int] = _wrote,
+) -> Plain:
+    """Read an unstreamed answer. One that no client takes for a JSON object passes as it is.
+
+    `counted` reads the counts that it reports, `wrote` the bytes of what the model wrote.
+    """
     body = json_text.in_utf8(body)
     answer = answer_json.read(body)
     if answer is None:
         return Plain(body, None, written.unread_bytes(body), failed=False)
-    tokens = usage.reported(answer)
+    tokens = counted(answer)
     content, choices = 0, answer.get("choices")
     if tokens is None:
-        content = written.unread_bytes(body) if choices is answer_json.UNREAD else written.choices_bytes(choices)
+        content = written.unread_bytes(body) if choices is answer_json.UNREAD else wrote(answer)
     failed = answer_json.has_error(answer) and not choices
     return Plain(_named(body, answer, msgspec.json.encode(slug)), tokens, content, failed)
 
@@ -166,6 +179,10 @@ class StreamReader:
         if self.failed and not had_failed:
             self.held += _BLANK_LINES
 
+    def error_event(self, status: int, error: bytes) -> bytes:
+        """Return the event that ends a stream with an error of the gateway's own; no `[DONE]` follows."""
+        return b"data: " + error + b"\n\n"
+
     def _begin(self, chunk: bytes) -> bytes:
         """Leave out a byte order mark, which may come in pieces (HTML Living Standard, 9.2.5)."""
         chunk = bytes(self._partial) + chunk
@@ -209,13 +226,21 @@ class StreamReader:
         line = event.strip(b"\r\n")
         simple = line.startswith(b"data:") and b"\n" not in line and b"\r" not in line
         data = line[5:].removeprefix(b" ") if simple else b"\n".join(_DATA_FIELD.findall(_with_lf(line)))
-        if self.done or data.startswith(_DONE):
+        if self.done:
+            return self._hold(event)
+        return self._read(event, data) if data else event
+
+    def _hold(self, event: bytes) -> bytes:
+        """Keep what may leave only when the usage event is durable."""
+        if not self.failed:  # after an error nothing may look like success
+            self.held += event
+        return b""
+
+    def _read(self, event: bytes, data: bytes) -> bytes:
+        """Take an event and its data; return it as the client may see it."""
+        if data.startswith(_DONE):
             self.done = True
-            if not self.failed:  # after an error nothing may look like success
-                self.held += event
-            return b""
-        if not data:
-            return event
+            return self._hold(event)
         answer = answer_json.read(data)
         if answer is None:
             self.content_bytes += written.unread_bytes(data)
@@ -271,6 +296,12 @@ class StreamReader:
         offset = event.find(data)
         if offset >= 0:
             self._remember(event, offset, spans)
+        return self._with_slug(event, data, spans)
+
+    def _with_slug(self, event: bytes, data: bytes, spans: list[Span]) -> bytes:
+        """Return an event with the slug at these places of its data."""
+        offset = event.find(data)
+        if offset >= 0:
             return json_members.splice(event, [((start + offset, stop + offset), self._slug) for start, stop in spans])
         named = json_members.splice(data, [(span, self._slug) for span in spans])
         others = [line for line in _with_lf(event).split(b"\n") if line and not _DATA_FIELD.match(line)]

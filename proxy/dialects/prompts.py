@@ -17,6 +17,8 @@ MESSAGE_TOKENS = 4
 """For a message's role and its bounds (https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken)."""
 
 _OTHER_MEDIA = ("input_audio", "audio_url", "video_url", "file", "input_file", "document")
+_FILES = ("input_file", "document")
+"""Types of parts whose members tell nothing of them."""
 
 
 def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) -> int:
@@ -35,12 +37,13 @@ def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) ->
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):
             size += written.message_bytes(message)
-            tokens += MESSAGE_TOKENS + _media_tokens(message.get("content"), costs)
-    size += sum(_json_bytes(asked.get(name)) for name in ("tools", "functions")) + _json_bytes(_schema(asked))
+            tokens += MESSAGE_TOKENS + media_tokens(message.get("content"), costs)
+    size += sum(json_bytes(asked.get(name)) for name in ("tools", "functions")) + json_bytes(_schema(asked))
     return min(max(1, -(-size // BYTES_PER_TOKEN) + tokens), MOST_TOKENS)
 
 
-def _media_tokens(content: Any, costs: Costs) -> int:
+def media_tokens(content: Any, costs: Costs) -> int:
+    """Return the tokens of the media among the parts of a message."""
     return sum(_part_tokens(part, costs) for part in content) if isinstance(content, list) else 0
 
 
@@ -51,6 +54,8 @@ def _part_tokens(part: Any, costs: Costs) -> int:
         image = part["image_url"]
         url = image.get("url") if isinstance(image, dict) else image
         return media.image_tokens(url if isinstance(url, str) else "", costs)
+    if part.get("type") in _FILES:
+        return costs.other
     return costs.other if any(name in part for name in _OTHER_MEDIA) else 0
 
 
@@ -60,6 +65,6 @@ def _schema(asked: dict[str, Any]) -> Any:
     return wanted.get("json_schema") if isinstance(wanted, dict) else None
 
 
-def _json_bytes(value: Any) -> int:
+def json_bytes(value: Any) -> int:
     """Return the bytes of a value as compact JSON, which is how a model gets it."""
     return len(msgspec.json.encode(value)) if value else 0

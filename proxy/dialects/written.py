@@ -32,7 +32,7 @@ def choice_bytes(choice: Any) -> int:
     message = choice.get("delta") or choice.get("message")
     if isinstance(message, dict):
         return message_bytes(message)
-    return _text(choice.get("text"))
+    return text_bytes(choice.get("text"))
 
 
 def unread_bytes(text: bytes) -> int:
@@ -50,22 +50,22 @@ def message_bytes(message: dict[str, Any]) -> int:
         if not value:
             continue
         if name in _REASONING:
-            reasoning = max(reasoning, _text(value))
+            reasoning = max(reasoning, text_bytes(value))
         elif (read := _READERS.get(name)) is not None:
             size += read(value)
     return size + reasoning
 
 
-def _text(value: Any, depth: int = 0) -> int:
-    """Return the bytes of a string, or of the texts in a list of parts."""
+def text_bytes(value: Any, depth: int = 0) -> int:
+    """Return the UTF-8 bytes of a string, or of the texts in a list of parts."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode())
     if depth > _DEEPEST:
         return 0
     if isinstance(value, list):
-        return sum(_text(part, depth + 1) for part in value)
+        return sum(text_bytes(part, depth + 1) for part in value)
     if isinstance(value, dict):
-        return sum(_text(value[name], depth + 1) for name in _PART_TEXTS if name in value)
+        return sum(text_bytes(value[name], depth + 1) for name in _PART_TEXTS if name in value)
     return 0
 
 
@@ -85,17 +85,17 @@ def _called(function: Any) -> int:
     """Return the bytes of a call's name and its arguments, which some servers send as an object instead of a string."""
     if not isinstance(function, dict):
         return 0
-    size = _text(function.get("name"))
+    size = text_bytes(function.get("name"))
     for name in ("arguments", "input"):
         value = function.get(name)
-        size += len(msgspec.json.encode(value)) if isinstance(value, dict) else _text(value)
+        size += len(msgspec.json.encode(value)) if isinstance(value, dict) else text_bytes(value)
     return size
 
 
 _READERS: dict[str, Callable[[Any], int]] = {
-    "content": _text,
-    "refusal": _text,
+    "content": text_bytes,
+    "refusal": text_bytes,
     "tool_calls": _tool_calls,
     "function_call": _called,
-    "audio": _text,
+    "audio": text_bytes,
 }

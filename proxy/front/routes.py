@@ -1,9 +1,10 @@
-"""The inference API's paths: chat completions straight from the port to the flow, the rest by way of Litestar.
+"""The inference API's paths: what is counted straight from the port to the flow, the rest by way of Litestar.
 
 Never decides anything about a request.
 """
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -13,12 +14,20 @@ from litestar.types import Receive, Scope, Send
 from proxy.core import replies
 from proxy.core.calls import Model
 from proxy.core.replies import Reply
+from proxy.dialects.routes import table
+from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
 from proxy.front.client import HttpClient
 from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Exchange, Route, Routes
+from schemas.usage import RouteName
 
-CHAT_COMPLETIONS = "/v1/chat/completions"
+_PATHS = {
+    "/v1/chat/completions": RouteName.CHAT_COMPLETIONS,
+    "/v1/completions": RouteName.COMPLETIONS,
+    "/v1/embeddings": RouteName.EMBEDDINGS,
+    "/v1/responses": RouteName.RESPONSES,
+}
 
 
 def metered(
@@ -26,21 +35,26 @@ def metered(
 ) -> Routes:
     """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
 
-    async def chat_completions(exchange: Exchange) -> None:
-        try:
-            await gateway.complete(HttpClient(exchange))
-        finally:
-            answered[exchange.status] += 1
+    def handler(api: ApiRoute) -> Callable[[Exchange], Awaitable[None]]:
+        async def complete(exchange: Exchange) -> None:
+            try:
+                await gateway.complete(HttpClient(exchange), api)
+            finally:
+                answered[exchange.status] += 1
 
-    route = Route(chat_completions, max_body_bytes, body_within_s, budget)
-    return {CHAT_COMPLETIONS.encode(): {b"POST": route}}
+        return complete
+
+    def route(name: RouteName) -> Route:
+        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, budget)
+
+    return {path.encode(): {b"POST": route(name)} for path, name in _PATHS.items()}
 
 
 def handlers(gateway: Gateway) -> list[Any]:
     """Return the handlers of what is not counted."""
 
-    @asgi(CHAT_COMPLETIONS, copy_scope=False)
-    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - it asks by name
+    @asgi(list(_PATHS), copy_scope=False)
+    async def metered_only(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - it asks by name
         await _answer(send, _not_allowed(b"POST"))
 
     # mounted: the framework gives raw handlers no path parameters
@@ -49,7 +63,7 @@ def handlers(gateway: Gateway) -> list[Any]:
         allowed = scope.get("method") in ("GET", "HEAD")
         await _answer(send, _models(gateway, scope) if allowed else _not_allowed(b"GET"))
 
-    return [chat_completions, models]
+    return [metered_only, models]
 
 
 async def _answer(send: Send, reply: Reply) -> None:

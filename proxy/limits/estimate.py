@@ -32,13 +32,14 @@ class Expected:
     """What is reserved: at least the real count, where the prompt is plain text and the client bounds the answer."""
 
 
-def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean: int) -> Expected:
+def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean: int, token_ids: int = 0) -> Expected:
     """Return both estimates of one request.
 
     `body` is the raw request. `n` and `max_tokens` (or `max_completion_tokens`) are as the client gave them; None, and
-    what no upstream accepts (below 1), count as not given, and no number takes an estimate above 2^53.
+    what no upstream accepts (below 1), count as not given, and no number takes an estimate above 2^53. That
+    many `token_ids` stand in the prompt instead of text.
     """
-    prompt = -(-(len(body) - _encoded_bytes(body)) // BYTES_PER_TOKEN)
+    prompt = max(token_ids, -(-(len(body) - _encoded_bytes(body)) // BYTES_PER_TOKEN))
     choices = n if n is not None and n > 0 else 1
     most = max_tokens if max_tokens is not None and max_tokens > 0 else completion_mean
     likely = min(min(choices, _MOST_CHOICES) * min(most, completion_mean), MOST_TOKENS)

@@ -17,20 +17,16 @@ from datetime import date
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import msgspec
-
 from proxy.core.send_order import MOST_AT_ONCE, Draining
 from proxy.spool.file import SpoolFile
 from proxy.spool.writer import Spool
+from proxy.topic.rows import Head, Peek, Row, former
 from runtime import loops, outage
 from runtime.kafka import writer
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, RecordTooLargeError
 from runtime.outage import Outage
 from runtime.telemetry.metrics import Telemetry
 from schemas.topics import USAGE_EVENTS
-
-EVENT_TYPE = f"tollgate.{USAGE_EVENTS}"
-"""A usage event's `ce_type`."""
 
 GATHER_S = 0.02
 """Events of this time go together: a batch costs about as much as fifty events."""
@@ -78,22 +74,6 @@ class Writer(Protocol):
         """Return each record's offset when the broker has all of them. Raise KafkaAwayError."""
 
 
-class _Peek(msgspec.Struct, rename="camel", gc=False):
-    """What of an event its record and its retention need; everything else passes unread."""
-
-    idempotency_key: str
-    timestamp: str
-    charged_groups: tuple[str, ...]
-    model_slug: str
-
-
-_Head = tuple[int, _Peek, int]
-"""Sequence, event, partition."""
-
-_Row = tuple[int, _Peek, PlainRecord, int, int]
-"""A row as the reading thread makes it: sequence, event, record, partition, size in bytes. Plain, as PlainRecord is."""
-
-
 class Mark(NamedTuple):
     """How far a spool is published."""
 
@@ -113,16 +93,16 @@ class _Source:
     draining: Draining[PlainRecord]
     head: int
     """The first sequence that was not let go."""
-    heads: deque[_Head] = field(default_factory=deque)
+    heads: deque[Head] = field(default_factory=deque)
     """Rows from `head` on without a gap, as far as they are remembered."""
     let_go: tuple[int, int] = (0, 0)
     """What the file was last told: the first row to keep, and the mark."""
-    form: "Callable[[int, bytes], _Row] | None" = None
+    form: Callable[[int, bytes], Row] | None = None
     """Makes rows; None: the number of partitions is not known yet."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when something was acknowledged."""
 
-    def add(self, rows: Sequence[_Row]) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         """Take rows that were read for the first time."""
         draining, heads, placed = self.draining, self.heads, self.file.placed
         after = heads[-1][0] + 1 if heads else self.head
@@ -229,7 +209,7 @@ class SpoolPublisher:
         """Read, and hand to each partition what is its own; an older file comes to its end."""
         partitions = await self._partitions(source)
         draining, file = source.draining, source.file
-        form = source.form = _former(file.instance, partitions)
+        form = source.form = former(file.instance, partitions)
         while source.is_current or draining.read_through < file.end - 1:
             room = draining.room
             if not room:
@@ -337,7 +317,7 @@ class SpoolPublisher:
             self._drained.append(source.mark._replace(file=None))
         source.let_go = (source.head, mark)  # last: the disk may have refused, and it is tried again
 
-    def _may_go(self, source: _Source, sequence: int, event: _Peek, partition: int) -> bool:
+    def _may_go(self, source: _Source, sequence: int, event: Peek, partition: int) -> bool:
         """Say so of a row that is acknowledged."""
         day = date.fromisoformat(event.timestamp[:10])
         offset, instance = source.file.placed.offset_of(partition, sequence), source.file.instance
@@ -354,19 +334,3 @@ class SpoolPublisher:
 def _source(file: SpoolFile, *, is_current: bool) -> _Source:
     begin = file.begin()
     return _Source(file, is_current, Draining(max(begin - 1, file.acknowledged_through)), begin)
-
-
-_decode = msgspec.json.Decoder(_Peek).decode
-
-
-def _former(instance: str, partitions: int) -> Callable[[int, bytes], _Row]:
-    """Make what forms a row."""
-    headers, partition_of = writer.cloud_events(EVENT_TYPE, instance), writer.partition_of
-
-    def form(sequence: int, body: bytes) -> _Row:
-        event = _decode(body)
-        key = event.charged_groups[-1].encode()
-        record = key, body, headers(event.idempotency_key, event.timestamp)
-        return sequence, event, record, partition_of(key, partitions), len(body)
-
-    return form

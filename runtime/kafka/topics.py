@@ -144,12 +144,6 @@ async def recreate_empty(where: Kafka, wanted: Sequence[Plan]) -> list[str]:
         return await asked.recreate_empty()
 
 
-async def exists(where: Kafka, name: str) -> bool:
-    """Tell whether there is a topic of this name, without the prefix. Raise KafkaAwayError."""
-    async with _asked(where, ()) as asked:
-        return await asked.exists(name)
-
-
 @asynccontextmanager
 async def _asked(where: Kafka, wanted: Sequence[Plan]) -> AsyncIterator["_Topics"]:
     writer.hush()
@@ -190,11 +184,6 @@ class _Topics:
             if plan.name in found:
                 problems += _different(self._where, plan, found[plan.name], is_empty=plan in empty)
         return problems
-
-    async def exists(self, name: str) -> bool:
-        """Tell whether there is a topic of this name."""
-        described = await self._admin.describe_topics([self._where.name(name)])
-        return not any(topic["error_code"] for topic in described)
 
     async def recreate_empty(self) -> list[str]:
         """Make anew what never held a record; return the names."""

@@ -164,10 +164,7 @@ class Writer:
     async def write_to(
         self, topic: str, partition: int, records: Sequence[PlainRecord], within_s: float = 10.0
     ) -> list[int]:
-        """Write to one partition, whatever the keys; return the offset of each record, as `write` does it.
-
-        An offset is UNKNOWN where the broker had the record from an earlier try and no longer knows where.
-        """
+        """Write to one partition; return each record's offset, UNKNOWN where the broker had it from an earlier try."""
         if not records:
             return []
         async with self._bounded(topic, within_s):
@@ -299,10 +296,7 @@ class _Connection:
     def batches(
         self, name: str, records: Sequence[PlainRecord], placed: Callable[[bytes], int]
     ) -> dict[int, list[BatchBuilder]]:
-        """Build the batches of each partition, which `placed` knows by a key. Raise RecordTooLargeError.
-
-        Another connection may send them.
-        """
+        """Build the batches of each partition (`placed` of a key); any connection may send them. See `write`."""
         at_ms = int(time.time() * 1000)  # the topics keep the broker's time, not this
         split: defaultdict[int, list[BatchBuilder]] = defaultdict(list)
         for key, value, header_items in records:

@@ -225,7 +225,7 @@ class Pairing:
     def _row(self, event: Event) -> tuple[Any, ...]:
         day = event.day.isoformat()
         inside = self._days["from_day"] <= day <= self._days["to_day"]
-        apart = event.outcome != Outcome.COMPLETE.value or event.usage_source == UsageSource.ESTIMATED.value
+        apart = event.outcome != Outcome.COMPLETE.value or event.usage_source != UsageSource.PROVIDER.value
         return (*event[:3], day, *event[4:], inside, apart)
 
     def _add(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:

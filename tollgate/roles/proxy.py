@@ -22,7 +22,8 @@ from runtime.database.engines import Database
 from runtime.http import health
 from runtime.http.exchange import Routes
 from runtime.http.health import Check
-from runtime.kafka import feed, topics
+from runtime.kafka import feed
+from runtime.kafka.reader import Reader
 from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
@@ -131,8 +132,9 @@ class ProxyRole:
 
     async def _hear_version_before(self, spawn: Spawn) -> None:
         """Hear metering of the version before, where it has ever told anything: proxies are upgraded first."""
-        kafka = base.outage_of_kafka()
-        if await kafka.ride_out(lambda: topics.exists(self._kafka, LIMITS_DECISIONS_V1)):
+        async with Reader(self._kafka, LIMITS_DECISIONS_V1) as reader:
+            is_there = await base.outage_of_kafka().ride_out(reader.exists)
+        if is_there:
             spawn("the decisions of the version before", self._by_sequence.run())
             await self._by_sequence.caught_up()
 

@@ -14,6 +14,8 @@ from proxy.admission import Admissions
 from proxy.core.calls import Failure, Key, Model, Route, Unserved, UpstreamRequest
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Drains
+from proxy.dialects.routes import chat_completions
+from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
@@ -107,8 +109,9 @@ class FakeDirectory:
     def key(self, prefix: str) -> Key | None:
         return self.keys.get(prefix)
 
-    def route(self, key: Key, slug: str) -> Route | Unserved | None:
-        return self.routes.get((key.group_id, slug))
+    def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
+        found = self.routes.get((key.group_id, slug))
+        return replace(found, name=api.name) if isinstance(found, Route) and found.name is not api.name else found
 
     def models(self, key: Key) -> list[Model]:
         return [Model(slug, NOW) for group, slug in self.routes if group == key.group_id]
@@ -291,8 +294,8 @@ class House:
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:
         return FakeClient(self.journal, body, authorization)
 
-    async def serve(self, client: FakeClient) -> FakeClient:
-        await self.gateway.complete(client)
+    async def serve(self, client: FakeClient, api: ApiRoute = chat_completions.ROUTE) -> FakeClient:
+        await self.gateway.complete(client, api)
         return client
 
     @property

@@ -90,7 +90,10 @@ def test_a_location_has_its_host_row_53(location: str, host: str) -> None:
     path = f"/v1/projects/p-1/locations/{location}/endpoints/openapi/chat/completions"
     assert (route.url, route.by_operator, route.dialect) == (f"https://{host}{path}", True, Dialect.VERTEX)
     places = replace(PLACES, vertex="http://127.0.0.1:9/")
-    assert targets.url(endpoint(vertex_config=config, **target).target, places) == f"http://127.0.0.1:9{path}"
+    assert (
+        targets.url(endpoint(vertex_config=config, **target).target, places, "/chat/completions")
+        == f"http://127.0.0.1:9{path}"
+    )
 
 
 def test_a_key_of_a_service_account_names_no_place_of_its_own_row_54() -> None:

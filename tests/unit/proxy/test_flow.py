@@ -250,6 +250,7 @@ async def test_the_facts_of_an_event(house: House) -> None:
         "corrects": None,
         "reason": None,
         "stream": False,
+        "route": "chat.completions",
         "latency_ms": 1750,
         "first_byte_ms": 1500,
     }

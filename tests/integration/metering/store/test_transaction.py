@@ -15,7 +15,7 @@ from metering.core.sums import Counter, Totals
 from metering.store import events as ledger_events
 from metering.store import insert, positions, tables, transaction
 from runtime.database.engines import METADATA, Database
-from schemas.usage import Outcome, UsageEvent, UsageSource
+from schemas.usage import Outcome, RouteName, UsageEvent, UsageSource
 from tests.unit.metering.factories import LANE, NOON, SPOOL, HandClock, batch, correction, event, key
 
 TODAY = NOON.date()
@@ -59,6 +59,7 @@ def every_field_set(sequence: int) -> UsageEvent:
         request_metadata={"team": 'ä "quoted" \u2028', "": ""},
         usage_source=UsageSource.ESTIMATED,
         outcome=Outcome.CLIENT_DISCONNECTED,
+        route=RouteName.RESPONSES,
         stream=True,
         charged_groups=("group-a", "parent", "root"),
     )

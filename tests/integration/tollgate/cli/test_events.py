@@ -35,6 +35,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lab = json.loads(made)["workspace_id"]
     now = steady()() - LONG_AGO
     events = [event(number, timestamp=now, workspace_id=lab, request_metadata={"n": 'a,"b"'}) for number in range(1, 6)]
+    events[1] = events[1].model_copy(update={"route": "embeddings"})
     stretch = batch([*events, correction(6, timestamp=now, workspace_id=lab)])
     with engines.sqlite(folder / installation.DATABASE_FILE) as opened:
         opened.write_now(lambda connection: transaction.apply(connection, stretch, HandClock(now)))
@@ -58,6 +59,7 @@ def test_csv_holds_every_event_of_the_day(data: Path) -> None:
     assert sum(int(row["input_tokens"]) for row in rows) == 5 * 10 - 3
     assert json.loads(rows[0]["request_metadata"]) == {"n": 'a,"b"'}
     assert (rows[0]["kind"], rows[5]["kind"], rows[5]["latency_ms"]) == ("usage", "correction", "")
+    assert [row["route"] for row in rows[:2]] == ["chat.completions", "embeddings"]
     assert rows[0]["timestamp"].endswith("Z")
 
 

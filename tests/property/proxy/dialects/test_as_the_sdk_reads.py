@@ -260,7 +260,7 @@ def plains(draw: st.DrawFn) -> tuple[bytes, Tokens | None]:
 def test_a_plain_answer(case: tuple[bytes, Tokens | None]) -> None:
     body, tokens = case
     came = SDK.plain(body)
-    ending = endings.plain(200, [], body, SLUG, lambda: LIKELY)
+    ending = endings.plain(200, [], answers.plain(body, SLUG), lambda: LIKELY)
     assert ending.reply is not None
     got = SDK.plain(ending.reply.body)
     assert same(got, seen(came, keep_usage=True))

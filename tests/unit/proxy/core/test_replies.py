@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from proxy.core import replies
+from proxy.core import endings, replies
 from proxy.core.calls import Failure
 from proxy.core.replies import Reply
+from proxy.dialects.answers import StreamReader
 from proxy.limits.days import DayLimit, DayRefusal
 from proxy.limits.windows import LimitStanding, Refusal, WindowLimit
 from schemas.limits import LimitType, RateLimitUnit
@@ -53,7 +54,7 @@ def test_replies_do_not_share_their_headers() -> None:
 
 
 def test_an_error_as_the_end_of_a_stream() -> None:
-    event = replies.as_event(replies.upstream_broke_off())
+    event = endings.error_event(StreamReader("lab/model", keep_usage=True), replies.upstream_broke_off())
     assert event.startswith(b"data: {")
     assert event.endswith(b"}\n\n")
     assert json.loads(event[6:])["error"]["code"] == "upstream_error"

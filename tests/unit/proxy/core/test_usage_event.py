@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.core import usage_event
 from proxy.spool.slots import SLOT_BYTES
-from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, Outcome, Tokens, UsageDraft, UsageSource
+from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, Outcome, RouteName, Tokens, UsageDraft, UsageSource
 from tests.unit.proxy import kit
 
 EXPECTED = Tokens(input_tokens=11, output_tokens=512)
@@ -42,7 +42,7 @@ def kept(**changes: Any) -> bytes:
         lambda counts: Tokens(input_tokens=counts[0], output_tokens=counts[1], cached_input_tokens=counts[2])
     ),
     times=st.tuples(*[st.none() | st.integers(0, 10**9)] * 2),
-    ends=st.tuples(st.sampled_from(UsageSource), st.sampled_from(Outcome), st.booleans()),
+    ends=st.tuples(st.sampled_from(UsageSource), st.sampled_from(Outcome), st.booleans(), st.sampled_from(RouteName)),
 )
 def test_the_bytes_are_what_the_contract_says(  # noqa: PLR0917 - hypothesis gives all by name
     name: str,
@@ -50,12 +50,12 @@ def test_the_bytes_are_what_the_contract_says(  # noqa: PLR0917 - hypothesis giv
     admitted_at: datetime,
     tokens: Tokens,
     times: tuple[int | None, int | None],
-    ends: tuple[UsageSource, Outcome, bool],
+    ends: tuple[UsageSource, Outcome, bool, RouteName],
 ) -> None:
     """Against the pydantic model: the same members, each with the same JSON."""
-    source, outcome, stream = ends
+    source, outcome, stream, came_by = ends
     admitted_at = admitted_at.replace(tzinfo=UTC)
-    route = kit.route(slug=f"lab/{name}", external_entity_id=name)
+    route = kit.route(slug=f"lab/{name}", external_entity_id=name, name=came_by)
     event = usage_event.ended(
         begun(request_metadata=metadata, stream=stream, admitted_at=admitted_at, route=route.event),
         tokens,
@@ -77,6 +77,7 @@ def test_the_bytes_are_what_the_contract_says(  # noqa: PLR0917 - hypothesis giv
         tokens=tokens,
         usage_source=source,
         outcome=outcome,
+        route=came_by,
         stream=stream,
         latency_ms=times[0],
         first_byte_ms=times[1],
@@ -114,3 +115,10 @@ def test_the_largest_request_fits_its_slot_and_its_event_the_topic() -> None:
 def test_what_was_torn_is_no_event(kept: bytes) -> None:
     with pytest.raises(ValueError, match="validation error"):
         usage_event.interrupted(kept, bill=True)
+
+
+def test_an_older_event_came_by_chat_completions_and_a_newer_ones_route_is_kept() -> None:
+    members = json.loads(usage_event.ended(begun(), EXPECTED, UsageSource.PROVIDER, Outcome.COMPLETE, (5, 3)))
+    assert members.pop("route") == "chat.completions"
+    assert UsageDraft.model_validate(members).route == RouteName.CHAT_COMPLETIONS
+    assert UsageDraft.model_validate(members | {"route": "of.next.year"}).route == "of.next.year"
