@@ -89,9 +89,10 @@ class MeteringWorker:
         self._turn = asyncio.Lock()
         """Held by whoever counts or tells, so that no total of ours overtakes a newer one."""
         self._decisions = Reader(where, LIMITS_DECISIONS)
-        parts = (self._metering, self._ledger, self._totals, self._publish)
-        outages = {"database_outage": self._database, "kafka_outage": self._kafka}
-        self._lanes = Lanes(*parts, decisions=self._decisions, clock=clock, **outages)
+        told = (self._metering, self._ledger, self._totals, self._publish)
+        self._lanes = Lanes(
+            *told, decisions=self._decisions, clock=clock, database_outage=self._database, kafka_outage=self._kafka
+        )
         self._assigned = asyncio.Event()
         self._begun = False
         self._stopping = asyncio.Event()
