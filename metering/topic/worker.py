@@ -98,9 +98,7 @@ class MeteringWorker:
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._counted = 0
-        self._missing = 0
-        self._too_large = 0
+        self._counted = self._missing = self._too_large = 0
         self._done: dict[int, int] = {}
         """By partition, where the next batch begins: what lies below is counted and published."""
 

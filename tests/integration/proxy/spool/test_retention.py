@@ -167,60 +167,6 @@ async def test_no_row_goes_while_a_report_is_made(sink: Spool, topic: Topic) -> 
         await until(sink.file.is_empty)
 
 
-async def test_where_a_row_lies_is_kept_for_the_next_process(tmp_path: Path, topic: Topic) -> None:
-    first, _ = topics.opened(tmp_path)
-    limits = Limits()
-    made = publishing(first, topic, limits=limits)
-    async with running(made, first):
-        await spooled(first, range(60))
-        assert await made.drain(10)
-    first.close()
-    again, _ = topics.opened(tmp_path)
-    for (instance, sequence), (partition, offset) in limits.placed.items():
-        kept = again.file.placed.offset_of(partition, sequence)
-        assert instance == again.instance
-        assert kept is not None
-        assert kept >= offset
-    assert len(limits.placed) == 60
-    again.close()
-
-
-async def test_of_rows_that_kafka_has_and_does_not_place_the_end_is_told(sink: Spool, topic: Topic) -> None:
-    topic.unplaced |= set(range(PARTITIONS))
-    limits = Limits()
-
-    async def ends() -> dict[int, int]:
-        return {partition: 1000 + partition for partition in range(PARTITIONS)}
-
-    made = publishing(sink, topic, limits=limits, ends=ends)
-    async with running(made):
-        await spooled(sink, range(12))
-        assert await made.drain(10)
-    assert {offset - partition for partition, offset in limits.placed.values()} == {999}
-
-
-async def test_a_row_that_its_lane_has_is_not_sent_again_though_an_earlier_one_is_not_there(
-    tmp_path: Path, topic: Topic
-) -> None:
-    first, _ = topics.opened(tmp_path)
-    stuck = partition_of(0)
-    topic.away.add(stuck)
-    made = publishing(first, topic)
-    async with running(made, first):
-        await spooled(first, range(12))
-        others = [number for number in range(12) if partition_of(number) != stuck]
-        await until(lambda: len(topic.sequences) == len(others))
-        await until(lambda: first.file.placed.changes == first._kept_changes)
-    first.close()
-    topic.away.clear()
-    again, _ = topics.opened(tmp_path)
-    made = publishing(again, topic)
-    async with running(made):
-        assert await made.drain(10)
-    assert topic.sequences == list(range(1, 13)), "each once"
-    again.close()
-
-
 async def test_a_full_spool_gives_up_acknowledged_rows_and_counts_them(tmp_path: Path, topic: Topic) -> None:
     sink, _ = topics.opened(tmp_path, max_bytes=200_000)
     stuck = partition_of(0)
