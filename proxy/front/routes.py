@@ -18,8 +18,8 @@ from proxy.dialects.routes import table
 from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
 from proxy.front.client import HttpClient
-from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Exchange, Route, Routes
+from runtime.shares import Shares
 from schemas.usage import RouteName
 
 _PATHS = {
@@ -31,7 +31,7 @@ _PATHS = {
 
 
 def metered(
-    gateway: Gateway, answered: Counter[int], *, max_body_bytes: int, body_within_s: float, budget: BodyBudget
+    gateway: Gateway, answered: Counter[int], *, max_body_bytes: int, body_within_s: float, bodies: Shares
 ) -> Routes:
     """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
 
@@ -45,7 +45,7 @@ def metered(
         return complete
 
     def route(name: RouteName) -> Route:
-        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, budget)
+        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, bodies)
 
     return {path.encode(): {b"POST": route(name)} for path, name in _PATHS.items()}
 
