@@ -4,7 +4,22 @@ Never gives a secret, sealed or open, nor the digest of a key.
 """
 
 from control.core.records import ApiKey, Endpoint, Group, ManagementKey, Secret, Shown
+from schemas.base import rfc3339
 from schemas.config import WebhookRecord, WorkspaceRecord
+
+
+def difference(before: Shown, after: Shown) -> tuple[Shown, Shown]:
+    """Return of both the fields that are not alike; of a group's models those that are not.
+
+    A change of one limit in a thousand is then a line, and not two copies of the whole.
+    """
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    shown = [{name: each[name] for name in names if name in each} for each in (before, after)]
+    if "models" in names:
+        for own, other in zip(shown, (before, after)[::-1], strict=True):
+            others = {model["slug"]: model for model in other.get("models", ())}
+            own["models"] = [model for model in own.get("models", ()) if model != others.get(model["slug"])]
+    return shown[0], shown[1]
 
 
 def workspace(record: WorkspaceRecord) -> Shown:
@@ -47,4 +62,11 @@ def group(kept: Group) -> Shown:
 
 def api_key(key: ApiKey) -> Shown:
     """Show a developer's key."""
-    return {"group_id": key.record.group_id, "name": key.name}
+    expires_at = key.record.expires_at
+    given = {
+        "expires_at": None if expires_at is None else rfc3339(expires_at),
+        "disabled": key.disabled,
+        "metadata": key.metadata,
+    }
+    own = {"group_id": key.record.group_id, "name": key.name}
+    return own | {name: value for name, value in given.items() if value is not None}

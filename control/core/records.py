@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.api import Region
 from schemas.config import EndpointRecord, GroupRecord, KeyRecord, SecretRecord, WorkspaceState
@@ -53,6 +53,15 @@ class Group:
     updated_at: datetime
 
 
+class LimitBelow(NamedTuple):
+    """A limit that a group below another sets."""
+
+    group_id: str
+    place: tuple[str, str, str]
+    """Slug, type, unit."""
+    threshold: int
+
+
 Chain = Sequence[Group]
 """The group itself first, its parent next, the root last."""
 
@@ -65,6 +74,11 @@ class ApiKey:
     record: KeyRecord
     name: str | None
     created_at: datetime
+    disabled: bool | None = None
+    """None: never set; the record says which holds."""
+    metadata: dict[str, str] | None = None
+    successor_prefix: str | None = None
+    """The key that a rotation made of this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
 from proxy.front.client import HttpClient
 from proxy.front.host_wall import HostWall
-from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Exchange, Route, Routes
+from runtime.shares import Shares
 from schemas.usage import RouteName
 
 _PATHS = {
@@ -38,7 +38,7 @@ def metered(
     *,
     max_body_bytes: int,
     body_within_s: float,
-    budget: BodyBudget,
+    bodies: Shares,
 ) -> Routes:
     """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
 
@@ -56,7 +56,7 @@ def metered(
         return complete
 
     def route(name: RouteName) -> Route:
-        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, budget)
+        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, bodies)
 
     return {path.encode(): {b"POST": route(name)} for path, name in _PATHS.items()}
 
