@@ -93,10 +93,9 @@ class Exchange:
         """Of the body, where it was told."""
         self.codings: bytes | None = None
         self.expect: bytes | None = None
-        self.upgrade = False
+        self.upgrade = self.is_1_0 = False
         self.host = b""
         self.hosts = 0
-        self.is_1_0 = False
         self.headed = False
         """Whether the head is whole."""
         self.complete = False
@@ -117,8 +116,7 @@ class Exchange:
         self._by_piece = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_gone: Callable[[], None] | None = None
-        self._chunked = False
-        self._bodiless = False
+        self._chunked = self._bodiless = False
 
     # --- the request, as the handler reads it
 
