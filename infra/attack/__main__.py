@@ -16,8 +16,9 @@ from infra.attack.scene import Scene, scene
 from infra.bench.servers import BenchError
 
 _LOOK_EVERY_S = 1.0
-_AHEAD_S = 3.0
-"""How long attackers are at it before the innocent tenant comes."""
+_AHEAD_S = 15.0
+"""How long attackers are at it before the innocent tenant comes: then all they can hold is held."""
+_SPARE_S = 120.0
 _PER_S = 20.0
 _GROWTH, _GROWTH_MIB, _GROWTH_DESCRIPTORS = 1.2, 64.0, 200
 """What the last third of the time may hold beyond what the first third did at most."""
@@ -66,9 +67,10 @@ def attack(folder: Path, seconds: float) -> int:
     with scene(folder) as running:
         running.serve_innocent(3, _PER_S)  # so that nothing is done for the first time in what is compared
         quiet = running.serve_innocent(5, _PER_S)
-        with running.attacked(list(attackers.ATTACKS), seconds + _AHEAD_S) as loose, Watch(running) as watch:
+        with running.attacked(list(attackers.ATTACKS), seconds + _AHEAD_S + _SPARE_S) as loose:
             time.sleep(_AHEAD_S)
-            seen = running.serve_innocent(seconds, _PER_S)
+            with Watch(running) as watch:
+                seen = running.serve_innocent(seconds, _PER_S)
         wrong = judge(watch.memory_mib, watch.descriptors, seen["failed"])
         for name, statuses in loose.items():
             print(f"{name:>14}  {statuses or 'no answer was read'}")

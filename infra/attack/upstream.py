@@ -12,7 +12,7 @@ import uvloop
 
 QUICK, SILENT, LARGE, FLOOD, SLOW = MODELS = ("quick", "silent", "large", "flood", "slow")
 LARGE_BYTES = 15 * 1024 * 1024
-_MODEL = re.compile(rb'"model":"([a-z]+)"')
+_MODEL = re.compile(rb'"model": ?"([a-z]+)"')
 _LENGTH = re.compile(rb"content-length: ([0-9]+)", re.IGNORECASE)
 _USAGE = b'"usage":{"prompt_tokens":5,"completion_tokens":2}}'
 _ANSWER = b'{"id":"1","model":"m","choices":[{"message":{"content":"hello"},"finish_reason":"stop"}],' + _USAGE
