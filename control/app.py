@@ -17,7 +17,11 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
+<<<<<<< HEAD
 from litestar.types import ControllerRouterHandler, ExceptionHandlersMap, Guard
+=======
+from litestar.types import ExceptionHandlersMap, Guard, Middleware
+>>>>>>> main
 from sqlalchemy import Connection
 
 from control import auth
@@ -34,10 +38,12 @@ from control.api.secrets import SecretController
 from control.console import router as console
 from control.sample_delivery import SampleDelivery
 from control.store.workspaces import Keys
+from domain import hosts
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import TRANSACTION_BOUND_S, Database
 from runtime.database.readers import Reader
+from runtime.http import host_wall as host_walls
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
@@ -54,6 +60,16 @@ _CONTROLLERS = (
     DeliveryController,
 )
 _log = logging.getLogger(__name__)
+
+
+def host_wall(database: Database, settings: Settings) -> Middleware:
+    """Return what the application that mounts the router hides under a lab's own host name."""
+
+    async def owner(host: str) -> str | None:
+        return await database.read(lambda view: Keys(view).host_owner(host), Reader.SIGN_IN)
+
+    return host_walls.middleware(owner, is_strict=settings.strict_hosts)
+
 
 UNROUTED: ExceptionHandlersMap = {HTTPException: errors.not_served}
 """For the application that mounts the router: what no route takes never reaches a router's own handlers."""
@@ -172,8 +188,9 @@ def _guard(database: Database) -> Guard:
         common.refuse_nul(connection)
         _refuse_options(connection)
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
+        host = hosts.named(connection.headers.get("host", ""))
         connection.scope["auth"] = await database.read(
-            lambda view: auth.identify(Keys(view), header, method), Reader.SIGN_IN
+            lambda view: auth.identify(Keys(view), header, method, host), Reader.SIGN_IN
         )
         error_texts.check_query(handler, list(connection.query_params.multi_items()))
 

@@ -30,6 +30,14 @@ ORG_PREFIXES = Table(
 )
 """`folded` is what is compared; `prefix` is what the operator wrote."""
 
+WORKSPACE_HOSTS = Table(
+    "workspace_hosts",
+    METADATA,
+    Column("host", String(253), primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id"), nullable=False, index=True),
+)
+"""Host names under which one workspace alone is served."""
+
 MANAGEMENT_KEYS = Table(
     "management_keys",
     METADATA,

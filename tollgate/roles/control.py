@@ -80,6 +80,7 @@ class Control:
             route_handlers=[*management, *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
+            middleware=[control_app.host_wall(place.database, place.settings)],
             logging_config=None,
         )
 
