@@ -17,11 +17,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
-<<<<<<< HEAD
-from litestar.types import ControllerRouterHandler, ExceptionHandlersMap, Guard
-=======
-from litestar.types import ExceptionHandlersMap, Guard, Middleware
->>>>>>> main
+from litestar.types import ControllerRouterHandler, ExceptionHandlersMap, Guard, Middleware
 from sqlalchemy import Connection
 
 from control import auth

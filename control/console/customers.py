@@ -150,7 +150,7 @@ class CustomerController(Controller):
 
         def find(connection: Connection) -> tuple[Group, int]:
             chain = flow.get(desk.unit(connection, caller), group_id)
-            return bodies.group(chain), len(Groups(connection).descendants(group_id))
+            return bodies.group(chain), Groups(connection).count_below(group_id)
 
         group, below = await desk.look(request.auth, find)
         return templates.page(request, "customer_delete.html", group=group, below=below)

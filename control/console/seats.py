@@ -20,6 +20,7 @@ from control.flow import sessions as flow
 from control.store.audit import OPERATOR
 from control.store.sessions import Sessions
 from control.store.workspaces import Keys, Workspaces
+from domain import hosts
 from runtime.database.readers import Reader
 
 COOKIE = "tollgate_console"
@@ -70,7 +71,7 @@ def guard(desk: Desk) -> Guard:
         token = connection.cookies.get(COOKIE)
         form_of = connection.cookies.get(SIGN_IN_COOKIE)
         if not handler.opt.get("open"):
-            seat = await _seated(desk, token)
+            seat = await _seated(desk, token, host(connection))
             connection.scope["auth"] = seat
             form_of = token
             _check_side(seat, handler)
@@ -132,14 +133,22 @@ def _refuse_other_sites(connection: common.Connected) -> None:
         raise ForbiddenError("this request comes from another site", code="cross_site")
 
 
-async def _seated(desk: Desk, token: str | None) -> Seat:
+def host(connection: common.Connected) -> str:
+    """Return the name under which the console was asked for."""
+    return hosts.named(connection.headers.get("host", ""))
+
+
+async def _seated(desk: Desk, token: str | None, under: str) -> Seat:
     if not token:
         raise UnauthorizedError("sign in first")
     now = desk.clock()
 
     def find(connection: Connection) -> tuple[Session, Seat] | None:
         session = flow.alive(Sessions(connection), token, now)
-        return None if session is None else _of(connection, session, token)
+        owner = Keys(connection).host_owner(under)  # on a lab's own host its console alone is served
+        if session is None or owner not in (None, session.workspace_id):
+            return None
+        return _of(connection, session, token)
 
     found = await desk.database.read(find, Reader.SIGN_IN)
     if found is None:

@@ -73,7 +73,7 @@ class SignInController(Controller):
         try:
             async with attempts.one_of_few:
                 caller = await desk.database.read(
-                    lambda view: auth.identify(Keys(view), f"Api-Key {key}", "GET"), Reader.SIGN_IN
+                    lambda view: auth.identify(Keys(view), f"Api-Key {key}", "GET", seats.host(request)), Reader.SIGN_IN
                 )
         except RefusalError as error:
             many = isinstance(error, UnauthorizedError) and attempts.too_many(credentials.prefix(key), now)

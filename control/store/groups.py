@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import CTE, ColumnElement, Connection, Row, Text, cast, insert, select, update
+from sqlalchemy import CTE, ColumnElement, Connection, Row, Text, cast, func, insert, select, update
 
 from control.core.records import Chain, Group, LimitBelow
 from control.store.tables import API_KEYS, GROUPS
@@ -60,6 +60,12 @@ class Groups:
                     for limits in (model.rate_limits, model.usage_limits):
                         for limit in msgspec.json.decode(limits, type=list[_Limit]):
                             yield LimitBelow(id_, (model.slug, limit.type, limit.unit), limit.threshold)
+
+    def count_below(self, group_id: str) -> int:
+        """Return how many live groups are below it."""
+        below = _from(GROUPS.c.parent_group_id == group_id)
+        count: int = self._connection.execute(select(func.count()).select_from(below)).scalar_one()
+        return count
 
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
         """Return the id of the live group of the workspace that has this external id."""
