@@ -230,8 +230,8 @@ class Proxy:
             "1 while no usage event could be kept, so that every request is answered with 503, else 0.",
             lambda: self.spool.blocked is not None,
         )
-        if isinstance(self._windows, SharedWindows):
-            self._windows.register_metrics(telemetry)
+        windows = self._windows
+        shared_windows.register_metrics(telemetry, windows if isinstance(windows, SharedWindows) else None)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
         telemetry.gauge(
             "tollgate_feedback_lag_seconds",

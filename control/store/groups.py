@@ -54,12 +54,13 @@ class Groups:
         """
         below = _from(GROUPS.c.parent_group_id == group_id)
         query = select(GROUPS.c.id, cast(GROUPS.c.models, Text)).join(below, GROUPS.c.id == below.c.id)
-        for id_, models in self._connection.execute(query, execution_options={"yield_per": _FIRST_READ}):
-            for model in msgspec.json.decode(models, type=list[_Listed]):
-                if model.slug in slugs:
-                    for limits in (model.rate_limits, model.usage_limits):
-                        for limit in msgspec.json.decode(limits, type=list[_Limit]):
-                            yield LimitBelow(id_, (model.slug, limit.type, limit.unit), limit.threshold)
+        with self._connection.execute(query, execution_options={"yield_per": _FIRST_READ}) as rows:
+            for id_, models in rows:
+                for model in msgspec.json.decode(models, type=list[_Listed]):
+                    if model.slug in slugs:
+                        for limits in (model.rate_limits, model.usage_limits):
+                            for limit in msgspec.json.decode(limits, type=list[_Limit]):
+                                yield LimitBelow(id_, (model.slug, limit.type, limit.unit), limit.threshold)
 
     def count_below(self, group_id: str) -> int:
         """Return how many live groups are below it."""
