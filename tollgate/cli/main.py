@@ -12,6 +12,7 @@ from tollgate.cli.menu import Group
 
 _COMMANDS = {
     "audit": ("tollgate.cli.audit", "audit"),
+    "console": ("tollgate.cli.console", "console"),
     "correct": ("tollgate.cli.correct", "correct"),
     "dead-letters": ("tollgate.cli.dead_letters", "dead_letters"),
     "doctor": ("tollgate.cli.doctor", "doctor"),

@@ -36,7 +36,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     now = steady()() - LONG_AGO
     events = [event(number, timestamp=now, workspace_id=lab, request_metadata={"n": 'a,"b"'}) for number in range(1, 6)]
     events[1] = events[1].model_copy(update={"route": "embeddings"})
-    stretch = batch([*events, correction(6, timestamp=now, workspace_id=lab)])
+    stretch = batch([*events, correction(6, timestamp=now, workspace_id=lab)], topic="spool/proxy-a")
     with engines.sqlite(folder / installation.DATABASE_FILE) as opened:
         opened.write_now(lambda connection: transaction.apply(connection, stretch, HandClock(now)))
     return folder
