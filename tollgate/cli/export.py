@@ -57,9 +57,7 @@ def export(
 
         def write(connection: Connection) -> int:
             entries = counted(pages.days(connection, first, last))
-            if out is not None and kind == "parquet":
-                return exports.write_parquet(entries, out)
-            return exports.write_csv(entries, out)
+            return exports.write_parquet(entries, out) if out and kind == "parquet" else exports.write_csv(entries, out)
 
         try:
             count = place.read(write)
@@ -67,7 +65,12 @@ def export(
             raise click.ClickException(str(error)) from None
     if as_json:
         click.echo(json.dumps({**asked, "format": kind, "out": str(out), "events": count}))
-    elif out is not None:
+    else:
+        _say(count, named, out)
+
+
+def _say(count: int, named: str, out: Path | None) -> None:
+    if out is not None:
         click.echo(f"{count:,} events of {named} in {out}")
     elif not count:
         click.echo(f"No events of {named}.", err=True)
