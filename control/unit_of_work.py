@@ -10,6 +10,7 @@ from typing import Protocol
 
 from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, LimitBelow, ManagementKey, Secret, Shown
 from schemas.config import WebhookRecord, WorkspaceRecord
+from schemas.money import Prices
 
 
 class Journal(Protocol):
@@ -34,7 +35,10 @@ class Workspaces(Protocol):
         """Keep a new workspace and tell the other processes."""
 
     def replace(self, workspace: WorkspaceRecord, now: datetime) -> None:
-        """Keep a workspace's new state and tell the other processes."""
+        """Keep a workspace's new state and hosts, and tell the other processes."""
+
+    def host_owner(self, host: str) -> str | None:
+        """Return the workspace that alone is served under the host name."""
 
     def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
         """Let the workspace own one more org prefix."""
@@ -63,6 +67,16 @@ class Webhooks(Protocol):
 
     def save(self, webhook: WebhookRecord, now: datetime) -> None:
         """Keep new settings in place of the old and tell the other processes."""
+
+
+class PriceLists(Protocol):
+    """What the use of slugs costs."""
+
+    def find(self, workspace_id: str) -> Prices:
+        """Return the workspace's prices; none where it has set none."""
+
+    def save(self, workspace_id: str, prices: Prices, now: datetime) -> None:
+        """Keep new prices in place of all the old."""
 
 
 class Endpoints(Protocol):
@@ -170,6 +184,7 @@ class UnitOfWork:
     journal: Journal
     workspaces: Workspaces
     webhooks: Webhooks
+    prices: PriceLists
     endpoints: Endpoints
     secrets: Secrets
     groups: Groups

@@ -167,7 +167,7 @@ class Admissions:
             return replies.unauthorized(sent.message)
         key = self._directory.key(sent.prefix)
         if not keys.matches(sent.key, key.sha256 if key else b"") or key is None:
-            return replies.unauthorized("This key is not known, or it was revoked.")
+            return replies.unknown_key()
         if key.disabled:
             return replies.key_disabled()
         if key.expires_at is not None and key.expires_at <= self._clock():

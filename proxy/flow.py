@@ -72,11 +72,11 @@ class Gateway:
         request_id = self._mint()
         key = self._admissions.expect(client.authorization)
         if isinstance(key, Reply):
-            await self._refuse(client, key, request_id)
+            await self.refuse(client, key, request_id)
             return
         excess = self._shares.enter(key)
         if excess is not None:
-            await self._refuse(client, excess, request_id)
+            await self.refuse(client, excess, request_id)
             return
         try:
             await self._serve(client, key, request_id, api)
@@ -84,22 +84,23 @@ class Gateway:
             log.exception("request %s failed", request_id)
             if client.is_answered:
                 raise  # the client must not take a part for the whole
-            await self._refuse(client, replies.fault(), request_id)
+            await self.refuse(client, replies.fault(), request_id)
         finally:
             self._shares.leave(key)
+
+    async def refuse(self, client: Client, reply: Reply, request_id: str = "") -> None:
+        """Answer a call that may not come in."""
+        reply.headers.append((b"x-request-id", (request_id or self._mint()).encode()))
+        await client.reply(reply)
 
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
         """Return what the key of an Authorization header may call."""
         return self._admissions.models(authorization)
 
-    async def _refuse(self, client: Client, reply: Reply, request_id: str) -> None:
-        reply.headers.append((b"x-request-id", request_id.encode()))
-        await client.reply(reply)
-
     async def _serve(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> None:
         call = await self._admit(client, key, request_id, api)
         if isinstance(call, Reply):
-            await self._refuse(client, call, request_id)
+            await self.refuse(client, call, request_id)
             return
         call.started_s = self._deadlines.loop.time()
         room = self._shares.room(key)

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8081
     public_metrics: bool = False
+    console_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")] = "http://127.0.0.1:8080"
+    strict_hosts: bool = False
     master_key: MasterKey | None = None
     database_url: PostgresUrl | None = None
     database_direct_url: PostgresUrl | None = None

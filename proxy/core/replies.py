@@ -55,6 +55,16 @@ def unauthorized(message: str) -> Reply:
     return error(401, message, kind="invalid_request_error", code="invalid_api_key")
 
 
+def unknown_key() -> Reply:
+    """401: no live key, or none that may be used under this host name."""
+    return unauthorized("This key is not known, or it was revoked.")
+
+
+def misdirected() -> Reply:
+    """421: nobody is served under this host name (RFC 9110 15.5.20)."""
+    return error(421, "Nothing is served under this host name.", kind="invalid_request_error", code="unknown_host")
+
+
 def key_expired() -> Reply:
     """401: the key's time is over."""
     return error(401, "This key has expired.", kind="invalid_request_error", code="key_expired")

@@ -78,8 +78,8 @@ class Exchange:
 
     __slots__ = (
         "_bodiless", "_by_piece", "_chunked", "_held", "_holder", "_line", "_on_gone", "_pieces", "_waiter",
-        "authorization", "codings", "complete", "ended", "expect", "fault", "gone", "headed", "headers", "hosts",
-        "is_1_0", "keep_alive", "length", "method", "route", "size", "status", "target", "upgrade", "wanted",
+        "authorization", "codings", "complete", "ended", "expect", "fault", "gone", "headed", "headers", "host",
+        "hosts", "is_1_0", "keep_alive", "length", "method", "route", "size", "status", "target", "upgrade", "wanted",
     )  # fmt: skip
 
     def __init__(self, line: Line) -> None:
@@ -93,9 +93,9 @@ class Exchange:
         """Of the body, where it was told."""
         self.codings: bytes | None = None
         self.expect: bytes | None = None
-        self.upgrade = False
+        self.upgrade = self.is_1_0 = False
+        self.host = b""
         self.hosts = 0
-        self.is_1_0 = False
         self.headed = False
         """Whether the head is whole."""
         self.complete = False
@@ -116,8 +116,7 @@ class Exchange:
         self._by_piece = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_gone: Callable[[], None] | None = None
-        self._chunked = False
-        self._bodiless = False
+        self._chunked = self._bodiless = False
 
     # --- the request, as the handler reads it
 
@@ -257,6 +256,7 @@ class Exchange:
         elif name == b"content-length":
             self.length = int(value)
         elif name == b"host":
+            self.host = value
             self.hosts += 1
         elif name == b"upgrade":
             self.upgrade = True

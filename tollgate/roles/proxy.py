@@ -8,6 +8,7 @@ import logging
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
@@ -16,18 +17,21 @@ from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
 from proxy.spool import file as spool_file
 from proxy.topic import report as spool_report
-from proxy.topic.decisions import DecisionsFeed
+from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
 from runtime import clock, loops
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
 from runtime.http import health
 from runtime.http.exchange import Routes
 from runtime.http.health import Check
+from runtime.kafka import feed
+from runtime.kafka.reader import Reader
 from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
+from schemas.topics import LIMITS_DECISIONS_V1, USAGE_EVENTS
 from tollgate import installation
 from tollgate.installation import InstallationError
 from tollgate.roles import base
@@ -74,8 +78,10 @@ class ProxyRole:
             raise InstallationError(f"a spool in {loaded.data_dir} cannot be read: {error}") from error
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=_KINDS)
         self._decisions = DecisionsFeed(self._kafka, self._proxy.take_decisions, self._clock)
+        self._by_sequence = DecisionsBySequenceFeed(self._kafka, self._proxy.take_decisions_by_sequence, self._clock)
         self._writer = Writer(self._kafka, "the spool's publisher")
-        self._publisher = self._proxy.publisher(self._writer)
+        self._ends = partial(feed.ends, self._kafka, USAGE_EVENTS)
+        self._publisher = self._proxy.publisher(self._writer, self._ends, loaded.kafka_partitions)
 
     def is_new(self) -> bool:
         """Leave that to control."""
@@ -95,16 +101,19 @@ class ProxyRole:
         for name, work in self._proxy.background().items():
             spawn(name, work())
         await base.topics_are_there(self._kafka, self._settings)
+        await base.outage_of_kafka().ride_out(lambda: self._proxy.place_published(self._ends))
         spawn("the configuration", self._config.run())
         spawn("the decisions", self._decisions.run())
         spawn("the publisher", self._publisher.run())
         await base.heard(self._config, self._kafka)
         await self._decisions.caught_up()
+        await self._hear_version_before(spawn)
 
     def public(self, checks: Mapping[str, Check]) -> Litestar | None:
         """Return the inference API."""
         handlers = [*self._proxy.handlers(), *health.health_handlers(checks)]
-        return Litestar(route_handlers=handlers, openapi_config=None, logging_config=None)
+        walls = [self._proxy.host_wall()]
+        return Litestar(route_handlers=handlers, openapi_config=None, middleware=walls, logging_config=None)
 
     def routes(self) -> Routes:
         """Return the calls that are counted."""
@@ -134,6 +143,14 @@ class ProxyRole:
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:
             self._proxy.apply(change)
+
+    async def _hear_version_before(self, spawn: Spawn) -> None:
+        """Hear metering of the version before, where it has ever told anything: proxies are upgraded first."""
+        async with Reader(self._kafka, LIMITS_DECISIONS_V1) as reader:
+            is_there = await base.outage_of_kafka().ride_out(reader.exists)
+        if is_there:
+            spawn("the decisions of the version before", self._by_sequence.run())
+            await self._by_sequence.caught_up()
 
     async def _recover(self) -> None:
         """Bill what was in flight. Whether the ledger has it already is for the ledger to tell: its keys are unique."""

@@ -12,6 +12,7 @@ from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, Lim
 from control.unit_of_work import UnitOfWork
 from schemas.api import Region
 from schemas.config import EndpointRecord, WebhookRecord, WorkspaceRecord
+from schemas.money import Prices
 from schemas.targets import Provider, Target
 from schemas.usage import Producer, Tokens, UsageDraft, UsageEvent
 
@@ -183,6 +184,9 @@ class FakeWorkspaces:
         self.kept[workspace.id] = workspace
         self.changes += 1
 
+    def host_owner(self, host: str) -> str | None:
+        return next((one.id for one in self.kept.values() if host in one.hosts), None)
+
     def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
         self.prefixes[org_prefix.casefold()] = workspace_id
 
@@ -213,6 +217,9 @@ class FakeCredentials:
     def management_key(self, prefix: str) -> ManagementKey | None:
         return self._workspaces.management_key(prefix)
 
+    def host_owner(self, host: str) -> str | None:
+        return self._workspaces.host_owner(host)
+
     def developer_key_sha256(self, prefix: str) -> str | None:
         key = self._api_keys.find(prefix)
         return None if key is None else key.record.sha256
@@ -229,6 +236,19 @@ class FakeWebhooks:
 
     def save(self, webhook: WebhookRecord, now: datetime) -> None:
         self.kept[webhook.workspace_id] = webhook
+
+
+class FakePriceLists:
+    """Implements `PriceLists`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Prices] = {}
+
+    def find(self, workspace_id: str) -> Prices:
+        return self.kept.get(workspace_id, Prices(()))
+
+    def save(self, workspace_id: str, prices: Prices, now: datetime) -> None:
+        self.kept[workspace_id] = prices
 
 
 class FakeAnswers:
@@ -252,6 +272,7 @@ class FakeStores:
     journal: FakeJournal = field(default_factory=FakeJournal)
     workspaces: FakeWorkspaces = field(default_factory=FakeWorkspaces)
     webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
+    prices: FakePriceLists = field(default_factory=FakePriceLists)
     api_keys: FakeApiKeys = field(default_factory=FakeApiKeys)
     answers: FakeAnswers = field(default_factory=FakeAnswers)
 
@@ -268,6 +289,7 @@ class FakeStores:
             journal=self.journal,
             workspaces=self.workspaces,
             webhooks=self.webhooks,
+            prices=self.prices,
             endpoints=self.endpoints,
             secrets=self.secrets,
             groups=self.groups,
