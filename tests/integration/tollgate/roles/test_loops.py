@@ -196,7 +196,7 @@ async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.
                 )
             monkeypatch.undo()
             async with running(metering.prepare, apart, monkeypatch) as scene:
-                parts = ("stream", "group offsets", "republishing", "watchdog")
+                parts = ("stream", "group offsets", "lanes", "watchdog")
                 await check(
                     scene, *CONFIGURED, "the clock", "the ledger's days", *(f"metering's {one}" for one in parts)
                 )
