@@ -67,6 +67,12 @@ ROOMY = (
 """Rate limits of a group and its parent, CASCADING, that no test reaches."""
 
 
+ROOM_IN_FLIGHT = tuple(
+    rate(LimitType.REQUEST, 10**6, RateLimitUnit.CONCURRENT, source=group, counting=group) for group in (GROUP, PARENT)
+)
+"""The same of requests in flight."""
+
+
 def route(**changes: Any) -> Route:
     """Return a route of a group below its parent, whose limits are CASCADING."""
     plain = Route(
@@ -268,10 +274,10 @@ class House:
         self.windows = FakeWindows()
         self.slots = FakeSlots()
         self.days = DayCounters(INSTANCE)
-        self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route()})
+        self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
         self._minted = 0
-        admissions = Admissions(
+        self.admissions = admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
             rate_windows=self.windows,
@@ -317,6 +323,7 @@ class House:
             assert self.days.total(group, SLUG, NOW.date()) == (len(used), sum(used))
         assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
         assert self.drains.open == 0
+        assert not len(self.admissions.concurrency), "a place among those in flight was kept"
 
     def _mint(self, kind: str) -> str:
         self._minted += 1
