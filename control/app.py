@@ -1,10 +1,10 @@
-"""Wires the management API into one router, to be mounted beside the proxy's handlers.
+"""Wires the management API into one router and the console into another, to be mounted beside the proxy's handlers.
 
 Never sets anything for the whole application: authentication, errors and encoding hold on this router alone.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -17,7 +17,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
-from litestar.types import ExceptionHandlersMap, Guard
+from litestar.types import ControllerRouterHandler, ExceptionHandlersMap, Guard, Middleware
 from sqlalchemy import Connection
 
 from control import auth
@@ -31,15 +31,20 @@ from control.api.endpoints import EndpointController
 from control.api.events import EventController
 from control.api.groups import GroupController
 from control.api.secrets import SecretController
+from control.api.usage import PriceController, UsageController
+from control.console import router as console
 from control.sample_delivery import SampleDelivery
 from control.store.workspaces import Keys
+from domain import hosts
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import TRANSACTION_BOUND_S, Database
 from runtime.database.readers import Reader
+from runtime.http import host_wall as host_walls
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
+from schemas.money import Prices
 
 SECURITY_SCHEME = "ManagementKey"
 
@@ -51,8 +56,20 @@ _CONTROLLERS = (
     EventController,
     BillingWebhookController,
     DeliveryController,
+    UsageController,
+    PriceController,
 )
 _log = logging.getLogger(__name__)
+
+
+def host_wall(database: Database, settings: Settings) -> Middleware:
+    """Return what the application that mounts the router hides under a lab's own host name."""
+
+    async def owner(host: str) -> str | None:
+        return await database.read(lambda view: Keys(view).host_owner(host), Reader.SIGN_IN)
+
+    return host_walls.middleware(owner, is_strict=settings.strict_hosts)
+
 
 UNROUTED: ExceptionHandlersMap = {HTTPException: errors.not_served}
 """For the application that mounts the router: what no route takes never reaches a router's own handlers."""
@@ -72,8 +89,32 @@ def build(
 
     `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
     """
+    return _management(_desk(database, vault, clock, settings, in_force, ledger_now=ledger_now))
+
+
+def handlers(
+    database: Database,
+    vault: Vault,
+    clock: Clock,
+    settings: Settings,
+    in_force: Callable[[], Awaitable[None]],
+) -> Sequence[ControllerRouterHandler]:
+    """Return the management API, as `build` makes it, and the console beside it, at one desk."""
+    desk = _desk(database, vault, clock, settings, in_force)
+    return [_management(desk), *console.build(desk)]
+
+
+def _desk(
+    database: Database,
+    vault: Vault,
+    clock: Clock,
+    settings: Settings,
+    in_force: Callable[[], Awaitable[None]],
+    *,
+    ledger_now: Callable[[Connection], datetime] | None = None,
+) -> Desk:
     _warn(settings)
-    desk = Desk(
+    return Desk(
         database=database,
         vault=vault,
         clock=clock,
@@ -82,16 +123,19 @@ def build(
         in_force=in_force,
         ledger_now=ledger_now or partial(databases.now, clock=clock),
     )
+
+
+def _management(desk: Desk) -> Router:
     return Router(
         path="/v1",
         route_handlers=(*_CONTROLLERS, RegisterPrefixController, BatchPrefixController),
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
-        guards=[_guard(database)],
+        guards=[_guard(desk.database)],
         exception_handlers=errors.EXCEPTION_HANDLERS,
         request_class=ManagementRequest,
         response_class=ManagementResponse,
         request_max_body_size=common.MAX_BODY_BYTES,
-        type_encoders={Message: common.encode},
+        type_encoders={Message: common.encode, Prices: common.encode},
         security=[{SECURITY_SCHEME: []}],
         signature_types=[Desk],
     )
@@ -144,8 +188,9 @@ def _guard(database: Database) -> Guard:
         common.refuse_nul(connection)
         _refuse_options(connection)
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
+        host = hosts.named(connection.headers.get("host", ""))
         connection.scope["auth"] = await database.read(
-            lambda view: auth.identify(Keys(view), header, method), Reader.SIGN_IN
+            lambda view: auth.identify(Keys(view), header, method, host), Reader.SIGN_IN
         )
         error_texts.check_query(handler, list(connection.query_params.multi_items()))
 

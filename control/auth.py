@@ -23,6 +23,9 @@ class Keys(Protocol):
     def management_key(self, prefix: str) -> ManagementKey | None:
         """Return the management key that is not revoked."""
 
+    def host_owner(self, host: str) -> str | None:
+        """Return the workspace that alone is served under the host name."""
+
     def developer_key_sha256(self, prefix: str) -> str | None:
         """Return the digest of the developer's key that is not revoked."""
 
@@ -53,11 +56,13 @@ def parse(header: str | None) -> str:
     return key
 
 
-def identify(keys: Keys, header: str | None, method: str) -> Caller:
-    """Tell who calls. Raise UnauthorizedError or ForbiddenError."""
+def identify(keys: Keys, header: str | None, method: str, host: str) -> Caller:
+    """Tell who calls. `host`: as `domain.hosts.named` returns it. Raise UnauthorizedError or ForbiddenError."""
     key = parse(header)
     prefix = credentials.prefix(key)
     found = keys.management_key(prefix)
+    if found is not None and keys.host_owner(host) not in (None, found.workspace_id):
+        found = None  # on a lab's host another lab's key is as good as none
     if not credentials.matches(key, found.sha256 if found else _NO_KEY) or found is None:
         _refuse_developer(keys, key, prefix)
         raise UnauthorizedError("Authorization: unknown or revoked management key", code="invalid_api_key")

@@ -3,13 +3,14 @@
 The ports of control's flows are declared here; `control.store.units` implements them over a database.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, ManagementKey, Secret, Shown
+from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, LimitBelow, ManagementKey, Secret, Shown
 from schemas.config import WebhookRecord, WorkspaceRecord
+from schemas.money import Prices
 
 
 class Journal(Protocol):
@@ -34,7 +35,10 @@ class Workspaces(Protocol):
         """Keep a new workspace and tell the other processes."""
 
     def replace(self, workspace: WorkspaceRecord, now: datetime) -> None:
-        """Keep a workspace's new state and tell the other processes."""
+        """Keep a workspace's new state and hosts, and tell the other processes."""
+
+    def host_owner(self, host: str) -> str | None:
+        """Return the workspace that alone is served under the host name."""
 
     def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
         """Let the workspace own one more org prefix."""
@@ -63,6 +67,16 @@ class Webhooks(Protocol):
 
     def save(self, webhook: WebhookRecord, now: datetime) -> None:
         """Keep new settings in place of the old and tell the other processes."""
+
+
+class PriceLists(Protocol):
+    """What the use of slugs costs."""
+
+    def find(self, workspace_id: str) -> Prices:
+        """Return the workspace's prices; none where it has set none."""
+
+    def save(self, workspace_id: str, prices: Prices, now: datetime) -> None:
+        """Keep new prices in place of all the old."""
 
 
 class Endpoints(Protocol):
@@ -118,8 +132,8 @@ class Groups(Protocol):
     def chain(self, group_id: str) -> Chain:
         """Return the live group and its way to the root; empty where there is none."""
 
-    def descendants(self, group_id: str) -> Sequence[Group]:
-        """Return every live group below it."""
+    def below(self, group_id: str, slugs: Collection[str]) -> Iterable[LimitBelow]:
+        """Return each limit that the live groups below it set on these slugs."""
 
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
         """Return the id of the live group of the workspace that has this external id."""
@@ -127,8 +141,8 @@ class Groups(Protocol):
     def add(self, group: Group) -> None:
         """Keep a new group and tell the other processes."""
 
-    def replace(self, group: Group) -> None:
-        """Keep the new name and models of a group and tell the other processes."""
+    def replace(self, group: Group, before: Group) -> None:
+        """Keep the new name and models of a group; tell the other processes where its record is not as `before`."""
 
     def remove(self, group: Group, now: datetime) -> None:
         """Forget a group and all below it, revoke their keys, and tell the other processes."""
@@ -170,6 +184,7 @@ class UnitOfWork:
     journal: Journal
     workspaces: Workspaces
     webhooks: Webhooks
+    prices: PriceLists
     endpoints: Endpoints
     secrets: Secrets
     groups: Groups

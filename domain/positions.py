@@ -3,7 +3,7 @@
 Never trusts the reader's own idea of the position: the one in the database is the truth.
 """
 
-from datetime import UTC, datetime
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from domain.sources import EventBatch
@@ -52,37 +52,25 @@ class Start(NamedTuple):
     offset: int
 
 
-class Span(NamedTuple):
-    """What the ledger's clock may have said when something changed; both inclusive."""
-
-    since: datetime
-    through: datetime
-
-
 class Progress(NamedTuple):
-    """How far a partition is counted, and how far the totals of that are known to be published."""
+    """How far a partition is counted, and how far its totals are told."""
 
     next_offset: int
-    recorded_at: datetime
-    """The ledger's clock at the last move: what changed on the partition's lane changed then or before."""
-    published_offset: int | None
-    published_at: datetime | None
-    """The two above as they stood when all that had changed by then was published; None: of nothing is it known."""
-
-    @property
-    def is_published(self) -> bool:
-        """Whether everything that has changed is known to be published."""
-        return (self.published_offset, self.published_at) == (self.next_offset, self.recorded_at)
+    told_offset: int | None
+    """Every change below was told; None: of nothing is it known."""
+    told_end: int | None
+    """Where the partition of the decisions ended then."""
+    told_at: datetime | None
+    told_from_day: date | None
+    """The oldest day that was changed since, where that is older than the day before."""
 
 
-def unpublished_since(progress: Progress) -> datetime | None:
-    """Return the moment (inclusive) from which on a change may not be published yet; None where all is.
-
-    Inclusive, because two moves may bear the same time: the ledger's clock may stand still.
-    """
-    if progress.is_published:
-        return None
-    return progress.published_at or datetime.fromtimestamp(0, UTC)
+def untold_from(progress: Progress) -> date:
+    """Return the oldest day of which something may have changed and not been told."""
+    if progress.told_at is None:
+        return date.min
+    day_before = progress.told_at.date() - timedelta(days=1)
+    return min(progress.told_from_day or day_before, day_before)
 
 
 def start(place: str, position: int | None, begin: int, end: int) -> Start:

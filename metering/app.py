@@ -10,13 +10,13 @@ from datetime import date
 
 from domain import sources
 from metering import flow
+from metering.core.decisions import Part
 from metering.store import transaction
 from runtime import loops
 from runtime.clock import Clock
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision
 
 BATCH = 1000
 MIN_INTERVAL_S = 0.02
@@ -26,21 +26,25 @@ _log = logging.getLogger(__name__)
 
 
 class Handover:
-    """Implements metering's `Publisher` by calling its readers, which have what they were given for good."""
+    """Implements metering's `TotalsSink` by calling its readers, which have what they were given for good."""
 
     def __init__(
         self,
-        on_decisions: Callable[[Sequence[Decision]], None],
+        on_parts: Callable[[Sequence[Part]], None],
         on_daily: Callable[[Sequence[DailyUsage]], None] | None = None,
     ) -> None:
-        self._on_decisions = on_decisions
+        self._on_parts = on_parts
         self._on_daily = on_daily
 
-    async def publish(self, decisions: Sequence[Decision], daily: Sequence[DailyUsage]) -> None:
+    async def publish(self, parts: Sequence[Part], daily: Sequence[DailyUsage]) -> None:
         """Hand over; what a reader raises is the caller's."""
-        self._on_decisions(decisions)
+        self._on_parts(parts)
         if self._on_daily is not None:
             self._on_daily(daily)
+
+
+OnWhole = Callable[[str, int], None]
+"""Hears of a lane that every change below an offset of it was handed over."""
 
 
 class EmbeddedMetering:
@@ -53,14 +57,15 @@ class EmbeddedMetering:
         publisher: flow.TotalsSink,
         clock: Clock,
         *,
+        on_whole: OnWhole | None = None,
         min_interval_s: float = MIN_INTERVAL_S,
         pause: Pause = asyncio.sleep,
     ) -> None:
         """`min_interval_s` lies behind a batch that was not full: under load the batches grow, not the transactions."""
         self._database = database
-        self._thresholds = thresholds
         self._ledger = transaction.SqlLedger(database, lambda _: clock())
         self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
+        self._on_whole = on_whole or _nobody_hears
         self._min_interval_s = min_interval_s
         self._pause = pause
         self._committed: dict[tuple[str, int], int] = {}
@@ -71,10 +76,13 @@ class EmbeddedMetering:
         """Return the next offset to count: what lies below is counted and handed over. 0 until `follow` has read it."""
         return self._committed.get((topic, partition), 0)
 
-    async def decisions_for(self, days: Collection[date]) -> tuple[Decision, ...]:
-        """Return every decision of `days` as the database has it: what the proxy needs before it starts."""
-        lanes = await self._database.read(lambda connection: transaction.current(connection, days))
-        return tuple(decision for totals in lanes for decision in flow.decisions(totals, self._thresholds))
+    async def hand_over(self, days: Collection[date], on_parts: Callable[[Sequence[Part]], None]) -> None:
+        """Hand over every part of `days` that the database has, then `whole`: what the proxy needs before it starts."""
+        lanes, positions = await self._database.read(lambda connection: transaction.current(connection, days))
+        for totals in lanes:
+            on_parts([Part(totals.lane, 0, totals.position, total) for total in totals.limits])
+        for lane, at in positions.items():
+            self._on_whole(lane, at)
 
     async def follow(self, partition: sources.EventSource) -> None:
         """Count everything that comes on `partition`, forever. Ends only by an error that does not pass by itself."""
@@ -84,6 +92,7 @@ class EmbeddedMetering:
         offset = partition.first_offset if known is None else known
         while True:
             self._committed[place] = offset
+            self._on_whole(partition.lane, offset)
             offset = await self._step(partition, offset, outage)
 
     async def _step(self, partition: sources.EventSource, offset: int, outage: Outage) -> int:
@@ -99,3 +108,7 @@ class EmbeddedMetering:
         if len(batch.events) < BATCH:
             await self._pause(self._min_interval_s)
         return batch.next_offset
+
+
+def _nobody_hears(_lane: str, _at: int) -> None:
+    """Stand for a reader that there is not."""

@@ -1,33 +1,35 @@
-"""Metering's story: apply a batch, decide on what it names, publish; only then is the batch acknowledged (contract 4).
+"""Metering's story: apply a batch, decide on what it names, tell it; only then is the batch acknowledged (contract 4).
 
-Never publishes a total that is not committed, and never counts: the ledger's one transaction does (counting 4, 5).
+Never tells a total that is not committed, and never counts: the ledger's one transaction does (counting 4, 5).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from domain.limit_tree import Threshold
-from domain.positions import PositionLostError, Progress, Span
+from domain.positions import PositionLostError, Progress
 from domain.sources import EventBatch
-from metering.core.decisions import decide
-from metering.core.sums import Totals
+from metering.core import decisions, sums
+from metering.core.decisions import Part
+from metering.core.sums import Counter, LimitTotal, Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision
-
-Told = TypeVar("Told", Decision, DailyUsage)
+from schemas.decisions import UsedUp
 
 SEND_WITHIN = timedelta(seconds=5)
 """A writer that needs longer from its transaction to its send looks whether it still owns the partition."""
+
+MOST_LOOKS = 5
+"""How often daily usage that several lanes change is looked at again after it was told."""
 
 
 class Ledger(Protocol):
     """Counts each usage event once."""
 
     async def apply(self, batch: EventBatch) -> Totals:
-        """Count what is new in one transaction; return the current totals of everything the batch names, new or not.
+        """Count what is new in one transaction; return the lane's parts of everything the batch names, new or not.
 
         Raise BeyondPositionError, PositionLostError; both leave everything as it was.
         """
@@ -36,22 +38,35 @@ class Ledger(Protocol):
         """Return the committed next offset; None where nothing of the partition was counted yet."""
 
     async def progress(self, topic: str, partition: int) -> Progress | None:
-        """Return how far the partition is counted and published; None where nothing of it was counted yet."""
+        """Return how far the partition is counted and told; None where nothing of it was counted yet."""
 
-    async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
-        """Return the totals of `lane` that changed last within `span`, and the partition's position with them.
+    async def untold(  # noqa: PLR0917 - which rows
+        self, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None
+    ) -> Totals:
+        """Return parts of a lane that changed above its offset `told`, from `from_day` on, behind `after`.
 
-        Where those are many it gives the oldest, and the moment (inclusive) up to which these are all.
+        In the order of counters, some at a time, none when there are no more.
         """
 
-    async def note_published(self, topic: str, partition: int, upto: Progress) -> None:
-        """Note that all that had changed when the partition stood at `upto` is published."""
+    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Totals:
+        """Return what a lane has of these counters, and its position."""
+
+    async def elsewhere(
+        self, lane: str, daily: Collection[Counter], limits: Collection[Counter]
+    ) -> tuple[Sequence[DailyUsage], Sequence[LimitTotal]]:
+        """Return what other lanes have of these counters."""
+
+    async def daily(self, counters: Collection[Counter]) -> Mapping[Counter, DailyUsage]:
+        """Return the daily usage of these counters, over all lanes."""
+
+    async def note_told(self, topic: str, partition: int, at: int, end: int | None, now: datetime) -> bool:
+        """Note that every change below `at` was told; False, and nothing, where the position is no longer `at`."""
 
 
 class TotalsSink(Protocol):
     """Hands totals to their readers."""
 
-    async def publish(self, decisions: Sequence[Decision], daily: Sequence[DailyUsage]) -> None:
+    async def publish(self, parts: Sequence[Part], daily: Sequence[DailyUsage]) -> None:
         """Return when the readers' side has them for good."""
 
 
@@ -64,7 +79,7 @@ class Thresholds(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What is to be told of one partition: the totals that a transaction of the ledger gave."""
+    """What is to be told of one partition: the parts that a transaction of the ledger gave."""
 
     batch: EventBatch
     totals: Totals
@@ -82,46 +97,91 @@ class Metering:
         self._clock = clock
 
     async def process(self, batch: EventBatch) -> None:
-        """Count `batch` and publish what it names. On return it may be acknowledged, on an error it may not.
+        """Count `batch` and tell what it names. On return it may be acknowledged, on an error it may not.
 
-        A batch that comes again changes no sum, and its totals are published again: so a crash between commit and
-        send heals. Raise BeyondPositionError, PositionLostError, and whatever the ledger or the publisher raise.
+        A batch that comes again changes no sum, and its totals are told again: so a crash between commit and send
+        heals. Raise BeyondPositionError, PositionLostError, and whatever the ledger or the publisher raise.
         """
         await self.publish([await self.count(batch)])
 
     async def count(self, batch: EventBatch) -> Counted:
-        """Count `batch`; what it names is still to be published. Raises as the ledger does."""
+        """Count `batch`; what it names is still to be told. Raises as the ledger does."""
         began_at = self._clock()
         return Counted(batch, await self._ledger.apply(batch), began_at)
 
-    async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Counted, datetime]:
-        """Find what changed on a lane, as the ledger's `changed` does, to publish it again (counting 5)."""
+    async def untold(  # noqa: PLR0917 - which rows
+        self, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None
+    ) -> Counted:
+        """Find what of a lane is not known to be told, as the ledger's `untold` does."""
         began_at = self._clock()
-        totals, reached = await self._ledger.changed(topic, partition, lane, span)
-        nothing_read = EventBatch(topic, partition, lane, totals.position or 0, totals.position or 0, ())
-        return Counted(nothing_read, totals, began_at), reached
+        totals = await self._ledger.untold(topic, partition, lane, told, from_day, after)
+        return Counted(_nothing_read(topic, partition, totals), totals, began_at)
+
+    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Counted:
+        """Find what a lane has of counters by now, to tell it again."""
+        began_at = self._clock()
+        totals = await self._ledger.parts(topic, partition, lane, counters)
+        return Counted(_nothing_read(topic, partition, totals), totals, began_at)
 
     async def publish(self, counted: Sequence[Counted]) -> None:
-        """Publish the newest of every counter that `counted` names, each once. It may be called again after an error.
+        """Tell the newest of every counter that `counted` names, each once a lane. It may be called again.
 
         What took longer than SEND_WITHIN is looked at again first: where another worker has moved the position since,
-        its totals are left out, and PositionLostError is raised after the others were published.
+        its totals are left out, and PositionLostError is raised after the others were told.
         """
         owned, lost = await self._owned(counted)
-        decided: dict[tuple[str, str, date], Decision] = {}
-        daily: dict[tuple[str, str, date], DailyUsage] = {}
-        for totals in (one.totals for one in owned):
-            for decision in decisions(totals, self._thresholds):
-                _keep_newest(decided, (decision.group_id, decision.model_slug, decision.day), decision)
-            for usage in totals.daily:
-                _keep_newest(daily, (usage.group_id, usage.model_slug, usage.day), usage)
-        if decided or daily:
-            await self._publisher.publish(tuple(decided.values()), tuple(daily.values()))
+        by_lane: dict[str, list[Counted]] = {}
+        for one in owned:
+            by_lane.setdefault(one.totals.lane, []).append(one)
+        parts: list[Part] = []
+        daily: list[DailyUsage] = []
+        shared: set[Counter] = set()
+        for lane, some in by_lane.items():
+            told, usages, common = await self._decide(lane, some)
+            parts += told
+            daily += usages
+            shared |= common
+        if parts or daily:
+            await self._publisher.publish(parts, _newest(daily))
+        await self._look_again(shared, {sums.counter_of(usage): usage.version for usage in _newest(daily)})
         if lost is not None:
             raise PositionLostError(lost)
 
+    async def _decide(self, lane: str, counted: Sequence[Counted]) -> tuple[list[Part], list[DailyUsage], set[Counter]]:
+        """Return a lane's newest parts, the daily usage that they change, and which of that other lanes change too."""
+        newest = {
+            total.counter: (one, total) for one in counted for total in one.totals.limits
+        }  # several batches of one lane come in order
+        daily = {sums.counter_of(usage): usage for one in counted for usage in one.totals.daily}
+        judged = {counter for counter in newest if self._thresholds.of(counter.group_id, counter.model_slug)}
+        others_daily, others = await self._ledger.elsewhere(lane, daily.keys(), judged)
+        whole = sums.whole_limits([*(newest[counter][1] for counter in judged), *others])
+        parts = [
+            Part(lane, one.batch.partition, one.totals.position, total, self._used_up(whole.get(counter)))
+            for counter, (one, total) in newest.items()
+        ]
+        usages = sums.whole_daily([*daily.values(), *others_daily])
+        return parts, list(usages.values()), {sums.counter_of(usage) for usage in others_daily}
+
+    def _used_up(self, whole: LimitTotal | None) -> tuple[UsedUp, ...]:
+        if whole is None:
+            return ()
+        return decisions.used_up(whole, self._thresholds.of(whole.counter.group_id, whole.counter.model_slug))
+
+    async def _look_again(self, shared: Collection[Counter], told: dict[Counter, int]) -> None:
+        """Tell again what another lane has changed meanwhile: each may have missed the other's addition."""
+        for _ in range(MOST_LOOKS):
+            if not shared:
+                return
+            now = await self._ledger.daily(shared)
+            moved = [usage for counter, usage in now.items() if usage.version != told.get(counter)]
+            if not moved:
+                return
+            await self._publisher.publish((), moved)
+            told |= {sums.counter_of(usage): usage.version for usage in moved}
+
     async def _owned(self, counted: Sequence[Counted]) -> tuple[list[Counted], EventBatch | None]:
-        """Return what may be published, and one batch of those whose partition another worker has moved."""
+        """Return what may be told, and one batch of those whose partition another worker has moved."""
         ends = {_place(one): one.totals.position for one in counted}  # several batches of one partition come in order
         owned: list[Counted] = []
         lost: EventBatch | None = None
@@ -134,20 +194,19 @@ class Metering:
         return owned, lost
 
 
-def decisions(totals: Totals, thresholds: Thresholds) -> tuple[Decision, ...]:
-    """Decide on every limit total of one lane."""
-    return tuple(
-        decide(total, thresholds.of(total.counter.group_id, total.counter.model_slug), totals.marks)
-        for total in totals.limits
-    )
+def _nothing_read(topic: str, partition: int, totals: Totals) -> EventBatch:
+    return EventBatch(topic, partition, totals.lane, totals.position, totals.position, ())
 
 
 def _place(counted: Counted) -> tuple[str, int]:
     return counted.batch.topic, counted.batch.partition
 
 
-def _keep_newest(newest: dict[tuple[str, str, date], Told], key: tuple[str, str, date], one: Told) -> None:
-    """Of equal versions the later stays: its marks may have moved since."""
-    known = newest.get(key)
-    if known is None or one.version >= known.version:
-        newest[key] = one
+def _newest(daily: Sequence[DailyUsage]) -> list[DailyUsage]:
+    newest: dict[Counter, DailyUsage] = {}
+    for usage in daily:
+        counter = sums.counter_of(usage)
+        known = newest.get(counter)
+        if known is None or usage.version >= known.version:
+            newest[counter] = usage
+    return list(newest.values())

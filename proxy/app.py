@@ -5,11 +5,14 @@ Never decides anything, and never serves before `recover` has put back what an e
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+
+from litestar.types import Middleware
 
 from proxy.admission import Admissions
 from proxy.core import targets, usage_event
@@ -18,30 +21,37 @@ from proxy.dialects.media import Costs
 from proxy.directory import Directory
 from proxy.flow import Gateway
 from proxy.front import routes
+from proxy.front.host_wall import HostWall
+from proxy.limits.counters import Lane, Part, Row
 from proxy.limits.days import DayCounters
+from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
+from proxy.spool.file import SpoolFile
 from proxy.spool.slots import Slots
-from proxy.topic.publisher import SpoolPublisher, Writer
+from proxy.topic.publisher import Ends, SpoolPublisher, Writer
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import Upstreams
 from proxy.upstream.providers import Providers
 from proxy.windows import redis as shared_windows
 from proxy.windows.memory import MemoryWindows
 from proxy.windows.redis import SharedWindows
-from runtime import ids, loops
+from runtime import ids, loops, shares
 from runtime.clock import Clock
 from runtime.deadlines import Deadlines
-from runtime.http.bounds import BodyBudget
+from runtime.http import host_wall as host_walls
 from runtime.http.exchange import Routes
+from runtime.kafka.writer import partition_of
 from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
-from schemas.decisions import Decision
+from schemas.decisions import Decision, DecisionBySequence, Whole
 from schemas.usage import Outcome, UsageDraft, UsageEvent
 
 _TIDY_EVERY_S = 5
+_LARGEST_AT_ONCE = 2
+"""Bodies of the largest size that a key may have read at once, before its rate holds it."""
 _KEPT_DAYS = timedelta(days=2)
 
 log = logging.getLogger(__name__)
@@ -58,14 +68,18 @@ class Proxy:
         )
         self.older_files = writer.drained(older)
         self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
-        self._days = DayCounters(self.spool.instance)
+        self._days = DayCounters(self.spool.instance, self.spool.file.lane)
+        self._partitions: int | None = None
         self._windows = _windows(settings)
         self._deadlines = Deadlines()
         self._upstreams = _providers(settings, self._deadlines, clock)
         self._settings = settings
         self._clock = clock
         self._answered: Counter[int] = Counter()
+        self.bodies = shares.Shares(settings.max_buffered_bytes, settings.share_bodies)
+        """The bytes of request bodies that are held, by workspace."""
         self._decided = 0
+        self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
         self._gateway = self._build(settings)
 
     def routes(self) -> Routes:
@@ -73,15 +87,24 @@ class Proxy:
         settings = self._settings
         return routes.metered(
             self._gateway,
+            self._wall,
             self._answered,
             max_body_bytes=settings.max_body_bytes,
             body_within_s=settings.body_timeout_s,
-            budget=BodyBudget(settings.max_buffered_bytes),
+            bodies=self.bodies,
         )
 
     def handlers(self) -> list[Any]:
         """Return the rest of the inference API, for a Litestar app."""
-        return routes.handlers(self._gateway)
+        return routes.handlers(self._gateway, self._wall)
+
+    def host_wall(self) -> Middleware:
+        """Return what of the rest of its port is hidden under a lab's own host name."""
+
+        async def owner(host: str) -> str | None:
+            return self.directory.host_owner(host)
+
+        return host_walls.middleware(owner, is_strict=self._settings.strict_hosts)
 
     def _build(self, settings: Settings) -> Gateway:
         minter = ids.Minter()
@@ -93,19 +116,20 @@ class Proxy:
             accept_bearer=settings.accept_bearer,
             clock=self._clock,
             mint=minter.mint,
+            most_output_tokens=settings.default_max_output_tokens,
             costs=Costs(settings.estimate_image_tokens, settings.estimate_media_tokens),
         )
         return Gateway(
             admissions=admissions,
             upstream=self._upstreams,
             sink=self.spool,
-            drains=Drains(
-                settings.drain_seconds, settings.drain_max if settings.on_disconnect is OnDisconnect.DRAIN else 0
-            ),
+            drains=_drains(settings),
             deadlines=self._deadlines,
             first_byte_s=settings.upstream_first_byte_timeout_s,
             idle_s=settings.upstream_idle_timeout_s,
+            request_s=settings.request_timeout_s,
             mint=minter.request_id,
+            shares=_shares(settings),
         )
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
@@ -118,7 +142,7 @@ class Proxy:
         for file in (*self.older_files, self.spool.file):
             for event in file.remaining():
                 spooled.add(event.idempotency_key)
-                self._restore(event)
+                self._restore(file, event)
         interrupted = []
         for kept in self._slots.leftovers():
             try:
@@ -128,25 +152,62 @@ class Proxy:
                 continue
             if draft.idempotency_key not in spooled and not await is_counted(draft.idempotency_key):
                 sequence = await self.spool.put(draft)
-                self._restore(spool_file.numbered(draft, self.spool.instance, sequence))
+                self._restore(self.spool.file, spool_file.numbered(draft, self.spool.instance, sequence))
                 interrupted.append(draft)
         self._slots.forget_leftovers()
         return interrupted
 
-    def publisher(self, writer: Writer) -> SpoolPublisher:
-        """Return what drains this proxy's spools to Kafka, where it runs apart from metering and webhooks."""
+    def publisher(self, writer: Writer, ends: Ends, partitions: int) -> SpoolPublisher:
+        """Return what drains this proxy's spools to Kafka, where it runs apart from metering and webhooks.
+
+        To be called before `recover`; the usage topic has `partitions`.
+        """
+        self._partitions = partitions
+        self._days.use_lanes(range(partitions), lambda root: partition_of(root.encode(), partitions))
         drained = spool_file.drained_instances(self._spool_folder)
-        return SpoolPublisher(self.spool, self.older_files, drained, writer, self._days.is_counted, self._clock)
+        return SpoolPublisher(self.spool, self.older_files, drained, writer, self._days, ends)
 
     def apply(self, change: ConfigChange) -> None:
         """Take a change of the configuration."""
         self.directory.apply(change)
 
-    def take_decisions(self, decisions: Sequence[Decision]) -> None:
+    async def place_published(self, ends: Ends) -> None:
+        """Say where the rows are that a proxy of the version before has published: below the present ends."""
+        files = [file for file in (*self.older_files, self.spool.file) if file.is_unplaced]
+        if not files:
+            return
+        found = await ends()
+        for file in files:
+            mark = file.acknowledged_through
+            for lane, end in found.items():
+                file.placed.note(lane, mark, end - 1)
+                self._days.acknowledge(
+                    lane, file.instance, [(sequence, end - 1) for sequence in range(file.begin(), mark + 1)]
+                )
+
+    def take_decisions(self, told: Sequence[Decision | Whole]) -> None:
         """Take metering's word on day limits."""
-        self._decided += len(decisions)
+        self._decided += len(told)
+        for one in told:
+            if isinstance(one, Whole):
+                self._days.take_whole(one.lane, one.at)
+            else:
+                part = Part(one.version, one.at, one.requests, one.tokens)
+                self._days.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
+
+    def take_decisions_by_sequence(self, decisions: Sequence[DecisionBySequence]) -> None:
+        """Take the word of a metering of the version before."""
         for decision in decisions:
-            self._days.take_decision(decision)
+            self._days.take_by_sequence(decision)
+
+    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:
+        """Take a part of a counter from the metering of this process."""
+        self._decided += 1
+        self._days.take_part(group, slug, day, lane, part)
+
+    def take_whole(self, lane: Lane, at: int) -> None:
+        """Take it that the metering of this process has told all of a lane below `at`."""
+        self._days.take_whole(lane, at)
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is known of requests, of the spool and of metering's word."""
@@ -169,8 +230,8 @@ class Proxy:
             "1 while no usage event could be kept, so that every request is answered with 503, else 0.",
             lambda: self.spool.blocked is not None,
         )
-        if isinstance(self._windows, SharedWindows):
-            self._windows.register_metrics(telemetry)
+        windows = self._windows
+        shared_windows.register_metrics(telemetry, windows if isinstance(windows, SharedWindows) else None)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
         telemetry.gauge(
             "tollgate_feedback_lag_seconds",
@@ -205,11 +266,22 @@ class Proxy:
                 file.close()
             self._slots.close()
 
-    def _restore(self, event: UsageEvent) -> None:
+    def _restore(self, file: SpoolFile, event: UsageEvent) -> None:
         tokens = event.tokens.input_tokens + event.tokens.output_tokens
-        day = event.timestamp.date()
-        producer = event.producer
-        self._days.restore(event.charged_groups, event.model_slug, day, producer.instance, producer.sequence, tokens)
+        sequence = event.producer.sequence
+        lane: Lane = file.lane
+        offset: int | None = sequence  # embedded, a spool is its own lane
+        if self._partitions is not None:
+            lane = partition_of(event.charged_groups[-1].encode(), self._partitions)
+            offset = file.placed.offset_of(lane, sequence)
+        self._days.restore(
+            event.charged_groups,
+            event.model_slug,
+            event.timestamp.date(),
+            Row(sequence, tokens, offset),
+            lane=lane,
+            instance=file.instance,
+        )
 
     async def _tidy(self) -> None:
         while True:
@@ -237,6 +309,19 @@ def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Provid
 def _windows(settings: Settings) -> MemoryWindows | SharedWindows:
     where = shared_windows.place(settings)
     return MemoryWindows() if where is None else SharedWindows(where, settings.redis_key_prefix)
+
+
+def _drains(settings: Settings) -> Drains:
+    most = settings.drain_max if settings.on_disconnect is OnDisconnect.DRAIN else 0
+    return Drains(settings.drain_seconds, most, settings.share_in_flight)
+
+
+def _shares(settings: Settings) -> WorkspaceShares:
+    return WorkspaceShares(
+        shares.Shares(settings.max_in_flight, settings.share_in_flight),
+        shares.Shares(settings.max_answer_bytes, settings.share_answers),
+        ReadingRates(settings.parse_bytes_per_s, _LARGEST_AT_ONCE * settings.max_body_bytes, time.monotonic),
+    )
 
 
 def _places(settings: Settings) -> targets.ProviderUrls:

@@ -58,6 +58,8 @@ class Directory:
         self._by_slug: dict[str, tuple[int, str]] = {}
         """The version and id of the newest endpoint that took each slug."""
         self._routes: dict[tuple[str, str, RouteName], Route] = {}
+        self._hosts: dict[str, str] = {}
+        """Host names to the workspaces that alone are served under them."""
         self._used_keys: dict[str, Key] = {}
         """Keys that were asked for, until something changes that they depend on."""
 
@@ -82,7 +84,7 @@ class Directory:
                 self._used_keys.pop(change.id, None)
                 return  # keys change often, and no route depends on one
             case ConfigKind.WORKSPACE:
-                self._workspaces.put(change.id, change.version, record if isinstance(record, WorkspaceRecord) else None)
+                self._put_workspace(change, record if isinstance(record, WorkspaceRecord) else None)
             case ConfigKind.GROUP:
                 self._groups.put(change.id, change.version, record if isinstance(record, GroupRecord) else None)
             case ConfigKind.ENDPOINT:
@@ -93,6 +95,15 @@ class Directory:
                 return
         self._routes.clear()
         self._used_keys.clear()
+
+    @property
+    def has_hosts(self) -> bool:
+        """Whether any host name is a workspace's own."""
+        return bool(self._hosts)
+
+    def host_owner(self, host: str) -> str | None:
+        """Return the workspace that alone is served under the host name."""
+        return self._hosts.get(host)
 
     def key(self, prefix: str) -> Key | None:
         """Return a live key; None also where its group or an ancestor is gone, or is another workspace's."""
@@ -127,6 +138,16 @@ class Directory:
         slugs = limit_tree.callable_slugs(self._chain(key.group_id))
         found = (self._endpoint(slug, key.workspace_id) for slug in slugs)
         return [Model(endpoint.slug, endpoint.created_at) for endpoint in found if endpoint is not None]
+
+    def _put_workspace(self, change: ConfigChange, record: WorkspaceRecord | None) -> None:
+        before = self._workspaces.get(change.id)
+        if not self._workspaces.put(change.id, change.version, record):
+            return
+        for host in before.hosts if before is not None else ():
+            if self._hosts.get(host) == change.id:
+                del self._hosts[host]
+        for host in record.hosts if record is not None else ():
+            self._hosts[host] = change.id
 
     def _put_endpoint(self, change: ConfigChange, record: EndpointRecord | None) -> None:
         before = self._endpoints.get(change.id)

@@ -37,6 +37,7 @@ class WorkspaceRecord(Record):
     name: str
     state: WorkspaceState
     operator_credential: bool = Field(description="Whether the operator's credential may serve BASETEN targets.")
+    hosts: tuple[str, ...] = Field(default=(), description="Host names under which this workspace alone is served.")
 
 
 class EndpointRecord(Record):

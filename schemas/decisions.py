@@ -1,6 +1,9 @@
-"""The decision: metering's word to the proxies on one (group, slug, day) (contract 4, counting 5, 6).
+"""The decision: metering's word to the proxies on one (group, slug, period), lane by lane (contract 4, counting 5, 6).
 
-A reader ignores a version lower than the one it has.
+A lane is one partition of the usage topic, and its decisions are in the partition of the same number. What is told of a
+lane says as an offset how far the lane is counted (`at`), and a proxy knows the offsets of its own events from the
+broker's acknowledgements; so no record names a proxy. Of one counter and lane the highest (version, at) counts; what a
+counter's lanes tell is to be added up.
 """
 
 from datetime import date
@@ -8,18 +11,43 @@ from datetime import date
 from pydantic import Field
 
 from schemas.base import Record, Timestamp
-from schemas.limits import LimitType
+from schemas.limits import LimitType, UsageLimitUnit
 
 
 class UsedUp(Record):
-    """A threshold that the totals have reached, named so that a reader with another threshold ignores it."""
+    """A threshold that the totals over all lanes have reached."""
 
     type: LimitType
+    unit: UsageLimitUnit = UsageLimitUnit.DAY
     threshold: int
 
 
 class Decision(Record):
-    """Limit totals of one (group, slug, UTC day) and how far each proxy's events are in them."""
+    """One lane's part of the limit totals of one (group, slug, period). Key: ``counter/group/slug/period``."""
+
+    lane: int = Field(ge=0)
+    at: int = Field(description="The lane's committed next offset when the figures were read: all below is in them.")
+    group_id: str
+    model_slug: str
+    period: str = Field(description="The UTC day, as 2026-11-28.")
+    requests: int
+    tokens: int
+    input_tokens: int
+    output_tokens: int
+    used_up: tuple[UsedUp, ...] = ()
+    reset_at: Timestamp = Field(description="Midnight UTC that ends the period.")
+    version: int
+
+
+class Whole(Record):
+    """Every change of the lane below `at` was told before this record. Key: ``whole``."""
+
+    lane: int = Field(ge=0)
+    at: int
+
+
+class DecisionBySequence(Record):
+    """A record of ``limits.decisions.v1``, which metering of the version before wrote; read while versions change."""
 
     group_id: str
     model_slug: str
@@ -27,6 +55,4 @@ class Decision(Record):
     requests: int
     tokens: int
     counted: dict[str, int] = Field(description="Producer instance to the highest sequence that is counted, inclusive.")
-    used_up: tuple[UsedUp, ...] = ()
-    reset_at: Timestamp = Field(description="Midnight UTC that ends the day.")
     version: int

@@ -11,7 +11,11 @@ from schemas.usage import UsageEvent
 
 USAGE_EVENTS = "usage.events.v1"
 USAGE_DAILY = "usage.daily.v1"
-LIMITS_DECISIONS = "limits.decisions.v1"
+LIMITS_DECISIONS = "limits.decisions.v2"
+LIMITS_DECISIONS_V1 = "limits.decisions.v1"
+"""What metering of the version before writes; proxies, which are upgraded first, read it until metering is, too."""
+WHOLE_KEY = b"whole"
+"""The key of the record of LIMITS_DECISIONS that is no counter's: see `schemas.decisions.Whole`."""
 GATEWAY_CONFIG = "gateway.config.v1"
 USAGE_UNREADABLE = "usage.events.unreadable.v1"
 """Records of USAGE_EVENTS that could not be decoded or placed, as they came; the reason is in their headers."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.api import Region
 from schemas.config import EndpointRecord, GroupRecord, KeyRecord, SecretRecord, WorkspaceState
@@ -53,6 +53,15 @@ class Group:
     updated_at: datetime
 
 
+class LimitBelow(NamedTuple):
+    """A limit that a group below another sets."""
+
+    group_id: str
+    place: tuple[str, str, str]
+    """Slug, type, unit."""
+    threshold: int
+
+
 Chain = Sequence[Group]
 """The group itself first, its parent next, the root last."""
 
@@ -89,6 +98,19 @@ class KeptAnswer:
     workspace_id: str
     body_sha256: str
     sealed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One person's time at the console, from sign-in on; found by its token's SHA-256."""
+
+    sha256: str
+    workspace_id: str | None
+    """None for the operator."""
+    key_prefix: str | None
+    """The management key it began with; None for the operator."""
+    begun_at: datetime
+    used_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

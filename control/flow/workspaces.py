@@ -3,6 +3,7 @@
 Never leaves half a lab: prefix, management key and signing secret come in one transaction.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from control import credentials
@@ -10,6 +11,7 @@ from control.core import audit_view, rules
 from control.core.records import ManagementKey, Scope
 from control.core.refusals import InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork, Workspaces
+from domain import hosts
 from runtime import ids
 from runtime.vault import Vault, webhook_context
 from schemas.config import SealedSecret, WebhookRecord, WorkspaceRecord, WorkspaceState
@@ -67,6 +69,38 @@ def add_prefix(unit: UnitOfWork, workspace: str, org_prefix: str) -> WorkspaceRe
     unit.workspaces.add_prefix(owner.id, org_prefix)
     unit.journal.note(owner.id, "workspace.add_prefix", owner.id, after={"org_prefix": org_prefix})
     return owner
+
+
+def add_host(unit: UnitOfWork, workspace: str, host: str) -> WorkspaceRecord:
+    """Serve a workspace alone under a host name; none is changed twice. Raise InvalidError, NotFoundError."""
+    owner, name = get(unit.workspaces, workspace), hosts.named(host)
+    if not hosts.is_name(name):
+        message = "host: must be a domain name, as api.your-lab.com"
+        raise InvalidError(message, param="host", code="invalid_host")
+    other = unit.workspaces.host_owner(name)
+    if other == owner.id:
+        return owner
+    if other is not None:
+        raise InvalidError(f"host: '{name}' belongs to a workspace already", param="host", code="host_taken")
+    return _with_hosts(unit, owner, sorted((*owner.hosts, name)), "workspace.add_host", name)
+
+
+def remove_host(unit: UnitOfWork, workspace: str, host: str) -> WorkspaceRecord:
+    """Let a host name be no workspace's. Raise NotFoundError."""
+    owner, name = get(unit.workspaces, workspace), hosts.named(host)
+    if name not in owner.hosts:
+        message = f"host: '{name}' is not this workspace's; it has {', '.join(owner.hosts) or 'none'}"
+        raise NotFoundError(message, param="host", code="not_found")
+    return _with_hosts(unit, owner, [one for one in owner.hosts if one != name], "workspace.remove_host", name)
+
+
+def _with_hosts(
+    unit: UnitOfWork, owner: WorkspaceRecord, names: Sequence[str], action: str, host: str
+) -> WorkspaceRecord:
+    changed = owner.model_copy(update={"hosts": tuple(names)})
+    unit.workspaces.replace(changed, unit.now)
+    unit.journal.note(owner.id, action, owner.id, before={"hosts": owner.hosts}, after={"hosts": names, "host": host})
+    return changed
 
 
 def set_public_key(unit: UnitOfWork, workspace: str, pem: bytes) -> WorkspaceRecord:

@@ -3,15 +3,16 @@
 Never opens a sealed secret.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from control.core.records import ManagementKey, Scope
 from control.store.api_keys import ApiKeys
-from control.store.tables import MANAGEMENT_KEYS, ORG_PREFIXES, WEBHOOK_SETTINGS, WORKSPACES
+from control.store.tables import MANAGEMENT_KEYS, ORG_PREFIXES, WEBHOOK_SETTINGS, WORKSPACE_HOSTS, WORKSPACES
 from runtime.config import log as config_log
 from schemas.config import ConfigKind, WebhookRecord, WorkspaceRecord, WorkspaceState
 
@@ -39,7 +40,7 @@ class Workspaces:
         """Return the workspace of this name or id; an id wins over another's name."""
         query = select(WORKSPACES).where(or_(WORKSPACES.c.id == name_or_id, WORKSPACES.c.name == name_or_id))
         rows = sorted(self._connection.execute(query), key=lambda row: bool(row.id != name_or_id))
-        return _workspace(rows[0]) if rows else None
+        return _workspace(rows[0], self._hosts(rows[0].id)) if rows else None
 
     def prefix_owner(self, prefix: str) -> str | None:
         """Return the workspace that owns the prefix (compared case-folded)."""
@@ -47,7 +48,7 @@ class Workspaces:
 
     def add(self, workspace: WorkspaceRecord, now: datetime) -> None:
         """Keep a new workspace; the change goes to the log in the same transaction."""
-        values = workspace.model_dump(mode="json", by_alias=False) | {"created_at": now}
+        values = workspace.model_dump(mode="json", by_alias=False, exclude={"hosts"}) | {"created_at": now}
         self._connection.execute(insert(WORKSPACES).values(values))
         config_log.append(self._connection, now, ConfigKind.WORKSPACE, workspace.id, workspace)
 
@@ -55,7 +56,12 @@ class Workspaces:
         """Keep a workspace's new state; the change goes to the log in the same transaction."""
         change = update(WORKSPACES).where(WORKSPACES.c.id == workspace.id)
         self._connection.execute(change.values(state=workspace.state.value))
+        self._keep_hosts(workspace)
         config_log.append(self._connection, now, ConfigKind.WORKSPACE, workspace.id, workspace)
+
+    def host_owner(self, host: str) -> str | None:
+        """Return the workspace that alone is served under the host name."""
+        return Keys(self._connection).host_owner(host)
 
     def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
         """Let the workspace own one more org prefix."""
@@ -107,7 +113,21 @@ class Workspaces:
 
     def every(self) -> Sequence[WorkspaceRecord]:
         """Return all of them."""
-        return [_workspace(row) for row in self._connection.execute(select(WORKSPACES))]
+        hosts: defaultdict[str, list[str]] = defaultdict(list)
+        for row in self._connection.execute(select(WORKSPACE_HOSTS).order_by(WORKSPACE_HOSTS.c.host)):
+            hosts[row.workspace_id].append(row.host)
+        return [_workspace(row, hosts[row.id]) for row in self._connection.execute(select(WORKSPACES))]
+
+    def _hosts(self, workspace_id: str) -> Sequence[str]:
+        query = select(WORKSPACE_HOSTS.c.host).where(WORKSPACE_HOSTS.c.workspace_id == workspace_id)
+        return list(self._connection.execute(query.order_by(WORKSPACE_HOSTS.c.host)).scalars())
+
+    def _keep_hosts(self, workspace: WorkspaceRecord) -> None:
+        kept = set(self._hosts(workspace.id))
+        for gone in kept - set(workspace.hosts):
+            self._connection.execute(delete(WORKSPACE_HOSTS).where(WORKSPACE_HOSTS.c.host == gone))
+        for new in sorted(set(workspace.hosts) - kept):
+            self._connection.execute(insert(WORKSPACE_HOSTS).values(host=new, workspace_id=workspace.id))
 
 
 class Keys:
@@ -120,6 +140,12 @@ class Keys:
         """Return the management key that is not revoked."""
         row = self._connection.execute(_MANAGEMENT_KEYS.where(MANAGEMENT_KEYS.c.prefix == prefix)).first()
         return None if row is None else _management_key(row)
+
+    def host_owner(self, host: str) -> str | None:
+        """Return the workspace that alone is served under the host name."""
+        query = select(WORKSPACE_HOSTS.c.workspace_id).where(WORKSPACE_HOSTS.c.host == host)
+        owner: str | None = self._connection.execute(query).scalar_one_or_none()
+        return owner
 
     def developer_key_sha256(self, prefix: str) -> str | None:
         """Return the digest of the developer's key that is not revoked."""
@@ -152,9 +178,14 @@ class Webhooks:
         return [_webhook(row) for row in self._connection.execute(select(WEBHOOK_SETTINGS))]
 
 
-def _workspace(row: Row[Any]) -> WorkspaceRecord:
-    state = WorkspaceState(row.state)
-    return WorkspaceRecord(id=row.id, name=row.name, state=state, operator_credential=row.operator_credential)
+def _workspace(row: Row[Any], hosts: Sequence[str]) -> WorkspaceRecord:
+    return WorkspaceRecord(
+        id=row.id,
+        name=row.name,
+        state=WorkspaceState(row.state),
+        operator_credential=row.operator_credential,
+        hosts=tuple(hosts),
+    )
 
 
 def _management_key(row: Row[Any]) -> ManagementKey:

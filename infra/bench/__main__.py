@@ -14,7 +14,7 @@ from infra.bench.servers import BenchError
 from infra.local import install
 from infra.local.process import LocalError
 
-NAMES = ("hot_path", "publisher", "stream", "webhooks", "management")
+NAMES = ("hot_path", "publisher", "stream", "webhooks", "management", "neighbours")
 SERVICES = {"hot_path": ["kafka"], "publisher": ["kafka"], "stream": ["kafka", "postgres"], "webhooks": ["postgres"]}
 
 

@@ -8,17 +8,19 @@ import secrets
 import tempfile
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import uvloop
 
 from infra.local import kafka
+from proxy.limits.days import DayCounters
 from proxy.spool import writer as spool_writer
 from proxy.topic.publisher import SpoolPublisher
 from runtime import ids
-from runtime.kafka import topics
-from runtime.kafka.writer import Kafka, Writer
+from runtime.kafka import feed, topics
+from runtime.kafka.writer import Kafka, Writer, partition_of
 from runtime.settings import Settings, SpoolSync
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
@@ -61,8 +63,10 @@ async def measure(bootstrap: str, events: int, partitions: int) -> Cost:
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as folder:
         sink, _ = spool_writer.open_folder(Path(folder), sync=SpoolSync.NORMAL, max_bytes=2**34)
         await _fill(sink, events, now)
-        publisher = SpoolPublisher(sink, (), {}, writer, lambda *_: False, lambda: now)
-        await writer.partitions(USAGE_EVENTS)
+        lanes = await writer.partitions(USAGE_EVENTS)
+        counters = DayCounters(sink.instance)
+        counters.use_lanes(range(lanes), lambda root: partition_of(root.encode(), lanes))
+        publisher = SpoolPublisher(sink, (), {}, writer, counters, partial(feed.ends, where, USAGE_EVENTS))
         began, cpu, loop_cpu = time.perf_counter(), time.process_time(), time.thread_time()
         running = asyncio.create_task(publisher.run())
         if not await publisher.drain(WITHIN_S):

@@ -173,8 +173,8 @@ def streaming(folder: Path) -> Iterator[Streaming]:
     made = Streaming(free_port(), free_port())
     words = [sys.executable, "-m", "infra.bench.paced", str(made.paced_port), str(made.burst_port)]
     log = folder / "streaming.log"
-    with _process(log, pinned(LOAD_CORE, words), dict(os.environ)) as process:
-        _wait(lambda: _accepts(made.burst_port), process, log)
+    with run_process(log, pinned(LOAD_CORE, words), dict(os.environ)) as process:
+        wait_for(lambda: accepts(made.burst_port), process, log)
         yield made
 
 
@@ -200,23 +200,35 @@ def gateway(folder: Path, target: Upstream, streams: Streaming) -> Iterator[Gate
     environment = os.environ | {"TOLLGATE_ALLOW_PRIVATE_UPSTREAMS": "true"}
     tollgate = str(Path(sys.executable).parent / "tollgate")
     serve = [tollgate, "serve", "--data", str(data_dir), "--port", str(port), "--ops-port", "0"]
-    with _process(folder / "gateway.log", pinned(GATEWAY_CORE, serve), environment) as process:
-        _wait(lambda: _ready(port), process, folder / "gateway.log")
-        create = [tollgate, "workspace", "create", "--name", "bench", "--org-prefix", "bench", "--json"]
-        made = subprocess.run(
-            [*create, "--data", str(data_dir)],
-            env=environment,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=START_S,
-        )
-        if made.returncode:
-            raise BenchError(f"tollgate workspace create failed:\n{made.stderr}")
-        workspace = json.loads(made.stdout)
+    with run_process(folder / "gateway.log", pinned(GATEWAY_CORE, serve), environment) as process:
+        wait_for(lambda: is_ready(port), process, folder / "gateway.log")
+        workspace = create_workspace("bench", data_dir, environment)
         upstreams = {SLUG: target.port, PACED: streams.paced_port, BURST: streams.burst_port}
         key = _set_up(port, workspace["api_key"], upstreams)
         yield Gateway(port, process.pid, key, data_dir, workspace["workspace_id"])
+
+
+def create_workspace(name: str, data_dir: Path, environment: dict[str, str]) -> dict[str, Any]:
+    """Make a workspace whose prefix is its name, by the command line; return what that prints."""
+    create = [str(Path(sys.executable).parent / "tollgate"), "workspace", "create", "--name", name]
+    made = subprocess.run(
+        [*create, "--org-prefix", name, "--json", "--data", str(data_dir)],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+    )
+    if made.returncode:
+        raise BenchError(f"tollgate workspace create failed:\n{made.stderr}")
+    workspace: dict[str, Any] = json.loads(made.stdout)
+    return workspace
+
+
+def management(port: int, key: str) -> httpx.Client:
+    """Return a client of the management API."""
+    headers = {"Authorization": f"Api-Key {key}"}
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}/v1/gateway", headers=headers, trust_env=False)
 
 
 def _set_up(port: int, management_key: str, upstreams: dict[str, int]) -> str:
@@ -226,19 +238,19 @@ def _set_up(port: int, management_key: str, upstreams: dict[str, int]) -> str:
         "usage_limits": [{"type": kind, "unit": "DAY", "threshold": ENOUGH} for kind in kinds],
         "rate_limits": [{"type": kind, "unit": "MINUTE", "threshold": ENOUGH} for kind in kinds],
     }
-    headers = {"Authorization": f"Api-Key {management_key}"}
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1/gateway", headers=headers, trust_env=False) as client:
+    with management(port, management_key) as client:
         for slug, upstream_port in upstreams.items():
             base_url = f"http://127.0.0.1:{upstream_port}/v1"
             target = {"provider": "OPENAI_COMPATIBLE", "base_url": base_url, "target_model": "upstream-model"}
-            _post(client, "/endpoints", {"slug": slug, "targets": [target]})
+            post(client, "/endpoints", {"slug": slug, "targets": [target]})
         models = [{"slug": slug, **limits} for slug in upstreams]
-        group = _post(client, "/groups", {"metadata": {"external_entity_id": "bench"}, "models": models})
-        key: str = _post(client, f"/groups/{group['id']}/api_keys", {})["api_key"]
+        group = post(client, "/groups", {"metadata": {"external_entity_id": "bench"}, "models": models})
+        key: str = post(client, f"/groups/{group['id']}/api_keys", {})["api_key"]
     return key
 
 
-def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+def post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return what was made. Raise BenchError where it was refused."""
     answer = client.post(path, json=body)
     if answer.status_code != 200:
         raise BenchError(f"POST {path} answered {answer.status_code}: {answer.text}")
@@ -256,13 +268,14 @@ def _nginx(folder: Path, core: int, http: str, port: int) -> Iterator[subprocess
     command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     if os.geteuid() == 0:
         command += ["-g", "user root;"]  # the temporary folder is root's own
-    with _process(log, pinned(core, command), dict(os.environ)) as process:
-        _wait(lambda: _accepts(port), process, log)
+    with run_process(log, pinned(core, command), dict(os.environ)) as process:
+        wait_for(lambda: accepts(port), process, log)
         yield process
 
 
 @contextlib.contextmanager
-def _process(log: Path, command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def run_process(log: Path, command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program for the length of the block, what it prints in `log`."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
     try:
@@ -276,7 +289,8 @@ def _process(log: Path, command: list[str], environment: dict[str, str]) -> Iter
             process.wait()
 
 
-def _wait(come_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(come_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a program has come up. Raise BenchError where it has ended, or takes too long."""
     deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError, httpx.TransportError):
@@ -286,11 +300,12 @@ def _wait(come_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Pa
     raise BenchError(f"{process.args!r} did not come up:\n{log.read_text(errors='replace')}")
 
 
-def _ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Return whether a gateway takes traffic."""
     return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False, timeout=1).status_code == 200
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     """Whether a connection is taken: no request, or an upstream's count would begin with it."""
     socket.create_connection(("127.0.0.1", port), timeout=1).close()
     return True

@@ -12,8 +12,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -23,6 +24,7 @@ from infra.bench import servers
 from infra.local import kafka as local_kafka
 from infra.local import parts, postgres
 from metering.store.events import USAGE_EVENT
+from proxy.limits.counters import Lane, Part
 from proxy.limits.days import DayCounters
 from proxy.spool import writer as spool_writer
 from proxy.topic.decisions import DecisionsFeed
@@ -30,9 +32,11 @@ from proxy.topic.publisher import SpoolPublisher
 from runtime import clock, ids
 from runtime.database import engines
 from runtime.database.engines import Database
-from runtime.kafka.writer import Kafka, Writer
+from runtime.kafka import feed as kafka_feed
+from runtime.kafka.writer import Kafka, Writer, partition_of
 from runtime.settings import SpoolSync
-from schemas.decisions import Decision
+from schemas.decisions import Decision, Whole
+from schemas.topics import USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 
 PARTITIONS = 4
@@ -99,14 +103,17 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
     seen: dict[int, float] = {}
     groups: dict[str, list[int]] = {}
     async with _publishing(folder, where) as (made, publisher, counters):
-        instance = made.instance
 
-        def decided(decisions: Sequence[Decision]) -> None:
+        def decided(told: Sequence[Decision | Whole]) -> None:
             now = time.monotonic()
-            for decision in decisions:
-                counters.take_decision(decision)
-                mark, waiting = decision.counted.get(instance, 0), groups.get(decision.group_id, [])
-                while waiting and waiting[0] <= mark:
+            for one in told:
+                if isinstance(one, Whole):
+                    counters.take_whole(one.lane, one.at)
+                    continue
+                part = Part(one.version, one.at, one.requests, one.tokens)
+                counters.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
+                waiting = groups.get(one.group_id, [])
+                while waiting and counters.offsets.get(waiting[0], one.at) < one.at:
                     seen.setdefault(waiting.pop(0), now)
 
         feed = DecisionsFeed(where, decided, clock.steady())
@@ -130,14 +137,33 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
     return [seen[sequence] - moment for sequence, moment in put_at.items()]
 
 
+class _Counters(DayCounters):
+    """Those of a proxy; keeps where its rows are."""
+
+    def __init__(self, instance: str, partitions: int) -> None:
+        super().__init__(instance)
+        self.offsets: dict[int, int] = {}
+        self.use_lanes(range(partitions), lambda root: partition_of(root.encode(), partitions))
+
+    def acknowledge(self, lane: Lane, instance: str, placed: Iterable[tuple[int, int]]) -> None:
+        pairs = list(placed)
+        self.offsets |= pairs
+        super().acknowledge(lane, instance, pairs)
+
+
 @contextlib.asynccontextmanager
 async def _publishing(
     folder: Path, where: Kafka
-) -> AsyncIterator[tuple[spool_writer.Spool, SpoolPublisher, DayCounters]]:
+) -> AsyncIterator[tuple[spool_writer.Spool, SpoolPublisher, _Counters]]:
     made, older = spool_writer.open_folder(folder, sync=SpoolSync.NORMAL, max_bytes=2**34)
-    counters, writer = DayCounters(made.instance), Writer(where, "the bench")
+    writer = Writer(where, "the bench")
+    counters = _Counters(made.instance, await writer.partitions(USAGE_EVENTS))
     try:
-        yield made, SpoolPublisher(made, older, {}, writer, counters.is_counted, clock.steady()), counters
+        yield (
+            made,
+            SpoolPublisher(made, older, {}, writer, counters, partial(kafka_feed.ends, where, USAGE_EVENTS)),
+            counters,
+        )
     finally:
         await writer.close()
         made.close()

@@ -45,6 +45,8 @@ class LimitIncrement(NamedTuple):
 
     requests: int = 0
     tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +59,69 @@ class Increments:
 
 @dataclass(frozen=True, slots=True)
 class LimitTotal:
-    """What counts against one counter's limits, after `version` changes."""
+    """What counts against one counter's limits, after `version` changes: a lane's part, or the sum over lanes."""
 
     counter: Counter
     requests: int
     tokens: int
     version: int
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Current, versioned totals of one lane, as one transaction saw them."""
+    """A lane's parts of daily usage and limit totals, as one transaction saw them."""
 
+    lane: str
     daily: tuple[DailyUsage, ...]
     limits: tuple[LimitTotal, ...]
-    marks: Mapping[str, int]
-    """Producer instance to the highest sequence counted on the lane, inclusive."""
-    position: int | None = None
-    """The partition's next offset as the transaction left it; None where no partition was read."""
+    position: int
+    """The lane's next offset as the transaction left it: every event below is in the parts."""
+
+
+def counter_of(usage: DailyUsage) -> Counter:
+    """Return the counter that daily usage is of."""
+    return Counter(usage.day, usage.group_id, usage.model_slug)
+
+
+def whole_daily(parts: Iterable[DailyUsage]) -> dict[Counter, DailyUsage]:
+    """Add up what lanes have of each counter; the version is the sum of theirs, so it grows with each of them."""
+    whole: dict[Counter, DailyUsage] = {}
+    for part in parts:
+        counter = counter_of(part)
+        known = whole.get(counter)
+        whole[counter] = (
+            part
+            if known is None
+            else part.model_copy(
+                update={
+                    name: getattr(known, name) + getattr(part, name) for name in (*DailyIncrement._fields, "version")
+                }
+                | {"updated_at": max(known.updated_at, part.updated_at)}
+            )
+        )
+    return whole
+
+
+def whole_limits(parts: Iterable[LimitTotal]) -> dict[Counter, LimitTotal]:
+    """Add up what lanes have of each counter in the same way."""
+    whole: dict[Counter, LimitTotal] = {}
+    for part in parts:
+        known = whole.get(part.counter)
+        whole[part.counter] = (
+            part
+            if known is None
+            else LimitTotal(
+                part.counter,
+                known.requests + part.requests,
+                known.tokens + part.tokens,
+                known.version + part.version,
+                known.input_tokens + part.input_tokens,
+                known.output_tokens + part.output_tokens,
+            )
+        )
+    return whole
 
 
 def daily_counter(event: UsageEvent) -> Counter:
@@ -95,7 +142,7 @@ def increments(events: Iterable[UsageEvent]) -> Increments:
     daily: dict[Counter, DailyIncrement] = {}
     limits: dict[Counter, LimitIncrement] = {}
     for own, alike in _by_counter(events).items():
-        daily[own] = _daily(alike)
+        daily[own] = daily_of(alike)
         for group_id, charging in _by_charged_group(alike).items():
             counter = Counter(own.day, group_id, own.model_slug)
             limits[counter] = _add_limit(limits.get(counter, LimitIncrement()), _limit(charging))
@@ -118,7 +165,8 @@ def _by_charged_group(events: Iterable[UsageEvent]) -> Mapping[str, list[UsageEv
     return charging
 
 
-def _daily(events: Iterable[UsageEvent]) -> DailyIncrement:
+def daily_of(events: Iterable[UsageEvent]) -> DailyIncrement:
+    """Sum what events, all of one counter, add to its daily usage."""
     requests = prompt = completion = cached = 0
     corrections = corrected_prompt = corrected_completion = 0
     for event in events:
@@ -136,8 +184,10 @@ def _daily(events: Iterable[UsageEvent]) -> DailyIncrement:
 
 
 def _limit(events: list[UsageEvent]) -> LimitIncrement:
-    return LimitIncrement(len(events), sum(event.tokens.input_tokens + event.tokens.output_tokens for event in events))
+    prompt = sum(event.tokens.input_tokens for event in events)
+    completion = sum(event.tokens.output_tokens for event in events)
+    return LimitIncrement(len(events), prompt + completion, prompt, completion)
 
 
 def _add_limit(first: LimitIncrement, second: LimitIncrement) -> LimitIncrement:
-    return LimitIncrement(first.requests + second.requests, first.tokens + second.tokens)
+    return LimitIncrement(*map(sum, zip(first, second, strict=True)))

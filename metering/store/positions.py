@@ -1,12 +1,12 @@
-"""How far each partition is counted, and how far the totals of that are published (counting 4, 5).
+"""How far each partition is counted, and how far the totals of that are told (counting 4, 5).
 
 Never moves a position but from where its caller saw it: another worker may own the partition by now.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, Row, String, Table, bindparam, or_, select, update
+from sqlalchemy import BigInteger, Column, Connection, Date, Integer, Row, String, Table, bindparam, or_, select, update
 
 from domain import positions
 from domain.positions import Progress
@@ -21,13 +21,16 @@ METERING_POSITION = Table(
     Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("next_offset", BigInteger, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
-    Column("published_offset", BigInteger),
-    Column("published_at", UtcDateTime),
+    Column("told_offset", BigInteger),
+    Column("told_end", BigInteger),
+    Column("told_at", UtcDateTime),
+    Column("told_from_day", Date),
 )
 """`recorded_at` is the ledger's clock at the last move: the newest of all is what the next may not run behind.
 
-The last two are what the two before were when all that had changed by then was seen to be published; null before the
-first time, and where nothing is published to a topic.
+The rest is of partitions whose totals are told to a topic: every change below `told_offset` was told by `told_at`, and
+the decisions' partition ended at `told_end` then; all null before the first time. `told_from_day`: the oldest day that
+was changed since, where that is older than the day before.
 """
 
 _COLUMNS = METERING_POSITION.c
@@ -76,11 +79,21 @@ def move(connection: Connection, batch: EventBatch, at: int | None, now: datetim
         raise positions.PositionLostError(batch)
 
 
-def note_published(connection: Connection, topic: str, partition: int, upto: Progress) -> None:
-    """Note that the topics have all that had changed when the partition stood at `upto`. Never goes back."""
+def lower_told_from(connection: Connection, topic: str, partition: int, day: date) -> None:
+    """Note that a partition's totals of `day`, an old one, have changed."""
     connection.execute(
         update(METERING_POSITION)
         .where(_COLUMNS.topic == topic, _COLUMNS.partition == partition)
-        .where(or_(_COLUMNS.published_at.is_(None), _COLUMNS.published_at <= upto.recorded_at))
-        .values(published_offset=upto.next_offset, published_at=upto.recorded_at)
+        .where(or_(_COLUMNS.told_from_day.is_(None), _COLUMNS.told_from_day > day))
+        .values(told_from_day=day)
     )
+
+
+def note_told(connection: Connection, topic: str, partition: int, at: int, end: int | None, now: datetime) -> bool:  # noqa: PLR0917 - a row's columns
+    """Note that every change below `at` was told, and where the decisions end; False where the position has moved."""
+    noted = connection.execute(
+        update(METERING_POSITION)
+        .where(_COLUMNS.topic == topic, _COLUMNS.partition == partition, _COLUMNS.next_offset == at)
+        .values(told_offset=at, told_end=end, told_at=now, told_from_day=None)
+    )
+    return noted.rowcount == 1

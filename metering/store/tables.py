@@ -1,6 +1,7 @@
-"""The tables of what is counted: daily usage, limit totals and marks; and their rows as values.
+"""The tables of what is counted: daily usage and limit totals, each in parts by lane; and their rows as values.
 
-Never runs a statement.
+Never runs a statement. A row has one writer, its lane's owner. What each batch changes is in no index, so that
+PostgreSQL changes a row in its place. `changed_at` is the lane's next offset as the last change left it.
 """
 
 from sqlalchemy import BigInteger, Column, Date, Index, RowMapping, String, Table
@@ -13,6 +14,7 @@ USAGE_DAILY = Table(
     "usage_daily",
     METADATA,
     Column("day", Date, primary_key=True),
+    Column("lane", String, primary_key=True),
     Column("group_id", String, primary_key=True),
     Column("model_slug", String, primary_key=True),
     Column("workspace_id", String, nullable=False),
@@ -24,43 +26,59 @@ USAGE_DAILY = Table(
     Column("corrections", BigInteger, nullable=False),
     Column("corrected_input_tokens", BigInteger, nullable=False),
     Column("corrected_output_tokens", BigInteger, nullable=False),
-    Column("lane", String, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
-    Index(None, "lane", "updated_at"),
+    Index(None, "group_id", "day"),
 )
+
+KEY_DAILY = Table(
+    "key_daily",
+    METADATA,
+    Column("day", Date, primary_key=True),
+    Column("lane", String, primary_key=True),
+    Column("group_id", String, primary_key=True),
+    Column("api_key_prefix", String, primary_key=True),
+    Column("model_slug", String, primary_key=True),
+    Column("priced_day", Date, primary_key=True),
+    Column("workspace_id", String, nullable=False),
+    Column("external_entity_id", String, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_input_tokens", BigInteger, nullable=False),
+    Column("corrections", BigInteger, nullable=False),
+    Column("corrected_input_tokens", BigInteger, nullable=False),
+    Column("corrected_output_tokens", BigInteger, nullable=False),
+    Column("last_used_at", UtcDateTime),
+)
+"""Daily usage by key. `priced_day` is `day`, but for a correction the day of the event that it corrects."""
 
 LIMIT_DAILY = Table(
     "limit_daily",
     METADATA,
     Column("day", Date, primary_key=True),
+    Column("lane", String, primary_key=True),
     Column("group_id", String, primary_key=True),
     Column("model_slug", String, primary_key=True),
     Column("requests", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
-    Column("lane", String, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
-    Index(None, "lane", "updated_at"),
+    Index(None, "group_id", "day"),
 )
-
-METERING_MARK = Table(
-    "metering_mark",
-    METADATA,
-    Column("lane", String, primary_key=True),
-    Column("instance", String, primary_key=True),
-    Column("sequence", BigInteger, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
-)
-"""`sequence` is the highest that is counted, inclusive."""
 
 
 def daily_of(row: RowMapping) -> DailyUsage:
     """Return the daily usage that a whole row holds."""
-    return DailyUsage(**{name: value for name, value in row.items() if name != "lane"})
+    return DailyUsage(**{name: value for name, value in row.items() if name not in {"lane", "changed_at"}})
 
 
 def limit_of(row: RowMapping) -> LimitTotal:
     """Return the limit total that a whole row holds."""
     counter = Counter(row["day"], row["group_id"], row["model_slug"])
-    return LimitTotal(counter, row["requests"], row["tokens"], row["version"])
+    figures = [row[name] for name in ("requests", "tokens", "version", "input_tokens", "output_tokens")]
+    return LimitTotal(counter, *figures)

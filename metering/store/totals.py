@@ -1,4 +1,4 @@
-"""Adds what a batch's new events count to daily usage and limit totals, and raises marks (counting 4).
+"""Adds what a batch's new events count to a lane's parts of daily usage and limit totals (counting 4).
 
 Never adds anything that it was not handed: that each event counts once is its caller's transaction.
 """
@@ -8,25 +8,26 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Insert, RowMapping, Table
+from sqlalchemy import Connection, RowMapping, Table
 from sqlalchemy.sql.dml import ReturningInsert
 
+from domain.sources import EventBatch
 from metering.core import sums
 from metering.core.sums import Counter, LimitTotal
-from metering.store.tables import LIMIT_DAILY, METERING_MARK, USAGE_DAILY, daily_of, limit_of
+from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.database import statements
 from schemas.daily import DailyUsage
 from schemas.usage import UsageEvent
 
 
 def add_daily(
-    connection: Connection, lane: str, increments: sums.Increments, new: Sequence[UsageEvent], now: datetime
+    connection: Connection, batch: EventBatch, increments: sums.Increments, new: Sequence[UsageEvent], now: datetime
 ) -> tuple[DailyUsage, ...]:
     """Add to daily usage; return what was added to as it is now. `new` are the events that the increments are of."""
     owners = {event.group_id: event for event in new}
     rows = [
         {
-            **_head(counter, lane, now),
+            **_head(counter, batch, now),
             "workspace_id": owners[counter.group_id].workspace_id,
             "external_entity_id": owners[counter.group_id].external_entity_id,
             **increment._asdict(),
@@ -36,16 +37,20 @@ def add_daily(
     return tuple(map(daily_of, _add(connection, USAGE_DAILY, rows, sums.DailyIncrement._fields)))
 
 
-def add_limits(connection: Connection, lane: str, increments: sums.Increments, now: datetime) -> tuple[LimitTotal, ...]:
+def add_limits(
+    connection: Connection, batch: EventBatch, increments: sums.Increments, now: datetime
+) -> tuple[LimitTotal, ...]:
     """Add to limit totals; return what was added to as it is now."""
     rows = [
-        {**_head(counter, lane, now), **increment._asdict()} for counter, increment in sorted(increments.limits.items())
+        {**_head(counter, batch, now), **increment._asdict()}
+        for counter, increment in sorted(increments.limits.items())
     ]
     return tuple(map(limit_of, _add(connection, LIMIT_DAILY, rows, sums.LimitIncrement._fields)))
 
 
-def _head(counter: Counter, lane: str, now: datetime) -> dict[str, Any]:
-    return {**counter._asdict(), "lane": lane, "version": 1, "updated_at": now}
+def _head(counter: Counter, batch: EventBatch, now: datetime) -> dict[str, Any]:
+    changed = {"version": 1, "changed_at": batch.next_offset, "updated_at": now}
+    return {**counter._asdict(), "lane": batch.lane, **changed}
 
 
 def _add(
@@ -74,36 +79,8 @@ def _adding(engine: str, table: Table, sums: tuple[str, ...]) -> ReturningInsert
         set_={
             **{name: table.c[name] + given[name] for name in sums},
             "version": table.c.version + 1,
-            "lane": given.lane,
+            "changed_at": given.changed_at,
             "updated_at": given.updated_at,
         },
     )
     return statement.returning(*table.c)
-
-
-@cache
-def _raising(engine: str) -> Insert:
-    statement = statements.insert_into(engine, METERING_MARK)
-    given = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=list(METERING_MARK.primary_key.columns),
-        set_={"sequence": given.sequence, "updated_at": given.updated_at},
-        where=given.sequence > METERING_MARK.c.sequence,
-    )
-
-
-def raise_marks(connection: Connection, lane: str, events: Sequence[UsageEvent], now: datetime) -> None:
-    """Count the events' numbers as seen, those of duplicates too: a proxy must not add them to the total again."""
-    highest: dict[str, int] = {}
-    for event in events:
-        producer = event.producer
-        highest[producer.instance] = max(producer.sequence, highest.get(producer.instance, 0))
-    if not highest:
-        return
-    connection.execute(
-        _raising(connection.dialect.name),
-        [
-            {"lane": lane, "instance": instance, "sequence": sequence, "updated_at": now}
-            for instance, sequence in sorted(highest.items())
-        ],
-    )

@@ -1,39 +1,29 @@
-"""The one transaction that moves sums, marks, ledger and position together, and what asks for sums (counting 4).
+"""The one transaction that moves sums, ledger and position together, and what asks for sums (counting 4).
 
 Never adds an event to a sum twice, and never moves one of these without the others.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import date, datetime
+from collections.abc import Callable, Collection, Sequence
+from datetime import date, datetime, timedelta
 from functools import partial
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    Table,
-    bindparam,
-    func,
-    select,
-    tuple_,
-)
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, bindparam, func, select, tuple_
 
 from domain import positions
-from domain.positions import Progress, Span
+from domain.positions import Progress
 from domain.sources import EventBatch
-from metering.core import decisions, sums
+from metering.core import sums
 from metering.core.sums import Counter, LimitTotal, Totals
-from metering.store import events, insert, totals
+from metering.store import events, insert, key_usage, totals
 from metering.store import positions as stored_positions
-from metering.store.tables import LIMIT_DAILY, METERING_MARK, USAGE_DAILY, daily_of, limit_of
+from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.clock import Clock
 from runtime.database import statements
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
 from schemas.usage import UsageEvent
 
-_MARKS = select(METERING_MARK).where(METERING_MARK.c.lane == bindparam("of_lane"))
+_SPOOL = "spool/"
 
 PAGE = 2000
 """About how many rows of each kind are read at once to be published again."""
@@ -59,19 +49,38 @@ class SqlLedger:
         """Return how far the partition is."""
         return await self._database.read(lambda connection: stored_positions.read(connection, topic, partition))
 
-    async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
-        """Run `changed` as one transaction."""
-        return await self._database.read(lambda connection: changed(connection, topic, partition, lane, span))
-
-    async def note_published(self, topic: str, partition: int, upto: Progress) -> None:
+    async def note_told(self, topic: str, partition: int, at: int, end: int | None, now: datetime) -> bool:
         """Note it in one transaction."""
-        await self._database.write(
-            lambda connection: stored_positions.note_published(connection, topic, partition, upto)
+        return await self._database.write(
+            lambda connection: stored_positions.note_told(connection, topic, partition, at, end, now)
         )
+
+    async def untold(  # noqa: PLR0917 - which rows
+        self, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None
+    ) -> Totals:
+        """Run `untold` as one transaction."""
+        return await self._database.read(
+            lambda connection: untold(connection, topic, partition, lane, told, from_day, after)
+        )
+
+    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Totals:
+        """Run `parts` as one transaction."""
+        return await self._database.read(lambda connection: parts(connection, topic, partition, lane, counters))
+
+    async def elsewhere(
+        self, lane: str, daily: Collection[Counter], limits: Collection[Counter]
+    ) -> tuple[Sequence[DailyUsage], Sequence[LimitTotal]]:
+        """Run `elsewhere` as one transaction."""
+        return await self._database.read(lambda connection: elsewhere(connection, lane, daily, limits))
+
+    async def daily(self, counters: Collection[Counter]) -> dict[Counter, DailyUsage]:
+        """Return the daily usage of these counters, over all lanes."""
+        rows = await self._database.read(lambda connection: _rows_of(connection, USAGE_DAILY, counters))
+        return sums.whole_daily(map(daily_of, rows))
 
 
 def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
-    """Count what is new in `batch`, in the caller's transaction; return the totals of everything it names, new or not.
+    """Count what is new in `batch`, in the caller's transaction; return the lane's parts of everything it names.
 
     Where nothing of the partition was counted yet, the batch begins the partition. Raise BeyondPositionError and
     PositionLostError; the caller's transaction must then be rolled back.
@@ -81,67 +90,106 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
     at = known.next_offset if known else None
     unseen = positions.unseen(batch, at)
     if at is not None and batch.next_offset <= at:
-        return _named(connection, batch, batch.events, Totals((), (), {}, at))
+        return _named(connection, batch.events, Totals(batch.lane, (), (), at))
     now = max([clock(), *(row.recorded_at for row in moved.values())])
     stored_positions.move(connection, batch, at, now)
     new = insert.record(connection, unseen, now)
     increments = sums.increments(new)
-    daily = totals.add_daily(connection, batch.lane, increments, new, now)
-    limits = totals.add_limits(connection, batch.lane, increments, now)
-    totals.raise_marks(connection, batch.lane, unseen, now)
+    daily = totals.add_daily(connection, batch, increments, new, now)
+    limits = totals.add_limits(connection, batch, increments, now)
+    key_usage.add(connection, batch.lane, new)
+    oldest = min((counter.day for counter in increments.daily), default=date.max)
+    if oldest < now.date() - timedelta(days=1):
+        stored_positions.lower_told_from(connection, batch.topic, batch.partition, oldest)
     counted = {id(event) for event in new}
     others = [event for event in batch.events if id(event) not in counted]
-    return _named(connection, batch, others, Totals(daily, limits, {}, batch.next_offset))
+    return _named(connection, others, Totals(batch.lane, daily, limits, batch.next_offset))
 
 
-def marks(connection: Connection) -> dict[str, int]:
-    """Return the highest sequence counted of every producer instance, inclusive."""
-    columns = METERING_MARK.c
-    highest = select(columns.instance, func.max(columns.sequence)).group_by(columns.instance)
-    return {row[0]: row[1] for row in connection.execute(highest)}
+def counted_through(connection: Connection) -> dict[str, int]:
+    """Return, by instance, the highest sequence of each spool of this data directory that is counted, inclusive."""
+    return {
+        topic.removeprefix(_SPOOL): row.next_offset - 1
+        for (topic, _), row in stored_positions.every(connection).items()
+        if topic.startswith(_SPOOL)
+    }
 
 
-def current(connection: Connection, days: Collection[date]) -> tuple[Totals, ...]:
-    """Return all totals of `days`, one `Totals` for each lane."""
-    return _by_lane(connection, USAGE_DAILY.c.day.in_(days), LIMIT_DAILY.c.day.in_(days))
+def current(connection: Connection, days: Collection[date]) -> tuple[tuple[Totals, ...], dict[str, int]]:
+    """Return all parts of limit totals of `days`, one `Totals` for each lane; and the positions of all topics.
+
+    The latter are of the same moment, and of partition 0: that is all that a spool has.
+    """
+    lanes: dict[str, list[LimitTotal]] = {}
+    query = select(LIMIT_DAILY).where(LIMIT_DAILY.c.day.in_(days)).order_by(*LIMIT_DAILY.primary_key)
+    for row in connection.execute(query).mappings():
+        lanes.setdefault(row["lane"], []).append(limit_of(row))
+    moved = {topic: row.next_offset for (topic, _), row in stored_positions.every(connection).items()}
+    found = tuple(Totals(lane, (), tuple(limits), moved.get(lane, 0)) for lane, limits in lanes.items())
+    return found, moved
 
 
 def limit_totals(connection: Connection, counters: Collection[Counter]) -> dict[Counter, LimitTotal]:
-    """Return the limit totals of these counters; those without an event are left out."""
-    return {total.counter: total for total in map(limit_of, _rows_of(connection, LIMIT_DAILY, counters))}
+    """Return the limit totals of these counters, over all lanes; those without an event are left out."""
+    return sums.whole_limits(map(limit_of, _rows_of(connection, LIMIT_DAILY, counters)))
 
 
-def changed(connection: Connection, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
-    """Return what changed last within `span` on a lane, to publish it again (counting 5).
+def untold(  # noqa: PLR0917 - which rows
+    connection: Connection, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None
+) -> Totals:
+    """Return a lane's parts that changed above its offset `told`, from `from_day` on, behind `after` (exclusive).
 
-    With it comes the moment, inclusive, up to which that is all: the span's end, or an earlier one where there are more
-    than PAGE rows and those of one transaction. The totals bear the position of the lane's source.
+    At most PAGE counters, in their order, with both parts of each; none when there are no more.
     """
-    both = (USAGE_DAILY, LIMIT_DAILY)
-    within = [(table.c.lane == lane) & table.c.updated_at.between(*span) for table in both]
-    reached = span.through
-    for table, which in zip(both, within, strict=True):
-        moment = table.c.updated_at
-        beyond = connection.execute(select(moment).where(which).order_by(moment).offset(PAGE).limit(1)).scalar()
-        reached = min(reached, beyond or reached)
-    found = _by_lane(
-        connection, *(which & (table.c.updated_at <= reached) for table, which in zip(both, within, strict=True))
+    places: set[Counter] = set()
+    for table in (USAGE_DAILY, LIMIT_DAILY):
+        place = tuple_(table.c.day, table.c.group_id, table.c.model_slug)
+        query = select(*place).where(table.c.lane == lane, table.c.day >= from_day, table.c.changed_at > told)
+        if after is not None:
+            here = tuple_(*(bindparam(None, value, column.type) for value, column in zip(after, place, strict=True)))
+            query = query.where(place > here)
+        places |= {Counter(row[0], row[1], row[2]) for row in connection.execute(query.order_by(*place).limit(PAGE))}
+    return parts(connection, topic, partition, lane, sorted(places)[:PAGE])
+
+
+def parts(connection: Connection, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Totals:
+    """Return what a lane has of these counters, and its position."""
+    return Totals(
+        lane,
+        tuple(map(daily_of, _rows_of(connection, USAGE_DAILY, counters, USAGE_DAILY.c.lane == lane))),
+        tuple(map(limit_of, _rows_of(connection, LIMIT_DAILY, counters, LIMIT_DAILY.c.lane == lane))),
+        stored_positions.position(connection, topic, partition) or 0,
     )
-    totals = found[0] if found else Totals((), (), {})
-    return replace(totals, position=stored_positions.position(connection, topic, partition)), reached
+
+
+def elsewhere(
+    connection: Connection, lane: str, daily: Collection[Counter], limits: Collection[Counter]
+) -> tuple[Sequence[DailyUsage], Sequence[LimitTotal]]:
+    """Return what other lanes than `lane` have of these counters: of most nothing."""
+    return (
+        tuple(map(daily_of, _rows_of(connection, USAGE_DAILY, daily, USAGE_DAILY.c.lane != lane))),
+        tuple(map(limit_of, _rows_of(connection, LIMIT_DAILY, limits, LIMIT_DAILY.c.lane != lane))),
+    )
 
 
 def daily_behind(connection: Connection, after: Counter, to_day: date) -> tuple[DailyUsage, ...]:
-    """Return at most PAGE daily usages behind `after` (exclusive), up to the day `to_day`, in the order of counters."""
-    return tuple(map(daily_of, _behind(connection, USAGE_DAILY, after, to_day)))
+    """Return at most PAGE daily usages behind `after` (exclusive), up to the day `to_day`, over all lanes, in order."""
+    places = _behind(connection, USAGE_DAILY, after, to_day)
+    rows = _rows_of(connection, USAGE_DAILY, places)
+    return tuple(usage for _, usage in sorted(sums.whole_daily(map(daily_of, rows)).items()))
 
 
 def limits_behind(connection: Connection, after: Counter, to_day: date) -> tuple[Totals, ...]:
-    """Return as many limit totals in the same way, one `Totals` for each lane."""
+    """Return the parts of as many limit totals in the same way, one `Totals` for each lane, with its position.
+
+    A lane is a topic and a partition of it.
+    """
     lanes: dict[str, list[LimitTotal]] = {}
-    for row in _behind(connection, LIMIT_DAILY, after, to_day):
+    places = _behind(connection, LIMIT_DAILY, after, to_day)
+    for row in _rows_of(connection, LIMIT_DAILY, places):
         lanes.setdefault(row["lane"], []).append(limit_of(row))
-    return tuple(Totals((), tuple(totals), _marks(connection, lane)) for lane, totals in sorted(lanes.items()))
+    moved = {f"{topic}/{one}": row.next_offset for (topic, one), row in stored_positions.every(connection).items()}
+    return tuple(Totals(lane, (), tuple(limits), moved.get(lane, 0)) for lane, limits in sorted(lanes.items()))
 
 
 def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[events.Tally, ...]:
@@ -155,51 +203,36 @@ def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[event
     return tuple(events.Tally(row[0], row[1], *map(int, row[2:])) for row in connection.execute(query))
 
 
-def _marks(connection: Connection, lane: str) -> Mapping[str, int]:
-    rows = connection.execute(_MARKS, {"of_lane": lane})
-    return decisions.heard((row.instance, row.sequence, row.updated_at) for row in rows)
-
-
-def _named(connection: Connection, batch: EventBatch, events: Sequence[UsageEvent], counted: Totals) -> Totals:
-    """Add to `counted` what `events`, none of them counted now, name beside it, and the lane's marks."""
-    daily = {sums.daily_counter(event) for event in events}
+def _named(connection: Connection, events: Sequence[UsageEvent], counted: Totals) -> Totals:
+    """Add to `counted` what its lane has of what `events`, none of them counted now, name beside it."""
+    daily = {sums.daily_counter(event) for event in events} - {sums.counter_of(usage) for usage in counted.daily}
     limits = {counter for event in events for counter in sums.limit_counters(event)}
-    daily -= {Counter(usage.day, usage.group_id, usage.model_slug) for usage in counted.daily}
     limits -= {total.counter for total in counted.limits}
+    own_daily = _rows_of(connection, USAGE_DAILY, daily, USAGE_DAILY.c.lane == counted.lane)
+    own_limits = _rows_of(connection, LIMIT_DAILY, limits, LIMIT_DAILY.c.lane == counted.lane)
     return Totals(
-        daily=(*counted.daily, *map(daily_of, _rows_of(connection, USAGE_DAILY, daily))),
-        limits=(*counted.limits, *map(limit_of, _rows_of(connection, LIMIT_DAILY, limits))),
-        marks=_marks(connection, batch.lane),
-        position=counted.position,
+        counted.lane,
+        (*counted.daily, *map(daily_of, own_daily)),
+        (*counted.limits, *map(limit_of, own_limits)),
+        counted.position,
     )
 
 
-def _rows_of(connection: Connection, table: Table, counters: Collection[Counter]) -> list[RowMapping]:
+def _rows_of(
+    connection: Connection, table: Table, counters: Collection[Counter], which: ColumnElement[bool] | None = None
+) -> list[RowMapping]:
     place = tuple_(table.c.day, table.c.group_id, table.c.model_slug)
+    also = () if which is None else (which,)
     return [
         row
         for some in statements.chunks(sorted(counters))
-        for row in connection.execute(select(table).where(place.in_(some))).mappings()
+        for row in connection.execute(select(table).where(place.in_(some), *also)).mappings()
     ]
 
 
-def _behind(connection: Connection, table: Table, after: Counter, to_day: date) -> Sequence[RowMapping]:
-    place = tuple_(*table.primary_key)
-    here = tuple_(
-        *(bindparam(None, value, column.type) for value, column in zip(after, table.primary_key, strict=True))
-    )
-    query = select(table).where(place > here, table.c.day <= to_day).order_by(*table.primary_key).limit(PAGE)
-    return connection.execute(query).mappings().all()
-
-
-def _by_lane(connection: Connection, daily: ColumnElement[bool], limits: ColumnElement[bool]) -> tuple[Totals, ...]:
-    usages: dict[str, list[DailyUsage]] = {}
-    for row in connection.execute(select(USAGE_DAILY).where(daily).order_by(*USAGE_DAILY.primary_key)).mappings():
-        usages.setdefault(row["lane"], []).append(daily_of(row))
-    totals: dict[str, list[LimitTotal]] = {}
-    for row in connection.execute(select(LIMIT_DAILY).where(limits).order_by(*LIMIT_DAILY.primary_key)).mappings():
-        totals.setdefault(row["lane"], []).append(limit_of(row))
-    return tuple(
-        Totals(tuple(usages.get(lane, ())), tuple(totals.get(lane, ())), _marks(connection, lane))
-        for lane in sorted(usages.keys() | totals.keys())
-    )
+def _behind(connection: Connection, table: Table, after: Counter, to_day: date) -> list[Counter]:
+    """Return the counters of at most PAGE rows behind `after`, over all lanes, in the order of counters."""
+    columns = (table.c.day, table.c.group_id, table.c.model_slug)
+    here = tuple_(*(bindparam(None, value, column.type) for value, column in zip(after, columns, strict=True)))
+    query = select(*columns).where(tuple_(*columns) > here, table.c.day <= to_day).distinct()
+    return [Counter(*row) for row in connection.execute(query.order_by(*columns).limit(PAGE))]

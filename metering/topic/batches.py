@@ -18,6 +18,7 @@ from metering.flow import Counted
 from metering.store import day_partitions
 from metering.topic import unreadable
 from metering.topic.faust_consumer import Fetch
+from metering.topic.lanes import lane_of
 from runtime.clock import Clock
 from runtime.database.engines import Database
 from runtime.kafka.writer import Writer
@@ -165,9 +166,16 @@ class Counting:
         self._days = await self._database_outage.ride_out(lambda: self._database.write(work))
 
 
-def lane_of(partition: int) -> str:
-    """Name the lane of a partition."""
-    return f"{USAGE_EVENTS}/{partition}"
+def joined(fetches: Sequence[Fetch]) -> list[Fetch]:
+    """Join what follows on one another; where a fetch is missing in between, the ledger shall see that."""
+    whole: list[Fetch] = []
+    for fetch in fetches:
+        if whole and whole[-1].next_offset == fetch.first_offset:
+            records = [*whole[-1].records, *fetch.records]
+            whole[-1] = whole[-1]._replace(next_offset=fetch.next_offset, records=records)
+        else:
+            whole.append(fetch)
+    return whole
 
 
 def _said(error: DBAPIError) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from domain import positions
 from metering.core.stalls import Backlog, Log
-from metering.topic.batches import lane_of
+from metering.topic.lanes import lane_of
 from runtime import loops, outage
 from runtime.kafka.reader import Bounds
 from runtime.kafka.writer import KafkaAwayError

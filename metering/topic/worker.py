@@ -23,16 +23,18 @@ from functools import partial
 from typing import Any
 
 from aiokafka.errors import KafkaError
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain import positions
 from domain.positions import BeyondPositionError, PositionLostError, Start
 from metering import flow
 from metering.flow import Counted
 from metering.store import transaction
-from metering.topic.batches import Counting, lane_of
+from metering.topic import metrics
+from metering.topic.batches import Counting, joined
 from metering.topic.faust_consumer import Fetch, Fetches
+from metering.topic.lanes import Lanes, lane_of
 from metering.topic.publisher import KafkaTotals
-from metering.topic.republisher import Republishing
 from metering.topic.watchdog import STALLED_S, Watchdog
 from runtime import loops
 from runtime.clock import Clock
@@ -42,10 +44,11 @@ from runtime.kafka.reader import Reader
 from runtime.kafka.writer import Kafka, KafkaAwayError, Writer
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
-from schemas.topics import USAGE_EVENTS
+from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS
 
 GROUP = "tollgate.metering"
-REPUBLISH_EVERY_S = 60.0
+LOOK_EVERY_S = 1.0
+"""How often a lane is looked at: whether it is to be taken over, or its `whole` to be told."""
 
 STOP_WITHIN_S = 10.0
 """How long a batch under way may take to end, and as long again the stream."""
@@ -73,7 +76,8 @@ class MeteringWorker:
         self._clock = clock
         self._pause = pause
         self._ledger = transaction.SqlLedger(database, partial(databases.now, clock=clock))
-        self._metering = flow.Metering(self._ledger, KafkaTotals(writer, clock), thresholds, clock)
+        self._totals = KafkaTotals(writer, clock, self._put_record_aside)
+        self._metering = flow.Metering(self._ledger, self._totals, thresholds, clock)
         self._database = Outage("metering", log, self._rest)
         self._kafka = Outage("metering", log, self._rest, of="Kafka", passes=_is_away)
         self._counting = Counting(
@@ -83,17 +87,18 @@ class MeteringWorker:
         self._logs = Reader(where, USAGE_EVENTS)
         self._watchdog = Watchdog(self._position, self._logs.bounds, self._owned, stalled_s=stalled_s)
         self._turn = asyncio.Lock()
-        """Held by whoever counts or publishes, so that no total of ours overtakes a newer one."""
-        self._republishing = Republishing(
-            self._metering, self._ledger, self._publish, clock, turn=self._turn, database_outage=self._database
+        """Held by whoever counts or tells, so that no total of ours overtakes a newer one."""
+        self._decisions = Reader(where, LIMITS_DECISIONS)
+        told = (self._metering, self._ledger, self._totals, self._publish)
+        self._lanes = Lanes(
+            *told, decisions=self._decisions, clock=clock, database_outage=self._database, kafka_outage=self._kafka
         )
         self._assigned = asyncio.Event()
         self._begun = False
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._counted = 0
-        self._missing = 0
+        self._counted = self._missing = self._too_large = 0
         self._done: dict[int, int] = {}
         """By partition, where the next batch begins: what lies below is counted and published."""
 
@@ -109,21 +114,15 @@ class MeteringWorker:
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what this worker counts, and how far behind it is."""
-        telemetry.gauge(
-            "tollgate_metering_lag_events",
-            "Offsets still to count in a partition of this worker, as of a few seconds ago.",
-            lambda: {str(partition): lag for partition, lag in self.lag.items()},
-            "partition",
+        counts = metrics.Counts(
+            lag=lambda: self.lag,
+            counted=lambda: self._counted,
+            put_aside=lambda: self.put_aside,
+            too_large=lambda: self._too_large,
+            mended=lambda: self._lanes.mended,
+            missing=lambda: self._missing,
         )
-        telemetry.counter(
-            "tollgate_metering_events_total", "Usage events counted, repeats among them.", lambda: self._counted
-        )
-        telemetry.counter(
-            "tollgate_metering_unreadable_total", "Records put aside as unreadable.", lambda: self.put_aside
-        )
-        telemetry.counter(
-            "tollgate_metering_missing_total", "Offsets whose records were gone uncounted.", lambda: self._missing
-        )
+        metrics.register(telemetry, counts)
 
     async def run(self) -> None:
         """Count until `stop`. Raises what does not pass by itself."""
@@ -132,7 +131,7 @@ class MeteringWorker:
         work = {
             "metering's stream": self._serve(),
             "metering's group offsets": self._commit(),
-            "metering's republishing": self._republish(),
+            "metering's lanes": self._look_after_lanes(),
             "metering's watchdog": self._watchdog.run(),
         }
         tasks: list[asyncio.Future[Any]] = [asyncio.create_task(loops.run(*one), name=one[0]) for one in work.items()]
@@ -168,6 +167,7 @@ class MeteringWorker:
             if found[one] is None and start.offset > 0:
                 log.warning("%s: nothing is counted yet, and all before offset %d is gone", lane_of(one), start.offset)
             self._done.pop(one, None)
+            self._lanes.leave(one)
         self._assigned.set()
         return starts
 
@@ -206,17 +206,24 @@ class MeteringWorker:
         for fetch in fetches:
             by_partition.setdefault(fetch.partition, []).append(fetch)
         self._watchdog.busy(by_partition)
+        for partition in by_partition:
+            await self._lanes.take_over(partition)
         counting = [self._count(one) for one in by_partition.values()]
         results = await asyncio.gather(*counting, return_exceptions=True)
         counted = [one for result in results if isinstance(result, list) for one in result]
-        await self._publish(counted)
+        is_told = await self._publish(counted)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         events = sum(len(one.batch.events) for one in counted)
         loops.turned(events, waits_for="usage events")
         self._counted += events
-        self._done |= {one.batch.partition: one.totals.position for one in counted if one.totals.position is not None}
+        for one in counted:
+            self._done[one.batch.partition] = one.totals.position
+            if is_told:
+                self._lanes.moved(one.batch.partition, one.totals.position)
+            else:
+                self._lanes.leave(one.batch.partition)
         for fetch in fetches:
             self._fetches.consumer.done(fetch)
 
@@ -228,6 +235,7 @@ class MeteringWorker:
                 counted += await self._counting.count(fetch)
         except PositionLostError as error:
             log.info("%s; the batch is dropped", error)
+            self._lanes.leave(fetches[0].partition)
         except BeyondPositionError as error:
             if self._fetches.consumer.is_current(fetches[0]):
                 await self._write_offsets({fetches[0].partition: error.position})
@@ -244,16 +252,22 @@ class MeteringWorker:
             return False
         return True
 
-    async def _republish(self) -> None:
-        """Write totals again, after each assignment and once a minute."""
+    async def _look_after_lanes(self) -> None:
+        """Take lanes over as soon as they are assigned, though nothing comes on them, and tell `whole`."""
         while True:
-            loops.turned(rest_s=REPUBLISH_EVERY_S)
+            loops.turned(rest_s=LOOK_EVERY_S)
             with suppress(TimeoutError):
-                async with asyncio.timeout(REPUBLISH_EVERY_S):
+                async with asyncio.timeout(LOOK_EVERY_S):
                     await self._assigned.wait()
             self._assigned.clear()
             for partition in self._owned():
-                await self._republishing.publish_again(partition)
+                async with self._turn:
+                    if partition in self._owned():
+                        await self._lanes.look(partition)
+
+    def _put_record_aside(self, key: str, error: Exception) -> None:
+        self._too_large += 1
+        log.error("the record of %s is not told: %s", key, error)
 
     async def _commit(self) -> None:
         """Tell the group now and then how far this worker is: for whoever watches the group, nothing here reads it."""
@@ -301,6 +315,10 @@ class MeteringWorker:
                 async with asyncio.timeout(STOP_WITHIN_S):
                     await self._turn.acquire()  # what was under way has ended, and nothing begins any more
             owned = self._owned()
+            with suppress(TimeoutError, KafkaAwayError, SQLAlchemyError):  # else the next owner tells what is not told
+                async with asyncio.timeout(STOP_WITHIN_S / 2):
+                    for partition in owned:
+                        await self._lanes.tell_whole(partition)
             await self._write_offsets({one: at for one, at in self._done.items() if one in owned})
         finally:
             for task in tasks:
@@ -316,18 +334,7 @@ class MeteringWorker:
             log.warning("the consumer group was not left within %g s", STOP_WITHIN_S)
             leaving.cancel()
         await self._logs.close()
-
-
-def joined(fetches: Sequence[Fetch]) -> list[Fetch]:
-    """Join what follows on one another; where a fetch is missing in between, the ledger shall see that."""
-    whole: list[Fetch] = []
-    for fetch in fetches:
-        if whole and whole[-1].next_offset == fetch.first_offset:
-            records = [*whole[-1].records, *fetch.records]
-            whole[-1] = whole[-1]._replace(next_offset=fetch.next_offset, records=records)
-        else:
-            whole.append(fetch)
-    return whole
+        await self._decisions.close()
 
 
 def _outcome(ended: asyncio.Future[Any]) -> None:

@@ -3,6 +3,7 @@
 Never holds behaviour beyond naming what happened.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -48,6 +49,10 @@ class SpoolUnavailableError(Exception):
     """A usage event could not be made durable: the disk is full or failing, or the spool is at its bound."""
 
 
+def _hold_nothing(_: int) -> None:
+    """Count nothing."""
+
+
 @dataclass(slots=True)
 class UpstreamRequest:
     """One call of an upstream."""
@@ -62,6 +67,10 @@ class UpstreamRequest:
     dialect: Dialect = Dialect.CHAT
     header_lines: bytes = field(default=b"", repr=False)
     """Further ones, each with its end."""
+    on_sent: Callable[[], None] | None = field(default=None, repr=False)
+    """Called once when all of it has been handed to the system, so that nobody here needs the body any more."""
+    hold: Callable[[int], None] = field(default=_hold_nothing, repr=False)
+    """Told how much of the answer is gathered here. Raises AnswersFullError."""
 
 
 @dataclass(slots=True)

@@ -55,6 +55,16 @@ def unauthorized(message: str) -> Reply:
     return error(401, message, kind="invalid_request_error", code="invalid_api_key")
 
 
+def unknown_key() -> Reply:
+    """401: no live key, or none that may be used under this host name."""
+    return unauthorized("This key is not known, or it was revoked.")
+
+
+def misdirected() -> Reply:
+    """421: nobody is served under this host name (RFC 9110 15.5.20)."""
+    return error(421, "Nothing is served under this host name.", kind="invalid_request_error", code="unknown_host")
+
+
 def key_expired() -> Reply:
     """401: the key's time is over."""
     return error(401, "This key has expired.", kind="invalid_request_error", code="key_expired")
@@ -186,11 +196,24 @@ def unavailable(what: str) -> Reply:
     return error(503, f"Temporarily unavailable: {what}.", kind="api_error", code="service_unavailable")
 
 
-def busy() -> Reply:
-    """503: as many requests are in flight as there may be; the first to end makes room."""
-    reply = unavailable("too many requests are in flight")
+def full(what: str) -> Reply:
+    """503: all workspaces together hold as many (or as much) of `what` as the gateway may; some is soon given back."""
+    reply = unavailable(f"the gateway has as much as it may of: {what}")
     reply.headers.append((b"retry-after", b"1"))
     return reply
+
+
+def share_exceeded(what: str) -> Reply:
+    """429: the caller's workspace, or its key, has its share of `what`, so that others have theirs."""
+    message = f"This workspace, or this key, has its share of what the gateway may have of: {what}."
+    reply = error(429, message, kind="rate_limit_error", code="share_exceeded")
+    reply.headers.append((b"retry-after", b"1"))
+    return reply
+
+
+def fault() -> Reply:
+    """500: a fault of the gateway's own, in its log under the request's id."""
+    return error(500, "The gateway failed; its log says more under this x-request-id.", kind="api_error")
 
 
 def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -> str:

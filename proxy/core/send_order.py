@@ -49,6 +49,13 @@ class Draining(Generic[Item]):
         self._held_bytes += size_bytes
         self.read_through = sequence
 
+    def add_acknowledged(self, sequence: int) -> None:
+        """Take an event that was read and is known to be there; sequences ascend."""
+        self._open.append(sequence)
+        self._done.add(sequence)
+        self.read_through = sequence
+        self._advance()
+
     def sendable(self) -> list[int]:
         """Return the partitions that have events to send and none under way."""
         return [partition for partition in self._waiting if partition not in self._under_way]
@@ -70,6 +77,13 @@ class Draining(Generic[Item]):
         self._held -= len(taken)
         self._held_bytes -= sum([size_bytes for _, size_bytes, _ in taken])
         self._done.update([sequence for sequence, _, _ in taken])
+        self._advance()
+
+    def under_way(self, partition: int) -> list[int]:
+        """Return the sequences that were taken last of a partition."""
+        return [sequence for sequence, _, _ in self._under_way[partition]]
+
+    def _advance(self) -> None:
         while self._open and self._open[0] in self._done:
             self.acknowledged_through = self._open.popleft()
             self._done.remove(self.acknowledged_through)

@@ -4,6 +4,7 @@ Counted is the text that a model gets: messages, tools and the schema of the ans
 tokens a message for what surrounds it. JSON's own syntax is not. A picture counts by its size, other media flat.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -21,15 +22,22 @@ _FILES = ("input_file", "document")
 """Types of parts whose members tell nothing of them."""
 
 
+_IMAGE = re.compile(rb'"image_url"[ \t\r\n]*+:')
+_OTHER = re.compile(rb'"(?:%s)"[ \t\r\n]*+:' % "|".join(_OTHER_MEDIA).encode())
+
+
 def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) -> int:
     """Return the tokens of a chat completion's prompt, at least 1.
 
-    `otherwise` stands for a body with too many parts, or nested too deeply, to be looked into.
+    `otherwise` stands for the text of a body with too many parts, or nested too deeply, to be looked into; its media
+    are counted by their members' names, each flat.
     """
     try:
         asked = json_text.loads(body)
     except json_text.UnreadableError:
-        return otherwise
+        images = len(_IMAGE.findall(body))
+        others = len(_OTHER.findall(body))
+        return min(otherwise + images * costs.image + others * costs.other, MOST_TOKENS)
     if not isinstance(asked, dict):
         return otherwise
     size = tokens = 0

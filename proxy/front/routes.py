@@ -18,8 +18,9 @@ from proxy.dialects.routes import table
 from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
 from proxy.front.client import HttpClient
-from runtime.http.bounds import BodyBudget
+from proxy.front.host_wall import HostWall
 from runtime.http.exchange import Exchange, Route, Routes
+from runtime.shares import Shares
 from schemas.usage import RouteName
 
 _PATHS = {
@@ -31,26 +32,36 @@ _PATHS = {
 
 
 def metered(
-    gateway: Gateway, answered: Counter[int], *, max_body_bytes: int, body_within_s: float, budget: BodyBudget
+    gateway: Gateway,
+    wall: HostWall,
+    answered: Counter[int],
+    *,
+    max_body_bytes: int,
+    body_within_s: float,
+    bodies: Shares,
 ) -> Routes:
     """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
 
     def handler(api: ApiRoute) -> Callable[[Exchange], Awaitable[None]]:
         async def complete(exchange: Exchange) -> None:
             try:
-                await gateway.complete(HttpClient(exchange), api)
+                refusal = wall.refusal(exchange.host, exchange.authorization)
+                if refusal is None:
+                    await gateway.complete(HttpClient(exchange), api)
+                else:
+                    await gateway.refuse(HttpClient(exchange), refusal)
             finally:
                 answered[exchange.status] += 1
 
         return complete
 
     def route(name: RouteName) -> Route:
-        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, budget)
+        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, bodies)
 
     return {path.encode(): {b"POST": route(name)} for path, name in _PATHS.items()}
 
 
-def handlers(gateway: Gateway) -> list[Any]:
+def handlers(gateway: Gateway, wall: HostWall) -> list[Any]:
     """Return the handlers of what is not counted."""
 
     @asgi(list(_PATHS), copy_scope=False)
@@ -61,7 +72,7 @@ def handlers(gateway: Gateway) -> list[Any]:
     @asgi("/v1/models", is_mount=True, copy_scope=False)
     async def models(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
         allowed = scope.get("method") in ("GET", "HEAD")
-        await _answer(send, _models(gateway, scope) if allowed else _not_allowed(b"GET"))
+        await _answer(send, _models(gateway, wall, scope) if allowed else _not_allowed(b"GET"))
 
     return [metered_only, models]
 
@@ -72,8 +83,11 @@ async def _answer(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
 
 
-def _models(gateway: Gateway, scope: Scope) -> Reply:
-    found = gateway.models(dict(scope["headers"]).get(b"authorization"))
+def _models(gateway: Gateway, wall: HostWall, scope: Scope) -> Reply:
+    headers = dict(scope["headers"])
+    authorization = headers.get(b"authorization")
+    refusal = wall.refusal(headers.get(b"host", b""), authorization)
+    found = gateway.models(authorization) if refusal is None else refusal
     if isinstance(found, Reply):
         return found
     slug = _slug(scope)

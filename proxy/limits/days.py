@@ -1,26 +1,28 @@
 """Decides whether a request's day limits admit it: the proxy's sum of counting 6, per (group, slug, UTC day).
 
-Never counts an event twice once it is settled, never misses one, and never reads a clock.
+Never counts an event twice once it is settled and acknowledged, never misses one, and never reads a clock.
 
 Rules:
 
-- The sum = totals of the newest decision + rows spooled here that those totals do not hold yet + what is in flight.
-- A row is in the totals when its sequence is at or below the decision's mark for its instance.
-- A limit admits while the sum is below its threshold, and metering has not called that very threshold used up.
+- The sum = over lanes (the part last told + rows spooled here that are not counted in it) + what is in flight.
+- A row is counted when its offset is known and below the part's `at` or the lane's `whole`, whichever is higher.
+- A limit admits while the sum is below its threshold.
 - A reservation charges every charged group or none, also groups without a limit: one may be set later in the day.
 - A refusal rests on reservations where, without those in flight, every limit would admit.
+- While a metering of the version before runs, its words hold (`counted`, by sequence) until each lane has told `whole`.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from schemas.decisions import Decision
+from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Row, Rows, insert
+from schemas.decisions import DecisionBySequence
 from schemas.limits import LimitType
 
-_Row = tuple[int, int]
-"""Sequence and tokens of one request."""
+LaneOf = Callable[[str], Lane]
+"""Says which lane the rows of a tree lie in, by the last of their charged groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,143 +45,72 @@ class DayRefusal:
     """Whether it is only held: it may admit as soon as one of them ends."""
 
 
-class _Counter:
-    """One (group, slug, day)."""
-
-    __slots__ = (
-        "counted",
-        "decided_requests",
-        "decided_tokens",
-        "in_flight_requests",
-        "in_flight_tokens",
-        "pending",
-        "requests",
-        "tokens",
-        "used_up",
-        "version",
-    )
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.tokens = 0
-        """The whole sum, in flight included."""
-        self.in_flight_requests = 0
-        self.in_flight_tokens = 0
-        self.version: int | None = None
-        self.decided_requests = 0
-        self.decided_tokens = 0
-        self.counted: Mapping[str, int] = {}
-        self.used_up: frozenset[tuple[LimitType, int]] = frozenset()
-        self.pending: dict[str, deque[_Row]] = {}
-        """By instance, sequences ascending."""
-
-    def refuses(self, limit: DayLimit) -> bool:
-        total = self.requests if limit.type is LimitType.REQUEST else self.tokens
-        return total >= limit.threshold or (limit.type, limit.threshold) in self.used_up
-
-    def is_held(self, limit: DayLimit) -> bool:
-        """Whether a limit that refuses would admit without what is in flight."""
-        in_flight = self.in_flight_requests if limit.type is LimitType.REQUEST else self.in_flight_tokens
-        total = self.requests if limit.type is LimitType.REQUEST else self.tokens
-        return total - in_flight < limit.threshold and (limit.type, limit.threshold) not in self.used_up
-
-    def begin(self, tokens: int) -> None:
-        """Add a request in flight and its estimate."""
-        self.in_flight_requests += 1
-        self.in_flight_tokens += tokens
-        self.add(1, tokens)
-
-    def end(self, tokens: int) -> None:
-        """Take a request that ended out again, with its estimate."""
-        self.in_flight_requests -= 1
-        self.in_flight_tokens -= tokens
-        self.add(-1, -tokens)
-
-    def add(self, requests: int, tokens: int) -> None:
-        self.requests += requests
-        self.tokens += tokens
-
-    def await_count(self, instance: str, row: _Row) -> bool:
-        """Note a spooled row; False where the sum holds it already."""
-        if self.counted.get(instance, 0) >= row[0]:
-            return False
-        rows = self.pending.get(instance)
-        if rows is None:
-            rows = self.pending[instance] = deque()
-        place = len(rows)
-        while place and rows[place - 1][0] >= row[0]:  # rows come in order but for a rare few
-            if rows[place - 1][0] == row[0]:
-                return False
-            place -= 1
-        rows.insert(place, row)
-        return True
-
-    def take_decision(self, decision: Decision) -> None:
-        if self.version is not None and decision.version < self.version:
-            return
-        if decision.version == self.version:  # the same totals, but duplicates may have moved the marks since
-            marks = decision.counted
-            self.counted = marks | {name: max(mark, marks.get(name, 0)) for name, mark in self.counted.items()}
-        else:
-            self.add(decision.requests - self.decided_requests, decision.tokens - self.decided_tokens)
-            self.version = decision.version
-            self.decided_requests = decision.requests
-            self.decided_tokens = decision.tokens
-            self.counted = decision.counted
-            self.used_up = frozenset((threshold.type, threshold.threshold) for threshold in decision.used_up)
-        for instance, rows in list(self.pending.items()):
-            mark = self.counted.get(instance, 0)
-            while rows and rows[0][0] <= mark:
-                self.add(-1, -rows.popleft()[1])
-            if not rows:
-                del self.pending[instance]
-
-
 @dataclass(slots=True, eq=False)
 class DayReservation:
     """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     estimate: int
-    counters: tuple[_Counter, ...]
+    root: str
+    """The last charged group, whose lane the event will lie in."""
+    counters: tuple[Counter, ...]
     ended: bool = False
 
 
 class DayCounters:
-    """All day counters of one proxy, whose own spool is `instance`."""
+    """All day counters of one proxy, whose own spool is `instance`.
 
-    def __init__(self, instance: str) -> None:
+    Embedded, the only lane is the spool itself. Apart, `use_lanes` names them.
+    """
+
+    def __init__(self, instance: str, lane: Lane = "spool") -> None:
+        """`lane` is that of the own spool, embedded; see `use_lanes`."""
         self._instance = instance
-        self._days: dict[date, dict[tuple[str, str], _Counter]] = {}
+        self._own_lane: Lane | None = lane
+        self._lane_of: LaneOf = lambda _: lane
+        self._days: dict[date, dict[tuple[str, str], Counter]] = {}
         self._oldest = date.min
+        self._wholes: dict[Lane, int] = {}
+        self._untold: set[Lane] = set()
+        """Lanes that have not told `whole`: until they have, words by sequence are taken."""
+        self._awaited: dict[tuple[Lane, str], Rows] = {}
+        """Rows that `whole` has not passed, by lane and spool."""
+        self._unplaced: dict[tuple[Lane, str], dict[int, Row]] = {}
+        """Those of them whose offset is not known, by sequence."""
 
     def __len__(self) -> int:
         return sum(len(counters) for counters in self._days.values())
+
+    def use_lanes(self, lanes: Iterable[Lane], lane_of: LaneOf) -> None:
+        """Say which lanes the usage topic has. To be called before the first row and the first word.
+
+        Until each of them has told `whole`, metering may be of the version before, which tells none.
+        """
+        self._own_lane = None
+        self._lane_of = lane_of
+        self._untold = set(lanes)
 
     def reserve(
         self, day: date, slug: str, charged_groups: tuple[str, ...], limits: Sequence[DayLimit], tokens: int
     ) -> DayReservation | DayRefusal:
         """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any."""
         for limit in limits:
-            if self._counter(limit.counting_group, slug, day).refuses(limit):
+            if self._counter(limit.counting_group, slug, day).refuses(limit.type, limit.threshold):
                 return self._refuse(day, slug, limits)
         counters = tuple([self._counter(group, slug, day) for group in charged_groups])
         for counter in counters:
             counter.begin(tokens)
-        return DayReservation(tokens, counters)
+        return DayReservation(tokens, charged_groups[-1], counters)
 
     def settle(self, reservation: DayReservation, sequence: int, tokens: int) -> None:
-        """Replace the estimate by what was used, spooled here as `sequence`.
-
-        Where a decision that holds it came first, the request is in the sum twice until this call.
-        """
+        """Replace the estimate by what was used, spooled here as `sequence`; no offset of it was told yet."""
         if reservation.ended:
             return
         reservation.ended = True
-        row = (sequence, tokens)
         for counter in reservation.counters:
             counter.end(reservation.estimate)
-            if counter.await_count(self._instance, row):
-                counter.add(1, tokens)
+        lane = self._lane_of(reservation.root)
+        offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
+        self._await(lane, self._instance, Row(sequence, tokens, offset), reservation.counters)
 
     def release(self, reservation: DayReservation) -> None:
         """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
@@ -189,36 +120,74 @@ class DayCounters:
         for counter in reservation.counters:
             counter.end(reservation.estimate)
 
-    def restore(  # noqa: PLR0917 - a spool row's columns, in their order
-        self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, tokens: int
-    ) -> None:
-        """Count a row that a spool still holds at start, `group_ids` its charged groups. Twice is once."""
-        if day < self._oldest:
+    def restore(self, group_ids: Sequence[str], slug: str, day: date, row: Row, *, lane: Lane, instance: str) -> None:
+        """Count a row that a spool still holds at start, `group_ids` its charged groups. Twice is once.
+
+        Its offset is where its lane has it at the highest; None: it will be sent (again).
+        """
+        if day >= self._oldest:
+            counters = tuple([self._counter(group, slug, day) for group in group_ids])
+            self._await(lane, instance, row, counters)
+
+    def acknowledge(self, lane: Lane, instance: str, placed: Iterable[tuple[int, int]]) -> None:
+        """Take the offsets that the broker gave to rows of a spool: (sequence, offset), ascending."""
+        unplaced = self._unplaced.get((lane, instance))
+        if unplaced is None:
             return
-        for group in group_ids:
-            counter = self._counter(group, slug, day)
-            if counter.await_count(instance, (sequence, tokens)):
-                counter.add(1, tokens)
+        found = [(unplaced.pop(sequence, None), offset) for sequence, offset in placed]
+        if not unplaced:
+            del self._unplaced[lane, instance]
+        touched: dict[Counter, None] = {}
+        for row, offset in found:
+            if row is not None:
+                row.offset = offset
+                touched |= dict.fromkeys(row.counters)
+        whole = self._wholes.get(lane, NOWHERE)
+        for counter in touched:
+            counter.drop(lane, whole)
+        self._pass(lane, whole)
 
-    def take_decision(self, decision: Decision) -> None:
-        """Take metering's newest word on one counter; an older one is ignored."""
-        if decision.day >= self._oldest:
-            self._counter(decision.group_id, decision.model_slug, decision.day).take_decision(decision)
+    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:
+        """Take metering's newest word on one counter's part in a lane; an older one is ignored."""
+        if day >= self._oldest:
+            self._counter(group, slug, day).take_part(lane, part, self._wholes.get(lane, NOWHERE))
 
-    def is_counted(self, charged_groups: Sequence[str], slug: str, day: date, instance: str, sequence: int) -> bool:
-        """Say whether decisions count a row for every one of its charged groups, so that the sum needs it no more."""
+    def take_by_sequence(self, told: DecisionBySequence) -> None:
+        """Take the word of a metering of the version before, unless every lane has told `whole`."""
+        if self._untold and told.day >= self._oldest:
+            self._counter(told.group_id, told.model_slug, told.day).take_by_sequence(told)
+
+    def take_whole(self, lane: Lane, at: int) -> None:
+        """Take it that every change of a lane below `at` was heard here: no lower word is, and nothing is missing."""
+        if at <= self._wholes.get(lane, NOWHERE):
+            return
+        self._wholes[lane] = at
+        if self._untold:
+            self._untold.discard(lane)
+            if not self._untold:
+                for counters in self._days.values():
+                    for counter in counters.values():
+                        counter.go_by_parts(self._wholes)
+        self._pass(lane, at)
+
+    def may_go(  # noqa: PLR0917 - a spool row's columns, in their order
+        self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, offset: int
+    ) -> bool:
+        """Say whether no sum needs a row any more, nor will after a restart; it is published at `offset` or below."""
+        if offset < self._wholes.get(self._lane_of(group_ids[-1]), NOWHERE):
+            return True
+        if not self._untold:
+            return False
         counters = self._days.get(day, {})
-        return all(
-            counter is not None and counter.counted.get(instance, 0) >= sequence
-            for counter in [counters.get((group, slug)) for group in charged_groups]
-        )
+        told = [counters[group, slug].by_sequence if (group, slug) in counters else None for group in group_ids]
+        return all(one is not None and one.counted.get(instance, 0) >= sequence for one in told)
 
     def oldest_awaited(self, day: date) -> dict[str, int]:
-        """Return, by instance, the lowest sequence of `day` that some decision still has to count."""
+        """Return, by instance, the lowest sequence of `day` that metering's word does not hold yet."""
         oldest: dict[str, int] = {}
         for counter in self._days.get(day, {}).values():
-            for instance, rows in counter.pending.items():
-                oldest[instance] = min(rows[0][0], oldest.get(instance, rows[0][0]))
+            for (_, instance), rows in counter.pending.items():
+                oldest[instance] = min(rows[0].sequence, oldest.get(instance, rows[0].sequence))
         return oldest
 
     def forget(self, before: date) -> None:
@@ -232,17 +201,48 @@ class DayCounters:
         counter = self._days.get(day, {}).get((group, slug))
         return (counter.requests, counter.tokens) if counter else (0, 0)
 
+    def _await(self, lane: Lane, instance: str, row: Row, counters: tuple[Counter, ...]) -> None:
+        whole = self._wholes.get(lane, NOWHERE)
+        if row.is_below(whole):
+            return
+        rows = self._awaited.get((lane, instance))
+        if rows is None:
+            rows = self._awaited[lane, instance] = deque()
+        if not insert(rows, row):
+            return
+        row.counters = counters
+        if row.offset is None:
+            self._unplaced.setdefault((lane, instance), {})[row.sequence] = row
+        for counter in counters:
+            counter.add_row(lane, instance, row, whole)
+
+    def _pass(self, lane: Lane, whole: int) -> None:
+        """Let go of the rows that a lane's `whole` has passed."""
+        touched: dict[Counter, None] = {}
+        for place in [place for place in self._awaited if place[0] == lane]:
+            rows = self._awaited[place]
+            while rows and rows[0].is_below(whole):
+                touched |= dict.fromkeys(rows.popleft().counters)
+            if not rows:
+                del self._awaited[place]
+        for counter in touched:
+            counter.drop(lane, whole)
+
     def _refuse(self, day: date, slug: str, limits: Sequence[DayLimit]) -> DayRefusal:
         counters = [(limit, self._counter(limit.counting_group, slug, day)) for limit in limits]
-        refusing = [(limit, counter.is_held(limit)) for limit, counter in counters if counter.refuses(limit)]
+        refusing = [
+            (limit, counter.is_held(limit.type, limit.threshold))
+            for limit, counter in counters
+            if counter.refuses(limit.type, limit.threshold)
+        ]
         limit, is_held = min(refusing, key=lambda found: found[1])
         return DayRefusal(limit, is_held)
 
-    def _counter(self, group: str, slug: str, day: date) -> _Counter:
+    def _counter(self, group: str, slug: str, day: date) -> Counter:
         counters = self._days.get(day)
         if counters is None:
             counters = self._days[day] = {}
         counter = counters.get((group, slug))
         if counter is None:
-            counter = counters[group, slug] = _Counter()
+            counter = counters[group, slug] = Counter()
         return counter

@@ -3,7 +3,7 @@
 Never writes an event: that is `proxy.spool.writer`, for the one spool of this boot.
 
 A spool is a folder: its segments, `identity` (instance and boot, written once) and `state` (the first sequence that is
-still wanted, and up to which one the topic holds every event), which is replaced as a whole.
+still wanted, up to which one the topic holds every event, and where: `proxy.spool.placed`), which is replaced whole.
 """
 
 import asyncio
@@ -21,12 +21,10 @@ import msgspec
 
 from domain.sources import EventBatch
 from proxy.spool import segments
+from proxy.spool.placed import Placed
 from proxy.spool.segments import Segments
 from runtime import ids
 from schemas.usage import Producer, UsageDraft, UsageEvent
-
-LANE = "spool"
-"""All spools of one data directory are counted in one order: only one of them is written at a time."""
 
 FOLDER = "spool"
 """Where spools lie in a data directory."""
@@ -72,7 +70,6 @@ class _Counted(msgspec.Struct, rename="camel"):
 class SpoolFile:
     """One spool as its readers see it: a partition of usage events whose offsets are its sequences."""
 
-    lane = LANE
     index = 0
 
     def __init__(self, path: Path) -> None:
@@ -80,13 +77,13 @@ class SpoolFile:
         self.path = path
         self.instance, self.boot_id = _identity(path)
         self.segments, self.end, self.written_bytes = _open(path)
-        begin, self.acknowledged_through = _state(path)
+        begin, self.acknowledged_through, self.placed = _state(path)
         self._begin = min(max(begin, self.segments.first), self.end)  # a power cut may have taken the last rows
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-read")
         self._waiters: dict[asyncio.Future[None], int] = {}
         """Who waits, and for an event at which offset."""
         self._decoded: dict[int, UsageEvent] = {}
-        self.topic = f"spool/{self.instance}"
+        self.lane = self.topic = f"spool/{self.instance}"
         self._producer = b',"producer":{"instance":"%s","sequence":%%d}}' % self.instance.encode()
         self.first_offset = 1
 
@@ -119,7 +116,8 @@ class SpoolFile:
         begin = max(self._begin, min(before, self.end))
         mark = max(self.acknowledged_through, acknowledged_through)
         fresh = self.path / f"{_STATE}{_NEW}"
-        fresh.write_text(f"{begin} {mark}\n", encoding="ascii")
+        self.placed.forget(begin)
+        fresh.write_text(f"{begin} {mark}\n{self.placed.saved()}", encoding="ascii")
         fresh.replace(self.path / _STATE)
         self._begin, self.acknowledged_through = begin, mark
         self.segments.drop(begin)
@@ -153,6 +151,11 @@ class SpoolFile:
     def begin(self) -> int:
         """Return the lowest sequence there still is; `end` where there is no row."""
         return self._begin
+
+    @property
+    def is_unplaced(self) -> bool:
+        """Whether a proxy of the version before has published rows of it: it did not keep where they are."""
+        return self.acknowledged_through >= self._begin and self.placed.through == 0
 
     def is_empty(self) -> bool:
         """Say whether no row is left."""
@@ -289,10 +292,11 @@ def _open(path: Path) -> tuple[Segments, int, int]:
     raise SpoolFileError(f"{path.name} has no segment that stays")
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Return the first sequence that is wanted and the mark; what a power cut took of them is found out again."""
+def _state(path: Path) -> tuple[int, int, Placed]:
+    """Return the first sequence that is wanted, the mark and the places; what a power cut took is found out again."""
     try:
-        begin, mark = (path / _STATE).read_text(encoding="ascii").split()
-        return int(begin), int(mark)
+        first, *lines = (path / _STATE).read_text(encoding="ascii").splitlines()
+        begin, mark = first.split()
+        return int(begin), int(mark), Placed(lines)
     except (FileNotFoundError, ValueError):
-        return 0, 0
+        return 0, 0, Placed()

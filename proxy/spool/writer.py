@@ -76,6 +76,7 @@ class Spool:
         self._flushing = False
         self._trim_before = self.file.begin()
         self._acknowledged = self.file.acknowledged_through
+        self._kept_changes = 0
         self._blocked: str | None = None
         self._cannot_write: str | None = None
         """What the last probe of a disk that had refused has found; None: it takes something again."""
@@ -246,10 +247,12 @@ class Spool:
 
     def _tidy(self) -> None:
         """Let rows go and keep the mark, where either has moved; what fails is tried again a second later."""
-        before, mark = self._trim_before, self._acknowledged
+        before, mark = self._trim_before, self._acknowledged  # before the places: what is below it has one
+        changes = self.file.placed.changes
         try:
-            if before > self.file.begin() or mark > self.file.acknowledged_through:
+            if before > self.file.begin() or mark > self.file.acknowledged_through or changes > self._kept_changes:
                 self.file.drop(before, mark)
+                self._kept_changes = changes
             else:
                 self.file.segments.drop(self.file.begin())
         except OSError as error:

@@ -1,6 +1,7 @@
-"""Follows ``limits.decisions.v1``: metering's word on the days that this proxy counts (counting 5, 6).
+"""Follows ``limits.decisions.v2``: metering's word on the days that this proxy counts (counting 5, 6).
 
-Never decodes a decision of another day: the topic holds those of 48 hours.
+Never decodes a decision of another day: the topic holds those of 48 hours. Never tells a lane's `whole` while something
+told before it may not be read yet.
 """
 
 import asyncio
@@ -13,24 +14,28 @@ from runtime.kafka import feed
 from runtime.kafka.feed import Consumer, Feed, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka
 from runtime.outage import Pause
-from schemas.decisions import Decision
-from schemas.topics import LIMITS_DECISIONS
+from schemas.decisions import Decision, DecisionBySequence, Whole
+from schemas.topics import LIMITS_DECISIONS, LIMITS_DECISIONS_V1, WHOLE_KEY
 
 SILENCE_S = 60.0
-"""Metering need have nothing to say, so silence tells little: after so much of it the consumer is replaced all the
-same, as it may have died without a word."""
+"""After so long without a word the consumer is replaced: it may have died without one. A lane in use is told of at
+least every 30 s."""
 
 _DAYS = (-1, 0, 1)
 """From yesterday, whose last requests may still be in flight, to tomorrow: another proxy's clock may be ahead."""
 
 
 class DecisionsFeed(Feed):
-    """Hands decisions to `on_decisions`, in the order of their counter; older ones may come after newer ones."""
+    """Hands each lane's decisions and `whole` to `on_told`, in their order; older ones may come after newer ones.
+
+    Offsets have gaps only by compaction: what is missing was told again later. So behind a gap, and at the beginning,
+    `whole` is held back until the end that the lane had then is read.
+    """
 
     def __init__(
         self,
         where: Kafka,
-        on_decisions: Callable[[Sequence[Decision]], None],
+        on_told: Callable[[Sequence[Decision | Whole]], None],
         clock: Clock,
         *,
         steady: Callable[[], float] = time.monotonic,
@@ -40,22 +45,73 @@ class DecisionsFeed(Feed):
         super().__init__(
             where, LIMITS_DECISIONS, self._take, silence_s=SILENCE_S, steady=steady, pause=pause, connect=connect
         )
-        self._on_decisions = on_decisions
+        self._on_told = on_told
         self._clock = clock
         self._unreadable = SkippedRecords(LIMITS_DECISIONS, steady)
+        self._next: dict[int, int] = {}
+        """By lane: the offset that follows without a gap."""
+        self._whole_from: dict[int, int] = {}
+        """By lane: below this offset there may be more to hear than was read."""
+        self._held: dict[int, Whole] = {}
+        """By lane: the newest `whole` that is held back."""
 
     def _take(self, records: Sequence[FeedRecord]) -> None:
-        today = self._clock().date()
-        # a quoted date is a decision's day and nothing else in it: a hundredth of what decoding costs
-        days = [f'"{today + timedelta(days=offset)}"'.encode() for offset in _DAYS]
+        days = _quoted_days(self._clock)
+        told: list[Decision | Whole] = []
+        for record in records:
+            lane = record.partition
+            if record.offset != self._next.get(lane):
+                self._whole_from[lane] = self.heard_end(lane)
+            self._next[lane] = record.offset + 1
+            if record.value is not None:
+                try:
+                    self._decode(record, record.value, days, told)
+                except ValueError as error:
+                    self._unreadable.skip(record.place, error)
+            if lane in self._held and self._next[lane] >= self._whole_from[lane]:
+                told.append(self._held.pop(lane))
+        if told:
+            self._on_told(told)
+
+    def _decode(self, record: FeedRecord, value: bytes, days: Sequence[bytes], told: list[Decision | Whole]) -> None:
+        if record.key == WHOLE_KEY:
+            whole = Whole.model_validate_json(value)
+            held = self._held.get(record.partition)
+            if held is None or whole.at > held.at:
+                self._held[record.partition] = whole
+        elif any(day in value for day in days):
+            told.append(Decision.model_validate_json(value))
+
+
+class DecisionsBySequenceFeed(Feed):
+    """Hands over what a metering of the version before tells in ``limits.decisions.v1``; see `proxy.limits.days`."""
+
+    def __init__(
+        self, where: Kafka, on_decisions: Callable[[Sequence[DecisionBySequence]], None], clock: Clock
+    ) -> None:
+        super().__init__(where, LIMITS_DECISIONS_V1, self._take, silence_s=SILENCE_S)
+        self._on_decisions = on_decisions
+        self._clock = clock
+        self._unreadable = SkippedRecords(LIMITS_DECISIONS_V1)
+
+    def _take(self, records: Sequence[FeedRecord]) -> None:
+        days = _quoted_days(self._clock)
         decisions = []
         for record in records:
-            value = record.value
-            if value is None or not any(day in value for day in days):
+            if record.value is None or not any(day in record.value for day in days):
                 continue
             try:
-                decisions.append(Decision.model_validate_json(value))
+                decisions.append(DecisionBySequence.model_validate_json(record.value))
             except ValueError as error:
                 self._unreadable.skip(record.place, error)
         if decisions:
             self._on_decisions(decisions)
+
+
+def _quoted_days(clock: Clock) -> list[bytes]:
+    """Return the days as JSON has them: a quoted date is a decision's day and nothing else in it.
+
+    Looking for it costs a hundredth of what decoding costs.
+    """
+    today = clock().date()
+    return [f'"{today + timedelta(days=offset)}"'.encode() for offset in _DAYS]

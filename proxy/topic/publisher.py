@@ -1,6 +1,7 @@
 """Drains spools to the topic of usage events, and says which of their rows may go (counting 1 and 3).
 
-Never lets a row go that is not acknowledged, and never ends because Kafka is away or the disk is full: it waits.
+Says where Kafka has each row: the sums of limits go by that. Never lets a row go that is not acknowledged, and never
+ends because Kafka is away or the disk is full: it waits.
 
 An event is sent at least once: what Kafka may have taken without our hearing of it is sent again, also after a restart.
 Within a partition events stand in the order of their sequences, repeats aside.
@@ -9,28 +10,23 @@ Within a partition events stand in the order of their sequences, repeats aside.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import msgspec
-
 from proxy.core.send_order import MOST_AT_ONCE, Draining
 from proxy.spool.file import SpoolFile
 from proxy.spool.writer import Spool
+from proxy.topic.rows import Head, Peek, Row, former
 from runtime import loops, outage
-from runtime.clock import Clock
 from runtime.kafka import writer
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, RecordTooLargeError
 from runtime.outage import Outage
 from runtime.telemetry.metrics import Telemetry
 from schemas.topics import USAGE_EVENTS
-
-EVENT_TYPE = f"tollgate.{USAGE_EVENTS}"
-"""A usage event's `ce_type`."""
 
 GATHER_S = 0.02
 """Events of this time go together: a batch costs about as much as fifty events."""
@@ -45,8 +41,21 @@ _MOST_LET_GO = 50
 _MOST_REMEMBERED = 20_000
 """Rows that are kept in mind until they may go; metering counts them within a second."""
 
-IsCounted = Callable[[Sequence[str], str, date, str, int], bool]
-"""Says whether metering counts a row for all its charged groups: (groups, slug, day, instance, sequence)."""
+
+class Limits(Protocol):
+    """Who sums up what is spooled: `proxy.limits.days.DayCounters`."""
+
+    def acknowledge(self, lane: int, instance: str, placed: Iterable[tuple[int, int]]) -> None:
+        """Take the offsets that Kafka gave to rows: (sequence, offset), ascending."""
+
+    def may_go(  # noqa: PLR0917 - a row's columns, in their order
+        self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, offset: int
+    ) -> bool:
+        """Say whether no sum needs a row any more, nor will after a restart."""
+
+
+Ends = Callable[[], Coroutine[Any, Any, Mapping[int, int]]]
+"""Says where the partitions of the usage topic end. Raise KafkaAwayError."""
 
 Result = TypeVar("Result")
 
@@ -59,21 +68,10 @@ class Writer(Protocol):
     async def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has. Raise KafkaAwayError."""
 
-    async def write(self, topic: str, records: Sequence[PlainRecord], within_s: float) -> None:
-        """Return when the broker has all records. Raise KafkaAwayError."""
-
-
-class _Peek(msgspec.Struct, rename="camel", gc=False):
-    """What of an event its record and its retention need; everything else passes unread."""
-
-    idempotency_key: str
-    timestamp: str
-    charged_groups: tuple[str, ...]
-    model_slug: str
-
-
-_Row = tuple[int, _Peek, PlainRecord, int, int]
-"""A row as the reading thread makes it: sequence, event, record, partition, size in bytes. Plain, as PlainRecord is."""
+    async def write_to(
+        self, topic: str, partition: int, records: Sequence[PlainRecord], within_s: float
+    ) -> Sequence[int]:
+        """Return each record's offset when the broker has all of them. Raise KafkaAwayError."""
 
 
 class Mark(NamedTuple):
@@ -95,21 +93,26 @@ class _Source:
     draining: Draining[PlainRecord]
     head: int
     """The first sequence that was not let go."""
-    heads: deque[tuple[int, _Peek]] = field(default_factory=deque)
+    heads: deque[Head] = field(default_factory=deque)
     """Rows from `head` on without a gap, as far as they are remembered."""
     let_go: tuple[int, int] = (0, 0)
     """What the file was last told: the first row to keep, and the mark."""
+    form: Callable[[int, bytes], Row] | None = None
+    """Makes rows; None: the number of partitions is not known yet."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when something was acknowledged."""
 
-    def add(self, rows: Sequence[_Row]) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         """Take rows that were read for the first time."""
-        draining, heads = self.draining, self.heads
+        draining, heads, placed = self.draining, self.heads, self.file.placed
         after = heads[-1][0] + 1 if heads else self.head
         for sequence, event, record, partition, size_bytes in rows:
-            draining.add(partition, sequence, record, size_bytes)
+            if sequence <= placed.through and placed.offset_of(partition, sequence) is not None:
+                draining.add_acknowledged(sequence)  # by a former process
+            else:
+                draining.add(partition, sequence, record, size_bytes)
             if sequence == after and len(heads) < _MOST_REMEMBERED:
-                heads.append((sequence, event))
+                heads.append((sequence, event, partition))
                 after += 1
 
     @property
@@ -130,8 +133,8 @@ class SpoolPublisher:
         older_files: Sequence[SpoolFile],
         drained: dict[str, int],
         writer: Writer,
-        is_counted: IsCounted,
-        clock: Clock,
+        limits: Limits,
+        ends: Ends,
     ) -> None:
         self.published = 0
         """Events acknowledged since the start."""
@@ -141,8 +144,8 @@ class SpoolPublisher:
         """While it is held no row goes, and no file."""
         self._spool = spool
         self._writer = writer
-        self._is_counted = is_counted
-        self._clock = clock
+        self._limits = limits
+        self._ends = ends
         self._sources = [_source(file, is_current=False) for file in older_files]
         self._sources.append(_source(spool.file, is_current=True))
         self._drained = [Mark(instance, last, last, None) for instance, last in drained.items()]
@@ -206,7 +209,7 @@ class SpoolPublisher:
         """Read, and hand to each partition what is its own; an older file comes to its end."""
         partitions = await self._partitions(source)
         draining, file = source.draining, source.file
-        form = _former(file.instance, partitions)
+        form = source.form = former(file.instance, partitions)
         while source.is_current or draining.read_through < file.end - 1:
             room = draining.room
             if not room:
@@ -228,11 +231,20 @@ class SpoolPublisher:
         """Send what a partition has until it has no more; what Kafka does not take is tried again, alone."""
         draining = source.draining
         while records := draining.take(partition):
-            write = partial(self._writer.write, USAGE_EVENTS, records, _WRITE_WITHIN_S)
-            await self._ride_out((source, partition), write)
+            write = partial(self._writer.write_to, USAGE_EVENTS, partition, records, _WRITE_WITHIN_S)
+            offsets = await self._ride_out((source, partition), write)
+            await self._place(source, partition, draining.under_way(partition), offsets)
             draining.acknowledge(partition)
             self.published += len(records)
             source.moved.set()
+
+    async def _place(self, source: _Source, partition: int, sequences: Sequence[int], offsets: Sequence[int]) -> None:
+        """Say where rows are; of those that Kafka had already and does not place, that they lie below its end."""
+        if writer.UNKNOWN in offsets:
+            end = (await self._ride_out((source, partition), self._ends))[partition]
+            offsets = [end - 1] * len(sequences)
+        self._limits.acknowledge(partition, source.file.instance, zip(sequences, offsets, strict=True))
+        source.file.placed.note(partition, sequences[-1], offsets[-1])
 
     async def _partitions(self, source: _Source) -> int:
         return await self._ride_out(source, partial(self._writer.partitions, USAGE_EVENTS))
@@ -262,9 +274,9 @@ class SpoolPublisher:
         while True:
             loops.turned(rest_s=_LET_GO_EVERY_S)
             await asyncio.sleep(_LET_GO_EVERY_S)
-            await disk.ride_out(self._let_go_of_all)
+            await disk.ride_out(self.let_go_of_all)
 
-    async def _let_go_of_all(self) -> None:
+    async def let_go_of_all(self) -> None:
         """Look at every file once. Raises what one failed with, after the others had their turn."""
         failure: Exception | None = None
         async with self.steady:
@@ -282,11 +294,12 @@ class SpoolPublisher:
         """Let rows go from the head of a file as far as they may, and the file when nothing is left in it."""
         heads, mark = source.heads, source.draining.acknowledged_through
         for _ in range(_MOST_LET_GO):
-            if not heads and source.head <= mark:  # metering was behind, or these rows are a former process's
-                heads.extend(await source.file.rows(source.head, MOST_AT_ONCE, _head))
-            today = self._clock().date()
+            if not heads and source.head <= mark and source.form is not None:
+                # metering was behind, or these rows are a former process's
+                rows = await source.file.rows(source.head, MOST_AT_ONCE, source.form)
+                heads.extend([(sequence, event, partition) for sequence, event, _, partition, _ in rows])
             gone = 0
-            while heads and gone < MOST_AT_ONCE and heads[0][0] <= mark and self._may_go(source, *heads[0], today):
+            while heads and gone < MOST_AT_ONCE and heads[0][0] <= mark and self._may_go(source, *heads[0]):
                 source.head = heads.popleft()[0] + 1
                 gone += 1
             if gone < MOST_AT_ONCE:
@@ -304,10 +317,13 @@ class SpoolPublisher:
             self._drained.append(source.mark._replace(file=None))
         source.let_go = (source.head, mark)  # last: the disk may have refused, and it is tried again
 
-    def _may_go(self, source: _Source, sequence: int, event: _Peek, today: date) -> bool:
+    def _may_go(self, source: _Source, sequence: int, event: Peek, partition: int) -> bool:
         """Say so of a row that is acknowledged."""
         day = date.fromisoformat(event.timestamp[:10])
-        if day < today or self._is_counted(event.charged_groups, event.model_slug, day, source.file.instance, sequence):
+        offset, instance = source.file.placed.offset_of(partition, sequence), source.file.instance
+        if offset is not None and self._limits.may_go(
+            event.charged_groups, event.model_slug, day, instance, sequence, offset
+        ):
             return True
         if source.is_current and self._spool.filling:
             self.dropped_uncounted += 1
@@ -318,23 +334,3 @@ class SpoolPublisher:
 def _source(file: SpoolFile, *, is_current: bool) -> _Source:
     begin = file.begin()
     return _Source(file, is_current, Draining(max(begin - 1, file.acknowledged_through)), begin)
-
-
-_decode = msgspec.json.Decoder(_Peek).decode
-
-
-def _former(instance: str, partitions: int) -> Callable[[int, bytes], _Row]:
-    """Make what forms a row."""
-    headers, partition_of = writer.cloud_events(EVENT_TYPE, instance), writer.partition_of
-
-    def form(sequence: int, body: bytes) -> _Row:
-        event = _decode(body)
-        key = event.charged_groups[-1].encode()
-        record = key, body, headers(event.idempotency_key, event.timestamp)
-        return sequence, event, record, partition_of(key, partitions), len(body)
-
-    return form
-
-
-def _head(sequence: int, body: bytes) -> tuple[int, _Peek]:
-    return sequence, _decode(body)

@@ -21,7 +21,8 @@ STALE_S = 180
 MAX_KEPT = 1024
 """How many connections of an origin are kept for a next request; beyond it the oldest is ended."""
 
-_MAX_ORIGINS = 1024
+UNUSED_ORIGINS = 1024
+"""Beyond so many, or twice as many as are in use, those that are not are forgotten. Those in use refuse nobody."""
 _MAX_TARGETS = 8192
 _WARN_EVERY_S = 60
 
@@ -106,6 +107,10 @@ class Origins:
         self._user_agent = version.user_agent("tollgate")
         self._origins: dict[tuple[str, str, int, bool], Origin] = {}
         self._targets: dict[tuple[str, bool], Target] = {}
+        self._forget_at = UNUSED_ORIGINS
+
+    def __len__(self) -> int:
+        return len(self._origins)
 
     def target(self, url: str, *, by_operator: bool) -> Target | Failure:
         """Take a URL apart; one that was met before costs a look into a dictionary."""
@@ -165,8 +170,8 @@ class Origins:
         key = (place.scheme, place.host, place.port, by_operator)
         origin = self._origins.get(key)
         if origin is None:
-            if len(self._origins) >= _MAX_ORIGINS and not self._forget_unused():
-                return Failure.NO_ROOM
+            if len(self._origins) >= self._forget_at:
+                self._forget_unused()
             origin = self._origins[key] = Origin(place, by_operator)
         head = (
             f"POST {place.target} HTTP/1.1\r\nhost: {place.authority}\r\ncontent-type: application/json\r\n"
@@ -177,13 +182,11 @@ class Origins:
         target = self._targets[url, by_operator] = Target(origin, head.encode("ascii"))
         return target
 
-    def _forget_unused(self) -> bool:
-        used = {key: each for key, each in self._origins.items() if each.connections or each.check}
-        forgot = len(used) < len(self._origins)
-        if forgot:
-            self._origins = used
-            self._targets.clear()  # they hold origins
-        return forgot
+    def _forget_unused(self) -> None:
+        """Forget what has neither a connection nor a look-up: of the others there are as many as those are bounded."""
+        self._origins = {key: each for key, each in self._origins.items() if each.connections or each.check}
+        self._targets.clear()  # they hold origins
+        self._forget_at = max(UNUSED_ORIGINS, 2 * len(self._origins))  # so that it is not done for each new one
 
     async def _check(self, origin: Origin) -> None:
         place = origin.place

@@ -118,7 +118,9 @@ class Upstreams:
         connection = origin.take() or await self._connect(origin)
         if isinstance(connection, Failure):
             return connection
-        connection.send(_head(target.head, request), request.body)
+        connection.send(_head(target.head, request), request.body, request.on_sent)
+        if request.on_sent is not None:
+            request.body = b""  # the connection has what is not sent yet
         try:
             while not connection.status and connection.problem is None:
                 await connection.change()

@@ -27,6 +27,12 @@ def split(target: bytes) -> tuple[bytes, bytes]:
     return path or b"/", query
 
 
+def is_elsewhere(target: bytes, host: bytes) -> bool:
+    """Tell whether an absolute target names another host than the header does: only one of them can be meant."""
+    absolute = _ABSOLUTE.match(target)
+    return absolute is not None and absolute[0].partition(b"://")[2].lower() != host.strip().lower()
+
+
 class AsgiHandler:
     """The handler of a route that an ASGI application answers."""
 

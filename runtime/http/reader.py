@@ -9,6 +9,7 @@ from typing import Protocol
 
 import httptools
 
+from runtime.http import asgi
 from runtime.http.exchange import STATUS_LINES, Exchange, Line, error_body
 
 _LF = 10
@@ -153,6 +154,8 @@ def _judge(exchange: Exchange, parser: httptools.HttpRequestParser) -> None:
     if exchange.method == b"CONNECT" or not (version == "1.1" or is_1_0):
         raise RefusedError(400)
     if exchange.hosts != 1 and (exchange.hosts or not is_1_0):  # 3.2
+        raise RefusedError(400)
+    if not exchange.target.startswith(b"/") and asgi.is_elsewhere(exchange.target, exchange.host):  # 3.2.2
         raise RefusedError(400)
     if exchange.codings is not None and (is_1_0 or exchange.codings.strip().lower() != b"chunked"):  # 6.1
         raise RefusedError(400)

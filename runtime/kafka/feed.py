@@ -82,6 +82,9 @@ class Consumer(Protocol):
     async def position(self, partition: TopicPartition) -> int:
         """Return the offset that is read next."""
 
+    def highwater(self, partition: TopicPartition) -> int | None:
+        """Return the end of a partition, as the last answer of its leader said it; None before the first."""
+
     async def stop(self) -> None:
         """Let go of the connections."""
 
@@ -135,6 +138,7 @@ class Feed:
         self._read_to: dict[int, int] = {}
         """What the consumer gives next, by partition; `_positions` once its records are handed over."""
         self._positions: dict[int, int] = {}
+        self._heard_ends: dict[int, int] = {}
         self._from_beginning = True
         self._ends: dict[int, int] | None = None
         self._caught_up = asyncio.Event()
@@ -152,6 +156,10 @@ class Feed:
         """Read everything once more, from the topic's beginning. Called on the event loop."""
         self._from_beginning = True
         self._ends = None
+
+    def heard_end(self, partition: int) -> int:
+        """Return the end of a partition when its last records were fetched; what was there before lies below it."""
+        return self._heard_ends[partition]
 
     async def run(self) -> None:
         """Follow until cancelled. An outage of Kafka is waited out; what a receiver raises ends it."""
@@ -187,6 +195,8 @@ class Feed:
                 consumer = self._consumer or await self._open()
                 batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH)
                 self._read_to = {place.partition: await consumer.position(place) for place in self._places}
+                ends = {place.partition: consumer.highwater(place) for place in batches}
+                self._heard_ends |= {partition: end for partition, end in ends.items() if end is not None}
         except (KafkaError, KafkaAwayError, OSError, TimeoutError) as error:
             await self._drop()
             raise _away(error) from error

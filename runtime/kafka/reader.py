@@ -55,6 +55,11 @@ class Reader:
         async with self._asking:
             return await self._bounds()
 
+    async def exists(self) -> bool:
+        """Tell whether there is such a topic. Raise KafkaAwayError."""
+        async with self._asking, self._guarded(), asyncio.timeout(_ANSWER_S):
+            return self._name in await (self._consumer or await self._connected()).topics()
+
     async def first_since(self, moment: datetime) -> Mapping[int, First]:
         """Return the first record written at or after `moment` of each partition that has one. Raise KafkaAwayError."""
         async with self._guarded(), asyncio.timeout(_ANSWER_S):
@@ -120,6 +125,12 @@ class Reader:
             raise
 
     async def _connect(self) -> AIOKafkaConsumer:
+        consumer = await self._connected()
+        if self._name not in await consumer.topics():  # else what is asked of it would wait for it
+            raise KafkaAwayError(f"the topic {self._name} is not there: run `tollgate migrate`")
+        return consumer
+
+    async def _connected(self) -> AIOKafkaConsumer:
         writer.hush()
         self._consumer = consumers.Consumer(
             self._where,
@@ -130,6 +141,4 @@ class Reader:
             request_timeout_ms=int(_ANSWER_S * 1000),
         )
         await self._consumer.start()
-        if self._name not in await self._consumer.topics():  # else what is asked of it would wait for it
-            raise KafkaAwayError(f"the topic {self._name} is not there: run `tollgate migrate`")
         return self._consumer

@@ -58,6 +58,8 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
         "max.compaction.lag.ms": _ms(timedelta(minutes=5)),
     }
     kept = {"cleanup.policy": "delete", "retention.ms": _ms(timedelta(days=35))}
+    told = {"cleanup.policy": "compact,delete", "retention.ms": _ms(timedelta(hours=48))}
+    told |= {"min.compaction.lag.ms": _ms(timedelta(minutes=2))}  # a lane's owner reads what another wrote late
     configs = {
         names.USAGE_EVENTS: kept,
         names.USAGE_UNREADABLE: kept,
@@ -67,7 +69,7 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
             "segment.ms": _ms(timedelta(hours=1)),
             "max.compaction.lag.ms": _ms(timedelta(hours=1)),
         },
-        names.LIMITS_DECISIONS: small | {"cleanup.policy": "compact,delete", "retention.ms": _ms(timedelta(hours=48))},
+        names.LIMITS_DECISIONS: small | told,
         # A tombstone carries its version in a header: as long as it is there, no older record can come back to life.
         names.GATEWAY_CONFIG: small | {"cleanup.policy": "compact", "delete.retention.ms": _ms(timedelta(days=7))},
     }

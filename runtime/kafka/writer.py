@@ -31,6 +31,9 @@ Kafka = clients.Kafka
 MAX_BATCH_BYTES = 1_000_000
 """The most that one record, and one batch, may take: a topic's own bound is 1,048,588 unless it was changed."""
 
+UNKNOWN = -1
+"""In place of an offset."""
+
 REQUEST_TIMEOUT_S = 5.0
 """How long one request to a broker may take; a write may try several times."""
 
@@ -147,7 +150,8 @@ class Writer:
             name = self._kafka.name(topic)
             async with self._entering[name]:  # a later call may find at once what an earlier one had to wait for
                 partitions = await self._partitions(name)
-                split = (await self._connected()).batches(name, records, partitions)
+                placed = partial(partition_of, partitions=partitions)
+                split = (await self._connected()).batches(name, records, placed)
                 sends = [self._send((name, partition), batches) for partition, batches in split.items()]
                 together = asyncio.gather(*sends, return_exceptions=True) if len(sends) > 1 else None
             if together is None:  # a task costs as much as twenty records
@@ -156,6 +160,19 @@ class Writer:
             for result in await together:
                 if isinstance(result, BaseException):
                     raise result
+
+    async def write_to(
+        self, topic: str, partition: int, records: Sequence[PlainRecord], within_s: float = 10.0
+    ) -> list[int]:
+        """Write to one partition; return each record's offset, UNKNOWN where the broker had it from an earlier try."""
+        if not records:
+            return []
+        async with self._bounded(topic, within_s):
+            name = self._kafka.name(topic)
+            async with self._entering[name]:
+                split = (await self._connected()).batches(name, records, lambda _: partition)
+                send = self._send((name, partition), split[partition])
+            return await send
 
     async def close(self) -> None:
         """Let go of the connections; a later write opens new ones. What is not acknowledged yet may be there or not."""
@@ -187,7 +204,7 @@ class Writer:
         except UnknownTopicOrPartitionError:
             raise KafkaAwayError(f"{self._what}: the topic {name} is not there: run `tollgate migrate`") from None
 
-    async def _send(self, place: "_Place", batches: list[BatchBuilder]) -> None:
+    async def _send(self, place: "_Place", batches: list[BatchBuilder]) -> list[int]:
         lane = self._lanes[place]
         failures = lane.failures
         async with lane.lock:
@@ -196,7 +213,7 @@ class Writer:
             try:
                 connection = await self._connected()
                 try:
-                    await connection.send(place, batches)
+                    return await connection.send(place, batches)
                 except (KafkaError, OSError) as error:
                     self._retire(connection)
                     if isinstance(error, MessageSizeTooLargeError):
@@ -276,12 +293,14 @@ class _Connection:
         self.ended: asyncio.Future[None] = loop.create_future()
         self._sent: dict[_Place, asyncio.Future[Any]] = {}
 
-    def batches(self, name: str, records: Sequence[PlainRecord], partitions: int) -> dict[int, list[BatchBuilder]]:
-        """Build the batches of each partition; another connection may send them. Raise RecordTooLargeError."""
+    def batches(
+        self, name: str, records: Sequence[PlainRecord], placed: Callable[[bytes], int]
+    ) -> dict[int, list[BatchBuilder]]:
+        """Build the batches of each partition (`placed` of a key); any connection may send them. See `write`."""
         at_ms = int(time.time() * 1000)  # the topics keep the broker's time, not this
         split: defaultdict[int, list[BatchBuilder]] = defaultdict(list)
         for key, value, header_items in records:
-            batches = split[partition_of(key, partitions)]
+            batches = split[placed(key)]
             headers = list(header_items)
             if not batches or batches[-1].append(timestamp=at_ms, key=key, value=value, headers=headers) is None:
                 batch = self.producer.create_batch()
@@ -291,16 +310,21 @@ class _Connection:
                 batches.append(batch)
         return split
 
-    async def send(self, place: _Place, batches: list[BatchBuilder]) -> None:
-        """Send to one partition; return when all of it is acknowledged. Raise KafkaError."""
+    async def send(self, place: _Place, batches: list[BatchBuilder]) -> list[int]:
+        """Send to one partition; return each record's offset when all are acknowledged. Raise KafkaError."""
         if place in self._sent:  # where a write gave up on it, it is still on its way
             await self._acknowledged(self._sent[place])
         topic, partition = place
+        offsets: list[int] = []
         for batch in batches:
+            count = batch.record_count()
             sent = await self.producer.send_batch(batch, topic, partition=partition)
             sent.add_done_callback(self._hear)
             self._sent[place] = sent
             await self._acknowledged(sent)
+            first = sent.result().offset
+            offsets += [UNKNOWN] * count if first < 0 else range(first, first + count)
+        return offsets
 
     async def end(self) -> None:
         """Stop at once. The producer's own `stop` would first bring what is left to a Kafka that may be away."""

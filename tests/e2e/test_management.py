@@ -267,3 +267,39 @@ def test_the_description_has_a_page_that_asks_no_other_host(house: Lab) -> None:
         assert asset not in page.text
     described = httpx.get(f"{house.url}/schema/openapi.json").json()
     assert "/v1/secrets" in described["paths"]
+
+
+def test_under_a_labs_own_host_only_its_keys_work(house: Lab) -> None:
+    workspace = ("--data", str(house.data))
+    other = processes.answer("workspace", "create", "--name", "other", "--org-prefix", "other", *workspace)
+    target = {"provider": "BASETEN", "model_id": "abc"}
+    _, developers = developer(house, "lab/hosted", target)
+    own, others = house.management_key, other["api_key"]
+
+    def under(host: str, path: str, key: str, **headers: str) -> int:
+        sent = {"authorization": f"Api-Key {key}", "host": host} | headers
+        return httpx.get(f"{house.url}{path}", headers=sent, timeout=10).status_code
+
+    def completion(host: str, key: str) -> httpx.Response:
+        sent = {"authorization": f"Api-Key {key}", "host": host}
+        body = {"model": "lab/hosted", "messages": HELLO}
+        return httpx.post(f"{house.url}/v1/chat/completions", headers=sent, json=body, timeout=10)
+
+    groups, models = "/v1/gateway/groups", "/v1/models"
+    assert under("api.lab.example", groups, others) == 200
+    processes.answer("workspace", "add-host", "--workspace", "lab", "--host", "api.lab.example", *workspace)
+    processes.answer("workspace", "add-host", "--workspace", "other", "--host", "api.other.example", *workspace)
+    eventually(lambda: completion("api.other.example", developers).status_code == 401)
+    for host in ("api.lab.example", "API.Lab.example.:8443"):
+        assert (under(host, groups, own), under(host, groups, others)) == (200, 401)
+        assert under(host, models, developers) == completion(host, developers).status_code == 200
+        assert (under(host, "/schema", own), under(host, "/schema/openapi.json", own)) == (404, 404)
+        assert under(host, "/healthz", own) == 200
+    refused = completion("api.other.example", developers)
+    assert refused.json()["error"]["code"] == "invalid_api_key"
+    assert refused.headers["x-request-id"]
+    assert (under("api.other.example", groups, own), under("api.other.example", models, developers)) == (401, 401)
+    assert under("api.lab.example", groups, others, **{"x-forwarded-host": "api.other.example"}) == 401
+    assert under("nobody.example", groups, others) == under("nobody.example", "/schema", own) == 200
+    processes.answer("workspace", "remove-host", "--workspace", "other", "--host", "api.other.example", *workspace)
+    eventually(lambda: completion("api.other.example", developers).status_code == 200)

@@ -3,12 +3,12 @@
 Never changes a figure or its version: whoever has them already is told nothing new.
 
 A total that a worker counts and writes meanwhile may stand in the topic before the one that was read here. The worker
-writes what changed in the last 10 minutes again each minute, so the record that compaction keeps is the newest.
+sees from the broker's offsets that another has written, and tells those counters again.
 """
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from functools import partial
@@ -17,10 +17,12 @@ from typing import Any
 import click
 
 from control.store import snapshot
-from metering import flow
-from metering.core.sums import Counter
+from metering.core import decisions, sums
+from metering.core.decisions import Part
+from metering.core.sums import Counter, Totals
 from metering.store import transaction
 from metering.thresholds import GroupThresholds
+from metering.topic.lanes import partition_of
 from metering.topic.publisher import KafkaTotals
 from runtime import clock
 from runtime.kafka.writer import Kafka, KafkaAwayError, RecordTooLargeError, Writer
@@ -74,7 +76,7 @@ async def _republish(place: Installation, first: date, last: date, shown: Shown)
     """Write both; return how many records of each."""
     today = place.read(commands.now).date()
     writer = Writer(Kafka.of(place.settings), "republish")
-    totals = KafkaTotals(writer, clock.present)
+    totals = KafkaTotals(writer, clock.present, _too_large)
     try:
         daily = await _daily(place, totals, first, last, shown)
         decisions = await _decisions(place, totals, today, shown) if first <= today <= last else 0
@@ -97,8 +99,26 @@ async def _decisions(place: Installation, totals: KafkaTotals, today: date, show
     place.read(lambda connection: snapshot.load(connection, thresholds.apply))
     count, after = 0, Counter(today, "", "")
     while lanes := place.read(partial(transaction.limits_behind, after=after, to_day=today)):
-        page = [decision for lane in lanes for decision in flow.decisions(lane, thresholds)]
+        page = _parts(lanes, thresholds)
         await totals.publish(page, ())
         shown(len(page))
         count, after = count + len(page), max(total.counter for lane in lanes for total in lane.limits)
     return count
+
+
+def _parts(lanes: Sequence[Totals], thresholds: GroupThresholds) -> list[Part]:
+    """Return what is told of these lanes; thresholds are judged by the sum over them."""
+    whole = sums.whole_limits(total for lane in lanes for total in lane.limits)
+    parts = []
+    for lane in lanes:
+        partition = partition_of(lane.lane)
+        if partition is not None:
+            for total in lane.limits:
+                group_id, slug = total.counter.group_id, total.counter.model_slug
+                used_up = decisions.used_up(whole[total.counter], thresholds.of(group_id, slug))
+                parts.append(Part(lane.lane, partition, lane.position, total, used_up))
+    return parts
+
+
+def _too_large(_key: str, error: RecordTooLargeError) -> None:
+    raise error

@@ -188,6 +188,28 @@ def add_prefix(where: Where, workspace_name: str, org_prefix: str, *, as_json: b
     _print({"workspace_id": owner.id, "org_prefix": org_prefix}, as_json=as_json)
 
 
+@workspace.command("add-host")
+@_which
+@click.option("--host", required=True, help="A domain name that leads here, as api.your-lab.com.")
+@_common
+def add_host(where: Where, workspace_name: str, host: str, *, as_json: bool) -> None:
+    """Serve a lab alone under a host name: only its keys work there."""
+    with commands.opened(where) as place:
+        owner = _change(place, lambda unit: flow.add_host(unit, workspace_name, host))
+    _print({"workspace_id": owner.id, "hosts": list(owner.hosts)}, as_json=as_json)
+
+
+@workspace.command("remove-host")
+@_which
+@click.option("--host", required=True, help="One of the lab's host names.")
+@_common
+def remove_host(where: Where, workspace_name: str, host: str, *, as_json: bool) -> None:
+    """Let a host name be no lab's any more."""
+    with commands.opened(where) as place:
+        owner = _change(place, lambda unit: flow.remove_host(unit, workspace_name, host))
+    _print({"workspace_id": owner.id, "hosts": list(owner.hosts)}, as_json=as_json)
+
+
 @workspace.command("set-public-key")
 @_which
 @click.option(
@@ -265,6 +287,7 @@ def _shown(connection: Connection, name: str) -> dict[str, Any]:
         "webhook_enabled": webhook.enabled,
         "public_key_set": workspaces.public_key(record.id) is not None,
         "operator_credential": record.operator_credential,
+        "hosts": list(record.hosts),
     }
 
 

@@ -72,7 +72,7 @@ def take(place: Installation) -> Cut:
         outbox = [Source(corrections.TOPIC, made.instance, made.sequence, None)] if made else []
         sources = (*spools, *outbox)
         ends = {source.instance: source.end for source in sources}
-        return Cut(sources, {**metering_store.marks(connection), **ends})
+        return Cut(sources, {**metering_store.counted_through(connection), **ends})
 
     cut = place.read(rest)
     # A spool that came meanwhile has a mark and no end: what intake lacks of it would look lost.

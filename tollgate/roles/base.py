@@ -60,10 +60,14 @@ def _now(connection: Connection) -> datetime:
     return databases.now(connection, steady())
 
 
+def outage_of_kafka() -> Outage:
+    """Return what waits for Kafka at a start."""
+    return Outage("the start", log, of="Kafka", passes=lambda error: isinstance(error, KafkaAwayError))
+
+
 async def topics_are_there(where: Kafka, loaded: Settings) -> None:
     """Create the topics that are missing, and wait while Kafka is away. Raise WorkplaceError at a mismatch."""
-    outage = Outage("the start", log, of="Kafka", passes=lambda error: isinstance(error, KafkaAwayError))
-    problems = await outage.ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
+    problems = await outage_of_kafka().ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
     if problems:
         raise InstallationError(topics.told(problems))
 

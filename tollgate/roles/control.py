@@ -73,13 +73,14 @@ class Control:
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return the management API."""
         place = self._place
-        management = control_app.build(
+        management = control_app.handlers(
             place.database, place.vault, self._clock, place.settings, self._broadcast.in_force
         )
         return Litestar(
-            route_handlers=[management, *health.health_handlers(checks)],
+            route_handlers=[*management, *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
+            middleware=[control_app.host_wall(place.database, place.settings)],
             logging_config=None,
         )
 

@@ -19,10 +19,12 @@ from control.store import corrections, snapshot
 from control.store.workspaces import Workspaces
 from domain.sources import EventSource
 from metering import app as metering_app
+from metering.core.decisions import Part
 from metering.store import events
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
+from proxy.limits import counters
 from proxy.spool import file as spool_file
 from runtime import clock, loops, outage, version
 from runtime.config.lag import Propagation
@@ -71,8 +73,9 @@ class Embedded:
         self._metering = metering_app.EmbeddedMetering(
             place.database,
             self._thresholds,
-            metering_app.Handover(self._proxy.take_decisions),
+            metering_app.Handover(self._take_parts),
             self._clock,
+            on_whole=self._proxy.take_whole,
             min_interval_s=METERING_INTERVAL_S,
         )
         self._dispatcher = webhooks_app.Dispatcher(place.database, place.vault, self._clock, settings)
@@ -99,11 +102,14 @@ class Embedded:
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return management and inference on one port."""
         place = self._place
-        management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.in_force)
+        management = control_app.handlers(
+            place.database, place.vault, self._clock, place.settings, self._relay.in_force
+        )
         return Litestar(
-            route_handlers=[management, *self._proxy.handlers(), *health.health_handlers(checks)],
+            route_handlers=[*management, *self._proxy.handlers(), *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
+            middleware=[control_app.host_wall(place.database, place.settings)],
             logging_config=None,
         )
 
@@ -143,7 +149,7 @@ class Embedded:
 
     async def _recover(self) -> None:
         today = self._clock().date()
-        self._proxy.take_decisions(await self._metering.decisions_for([today, today - timedelta(days=1)]))
+        await self._metering.hand_over([today, today - timedelta(days=1)], self._take_parts)
         await self._dispatcher.take_over()
         try:
             interrupted = await self._proxy.recover(self._is_counted)
@@ -151,6 +157,12 @@ class Embedded:
             raise InstallationError(f"what was in flight when the last process died cannot be kept: {error}") from error
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
+
+    def _take_parts(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            (day, group, slug), total = part.total.counter, part.total
+            told = counters.Part(total.version, part.at, total.requests, total.tokens)
+            self._proxy.take_part(group, slug, day, part.lane, told)
 
     async def _is_counted(self, key: str) -> bool:
         return await self._place.database.read(lambda connection: events.find(connection, key)) is not None

@@ -3,9 +3,12 @@
 Never needs the database: it serves from what it heard over Kafka, and falls back on the database only in silence.
 """
 
+import asyncio
 import logging
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
@@ -14,37 +17,51 @@ from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
 from proxy.spool import file as spool_file
 from proxy.topic import report as spool_report
-from proxy.topic.decisions import DecisionsFeed
-from runtime import clock
+from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
+from runtime import clock, loops
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
 from runtime.http import health
 from runtime.http.exchange import Routes
 from runtime.http.health import Check
+from runtime.kafka import feed
+from runtime.kafka.reader import Reader
 from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
+from schemas.topics import LIMITS_DECISIONS_V1, USAGE_EVENTS
 from tollgate import installation
 from tollgate.installation import InstallationError
 from tollgate.roles import base
-from tollgate.roles.process import Role, Spawn
+from tollgate.roles.process import Spawn
 
 PUBLISH_GRACE_S = 10
 """How long a stopping proxy may go on publishing; the rest waits in the spool for the next start."""
 
+_LEAVES_WITHIN_S = 60.0
+"""How long a proxy that leaves waits before it looks again whether all is published."""
 _KINDS = (ConfigKind.WORKSPACE, ConfigKind.ENDPOINT, ConfigKind.GROUP, ConfigKind.KEY, ConfigKind.SECRET)
 
 log = logging.getLogger(__name__)
 
 
-def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
+def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], "ProxyRole"]:
     """Lock the data directory. Raise WorkplaceError, VaultError."""
+    return _prepared(ProxyRole, loaded, closing)
+
+
+def prepare_leaving(loaded: Settings, closing: ExitStack) -> Callable[[], "ProxyRole"]:
+    """Do the same for a proxy that only publishes what an earlier one has left there."""
+    return _prepared(LeavingRole, loaded, closing)
+
+
+def _prepared(role: type["ProxyRole"], loaded: Settings, closing: ExitStack) -> Callable[[], "ProxyRole"]:
     closing.enter_context(installation.locked(loaded.data_dir))
     vault = Vault(installation.given_key(loaded))
     database = installation.shared_database(loaded, closing)[0] if loaded.database_url else None
-    return lambda: ProxyRole(loaded, vault, database)
+    return lambda: role(loaded, vault, database)
 
 
 class ProxyRole:
@@ -61,8 +78,10 @@ class ProxyRole:
             raise InstallationError(f"a spool in {loaded.data_dir} cannot be read: {error}") from error
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=_KINDS)
         self._decisions = DecisionsFeed(self._kafka, self._proxy.take_decisions, self._clock)
+        self._by_sequence = DecisionsBySequenceFeed(self._kafka, self._proxy.take_decisions_by_sequence, self._clock)
         self._writer = Writer(self._kafka, "the spool's publisher")
-        self._publisher = self._proxy.publisher(self._writer)
+        self._ends = partial(feed.ends, self._kafka, USAGE_EVENTS)
+        self._publisher = self._proxy.publisher(self._writer, self._ends, loaded.kafka_partitions)
 
     def is_new(self) -> bool:
         """Leave that to control."""
@@ -82,16 +101,19 @@ class ProxyRole:
         for name, work in self._proxy.background().items():
             spawn(name, work())
         await base.topics_are_there(self._kafka, self._settings)
+        await base.outage_of_kafka().ride_out(lambda: self._proxy.place_published(self._ends))
         spawn("the configuration", self._config.run())
         spawn("the decisions", self._decisions.run())
         spawn("the publisher", self._publisher.run())
         await base.heard(self._config, self._kafka)
         await self._decisions.caught_up()
+        await self._hear_version_before(spawn)
 
-    def public(self, checks: Mapping[str, Check]) -> Litestar:
+    def public(self, checks: Mapping[str, Check]) -> Litestar | None:
         """Return the inference API."""
         handlers = [*self._proxy.handlers(), *health.health_handlers(checks)]
-        return Litestar(route_handlers=handlers, openapi_config=None, logging_config=None)
+        walls = [self._proxy.host_wall()]
+        return Litestar(route_handlers=handlers, openapi_config=None, middleware=walls, logging_config=None)
 
     def routes(self) -> Routes:
         """Return the calls that are counted."""
@@ -122,6 +144,14 @@ class ProxyRole:
         for change in changes:
             self._proxy.apply(change)
 
+    async def _hear_version_before(self, spawn: Spawn) -> None:
+        """Hear metering of the version before, where it has ever told anything: proxies are upgraded first."""
+        async with Reader(self._kafka, LIMITS_DECISIONS_V1) as reader:
+            is_there = await base.outage_of_kafka().ride_out(reader.exists)
+        if is_there:
+            spawn("the decisions of the version before", self._by_sequence.run())
+            await self._by_sequence.caught_up()
+
     async def _recover(self) -> None:
         """Bill what was in flight. Whether the ledger has it already is for the ledger to tell: its keys are unique."""
         try:
@@ -130,6 +160,26 @@ class ProxyRole:
             raise InstallationError(f"what was in flight when the last process died cannot be kept: {error}") from error
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
+
+
+class LeavingRole(ProxyRole):
+    """A proxy without its public port: it ends the process once all that its directory holds is published."""
+
+    async def start(self, spawn: Spawn) -> None:
+        """Begin to publish, besides what every proxy does."""
+        await super().start(spawn)
+        spawn("the end of what was left", self._leave())
+
+    def public(self, checks: Mapping[str, Check]) -> Litestar | None:
+        """Return None: there is no public port."""
+
+    async def _leave(self) -> None:
+        loops.turned(rest_s=_LEAVES_WITHIN_S, waits_for="Kafka")
+        while not await self._publisher.drain(_LEAVES_WITHIN_S):
+            loops.turned(rest_s=_LEAVES_WITHIN_S, waits_for="Kafka")
+        await self._publisher.let_go_of_all()
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.Event().wait()  # until that ends the process
 
 
 async def _unknown(_key: str) -> bool:

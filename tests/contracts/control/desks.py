@@ -17,12 +17,13 @@ from control.store.api_keys import ApiKeys
 from control.store.corrections import Corrections
 from control.store.endpoints import Endpoints
 from control.store.groups import Groups
+from control.store.prices import PriceLists
 from control.store.secrets import Secrets
 from control.store.workspaces import Keys, Webhooks, Workspaces
 from metering.store import transaction
 from schemas.usage import UsageEvent
 from tests.integration.control.rows import row
-from tests.unit.control import fakes
+from tests.unit.control import fake_deliveries, fakes
 from tests.unit.metering.factories import NOON, HandClock, batch
 from webhooks.store import pages, redrive
 from webhooks.store.tables import DELIVERY
@@ -75,6 +76,7 @@ class Desk:
 
     workspaces: ports.Workspaces
     webhooks: ports.Webhooks
+    prices: ports.PriceLists
     credentials: auth.Keys
     endpoints: ports.Endpoints
     secrets: ports.Secrets
@@ -101,18 +103,19 @@ def memory() -> Desk:
     stored = fakes.FakeEndpoints(spaces)
     noted = fakes.FakeJournal()
     corrected = fakes.FakeCorrections()
-    delivered = fakes.FakeDeliveries()
+    delivered = fake_deliveries.FakeDeliveries()
 
     def count(event: UsageEvent) -> None:
         corrected.events[event.idempotency_key] = event
 
     def deliver(workspace_id: str, name: str, status: str, ended_s: float | None) -> None:
         ended_at = row(workspace_id, name, status, made_s=0, ended_s=ended_s)["settled_at"]
-        delivered.kept[name] = fakes.Delivery(workspace_id, status, ended_at)
+        delivered.kept[name] = fake_deliveries.Delivery(workspace_id, status, ended_at)
 
     return Desk(
         workspaces=spaces,
         webhooks=fakes.FakeWebhooks(),
+        prices=fakes.FakePriceLists(),
         credentials=fakes.FakeCredentials(spaces, keys),
         endpoints=stored,
         secrets=fakes.FakeSecrets(stored),
@@ -153,6 +156,7 @@ def database(connection: Connection, now: datetime) -> Desk:
     return Desk(
         workspaces=Workspaces(connection),
         webhooks=Webhooks(connection),
+        prices=PriceLists(connection),
         credentials=Keys(connection),
         endpoints=Endpoints(connection),
         secrets=Secrets(connection),

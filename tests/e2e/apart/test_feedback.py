@@ -13,7 +13,7 @@ from tests.e2e.apart import lab as labs
 from tests.e2e.apart.crowd import SLUG
 from tests.e2e.apart.lab import Lab
 from tests.support import cluster as clusters
-from tests.support import processes
+from tests.support import databases, processes, services
 
 COUNTS = {"control": 1, "proxy": 2, "metering": 1, "webhooks": 1}
 ASKING = {"model": SLUG, "messages": [{"role": "user", "content": "How are you?"}]}
@@ -21,9 +21,17 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 WITHIN_S = 90.0
 
 
-@pytest.fixture
-def lab(tmp_path: Path, kafka: Kafka, postgres_url: str) -> Iterator[Lab]:
-    with clusters.running(tmp_path, kafka, postgres_url, COUNTS) as cluster, labs.on(cluster, tmp_path) as there:
+@pytest.fixture(scope="module")
+def lab(
+    tmp_path_factory: pytest.TempPathFactory, kafka_bootstrap: str, _topics_swept: None, postgres_server: str
+) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("feedback")
+    kafka = Kafka(kafka_bootstrap, f"{services.PREFIX}feedback.")
+    with (
+        databases.fresh(postgres_server, services.PREFIX) as url,
+        clusters.running(folder, kafka, url, COUNTS) as cluster,
+        labs.on(cluster, folder) as there,
+    ):
         yield there
 
 

@@ -81,7 +81,8 @@ class Company:
         await self.count()
 
     async def count(self) -> None:
-        ledger, totals = transaction.SqlLedger(self.database, lambda _: NOW), KafkaTotals(self.writer, lambda: NOW)
+        ledger = transaction.SqlLedger(self.database, lambda _: NOW)
+        totals = KafkaTotals(self.writer, lambda: NOW, never)
         counting = flow.Metering(ledger, totals, NoLimits(), lambda: NOW)
         async for batch in self.reader.batches():
             await counting.process(batch)
@@ -248,3 +249,7 @@ async def test_a_consumer_that_lost_its_file_begins_anew_and_finds_the_same(comp
     first = await company.consume()
     (company.folder / "finance.db").unlink()
     assert await company.consume() == first
+
+
+def never(key: str, error: Exception) -> None:
+    raise AssertionError(key) from error

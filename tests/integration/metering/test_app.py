@@ -16,11 +16,12 @@ from sqlalchemy.exc import OperationalError
 from domain.positions import BeyondPositionError
 from domain.sources import EventBatch
 from metering import app
+from metering.core.decisions import Part
 from metering.store import events, positions, transaction
 from metering.thresholds import GroupThresholds
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision, UsedUp
+from schemas.decisions import UsedUp
 from schemas.limits import LimitType
 from tests.unit.metering.factories import NOON, SPOOL, HandClock, batch, change, event, group
 from tests.unit.metering.fakes import ListPartition
@@ -31,17 +32,21 @@ pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # embe
 
 
 class Proxy:
-    """Keeps the newest decision on each group, and raises what it was told to."""
+    """Keeps the newest part of each group and lane, and `whole`, and raises what it was told to."""
 
     def __init__(self) -> None:
-        self.newest: dict[str, Decision] = {}
+        self.newest: dict[tuple[str, str], Part] = {}
+        self.wholes: dict[str, int] = {}
         self.daily: list[DailyUsage] = []
         self.failure: Exception | None = None
 
-    def take(self, decisions: Any) -> None:
+    def take(self, parts: Sequence[Part]) -> None:
         if self.failure is not None:
             raise self.failure
-        self.newest |= {decision.group_id: decision for decision in decisions}
+        self.newest |= {(part.total.counter.group_id, part.lane): part for part in parts}
+
+    def requests(self, group_id: str = "group-a") -> int:
+        return sum(part.total.requests for (group, _), part in self.newest.items() if group == group_id)
 
 
 class HandPause:
@@ -59,7 +64,10 @@ def embedded(opened: Database, proxy: Proxy, pause: HandPause | None = None) -> 
     thresholds = GroupThresholds()
     thresholds.apply(change(1, "group-a", group("group-a", requests=3)))
     handover = app.Handover(proxy.take, proxy.daily.extend)
-    return app.EmbeddedMetering(opened, thresholds, handover, HandClock(), pause=pause or HandPause())
+    on_whole = proxy.wholes.__setitem__
+    return app.EmbeddedMetering(
+        opened, thresholds, handover, HandClock(), on_whole=on_whole, pause=pause or HandPause()
+    )
 
 
 @asynccontextmanager
@@ -94,16 +102,21 @@ def rows(opened: Database) -> int:
 
 
 async def test_what_lies_in_the_spools_is_counted_and_handed_over(opened: Database) -> None:
-    proxy, first, second = Proxy(), ListPartition(SPOOL), ListPartition("spool-b")
+    proxy, first, second = Proxy(), ListPartition(SPOOL), ListPartition("spool-b", "spool-b")
     first.put(event(1), event(2))
     second.put(event(1, number=3, instance="proxy-b"))
     metering = embedded(opened, proxy)
     assert metering.committed(SPOOL, 0) == 0
 
     async with following(metering, first, second):
-        decision = proxy.newest["group-a"]
-        assert (decision.requests, decision.counted) == (3, {"proxy-a": 2, "proxy-b": 1})
-        assert decision.used_up == (UsedUp(type=LimitType.REQUEST, threshold=3),)
+        assert {lane: (part.total.requests, part.at) for (_, lane), part in proxy.newest.items()} == {
+            "embedded": (2, 3),
+            "spool-b": (1, 2),
+        }
+        assert [part.used_up for part in proxy.newest.values() if part.used_up] == [
+            (UsedUp(type=LimitType.REQUEST, threshold=3),)
+        ], "the lane that was counted last has seen the other"
+        assert proxy.wholes == {"embedded": 3, "spool-b": 2}
         assert (metering.committed(SPOOL, 0), metering.committed("spool-b", 0)) == (3, 2)
         assert max(usage.requests for usage in proxy.daily) == 3
 
@@ -115,7 +128,7 @@ async def test_what_comes_later_is_counted_when_it_comes(opened: Database) -> No
         assert proxy.newest == {}
         spool.put(event(1))
         await asyncio.wait_for(spool.waited.wait(), WITHIN_S)
-        assert proxy.newest["group-a"].requests == 1
+        assert proxy.requests() == 1
 
 
 async def test_a_restart_goes_on_at_the_position_and_knows_the_decisions(opened: Database) -> None:
@@ -128,8 +141,9 @@ async def test_a_restart_goes_on_at_the_position_and_knows_the_decisions(opened:
     proxy = Proxy()
     metering = embedded(opened, proxy)
     days = [NOON.date(), NOON.date() - timedelta(days=1)]
-    decisions = await metering.decisions_for(days)
-    assert sorted((decision.day, decision.requests, decision.version) for decision in decisions) == [
+    told: list[Part] = []
+    await metering.hand_over(days, told.extend)
+    assert sorted((part.total.counter.day, part.total.requests, part.total.version) for part in told) == [
         (days[1], 1, 1),
         (days[0], 1, 1),
     ]
@@ -150,8 +164,10 @@ async def test_a_crash_between_commit_and_handover_heals_after_the_restart(opene
     assert metering.committed(SPOOL, 0) == 1, "what was not handed over must stay in the spool"
 
     restarted = embedded(opened, proxy)
-    (decision,) = await restarted.decisions_for([NOON.date()])
-    assert (decision.requests, decision.version, decision.counted) == (1, 1, {"proxy-a": 1})
+    told: list[Part] = []
+    await restarted.hand_over([NOON.date()], told.extend)
+    assert [(part.total.requests, part.total.version) for part in told] == [(1, 1)]
+    assert 2 in proxy.wholes.values(), "so the row that was counted is not added to it"
     assert rows(opened) == 1
 
 
@@ -161,7 +177,7 @@ async def test_batches_hold_at_most_a_thousand_and_those_not_full_lie_apart(open
     async with following(embedded(opened, proxy, pause), spool):
         assert [offset for offset, _ in spool.reads] == [1, 1001, 1002]
         assert pause.asked_s == [0.02], "behind the batch that was not full"
-        assert proxy.newest["group-a"].requests == 1001
+        assert proxy.requests() == 1001
 
 
 async def test_an_outage_of_the_database_is_waited_out_and_logged_once(
@@ -181,7 +197,7 @@ async def test_an_outage_of_the_database_is_waited_out_and_logged_once(
     try:
         with caplog.at_level(logging.INFO, logger="metering"):
             async with following(embedded(opened, proxy, pause), spool):
-                assert proxy.newest["group-a"].requests == 1
+                assert proxy.requests() == 1
     finally:
         sqlalchemy.event.remove(opened.engine, "do_execute", fail)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

@@ -5,9 +5,9 @@ Never takes a write of a spool and partition while another of them is under way:
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from proxy.spool import file as spool_file
 from proxy.spool import writer
 from proxy.spool.writer import Spool
 from proxy.topic import publisher
-from proxy.topic.publisher import IsCounted, SpoolPublisher
+from proxy.topic.publisher import SpoolPublisher
 from runtime.kafka import writer as kafka_writer
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, Record
 from runtime.settings import SpoolSync
@@ -35,6 +35,8 @@ class Topic:
         self.records: defaultdict[int, list[Record]] = defaultdict(list)
         self.away: set[int] = set()
         self.held: dict[int, asyncio.Event] = {}
+        self.unplaced: set[int] = set()
+        """Partitions that take records and do not say where."""
         self.refused = 0
         self._under_way: set[tuple[bytes, int]] = set()
 
@@ -45,10 +47,10 @@ class Topic:
             raise KafkaAwayError("no Kafka")
         return PARTITIONS
 
-    async def write(self, topic: str, records: Sequence[PlainRecord], within_s: float) -> None:
+    async def write_to(self, topic: str, partition: int, records: Sequence[PlainRecord], within_s: float) -> list[int]:
         assert 0 < within_s <= 10
         named = [Record(*record) for record in records]
-        (partition,) = {kafka_writer.partition_of(record.key, PARTITIONS) for record in named}
+        assert {partition} == {kafka_writer.partition_of(record.key, PARTITIONS) for record in named}
         (instance,) = {dict(record.headers)["ce_source"] for record in named}
         assert (instance, partition) not in self._under_way
         self._under_way.add((instance, partition))
@@ -59,7 +61,11 @@ class Topic:
             if partition in self.away:
                 self.refused += 1
                 raise KafkaAwayError("no Kafka")
+            first = len(self.records[partition])
             self.records[partition] += named
+            if partition in self.unplaced:
+                return [kafka_writer.UNKNOWN] * len(named)
+            return list(range(first, first + len(named)))
         finally:
             self._under_way.remove((instance, partition))
 
@@ -93,23 +99,37 @@ async def spooled(sink: Spool, numbers: Iterable[int], at: datetime = TODAY) -> 
     await asyncio.gather(*[sink.put(charged(number, at)) for number in numbers])
 
 
-def nothing_is_counted(groups: Sequence[str], slug: str, day: date, instance: str, sequence: int) -> bool:
-    return False
+class Limits:
+    """The publisher's `Limits`: keeps where rows are, and says of all of them whether their lane has passed them."""
+
+    def __init__(self, *, passed: bool = False) -> None:
+        self.passed = passed
+        self.placed: dict[tuple[str, int], tuple[int, int]] = {}
+        """(instance, sequence) to (partition, offset)."""
+
+    def acknowledge(self, lane: int, instance: str, placed: Iterable[tuple[int, int]]) -> None:
+        self.placed |= {(instance, sequence): (lane, offset) for sequence, offset in placed}
+
+    def may_go(  # noqa: PLR0917 - the port's
+        self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, offset: int
+    ) -> bool:
+        return self.passed
 
 
-def all_is_counted(groups: Sequence[str], slug: str, day: date, instance: str, sequence: int) -> bool:
-    return True
+async def no_ends() -> Mapping[int, int]:
+    """Stand for an end that nobody asks for."""
+    raise AssertionError("the broker has placed every record")
 
 
 def publishing(
     sink: Spool,
     writer: publisher.Writer,
     older: Sequence[spool_file.SpoolFile] = (),
-    is_counted: IsCounted = nothing_is_counted,
-    now: datetime = TODAY,
+    limits: publisher.Limits | None = None,
+    ends: publisher.Ends = no_ends,
 ) -> SpoolPublisher:
     drained = spool_file.drained_instances(sink.file.path.parent)
-    return SpoolPublisher(sink, older, drained, writer, is_counted, lambda: now.astimezone(UTC))
+    return SpoolPublisher(sink, older, drained, writer, limits or Limits(), ends)
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from proxy.spool import file as spool_file
 from proxy.topic.publisher import SpoolPublisher
-from runtime import clock
 from runtime.kafka.writer import Kafka, Writer
 from tests.integration.proxy import fake_topic
 
@@ -20,7 +19,7 @@ async def main() -> None:
     sink, older = fake_topic.opened(folder)
     writer = Writer(Kafka(bootstrap, prefix), "publishing")
     drained = spool_file.drained_instances(folder)
-    publisher = SpoolPublisher(sink, older, drained, writer, fake_topic.all_is_counted, clock.steady())
+    publisher = SpoolPublisher(sink, older, drained, writer, fake_topic.Limits(passed=True), fake_topic.no_ends)
 
     async def put() -> None:
         while True:

@@ -1,15 +1,15 @@
 """What a proxy shows of the feedback that it waits for, and of its publisher."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from proxy.app import Proxy
+from proxy.limits.counters import Part
 from proxy.spool.writer import Spool
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
-from schemas.decisions import Decision
 from schemas.usage import UsageDraft
 from tests.contracts.proxy.drafts import draft
 from tests.integration.proxy import fake_topic as topics
@@ -36,21 +36,6 @@ def took(number: int, latency_ms: int | None) -> UsageDraft:
     return draft(number).model_copy(update={"latency_ms": latency_ms, "charged_groups": (kit.GROUP,)})
 
 
-def decided(started: Proxy, through: int) -> Decision:
-    day = kit.NOW.date()
-    return Decision(
-        group_id=kit.GROUP,
-        model_slug=kit.SLUG,
-        day=day,
-        requests=through,
-        tokens=0,
-        counted={started.spool.instance: through},
-        used_up=(),
-        reset_at=datetime.combine(day + timedelta(days=1), datetime.min.time(), UTC),
-        version=through,
-    )
-
-
 async def test_the_lag_is_the_age_of_the_oldest_row_since_its_request_ended(tmp_path: Path) -> None:
     now = draft().timestamp + timedelta(seconds=30)
     before = Proxy(Settings(), tmp_path, kit.VAULT, lambda: now)
@@ -62,7 +47,8 @@ async def test_the_lag_is_the_age_of_the_oldest_row_since_its_request_ended(tmp_
     await started.recover(kit.none_is_counted)
     lags_s = [(await shown(started))[LAG]]
     for through in (1, 2, 3):
-        started.take_decisions([decided(started, through)])
+        part = Part(through, through + 1, through, 0)
+        started.take_part(kit.GROUP, kit.SLUG, kit.NOW.date(), started.spool.file.lane, part)
         lags_s.append((await shown(started))[LAG])
     assert lags_s == [20, 5, 30, 0]
     found = await shown(started)

@@ -22,7 +22,7 @@ def known(scope: Scope = Scope.MANAGE, state: WorkspaceState = WorkspaceState.AC
 
 @pytest.mark.parametrize("header", [f"Api-Key {KEY}", f"Bearer {KEY}", f"bearer   {KEY} "])
 def test_a_key_speaks_for_its_workspace(header: str) -> None:
-    assert auth.identify(known(), header, "POST") == auth.Caller("workspace", KEY[:16])
+    assert auth.identify(known(), header, "POST", "api.gateway.example") == auth.Caller("workspace", KEY[:16])
 
 
 @pytest.mark.parametrize(
@@ -32,27 +32,27 @@ def test_a_key_speaks_for_its_workspace(header: str) -> None:
 )  # fmt: skip
 def test_everything_else_is_unauthorized(header: str | None) -> None:
     with pytest.raises(UnauthorizedError, match="Authorization"):
-        auth.identify(known(), header, "GET")
+        auth.identify(known(), header, "GET", "api.gateway.example")
 
 
 def test_a_developers_key_is_forbidden_only_when_it_is_whole() -> None:
     with pytest.raises(ForbiddenError) as refusal:
-        auth.identify(known(), f"Api-Key {DEVELOPERS}", "GET")
+        auth.identify(known(), f"Api-Key {DEVELOPERS}", "GET", "api.gateway.example")
     assert refusal.value.code == "developer_key"
     assert DEVELOPERS not in str(refusal.value)
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
 def test_a_read_key_may_only_get(method: str) -> None:
-    assert auth.identify(known(Scope.READ), f"Api-Key {KEY}", "GET").workspace_id == "workspace"
+    assert auth.identify(known(Scope.READ), f"Api-Key {KEY}", "GET", "api.gateway.example").workspace_id == "workspace"
     with pytest.raises(ForbiddenError) as refusal:
-        auth.identify(known(Scope.READ), f"Api-Key {KEY}", method)
+        auth.identify(known(Scope.READ), f"Api-Key {KEY}", method, "api.gateway.example")
     assert refusal.value.code == "insufficient_scope"
 
 
 def test_a_suspended_workspace_is_forbidden() -> None:
     with pytest.raises(ForbiddenError) as refusal:
-        auth.identify(known(state=WorkspaceState.SUSPENDED), f"Api-Key {KEY}", "GET")
+        auth.identify(known(state=WorkspaceState.SUSPENDED), f"Api-Key {KEY}", "GET", "api.gateway.example")
     assert refusal.value.code == "workspace_suspended"
 
 

@@ -1,6 +1,6 @@
 """How batches lie to the position."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
@@ -57,21 +57,15 @@ def test_a_log_that_ends_before_the_position_is_not_read() -> None:
     positions.check_end("events/0", None, 0)
 
 
-EARLIER = NOON - timedelta(seconds=1)
-
-
 @pytest.mark.parametrize(
-    ("progress", "since"),
+    ("progress", "from_day"),
     [
-        (Progress(3, NOON, 3, NOON), None),
-        (Progress(3, NOON, 2, NOON), NOON),  # two moves within one tick of the clock, of which the first is published
-        (Progress(3, NOON, 3, EARLIER), EARLIER),
-        (Progress(3, NOON, 2, EARLIER), EARLIER),
-        (Progress(3, NOON, None, None), datetime(1970, 1, 1, tzinfo=UTC)),
+        (Progress(3, None, None, None, None), date.min),
+        (Progress(3, 3, 9, NOON, None), NOON.date() - timedelta(days=1)),
+        (Progress(3, 2, 9, NOON, date(2025, 1, 7)), date(2025, 1, 7)),
+        (Progress(3, 2, 9, NOON, NOON.date()), NOON.date() - timedelta(days=1)),
     ],
 )
-def test_a_partition_is_published_only_when_both_its_offset_and_its_time_are(
-    progress: Progress, since: datetime | None
-) -> None:
-    assert progress.is_published is (since is None)
-    assert positions.unpublished_since(progress) == since
+def test_what_was_not_told_is_of_the_day_before_the_last_note_or_later(progress: Progress, from_day: date) -> None:
+    """Whatever day it is now: what changed since then was of that day or a later one, or lowered the day."""
+    assert positions.untold_from(progress) == from_day

@@ -14,7 +14,7 @@ from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSour
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 SLUG = "org/model"
 SPOOL = "spool-a"
-LANE = "embedded"
+LANE = f"{SPOOL}/0"
 
 
 class HandClock:
@@ -80,10 +80,11 @@ def batch(
     *,
     topic: str = SPOOL,
     partition: int = 0,
-    lane: str = LANE,
+    lane: str | None = None,
     gap: int = 0,
 ) -> EventBatch:
     """Lay `events` on consecutive offsets; `gap` offsets without an event follow them."""
+    lane = f"{topic}/{partition}" if lane is None else lane
     return EventBatch(topic, partition, lane, first_offset, first_offset + len(events) + gap, tuple(events))
 
 

@@ -1,16 +1,18 @@
 """Slow, obvious stand-ins for metering's ports, and the model that the real ledger is compared with."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 
 from domain.limit_tree import Threshold
-from domain.positions import BeyondPositionError, Progress, Span
+from domain.positions import BeyondPositionError, Progress
 from domain.sources import EventBatch
+from metering.core import sums
+from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision
 from schemas.usage import UsageEvent
 
 
@@ -20,43 +22,33 @@ class DictLedger:
     def __init__(self, clock: Clock) -> None:
         self.events: dict[str, UsageEvent] = {}
         self._clock = clock
-        self._daily: dict[Counter, DailyUsage] = {}
-        self._limits: dict[Counter, LimitTotal] = {}
-        self._marks: dict[str, dict[str, int]] = {}
-        self._heard_at: dict[tuple[str, str], datetime] = {}
+        self._daily: dict[tuple[str, Counter], DailyUsage] = {}
+        self._limits: dict[tuple[str, Counter], LimitTotal] = {}
         self._positions: dict[tuple[str, int], int] = {}
-        self._moved_at: dict[tuple[str, int], datetime] = {}
-        self._published: dict[tuple[str, int], tuple[int, datetime]] = {}
-        self._changed_at: dict[tuple[str, Counter], tuple[str, datetime]] = {}
+        self._told: dict[tuple[str, int], tuple[int, int | None, datetime]] = {}
+        self._told_from: dict[tuple[str, int], date] = {}
+        self._changed_at: dict[tuple[str, Counter], int] = {}
 
     async def apply(self, batch: EventBatch) -> Totals:
         place = (batch.topic, batch.partition)
         position = self._positions.get(place, batch.first_offset)
         if batch.first_offset > position:
             raise BeyondPositionError(batch, position)
-        marks = self._marks.setdefault(batch.lane, {})
         changed: set[tuple[str, Counter]] = set()
         for event in batch.events if batch.next_offset > position else ():
-            producer = event.producer
-            if producer.sequence > marks.get(producer.instance, 0):
-                marks[producer.instance] = producer.sequence
-                self._heard_at[batch.lane, producer.instance] = self._clock()
             if event.idempotency_key not in self.events:
                 self.events[event.idempotency_key] = event
-                self._count(event)
+                self._count(batch.lane, event)
                 changed |= _names(event)
-        self._raise_versions(changed)
-        self._changed_at |= dict.fromkeys(changed, (batch.lane, self._clock()))
-        if batch.next_offset > self._positions.get(place, -1):
-            self._moved_at[place] = self._clock()
+        self._raise_versions(batch.lane, changed)
+        for _, counter in changed:
+            self._changed_at[batch.lane, counter] = batch.next_offset
+            if counter.day < self._clock().date() - timedelta(days=1):
+                self._told_from[place] = min(counter.day, self._told_from.get(place, counter.day))
         self._positions[place] = max(position, batch.next_offset)
-        named = {name for event in batch.events for name in _names(event)}
-        return Totals(
-            daily=tuple(self._daily[counter] for kind, counter in named if kind == "daily"),
-            limits=tuple(self._limits[counter] for kind, counter in named if kind == "limit"),
-            marks=self._heard(batch.lane),
-            position=self._positions[place],
-        )
+        named = {counter for event in batch.events for _, counter in _names(event)}
+        limits = {counter for event in batch.events for kind, counter in _names(event) if kind == "limit"}
+        return self._found(batch.lane, named, limits, self._positions[place])
 
     async def position(self, topic: str, partition: int) -> int | None:
         return self._positions.get((topic, partition))
@@ -65,46 +57,60 @@ class DictLedger:
         place = (topic, partition)
         if place not in self._positions:
             return None
-        return Progress(self._positions[place], self._moved_at[place], *self._published.get(place, (None, None)))
+        at, end, when = self._told.get(place, (None, None, None))
+        return Progress(self._positions[place], at, end, when, self._told_from.get(place))
 
-    async def note_published(self, topic: str, partition: int, upto: Progress) -> None:
-        known = self._published.get((topic, partition))
-        if known is None or known[1] <= upto.recorded_at:
-            self._published[topic, partition] = (upto.next_offset, upto.recorded_at)
+    async def note_told(self, topic: str, partition: int, at: int, end: int | None, now: datetime) -> bool:
+        if self._positions.get((topic, partition)) != at:
+            return False
+        self._told[topic, partition] = (at, end, now)
+        self._told_from.pop((topic, partition), None)
+        return True
 
-    async def changed(self, topic: str, partition: int, lane: str, span: Span) -> tuple[Totals, datetime]:
-        """Return them one moment at a time."""
-        moments = {at for of, at in self._changed_at.values() if of == lane and span.since <= at <= span.through}
-        reached = min(moments, default=span.through)
-        found = {name for name, (of, at) in self._changed_at.items() if of == lane and at in {reached} & moments}
-        totals = Totals(
-            daily=tuple(self._daily[counter] for kind, counter in found if kind == "daily"),
-            limits=tuple(self._limits[counter] for kind, counter in found if kind == "limit"),
-            marks=self._heard(lane) if found else {},
-            position=self._positions.get((topic, partition)),
+    async def untold(  # noqa: PLR0917 - the port's
+        self, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None
+    ) -> Totals:
+        """Return them two at a time."""
+        found = sorted(
+            counter
+            for (of, counter), at in self._changed_at.items()
+            if of == lane and at > told and counter.day >= from_day and (after is None or counter > after)
         )
-        return totals, reached if moments - {reached} else span.through
+        return await self.parts(topic, partition, lane, found[:2])
 
-    def _heard(self, lane: str) -> dict[str, int]:
-        marks = self._marks.get(lane, {})
-        newest = max((self._heard_at[lane, instance] for instance in marks), default=None)
-        return {
-            instance: mark
-            for instance, mark in marks.items()
-            if newest is not None and newest - self._heard_at[lane, instance] <= timedelta(days=10)
-        }
+    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Totals:
+        return self._found(lane, counters, counters, self._positions.get((topic, partition), 0))
 
-    def _count(self, event: UsageEvent) -> None:
+    async def elsewhere(
+        self, lane: str, daily: Collection[Counter], limits: Collection[Counter]
+    ) -> tuple[Sequence[DailyUsage], Sequence[LimitTotal]]:
+        return (
+            [usage for (of, counter), usage in self._daily.items() if of != lane and counter in daily],
+            [total for (of, counter), total in self._limits.items() if of != lane and counter in limits],
+        )
+
+    async def daily(self, counters: Collection[Counter]) -> Mapping[Counter, DailyUsage]:
+        return sums.whole_daily(usage for (_, counter), usage in self._daily.items() if counter in counters)
+
+    def _found(self, lane: str, daily: Collection[Counter], limits: Collection[Counter], position: int) -> Totals:
+        return Totals(
+            lane,
+            tuple(self._daily[lane, counter] for counter in sorted(daily) if (lane, counter) in self._daily),
+            tuple(self._limits[lane, counter] for counter in sorted(limits) if (lane, counter) in self._limits),
+            position,
+        )
+
+    def _count(self, lane: str, event: UsageEvent) -> None:
         day, tokens = event.timestamp.astimezone(UTC).date(), event.tokens
         own = Counter(day, event.group_id, event.model_slug)
-        usage = self._daily.get(own) or _no_usage(event, own)
+        usage = self._daily.get((lane, own)) or _no_usage(event, own)
         if event.kind == "correction":
             added = {
                 "corrections": usage.corrections + 1,
                 "corrected_input_tokens": usage.corrected_input_tokens + tokens.input_tokens,
                 "corrected_output_tokens": usage.corrected_output_tokens + tokens.output_tokens,
             }
-            self._daily[own] = usage.model_copy(update=added)
+            self._daily[lane, own] = usage.model_copy(update=added)
             return
         added = {
             "requests": usage.requests + 1,
@@ -112,22 +118,28 @@ class DictLedger:
             "output_tokens": usage.output_tokens + tokens.output_tokens,
             "cached_input_tokens": usage.cached_input_tokens + tokens.cached_input_tokens,
         }
-        self._daily[own] = usage.model_copy(update=added)
+        self._daily[lane, own] = usage.model_copy(update=added)
         for group in event.charged_groups:
             counter = Counter(day, group, event.model_slug)
-            total = self._limits.get(counter, LimitTotal(counter, 0, 0, 0))
-            used = total.tokens + tokens.input_tokens + tokens.output_tokens
-            self._limits[counter] = LimitTotal(counter, total.requests + 1, used, total.version)
+            total = self._limits.get((lane, counter), LimitTotal(counter, 0, 0, 0))
+            self._limits[lane, counter] = LimitTotal(
+                counter,
+                total.requests + 1,
+                total.tokens + tokens.input_tokens + tokens.output_tokens,
+                total.version,
+                total.input_tokens + tokens.input_tokens,
+                total.output_tokens + tokens.output_tokens,
+            )
 
-    def _raise_versions(self, changed: set[tuple[str, Counter]]) -> None:
+    def _raise_versions(self, lane: str, changed: set[tuple[str, Counter]]) -> None:
         for kind, counter in changed:
             if kind == "daily":
-                usage = self._daily[counter]
+                usage = self._daily[lane, counter]
                 raised = {"version": usage.version + 1, "updated_at": self._clock()}
-                self._daily[counter] = usage.model_copy(update=raised)
+                self._daily[lane, counter] = usage.model_copy(update=raised)
             else:
-                total = self._limits[counter]
-                self._limits[counter] = LimitTotal(counter, total.requests, total.tokens, total.version + 1)
+                total = self._limits[lane, counter]
+                self._limits[lane, counter] = replace(total, version=total.version + 1)
 
 
 def _names(event: UsageEvent) -> set[tuple[str, Counter]]:
@@ -158,17 +170,17 @@ def _no_usage(event: UsageEvent, counter: Counter) -> DailyUsage:
 
 
 class ListPublisher:
-    """Implements `Publisher`: keeps what it was given, or raises what it was told to."""
+    """Implements `TotalsSink`: keeps what it was given, or raises what it was told to."""
 
     def __init__(self) -> None:
-        self.decisions: list[Decision] = []
+        self.parts: list[Part] = []
         self.daily: list[DailyUsage] = []
         self.failure: Exception | None = None
 
-    async def publish(self, decisions: Sequence[Decision], daily: Sequence[DailyUsage]) -> None:
+    async def publish(self, parts: Sequence[Part], daily: Sequence[DailyUsage]) -> None:
         if self.failure is not None:
             raise self.failure
-        self.decisions.extend(decisions)
+        self.parts.extend(parts)
         self.daily.extend(daily)
 
 

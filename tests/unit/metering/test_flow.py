@@ -1,17 +1,20 @@
 """Metering's story: count, decide, publish, and only then return."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from domain.limit_tree import Threshold
-from domain.positions import BeyondPositionError, PositionLostError, Span
+from domain.positions import BeyondPositionError, PositionLostError
 from domain.sources import EventBatch
 from metering import flow
+from metering.core.decisions import Part
 from metering.core.sums import Totals
+from schemas.daily import DailyUsage
 from schemas.decisions import UsedUp
 from schemas.limits import LimitType
-from tests.unit.metering.factories import LANE, SPOOL, HandClock, batch, event
+from tests.unit.metering.factories import LANE, HandClock, batch, event
 from tests.unit.metering.fakes import DictLedger, DictThresholds, ListPublisher
 
 TWO_REQUESTS = Threshold(LimitType.REQUEST, 2)
@@ -47,12 +50,12 @@ async def test_what_a_batch_names_is_counted_judged_and_published() -> None:
     counting = metering(DictLedger(clock), publisher, clock)
 
     await counting.process(batch([event(1, charged_groups=("group-a", "root"))]))
-    assert [decision.used_up for decision in publisher.decisions] == [(), ()]
+    assert [part.used_up for part in publisher.parts] == [(), ()]
 
     await counting.process(batch([event(2, group_id="group-b", charged_groups=("group-b", "root"))], 2))
-    judged = {decision.group_id: decision.used_up for decision in publisher.decisions[2:]}
+    judged = {part.total.counter.group_id: part.used_up for part in publisher.parts[2:]}
     assert judged == {"group-b": (), "root": (UsedUp(type=LimitType.REQUEST, threshold=2),)}
-    assert all(decision.counted == {"proxy-a": 2} for decision in publisher.decisions[2:])
+    assert [(part.lane, part.at) for part in publisher.parts[2:]] == [(LANE, 3)] * 2
     assert [usage.group_id for usage in publisher.daily] == ["group-a", "group-b"]
 
 
@@ -62,11 +65,11 @@ async def test_a_crash_between_commit_and_send_heals_by_redelivery() -> None:
     publisher.failure = ConnectionError("the broker is away")
     with pytest.raises(ConnectionError):
         await metering(ledger, publisher, clock).process(batch([event(1)]))
-    assert publisher.decisions == []
+    assert publisher.parts == []
 
     publisher.failure = None
     await metering(ledger, publisher, clock).process(batch([event(1)]))
-    assert [(decision.requests, decision.version) for decision in publisher.decisions] == [(1, 1)]
+    assert [(part.total.requests, part.total.version) for part in publisher.parts] == [(1, 1)]
     assert [(usage.requests, usage.version) for usage in publisher.daily] == [(1, 1)]
 
 
@@ -76,7 +79,7 @@ async def test_a_batch_that_is_refused_publishes_nothing() -> None:
     await counting.process(batch([event(1)]))
     with pytest.raises(BeyondPositionError):
         await counting.process(batch([event(3)], 3))
-    assert len(publisher.decisions) == 1
+    assert len(publisher.parts) == 1
 
 
 async def test_a_writer_that_was_paused_and_lost_its_partition_publishes_nothing() -> None:
@@ -84,21 +87,21 @@ async def test_a_writer_that_was_paused_and_lost_its_partition_publishes_nothing
     ledger = SlowLedger(clock, timedelta(seconds=5, milliseconds=1), moved=True)
     with pytest.raises(PositionLostError):
         await metering(ledger, publisher, clock).process(batch([event(1)]))
-    assert (publisher.decisions, ledger.asked) == ([], 1)
+    assert (publisher.parts, ledger.asked) == ([], 1)
 
 
 async def test_a_writer_that_was_paused_and_still_owns_its_partition_publishes() -> None:
     clock, publisher = HandClock(), ListPublisher()
     ledger = SlowLedger(clock, timedelta(seconds=5, milliseconds=1), moved=False)
     await metering(ledger, publisher, clock).process(batch([event(1)]))
-    assert (len(publisher.decisions), ledger.asked) == (1, 1)
+    assert (len(publisher.parts), ledger.asked) == (1, 1)
 
 
 async def test_a_writer_in_time_does_not_ask() -> None:
     clock, publisher = HandClock(), ListPublisher()
     ledger = SlowLedger(clock, timedelta(seconds=5), moved=True)
     await metering(ledger, publisher, clock).process(batch([event(1)]))
-    assert (len(publisher.decisions), ledger.asked) == (1, 0)
+    assert (len(publisher.parts), ledger.asked) == (1, 0)
 
 
 async def test_of_one_counter_only_the_newest_is_published() -> None:
@@ -109,16 +112,16 @@ async def test_of_one_counter_only_the_newest_is_published() -> None:
         await counting.count(batch([event(2, group_id="group-b", charged_groups=("group-b", "root"))], 2)),
         await counting.count(batch([event(3)], 3)),
     ]
-    assert publisher.decisions == []
+    assert publisher.parts == []
     await counting.publish(counted)
 
-    versions = {decision.group_id: (decision.requests, decision.version) for decision in publisher.decisions}
+    versions = {part.total.counter.group_id: (part.total.requests, part.total.version) for part in publisher.parts}
     assert versions == {"group-a": (2, 2), "group-b": (1, 1), "root": (2, 2)}
-    assert len(publisher.decisions) == len(versions)
+    assert len(publisher.parts) == len(versions)
     assert sorted((usage.group_id, usage.version) for usage in publisher.daily) == [("group-a", 2), ("group-b", 1)]
 
 
-async def test_of_equal_versions_the_later_is_published_for_its_marks() -> None:
+async def test_of_equal_versions_the_later_is_told_for_its_offset() -> None:
     clock, publisher = HandClock(), ListPublisher()
     counting = metering(DictLedger(clock), publisher, clock)
     counted = [
@@ -127,7 +130,36 @@ async def test_of_equal_versions_the_later_is_published_for_its_marks() -> None:
     ]
     await counting.publish(counted)
 
-    assert [decision.counted for decision in publisher.decisions] == [{"proxy-a": 1, "proxy-b": 7}]
+    assert [part.at for part in publisher.parts] == [3]
+
+
+async def test_thresholds_and_daily_usage_are_of_all_lanes_and_parts_are_not() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    counting = metering(DictLedger(clock), publisher, clock)
+    await counting.process(batch([event(1, group_id="root")]))
+    await counting.process(batch([event(1, number=2, group_id="root")], topic="spool-b"))
+
+    assert [(part.total.requests, bool(part.used_up)) for part in publisher.parts] == [(1, False), (1, True)]
+    assert [(usage.requests, usage.version) for usage in publisher.daily] == [(1, 1), (2, 2)]
+
+
+async def test_daily_usage_that_another_lane_changed_meanwhile_is_told_again() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    ledger = DictLedger(clock)
+    counting = metering(ledger, publisher, clock)
+    await ledger.apply(batch([event(1)], topic="spool-b"))
+    counted = await counting.count(batch([event(1, number=2)]))
+    publish = publisher.publish
+
+    async def overtaken(parts: Sequence[Part], daily: Sequence[DailyUsage]) -> None:
+        publisher.publish = publish  # type: ignore[method-assign]
+        await ledger.apply(batch([event(2, number=3)], 2, topic="spool-b"))
+        await publish(parts, daily)
+
+    publisher.publish = overtaken  # type: ignore[method-assign]
+    await counting.publish([counted])
+
+    assert [usage.requests for usage in publisher.daily] == [2, 3]
 
 
 async def test_publishing_nothing_asks_nobody() -> None:
@@ -143,7 +175,7 @@ async def test_several_batches_of_one_partition_are_late_together_and_still_ours
     clock.advance(minutes=1)
     await counting.publish(counted)
 
-    assert [decision.requests for decision in publisher.decisions] == [2]
+    assert [part.total.requests for part in publisher.parts] == [2]
 
 
 async def test_a_lost_partition_holds_back_its_own_totals_alone() -> None:
@@ -157,24 +189,4 @@ async def test_a_lost_partition_holds_back_its_own_totals_alone() -> None:
 
     with pytest.raises(PositionLostError):
         await counting.publish([lost, ours])
-    assert [decision.group_id for decision in publisher.decisions] == ["group-b"]
-
-
-async def test_what_changed_lately_is_published_again_unless_another_worker_has_moved_the_position() -> None:
-    clock, publisher = HandClock(), ListPublisher()
-    ledger = DictLedger(clock)
-    counting = metering(ledger, publisher, clock)
-    await ledger.apply(batch([event(1)]))
-    span = Span(clock() - timedelta(minutes=10), clock())
-
-    counted, reached = await counting.changed(SPOOL, 0, LANE, span)
-    await counting.publish([counted])
-    assert reached == span.through
-    assert [decision.requests for decision in publisher.decisions] == [1]
-
-    late, _ = await counting.changed(SPOOL, 0, LANE, span)
-    clock.advance(seconds=6)
-    await ledger.apply(batch([event(2)], 2))
-    with pytest.raises(PositionLostError):
-        await counting.publish([late])
-    assert len(publisher.decisions) == 1
+    assert [part.total.counter.group_id for part in publisher.parts] == ["group-b"]

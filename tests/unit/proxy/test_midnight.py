@@ -7,9 +7,9 @@ import pytest
 from proxy.admission import Admissions, Call
 from proxy.core.replies import Reply
 from proxy.dialects.answers import Count
+from proxy.limits.counters import Part
 from proxy.limits.days import DayCounters, DayLimit
 from runtime import clock
-from schemas.decisions import Decision
 from schemas.limits import LimitType
 from schemas.usage import Tokens, UsageSource
 from tests.unit.proxy import kit
@@ -36,6 +36,7 @@ class Desk:
             accept_bearer=False,
             clock=clock.steady(lambda: self.seconds),
             mint=lambda _: "key",
+            most_output_tokens=kit.MOST_OUTPUT,
         )
         self.sequence = 0
 
@@ -93,16 +94,5 @@ async def test_a_clock_that_steps_back_over_midnight_reopens_no_day(desk: Desk) 
 
 async def test_yesterdays_decision_does_not_hold_today(desk: Desk) -> None:
     desk.seconds += 1
-    desk.days.take_decision(
-        Decision(
-            group_id=kit.GROUP,
-            model_slug=kit.SLUG,
-            day=BEFORE_MIDNIGHT.date(),
-            requests=9,
-            tokens=9,
-            counted={kit.INSTANCE: 9},
-            reset_at=BEFORE_MIDNIGHT,
-            version=1,
-        )
-    )
+    desk.days.take_part(kit.GROUP, kit.SLUG, BEFORE_MIDNIGHT.date(), "spool", Part(1, 10, 9, 9))
     await desk.use()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from domain.positions import BeyondPositionError, Progress, Span
+from domain.positions import BeyondPositionError, Progress
 from metering import flow
+from metering.core import sums
 from metering.core.sums import Counter, LimitTotal, Totals
 from metering.store import insert, transaction
 from schemas.daily import DailyUsage
@@ -62,9 +63,9 @@ async def test_a_new_event_adds_to_its_own_groups_day_and_to_every_charged_group
     assert (usage.corrections, usage.corrected_input_tokens, usage.corrected_output_tokens) == (0, 0, 0)
     assert (usage.version, usage.updated_at) == (1, NOON + timedelta(seconds=1))
     assert sorted(totals.limits, key=lambda total: total.counter) == [
-        LimitTotal(Counter(TODAY, group, SLUG), 1, 15, 1) for group in ("group-a", "parent", "root")
+        LimitTotal(Counter(TODAY, group, SLUG), 1, 15, 1, 10, 5) for group in ("group-a", "parent", "root")
     ]
-    assert (dict(totals.marks), totals.position) == ({"proxy-a": 1}, 2)
+    assert (totals.lane, totals.position) == (LANE, 2)
 
 
 async def test_totals_grow_from_batch_to_batch_and_their_versions_with_them(counted: flow.Ledger) -> None:
@@ -73,7 +74,7 @@ async def test_totals_grow_from_batch_to_batch_and_their_versions_with_them(coun
 
     usage = usage_of(totals, "group-a")
     assert (usage.requests, usage.input_tokens, usage.output_tokens, usage.version) == (3, 21, 12, 2)
-    assert limit_of(totals, "group-a") == LimitTotal(Counter(TODAY, "group-a", SLUG), 3, 33, 2)
+    assert limit_of(totals, "group-a") == LimitTotal(Counter(TODAY, "group-a", SLUG), 3, 33, 2, 21, 12)
 
 
 async def test_a_batch_that_comes_again_changes_nothing_and_gives_the_totals_again(counted: flow.Ledger) -> None:
@@ -82,7 +83,7 @@ async def test_a_batch_that_comes_again_changes_nothing_and_gives_the_totals_aga
 
     assert set(again.limits) == set(first.limits)
     assert again.daily == first.daily
-    assert (again.marks, again.position) == (first.marks, 3)
+    assert again.position == 3
 
 
 async def test_an_old_batch_gives_the_newest_totals(counted: flow.Ledger) -> None:
@@ -91,7 +92,7 @@ async def test_an_old_batch_gives_the_newest_totals(counted: flow.Ledger) -> Non
     again = await counted.apply(batch([event(1)]))
 
     assert (again.daily, again.limits) == (newest.daily, newest.limits)
-    assert (dict(again.marks), again.position) == ({"proxy-a": 2}, 3)
+    assert again.position == 3
 
 
 async def test_a_batch_that_begins_beyond_the_position_is_refused_and_changes_nothing(counted: flow.Ledger) -> None:
@@ -101,7 +102,7 @@ async def test_a_batch_that_begins_beyond_the_position_is_refused_and_changes_no
 
     assert refused.value.position == 2
     totals = await counted.apply(batch([event(2)], 2))
-    assert (usage_of(totals, "group-a").requests, dict(totals.marks)) == (2, {"proxy-a": 2})
+    assert usage_of(totals, "group-a").requests == 2
 
 
 @pytest.mark.parametrize("skipped_offsets", [0, 2])
@@ -114,16 +115,16 @@ async def test_of_a_batch_that_straddles_the_position_the_new_part_is_counted(
 
     assert usage_of(totals, "group-a").requests == 2
     assert usage_of(totals, "group-b").requests == 1
-    assert (dict(totals.marks), totals.position) == ({"proxy-a": 3}, 4 + skipped_offsets)
+    assert totals.position == 4 + skipped_offsets
 
 
 async def test_a_replay_under_other_offsets_and_numbers_changes_no_sum(counted: flow.Ledger) -> None:
     first = await counted.apply(batch([event(1), event(2)]))
     replayed = [event(7, number=1, instance="proxy-b"), event(8, number=2, instance="proxy-b")]
-    again = await counted.apply(batch(replayed, topic="spool-b"))
+    again = await counted.apply(batch(replayed, 3))
 
     assert (again.daily, again.limits) == (first.daily, first.limits)
-    assert dict(again.marks) == {"proxy-a": 2, "proxy-b": 8}, "else proxy-b would add its own rows to the total"
+    assert again.position == 5, "else proxy-b would add its own rows to the total"
 
 
 async def test_a_key_that_comes_twice_in_one_batch_counts_once(counted: flow.Ledger) -> None:
@@ -132,7 +133,6 @@ async def test_a_key_that_comes_twice_in_one_batch_counts_once(counted: flow.Led
 
     assert usage_of(totals, "group-a").requests == 2
     assert limit_of(totals, "group-a").requests == 2
-    assert dict(totals.marks) == {"proxy-a": 3}
 
 
 async def test_of_two_different_events_of_one_key_in_one_batch_the_first_counts(counted: flow.Ledger) -> None:
@@ -181,24 +181,16 @@ async def test_a_late_event_counts_on_the_day_of_its_own_timestamp(counted: flow
     assert [usage_of(totals, "group-a", day).requests for day in (TODAY, TODAY + timedelta(days=1))] == [1, 1]
 
 
-async def test_marks_are_the_lanes_own(counted: flow.Ledger) -> None:
-    await counted.apply(batch([event(5)], 5, topic="spool-b", lane="other"))
-    totals = await counted.apply(batch([event(1)]))
+async def test_parts_are_the_lanes_own_and_together_they_are_the_whole(counted: flow.Ledger) -> None:
+    await counted.apply(batch([event(5)], 5, topic="spool-b"))
+    totals = await counted.apply(batch([event(1), event(2)]))
 
-    assert dict(totals.marks) == {"proxy-a": 1}
-
-
-async def test_a_mark_never_falls(counted: flow.Ledger) -> None:
-    await counted.apply(batch([event(8), event(9)], 8))
-    totals = await counted.apply(batch([event(4), event(3)], topic="replayed from earlier"))
-
-    assert dict(totals.marks) == {"proxy-a": 9}
-
-
-async def test_a_mark_is_the_highest_of_a_batch_that_repeats_earlier_numbers(counted: flow.Ledger) -> None:
-    totals = await counted.apply(batch([event(7), event(8), event(5), event(6)]))
-
-    assert dict(totals.marks) == {"proxy-a": 8}
+    assert (usage_of(totals, "group-a").requests, limit_of(totals, "group-a").requests) == (2, 2)
+    counter = Counter(TODAY, "group-a", SLUG)
+    ((daily,), (limit,)) = await counted.elsewhere(LANE, {counter}, {counter})
+    assert (daily.requests, limit.requests) == (1, 1)
+    whole = (await counted.daily({counter}))[counter]
+    assert (whole.requests, whole.input_tokens, whole.version) == (3, 30, 2)
 
 
 async def test_of_two_partitions_at_one_offset_only_the_batchs_own_moves(
@@ -210,9 +202,6 @@ async def test_of_two_partitions_at_one_offset_only_the_batchs_own_moves(
     await counted.apply(batch([event(2, number=3)], 2))
 
     assert [await counted.position(SPOOL, partition) for partition in (0, 1)] == [3, 2]
-    other = await counted.progress(SPOOL, 1)
-    assert other is not None
-    assert other.recorded_at < clock.now
 
 
 async def test_a_batch_without_events_moves_the_position(counted: flow.Ledger) -> None:
@@ -230,67 +219,39 @@ async def test_counts_far_beyond_32_bits_are_kept(counted: flow.Ledger) -> None:
     totals = await counted.apply(batch([event(2**40, tokens=(many, many, 0))]))
 
     assert limit_of(totals, "group-a").tokens == 2 * many
-    assert dict(totals.marks) == {"proxy-a": 2**40}
 
 
-async def test_an_instance_that_the_lane_has_not_heard_of_for_long_is_no_longer_named(
-    counted: flow.Ledger, clock: HandClock
+async def test_what_was_not_told_comes_in_pages_in_the_order_of_counters(
+    counted: flow.Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await counted.apply(batch([event(1, instance="gone")]))
-    clock.advance(days=10)
-    at_the_edge = await counted.apply(batch([event(1, number=2)], 2))
-    clock.advance(seconds=1)
-    beyond = await counted.apply(batch([event(2, number=3)], 3))
-    clock.advance(days=300)
-    alone = await counted.apply(batch([event(2, number=3)], 3))
+    monkeypatch.setattr(transaction, "PAGE", 2)
+    yesterday = NOON - timedelta(days=1)
+    events = [event(number, group_id=f"group-{number}", charged_groups=("root",)) for number in range(1, 6)]
+    await counted.apply(batch([*events[:3], event(6, timestamp=yesterday)]))
+    await counted.apply(batch(events[3:], 5))
+    await counted.apply(batch([event(9)], topic="spool-b"))
 
-    assert dict(at_the_edge.marks) == {"gone": 1, "proxy-a": 1}
-    assert dict(beyond.marks) == {"proxy-a": 2}
-    assert dict(alone.marks) == {"proxy-a": 2}, "a lane that is silent names those who spoke last"
-
-
-async def test_what_changed_on_a_lane_since_a_moment_comes_with_the_partitions_position(
-    counted: flow.Ledger, clock: HandClock
-) -> None:
-    await counted.apply(batch([event(1), event(2, group_id="group-b")]))
-    clock.advance(minutes=11)
-    await counted.apply(batch([event(3)], 3))
-
-    first, reached = await _everything(counted, Span(NOON, clock.now))
-    late, _ = await counted.changed(SPOOL, 0, LANE, Span(clock.now, clock.now))
-    early, _ = await counted.changed(SPOOL, 0, LANE, Span(NOON, clock.now - timedelta(minutes=1)))
-    other, _ = await counted.changed("other", 0, "other", Span(NOON, clock.now))
-
-    assert (first, reached) == ({"group-a", "group-b"}, clock.now)
-    assert [usage.group_id for usage in early.daily] == ["group-b"], "group-a changed again since"
-    assert [(total.counter.group_id, total.requests) for total in late.limits] == [("group-a", 2)]
-    assert (dict(late.marks), late.position) == ({"proxy-a": 3}, 4)
-    assert (other.daily, other.limits, other.position) == ((), (), None)
+    pages: list[list[str]] = []
+    after = None
+    while (totals := await counted.untold(SPOOL, 0, LANE, 5, TODAY, after)).daily or totals.limits:
+        names = {sums.counter_of(usage) for usage in totals.daily} | {total.counter for total in totals.limits}
+        pages.append(sorted(counter.group_id for counter in names))
+        after = max(names)
+        assert totals.position == 7
+    assert pages == [["group-4", "group-5"], ["root"]]
+    assert (await counted.untold(SPOOL, 0, LANE, -1, yesterday.date(), None)).daily[0].day == yesterday.date()
 
 
-async def _everything(counted: flow.Ledger, span: Span) -> tuple[set[str], datetime]:
-    """Return the groups whose totals changed, and how far the reading came, page by page."""
-    groups: set[str] = set()
-    reached = span.since - timedelta(seconds=1)
-    while reached < span.through:
-        totals, reached = await counted.changed(SPOOL, 0, LANE, Span(reached + timedelta(microseconds=1), span.through))
-        groups |= {usage.group_id for usage in totals.daily} | {total.counter.group_id for total in totals.limits}
-    return groups, reached
-
-
-async def test_what_is_published_is_noted_and_never_goes_back(counted: flow.Ledger, clock: HandClock) -> None:
+async def test_how_far_a_lane_is_told_is_noted_by_its_owner_alone(counted: flow.Ledger, clock: HandClock) -> None:
     assert await counted.progress(SPOOL, 0) is None
     await counted.apply(batch([event(1)]))
-    first = await counted.progress(SPOOL, 0)
-    assert first == Progress(2, clock.now, None, None)
+    assert await counted.progress(SPOOL, 0) == Progress(2, None, None, None, None)
 
-    clock.advance(seconds=1)
-    await counted.apply(batch([event(2)], 2))
-    second = await counted.progress(SPOOL, 0)
-    assert second is not None
-    await counted.note_published(SPOOL, 0, second)
-    await counted.note_published(SPOOL, 0, first)
-    clock.advance(seconds=1)
-    await counted.apply(batch([event(3)], 3))
-    assert await counted.progress(SPOOL, 0) == Progress(4, clock.now, 3, second.recorded_at)
-    assert await counted.progress(SPOOL, 1) is None
+    assert await counted.note_told(SPOOL, 0, 2, 40, clock.now)
+    assert await counted.progress(SPOOL, 0) == Progress(2, 2, 40, clock.now, None)
+    old = NOON - timedelta(days=2)
+    await counted.apply(batch([event(2), event(3, timestamp=old)], 2))
+    assert not await counted.note_told(SPOOL, 0, 2, 41, clock.now), "another has moved the position"
+    assert await counted.progress(SPOOL, 0) == Progress(4, 2, 40, clock.now, old.date())
+    assert await counted.note_told(SPOOL, 0, 4, 42, clock.now)
+    assert await counted.progress(SPOOL, 0) == Progress(4, 4, 42, clock.now, None)

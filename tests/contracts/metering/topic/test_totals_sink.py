@@ -8,6 +8,7 @@ import pytest
 
 from metering import flow
 from metering.core import decisions
+from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal
 from metering.topic import publisher
 from runtime.kafka.writer import Kafka, Writer
@@ -26,7 +27,7 @@ class Published(NamedTuple):
     """A publisher, and what its readers have by now, each counter's in the order of its versions' arrival."""
 
     publisher: flow.TotalsSink
-    decisions: Callable[[], Awaitable[Sequence[Decision]]]
+    parts: Callable[[], Awaitable[Sequence[Decision]]]
     daily: Callable[[], Awaitable[Sequence[DailyUsage]]]
 
 
@@ -35,20 +36,20 @@ async def published(request: pytest.FixtureRequest) -> AsyncIterator[Published]:
     if request.param == "list":
         fake = ListPublisher()
 
-        async def decisions() -> Sequence[Decision]:
-            return fake.decisions
+        async def parts() -> Sequence[Decision]:
+            return [decisions.decision(one) for one in fake.parts]
 
         async def daily() -> Sequence[DailyUsage]:
             return fake.daily
 
-        yield Published(fake, decisions, daily)
+        yield Published(fake, parts, daily)
         return
     where = request.getfixturevalue("kafka")
     await records.make_topics(where, partitions=3, only=(LIMITS_DECISIONS, USAGE_DAILY))
     writer = Writer(where, "test")
 
     yield Published(
-        publisher.KafkaTotals(writer, HandClock()),
+        publisher.KafkaTotals(writer, HandClock(), _nothing_is_too_large),
         lambda: stored(where, LIMITS_DECISIONS, Decision),
         lambda: stored(where, USAGE_DAILY, DailyUsage),
     )
@@ -60,10 +61,17 @@ async def stored(where: Kafka, topic: str, contract: type[Told]) -> Sequence[Tol
     return [contract.model_validate_json(one.value) for some in found.values() for one in some]
 
 
-def decision(group_id: str, version: int, slug: str = SLUG) -> Decision:
-    return decisions.decide(
-        LimitTotal(Counter(DAY, group_id, slug), version, 10 * version, version), (), {"a": version}
-    )
+def part(group_id: str, version: int, slug: str = SLUG, partition: int = 1) -> Part:
+    total = LimitTotal(Counter(DAY, group_id, slug), version, 10 * version, version, 6 * version, 4 * version)
+    return Part(f"usage.events.v1/{partition}", partition, 100 + version, total)
+
+
+def decision(group_id: str, version: int) -> Decision:
+    return decisions.decision(part(group_id, version))
+
+
+def _nothing_is_too_large(key: str, error: Exception) -> None:
+    raise AssertionError(key) from error
 
 
 def usage(group_id: str, version: int) -> DailyUsage:
@@ -86,37 +94,36 @@ def usage(group_id: str, version: int) -> DailyUsage:
 
 
 async def test_what_was_published_is_there_whole_when_the_call_returns(published: Published) -> None:
-    decisions = [decision(f"group-{number}", 1) for number in range(50)]
+    parts = [part(f"group-{number}", 1, partition=number % 3) for number in range(50)]
     daily = [usage(f"group-{number}", 1) for number in range(40)]
-    await published.publisher.publish(decisions, daily)
+    await published.publisher.publish(parts, daily)
 
-    assert {each.group_id: each for each in await published.decisions()} == {each.group_id: each for each in decisions}
+    told = {each.group_id: each for each in await published.parts()}
+    assert told == {one.total.counter.group_id: decisions.decision(one) for one in parts}
     assert {each.group_id: each for each in await published.daily()} == {each.group_id: each for each in daily}
 
 
 async def test_one_of_the_two_may_be_empty_and_so_may_both(published: Published) -> None:
     await published.publisher.publish([], [])
-    await published.publisher.publish([decision("a", 1)], [])
+    await published.publisher.publish([part("a", 1)], [])
     await published.publisher.publish([], [usage("b", 1)])
 
-    assert [each.group_id for each in await published.decisions()] == ["a"]
+    assert [each.group_id for each in await published.parts()] == ["a"]
     assert [each.group_id for each in await published.daily()] == ["b"]
 
 
 async def test_versions_of_one_counter_stay_in_the_order_of_the_calls(published: Published) -> None:
     for version in range(1, 6):
-        await published.publisher.publish(
-            [decision("a", version), decision("a", version, "org/other")], [usage("a", version)]
-        )
+        await published.publisher.publish([part("a", version), part("a", version, "org/other")], [usage("a", version)])
 
-    newest = [each.version for each in await published.decisions() if each.model_slug == SLUG]
+    newest = [each.version for each in await published.parts() if each.model_slug == SLUG]
     assert newest == [1, 2, 3, 4, 5]
     assert [each.version for each in await published.daily()] == [1, 2, 3, 4, 5]
 
 
 async def test_the_same_version_may_be_published_again(published: Published) -> None:
     for _ in range(2):
-        await published.publisher.publish([decision("a", 1)], [usage("a", 1)])
+        await published.publisher.publish([part("a", 1)], [usage("a", 1)])
 
-    assert await published.decisions() == [decision("a", 1)] * 2
+    assert await published.parts() == [decision("a", 1)] * 2
     assert await published.daily() == [usage("a", 1)] * 2

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from domain.positions import PositionLostError, Span
+from domain.positions import PositionLostError
 from domain.sources import EventBatch
 from metering.core.sums import Counter, Totals
 from metering.store import events as ledger_events
@@ -24,7 +24,6 @@ TABLES = [
     tables.USAGE_DAILY,
     tables.LIMIT_DAILY,
     positions.METERING_POSITION,
-    tables.METERING_MARK,
     ledger_events.USAGE_EVENT,
     ledger_events.METERING_DUPLICATE,
 ]
@@ -107,7 +106,8 @@ def test_two_workers_that_begin_a_partition_at_once_do_not_both_win(opened: Data
     def begin_it_first(cursor: Any, statement: str) -> None:
         if statement.startswith("INSERT INTO metering_position"):
             cursor.execute(
-                f"INSERT INTO metering_position VALUES ('{SPOOL}', 0, 5, '2025-03-01 00:00:00.000000', NULL, NULL)"
+                "INSERT INTO metering_position (topic, partition, next_offset, recorded_at)"
+                f" VALUES ('{SPOOL}', 0, 5, '2025-03-01 00:00:00.000000')"
             )
 
     with before_statements(opened, begin_it_first), pytest.raises(PositionLostError):
@@ -131,7 +131,7 @@ def test_a_crash_among_the_ledgers_rows_leaves_nothing_and_redelivery_counts_onc
     assert [usage.requests for usage in apply(opened, read).daily] == [2]
 
 
-@pytest.mark.parametrize("table", ["usage_daily", "limit_daily", "metering_mark"])
+@pytest.mark.parametrize("table", ["usage_daily", "limit_daily", "metering_position"])
 def test_a_crash_at_any_statement_leaves_nothing_and_redelivery_counts_once(opened: Database, table: str) -> None:
     read = batch([event(1, charged_groups=("group-a", "root"))])
 
@@ -248,57 +248,43 @@ def test_a_gap_between_two_days_belongs_to_the_later_one(opened: Database) -> No
     assert gaps(opened, TOMORROW) == [("proxy-a", 3, 4)], "6 was admitted a day earlier, and is there"
 
 
-def test_current_totals_come_by_lane_and_day_with_the_lanes_marks(opened: Database) -> None:
-    apply(opened, batch([event(1), event(2, timestamp=TOMORROW)]))
-    apply(opened, batch([event(1, number=3, group_id="group-b", instance="proxy-b")], lane="7", topic="spool-b"))
-    found = opened.read_now(lambda connection: transaction.current(connection, [TODAY]))
+def test_current_totals_come_by_lane_with_every_position(opened: Database) -> None:
+    apply(opened, batch([event(1), event(2, timestamp=TOMORROW)], lane=SPOOL))
+    apply(opened, batch([event(1, number=3, group_id="group-b")], topic="spool-b", lane="spool-b"))
+    found, moved = opened.read_now(lambda connection: transaction.current(connection, [TODAY]))
 
-    assert [
-        ([total.counter.group_id for total in totals.limits], len(totals.daily), dict(totals.marks)) for totals in found
-    ] == [(["group-b"], 1, {"proxy-b": 1}), (["group-a"], 1, {"proxy-a": 2})]
-    assert opened.read_now(lambda connection: transaction.current(connection, [])) == ()
-
-
-def test_changed_totals_are_those_of_one_lane_since_a_moment(opened: Database) -> None:
-    clock = HandClock(NOON)
-    apply(opened, batch([event(1), event(2, group_id="group-b")]), clock)
-    clock.advance(minutes=11)
-    apply(opened, batch([event(3)], 3), clock)
-
-    def changed(lane: str, since: datetime) -> list[str]:
-        span = Span(since, clock.now)
-        totals, reached = opened.read_now(lambda connection: transaction.changed(connection, SPOOL, 0, lane, span))
-        assert reached == clock.now
-        assert totals.position == 4
-        assert [usage.group_id for usage in totals.daily] == [total.counter.group_id for total in totals.limits]
-        return [usage.group_id for usage in totals.daily]
-
-    assert changed(LANE, NOON) == ["group-a", "group-b"]
-    assert changed(LANE, clock.now) == ["group-a"]
-    assert changed("other", NOON) == []
+    assert [(one.lane, one.position, [total.counter.group_id for total in one.limits]) for one in found] == [
+        (SPOOL, 3, ["group-a"]),
+        ("spool-b", 2, ["group-b"]),
+    ]
+    assert moved == {SPOOL: 3, "spool-b": 2}
+    assert opened.read_now(lambda connection: transaction.current(connection, []))[0] == ()
 
 
-def test_changed_totals_come_in_pages_that_part_between_two_moments(
-    opened: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transaction, "PAGE", 2)
-    clock = HandClock(NOON)
-    for first in (1, 4, 7):
-        events = [event(number, group_id=f"group-{number}") for number in range(first, first + 3)]
-        apply(opened, batch(events, first), clock)
-        clock.advance(seconds=1)
+def test_what_a_data_directory_has_counted_is_told_by_instance(opened: Database) -> None:
+    apply(opened, batch([event(1), event(2)], topic="spool/a"))
+    apply(opened, batch([event(1, number=3)], topic="corrections"))
 
-    def page(since: datetime) -> tuple[Totals, datetime]:
-        return opened.read_now(
-            lambda connection: transaction.changed(connection, SPOOL, 0, LANE, Span(since, clock.now))
+    assert opened.read_now(transaction.counted_through) == {"a": 2}
+
+
+@pytest.mark.parametrize("table", ["usage_daily", "limit_daily"])
+def test_what_each_batch_changes_is_in_no_index(postgres: Database, table: str) -> None:
+    """Else PostgreSQL could not change a row in its page, and each change would be a change of every index."""
+    indexed = postgres.read_now(
+        lambda connection: (
+            connection.execute(
+                text(
+                    "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)"
+                    " WHERE indrelid = CAST(:name AS regclass)"
+                ),
+                {"name": table},
+            )
+            .scalars()
+            .all()
         )
-
-    since, pages = NOON, []
-    while since <= clock.now:
-        totals, reached = page(since)
-        pages.append((sorted(usage.group_id[-1] for usage in totals.daily), len(totals.limits)))
-        since = reached + timedelta(microseconds=1)
-    assert pages == [(["1", "2", "3"], 3), (["4", "5", "6"], 3), (["7", "8", "9"], 3), ([], 0)]
+    )
+    assert set(indexed) == {"day", "lane", "group_id", "model_slug"}
 
 
 def test_totals_of_days_come_in_pages_in_the_order_of_counters(
@@ -308,23 +294,28 @@ def test_totals_of_days_come_in_pages_in_the_order_of_counters(
     days = (NOON - timedelta(days=1), NOON, TOMORROW)
     events = [event(1 + at, group_id=f"group-{at % 3}", timestamp=days[at // 3]) for at in range(9)]
     apply(opened, batch(events[:4]))
-    apply(opened, batch(events[4:], topic="spool-b", lane="other"))
+    apply(opened, batch(events[4:], topic="spool-b"))
+    apply(opened, batch([event(1, number=50, group_id="group-1")], topic="spool-c"))
 
     def daily(after: Counter) -> list[Counter]:
         found = opened.read_now(lambda connection: transaction.daily_behind(connection, after, TODAY))
         return [Counter(one.day, one.group_id, one.model_slug) for one in found]
 
-    def limits(after: Counter) -> list[tuple[list[Counter], dict[str, int]]]:
+    def limits(after: Counter) -> list[tuple[str, list[Counter], int]]:
         found = opened.read_now(lambda connection: transaction.limits_behind(connection, after, TODAY))
-        return [([total.counter for total in totals.limits], dict(totals.marks)) for totals in found]
+        return [(one.lane, [total.counter for total in one.limits], one.position) for one in found]
 
     first, second, third = (Counter(TODAY, f"group-{number}", event(1).model_slug) for number in range(3))
     assert daily(Counter(TODAY, "", "")) == [first, second]
     assert daily(second) == [third]
     assert daily(third) == [], "the day after is not asked for"
     assert len(daily(Counter(TODAY - timedelta(days=1), "group-1", "z"))) == 2
-    assert limits(Counter(TODAY, "", "")) == [([first], {"proxy-a": 4}), ([second], {"proxy-a": 9})]
-    assert limits(second) == [([third], {"proxy-a": 9})]
+    assert limits(Counter(TODAY, "", "")) == [
+        (LANE, [first], 5),
+        ("spool-b/0", [second], 6),
+        ("spool-c/0", [second], 2),
+    ]
+    assert limits(second) == [("spool-b/0", [third], 6)]
     assert limits(third) == []
 
 

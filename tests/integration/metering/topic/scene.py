@@ -19,7 +19,7 @@ from runtime.database.engines import Database
 from runtime.kafka.writer import Kafka, Record, Writer
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
-from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY, USAGE_EVENTS, USAGE_UNREADABLE
+from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY, USAGE_EVENTS, USAGE_UNREADABLE, WHOLE_KEY
 from schemas.usage import UsageEvent
 from tests.support import records
 from tests.unit.metering.factories import event
@@ -87,9 +87,9 @@ class Scene:
         self.database.write_now(lambda connection: connection.execute(move))
 
     def published(self, partition: int = 0) -> int | None:
-        """Give up to which offset all is noted as published."""
+        """Give up to which offset all is noted as told."""
         found = self.database.read_now(lambda connection: positions.read(connection, USAGE_EVENTS, partition))
-        return None if found is None else found.published_offset
+        return None if found is None else found.told_offset
 
     def _one(self, query: Select[Any]) -> int:
         return int(self.database.read_now(lambda connection: connection.execute(query).scalar_one()))
@@ -129,7 +129,9 @@ class Scene:
     async def decisions(self) -> list[Decision]:
         """Return every decision, each counter's in their order."""
         found = await records.read(self.where, LIMITS_DECISIONS)
-        return [Decision.model_validate_json(one.value) for some in found.values() for one in some]
+        return [
+            Decision.model_validate_json(one.value) for some in found.values() for one in some if one.key != WHOLE_KEY
+        ]
 
     async def daily(self) -> list[DailyUsage]:
         """Return every daily usage, each counter's in their order."""

@@ -13,14 +13,14 @@ from sqlalchemy.exc import ProgrammingError
 from domain.sources import EventBatch
 from infra.local.kafka import Broker
 from metering.store import positions, transaction
-from metering.topic import faust_consumer, watchdog
+from metering.topic import faust_consumer, lanes, watchdog
 from metering.topic import worker as metering_worker
-from metering.topic.batches import lane_of
 from metering.topic.watchdog import StalledError
 from runtime import clock
 from runtime.database.engines import Database
 from runtime.kafka.writer import Kafka, KafkaAwayError, PlainRecord, Writer
-from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS
+from schemas.decisions import Whole
+from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS, WHOLE_KEY
 from schemas.usage import UsageEvent
 from tests.integration.metering.topic.scene import Ahead, Scene, away, failing, places, running, until
 from tests.support import records
@@ -64,24 +64,26 @@ async def test_a_worker_that_is_given_partitions_while_the_database_is_away_wait
 
 async def test_what_does_not_pass_by_itself_ends_the_worker(scene: Scene) -> None:
     await scene.put(scene.event(1))
-    scene.database.write_now(lambda connection: connection.execute(text("ALTER TABLE metering_mark RENAME TO gone")))
+    scene.database.write_now(lambda connection: connection.execute(text("ALTER TABLE usage_daily RENAME TO gone")))
     assert isinstance(await failing(scene.worker().run()), ProgrammingError)
     assert scene.counted() == 0
     assert await scene.unreadable() == [], "it is not the record's fault"
 
 
 class RefusingWriter(Writer):
-    """Has no Kafka for decisions for some tries."""
+    """Has no Kafka for decisions on counters for some tries."""
 
     def __init__(self, where: Kafka, tries: int) -> None:
         super().__init__(where, "refusing")
         self.left = tries
 
-    async def write(self, topic: str, records: Sequence[PlainRecord], within_s: float = 10.0) -> None:
-        if topic == LIMITS_DECISIONS and self.left:
+    async def write_to(
+        self, topic: str, partition: int, records: Sequence[PlainRecord], within_s: float = 10.0
+    ) -> list[int]:
+        if records[0][0] != WHOLE_KEY and self.left:
             self.left -= 1
             raise KafkaAwayError("no answer")
-        await super().write(topic, records, within_s)
+        return await super().write_to(topic, partition, records, within_s)
 
 
 async def test_what_could_not_be_published_is_published_when_kafka_is_back_and_only_then_acknowledged(
@@ -119,13 +121,15 @@ async def test_what_was_not_published_before_a_kill_is_published_by_the_next_wor
     async with running(scene.worker()), asyncio.timeout(60):
         while not (found := await scene.decisions()):  # noqa: ASYNC110 - Kafka tells nobody
             await asyncio.sleep(0.1)
-    assert [decision.requests for decision in found] == [1], "republished on assignment: its batch is not read again"
+    assert [decision.requests for decision in found] == [1], (
+        "told when the lane is taken over: its batch is not read again"
+    )
 
 
 async def test_what_was_not_published_before_a_kill_is_published_however_late_the_next_worker_comes(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metering_worker, "REPUBLISH_EVERY_S", 0.1)
+    monkeypatch.setattr(lanes, "WHOLE_SOON", timedelta())
     monkeypatch.setattr(metering_worker, "STOP_WITHIN_S", 0.2)
     await scene.put(scene.event(1, "group-a"))
     async with running(scene.worker()) as run:
@@ -149,14 +153,14 @@ async def test_what_a_late_worker_left_to_another_is_published_though_nobody_cou
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kafka takes nothing for more than 10 minutes, and for a moment the partition is another worker's."""
-    monkeypatch.setattr(metering_worker, "REPUBLISH_EVERY_S", 0.1)
+    monkeypatch.setattr(lanes, "WHOLE_SOON", timedelta())
     writer, goes_by = RefusingWriter(scene.where, 1_000_000), Ahead(timedelta(minutes=11))
     await scene.put(scene.event(1))
     async with running(scene.worker(writer=writer, goes_by=goes_by, pause=_short)) as run:
         await until(lambda: scene.counted() == 1 and writer.left < 1_000_000, run)
         second = scene.event(2, "group-b")
         await scene.put(second)
-        other = EventBatch(USAGE_EVENTS, 0, lane_of(0), 1, 2, (second,))
+        other = EventBatch(USAGE_EVENTS, 0, lanes.lane_of(0), 1, 2, (second,))
         scene.database.write_now(lambda connection: transaction.apply(connection, other, clock.steady()))
         goes_by.by += timedelta(seconds=10)
         writer.left = 0
@@ -165,25 +169,33 @@ async def test_what_a_late_worker_left_to_another_is_published_though_nobody_cou
     assert {decision.group_id for decision in await scene.decisions()} == {"group-a", "group-b"}
 
 
-async def test_what_changed_lately_is_written_again_each_minute_and_nothing_older(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as soon:
-        soon.setattr(metering_worker, "REPUBLISH_EVERY_S", 0.1)
-        await scene.put(scene.event(1), scene.event(2, "group-b"))
-        async with running(scene.worker()) as run:
-            await until(lambda: scene.published() == 2, run)
-    scene.database.write_now(
-        lambda connection: connection.execute(
-            text("UPDATE limit_daily SET updated_at = updated_at - interval '11 minutes' WHERE group_id = 'group-b'")
-        )
-    )
-    before = len(await scene.decisions())
-    monkeypatch.setattr(metering_worker, "REPUBLISH_EVERY_S", 0.2)
-    async with running(scene.worker()), asyncio.timeout(60):
-        while len(again := (await scene.decisions())[before:]) < 3:  # noqa: ASYNC110 - Kafka tells nobody
-            await asyncio.sleep(0.1)
-    assert {decision.group_id for decision in again} == {"group-a"}
+async def test_what_another_has_written_late_is_told_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "WHOLE_SOON", timedelta())
+    await scene.put(scene.event(1), scene.event(2, "group-b"))
+    async with running(scene.worker()) as run:
+        await until(lambda: scene.published() == 2, run)
+        (stale,) = [one for one in (await records.read(scene.where, LIMITS_DECISIONS))[0] if b"group-b" in one.key]
+        await scene.put(scene.event(3, "group-b"), scene.event(4))
+        await until(lambda: scene.published() == 4, run)
+        await scene.writer.write_to(LIMITS_DECISIONS, 0, [(stale.key, stale.value, ())])
+        assert (await scene.decisions())[-1].requests == 1, "so compaction would leave it"
+        await scene.put(scene.event(5))
+        await until(lambda: scene.published() == 5, run)
+    newest = {decision.group_id: decision.requests for decision in await scene.decisions()}
+    assert newest == {"group-a": 3, "group-b": 2}
+
+
+async def test_whole_is_told_behind_each_lanes_decisions_and_at_the_end(scene: Scene) -> None:
+    await scene.put(scene.event(1))
+    async with running(scene.worker()) as run:
+        await until(lambda: scene.counted() == 1, run)
+    found = (await records.read(scene.where, LIMITS_DECISIONS))[0]
+    wholes = [Whole.model_validate_json(one.value) for one in found if one.key == WHOLE_KEY]
+    assert (found[0].key, found[-1].key) == (WHOLE_KEY, WHOLE_KEY)
+    assert (wholes[0], wholes[-1]) == (Whole(lane=0, at=0), Whole(lane=0, at=1))
+    progress = scene.database.read_now(lambda connection: positions.read(connection, USAGE_EVENTS, 0))
+    assert progress is not None
+    assert (progress.told_offset, progress.told_end) == (1, found[-1].offset + 1)
 
 
 async def test_a_stream_that_hangs_ends_the_worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,19 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 import pytest
 from click.testing import CliRunner, Result
 
 from control.core.records import Group
 from control.store.groups import Groups
-from metering.flow import Told
 from metering.store import day_partitions, transaction
 from metering.thresholds import GroupThresholds
 from runtime.kafka.writer import Kafka
+from schemas.daily import DailyUsage
+from schemas.decisions import Decision
 from schemas.limits import LimitType
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY
 from tests.integration.control import helpers
@@ -23,6 +25,8 @@ from tests.unit.metering.factories import batch, change, group
 from tollgate.cli.main import tollgate
 
 DAY = timedelta(days=1)
+
+Told = TypeVar("Told", Decision, DailyUsage)
 
 
 @pytest.fixture
@@ -66,11 +70,11 @@ async def test_a_topic_that_was_lost_gets_the_figures_of_its_days_with_their_ver
     assert json.loads(result.stdout)["daily"] == len(kept) == 10
     assert newest(await lost.daily()) == kept
     again = newest(await lost.decisions())
-    assert {key: one.model_copy(update={"counted": {}}) for key, one in again.items()} == {
-        key: one.model_copy(update={"counted": {}}) for key, one in decided.items() if one.day == scene.now.date()
+    assert {key: one.model_copy(update={"at": 0}) for key, one in again.items()} == {
+        key: one.model_copy(update={"at": 0}) for key, one in decided.items() if one.period == str(scene.now.date())
     }
-    assert {tuple(one.counted.items()) for one in again.values()} == {(("proxy-a", 21),)}, "as of now"
-    assert [one.type for one in again["group-2", scene.now.date()].used_up] == [LimitType.REQUEST]
+    assert {one.at for one in again.values()} == {21}, "as of now"
+    assert [one.type for one in again["group-2", str(scene.now.date())].used_up] == [LimitType.REQUEST]
 
     earlier = await call(days[0], days[1])
     assert "10 record(s)" in earlier.stdout
@@ -78,9 +82,9 @@ async def test_a_topic_that_was_lost_gets_the_figures_of_its_days_with_their_ver
     assert newest(await lost.daily()) == told
 
 
-def newest(some: Sequence[Told]) -> dict[tuple[str, date], Told]:
+def newest(some: Sequence[Told]) -> dict[tuple[str, str], Told]:
     """Return what compaction leaves: each counter's last record."""
-    return {(one.group_id, one.day): one for one in some}
+    return {(one.group_id, str(one.day) if isinstance(one, DailyUsage) else one.period): one for one in some}
 
 
 async def test_what_cannot_be_is_said_in_one_line(lost: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

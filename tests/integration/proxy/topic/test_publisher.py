@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -126,15 +127,15 @@ async def test_an_outage_is_said_once_at_each_end_and_drained_in_order(
 async def test_a_topic_whose_bound_was_lowered_is_waited_for(
     sink: Spool, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = topic.write
+    write = topic.write_to
     refusals = iter([RecordTooLargeError("raise its max.message.bytes")] * 2)
 
-    async def refusing(*given: object) -> None:
+    async def refusing(*given: Any) -> list[int]:
         for refusal in refusals:
             raise refusal
-        await write(*given)  # type: ignore[arg-type]
+        return await write(*given)
 
-    monkeypatch.setattr(topic, "write", refusing)
+    monkeypatch.setattr(topic, "write_to", refusing)
     made = publishing(sink, topic)
     await spooled(sink, [1])
     async with running(made):
@@ -152,7 +153,11 @@ async def test_draining_says_when_it_did_not_manage(sink: Spool, topic: Topic) -
 
 
 async def test_a_failure_that_is_no_outage_ends_the_process(sink: Spool, topic: Topic) -> None:
-    made = publishing(sink, topic, is_counted=lambda *given: 1 // 0 > 0)
+    class Broken(topics.Limits):
+        def acknowledge(self, *_: object) -> None:
+            raise ZeroDivisionError
+
+    made = publishing(sink, topic, limits=Broken())
     await spooled(sink, [1])
     with pytest.raises(ExceptionGroup) as raised:
         await asyncio.wait_for(made.run(), 10)

@@ -132,7 +132,7 @@ async def test_a_power_cut_s_file_is_published_beside_the_new_one(
     old.close()
     monkeypatch.setattr(spool_writer, "boot_id", lambda: "now")
     sink, older = topics.opened(tmp_path)
-    made = publishing(sink, writer, older, is_counted=topics.all_is_counted)
+    made = publishing(sink, writer, older, limits=topics.Limits(passed=True))
     async with running(made, sink):
         await spooled(sink, range(500))
         assert await made.drain(30)

@@ -17,8 +17,8 @@ from tests.integration.proxy import fake_topic as topics
 from tests.integration.proxy.fake_topic import (
     PARTITIONS,
     TODAY,
+    Limits,
     Topic,
-    all_is_counted,
     charged,
     publishing,
     running,
@@ -37,7 +37,7 @@ class Desk:
         self.topic = Topic()
         self.topic.away |= set(range(PARTITIONS))
         self.sink, _ = topics.opened(folder)
-        self.publisher = publishing(self.sink, self.topic, is_counted=all_is_counted)
+        self.publisher = publishing(self.sink, self.topic, limits=Limits(passed=True))
         app = health.ops_app({}, spool_report.handlers(self.publisher))
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(cast(Any, app)), base_url="http://ops")
 

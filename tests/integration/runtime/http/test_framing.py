@@ -45,6 +45,8 @@ AMBIGUOUS = {
     "HTTP/1.2": request(version="1.2"),
     "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+    "another host in its target": request(path="http://y/a"),
+    "the host with a port in its target": request(path="http://x:80/a"),
     "a bad target": b"GET /a\xff HTTP/1.1\r\nhost: x\r\n\r\n",
     "chunk size with LF": request(CHUNKED, body=b"3\nabc\r\n0\r\n\r\n"),
     "chunk without CR": request(CHUNKED, body=b"3\r\nabc\n0\r\n\r\n"),

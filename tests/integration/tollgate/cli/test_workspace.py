@@ -57,7 +57,9 @@ def test_create_works_before_the_first_serve(data: Path) -> None:
     assert (data / "master.key").stat().st_mode & 0o777 == 0o600
     with databases.sqlite(data / "tollgate.db") as database:
         header = f"Api-Key {made['api_key']}"
-        caller = database.read_now(lambda connection: auth.identify(Keys(connection), header, "POST"))
+        caller = database.read_now(
+            lambda connection: auth.identify(Keys(connection), header, "POST", "api.gateway.example")
+        )
     assert caller.workspace_id == made["workspace_id"]
     assert made["api_key"].startswith("tgm_")
     assert made["api_key"][16] == "."
@@ -240,7 +242,9 @@ def test_a_file_that_is_no_database_is_one_line(data: Path) -> None:
 
 def caller(data: Path, key: str, method: str = "POST") -> auth.Caller:
     with databases.sqlite(data / "tollgate.db") as database:
-        return database.read_now(lambda connection: auth.identify(Keys(connection), f"Api-Key {key}", method))
+        return database.read_now(
+            lambda connection: auth.identify(Keys(connection), f"Api-Key {key}", method, "api.gateway.example")
+        )
 
 
 def test_management_keys_are_issued_with_a_scope_and_revoked(data: Path) -> None:

@@ -40,8 +40,7 @@ def test_list_names_every_lab_by_name(data: Path) -> None:
 
 def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Path) -> None:
     made = create(data, "--operator-credential")
-    fresh = json.loads(run(data, "show", "--workspace", "lab", "--json").stdout)
-    assert fresh == {
+    assert json.loads(run(data, "show", "--workspace", "lab", "--json").stdout) == {
         "workspace_id": made["workspace_id"],
         "name": "lab",
         "state": "active",
@@ -51,9 +50,9 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "webhook_enabled": True,
         "public_key_set": False,
         "operator_credential": True,
+        "hosts": [],
     }
-    create_other = ("create", "--name", "other", "--org-prefix", "theirs")
-    assert run(data, *create_other).exit_code == 0  # what is another lab's is not shown
+    assert run(data, "create", "--name", "other", "--org-prefix", "theirs").exit_code == 0  # not shown
     read = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "read", "--json").stdout)
     gone = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "manage", "--json").stdout)
     run(data, "revoke-key", "--workspace", "lab", "--prefix", gone["prefix"])
@@ -73,6 +72,7 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "webhook_enabled": "no",
         "public_key_set": "yes",
         "operator_credential": "yes",
+        "hosts": "-",
     }
     whole = run(data, "show", "--workspace", "lab", "--json").stdout + shown.stdout
     secrets = [made["api_key"], read["api_key"], made["webhook_secret"], credentials.digest(made["api_key"])]

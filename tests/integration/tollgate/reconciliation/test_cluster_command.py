@@ -101,7 +101,10 @@ async def test_a_difference_exits_1_and_an_unreadable_record_is_named(cluster: C
 
 async def test_days_past_the_topics_retention_are_expired(cluster: ClusterDesk) -> None:
     cluster.execute(
-        "INSERT INTO usage_daily SELECT current_date - 40, 'g', 'a/b', 'ws', 'c', 0,0,0,0,0,0,0, 'l', 1, now()"
+        "INSERT INTO usage_daily (day, lane, group_id, model_slug, workspace_id, external_entity_id, requests,"
+        " input_tokens, output_tokens, cached_input_tokens, corrections, corrected_input_tokens,"
+        " corrected_output_tokens, version, changed_at, updated_at)"
+        " SELECT current_date - 40, 'l', 'g', 'a/b', 'ws', 'c', 0,0,0,0,0,0,0, 1, 1, now()"
     )
     result = await run("--from", "2020-01-01", "--json")
     assert result.exit_code == 0, result.output

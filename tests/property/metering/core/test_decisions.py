@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from domain.limit_tree import Threshold
 from metering.core import decisions
+from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal
 from schemas.decisions import Decision
 from schemas.limits import LimitType
@@ -20,15 +21,13 @@ TOTALS = st.builds(
     COUNTS,
     st.integers(1, 2**40),
 )
-MARKS = st.dictionaries(st.text(max_size=5), st.integers(1, 2**60), max_size=3)
 
 
-@given(TOTALS, MANY_THRESHOLDS, MARKS)
+@given(TOTALS, MANY_THRESHOLDS)
 def test_used_up_are_exactly_the_thresholds_that_the_total_has_reached(
-    total: LimitTotal, thresholds: list[Threshold], marks: dict[str, int]
+    total: LimitTotal, thresholds: list[Threshold]
 ) -> None:
-    decision = decisions.decide(total, thresholds, marks)
-    used_up = {(each.type, each.threshold) for each in decision.used_up}
+    used_up = {(each.type, each.threshold) for each in decisions.used_up(total, thresholds)}
 
     for threshold in thresholds:
         used = {LimitType.REQUEST: total.requests, LimitType.TOKEN: total.tokens}[threshold.type]
@@ -36,21 +35,19 @@ def test_used_up_are_exactly_the_thresholds_that_the_total_has_reached(
     assert used_up <= {(threshold.type, threshold.value) for threshold in thresholds}
 
 
-@given(TOTALS, MANY_THRESHOLDS, MARKS, COUNTS, COUNTS)
+@given(TOTALS, MANY_THRESHOLDS, COUNTS, COUNTS)
 def test_what_is_used_up_stays_so_while_totals_grow(
-    total: LimitTotal, thresholds: list[Threshold], marks: dict[str, int], requests: int, tokens: int
+    total: LimitTotal, thresholds: list[Threshold], requests: int, tokens: int
 ) -> None:
     grown = LimitTotal(total.counter, total.requests + requests, total.tokens + tokens, total.version + 1)
-    before, after = (decisions.decide(each, thresholds, marks) for each in (total, grown))
+    before, after = (decisions.used_up(each, thresholds) for each in (total, grown))
 
-    assert {str(each) for each in before.used_up} <= {str(each) for each in after.used_up}
+    assert {str(each) for each in before} <= {str(each) for each in after}
 
 
-@given(TOTALS, MANY_THRESHOLDS, MARKS)
-def test_a_decision_comes_back_whole_from_the_wire(
-    total: LimitTotal, thresholds: list[Threshold], marks: dict[str, int]
-) -> None:
-    decision = decisions.decide(total, thresholds, marks)
+@given(TOTALS, MANY_THRESHOLDS)
+def test_a_decision_comes_back_whole_from_the_wire(total: LimitTotal, thresholds: list[Threshold]) -> None:
+    decision = decisions.decision(Part("lane", 3, total.version, total, decisions.used_up(total, thresholds)))
 
     assert Decision.model_validate_json(decision.model_dump_json(by_alias=True)) == decision
     start = datetime.combine(total.counter.day, datetime.min.time(), UTC)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.core import sums
-from metering.core.sums import DailyIncrement, Increments, LimitIncrement
+from metering.core.sums import Counter, DailyIncrement, Increments, LimitIncrement
 from metering.store import transaction
 from runtime.database import engines
 from schemas.usage import Kind, UsageEvent
-from tests.unit.metering.factories import NOON, HandClock, batch, correction, event
+from tests.unit.metering.factories import LANE, NOON, SPOOL, HandClock, batch, correction, event
 
 Sums = dict[tuple[date, str, str], list[int]]
 
@@ -62,7 +62,7 @@ def cuts(draw: st.DrawFn, stream: Sequence[UsageEvent]) -> list[Sequence[UsageEv
 def slow_sums(stream: Sequence[UsageEvent]) -> tuple[Sums, Sums]:
     """Count event by event, each key once: daily usage and limit totals."""
     daily: Sums = defaultdict(lambda: [0] * 7)
-    limits: Sums = defaultdict(lambda: [0, 0])
+    limits: Sums = defaultdict(lambda: [0] * 4)
     seen = set()
     for each in stream:
         if each.idempotency_key in seen:
@@ -79,6 +79,8 @@ def slow_sums(stream: Sequence[UsageEvent]) -> tuple[Sums, Sums]:
             total = limits[day, group_id, each.model_slug]
             total[0] += 1
             total[1] += tokens.input_tokens + tokens.output_tokens
+            total[2] += tokens.input_tokens
+            total[3] += tokens.output_tokens
     return dict(daily), dict(limits)
 
 
@@ -102,10 +104,9 @@ def test_any_split_with_duplicates_and_redelivery_counts_like_the_slow_model(
             for _ in range(data.draw(st.integers(1, 2))):
                 transaction.apply(connection, batch(part, offset), HandClock())
             offset += len(part)
-        found = transaction.current(connection, {key[0] for key in daily})
+        found = transaction.parts(connection, SPOOL, 0, LANE, [Counter(*key) for key in daily | limits])
         undone.rollback()
-    usages = [usage for totals in found for usage in totals.daily]
-    totals_ = [total for totals in found for total in totals.limits]
+    usages, totals_ = found.daily, found.limits
     assert {
         (usage.day, usage.group_id, usage.model_slug): [
             usage.requests,
@@ -118,7 +119,10 @@ def test_any_split_with_duplicates_and_redelivery_counts_like_the_slow_model(
         ]
         for usage in usages
     } == daily
-    assert {tuple(total.counter): [total.requests, total.tokens] for total in totals_} == limits
+    assert {
+        tuple(total.counter): [total.requests, total.tokens, total.input_tokens, total.output_tokens]
+        for total in totals_
+    } == limits
 
 
 def merge(first: Increments, second: Increments) -> Increments:

@@ -1,18 +1,19 @@
 """The proxy's sum of counting 6 under any interleaving of reservations, settlements, decisions and restarts.
 
-The model is the whole world in small: a gapless spool per instance, metering that counts each spool in order and
-publishes versioned decisions, and a channel that delays, reorders, repeats and loses them.
+The model is the embedded world in small: a gapless spool per instance, each a lane whose offsets are its sequences;
+metering that counts each in order and tells versioned parts, and a channel that delays, reorders, repeats and loses
+them. What Kafka adds is in `tests/property/test_positions.py`.
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from proxy.limits.counters import Part, Row
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
-from schemas.decisions import Decision
 from schemas.limits import LimitType
 
 SLUG = "lab/model"
@@ -41,16 +42,17 @@ class Interleavings(RuleBasedStateMachine):
         )
         self.spools: dict[str, list[int]] = {ME: [], OLD: old, PEER: []}  # tokens of sequence 1, 2, ...
         self.marks = {ME: 0, OLD: 0, PEER: 0}
-        self.decisions: list[Decision] = []
-        self.newest: Decision | None = None  # the newest that arrived here
+        self.told: list[tuple[str, Part]] = []
+        self.newest: dict[str, Part] = {}  # the newest that arrived here, by lane
         self.flying: list[Flying] = []
-        self.days = DayCounters(ME)
+        self.days = DayCounters(ME, ME)
         self._restore()
 
     def _restore(self) -> None:
         for instance in (OLD, ME):
             for sequence, tokens in enumerate(self.spools[instance], start=1):
-                self.days.restore((GROUP,), SLUG, DAY, instance, sequence, tokens)
+                row = Row(sequence, tokens, sequence)
+                self.days.restore((GROUP,), SLUG, DAY, row, lane=instance, instance=instance)
 
     def _sum(self, instance: str, up_to: int) -> tuple[int, int]:
         return up_to, sum(self.spools[instance][:up_to])
@@ -102,51 +104,40 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def metering_counts(self, data: st.DataObject) -> None:
-        for instance, events in self.spools.items():
-            self.marks[instance] = data.draw(st.integers(self.marks[instance], len(events)))
-        sums = [self._sum(instance, mark) for instance, mark in self.marks.items()]
-        self.decisions.append(
-            Decision(
-                group_id=GROUP,
-                model_slug=SLUG,
-                day=DAY,
-                requests=sum(requests for requests, _ in sums),
-                tokens=sum(tokens for _, tokens in sums),
-                counted={instance: mark for instance, mark in self.marks.items() if mark},
-                reset_at=datetime(2025, 3, 2, tzinfo=UTC),
-                version=len(self.decisions) + 1,
-            )
-        )
+        instance = data.draw(st.sampled_from([ME, OLD, PEER]))
+        mark = self.marks[instance] = data.draw(st.integers(self.marks[instance], len(self.spools[instance])))
+        self.told.append((instance, Part(len(self.told) + 1, mark + 1, *self._sum(instance, mark))))
 
-    @precondition(lambda self: self.decisions)
+    @precondition(lambda self: self.told)
     @rule(data=st.data())
-    def a_decision_arrives(self, data: st.DataObject) -> None:
-        decision = data.draw(st.sampled_from(self.decisions[-4:]))
-        self.days.take_decision(decision)
-        if self.newest is None or decision.version > self.newest.version:
-            self.newest = decision
+    def a_part_arrives(self, data: st.DataObject) -> None:
+        self._hear(*data.draw(st.sampled_from(self.told[-4:])))
 
-    @rule(decision_first=st.booleans())
-    def kill_and_restart(self, decision_first: bool) -> None:
-        """What was in flight and unspooled is gone; a compacted topic still gives the newest decision."""
-        self.days, self.flying = DayCounters(ME), []
-        kept = self.decisions[-1] if self.decisions else None
-        if not decision_first:
+    def _hear(self, lane: str, part: Part) -> None:
+        self.days.take_part(GROUP, SLUG, DAY, lane, part)
+        self.newest[lane] = max(part, self.newest.get(lane, part))
+
+    @rule(parts_first=st.booleans())
+    def kill_and_restart(self, parts_first: bool) -> None:
+        """What was in flight and unspooled is gone; a compacted topic still gives each lane's newest part."""
+        self.days, self.flying, self.newest = DayCounters(ME, ME), [], {}
+        if not parts_first:
             self._restore()
-        if kept is not None:
-            self.days.take_decision(kept)
-            self.newest = kept
-        if decision_first:
+        for lane, part in dict(self.told).items():
+            self._hear(lane, part)
+        if parts_first:
             self._restore()
 
     @invariant()
     def the_sum_holds_each_event_once(self) -> None:
-        counted = self.newest.counted if self.newest else {}
-        requests, tokens = (self.newest.requests, self.newest.tokens) if self.newest else (0, 0)
+        requests = sum(part.requests for part in self.newest.values())
+        tokens = sum(part.tokens for part in self.newest.values())
         unsettled = {f.sequence for f in self.flying}
         for instance in (ME, OLD):
+            part = self.newest.get(instance)
             for sequence, used in enumerate(self.spools[instance], start=1):
-                if sequence > counted.get(instance, 0) and not (instance == ME and sequence in unsettled):
+                is_counted = part is not None and sequence < part.at
+                if not is_counted and not (instance == ME and sequence in unsettled):
                     requests, tokens = requests + 1, tokens + used
         requests += len(self.flying)
         tokens += sum(f.reservation.estimate for f in self.flying)

@@ -18,20 +18,20 @@ def test_daily_usage_is_the_own_groups_alone_and_limit_totals_are_all_charged_gr
     added = sums.increments([event(1, group_id="child", charged_groups=("child", "root"), tokens=(10, 5, 4))])
 
     assert added.daily == {Counter(TODAY, "child", SLUG): DailyIncrement(1, 10, 5, 4)}
-    assert added.limits == {Counter(TODAY, group, SLUG): LimitIncrement(1, 15) for group in ("child", "root")}
+    assert added.limits == {Counter(TODAY, group, SLUG): LimitIncrement(1, 15, 10, 5) for group in ("child", "root")}
 
 
 def test_siblings_meet_in_their_parent() -> None:
     events = [event(1, group_id="left", charged_groups=("left", "root"))]
     events += [event(2, group_id="right", charged_groups=("right", "root"), tokens=(1, 1, 0))]
 
-    assert sums.increments(events).limits[Counter(TODAY, "root", SLUG)] == LimitIncrement(2, 17)
+    assert sums.increments(events).limits[Counter(TODAY, "root", SLUG)] == LimitIncrement(2, 17, 11, 6)
 
 
 def test_a_group_named_twice_is_charged_once() -> None:
     twice = event(1, charged_groups=("group-a", "group-a"))
 
-    assert sums.increments([twice]).limits == {Counter(TODAY, "group-a", SLUG): LimitIncrement(1, 15)}
+    assert sums.increments([twice]).limits == {Counter(TODAY, "group-a", SLUG): LimitIncrement(1, 15, 10, 5)}
     assert sums.limit_counters(twice) == (Counter(TODAY, "group-a", SLUG),)
 
 

@@ -1,7 +1,7 @@
 """Fetches of one partition as one, unless something is missing between them."""
 
+from metering.topic.batches import joined
 from metering.topic.faust_consumer import Fetch
-from metering.topic.worker import joined
 
 
 def fetch(first: int, next_offset: int) -> Fetch:

@@ -67,6 +67,9 @@ def test_tools_and_the_schema_of_the_answer_are_text_too() -> None:
 def test_a_body_that_is_too_much_to_look_into_is_billed_otherwise() -> None:
     crowded = b'{"messages":[' + b"{}," * 200_000 + b"{}]}"
     assert prompts.prompt_tokens(crowded, otherwise=7) == 7
+    part = b'{"type":"image_url","image_url":{"url":""}},{"type":"file","file" :{}},'
+    hidden = crowded.replace(b"{},", part, 3)
+    assert prompts.prompt_tokens(hidden, otherwise=7, costs=media.Costs(image=1000, other=20_000)) == 7 + 3 * 21_000
     assert prompts.prompt_tokens(b'{"messages":' + b"[" * 5000 + b"]" * 5000 + b"}", otherwise=7) == 7
     assert prompts.prompt_tokens(b'{"messages":[{"content":"\\ud83d"}]}', otherwise=7) == 1 + 4
 

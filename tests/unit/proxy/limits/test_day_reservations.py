@@ -3,8 +3,7 @@
 import pytest
 
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal
-from schemas.decisions import UsedUp
-from tests.unit.proxy.limits.test_days import DAY, REQUEST, SLUG, TOKEN, admit, decision, limit
+from tests.unit.proxy.limits.test_days import DAY, REQUEST, SLUG, TOKEN, admit, limit, told
 
 
 def refuse(days: DayCounters, *limits: DayLimit) -> DayRefusal:
@@ -37,10 +36,10 @@ def test_what_was_released_holds_nothing() -> None:
     assert not refuse(days, one).rests_on_reservations
 
 
-def test_what_metering_calls_used_up_rests_on_no_reservation() -> None:
+def test_what_metering_has_counted_rests_on_no_reservation() -> None:
     days, tokens = DayCounters("me"), limit(TOKEN, 100)
     admit(days, tokens, tokens=200)
-    days.take_decision(decision(1, requests=1, tokens=1, used_up=(UsedUp(type=TOKEN, threshold=100),)))
+    told(days, 1, requests=1, tokens=100)
     assert not refuse(days, tokens).rests_on_reservations
 
 

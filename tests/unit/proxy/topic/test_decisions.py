@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 
@@ -8,7 +8,7 @@ import pytest
 from domain import days
 from proxy.topic.decisions import DecisionsFeed
 from runtime.kafka.writer import Kafka, Record
-from schemas.decisions import Decision, UsedUp
+from schemas.decisions import Decision, UsedUp, Whole
 from schemas.limits import LimitType
 from tests.unit.runtime.kafka.fakes import Broker, HandTime
 
@@ -16,14 +16,17 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 TODAY = NOON.date()
 
 
-def decision(day: date = TODAY, version: int = 1) -> Decision:
+def decision(day: date = TODAY, version: int = 1, lane: int = 0) -> Decision:
     return Decision(
+        lane=lane,
+        at=17,
         group_id="g",
         model_slug="a/b",
-        day=day,
+        period=day.isoformat(),
         requests=3,
         tokens=30,
-        counted={"proxy-1": 17},
+        input_tokens=20,
+        output_tokens=10,
         used_up=(UsedUp(type=LimitType.TOKEN, threshold=30),),
         reset_at=days.reset_at(day),
         version=version,
@@ -31,14 +34,21 @@ def decision(day: date = TODAY, version: int = 1) -> Decision:
 
 
 def record(of: Decision) -> Record:
-    return Record(b"key", of.model_dump_json(by_alias=True).encode())
+    return Record(b"counter/g/a/b/day", of.model_dump_json(by_alias=True).encode())
+
+
+def whole(at: int, lane: int = 0) -> Record:
+    return Record(b"whole", Whole(lane=lane, at=at).model_dump_json(by_alias=True).encode())
+
+
+GONE = Record(b"compacted away", b"")
 
 
 class Scene:
     def __init__(self) -> None:
         self.time = HandTime()
         self.broker = Broker(self.time, [[], []])
-        self.heard: list[Decision] = []
+        self.heard: list[Decision | Whole] = []
         self.feed = DecisionsFeed(
             Kafka("nowhere:1"),
             self.heard.extend,
@@ -85,7 +95,7 @@ async def test_days_that_no_request_names_any_more_are_left_out_before_they_are_
     monkeypatch.setattr(Decision, "model_validate_json", count)
     async with scene.running():
         await scene.feed.caught_up()
-    assert [one.day for one in scene.heard] == days[2:5]
+    assert [one.period for one in scene.heard if isinstance(one, Decision)] == [str(day) for day in days[2:5]]
     assert len(decoded) == 3
 
 
@@ -98,4 +108,33 @@ async def test_what_cannot_be_read_is_skipped(caplog: pytest.LogCaptureFixture) 
         await scene.feed.caught_up()
     assert scene.heard == [decision()]
     assert len(caplog.messages) == 1
-    assert "limits.decisions.v1: skipped 1 record(s)" in caplog.text
+    assert "limits.decisions.v2: skipped 1 record(s)" in caplog.text
+
+
+async def test_whole_is_told_behind_what_was_told_before_it() -> None:
+    scene = Scene()
+    scene.broker.put(record(decision(version=1)), whole(5), record(decision(version=2)))
+    async with scene.running():
+        await scene.feed.caught_up()
+    assert scene.heard == [decision(version=1), decision(version=2), Whole(lane=0, at=5)], "the lane ended at 3"
+    scene.heard.clear()
+    scene.broker.put(whole(6), record(decision(version=3)))
+    async with scene.running():
+        await until(lambda: len(scene.heard) == 2)
+    assert scene.heard == [Whole(lane=0, at=6), decision(version=3)]
+
+
+async def test_behind_a_gap_whole_waits_for_the_end_that_the_lane_had() -> None:
+    scene = Scene()
+    scene.broker.put(whole(5))
+    async with scene.running():
+        await scene.feed.caught_up()
+        scene.broker.put(GONE, whole(6), record(decision(version=4)))
+        await until(lambda: len(scene.heard) == 3)
+    assert scene.heard == [Whole(lane=0, at=5), decision(version=4), Whole(lane=0, at=6)], "4 may be what was missing"
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - the feed says nothing when it has handed over
+            await asyncio.sleep(0)

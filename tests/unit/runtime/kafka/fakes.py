@@ -102,6 +102,9 @@ class FakeConsumer:
             await self._broker.time.pause(timeout_ms / 1000)
         return found
 
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return len(self._broker.partitions[partition.partition])
+
     async def position(self, partition: TopicPartition) -> int:
         return self._positions[partition]
 

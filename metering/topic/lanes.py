@@ -1,0 +1,170 @@
+"""A worker's lanes: taking one over, telling `whole`, and mending what another has written late (counting 5).
+
+Never tells `whole` before every change below it was told, and never holds the counting up for more than a page.
+
+Each batch's totals are told right after its commit. A worker may die in between, or find itself late and leave its
+totals to whoever has moved the position since. So the position's row says up to which offset all was told, and who
+takes the lane over tells first what has changed above it. Compaction keeps the record that was written last, and a
+worker that was paused may write an old one late: the broker's offsets show that, and its counters are told again.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from domain import positions
+from domain.positions import Progress
+from metering import flow
+from metering.core.sums import Counter
+from metering.flow import Counted
+from metering.store.transaction import PAGE
+from metering.topic import publisher
+from metering.topic.publisher import KafkaTotals
+from runtime.clock import Clock
+from runtime.kafka.reader import Reader
+from runtime.outage import Outage
+from schemas.topics import USAGE_EVENTS
+
+WHOLE_WITHIN = timedelta(seconds=30)
+"""A lane's `whole` is told so often at least, moved or not: its readers see that somebody owns it."""
+
+WHOLE_SOON = timedelta(seconds=5)
+"""And so often where the lane has moved: what proxies keep of it may go."""
+
+Publish = Callable[[Sequence[Counted]], Awaitable[bool]]
+"""Says whether Kafka has all of it; what another worker is to tell is left out."""
+
+
+def lane_of(partition: int) -> str:
+    """Name the lane of a partition."""
+    return f"{USAGE_EVENTS}/{partition}"
+
+
+def partition_of(lane: str) -> int | None:
+    """Return the partition of a lane; None for one that is none of Kafka's."""
+    topic, _, partition = lane.rpartition("/")
+    return int(partition) if topic == USAGE_EVENTS and partition.isdecimal() else None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One that this worker has taken over; all changes below `told` are told."""
+
+    told: int
+    whole: int | None = None
+    whole_at: datetime | None = None
+
+
+class Lanes:
+    """Those of one worker. Its caller holds the turn: nobody counts or tells meanwhile."""
+
+    def __init__(
+        self,
+        metering: flow.Metering,
+        ledger: flow.Ledger,
+        totals: KafkaTotals,
+        publish: Publish,
+        *,
+        decisions: Reader,
+        clock: Clock,
+        database_outage: Outage,
+        kafka_outage: Outage,
+    ) -> None:
+        self._metering = metering
+        self._ledger = ledger
+        self._totals = totals
+        self._publish = publish
+        self._decisions = decisions
+        self._clock = clock
+        self._database = database_outage
+        self._kafka = kafka_outage
+        self._lanes: dict[int, _Lane] = {}
+        self.mended = 0
+        """How many counters were told again because another had written late."""
+
+    def leave(self, partition: int) -> None:
+        """Forget a lane that was assigned anew, or lost: it is taken over again before anything is counted."""
+        self._lanes.pop(partition, None)
+
+    def moved(self, partition: int, position: int) -> None:
+        """Take note that all changes below `position` are told."""
+        if partition in self._lanes:
+            self._lanes[partition].told = position
+
+    async def take_over(self, partition: int) -> bool:
+        """Tell what whoever had the lane before has not told; False where another has it by now."""
+        if partition in self._lanes:
+            return True
+        progress = await self._database.ride_out(lambda: self._ledger.progress(USAGE_EVENTS, partition))
+        self._totals.begin(partition, progress.told_end if progress else None)
+        is_behind = progress is not None and progress.told_offset != progress.next_offset
+        if progress is not None and is_behind and not await self._tell_untold(partition, progress):
+            return False
+        self._lanes[partition] = _Lane(progress.next_offset if progress else 0)
+        return await self.tell_whole(partition)
+
+    async def look(self, partition: int) -> None:
+        """Tell `whole` where it is time. To be called every second or so."""
+        lane = self._lanes.get(partition)
+        if lane is None or lane.whole_at is None:
+            await self.take_over(partition)
+            return
+        age = self._clock() - lane.whole_at
+        if age >= WHOLE_WITHIN or (age >= WHOLE_SOON and lane.told != lane.whole):
+            await self.tell_whole(partition)
+
+    async def tell_whole(self, partition: int) -> bool:
+        """Mend what another wrote, tell `whole`, and note it; False where another has the lane by now."""
+        lane = self._lanes.get(partition)
+        if lane is None:
+            return False
+        at = lane.told
+        if not await self._mend(partition):
+            return False
+        position = await self._database.ride_out(lambda: self._ledger.position(USAGE_EVENTS, partition))
+        if (position or 0) != at:  # another worker's: it has counted what is not told here
+            self.leave(partition)
+            return False
+        await self._kafka.ride_out(lambda: self._totals.publish_whole(partition, at))
+        lane.whole, lane.whole_at = at, self._clock()
+        if position is not None:
+            end, now = self._totals.end_of(partition), lane.whole_at
+            await self._database.ride_out(lambda: self._ledger.note_told(USAGE_EVENTS, partition, at, end, now))
+        return True
+
+    async def _tell_untold(self, partition: int, progress: Progress) -> bool:
+        told = -1 if progress.told_offset is None else progress.told_offset
+        from_day = positions.untold_from(progress)
+        after: Counter | None = None
+        while True:
+            read = partial(self._metering.untold, USAGE_EVENTS, partition, lane_of(partition), told, from_day, after)
+            found = await self._database.ride_out(read)
+            names = _names(found)
+            if not names:
+                return found.totals.position == progress.next_offset
+            if found.totals.position != progress.next_offset or not await self._publish([found]):
+                return False
+            after = max(names)
+
+    async def _mend(self, partition: int) -> bool:
+        """Tell again what another has written over; False where another has the lane."""
+        while (gap := self._totals.gap(partition)) is not None:
+            counters = await self._kafka.ride_out(
+                lambda gap=gap: publisher.told_counters(self._decisions, partition, gap)  # type: ignore[misc]
+            )
+            named = sorted(counters)
+            for start in range(0, len(named), PAGE):
+                some = named[start : start + PAGE]
+                read = partial(self._metering.parts, USAGE_EVENTS, partition, lane_of(partition), some)
+                if not await self._publish([await self._database.ride_out(read)]):
+                    return False
+                self.mended += len(some)
+        return True
+
+
+def _names(found: Counted) -> set[Counter]:
+    totals = found.totals
+    return {total.counter for total in totals.limits} | {
+        Counter(usage.day, usage.group_id, usage.model_slug) for usage in totals.daily
+    }
