@@ -38,8 +38,7 @@ INSTANCE = "instance-1"
 
 FIRST_BYTE_S = 300.0
 IDLE_S = 120.0
-DRAIN_S = 30.0
-REQUEST_S = 3600.0
+DRAIN_S, REQUEST_S = 30.0, 3600.0
 MOST_OUTPUT = 16_384
 
 
@@ -282,12 +281,7 @@ class House:
     _minted = 0
 
     def __init__(
-        self,
-        *,
-        drain_max: int = 10,
-        accept_bearer: bool = False,
-        most_in_flight: int = 400,
-        answer_bytes: int = 2**30,
+        self, *, drain_max: int = 10, accept_bearer: bool = False, most_in_flight: int = 400, answer_bytes: int = 2**30
     ) -> None:
         self.answers = Shares(answer_bytes, 0.25)
         shares = WorkspaceShares(Shares(most_in_flight, 0.25), self.answers, ReadingRates(1, 2**40, lambda: 0.0))
@@ -299,7 +293,6 @@ class House:
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
-        self._minted = 0
         self.admissions = admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
