@@ -10,7 +10,7 @@ from enum import Enum
 
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
-from proxy.limits.windows import RateChain
+from proxy.limits.windows import RateChain, WindowLimit
 from schemas.usage import RouteName
 
 
@@ -108,6 +108,8 @@ class Route:
     """Whether the upstream refuses metadata of what it is not asked to store (contract 3: OPENAI)."""
     day_limits: tuple[DayLimit, ...]
     rates: RateChain
+    concurrent: tuple[WindowLimit, ...] = ()
+    """Of requests in flight."""
     dialect: Dialect = Dialect.CHAT
     name: RouteName = RouteName.CHAT_COMPLETIONS
     event: bytes = field(init=False, repr=False)
