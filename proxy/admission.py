@@ -13,7 +13,7 @@ from proxy.core import endings, keys, replies, usage_event
 from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
-from proxy.dialects import answers, chat, media
+from proxy.dialects import answers, chat, media, upstream_objects
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.limits import concurrency, days, estimate, windows
@@ -190,7 +190,7 @@ class Admissions:
         self, key: Key, request_id: str, body: bytes, api: ApiRoute = chat_completions.ROUTE
     ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
-        asked = api.parse(body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(api.parse, body)
+        asked = _read(api, body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(_read, api, body)
         if isinstance(asked, chat.Invalid):
             return replies.bad_request(asked.message, asked.param)
         route = self._directory.route(key, asked.slug, api)
@@ -264,3 +264,11 @@ class Admissions:
         self._days.release(call.day)
         self._windows.release(call.rate)
         self.concurrency.release(call.places)
+
+
+def _read(api: ApiRoute, body: bytes) -> chat.ChatRequest | chat.Invalid:
+    asked = api.parse(body)
+    name = None if isinstance(asked, chat.Invalid) else upstream_objects.named(body)
+    if name is None:
+        return asked
+    return chat.Invalid(f"Field {name} names an object at the upstream, which this gateway does not allow.", name)

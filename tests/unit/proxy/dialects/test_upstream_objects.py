@@ -1,0 +1,60 @@
+"""No customer names what is another's at the upstream."""
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.dialects import upstream_objects
+
+PART = {"type": "input_file", "file_id": "file-1"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"conversation": {"id": "conv_1"}}, "conversation"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"container": "container_1"}, "container"),
+        ({"fallbacks": [{"model": "m"}]}, "fallbacks"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt.id"),
+        ({"input": [{"role": "user", "content": [PART]}]}, "file_id"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "item_reference"),
+        ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]}, "file_id"),
+        ({"messages": [{"role": "user", "content": [{"source": {"type": "file", "file_id": "f"}}]}]}, "file_id"),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}, "vector_store_ids"),
+        ({"tools": [{"type": "code_interpreter", "container": {"file_ids": ["f"]}}]}, "container"),
+        ({"tool_resources": {"code_interpreter": {"file_ids": ["f"]}}}, "file_ids"),
+    ],
+)
+def test_what_is_refused(asked: dict[str, Any], name: str) -> None:
+    assert upstream_objects.named(json.dumps({"model": "m"} | asked).encode()) == name
+
+
+def test_a_name_that_is_written_by_escapes_is_found() -> None:
+    assert upstream_objects.named(rb'{"model":"m","previous\u005fresponse_id":"r"}') == "previous_response_id"
+    assert upstream_objects.named(rb'{"model":"m","fil\u0065_id":"r"}') == "file_id"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"previous_response_id": None, "conversation": None, "container": None},
+        {"prompt": "a file_id in a text"},
+        {"prompt": ["a", "b"]},
+        {"metadata": {"file_id": "f", "conversation": "c"}},
+        {"messages": [{"role": "user", "content": 'say "file_id": "f"'}]},
+        {"tools": [{"type": "function", "function": {"parameters": {"properties": {"file_id": {"type": "string"}}}}}]},
+        {"tools": [{"name": "f", "input_schema": {"properties": {"container": {"type": "string"}}}}]},
+        {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": {"file_id": "mine"}}]}]},
+        {"response_format": {"json_schema": {"schema": {"properties": {"conversation": {}}}}}},
+    ],
+)
+def test_what_is_the_clients_own_passes(asked: dict[str, Any]) -> None:
+    assert upstream_objects.named(json.dumps({"model": "m"} | asked).encode()) is None
+
+
+@pytest.mark.parametrize("body", [b"file_id", b'["file_id"]', b'{"file_id":', b'{"file_id":' + b"[" * 100_000])
+def test_what_is_no_object_is_left_to_others(body: bytes) -> None:
+    assert upstream_objects.named(body) is None
