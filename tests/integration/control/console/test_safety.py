@@ -220,6 +220,7 @@ async def test_every_answer_forbids_frames_and_foreign_scripts(signed_in: Person
     ):
         answer = await signed_in.get(address)
         policy = answer.headers["content-security-policy"]
+        assert answer.headers["referrer-policy"] == "same-origin"  # under no-referrer browsers send `Origin: null`
         assert "unsafe" not in policy, address
         assert "frame-ancestors 'none'" in policy, address
         assert {name: answer.headers[name] for name in pages.HEADERS} == pages.HEADERS, address
