@@ -21,6 +21,10 @@ CONFIG: dict[str, Any] = {
     "seed": 20260101,
     "continue-on-failure": True,
     "checks": {
+        # 413: more items than are allowed may be more bytes than are read
+        "negative_data_rejection": {
+            "expected-statuses": ["400", "401", "403", "404", "405", "409", "412", "413", "415", "429"]
+        },
         # what a body alone cannot show may be wrong: an unknown slug, a limit above the parent's, a name or key taken
         "positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "403", "404", "409", "412"]},
     },

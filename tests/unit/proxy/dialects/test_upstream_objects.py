@@ -55,6 +55,11 @@ def test_what_is_the_clients_own_passes(asked: dict[str, Any]) -> None:
     assert upstream_objects.named(json.dumps({"model": "m"} | asked).encode()) is None
 
 
-@pytest.mark.parametrize("body", [b"file_id", b'["file_id"]', b'{"file_id":', b'{"file_id":' + b"[" * 100_000])
+def test_one_that_is_too_large_to_be_looked_into_is_refused() -> None:
+    crowded = b'{"messages":[' + b"[]," * 150_000 + b'0],"file_id":"f"}'
+    assert upstream_objects.named(crowded) == "file_id"
+
+
+@pytest.mark.parametrize("body", [b"file_id", b'["file_id"]', b'{"file_id":'])
 def test_what_is_no_object_is_left_to_others(body: bytes) -> None:
     assert upstream_objects.named(body) is None
