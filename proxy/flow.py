@@ -110,7 +110,7 @@ class Gateway:
             with suppress(SpoolUnavailableError):
                 await self._emit(call, call.cut_short(Outcome.GATEWAY_INTERRUPTED, replies.upstream_too_slow()))
             raise
-        except Exception:
+        except Exception:  # a fault of ours, which `complete` answers and logs
             await self._emit(call, call.cut_short(Outcome.UPSTREAM_ERROR, replies.upstream_broke_off()))
             raise
         else:

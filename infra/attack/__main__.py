@@ -68,7 +68,7 @@ def attack(folder: Path, seconds: float) -> int:
         running.serve_innocent(3, _PER_S)  # so that nothing is done for the first time in what is compared
         quiet = running.serve_innocent(5, _PER_S)
         with running.attacked(list(attackers.ATTACKS), seconds + _AHEAD_S + _SPARE_S) as loose:
-            time.sleep(_AHEAD_S)
+            time.sleep(_AHEAD_S)  # so that the attack is under way; what is watched is not timed by it
             with Watch(running) as watch:
                 seen = running.serve_innocent(seconds, _PER_S)
         wrong = judge(watch.memory_mib, watch.descriptors, seen["failed"])

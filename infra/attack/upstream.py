@@ -41,7 +41,7 @@ async def _answer(model: bytes, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"1\r\n:\r\n")
             await writer.drain()
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # one byte a second is the attack
     else:
         await asyncio.sleep(_FOR_EVER_S)
     await writer.drain()

@@ -45,8 +45,8 @@ _KINDS = frozenset(
         "noperm",
     }
 )
-_GIVEN_UP_AT_ONCE = frozenset({"readonly", "loading", "clusterdown", "noauth"})
-"""What a server says that is no longer, or not yet, the one to ask."""
+_GIVEN_UP_AT_ONCE = frozenset({"readonly", "loading", "clusterdown", "noauth", "noscript"})
+"""What a server says that is no longer, or not yet, the one to ask; or that has forgotten the scripts."""
 
 log = logging.getLogger(__name__)
 
@@ -125,10 +125,10 @@ class SharedWindows:
         if not isinstance(reservation, _Shared):
             self._own.settle(reservation, tokens)
             return
-        limits = [limit for limit in reservation.limits if limit.type is LimitType.TOKEN]
         if reservation.ended:
             return
         reservation.ended = True
+        limits = [limit for limit in reservation.limits if limit.type is LimitType.TOKEN]
         if not limits or self._connection is None:  # what was reserved then counts until it has left the window
             return
         keys = [_key(self._prefix, reservation.root_group, reservation.slug, limit) for limit in limits]
@@ -199,7 +199,7 @@ class SharedWindows:
         connection = self._connection
         if connection is None:
             return error
-        if error.kind in _GIVEN_UP_AT_ONCE or self._failed_in_row >= _FAILURES or error.kind == "noscript":
+        if error.kind in _GIVEN_UP_AT_ONCE or self._failed_in_row >= _FAILURES:
             log.warning("Redis does not help: %s", error)
             self._give_up(connection)
         return error
