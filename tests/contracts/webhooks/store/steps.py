@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Attempt, Claim, Queue, Settlement, Share
-from webhooks.core.retry import GiveUp
+from webhooks.core.retry import GiveUp, Release
 from webhooks.flow.ports import Deliveries
 
 LEASE_S = 30.0
@@ -40,10 +40,12 @@ async def keep(deliveries: Deliveries, *delivery_ids: str, workspace_id: str = "
 
 
 async def lose(deliveries: Deliveries, *delivery_ids: str, at_s: float = 0) -> None:
-    """Let each of these, which must be due, become a dead letter."""
-    for claim in await deliveries.claim([share(len(delivery_ids))], kit.after(at_s)):
-        assert claim.delivery_id in delivery_ids
-        await deliveries.finish([Settlement(claim, TRIED, GiveUp("answered 410"))], kit.after(at_s))
+    """Let each of these, which must be due, become a dead letter; what else is due waits on."""
+    claims = {claim.delivery_id: claim for claim in await deliveries.claim([share()], kit.after(at_s))}
+    for delivery_id in delivery_ids:
+        lost = Settlement(claims.pop(delivery_id), TRIED, GiveUp("answered 410"))
+        await deliveries.finish([lost], kit.after(at_s))
+    await deliveries.finish([Settlement(claim, None, Release()) for claim in claims.values()], kit.after(at_s))
 
 
 async def hold(deliveries: Deliveries, *, at_s: float = 0) -> None:
