@@ -8,6 +8,7 @@ import contextlib
 import logging
 import random
 import uuid
+from collections.abc import Collection
 
 from domain.sources import EventBatch, EventSource
 from runtime import clock as clocks
@@ -53,9 +54,13 @@ class Dispatcher:
         policies: Policies | None = None,
         resolver: guard.Resolver | None = None,
         ledger: LedgerView | None = None,
+        spools: Collection[str] = (),
         present: Clock = clocks.present,
     ) -> None:
-        """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
+        """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed.
+
+        `spools` are the topics of those spools that exist: the positions of others are removed.
+        """
         policies = policies or Policies.of(settings)
         for line in policies.contradictions():
             _log.warning("%s", line)
@@ -77,7 +82,7 @@ class Dispatcher:
             limits=policies.limits,
             per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days)
+        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days, spools=spools)
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._draining = False

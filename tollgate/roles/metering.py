@@ -12,6 +12,7 @@ from functools import partial
 
 from litestar.handlers import BaseRouteHandler
 
+from metering.retention import Retention
 from metering.store import day_partitions
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
@@ -73,6 +74,8 @@ class MeteringRole:
         await base.heard(self._config, self._kafka)
         spawn("metering", self._stream.run())
         spawn("the ledger's days", self._tidy())
+        kept = Retention(self._database, self._clock, ledger_days=self._settings.ledger_days)
+        spawn("metering's retention", kept.run())
 
     def public(self, checks: Mapping[str, Check]) -> None:
         """Return nothing: nobody calls metering."""

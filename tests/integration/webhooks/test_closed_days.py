@@ -12,7 +12,7 @@ from domain.sources import EventBatch
 from metering.store import day_partitions, events, transaction
 from runtime.database.engines import Database
 from tests.unit.webhooks import kit
-from tollgate.roles.webhooks import MeteringsLedger
+from tollgate.roles.ledger import MeteringsLedger
 from webhooks.closed_days import ClosedDays
 
 DAY = timedelta(days=1)
