@@ -24,8 +24,8 @@ LIMIT_DAYS = 40
 USAGE_DAYS = 400
 """How many days daily usage is kept at least, as long as finance's topic has it; never less than the ledger."""
 
-STEP = 2000
-"""Rows that one transaction removes. Embedded, whoever writes waits for it."""
+STEP = 10_000
+"""Rows that one transaction removes: a quarter of a second (ADR 52). Embedded, whoever writes waits for it."""
 
 Step = Callable[[Connection], int]
 """Removes at most STEP rows of what has expired; returns how many."""
