@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from datetime import date
 from functools import partial
 
-from litestar.handlers import BaseRouteHandler
-
 from metering.store import day_partitions
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
@@ -19,7 +17,6 @@ from runtime import loops
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
-from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.kafka.writer import Kafka, Writer
 from runtime.outage import Outage, is_transient
@@ -42,7 +39,7 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     return lambda: MeteringRole(loaded, database, clock)
 
 
-class MeteringRole:
+class MeteringRole(Role):
     """The role; as many processes may have it as the topic has partitions."""
 
     title = "metering"
@@ -57,10 +54,6 @@ class MeteringRole:
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=(ConfigKind.GROUP,))
         self._stream = MeteringWorker(self._kafka, database, self._thresholds, self._clock, self._writer)
 
-    def is_new(self) -> bool:
-        """Leave that to control."""
-        return False
-
     def checks(self) -> Mapping[str, Check]:
         """Ask whether the groups' thresholds are known."""
         return {"configuration": lambda: None if self._config.is_caught_up else "not read to its end yet"}
@@ -73,17 +66,6 @@ class MeteringRole:
         await base.heard(self._config, self._kafka)
         spawn("metering", self._stream.run())
         spawn("the ledger's days", self._tidy())
-
-    def public(self, checks: Mapping[str, Check]) -> None:
-        """Return nothing: nobody calls metering."""
-
-    def routes(self) -> Routes:
-        """Return none."""
-        return {}
-
-    def ops(self) -> Sequence[BaseRouteHandler]:
-        """Return nothing more."""
-        return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is counted, and what is heard of the configuration."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date
 
-from litestar.handlers import BaseRouteHandler
 from sqlalchemy import Connection
 
 from domain import days
@@ -16,7 +15,6 @@ from domain.sources import EventBatch
 from metering.store import day_partitions, events, positions
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
-from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
@@ -63,7 +61,7 @@ class MeteringsLedger:
         return connection.execute(query).scalars().all()
 
 
-class WebhooksRole:
+class WebhooksRole(Role):
     """The role; any number of processes may have it, those beyond the topic's partitions only deliver."""
 
     title = "webhooks"
@@ -78,10 +76,6 @@ class WebhooksRole:
         )
         self._config = ConfigFeed(self._kafka, self._apply, place.database, self._clock, kinds=(ConfigKind.WEBHOOK,))
         self._stream = IntakeConsumer(self._kafka, self._dispatcher.follow)
-
-    def is_new(self) -> bool:
-        """Leave that to control."""
-        return False
 
     def checks(self) -> Mapping[str, Check]:
         """Ask whether the receivers are known and intake has joined its group."""
@@ -98,17 +92,6 @@ class WebhooksRole:
         await base.heard(self._config, self._kafka)
         spawn("webhook intake", self._stream.run())
         spawn("webhook dispatch", self._dispatcher.run())
-
-    def public(self, checks: Mapping[str, Check]) -> None:
-        """Return nothing: nobody calls the dispatcher."""
-
-    def routes(self) -> Routes:
-        """Return none."""
-        return {}
-
-    def ops(self) -> Sequence[BaseRouteHandler]:
-        """Return nothing more."""
-        return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is delivered, and what is heard of the configuration."""
