@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from litestar import Litestar
-from litestar.handlers import BaseRouteHandler
 from sqlalchemy import Connection
 
 from control import app as control_app
@@ -24,6 +23,7 @@ from metering import app as metering_app
 from metering import retention as metering_retention
 from metering.core.decisions import Part
 from metering.store import events, positions
+from metering.store.ledger_view import SqlLedgerView
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
@@ -40,7 +40,6 @@ from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
-from tollgate.roles.ledger import MeteringsLedger
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
 from webhooks.store import deliveries
@@ -62,7 +61,7 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     return lambda: Embedded(place)
 
 
-class Embedded:
+class Embedded(Role):
     """The role of one process over one data directory, which the caller has locked and opened."""
 
     def __init__(self, place: Installation) -> None:
@@ -85,7 +84,7 @@ class Embedded:
         )
         spools = [file.topic for file in self._files()]
         self._dispatcher = webhooks_app.Dispatcher(
-            place.database, place.vault, self._clock, settings, ledger=MeteringsLedger(), spools=spools
+            place.database, place.vault, self._clock, settings, ledger=SqlLedgerView(), spools=spools
         )
         self._corrections = corrections.Outbox(place.database)
         subscribers = [self._proxy.apply, self._thresholds.apply, self._dispatcher.apply]
@@ -135,10 +134,6 @@ class Embedded:
     def routes(self) -> Routes:
         """Return the calls that are counted."""
         return self._proxy.routes()
-
-    def ops(self) -> Sequence[BaseRouteHandler]:
-        """Return nothing more."""
-        return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what all parts know."""

@@ -6,11 +6,9 @@ Never delivers what it has not written down, and shares the work with its like o
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from litestar.handlers import BaseRouteHandler
-
+from metering.store.ledger_view import SqlLedgerView
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
-from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
@@ -19,7 +17,6 @@ from schemas.config import ConfigChange, ConfigKind
 from tollgate import installation
 from tollgate.installation import Installation
 from tollgate.roles import base
-from tollgate.roles.ledger import MeteringsLedger
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
 from webhooks.topic.consumer import IntakeConsumer
@@ -33,7 +30,7 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     return lambda: WebhooksRole(place, clock)
 
 
-class WebhooksRole:
+class WebhooksRole(Role):
     """The role; any number of processes may have it, those beyond the topic's partitions only deliver."""
 
     title = "webhooks"
@@ -44,14 +41,10 @@ class WebhooksRole:
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
         self._dispatcher = webhooks_app.Dispatcher(
-            place.database, place.vault, clock, place.settings, ledger=MeteringsLedger(), present=clock.present
+            place.database, place.vault, clock, place.settings, ledger=SqlLedgerView(), present=clock.present
         )
         self._config = ConfigFeed(self._kafka, self._apply, place.database, self._clock, kinds=(ConfigKind.WEBHOOK,))
         self._stream = IntakeConsumer(self._kafka, self._dispatcher.follow)
-
-    def is_new(self) -> bool:
-        """Leave that to control."""
-        return False
 
     def checks(self) -> Mapping[str, Check]:
         """Ask whether the receivers are known and intake has joined its group."""
@@ -68,17 +61,6 @@ class WebhooksRole:
         await base.heard(self._config, self._kafka)
         spawn("webhook intake", self._stream.run())
         spawn("webhook dispatch", self._dispatcher.run())
-
-    def public(self, checks: Mapping[str, Check]) -> None:
-        """Return nothing: nobody calls the dispatcher."""
-
-    def routes(self) -> Routes:
-        """Return none."""
-        return {}
-
-    def ops(self) -> Sequence[BaseRouteHandler]:
-        """Return nothing more."""
-        return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is delivered, and what is heard of the configuration."""

@@ -1,7 +1,4 @@
-"""The ledger as intake asks it, where metering keeps it in the same database (`webhooks.closed_days`).
-
-Never writes.
-"""
+"""The ledger as the dispatcher's intake asks it: which days it has, and which events it holds."""
 
 from collections.abc import Collection, Sequence
 from datetime import date
@@ -15,8 +12,8 @@ from metering.store import day_partitions, events, positions
 from schemas.usage import UsageEvent
 
 
-class MeteringsLedger:
-    """The ledger that metering keeps in the same database, as intake asks it (`webhooks.closed_days`)."""
+class SqlLedgerView:
+    """Implements webhooks' port `LedgerView` (`webhooks.closed_days`) for a ledger in the same database."""
 
     def days(self, connection: Connection) -> Days:
         """Return the days that it has."""
