@@ -1,10 +1,10 @@
-"""Wires the management API into one router, to be mounted beside the proxy's handlers.
+"""Wires the management API into one router and the console into another, to be mounted beside the proxy's handlers.
 
 Never sets anything for the whole application: authentication, errors and encoding hold on this router alone.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -17,7 +17,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
-from litestar.types import ExceptionHandlersMap, Guard, Middleware
+from litestar.types import ControllerRouterHandler, ExceptionHandlersMap, Guard, Middleware
 from sqlalchemy import Connection
 
 from control import auth
@@ -31,6 +31,8 @@ from control.api.endpoints import EndpointController
 from control.api.events import EventController
 from control.api.groups import GroupController
 from control.api.secrets import SecretController
+from control.api.usage import PriceController, UsageController
+from control.console import router as console
 from control.sample_delivery import SampleDelivery
 from control.store.workspaces import Keys
 from domain import hosts
@@ -42,6 +44,7 @@ from runtime.http import host_wall as host_walls
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
+from schemas.money import Prices
 
 SECURITY_SCHEME = "ManagementKey"
 
@@ -53,6 +56,8 @@ _CONTROLLERS = (
     EventController,
     BillingWebhookController,
     DeliveryController,
+    UsageController,
+    PriceController,
 )
 _log = logging.getLogger(__name__)
 
@@ -84,8 +89,32 @@ def build(
 
     `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
     """
+    return _management(_desk(database, vault, clock, settings, in_force, ledger_now=ledger_now))
+
+
+def handlers(
+    database: Database,
+    vault: Vault,
+    clock: Clock,
+    settings: Settings,
+    in_force: Callable[[], Awaitable[None]],
+) -> Sequence[ControllerRouterHandler]:
+    """Return the management API, as `build` makes it, and the console beside it, at one desk."""
+    desk = _desk(database, vault, clock, settings, in_force)
+    return [_management(desk), *console.build(desk)]
+
+
+def _desk(
+    database: Database,
+    vault: Vault,
+    clock: Clock,
+    settings: Settings,
+    in_force: Callable[[], Awaitable[None]],
+    *,
+    ledger_now: Callable[[Connection], datetime] | None = None,
+) -> Desk:
     _warn(settings)
-    desk = Desk(
+    return Desk(
         database=database,
         vault=vault,
         clock=clock,
@@ -94,16 +123,19 @@ def build(
         in_force=in_force,
         ledger_now=ledger_now or partial(databases.now, clock=clock),
     )
+
+
+def _management(desk: Desk) -> Router:
     return Router(
         path="/v1",
         route_handlers=(*_CONTROLLERS, RegisterPrefixController, BatchPrefixController),
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
-        guards=[_guard(database)],
+        guards=[_guard(desk.database)],
         exception_handlers=errors.EXCEPTION_HANDLERS,
         request_class=ManagementRequest,
         response_class=ManagementResponse,
         request_max_body_size=common.MAX_BODY_BYTES,
-        type_encoders={Message: common.encode},
+        type_encoders={Message: common.encode, Prices: common.encode},
         security=[{SECURITY_SCHEME: []}],
         signature_types=[Desk],
     )

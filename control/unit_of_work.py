@@ -10,6 +10,7 @@ from typing import Protocol
 
 from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, LimitBelow, ManagementKey, Secret, Shown
 from schemas.config import WebhookRecord, WorkspaceRecord
+from schemas.money import Prices
 
 
 class Journal(Protocol):
@@ -66,6 +67,16 @@ class Webhooks(Protocol):
 
     def save(self, webhook: WebhookRecord, now: datetime) -> None:
         """Keep new settings in place of the old and tell the other processes."""
+
+
+class PriceLists(Protocol):
+    """What the use of slugs costs."""
+
+    def find(self, workspace_id: str) -> Prices:
+        """Return the workspace's prices; none where it has set none."""
+
+    def save(self, workspace_id: str, prices: Prices, now: datetime) -> None:
+        """Keep new prices in place of all the old."""
 
 
 class Endpoints(Protocol):
@@ -173,6 +184,7 @@ class UnitOfWork:
     journal: Journal
     workspaces: Workspaces
     webhooks: Webhooks
+    prices: PriceLists
     endpoints: Endpoints
     secrets: Secrets
     groups: Groups

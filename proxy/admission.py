@@ -16,7 +16,7 @@ from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat, media
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
-from proxy.limits import days, estimate, windows
+from proxy.limits import concurrency, days, estimate, windows
 from runtime.clock import Clock
 from schemas.usage import Outcome, Tokens, UsageSource
 
@@ -81,6 +81,7 @@ class Call:
     """The estimate to bill where the process dies; else `likely` is a better one."""
     day: days.DayReservation
     rate: windows.Reservation
+    places: concurrency.Places
     slot: int
     headers: Headers
     """What every answer to it carries."""
@@ -99,7 +100,15 @@ class Call:
         """Return what is sent upstream."""
         route = self.route
         body = self.api.upstream_body(self.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        return UpstreamRequest(route.url, body, self.request_id, route.credential, route.by_operator, route.dialect)
+        return UpstreamRequest(
+            route.url,
+            body,
+            self.request_id,
+            route.credential,
+            route.by_operator,
+            route.dialect,
+            workspace_id=route.workspace_id,
+        )
 
     def give_up_body(self) -> None:
         """Forget the body: it has been sent. What would be billed without counts is made of it first."""
@@ -149,6 +158,7 @@ class Admissions:
         self._clock = clock
         self._mint = mint
         self._costs = costs
+        self.concurrency = concurrency.Concurrency()
         self._most_output = most_output_tokens
         self._sizes = estimate.CompletionSizes()
 
@@ -195,7 +205,7 @@ class Admissions:
         held = await self._reserve(route, expected.reserved, now)
         if isinstance(held, Reply):
             return held
-        day, rate = held
+        day, rate, places = held
         event = usage_event.begun(
             idempotency_key=self._mint(now),
             request_id=request_id,
@@ -210,24 +220,32 @@ class Admissions:
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
+            self.concurrency.release(places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        return Call(api, asked, route, request_id, event, expected.tokens, day, rate, slot, headers, self._costs)
+        return Call(
+            api, asked, route, request_id, event, expected.tokens, day, rate, places, slot, headers, self._costs
+        )
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime
-    ) -> tuple[days.DayReservation, windows.Reservation] | Reply:
-        """Take a place in the day, then in the rate windows, or in neither."""
+    ) -> tuple[days.DayReservation, windows.Reservation, concurrency.Places] | Reply:
+        """Take a place in the day, then among those in flight, then in the rate windows, or in none of them."""
         day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens)
         if isinstance(day, days.DayRefusal):
             return replies.used_up(route.slug, day, now)
+        places = self.concurrency.reserve(route.slug, route.concurrent) if route.concurrent else []
+        if isinstance(places, windows.Refusal):
+            self._days.release(day)
+            return replies.rate_limited(route.slug, places)
         rate: windows.Reservation | windows.Refusal | None = None
         try:
             rate = await self._windows.reserve(route.rates, tokens)
         finally:
             if not isinstance(rate, windows.Reservation):
                 self._days.release(day)
-        return (day, rate) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
+                self.concurrency.release(places)
+        return (day, rate, places) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
 
     def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""
@@ -235,6 +253,7 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.settle(call.day, sequence, used)
         self._windows.settle(call.rate, used)
+        self.concurrency.release(call.places)
         if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:
             route = call.route  # where its client gave a bound, the answer says nothing of what one has without
             self._sizes.learn(route.group_id, route.slug, count.tokens.output_tokens, count.choices)
@@ -244,3 +263,4 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.release(call.day)
         self._windows.release(call.rate)
+        self.concurrency.release(call.places)

@@ -42,6 +42,7 @@ from runtime.deadlines import Deadlines
 from runtime.http import host_wall as host_walls
 from runtime.http.exchange import Routes
 from runtime.kafka.writer import partition_of
+from runtime.lookups import Lookups
 from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
@@ -230,8 +231,8 @@ class Proxy:
             "1 while no usage event could be kept, so that every request is answered with 503, else 0.",
             lambda: self.spool.blocked is not None,
         )
-        if isinstance(self._windows, SharedWindows):
-            self._windows.register_metrics(telemetry)
+        windows = self._windows
+        shared_windows.register_metrics(telemetry, windows if isinstance(windows, SharedWindows) else None)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
         telemetry.gauge(
             "tollgate_feedback_lag_seconds",
@@ -295,6 +296,7 @@ def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Provid
     upstreams = Upstreams(
         deadlines,
         allow_private=settings.allow_private_upstreams,
+        lookups=Lookups(share=settings.share_lookups),
         connect_timeout_s=settings.upstream_connect_timeout_s,
         read_timeout_s=max(settings.upstream_first_byte_timeout_s, settings.upstream_idle_timeout_s),
     )

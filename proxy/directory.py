@@ -26,6 +26,7 @@ from schemas.config import (
     WorkspaceRecord,
     WorkspaceState,
 )
+from schemas.limits import RateLimitUnit
 from schemas.targets import Provider, Target
 from schemas.usage import RouteName
 
@@ -196,12 +197,13 @@ class Directory:
         credential = self._credential(endpoint.target, key.workspace_id)
         if isinstance(credential, Unserved):
             return credential
-        rates = tuple(
+        limits = [
             WindowLimit(
                 limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
             )
             for limit in model.rate_limits
-        )
+        ]
+        rates = tuple(limit for limit in limits if limit.unit is not RateLimitUnit.CONCURRENT)
         days = tuple(
             DayLimit(limit.type, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit))
             for limit in model.usage_limits
@@ -219,6 +221,7 @@ class Directory:
             stored_metadata_only=endpoint.target.provider is Provider.OPENAI,
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
+            concurrent=tuple(limit for limit in limits if limit.unit is RateLimitUnit.CONCURRENT),
             dialect=targets.dialect(endpoint.target),
             name=api.name,
         )

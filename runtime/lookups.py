@@ -3,21 +3,34 @@
 The event loop's own are four threads for everybody, and a name server that does not answer holds one for half a minute:
 four such names kept every other lab's deliveries from being made. A thread that hangs cannot be ended, so it counts
 until it ends, also where nobody waits for it any more (ADR 33).
+
+Who waits does so until a deadline, and nobody waits for the same name again while its thread hangs (ADR 45).
 """
 
 import asyncio
 import socket
 import threading
-from collections import Counter
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
+
+from runtime.clock import Steady
 
 AT_ONCE = 64
 """Look-ups of a process under way at once: threads that sleep."""
 
 SHARE = 0.25
 """What one workspace may have of these."""
+
+WITHIN_S = 5.0
+"""How long a look-up is waited for. One that took longer is answered so at once until its thread has ended."""
+
+NEGATIVE_S = 2.0
+"""How long a name that was not found is not asked for again: less than the pause between a delivery's attempts."""
+
+_NEGATIVE_MOST = 1024
 
 Ask = Callable[[str, int], Sequence[Any]]
 _Place = tuple[str, str, int]
@@ -26,8 +39,20 @@ _Place = tuple[str, str, int]
 class Lookups:
     """Bounded look-ups. For one event loop."""
 
-    def __init__(self, *, at_once: int = AT_ONCE, share: float = SHARE, ask: Ask | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        at_once: int = AT_ONCE,
+        share: float = SHARE,
+        within_s: float = WITHIN_S,
+        ask: Ask | None = None,
+        steady: Steady = time.monotonic,
+    ) -> None:
         """`ask` blocks, and gives what `socket.getaddrinfo` does."""
+        self._within_s = within_s
+        self._steady = steady
+        self._failed: OrderedDict[_Place, tuple[float, OSError]] = OrderedDict()
+        """What was not found, and until when that is believed."""
         self._at_once = at_once
         self._of_one = max(1, int(at_once * share))
         self._ask = ask or _ask
@@ -37,12 +62,17 @@ class Lookups:
     def of(self, workspace_id: str) -> Callable[[str, int], Coroutine[Any, Any, list[str]]]:
         """Return a resolver (`runtime.guard`) whose look-ups count as that workspace's.
 
-        It raises OSError, also where too many are under way.
+        It raises OSError, also where too many are under way; TimeoutError where the name server is too slow.
         """
         return lambda host, port: self._look_up((workspace_id, host, port))
 
     async def _look_up(self, place: _Place) -> list[str]:
+        believed_until_s, failure = self._failed.get(place, (0.0, None))
+        if failure is not None and self._steady() < believed_until_s:
+            raise type(failure)(*failure.args)
         found = self._under_way.get(place) or self._begin(place)
+        if found.done() and (late := found.exception()) is not None:
+            raise type(late)(*late.args)  # one of its own for each, or its traceback would grow
         return await asyncio.shield(found)  # who gives up must not take the others' answer with him
 
     def _begin(self, place: _Place) -> asyncio.Future[list[str]]:
@@ -58,6 +88,8 @@ class Lookups:
         threading.Thread(target=self._run, args=(loop, place, found), name="look-up", daemon=True).start()
         self._busy[workspace_id] += 1
         self._under_way[place] = found
+        late = loop.call_later(self._within_s, self._is_late, place, found)
+        found.add_done_callback(lambda _: late.cancel())
         return found
 
     def _run(self, loop: asyncio.AbstractEventLoop, place: _Place, found: asyncio.Future[list[str]]) -> None:
@@ -70,13 +102,22 @@ class Lookups:
         with suppress(RuntimeError):  # the loop is closed: the process has ended
             loop.call_soon_threadsafe(self._ended, place, found, addresses, failure)
 
+    def _is_late(self, place: _Place, found: asyncio.Future[list[str]]) -> None:
+        if not found.done():
+            found.set_exception(TimeoutError(f"{place[1]} was not looked up within {self._within_s:g} s"))
+
     def _ended(
         self, place: _Place, found: asyncio.Future[list[str]], addresses: list[str], failure: OSError | None
     ) -> None:
         self._busy[place[0]] -= 1
         self._busy += Counter()  # those at zero go
         del self._under_way[place]
-        if found.cancelled():
+        self._failed.pop(place, None)
+        if failure is not None:
+            self._failed[place] = self._steady() + NEGATIVE_S, failure
+            if len(self._failed) > _NEGATIVE_MOST:
+                self._failed.popitem(last=False)
+        if found.done():  # nobody waits any more, or it was late
             return
         if failure is None:
             found.set_result(addresses)

@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8081
     public_metrics: bool = False
+    console_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")] = "http://127.0.0.1:8080"
     strict_hosts: bool = False
     master_key: MasterKey | None = None
     database_url: PostgresUrl | None = None
@@ -133,10 +134,12 @@ class Settings(BaseSettings):
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 3
     kafka_min_insync_replicas: Annotated[int, Field(ge=1, le=9)] = 2
     ledger_days: Annotated[int, Field(ge=100, le=10_000)] = 130
+    audit_days: Annotated[int, Field(ge=1, le=10_000)] = 400
 
     accept_bearer: bool = False
     allow_private_upstreams: bool = False
     allow_private_receivers: bool = False
+    share_lookups: Share = 0.25
 
     max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     max_body_bytes: Bytes = 16 * 1024 * 1024

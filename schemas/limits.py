@@ -25,10 +25,11 @@ class LimitType(StrEnum):
 
 
 class RateLimitUnit(StrEnum):
-    """The length of a rolling window."""
+    """The length of a rolling window; CONCURRENT: of requests, how many are in flight."""
 
     SECOND = "SECOND"
     MINUTE = "MINUTE"
+    CONCURRENT = "CONCURRENT"
 
 
 class UsageLimitUnit(StrEnum):
@@ -45,11 +46,17 @@ class LimitEnforcement(StrEnum):
 
 
 class RateLimit(Message):
-    """At most `threshold` of `type` in any rolling `unit`."""
+    """At most `threshold` of `type` in any rolling `unit`, or in flight."""
 
     type: LimitType
     unit: RateLimitUnit
     threshold: Threshold
+
+    @model_validator(mode="after")
+    def _requests_are_in_flight(self) -> Self:
+        if self.unit is RateLimitUnit.CONCURRENT and self.type is not LimitType.REQUEST:
+            raise ValueError("CONCURRENT takes the type REQUEST alone")
+        return self
 
 
 class UsageLimit(Message):

@@ -14,6 +14,7 @@ from runtime import clock as clocks
 from runtime import guard, loops
 from runtime.clock import Clock
 from runtime.database.engines import Database
+from runtime.lookups import Lookups
 from runtime.outage import Outage
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
@@ -64,7 +65,7 @@ class Dispatcher:
         self._open_days = ClosedDays(database, clock, ledger) if ledger else None
         self._batching = policies.batching
         self._intake = Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size)
-        self._sender = sender.Sender(allow_private=settings.allow_private_receivers, resolver=resolver)
+        self._sender = _sender(settings, resolver)
         self._dispatch = Dispatch(
             deliveries,
             self._receivers,
@@ -204,3 +205,8 @@ class Dispatcher:
 
 def _new_id() -> str:
     return str(uuid.uuid4())
+
+
+def _sender(settings: Settings, resolver: guard.Resolver | None) -> sender.Sender:
+    lookups = Lookups(share=settings.share_lookups)
+    return sender.Sender(allow_private=settings.allow_private_receivers, resolver=resolver, lookups=lookups)

@@ -21,7 +21,7 @@ from litestar.enums import RequestEncodingType
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PrivateAttr, ValidationError
 from sqlalchemy import Connection
 
 from control.api import error_texts
@@ -40,7 +40,8 @@ from runtime.database.engines import Database
 from runtime.database.readers import Reader
 from runtime.settings import Settings
 from runtime.vault import Vault
-from schemas.api import ApiKey, Endpoint, Group, Page
+from schemas.api import ApiKey, Endpoint, Group, Page, Pagination
+from schemas.money import UsageLine
 
 MAX_BODY_BYTES = 1024 * 1024
 """The largest body of the management API; a group of 1,000 slugs with every limit is a quarter of it."""
@@ -162,7 +163,27 @@ class ManagementResponse(Response[Any]):
                 query=urlencode({**request.query_params, "cursor": self.content.pagination.cursor})
             )
             self.set_header("Link", f'<{following.path}?{following.query}>; rel="next"')
+        if isinstance(self.content, CsvUsage):
+            return ASGIResponse(body=self.content.body, media_type="text/csv", headers=given.get("headers"))
         return super().to_asgi_response(app, request, **given)
+
+
+class CsvUsage(Page[UsageLine]):
+    """Usage that is answered as CSV."""
+
+    _text: str = PrivateAttr(default="")
+
+    @classmethod
+    def of(cls, text: str) -> "CsvUsage":
+        """Return what is answered as this text."""
+        made = cls(items=(), pagination=Pagination(has_more=False))
+        made._text = text
+        return made
+
+    @property
+    def body(self) -> bytes:
+        """Return the text as it is sent."""
+        return self._text.encode()
 
 
 class ManagementRequest(Request[None, Caller, State]):
@@ -214,7 +235,7 @@ def after(cursor: str | None) -> str:
     except (binascii.Error, ValueError):
         id_ = ""
     if len(id_) != _ID_LENGTH or not id_.isalnum():
-        raise _foreign_cursor()
+        raise foreign_cursor()
     return id_
 
 
@@ -231,14 +252,14 @@ def read_cursor(cursor: str, shape: type[Held]) -> Held:
             if isinstance(value, datetime):
                 value.astimezone(UTC)
     except (binascii.Error, ValueError, OverflowError):  # msgspec's errors are ValueErrors
-        raise _foreign_cursor() from None
+        raise foreign_cursor() from None
     naive = any(isinstance(value, datetime) and value.tzinfo is None for value in held)
     if naive or any(isinstance(value, str) and "\0" in value for value in held):
-        raise _foreign_cursor()
+        raise foreign_cursor()
     return held
 
 
-def _foreign_cursor() -> InvalidError:
+def foreign_cursor() -> InvalidError:
     """Return the refusal of a cursor that no page of the list gave."""
     return InvalidError("cursor: must be one that a page of this list gave", param="cursor", code="invalid_cursor")
 

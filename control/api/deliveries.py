@@ -13,7 +13,8 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
 from control.api import common, errors, paging
-from control.api.common import AtDesk, Limit, ManagementRequest
+from control.api.common import AtDesk, Desk, Limit, ManagementRequest
+from control.auth import Caller
 from control.core.refusals import InvalidError
 from control.flow import deliveries as flow
 from schemas.api import Page
@@ -102,17 +103,22 @@ class DeliveryController(Controller):
 
         `from` and `to` say when they were given up or put aside. Safe to repeat where the answer was lost.
         """
-        caller, now = request.auth, desk.clock()
+        return await redriven(desk, request.auth, data)
 
-        def step(connection: Connection, under_way: flow.Redrive) -> flow.Redrive:
-            put_back = partial(redrive.redrive, connection, per_s=desk.settings.webhook_redrive_per_s)
-            return flow.step(desk.unit(connection, caller), under_way, put_back)
 
-        before, under_way = None, flow.plan(caller.workspace_id, data.from_, data.to, now)
-        while under_way != before:
-            before = under_way
-            under_way = await desk.database.write(partial(step, under_way=under_way))
-        return Redriven(count=under_way.count)
+async def redriven(desk: Desk, caller: Caller, data: RedriveDeliveries) -> Redriven:
+    """Put back what of the caller's deliveries ended in a window, a part in each transaction. Raise InvalidError."""
+    now = desk.clock()
+
+    def step(connection: Connection, under_way: flow.Redrive) -> flow.Redrive:
+        put_back = partial(redrive.redrive, connection, per_s=desk.settings.webhook_redrive_per_s)
+        return flow.step(desk.unit(connection, caller), under_way, put_back)
+
+    before, under_way = None, flow.plan(caller.workspace_id, data.from_, data.to, now)
+    while under_way != before:
+        before = under_way
+        under_way = await desk.database.write(partial(step, under_way=under_way))
+    return Redriven(count=under_way.count)
 
 
 def _walked(

@@ -4,7 +4,7 @@ Never repeats a value that was sent, and never speaks of Python's types.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, get_args
@@ -64,7 +64,7 @@ def check_query(handler: BaseRouteHandler, query: Sequence[tuple[str, str]]) -> 
     That is a name that the route does not know, two values of one name, and `null`, which the framework takes for None.
     """
     fields = handler.parsed_fn_signature.parameters
-    known = [name for name, field in fields.items() if isinstance(field.kwarg_definition, QueryParameter)]
+    known = dict(_query_fields(fields))
     seen: dict[str, str] = {}
     for name, value in query:
         param = json.dumps(name)[1:-1][:_LONGEST_PATH]
@@ -73,9 +73,16 @@ def check_query(handler: BaseRouteHandler, query: Sequence[tuple[str, str]]) -> 
             raise InvalidError(f"{param}: is not known in this query; {takes}", param=param, code="invalid_query")
         if seen.setdefault(name, value) != value:
             raise InvalidError(f"{param}: may be given only once", param=param, code="invalid_query")
-        words = _words(fields[name])
+        words = _words(known[name])
         if words and value not in words:
-            raise InvalidError(wrong_parameter(handler, name), param=param, code="invalid_query")
+            raise InvalidError(f"{name}: must be one of {', '.join(words)}", param=param, code="invalid_query")
+
+
+def _query_fields(fields: Mapping[str, FieldDefinition]) -> Iterator[tuple[str, FieldDefinition]]:
+    """Return what a route's query may hold, by the names of the wire."""
+    for name, field in fields.items():
+        if isinstance(field.kwarg_definition, QueryParameter):
+            yield field.kwarg_definition.name or name, field
 
 
 def _words(field: FieldDefinition) -> Sequence[str]:

@@ -101,6 +101,19 @@ class KeptAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """One person's time at the console, from sign-in on; found by its token's SHA-256."""
+
+    sha256: str
+    workspace_id: str | None
+    """None for the operator."""
+    key_prefix: str | None
+    """The management key it began with; None for the operator."""
+    begun_at: datetime
+    used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One change: by whom, of what, from what to what."""
 

@@ -146,7 +146,7 @@ def _check_below(unit: UnitOfWork, record: GroupRecord, before: GroupRecord) -> 
     if not lowered:
         return
     allowed = rules.thresholds(lowered)
-    for below in unit.groups.below(record.id, {model.slug for model in lowered}):
+    for below in list(unit.groups.below(record.id, {model.slug for model in lowered})):  # to its end: a cursor is open
         above = rules.exceeds_any({below.place: below.threshold}, allowed)
         if above is not None:
             raise _above(f"{above} of group {below.group_id} of its ancestor, group {record.id}")

@@ -1,17 +1,21 @@
 """Queries of the audit log.
 
-Never changes or removes an entry.
+Never changes an entry, and removes only what has expired.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
 from control.core.records import AuditEntry, Shown
 from control.store.tables import AUDIT_LOG
 from runtime import ids
+from runtime.database import statements
+
+_BELIEVED = timedelta(days=7)
+"""How far the clock may lie beyond the newest entry: further, and it is not believed."""
 
 OPERATOR = "operator"
 """The actor of what a command does."""
@@ -41,6 +45,20 @@ class Audit:
                 after=after,
             )
         )
+
+
+def forget(connection: Connection, now: datetime, keep: timedelta, limit: int) -> int:
+    """Remove at most `limit` of the oldest entries that were written more than `keep` ago; return how many."""
+    columns = AUDIT_LOG.c
+    last = connection.execute(select(columns.at).order_by(columns.id.desc()).limit(1)).scalar()
+    if last is None:
+        return 0
+    before = min(now, last + _BELIEVED) - keep
+    rows = connection.execute(select(columns.id, columns.at).order_by(columns.id).limit(limit))
+    expired = [row.id for row in rows if row.at < before]
+    for some in statements.chunks(expired):
+        connection.execute(delete(AUDIT_LOG).where(columns.id.in_(some)))
+    return len(expired)
 
 
 def newest(connection: Connection, workspace_id: str | None, limit: int) -> Sequence[AuditEntry]:

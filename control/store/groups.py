@@ -8,15 +8,18 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import CTE, ColumnElement, Connection, Row, Text, cast, insert, select, update
+from sqlalchemy import CTE, ColumnElement, Connection, Row, Text, cast, func, insert, select, update
 
 from control.core.records import Chain, Group, LimitBelow
+from control.core.usage_lines import GroupOnTheWay
 from control.store.tables import API_KEYS, GROUPS
 from runtime.config import log as config_log
 from runtime.database import statements
 from schemas.config import ConfigKind, GroupRecord
 
 _LIVE = GROUPS.c.deleted_at.is_(None)
+_LAST = "\U0010ffff"
+"""The last character there is: every text that begins with another lies below that other and this."""
 _FIRST_READ = 4
 _MOST_READ = 64
 
@@ -52,12 +55,19 @@ class Groups:
         """
         below = _from(GROUPS.c.parent_group_id == group_id)
         query = select(GROUPS.c.id, cast(GROUPS.c.models, Text)).join(below, GROUPS.c.id == below.c.id)
-        for id_, models in self._connection.execute(query, execution_options={"yield_per": _FIRST_READ}):
-            for model in msgspec.json.decode(models, type=list[_Listed]):
-                if model.slug in slugs:
-                    for limits in (model.rate_limits, model.usage_limits):
-                        for limit in msgspec.json.decode(limits, type=list[_Limit]):
-                            yield LimitBelow(id_, (model.slug, limit.type, limit.unit), limit.threshold)
+        with self._connection.execute(query, execution_options={"yield_per": _FIRST_READ}) as rows:
+            for id_, models in rows:
+                for model in msgspec.json.decode(models, type=list[_Listed]):
+                    if model.slug in slugs:
+                        for limits in (model.rate_limits, model.usage_limits):
+                            for limit in msgspec.json.decode(limits, type=list[_Limit]):
+                                yield LimitBelow(id_, (model.slug, limit.type, limit.unit), limit.threshold)
+
+    def count_below(self, group_id: str) -> int:
+        """Return how many live groups are below it."""
+        below = _from(GROUPS.c.parent_group_id == group_id)
+        count: int = self._connection.execute(select(func.count()).select_from(below)).scalar_one()
+        return count
 
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
         """Return the id of the live group of the workspace that has this external id."""
@@ -124,6 +134,40 @@ class Groups:
             some, ids = ids[:at_once], ids[at_once:]
             yield from self._chains(sorted(self._named(some), key=lambda group: group.record.id))
             at_once = min(at_once * 2, _MOST_READ)
+
+    def ways(self, workspace_id: str | None) -> dict[str, tuple[GroupOnTheWay, ...]]:
+        """Return each group's way to the root, itself first, deleted groups too; None: of all workspaces."""
+        query = select(GROUPS.c.id, GROUPS.c.external_entity_id, GROUPS.c.ancestor_ids)
+        if workspace_id is not None:
+            query = query.where(GROUPS.c.workspace_id == workspace_id)
+        rows = self._connection.execute(query).all()
+        named = {row.id: GroupOnTheWay(row.id, row.external_entity_id) for row in rows}
+        return {row.id: tuple(named[id_] for id_ in (row.id, *row.ancestor_ids)) for row in rows}
+
+    def branch(self, workspace_id: str, parent_group_id: str | None, after: str, limit: int) -> Sequence[Chain]:
+        """Return at most `limit` children of a group, or roots, with an id above `after`, each with its way up."""
+        query = select(GROUPS).where(
+            GROUPS.c.workspace_id == workspace_id,
+            GROUPS.c.parent_group_id == parent_group_id,
+            GROUPS.c.id > after,
+            _LIVE,
+        )
+        return self._chains([_read(row) for row in self._connection.execute(query.order_by(GROUPS.c.id).limit(limit))])
+
+    def beginning_with(self, workspace_id: str, text: str, after: str, limit: int) -> Sequence[Chain]:
+        """Return at most `limit` groups whose external id begins with `text`, and is above `after`, in its order."""
+        name = GROUPS.c.external_entity_id
+        among = (name > after) if after else (name >= text)
+        query = select(GROUPS).where(GROUPS.c.workspace_id == workspace_id, among, name < text + _LAST, _LIVE)
+        return self._chains([_read(row) for row in self._connection.execute(query.order_by(name).limit(limit))])
+
+    def parents(self, group_ids: Collection[str]) -> Collection[str]:
+        """Return those of the groups that have live children."""
+        column = GROUPS.c.parent_group_id
+        queries = [
+            select(column).where(column.in_(some), _LIVE).distinct() for some in statements.chunks(list(group_ids))
+        ]
+        return {id_ for query in queries for id_ in self._connection.execute(query).scalars()}
 
     def every(self) -> Iterator[Group]:
         """Return all of them, parents before children, one after the other."""

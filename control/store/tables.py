@@ -143,6 +143,15 @@ WEBHOOK_SETTINGS = Table(
 )
 """`secrets` holds `schemas.config.SealedSecret`s, newest first."""
 
+PRICES = Table(
+    "prices",
+    METADATA,
+    Column("workspace_id", ForeignKey("workspaces.id"), primary_key=True),
+    Column("prices", JSON, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+"""`prices` is a `schemas.money.Prices`: it is set, and read, as a whole."""
+
 AUDIT_LOG = Table(
     "audit_log",
     METADATA,
@@ -170,6 +179,25 @@ KEPT_ANSWERS = Table(
     Index(None, "created_at"),
 )
 """What a POST under an `Idempotency-Key` was answered: `name` is an HMAC of who called what under which key."""
+
+CONSOLE_SESSIONS = Table(
+    "console_sessions",
+    METADATA,
+    Column("sha256", String(64), primary_key=True),
+    Column("workspace_id", ForeignKey("workspaces.id")),
+    Column("key_prefix", String(16)),
+    Column("begun_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False, index=True),
+)
+"""`sha256` is that of the cookie's token. No workspace and no key: the operator's."""
+
+CONSOLE_LINKS = Table(
+    "console_links",
+    METADATA,
+    Column("sha256", String(64), primary_key=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+"""Links that make whoever posts them the operator, once."""
 
 CORRECTION = Table(
     "correction",

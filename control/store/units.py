@@ -9,6 +9,7 @@ from control.store.api_keys import ApiKeys
 from control.store.audit import OPERATOR, Audit
 from control.store.endpoints import Endpoints
 from control.store.groups import Groups
+from control.store.prices import PriceLists
 from control.store.secrets import Secrets
 from control.store.workspaces import Webhooks, Workspaces
 from control.unit_of_work import UnitOfWork
@@ -29,6 +30,7 @@ def over(
         journal=Audit(connection, actor, now),
         workspaces=Workspaces(connection),
         webhooks=Webhooks(connection),
+        prices=PriceLists(connection),
         endpoints=Endpoints(connection),
         secrets=Secrets(connection),
         groups=Groups(connection),

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 import uuid
+import zlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -33,10 +34,10 @@ _JVM = (
     *(f"-Dorg.slf4j.simpleLogger.{name}" for name in ("defaultLogLevel=warn", "showDateTime=true")),
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 )
-CLASSES = JARS / "classes.jsa"
+CLASSES = JARS / f"classes-{zlib.crc32(str(JARS).encode()):08x}.jsa"
 """Kafka's classes as the JVM keeps them: a start that reads this one file takes half the CPU of one that unpacks them
-from the jars (2.4 to 4.5 s, formatting included). Made once, at the download; a Java that it was not made by passes it
-over."""
+from the jars (2.4 to 4.5 s, formatting included). Made once, at the download, for jars at this path; a Java that it was
+not made by passes it over."""
 _ARCHIVE_S = 120
 _METADATA_API, _METADATA_VERSION = 3, 4
 

@@ -142,7 +142,7 @@ def increments(events: Iterable[UsageEvent]) -> Increments:
     daily: dict[Counter, DailyIncrement] = {}
     limits: dict[Counter, LimitIncrement] = {}
     for own, alike in _by_counter(events).items():
-        daily[own] = _daily(alike)
+        daily[own] = daily_of(alike)
         for group_id, charging in _by_charged_group(alike).items():
             counter = Counter(own.day, group_id, own.model_slug)
             limits[counter] = _add_limit(limits.get(counter, LimitIncrement()), _limit(charging))
@@ -165,7 +165,8 @@ def _by_charged_group(events: Iterable[UsageEvent]) -> Mapping[str, list[UsageEv
     return charging
 
 
-def _daily(events: Iterable[UsageEvent]) -> DailyIncrement:
+def daily_of(events: Iterable[UsageEvent]) -> DailyIncrement:
+    """Sum what events, all of one counter, add to its daily usage."""
     requests = prompt = completion = cached = 0
     corrections = corrected_prompt = corrected_completion = 0
     for event in events:

@@ -65,11 +65,28 @@ def page(connection: Connection, window: EventQuery, recorded_before: datetime, 
     ]
     if window.order is Order.TIMESTAMP:  # an event lies in the partition of its own timestamp's day
         conditions.append(columns.day.between(after.moment.date(), window.end.date()))
-    if window.api_key_prefix is not None:
-        conditions.append(columns.api_key_prefix == window.api_key_prefix)
-    if window.external_entity_id is not None:
-        conditions.append(columns.external_entity_id == window.external_entity_id)
+    conditions += _named(window)
     query = select(USAGE_EVENT).where(*conditions).order_by(moment, columns.idempotency_key).limit(limit)
+    return [_entry(row) for row in connection.execute(query).mappings()]
+
+
+def newest(connection: Connection, window: EventQuery, before: PageStart | None, limit: int) -> list[Entry]:
+    """Return at most `limit` events of a window, the newest admission first, of those below `before`.
+
+    For people who look: what was recorded a moment ago is among them, and an earlier event may still come.
+    """
+    columns = USAGE_EVENT.c
+    moment, key = columns.timestamp, columns.idempotency_key
+    conditions: list[ColumnElement[bool]] = [
+        columns.workspace_id == window.workspace_id,
+        moment >= window.after.moment,
+        moment < window.end,
+        columns.day.between(window.after.moment.date(), window.end.date()),
+        *_named(window),
+    ]
+    if before is not None:
+        conditions += [moment <= before.moment, or_(moment < before.moment, key < before.key)]
+    query = select(USAGE_EVENT).where(*conditions).order_by(moment.desc(), key.desc()).limit(limit)
     return [_entry(row) for row in connection.execute(query).mappings()]
 
 
@@ -79,11 +96,17 @@ def place_of(entry: Entry, order: Order) -> PageStart:
     return PageStart(moment, entry.event.idempotency_key)
 
 
-def day(connection: Connection, wanted: date) -> Iterator[Entry]:
-    """Return every event of a UTC day, of all workspaces, without holding them all."""
+def days(connection: Connection, first: date, last: date) -> Iterator[Entry]:
+    """Return every event of some UTC days, both inclusive, of all workspaces, by day, without holding them all."""
     columns = USAGE_EVENT.c
-    query = select(USAGE_EVENT).where(columns.day == wanted).order_by(columns.day, columns.idempotency_key)
+    query = select(USAGE_EVENT).where(columns.day.between(first, last)).order_by(columns.day, columns.idempotency_key)
     return map(_entry, connection.execute(query.execution_options(yield_per=1000)).mappings())
+
+
+def _named(window: EventQuery) -> list[ColumnElement[bool]]:
+    columns = USAGE_EVENT.c
+    asked = ((columns.api_key_prefix, window.api_key_prefix), (columns.external_entity_id, window.external_entity_id))
+    return [column == wanted for column, wanted in asked if wanted is not None]
 
 
 def _entry(row: RowMapping) -> Entry:

@@ -32,6 +32,28 @@ USAGE_DAILY = Table(
     Index(None, "group_id", "day"),
 )
 
+KEY_DAILY = Table(
+    "key_daily",
+    METADATA,
+    Column("day", Date, primary_key=True),
+    Column("lane", String, primary_key=True),
+    Column("group_id", String, primary_key=True),
+    Column("api_key_prefix", String, primary_key=True),
+    Column("model_slug", String, primary_key=True),
+    Column("priced_day", Date, primary_key=True),
+    Column("workspace_id", String, nullable=False),
+    Column("external_entity_id", String, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_input_tokens", BigInteger, nullable=False),
+    Column("corrections", BigInteger, nullable=False),
+    Column("corrected_input_tokens", BigInteger, nullable=False),
+    Column("corrected_output_tokens", BigInteger, nullable=False),
+    Column("last_used_at", UtcDateTime),
+)
+"""Daily usage by key. `priced_day` is `day`, but for a correction the day of the event that it corrects."""
+
 LIMIT_DAILY = Table(
     "limit_daily",
     METADATA,

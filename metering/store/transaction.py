@@ -14,7 +14,7 @@ from domain.positions import Progress
 from domain.sources import EventBatch
 from metering.core import sums
 from metering.core.sums import Counter, LimitTotal, Totals
-from metering.store import events, insert, totals
+from metering.store import events, insert, key_usage, totals
 from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.clock import Clock
@@ -97,6 +97,7 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
     increments = sums.increments(new)
     daily = totals.add_daily(connection, batch, increments, new, now)
     limits = totals.add_limits(connection, batch, increments, now)
+    key_usage.add(connection, batch.lane, new)
     oldest = min((counter.day for counter in increments.daily), default=date.max)
     if oldest < now.date() - timedelta(days=1):
         stored_positions.lower_told_from(connection, batch.topic, batch.partition, oldest)

@@ -10,7 +10,7 @@ from enum import Enum
 
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
-from proxy.limits.windows import RateChain
+from proxy.limits.windows import RateChain, WindowLimit
 from schemas.usage import RouteName
 
 
@@ -67,6 +67,8 @@ class UpstreamRequest:
     dialect: Dialect = Dialect.CHAT
     header_lines: bytes = field(default=b"", repr=False)
     """Further ones, each with its end."""
+    workspace_id: str = ""
+    """Whose share of the look-ups is used."""
     on_sent: Callable[[], None] | None = field(default=None, repr=False)
     """Called once when all of it has been handed to the system, so that nobody here needs the body any more."""
     hold: Callable[[int], None] = field(default=_hold_nothing, repr=False)
@@ -106,6 +108,8 @@ class Route:
     """Whether the upstream refuses metadata of what it is not asked to store (contract 3: OPENAI)."""
     day_limits: tuple[DayLimit, ...]
     rates: RateChain
+    concurrent: tuple[WindowLimit, ...] = ()
+    """Of requests in flight."""
     dialect: Dialect = Dialect.CHAT
     name: RouteName = RouteName.CHAT_COMPLETIONS
     event: bytes = field(init=False, repr=False)

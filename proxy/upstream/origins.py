@@ -13,6 +13,7 @@ from typing import NamedTuple
 from proxy.core.calls import Failure
 from proxy.upstream.connection import Connection
 from runtime import guard, version
+from runtime.lookups import Lookups
 
 RECHECK_S = 60
 """After this an origin's addresses are looked up and checked again, in the background."""
@@ -100,7 +101,15 @@ class Origins:
     A lab's URL is judged by what labs are allowed; the operator's own may be http, and name a port.
     """
 
-    def __init__(self, *, allow_private: bool, look_up_timeout_s: float, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        look_up_timeout_s: float,
+        monotonic: Callable[[], float],
+        lookups: Lookups,
+    ) -> None:
+        self._lookups = lookups
         self._allow_private = allow_private
         self._look_up_timeout_s = look_up_timeout_s
         self._monotonic = monotonic
@@ -117,11 +126,14 @@ class Origins:
         found = self._targets.get((url, by_operator))
         return found if found is not None else self._read(url, by_operator=by_operator)
 
-    async def freshen(self, origin: Origin) -> Failure | None:
-        """Begin to check an origin's addresses anew, and wait for it where the old ones must not be used any more."""
+    async def freshen(self, origin: Origin, workspace_id: str) -> Failure | None:
+        """Begin to check an origin's addresses anew, and wait for it where the old ones must not be used any more.
+
+        The look-up is of the workspace's share.
+        """
         check = origin.check
         if check is None:
-            check = origin.check = asyncio.get_running_loop().create_task(self._check(origin))
+            check = origin.check = asyncio.get_running_loop().create_task(self._check(origin, workspace_id))
             check.add_done_callback(lambda done: self._checked(origin, done))
         if self._monotonic() - origin.checked_at < STALE_S:
             return None
@@ -188,13 +200,18 @@ class Origins:
         self._targets.clear()  # they hold origins
         self._forget_at = max(UNUSED_ORIGINS, 2 * len(self._origins))  # so that it is not done for each new one
 
-    async def _check(self, origin: Origin) -> None:
-        place = origin.place
+    async def _check(self, origin: Origin, workspace_id: str) -> None:
+        place, resolver = origin.place, self._lookups.of(workspace_id)
         async with asyncio.timeout(self._look_up_timeout_s):
-            found = await guard.resolve(place.host, place.port, allow_private=self._allow_private)
+            found = await guard.resolve(place.host, place.port, allow_private=self._allow_private, resolver=resolver)
         origin.use(found, self._monotonic())
 
     def _checked(self, origin: Origin, check: asyncio.Task[None]) -> None:
         origin.check = None
         if not check.cancelled() and (error := check.exception()) is not None:  # the old addresses hold until STALE_S
-            self.warn(origin, f"its addresses may not be called or are not known: {error or type(error).__name__}")
+            self.warn(origin, f"its addresses may not be called or are not known: {_said(error)}")
+
+
+def _said(error: BaseException) -> str:
+    """Return what the operator reads in the log."""
+    return error.detail if isinstance(error, guard.RefusedError) else str(error) or type(error).__name__

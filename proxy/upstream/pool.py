@@ -17,6 +17,7 @@ from proxy.upstream.codings import Decoder
 from proxy.upstream.connection import Connection
 from proxy.upstream.origins import RECHECK_S, Origin, Origins
 from runtime.deadlines import Deadlines
+from runtime.lookups import Lookups
 from runtime.turns import Turns
 
 MAX_CONNECTIONS = 16_384
@@ -89,6 +90,7 @@ class Upstreams:
         read_timeout_s: float,
         ssl_context: ssl.SSLContext | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        lookups: Lookups | None = None,
         max_connections: int = MAX_CONNECTIONS,
         max_connections_of_origin: int = MAX_CONNECTIONS_OF_ORIGIN,
     ) -> None:
@@ -98,7 +100,12 @@ class Upstreams:
         self._monotonic = monotonic
         self._max_connections = max_connections
         self._max_of_origin = max_connections_of_origin
-        self._origins = Origins(allow_private=allow_private, look_up_timeout_s=connect_timeout_s, monotonic=monotonic)
+        self._origins = Origins(
+            allow_private=allow_private,
+            look_up_timeout_s=connect_timeout_s,
+            monotonic=monotonic,
+            lookups=lookups or Lookups(),
+        )
         self._deadlines = deadlines or Deadlines()
         self._turns = Turns()
         self._buffer = connections.read_buffer()
@@ -114,7 +121,7 @@ class Upstreams:
             return target
         origin = target.origin
         if self._monotonic() - origin.checked_at >= RECHECK_S:
-            failure = await self._origins.freshen(origin)
+            failure = await self._origins.freshen(origin, request.workspace_id)
             if failure is not None:
                 return failure
         connection = origin.take() or await self._connect(origin)

@@ -92,14 +92,15 @@ class SharedWindows:
         self.connected = asyncio.Event()
         """Set while Redis is asked."""
         self._failed_in_row = 0
-        self._fallbacks: Counter[str] = Counter()
+        self.fallbacks: Counter[str] = Counter()
+        """Times that Redis did not help, by why."""
         self._reserved = 0
 
     async def reserve(self, chain: RateChain, tokens: int) -> Reservation | Refusal:
         """Take one request and `tokens` (estimated) from every limit of the chain, or nothing from any."""
         if self._connection is None or not chain.limits:
             if chain.limits:
-                self._fallbacks["connection"] += 1
+                self.fallbacks["connection"] += 1
             return await self._own.reserve(chain, tokens)
         asked: asyncio.Future[Reservation | Refusal | RedisError] = asyncio.get_running_loop().create_future()
 
@@ -172,20 +173,6 @@ class SharedWindows:
             loops.turned(rest_s=PAUSE_S)
             await asyncio.sleep(PAUSE_S)
 
-    def register_metrics(self, telemetry: Telemetry) -> None:
-        """Show whether the windows are shared, and what was admitted or refused without Redis, and why."""
-        telemetry.gauge(
-            "tollgate_rate_windows_shared",
-            "1 while rate windows are shared over Redis, 0 while this proxy goes by its own.",
-            self.connected.is_set,
-        )
-        telemetry.counter(
-            "tollgate_rate_windows_fallbacks_total",
-            "Times that Redis did not help, by why; a request then goes by this proxy's own rate windows.",
-            lambda: {kind: self._fallbacks[kind] for kind in sorted({*_KINDS, "other"})},
-            "kind",
-        )
-
     async def _until_lost(self, connection: Connection) -> None:
         while not connection.lost.is_set():
             loops.turned(self._reserved, rest_s=_HEARD_EVERY_S)
@@ -207,7 +194,7 @@ class SharedWindows:
 
     def _failed(self, error: RedisError) -> RedisError:
         """Count a failure; after too many in a row, or where another server is to be asked, give the connection up."""
-        self._fallbacks[error.kind if error.kind in _KINDS else "other"] += 1
+        self.fallbacks[error.kind if error.kind in _KINDS else "other"] += 1
         self._failed_in_row += 1
         connection = self._connection
         if connection is None:
@@ -232,6 +219,21 @@ async def _connect(where: Place) -> Connection:
         connection.drop()
         raise
     return connection
+
+
+def register_metrics(telemetry: Telemetry, shared: "SharedWindows | None") -> None:
+    """Show whether the windows are shared, and what was admitted or refused without Redis, and why."""
+    telemetry.gauge(
+        "tollgate_rate_windows_shared",
+        "1 while rate windows are shared over Redis, 0 while this proxy goes by its own.",
+        lambda: shared is not None and shared.connected.is_set(),
+    )
+    telemetry.counter(
+        "tollgate_rate_windows_fallbacks_total",
+        "Times that Redis did not help, by why; a request then goes by this proxy's own rate windows.",
+        lambda: {kind: shared.fallbacks[kind] if shared is not None else 0 for kind in sorted({*_KINDS, "other"})},
+        "kind",
+    )
 
 
 def place(settings: Settings) -> Place | None:

@@ -12,6 +12,7 @@ from tollgate.cli.menu import Group
 
 _COMMANDS = {
     "audit": ("tollgate.cli.audit", "audit"),
+    "console": ("tollgate.cli.console", "console"),
     "correct": ("tollgate.cli.correct", "correct"),
     "dead-letters": ("tollgate.cli.dead_letters", "dead_letters"),
     "doctor": ("tollgate.cli.doctor", "doctor"),
@@ -23,6 +24,7 @@ _COMMANDS = {
     "republish": ("tollgate.cli.republish", "republish"),
     "schemas": ("tollgate.cli.schemas", "schemas"),
     "serve": ("tollgate.cli.serve", "serve"),
+    "usage": ("tollgate.cli.usage", "usage"),
     "unreadable": ("tollgate.cli.unreadable", "unreadable"),
     "webhook": ("tollgate.cli.webhook", "webhook"),
     "workspace": ("tollgate.cli.workspace", "workspace"),

@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
 from control import app as control_app
+from control.retention import Retention
 from control.store.workspaces import Workspaces
 from control.topic.publisher import ConfigPublisher
 from runtime import version
@@ -69,15 +70,17 @@ class Control:
         """Begin to relay. The API answers also while Kafka is away."""
         spawn("the clock", base.keep_time(self._clock, self._place.database))
         spawn("the relay to Kafka", self._relay())
+        kept = Retention(self._place.database, self._clock, audit_days=self._place.settings.audit_days)
+        spawn("control's retention", kept.run())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return the management API."""
         place = self._place
-        management = control_app.build(
+        management = control_app.handlers(
             place.database, place.vault, self._clock, place.settings, self._broadcast.in_force
         )
         return Litestar(
-            route_handlers=[management, *health.health_handlers(checks)],
+            route_handlers=[*management, *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
             middleware=[control_app.host_wall(place.database, place.settings)],

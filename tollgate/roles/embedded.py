@@ -15,6 +15,7 @@ from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
 from control import app as control_app
+from control.retention import Retention
 from control.store import corrections, snapshot
 from control.store.workspaces import Workspaces
 from domain.sources import EventSource
@@ -84,6 +85,9 @@ class Embedded:
         at = place.read(lambda connection: snapshot.load(connection, *subscribers))
         self._propagation = Propagation(self._clock)
         self._relay = Relay(place.database, at, [*subscribers, self._propagation.applied])
+        self._retention = Retention(
+            place.database, self._clock, audit_days=settings.audit_days, relayed=lambda: self._relay.version
+        )
 
     def is_new(self) -> bool:
         """Ask the database."""
@@ -102,9 +106,11 @@ class Embedded:
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return management and inference on one port."""
         place = self._place
-        management = control_app.build(place.database, place.vault, self._clock, place.settings, self._relay.in_force)
+        management = control_app.handlers(
+            place.database, place.vault, self._clock, place.settings, self._relay.in_force
+        )
         return Litestar(
-            route_handlers=[management, *self._proxy.handlers(), *health.health_handlers(checks)],
+            route_handlers=[*management, *self._proxy.handlers(), *health.health_handlers(checks)],
             openapi_config=control_app.openapi_config(version.current()),
             exception_handlers=control_app.UNROUTED,
             middleware=[control_app.host_wall(place.database, place.settings)],
@@ -170,6 +176,7 @@ class Embedded:
             "the configuration's relay": self._relay.run,
             "webhook dispatch": self._dispatcher.run,
             "the spool's trimming": self._trim,
+            "control's retention": self._retention.run,
             **self._proxy.background(),
         }
         sources: Sequence[EventSource] = (*self._files(), self._corrections)

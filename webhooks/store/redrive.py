@@ -58,12 +58,16 @@ def redrive(
     may be more: call it again, in a transaction of its own, with an `until` at or before the first call's `now`, or
     what fails meanwhile is put back without end.
     """
-    bounds: list[ColumnElement[bool]] = [_COLUMNS.status.in_(_ENDED)]
-    bounds += [] if since is None else [_COLUMNS.settled_at >= since]
-    bounds += [] if until is None else [_COLUMNS.settled_at < until]
+    bounds = _ended(since, until)
     count = _put_back_some(connection, _oldest(workspace_id, bounds, limit), workspace_id, now, per_s)
     receivers.probe_soon(connection, workspace_id, now)
     return count
+
+
+def count(connection: Connection, workspace_id: str, since: datetime | None, until: datetime | None) -> int:
+    """Return how many deliveries `redrive` would put back of the same window."""
+    ended = select(func.count()).select_from(DELIVERY).where(_COLUMNS.workspace_id == workspace_id)
+    return connection.execute(ended.where(*_ended(since, until))).scalar_one()
 
 
 def redrive_returned(connection: Connection, now: datetime, rule: Rule, limit: int = STEP) -> int | None:
@@ -87,6 +91,12 @@ def redrive_returned(connection: Connection, now: datetime, rule: Rule, limit: i
         at = connection.execute(later.where(_COLUMNS.redrive_after > now)).scalar_one()
         receivers.redrive_next(connection, workspace_id, at)
     return count
+
+
+def _ended(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    bounds: list[ColumnElement[bool]] = [_COLUMNS.status.in_(_ENDED)]
+    bounds += [] if since is None else [_COLUMNS.settled_at >= since]
+    return bounds + ([] if until is None else [_COLUMNS.settled_at < until])
 
 
 def _oldest(workspace_id: str, bounds: Sequence[ColumnElement[bool]], limit: int) -> Select[Any]:

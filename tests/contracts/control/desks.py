@@ -17,6 +17,7 @@ from control.store.api_keys import ApiKeys
 from control.store.corrections import Corrections
 from control.store.endpoints import Endpoints
 from control.store.groups import Groups
+from control.store.prices import PriceLists
 from control.store.secrets import Secrets
 from control.store.workspaces import Keys, Webhooks, Workspaces
 from metering.store import transaction
@@ -75,6 +76,7 @@ class Desk:
 
     workspaces: ports.Workspaces
     webhooks: ports.Webhooks
+    prices: ports.PriceLists
     credentials: auth.Keys
     endpoints: ports.Endpoints
     secrets: ports.Secrets
@@ -113,6 +115,7 @@ def memory() -> Desk:
     return Desk(
         workspaces=spaces,
         webhooks=fakes.FakeWebhooks(),
+        prices=fakes.FakePriceLists(),
         credentials=fakes.FakeCredentials(spaces, keys),
         endpoints=stored,
         secrets=fakes.FakeSecrets(stored),
@@ -153,6 +156,7 @@ def database(connection: Connection, now: datetime) -> Desk:
     return Desk(
         workspaces=Workspaces(connection),
         webhooks=Webhooks(connection),
+        prices=PriceLists(connection),
         credentials=Keys(connection),
         endpoints=Endpoints(connection),
         secrets=Secrets(connection),

@@ -4,6 +4,7 @@ import pytest
 
 from control.core.records import ManagementKey, Scope
 from schemas.config import SealedSecret, WebhookRecord, WorkspaceRecord, WorkspaceState
+from schemas.money import Price, Prices
 from tests.contracts.control.desks import Desk, Note
 from tests.unit.control.fakes import NOW
 
@@ -95,6 +96,18 @@ def test_webhook_settings_are_kept_and_replaced_whole(desk: Desk, url: str | Non
         desk.webhooks.save(settings, NOW)
         assert desk.webhooks.find("lab") == settings
     assert desk.webhooks.find("other") == theirs
+
+
+def test_prices_are_kept_and_replaced_whole(desk: Desk) -> None:
+    assert desk.prices.find("lab") == Prices(())
+    rates = {"input": "0.15", "cached_input": "0", "output": "1", "request": "0.001"}
+    price = Price(slug="acme/m", external_entity_id="cust", currency="EUR", **{"from": NOW.date()}, **rates)
+    everyones = price.model_copy(update={"external_entity_id": None})
+    desk.prices.save("other", Prices((everyones,)), NOW)
+    for prices in (Prices((price, everyones)), Prices((everyones,)), Prices(())):
+        desk.prices.save("lab", prices, NOW)
+        assert desk.prices.find("lab") == prices
+    assert desk.prices.find("other") == Prices((everyones,))
 
 
 def test_the_journal_keeps_each_entry_as_it_was_told(desk: Desk) -> None:

@@ -36,7 +36,19 @@ LIMITS = {
     "rate_limits": [{"type": "TOKEN", "unit": "MINUTE", "threshold": 5}],
     "usage_limits": [helpers.day_limit(7, "REQUEST")],
 }
-BODIES: Mapping[str, Json] = {
+PRICE_LIST: list[Json] = [
+    {
+        "slug": SLUG,
+        "external_entity_id": None,
+        "from": "2025-01-01",
+        "currency": "EUR",
+        "input": "0.15",
+        "cached_input": "0.075",
+        "output": "0.6",
+        "request": "0.001",
+    }
+]
+BODIES: Mapping[str, Json | list[Json]] = {
     "create_endpoint": helpers.endpoint_body("acme/new") | {"region": "EU"},
     "update_endpoint": {"slug": "acme/renamed", "targets": helpers.endpoint_body("")["targets"]},
     "create_group": {
@@ -52,12 +64,16 @@ BODIES: Mapping[str, Json] = {
     "register_api_key": {"key": "abcdefghijklmnop-0123456789.ABCDEF", "name": "own"},
     "save_secret": {"name": "another", "value": "sk-2"},
     "update_billing_webhook": {"url": "http://127.0.0.1:9/hook", "enabled": True},
+    "set_prices": PRICE_LIST,
     "rotate_webhook_secret": {"overlap_seconds": 60},
     "redrive_deliveries": {"from": "2026-01-01T00:00:00.000Z", "to": None},
 }
 """By operation id."""
 
-QUERIES: Mapping[str, Mapping[str, str]] = {"list_events": {"start_time": rfc3339(NOON)}}
+QUERIES: Mapping[str, Mapping[str, str]] = {
+    "list_events": {"start_time": rfc3339(NOON)},
+    "get_usage": {"from": "2025-03-01", "to": "2025-03-01", "group_by": "day,customer,model,group"},
+}
 _ORDER = ("PUT", "POST", "GET", "PATCH", "DELETE")
 
 
@@ -72,7 +88,7 @@ class Call:
     described: Json
 
     @property
-    def body(self) -> Json | None:
+    def body(self) -> Json | list[Json] | None:
         return BODIES.get(self.id)
 
     async def send(self, client: httpx.AsyncClient, body: Any = None) -> httpx.Response:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from proxy.core.calls import Key
-from runtime import guard, version
+from runtime import version
+from runtime.lookups import Lookups
 from schemas.config import ConfigKind
 from schemas.limits import LimitType, ModelConfig, UsageLimit, UsageLimitUnit
 from schemas.usage import Outcome, Tokens
@@ -229,7 +230,7 @@ async def test_a_name_that_has_a_private_address_among_others_is_not_connected_t
     async def look_up(host: str, port: int) -> list[str]:
         return ["93.184.215.14", "127.0.0.1"]
 
-    monkeypatch.setattr(guard, "look_up", look_up)
+    monkeypatch.setattr(Lookups, "of", lambda _, __: look_up)
     running: Gate = await open_gate(allow_private_upstreams=False)
     running.serve(SLUG, f"http://model.example:{upstream.port}/v1")
     async with running.client() as client:

@@ -10,7 +10,7 @@ import pytest
 from proxy.core.calls import Failure, UpstreamRequest
 from proxy.upstream import origins
 from proxy.upstream.pool import HttpAnswer, Upstreams
-from runtime import guard
+from runtime.lookups import Lookups
 from tests.unit.runtime.test_guard import NOT_PUBLIC, REFUSED_URLS
 from webhooks.core.deliveries import Prepared
 from webhooks.sender import Sender
@@ -75,7 +75,7 @@ async def call(url: str, names: Names, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def call_later(url: str, names: Names, monkeypatch: pytest.MonkeyPatch, *at: float) -> list[Any]:
     """Call an upstream at each of these times, in seconds; return what came of it."""
-    monkeypatch.setattr(guard, "look_up", names)
+    monkeypatch.setattr(Lookups, "of", lambda _, __: names)
     times = list(at)
     adapter = Upstreams(allow_private=False, connect_timeout_s=2, read_timeout_s=2, monotonic=lambda: times[0])
     outcomes = []
@@ -151,7 +151,7 @@ async def test_an_upstreams_client_knows_its_checked_address_alone(monkeypatch: 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     names = Names(["127.0.0.1"], ["127.0.0.9"])
-    monkeypatch.setattr(guard, "look_up", names)
+    monkeypatch.setattr(Lookups, "of", lambda _, __: names)
     adapter = Upstreams(allow_private=True, connect_timeout_s=2, read_timeout_s=2)
     for _ in range(2):
         opened = await adapter.open(UpstreamRequest(f"http://lab.example:{port}/v1", b"{}", "request-1", None))

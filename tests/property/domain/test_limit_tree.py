@@ -26,6 +26,12 @@ Held = set[tuple[str, str, str, int, str]]
 
 LEVELS = 5
 SLUGS = ["org/a", "org/b", "org/c"]
+RATES = [
+    (type_, unit)
+    for type_ in LimitType
+    for unit in RateLimitUnit
+    if unit is not RateLimitUnit.CONCURRENT or type_ is LimitType.REQUEST
+]
 UNITS = [*RateLimitUnit, *UsageLimitUnit]
 
 
@@ -37,8 +43,8 @@ def models(draw: st.DrawFn) -> tuple[ModelConfig, ...]:
         ModelConfig(
             slug=slug,
             rate_limits=tuple(
-                RateLimit(type=type_, unit=draw(st.sampled_from(RateLimitUnit)), threshold=draw(thresholds))
-                for type_ in draw(st.lists(st.sampled_from(LimitType), unique=True))
+                RateLimit(type=type_, unit=unit, threshold=draw(thresholds))
+                for type_, unit in draw(st.lists(st.sampled_from(RATES), unique=True))
             ),
             usage_limits=tuple(
                 UsageLimit(type=type_, unit=UsageLimitUnit.DAY, threshold=draw(thresholds))

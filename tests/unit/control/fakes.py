@@ -12,6 +12,7 @@ from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, Lim
 from control.unit_of_work import UnitOfWork
 from schemas.api import Region
 from schemas.config import EndpointRecord, WebhookRecord, WorkspaceRecord
+from schemas.money import Prices
 from schemas.targets import Provider, Target
 from schemas.usage import Producer, Tokens, UsageDraft, UsageEvent
 
@@ -237,6 +238,19 @@ class FakeWebhooks:
         self.kept[webhook.workspace_id] = webhook
 
 
+class FakePriceLists:
+    """Implements `PriceLists`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Prices] = {}
+
+    def find(self, workspace_id: str) -> Prices:
+        return self.kept.get(workspace_id, Prices(()))
+
+    def save(self, workspace_id: str, prices: Prices, now: datetime) -> None:
+        self.kept[workspace_id] = prices
+
+
 class FakeAnswers:
     """Implements `Answers`."""
 
@@ -258,6 +272,7 @@ class FakeStores:
     journal: FakeJournal = field(default_factory=FakeJournal)
     workspaces: FakeWorkspaces = field(default_factory=FakeWorkspaces)
     webhooks: FakeWebhooks = field(default_factory=FakeWebhooks)
+    prices: FakePriceLists = field(default_factory=FakePriceLists)
     api_keys: FakeApiKeys = field(default_factory=FakeApiKeys)
     answers: FakeAnswers = field(default_factory=FakeAnswers)
 
@@ -274,6 +289,7 @@ class FakeStores:
             journal=self.journal,
             workspaces=self.workspaces,
             webhooks=self.webhooks,
+            prices=self.prices,
             endpoints=self.endpoints,
             secrets=self.secrets,
             groups=self.groups,

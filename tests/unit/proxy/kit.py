@@ -38,8 +38,7 @@ INSTANCE = "instance-1"
 
 FIRST_BYTE_S = 300.0
 IDLE_S = 120.0
-DRAIN_S = 30.0
-REQUEST_S = 3600.0
+DRAIN_S, REQUEST_S = 30.0, 3600.0
 MOST_OUTPUT = 16_384
 
 
@@ -69,6 +68,12 @@ ROOMY = (
     rate(LimitType.TOKEN, 10**9, source=PARENT, counting=PARENT),
 )
 """Rate limits of a group and its parent, CASCADING, that no test reaches."""
+
+
+ROOM_IN_FLIGHT = tuple(
+    rate(LimitType.REQUEST, 10**6, RateLimitUnit.CONCURRENT, source=group, counting=group) for group in (GROUP, PARENT)
+)
+"""The same of requests in flight."""
 
 
 def route(**changes: Any) -> Route:
@@ -276,12 +281,7 @@ class House:
     _minted = 0
 
     def __init__(
-        self,
-        *,
-        drain_max: int = 10,
-        accept_bearer: bool = False,
-        most_in_flight: int = 400,
-        answer_bytes: int = 2**30,
+        self, *, drain_max: int = 10, accept_bearer: bool = False, most_in_flight: int = 400, answer_bytes: int = 2**30
     ) -> None:
         self.answers = Shares(answer_bytes, 0.25)
         shares = WorkspaceShares(Shares(most_in_flight, 0.25), self.answers, ReadingRates(1, 2**40, lambda: 0.0))
@@ -291,9 +291,9 @@ class House:
         self.windows = FakeWindows()
         self.slots = FakeSlots()
         self.days = DayCounters(INSTANCE)
-        self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route()})
+        self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
-        admissions = Admissions(
+        self.admissions = admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
             rate_windows=self.windows,
@@ -342,6 +342,7 @@ class House:
             assert self.days.total(group, SLUG, NOW.date()) == (len(used), sum(used))
         assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
         assert self.drains.open == 0
+        assert not len(self.admissions.concurrency), "a place among those in flight was kept"
         assert self.answers.taken == 0
 
     def _mint(self, kind: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from proxy.admission import Call
 from proxy.core.calls import Unserved
 from proxy.core.replies import Reply
 from proxy.limits.days import DayLimit
@@ -96,6 +97,34 @@ async def test_a_used_up_day(house: House) -> None:
     assert client.header(b"retry-after") == b"%d" % -((kit.NOW - midnight) // timedelta(seconds=1))
     assert client.header(b"x-should-retry") == b"false"
     assert len(house.upstream.requests) == 1
+    house.assert_all_given_back()
+
+
+@in_virtual_time
+async def test_as_many_in_flight_as_may_be(house: House) -> None:
+    limit = kit.rate(LimitType.REQUEST, 1, RateLimitUnit.CONCURRENT)
+    day = DayLimit(LimitType.REQUEST, 3, kit.GROUP, kit.GROUP)
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(concurrent=(limit,), day_limits=(day,))
+    first = await house.admissions.admit(kit.key(), "r", ASKED)
+    assert isinstance(first, Call)
+    client = await house.serve(house.client(ASKED))
+    assert len(house.admissions.concurrency) == 1
+    error = error_of(client.got)
+    assert (client.status, error["code"], error["type"]) == (429, "rate_limit_exceeded", "rate_limit_error")
+    for named in ("lab/model", "1 REQUEST CONCURRENT", kit.PARENT):
+        assert named in error["message"]
+    assert (client.header(b"retry-after"), client.header(b"retry-after-ms")) == (b"1", b"1000")
+    house.admissions.release(first)
+    for _ in range(3):  # a refusal takes nothing from the day
+        house.upstream.answers(PLAIN)
+        assert (await house.serve(house.client(ASKED))).status == 200
+
+
+@in_virtual_time
+async def test_a_rate_that_refuses_gives_the_place_in_flight_back(house: House) -> None:
+    nothing = kit.rates(kit.rate(LimitType.REQUEST, 0))
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(rates=nothing, concurrent=kit.ROOM_IN_FLIGHT)
+    assert (await house.serve(house.client(ASKED))).status == 429
     house.assert_all_given_back()
 
 

@@ -9,7 +9,7 @@ from proxy.core.calls import Key
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import WindowLimit
 from schemas.config import ConfigKind, WorkspaceState
-from schemas.limits import LimitEnforcement, LimitType, RateLimitUnit
+from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimitUnit
 from tests.unit.proxy import kit
 from tests.unit.proxy.directories import (
     MADE,
@@ -217,3 +217,15 @@ def test_whatever_the_order_of_changes_the_end_is_the_same() -> None:
         assert the_route(made, "lab/s").url.startswith("https://third.example"), named
         assert the_route(made, "lab/t").url.startswith("https://up.example"), named
         assert made.route(the_key(made), "lab/a") is None, named
+
+
+def test_limits_of_requests_in_flight_are_no_windows() -> None:
+    at_once = {"type": "REQUEST", "unit": "CONCURRENT", "threshold": 3}
+    listed = ModelConfig.model_validate(
+        {"slug": "lab/a", "rate_limits": [at_once, {"type": "REQUEST", "unit": "MINUTE", "threshold": 5}]}
+    )
+    found = the_route(directory(group("child", listed)))
+    unit = RateLimitUnit.CONCURRENT
+    assert found.concurrent == (WindowLimit(LimitType.REQUEST, unit, 3, "child", "child"),)
+    assert [limit.unit for limit in found.rates.limits if limit.source_group == "child"] == [RateLimitUnit.MINUTE]
+    assert the_route(directory()).concurrent == ()

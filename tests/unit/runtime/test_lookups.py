@@ -4,11 +4,12 @@ import asyncio
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from runtime.lookups import Lookups
+from runtime.lookups import NEGATIVE_S, Lookups
 
 
 class NameServers:
@@ -73,7 +74,44 @@ async def test_all_look_ups_together_are_bounded(servers: NameServers) -> None:
 
 
 async def test_a_name_that_is_not_known_is_an_error_and_gives_its_place_back(servers: NameServers) -> None:
-    lookups = Lookups(at_once=1, share=1.0, ask=servers)
+    now = [0.0]
+    lookups = Lookups(at_once=1, share=1.0, ask=servers, steady=lambda: now[0])
     for _ in range(3):
         with pytest.raises(OSError, match="Name or service not known"):
             await lookups.of("a")("unknown", 443)
+    assert servers.asked == ["unknown"], "what was not found is not asked for again at once"
+    now[0] = NEGATIVE_S
+    with pytest.raises(socket.gaierror, match="Name or service not known"):
+        await lookups.of("a")("unknown", 443)
+    assert servers.asked == ["unknown"] * 2
+
+
+async def test_a_look_up_has_a_deadline_and_no_second_one_is_made_while_the_first_hangs(servers: NameServers) -> None:
+    lookups = Lookups(at_once=8, share=0.25, within_s=0.01, ask=servers)
+    for _ in range(3):
+        with pytest.raises(TimeoutError, match=r"lab.dead was not looked up within 0.01 s"):
+            await lookups.of("a")("lab.dead", 443)
+    assert servers.asked == ["lab.dead"]
+    assert await lookups.of("a")("lab.example", 443) == ["192.0.2.1"]
+
+
+async def test_a_name_is_found_again_once_its_name_server_answers(servers: NameServers) -> None:
+    ended = threading.Event()
+
+    def ask(host: str, port: int) -> Sequence[Any]:
+        try:
+            return servers(host, port)
+        finally:
+            ended.set()
+
+    lookups = Lookups(at_once=1, share=1.0, within_s=0.01, ask=ask)
+    with pytest.raises(TimeoutError):
+        await lookups.of("a")("lab.dead", 443)
+    servers.released.set()
+    await asyncio.to_thread(ended.wait)
+    found: list[str] = []
+    while not found:
+        with suppress(TimeoutError):  # the thread has ended, and the loop may not have heard of it yet
+            found = await lookups.of("a")("lab.dead", 443)
+        await asyncio.sleep(0)
+    assert found == ["192.0.2.1"]

@@ -32,7 +32,8 @@ async def answered(calls: list[Call], client: httpx.AsyncClient) -> dict[str, tu
     found = {}
     for call in calls:
         answer = await call.send(client)
-        found[call.id] = (answer.status_code, answer.json().get("error", {}).get("code"))
+        body = answer.json()
+        found[call.id] = (answer.status_code, body.get("error", {}).get("code") if isinstance(body, dict) else None)
     return found
 
 

@@ -103,8 +103,12 @@ async def test_junk_is_refused_by_the_description_and_by_the_gateway(
         assert described.refusals(call.described["responses"]["400"], answer.json()) == []
 
 
-def spoilt(body: Json) -> Iterator[Any]:
+def spoilt(body: Json | list[Json]) -> Iterator[Any]:
     """Return what no body of this kind is: other values, an unknown field, each field as something that none is."""
+    if isinstance(body, list):
+        yield from ({}, ["x"], "x", 5, True)
+        yield from ([junk] for junk in spoilt(body[0]))
+        return
     yield from ([], ["x"], "x", 5, True)
     yield {**body, "colour": "red"}
     yield from ({**body, name: [[5]]} for name in body)

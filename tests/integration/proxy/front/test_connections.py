@@ -11,6 +11,7 @@ from proxy.core.calls import Failure, UpstreamRequest
 from proxy.upstream import origins
 from proxy.upstream.pool import HttpAnswer, Upstreams
 from runtime import guard
+from runtime.lookups import Lookups
 from schemas.usage import Outcome
 from tests.integration.proxy.gate import ASKED, PATH, Gate
 from tests.integration.proxy.tcp import Line, Received, TcpUpstream, answer_plain, piece, stream_hello
@@ -155,7 +156,7 @@ class Hand:
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     names = Names()
-    monkeypatch.setattr(guard, "look_up", names)
+    monkeypatch.setattr(Lookups, "of", lambda _, __: names)
     return names
 
 

@@ -12,7 +12,7 @@ import pytest
 from proxy.core.calls import Failure
 from proxy.upstream import tls
 from proxy.upstream.pool import Upstreams
-from runtime import guard
+from runtime.lookups import Lookups
 from tests.integration.proxy.tcp import Line, Received, TcpUpstream
 from tests.integration.proxy.upstream.certificates import Authority
 from tests.integration.proxy.upstream.kit import HEAD, Caller, hung_up, rest, until
@@ -25,7 +25,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> None:
     async def look_up(host: str, port: int) -> list[str]:
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(guard, "look_up", look_up)
+    monkeypatch.setattr(Lookups, "of", lambda _, __: look_up)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ async def admitted(windows: SharedWindows, wanted: RateChain, times: int) -> int
 
 
 def fallbacks(windows: SharedWindows) -> dict[str, int]:
-    return dict(+windows._fallbacks)
+    return dict(+windows.fallbacks)
 
 
 @pytest.fixture

@@ -301,7 +301,7 @@ async def test_routes_are_found_by_what_a_target_means() -> None:
         await exchange.answer(200, [], b"found")
 
     async with serving(refuses, routes={b"/a b": {b"POST": Route(found)}}) as port, port.wire() as wire:
-        for path in ("/a%20b", "/a%20b/", "/a%20b?c=/d", "http://h/a%20b"):
+        for path in ("/a%20b", "/a%20b/", "/a%20b?c=/d", "http://x/a%20b"):
             await wire.send(request(path=path))
             assert (await wire.answer()).body == b"found", path
         for method, path in (("GET", "/a%20b"), ("POST", "/a%2520b"), ("POST", "/a%20b/c"), ("POST", "//a%20b")):

@@ -36,7 +36,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     now = steady()() - LONG_AGO
     events = [event(number, timestamp=now, workspace_id=lab, request_metadata={"n": 'a,"b"'}) for number in range(1, 6)]
     events[1] = events[1].model_copy(update={"route": "embeddings"})
-    stretch = batch([*events, correction(6, timestamp=now, workspace_id=lab)])
+    stretch = batch([*events, correction(6, timestamp=now, workspace_id=lab)], topic="spool/proxy-a")
     with engines.sqlite(folder / installation.DATABASE_FILE) as opened:
         opened.write_now(lambda connection: transaction.apply(connection, stretch, HandClock(now)))
     return folder
@@ -50,6 +50,31 @@ def invoke(*words: str, code: int = 0) -> str:
 
 def today() -> str:
     return str((steady()() - LONG_AGO).date())
+
+
+def test_a_stretch_of_days_is_exported_with_both_its_ends(data: Path, tmp_path: Path) -> None:
+    day, before = today(), str((steady()() - LONG_AGO - timedelta(days=1)).date())
+    one = invoke("export", "--day", day, "--data", str(data))
+    for first, last in ((day, day), (before, day)):
+        assert invoke("export", "--from", first, "--to", last, "--data", str(data)) == one
+    assert len(invoke("export", "--from", before, "--to", before, "--data", str(data)).splitlines()) == 1
+    out = tmp_path / "days.csv"
+    said = json.loads(invoke("export", "--from", before, "--to", day, "--out", str(out), "--json", "--data", str(data)))
+    assert said == {"from": before, "to": day, "format": "csv", "out": str(out), "events": 6}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--to", "2026-01-01"),
+        ("--day", "2026-01-01", "--to", "2026-01-01"),
+        ("--day", "2026-01-01", "--from", "2026-01-01"),
+        ("--from", "2026-01-02", "--to", "2026-01-01"),
+    ],
+)
+def test_days_to_export_that_cannot_be_are_refused(data: Path, words: tuple[str, ...]) -> None:
+    assert "Usage:" in invoke("export", *words, "--data", str(data), code=2)
 
 
 def test_csv_holds_every_event_of_the_day(data: Path) -> None:

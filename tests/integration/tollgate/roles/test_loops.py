@@ -148,6 +148,7 @@ async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
         await check(
             scene,
             "the configuration's relay",
+            "control's retention",
             "the spool's upkeep",
             "the spool's trimming",
             "the limits' upkeep",
@@ -175,7 +176,7 @@ def apart(settings: Settings, kafka: Kafka, postgres_migrated_url: str) -> Setti
 
 async def test_control(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(control.prepare, apart, monkeypatch) as scene:
-        await check(scene, "the clock", "the relay to Kafka")
+        await check(scene, "the clock", "the relay to Kafka", "control's retention")
 
 
 async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +197,7 @@ async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.
                 )
             monkeypatch.undo()
             async with running(metering.prepare, apart, monkeypatch) as scene:
-                parts = ("stream", "group offsets", "republishing", "watchdog")
+                parts = ("stream", "group offsets", "lanes", "watchdog")
                 await check(
                     scene, *CONFIGURED, "the clock", "the ledger's days", *(f"metering's {one}" for one in parts)
                 )

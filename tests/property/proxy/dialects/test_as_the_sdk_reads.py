@@ -227,7 +227,7 @@ def test_a_stream(case: tuple[bytes, Tokens | None], places: list[int], keep_usa
     assert stream.failed or not any(isinstance(read, tuple) and read[0] == "error" for read in came)
     if tokens is not None and not stream.failed and UNREADABLE not in came:
         event("counted")
-        assert ending.count == answers.Count(tokens, UsageSource.PROVIDER)
+        assert (ending.count.tokens, ending.count.source) == (tokens, UsageSource.PROVIDER)
 
 
 @st.composite

@@ -5,6 +5,7 @@ from proxy.upstream import origins
 from proxy.upstream.connection import Connection, read_buffer
 from proxy.upstream.origins import Origins, Target
 from runtime.deadlines import Deadlines
+from runtime.lookups import Lookups
 from runtime.turns import Turns
 
 
@@ -15,7 +16,7 @@ def target(places: Origins, number: int) -> Target:
 
 
 async def test_a_new_url_each_time_leaves_no_more_than_a_bound() -> None:
-    places = Origins(allow_private=False, look_up_timeout_s=1, monotonic=lambda: 0.0)
+    places = Origins(allow_private=False, look_up_timeout_s=1, lookups=Lookups(), monotonic=lambda: 0.0)
     for number in range(5000):
         target(places, number)
         assert len(places) <= origins.UNUSED_ORIGINS
@@ -23,7 +24,7 @@ async def test_a_new_url_each_time_leaves_no_more_than_a_bound() -> None:
 
 
 async def test_places_in_use_are_kept_and_a_new_one_still_finds_room() -> None:
-    places = Origins(allow_private=False, look_up_timeout_s=1, monotonic=lambda: 0.0)
+    places = Origins(allow_private=False, look_up_timeout_s=1, lookups=Lookups(), monotonic=lambda: 0.0)
     used = []
     for number in range(3 * origins.UNUSED_ORIGINS):
         origin = target(places, number).origin

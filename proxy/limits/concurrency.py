@@ -1,0 +1,53 @@
+"""Decides whether a request's CONCURRENT limits admit it: how many are in flight on this proxy (contract 3.1).
+
+Never waits and never reads a clock: a place is free once its request has ended.
+
+Rules:
+
+- A request is in flight from its admission until its event is durable or it is known that there is none, also after its
+  client has gone.
+- A limit admits while fewer requests than its threshold hold a place in it; a reservation takes a place in every limit
+  or in none.
+- Places are kept by (counting group, slug): a changed threshold finds the places that are taken. Requests that were
+  admitted while there was no such limit hold none.
+"""
+
+from collections.abc import Sequence
+
+from proxy.limits.windows import RESERVED_WAIT_US, Refusal, WindowLimit
+
+Places = list[tuple[str, str]]
+"""What one request holds; emptied by its release."""
+
+_WAIT_MS = RESERVED_WAIT_US // 1000
+
+
+class Concurrency:
+    """The requests in flight of one proxy that a CONCURRENT limit counts."""
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[str, str], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def reserve(self, slug: str, limits: Sequence[WindowLimit]) -> Places | Refusal:
+        """Take a place in every limit, or in none: then the refusal names the first that is full."""
+        taken = self._taken
+        places = [(limit.counting_group, slug) for limit in limits]
+        for limit, place in zip(limits, places, strict=True):
+            if taken.get(place, 0) >= limit.threshold:
+                return Refusal(limit, _WAIT_MS, ())
+        for place in places:
+            taken[place] = taken.get(place, 0) + 1
+        return places
+
+    def release(self, places: Places) -> None:
+        """Give the places back, once: what comes later is ignored."""
+        while places:
+            place = places.pop()
+            left = self._taken[place] - 1
+            if left:
+                self._taken[place] = left
+            else:
+                del self._taken[place]
