@@ -18,6 +18,7 @@ from proxy.upstream.connection import Connection
 from proxy.upstream.origins import RECHECK_S, Origin, Origins
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
+from runtime.turns import Turns
 
 MAX_CONNECTIONS = 16_384
 """At once, over all origins."""
@@ -106,6 +107,7 @@ class Upstreams:
             lookups=lookups or Lookups(),
         )
         self._deadlines = deadlines or Deadlines()
+        self._turns = Turns()
         self._buffer = connections.read_buffer()
 
     async def open(self, request: UpstreamRequest) -> HttpAnswer | Failure:
@@ -166,7 +168,7 @@ class Upstreams:
 
     async def _connect_to(self, origin: Origin, address: str, until: float) -> Connection | Exception:
         place = origin.place
-        connection = Connection(origin, address, self._deadlines, self._buffer, self._read_timeout_s)
+        connection = Connection(origin, address, self._deadlines, self._buffer, self._read_timeout_s, turns=self._turns)
         origin.connections.add(connection)
         name = place.host.rstrip(".") if place.scheme == "https" else None
         context = self._tls() if name is not None else None
