@@ -9,25 +9,33 @@ from collections import deque
 
 
 class Turns:
-    """A line, first come first served. For one event loop."""
+    """A line for each holder, first come first served; the holders go on in turn. For one event loop."""
 
     def __init__(self) -> None:
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
+        """Of those alone who wait; whoever goes on next is the first."""
         self._is_moving = False
 
-    async def take(self) -> None:
-        """Return in a later round of the event loop, in which nobody else of the line goes on. May be cancelled."""
+    async def take(self, holder: str = "") -> None:
+        """Return in a later round of the event loop, in which nobody else goes on. May be cancelled.
+
+        However many of one holder wait, one of another waits for one of them.
+        """
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        self._line.append(turn)
+        self._lines.setdefault(holder, deque()).append(turn)
         if not self._is_moving:
             self._is_moving = True
             loop.call_soon(self._move, loop)
         await turn
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._line:
-            turn = self._line.popleft()
+        while self._lines:
+            holder = next(iter(self._lines))
+            line = self._lines.pop(holder)
+            turn = line.popleft()
+            if line:
+                self._lines[holder] = line  # behind the others
             if not turn.done():  # else whoever took it was cancelled
                 turn.set_result(None)
                 loop.call_soon(self._move, loop)

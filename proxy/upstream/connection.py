@@ -72,7 +72,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_asked", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held",
+        "_asked", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held", "_holder",
         "_interim_left", "_left", "_loop", "_on_sent", "_owner", "_parser", "_paused", "_reusable", "_silence_s",
         "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected", "headers", "is_made",
         "problem", "status", "too_slow",
@@ -101,6 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         self._owner = owner
         self._deadlines = deadlines
         self._turns = turns
+        self._holder = ""
         self._buffer = buffer
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
@@ -109,15 +110,10 @@ class Connection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._held = 0
-        self._busy = False
         self._on_sent: Callable[[], None] | None = None
         self._paused = False
         self._asked = False
-        self._draining = False
         self._reusable = False
-        self._left = MAX_HEAD_BYTES
-        self._header_lines_left = MAX_HEADER_LINES
-        self._interim_left = MAX_INTERIM_ANSWERS
 
     # --- for whoever asks ---------------------------------------------------------------------------------------------
 
@@ -126,8 +122,12 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request may be sent."""
         return self.is_made and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None) -> None:
-        """Send a request. Only for a connection that is open and not in use. `on_sent` is called once all has gone."""
+    def send(self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None, *, holder: str = "") -> None:
+        """Send a request. Only for a connection that is open and not in use. `on_sent` is called once all has gone.
+
+        `holder` has a share of the turns, with all else that is its.
+        """
+        self._holder = holder
         self.due = math.inf
         self.status = 0
         self.headers = {}
@@ -160,7 +160,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         if self._busy and (self._chunks or not self.complete):
             self._busy = False
-            await self._turns.take()
+            await self.turn()
         while not self._chunks:
             if self.complete:
                 return None
@@ -168,6 +168,10 @@ class Connection(asyncio.BufferedProtocol):
                 raise BrokenOffError(self.problem)
             await self.change()
         return self._take()
+
+    async def turn(self) -> None:
+        """Return when what is ready without a wait may go on."""
+        await self._turns.take(self._holder)
 
     def release(self) -> None:
         """Be done with the answer: the connection is kept if the answer is whole, or nearly and `end_expected`."""

@@ -64,14 +64,19 @@ class HttpAnswer:
 
     async def _read_decoded(self, connection: Connection) -> bytes | None:
         decoder = self._decoder = self._decoder or Decoder(self._coding)
-        while not (piece := decoder.take()):
+        if (
+            piece := decoder.take()
+        ):  # from bytes that were there before: however few, they stand for as many as they like
+            await connection.turn()
+            return piece
+        while not piece:
             chunk = await connection.read()
             if chunk is None:
                 if not decoder.is_whole:
                     raise BrokenOffError("its content coding is cut short")
                 return None
             decoder.feed(chunk)
-        await asyncio.sleep(0)  # however much a few bytes stand for, others have their turn
+            piece = decoder.take()
         return piece
 
 
@@ -127,7 +132,7 @@ class Upstreams:
         connection = origin.take() or await self._connect(origin)
         if isinstance(connection, Failure):
             return connection
-        connection.send(_head(target.head, request), request.body, request.on_sent)
+        connection.send(_head(target.head, request), request.body, request.on_sent, holder=request.workspace_id)
         if request.on_sent is not None:
             request.body = b""  # the connection has what is not sent yet
         try:

@@ -13,10 +13,10 @@ async def rounds(count: int, done: list[int], pieces: list[int]) -> None:
     done.append(len(pieces) - before)
 
 
-async def stream(name: int, turns: Turns, pieces: list[int]) -> None:
+async def stream(name: int, turns: Turns, pieces: list[int], holder: str = "") -> None:
     """Be a stream that is always ready."""
     while True:
-        await turns.take()
+        await turns.take(holder)
         pieces.append(name)
 
 
@@ -56,3 +56,15 @@ async def test_one_that_is_cancelled_holds_nobody_up() -> None:
     await second
     await turns.take()
     assert first.cancelled()
+
+
+async def test_holders_go_on_in_turn_however_many_streams_each_has() -> None:
+    """One stream beside forty of another holder has every second turn."""
+    turns, pieces = Turns(), list[int]()
+    streams = [asyncio.create_task(stream(number, turns, pieces, "many")) for number in range(40)]
+    streams.append(asyncio.create_task(stream(-1, turns, pieces, "one")))
+    for _ in range(80):
+        await asyncio.sleep(0)
+    await cancel(streams)
+    assert pieces[2:42].count(-1) == 20
+    assert len(set(pieces[2:42])) == 21
