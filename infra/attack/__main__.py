@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from infra.attack import attackers
-from infra.attack.scene import Scene, scene
+from infra.attack.scene import SPARE_DESCRIPTORS, Scene, scene
 from infra.bench.servers import BenchError
 
 _LOOK_EVERY_S = 1.0
@@ -20,11 +20,9 @@ _AHEAD_S = 15.0
 """How long attackers are at it before the innocent tenant comes: then all they can hold is held."""
 _SPARE_S = 120.0
 _PER_S = 20.0
+_INNOCENT_DESCRIPTORS = 200
 _GROWTH, _GROWTH_MIB = 1.2, 64.0
 """What the last third of the time may hold beyond what the first third did at most."""
-_SPARE_DESCRIPTORS = 200
-_GONE_WITHIN_S = 60.0
-"""From the attackers' end until nothing of theirs is open any more: that much a drain takes, and a kept connection."""
 
 
 class Watch:
@@ -70,13 +68,12 @@ def attack(folder: Path, seconds: float) -> int:
     with scene(folder) as running:
         running.serve_innocent(3, _PER_S)  # so that nothing is done for the first time in what is compared
         quiet = running.serve_innocent(5, _PER_S)
-        before = running.descriptors()
         with running.attacked(list(attackers.ATTACKS), seconds + _AHEAD_S + _SPARE_S) as loose:
             time.sleep(_AHEAD_S)  # so that the attack is under way; what is watched is not timed by it
             with Watch(running) as watch:
                 seen = running.serve_innocent(seconds, _PER_S)
         wrong = judge(watch.memory_mib, seen["failed"])
-        wrong += judge_descriptors(max(watch.descriptors), before, _left_open(running, before))
+        wrong += judge_descriptors(max(watch.descriptors) - running.descriptors_at_rest, running.left_open())
         for name, statuses in loose.items():
             print(f"{name:>14}  {statuses or 'no answer was read'}")
         for when, times in (("alone", quiet), ("attacked", seen)):
@@ -99,24 +96,16 @@ def judge(memory_mib: list[float], failed: list[str]) -> list[str]:
     return wrong
 
 
-def judge_descriptors(most: int, before: int, after: int) -> list[str]:
-    """Return what did not hold of descriptors: at most two for each attacker's connection, and none when all have gone.
+def judge_descriptors(most: int, left: int) -> list[str]:
+    """Return what did not hold of the descriptors beyond those at rest: at most two for each attacker's connection.
 
-    How many there are in between says nothing: it follows the attackers.
+    How many there are in between says nothing: it follows the attackers. None may be left when all have gone.
     """
-    bound = before + 2 * sum(at_once for _, at_once in attackers.ATTACKS.values()) + _SPARE_DESCRIPTORS
+    bound = 2 * sum(at_once for _, at_once in attackers.ATTACKS.values()) + _INNOCENT_DESCRIPTORS
     wrong = [f"{most} descriptors were open, {bound} were allowed"] if most > bound else []
-    if after > before + _SPARE_DESCRIPTORS:
-        wrong.append(f"{after} descriptors were left open, {before} were before")
+    if left > SPARE_DESCRIPTORS:
+        wrong.append(f"{left} descriptors were left open")
     return wrong
-
-
-def _left_open(running: Scene, before: int) -> int:
-    """Return how many descriptors are open once the attackers have gone, or their time to go is over."""
-    until = time.monotonic() + _GONE_WITHIN_S
-    while (now := running.descriptors()) > before + _SPARE_DESCRIPTORS and time.monotonic() < until:
-        time.sleep(_LOOK_EVERY_S)
-    return now
 
 
 if __name__ == "__main__":

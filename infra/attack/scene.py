@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,11 @@ from infra.bench import servers
 
 _TOLLGATE = str(Path(sys.executable).parent / "tollgate")
 _SPARE_S = 60
+SPARE_DESCRIPTORS = 10
+"""More than at rest that are nobody's: of connections to upstreams that are kept for the next request."""
+_LOOK_EVERY_S = 0.5
+_GONE_WITHIN_S = 60.0
+"""From the attackers' end until nothing of theirs is open any more: that much a drain takes, and a kept connection."""
 LAST_IN_LINE = ("nice", "-n", "19")
 """Attackers and their upstream are on the innocent tenant's core: what they use there is not the server's doing."""
 
@@ -32,6 +38,7 @@ class Scene:
     environment: dict[str, str]
     innocent_key: str
     attacker_key: str
+    descriptors_at_rest: int
 
     def memory_mib(self) -> float:
         """Return what the gateway holds in memory now."""
@@ -41,6 +48,13 @@ class Scene:
     def descriptors(self) -> int:
         """Return how many files and sockets it has open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def left_open(self) -> int:
+        """Return how many more descriptors are open than at rest, once all have gone or their time to go is over."""
+        until = time.monotonic() + _GONE_WITHIN_S
+        while (more := self.descriptors() - self.descriptors_at_rest) > SPARE_DESCRIPTORS and time.monotonic() < until:
+            time.sleep(_LOOK_EVERY_S)  # another process says nothing when it has let go; the loop is bounded
+        return more
 
     def cpu_s(self) -> float:
         """Return how many seconds of a processor it has used since it began, the kernel's on its behalf included."""
@@ -100,7 +114,8 @@ def scene(folder: Path, **settings: str) -> Iterator[Scene]:
         servers.wait_for(lambda: servers.is_ready(port), process, log)
         upstreams = {innocent.PREFIX: innocent_upstream, attackers.PREFIX: attackers_upstream}
         keys = [_tenant(name, port, beside, data_dir, environment) for name, beside in upstreams.items()]
-        yield Scene(port, process.pid, data_dir, environment, *keys)
+        at_rest = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+        yield Scene(port, process.pid, data_dir, environment, *keys, at_rest)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What one tenant at his bounds, or a stranger, costs an innocent one: answers with and without each attack in turn.
 
-Never compares answers that were refused: a round in which the innocent tenant was refused one fails. Attackers have what
-the others leave of their core (`scene.LAST_IN_LINE`); how much of its own core the server needed is shown beside.
+Never compares answers that were refused: a round in which the innocent tenant was refused one fails. Attackers have
+what the others leave of their core (`scene.LAST_IN_LINE`); how much of its own core the server needed is shown beside.
 """
 
 import statistics
@@ -52,6 +52,7 @@ def _rounds(running: Scene, name: str) -> tuple[Round, Round]:
     """Return the medians without and with an attack."""
     alone, attacked = [], []
     for _ in range(ROUNDS):
+        running.left_open()  # an attack goes on after its attackers: what they left is drained
         alone.append(_round(running))
         with running.attacked([name], ROUND_S + 60):
             attacked.append(_round(running))

@@ -1,4 +1,4 @@
-"""Compressed answers take turns for each piece that they make of what had come before: counted in rounds of the loop."""
+"""Compressed answers take turns for each piece that they make of what had come: counted in rounds of the loop."""
 
 import asyncio
 import gzip
