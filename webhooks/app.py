@@ -42,6 +42,7 @@ class Dispatcher:
     """Takes usage events in and delivers them.
 
     Feed it the configuration with `apply` before `follow` begins: deliveries cut earlier would be `not_due`.
+    `spools` are the topics of those spools that exist: the positions of others are removed.
     """
 
     def __init__(
@@ -57,13 +58,8 @@ class Dispatcher:
         spools: Collection[str] = (),
         present: Clock = clocks.present,
     ) -> None:
-        """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed.
-
-        `spools` are the topics of those spools that exist: the positions of others are removed.
-        """
-        policies = policies or Policies.of(settings)
-        for line in policies.contradictions():
-            _log.warning("%s", line)
+        """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
+        policies = _checked(policies or Policies.of(settings))
         deliveries = delivery_store.StoredDeliveries(database, policies.claimed_for_s, policies.rule)
         self._database = database
         self._receivers = receivers.Receivers(vault)
@@ -206,6 +202,12 @@ class Dispatcher:
     async def _attempt(self, claim: Claim) -> None:
         await self._dispatch.attempt(claim)
         self._wake.set()
+
+
+def _checked(policies: Policies) -> Policies:
+    for line in policies.contradictions():
+        _log.warning("%s", line)
+    return policies
 
 
 def _new_id() -> str:
