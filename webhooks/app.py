@@ -8,7 +8,8 @@ import contextlib
 import logging
 import random
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 
 from domain.sources import EventBatch, EventSource
 from runtime import clock as clocks
@@ -27,6 +28,7 @@ from webhooks.core.deliveries import Claim, Status
 from webhooks.flow import intake
 from webhooks.flow.dispatch import Dispatch
 from webhooks.flow.intake import Intake
+from webhooks.flow.pool import Pool
 from webhooks.policies import Policies
 from webhooks.store import claims
 from webhooks.store import deliveries as delivery_store
@@ -64,7 +66,7 @@ class Dispatcher:
         self._database = database
         self._receivers = receivers.Receivers(vault)
         self._open_days = ClosedDays(database, clock, ledger) if ledger else None
-        self._batching = policies.batching
+        self._pool = Pool(self._take_in, policies.batching)
         self._intake = Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size)
         self._sender = _sender(settings, resolver)
         self._dispatch = Dispatch(
@@ -163,19 +165,28 @@ class Dispatcher:
         topic, number = partition.topic, partition.index
         stored = await self._database.read(lambda connection: delivery_store.position(connection, topic, number))
         offset = partition.first_offset if stored is None else stored
-        self._committed[topic, number] = offset
+        place = (topic, number)
+        self._committed[place] = offset
+        follower = intake.Follower(place, partial(self._read, partition), partition.wait, self._pool, offset=offset)
+        self._pool.join(place)
+        try:
+            while True:
+                loops.turned(0, rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
+                loops.turned(await follower.step(), rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
+                outage.passed()
+        finally:
+            self._pool.leave(place)
 
-        async def process(batch: EventBatch) -> None:
-            await self._intake.process(await self._open_days.only(batch) if self._open_days else batch)
-            self._committed[topic, number] = batch.next_offset
-            self._wake.set()
-            loops.turned(len(batch.events), rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
-            outage.passed()
+    async def _read(self, partition: EventSource, offset: int, limit: int) -> EventBatch:
+        """Read what the ledger takes."""
+        batch = await partition.read(offset, limit)
+        return await self._open_days.only(batch) if self._open_days else batch
 
-        follower = intake.Follower(partition.read, partition.wait, process, batching=self._batching, offset=offset)
-        while True:
-            loops.turned(0, rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
-            await follower.step()
+    async def _take_in(self, batches: Sequence[EventBatch]) -> None:
+        await self._intake.process(batches)
+        for batch in batches:
+            self._committed[batch.topic, batch.partition] = batch.next_offset
+        self._wake.set()
 
     async def _run(self, attempts: asyncio.TaskGroup, outage: Outage) -> None:
         while True:

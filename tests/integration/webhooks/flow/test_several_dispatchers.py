@@ -30,7 +30,7 @@ def put(opened: Database, labs: Sequence[str], each: int, prefix: str = "") -> N
         for lab in labs
     ]
     batch = kit.batch(*(draft.events[0] for draft in drafts), topic=f"spool/{prefix}")
-    opened.write_now(lambda connection: deliveries.enqueue(connection, drafts, batch, now))
+    opened.write_now(lambda connection: deliveries.enqueue(connection, drafts, [batch], now))
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -1,11 +1,14 @@
 """The follower of one partition: lingering, reading each event once, moving on."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from domain.sources import EventBatch
 from tests.unit.webhooks import kit
 from webhooks.core.batching import Batching
 from webhooks.flow.intake import IDLE_WAIT_S, Follower
+from webhooks.flow.pool import Pool
 
 
 class Scene:
@@ -13,17 +16,12 @@ class Scene:
         self.clock = kit.HandClock()
         self.partition = kit.ListPartition(self.clock)
         self.processed: list[EventBatch] = []
-        self.follower = Follower(
-            self.partition.read,
-            self.partition.wait,
-            self.process,
-            steady=self.clock.seconds,
-            batching=Batching(size, linger_s, limit),
-            offset=offset,
-        )
+        self.pool = Pool(self.process, Batching(size, linger_s, limit), steady=self.clock.seconds)
+        place = (kit.TOPIC, 0)
+        self.follower = Follower(place, self.partition.read, self.partition.wait, self.pool, offset=offset)
 
-    async def process(self, batch: EventBatch) -> None:
-        self.processed.append(batch)
+    async def process(self, batches: Sequence[EventBatch]) -> None:
+        self.processed += batches
 
     async def steps(self, count: int) -> list[tuple[int, int]]:
         for _ in range(count):
@@ -105,9 +103,9 @@ async def test_an_error_of_intake_ends_it() -> None:
     scene = Scene()
     scene.partition.events = [kit.event(number) for number in range(1, 4)]
 
-    async def fail(batch: EventBatch) -> None:
+    async def fail(batches: Sequence[EventBatch]) -> None:
         raise OSError("no database")
 
-    scene.follower._process = fail
+    scene.pool._process = fail
     with pytest.raises(OSError, match="no database"):
         await scene.steps(1)
