@@ -82,6 +82,7 @@ class Dispatcher:
         )
         self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days, spools=spools)
         self._committed: dict[tuple[str, int], int] = {}
+        self._outages: dict[tuple[str, int], Outage] = {}
         self._wake = asyncio.Event()
         self._draining = False
         self._running = False
@@ -168,12 +169,12 @@ class Dispatcher:
         place = (topic, number)
         self._committed[place] = offset
         follower = intake.Follower(place, partial(self._read, partition), partition.wait, self._pool, offset=offset)
+        self._outages[place] = outage
         self._pool.join(place)
         try:
             while True:
                 loops.turned(0, rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
                 loops.turned(await follower.step(), rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
-                outage.passed()
         finally:
             self._pool.leave(place)
 
@@ -185,7 +186,10 @@ class Dispatcher:
     async def _take_in(self, batches: Sequence[EventBatch]) -> None:
         await self._intake.process(batches)
         for batch in batches:
-            self._committed[batch.topic, batch.partition] = batch.next_offset
+            place = (batch.topic, batch.partition)
+            self._committed[place] = batch.next_offset
+            if place in self._outages:
+                self._outages[place].passed()
         self._wake.set()
 
     async def _run(self, attempts: asyncio.TaskGroup, outage: Outage) -> None:

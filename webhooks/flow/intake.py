@@ -74,7 +74,7 @@ class Follower:
         held = self._pool.held(self._place)
         batch = await self._read(self._next, self._pool.batching.read_limit - (len(held.events) if held else 0))
         await self._pool.settled(self._place)  # another follower may have had it cut
-        if batch.next_offset > batch.first_offset:
+        if batch.next_offset != batch.first_offset:  # lower, where the log was made anew
             self._next = batch.next_offset
             self._pool.add(self._place, batch)
         if self._pool.held(self._place) is None:
