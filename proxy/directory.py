@@ -191,7 +191,7 @@ class Directory:
             stored_metadata_only=endpoint.target.provider is Provider.OPENAI,
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
-            dialect=targets.dialect(endpoint.target),
+            dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
         )
 

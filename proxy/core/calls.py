@@ -35,7 +35,9 @@ class Dialect(Enum):
     CHAT = "chat"
     """OpenAI's chat completions, with a bearer token."""
     MESSAGES = "messages"
-    """Anthropic's Messages API."""
+    """Anthropic's Messages API, translated."""
+    PASSED_MESSAGES = "passed_messages"
+    """The same, for clients that speak it themselves."""
     VERTEX = "vertex"
     """Chat completions, with tokens that a service account's key is exchanged for."""
 
@@ -46,6 +48,19 @@ class BrokenOffError(Exception):
 
 class SpoolUnavailableError(Exception):
     """A usage event could not be made durable: the disk is full or failing, or the spool is at its bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What of a client's request goes on beside its body; each part is checked before."""
+
+    slug: str | None = None
+    """Where the path names it."""
+    method: str = "POST"
+    suffix: str = ""
+    """Behind the route's URL: more of the path, or a query with its `?`."""
+    header_lines: bytes = field(default=b"", repr=False)
+    """Each with its end; `content-type` and `accept` among them."""
 
 
 @dataclass(slots=True)
@@ -62,6 +77,8 @@ class UpstreamRequest:
     dialect: Dialect = Dialect.CHAT
     header_lines: bytes = field(default=b"", repr=False)
     """Further ones, each with its end."""
+    envelope: Envelope | None = None
+    """None: a JSON body is posted to the URL as it stands."""
 
 
 @dataclass(slots=True)

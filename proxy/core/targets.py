@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from proxy.core.calls import Dialect
 from schemas.targets import Provider, Target, VertexConfig
+from schemas.usage import RouteName
 
 _MESSAGES = "/v1/messages"
 _VERTEX_MULTI_REGIONS = ("us", "eu")
@@ -34,8 +35,10 @@ def url(target: Target, places: ProviderUrls, path: str) -> str:
     return _base_url(target, places).rstrip("/") + (_MESSAGES if target.provider is Provider.ANTHROPIC else path)
 
 
-def dialect(target: Target) -> Dialect:
-    """Return what a target speaks."""
+def dialect(target: Target, name: RouteName = RouteName.CHAT_COMPLETIONS) -> Dialect:
+    """Return what a target speaks with the clients of a route."""
+    if name is RouteName.MESSAGES:
+        return Dialect.PASSED_MESSAGES
     return _DIALECTS.get(target.provider, Dialect.CHAT)
 
 

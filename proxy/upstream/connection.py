@@ -35,7 +35,7 @@ _PIECE_BYTES = 16 * 1024
 _JOINED_BYTES = 64 * 1024
 """A body up to this is copied behind its head: one buffer costs less to send than two."""
 _WANTED = frozenset(
-    b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms x-should-retry".split()
+    b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms x-should-retry request-id".split()
 )
 
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)

@@ -15,7 +15,7 @@ from proxy.upstream import connection as connections
 from proxy.upstream import tls
 from proxy.upstream.codings import Decoder
 from proxy.upstream.connection import Connection
-from proxy.upstream.origins import RECHECK_S, Origin, Origins
+from proxy.upstream.origins import RECHECK_S, Origin, Origins, Target
 from runtime.deadlines import Deadlines
 
 MAX_CONNECTIONS = 16_384
@@ -42,6 +42,12 @@ class HttpAnswer:
         self._connection: Connection | None = connection
         self._coding = found.get(b"content-encoding", b"identity").strip().lower()
         self._decoder: Decoder | None = None
+
+    def pass_header(self, name: bytes) -> None:
+        """Let one more of the upstream's headers pass to the client, where it is there."""
+        value = self._connection.headers.get(name) if self._connection is not None else None
+        if value is not None and value.isascii():
+            self.headers.append((name, value))
 
     def read_chunk(self) -> Coroutine[Any, Any, bytes | None]:
         """Return what has arrived, as soon as anything has; None at the end. Raise BrokenOffError."""
@@ -118,7 +124,7 @@ class Upstreams:
         connection = origin.take() or await self._connect(origin)
         if isinstance(connection, Failure):
             return connection
-        connection.send(_head(target.head, request), request.body)
+        connection.send(_head(target, request), request.body)
         try:
             while not connection.status and connection.problem is None:
                 await connection.change()
@@ -197,7 +203,11 @@ class Upstreams:
         return failure
 
 
-def _head(begun: bytes, request: UpstreamRequest) -> bytes:
+def _head(target: Target, request: UpstreamRequest) -> bytes:
+    begun, envelope = target.head, request.envelope
+    if envelope is not None:
+        line = f"{envelope.method} {target.path}{envelope.suffix} HTTP/1.1\r\n".encode("ascii")
+        begun = line + target.common_lines + envelope.header_lines
     credential = b"" if request.credential is None else b"authorization: Bearer %b\r\n" % request.credential.encode()
     return b"%bx-request-id: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
         begun,
