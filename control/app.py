@@ -21,7 +21,7 @@ from litestar.types import ExceptionHandlersMap, Guard
 from sqlalchemy import Connection
 
 from control import auth
-from control.api import common, error_texts, errors
+from control.api import common, error_texts, errors, page
 from control.api.api_keys import ApiKeyController, ReservedPrefixController
 from control.api.billing_webhook import BillingWebhookController
 from control.api.common import Desk, ManagementRequest, ManagementResponse
@@ -30,13 +30,13 @@ from control.api.description import DescriptionConfig
 from control.api.endpoints import EndpointController
 from control.api.events import EventController
 from control.api.groups import GroupController
-from control.api.page import Page
 from control.api.secrets import SecretController
 from control.sample_delivery import SampleDelivery
 from control.store.workspaces import Keys
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import TRANSACTION_BOUND_S, Database
+from runtime.database.readers import Reader
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.base import Message
@@ -108,8 +108,8 @@ def openapi_config(version: str) -> OpenAPIConfig:
     return DescriptionConfig(
         title="Tollgate",
         version=version,
-        path="/schema",
-        render_plugins=[JsonRenderPlugin(), Page()],
+        openapi_router=Router("/schema", route_handlers=[], response_headers=page.HEADERS, include_in_schema=False),
+        render_plugins=[JsonRenderPlugin(), page.Page()],
         components=Components(security_schemes={SECURITY_SCHEME: scheme}),
         use_handler_docstrings=True,
         controllers=_CONTROLLERS,
@@ -144,7 +144,9 @@ def _guard(database: Database) -> Guard:
         common.refuse_nul(connection)
         _refuse_options(connection)
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
-        connection.scope["auth"] = await database.read(lambda view: auth.identify(Keys(view), header, method))
+        connection.scope["auth"] = await database.read(
+            lambda view: auth.identify(Keys(view), header, method), Reader.SIGN_IN
+        )
         error_texts.check_query(handler, list(connection.query_params.multi_items()))
 
     return authenticate

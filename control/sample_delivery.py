@@ -1,4 +1,4 @@
-"""Sends a lab a signed delivery that bills nothing, so that it can try its receiver (contract 2.5).
+"""Sends a lab a signed delivery that bills nothing, so that it can try its receiver.
 
 Never writes anything: a test is in no ledger, no delivery, no count.
 """
@@ -6,12 +6,15 @@ Never writes anything: a test is in no ledger, no delivery, no count.
 import asyncio
 import ssl
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
 import httpx
 
+from control.core.refusals import OverloadedError, ShareExceededError
 from runtime import clock, ids
+from runtime.lookups import Lookups
 from runtime.vault import Vault, webhook_context
 from schemas.billing import TestedWebhook
 from schemas.config import WebhookRecord
@@ -25,11 +28,11 @@ from webhooks.sender import Sender
 WITHIN_S = 10.0
 """How long the one attempt may take (contract 5)."""
 
-_AT_ONCE = 8
+AT_ONCE = 8
+"""Tests of a process under way at once."""
 
-
-class BusyError(Exception):
-    """As many tests as this process makes at once are under way."""
+OF_ONE = 2
+"""What one workspace may have of these: a receiver that hangs holds each for WITHIN_S."""
 
 
 class SampleDelivery:
@@ -38,20 +41,29 @@ class SampleDelivery:
     def __init__(self, vault: Vault, *, allow_private: bool) -> None:
         self._vault = vault
         self._allow_private = allow_private
-        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._under_way: Counter[str] = Counter()
+        self._lookups = Lookups()
         self._ssl: ssl.SSLContext | None = None
 
     async def send(self, record: WebhookRecord, url: str, now: datetime) -> TestedWebhook:
-        """Make one attempt at `url`, with the secrets that are valid at `now`. Raise BusyError.
+        """Make one attempt at `url`, with the secrets that are valid at `now`.
 
-        What is signed is this machine's time, as receivers compare it with their own; `now` may be ahead of it.
+        What is signed is this machine's time, as receivers compare it with their own; `now` may be ahead of it. Raise
+        ShareExceededError where the workspace has OF_ONE under way, OverloadedError where all together have AT_ONCE.
         """
-        if self._free.locked():
-            raise BusyError
-        async with self._free:
-            body, delivery_id = batching.freeze([_event(record.workspace_id, now)]), str(uuid.uuid4())
+        workspace_id = record.workspace_id
+        if self._under_way[workspace_id] >= OF_ONE:
+            raise ShareExceededError(f"{OF_ONE} tests of this workspace are under way; send it again in a moment")
+        if self._under_way.total() >= AT_ONCE:
+            raise OverloadedError(f"{AT_ONCE} tests are under way; send it again in a moment")
+        self._under_way[workspace_id] += 1
+        try:
+            body, delivery_id = batching.freeze_test(_event(workspace_id, now)), str(uuid.uuid4())
             headers = signing.sign(body, delivery_id, self._secrets(record, now), clock.present())
-            outcome = await self._attempt(Prepared(url, headers, body, WITHIN_S))
+            outcome = await self._attempt(Prepared(url, headers, body, WITHIN_S, workspace_id))
+        finally:
+            self._under_way[workspace_id] -= 1
+            self._under_way += Counter()  # those at zero go
         status = outcome.status_code
         return TestedWebhook(
             delivered=status is not None and 200 <= status < 300,
@@ -63,7 +75,7 @@ class SampleDelivery:
     async def _attempt(self, prepared: Prepared) -> AttemptResult:
         if self._ssl is None:  # reads every root certificate: not on the event loop
             self._ssl = await asyncio.to_thread(httpx.create_ssl_context)
-        sender = Sender(allow_private=self._allow_private, ssl_context=self._ssl)
+        sender = Sender(allow_private=self._allow_private, ssl_context=self._ssl, lookups=self._lookups)
         try:
             return await sender.send(prepared)
         finally:

@@ -1,4 +1,4 @@
-"""`./run cluster`: the whole product as separate processes over Kafka and PostgreSQL, on this machine.
+"""`./run cluster`: the whole product as separate processes over Kafka, PostgreSQL and Redis, on this machine.
 
 Starts the services and the processes on data of an earlier start or new ones, watches them, and ends them in order.
 Never starts again what has ended: it says which part that was, why, and ends the rest.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from control.store.workspaces import Workspaces
-from infra.local import install, kafka, parts, postgres, process
+from infra.local import install, kafka, parts, postgres, process, redis
 from infra.local.parts import Part
 from infra.local.process import LocalError, Process
 from runtime import settings, vault
@@ -112,19 +112,21 @@ class Cluster:
                 raise LocalError(f"{one.name} ended with exit code {one.popen.returncode}; its log ends:\n{one.tail()}")
 
     def _start_services(self) -> None:
-        for name in ("kafka", "postgres"):
+        for name in ("kafka", "postgres", "redis"):
             install.ensure(name, install=True)
-        say("starting Kafka and PostgreSQL")
+        say("starting Kafka, PostgreSQL and Redis")
         database = postgres.at(self.folder / "postgres", self._ports.of("postgres"))
         broker = kafka.at(self.folder / "kafka", self._ports.of("kafka"))
-        for service in (database, broker):  # both at once: each takes seconds
+        windows = redis.at(self.folder / "redis", self._ports.of("redis"))
+        for service in (database, broker, windows):  # all at once: each takes seconds
             self._stack.callback(service.stop)
             service.launch(self.logs)
-        for service in (database, broker):
+        for service in (database, broker, windows):
             service.await_ready()
             self._services.append(service.process)
         key = base64.b64encode(vault.load_or_create_key(self.folder / installation.MASTER_KEY_FILE)).decode()
-        self._settings = parts.settings(broker.bootstrap, database.url, key) | _ON_THIS_MACHINE
+        shared = parts.settings(broker.bootstrap, database.url, key)
+        self._settings = shared | {"redis_url": windows.url} | _ON_THIS_MACHINE
 
     def _write_environment(self) -> None:
         """Write what a shell needs so that `tollgate` works on this installation; it holds the master key.
@@ -196,6 +198,7 @@ class Cluster:
             "ops": {name: one["ops_url"] for name, one in said.items()},
             "kafka": self._settings["kafka_bootstrap"],
             "database": self._settings["database_url"],
+            "redis": self._settings["redis_url"],
             "environment": str(self.environment_file),
             "logs": str(self.logs),
             "is_new": self._is_new(),
@@ -252,6 +255,7 @@ def shown(addresses: Mapping[str, Any]) -> str:
         ("inference", " ".join(addresses["proxies"])),
         ("Kafka", addresses["kafka"]),
         ("PostgreSQL", addresses["database"]),
+        ("Redis", addresses["redis"]),
         ("logs", addresses["logs"]),
         *((f"{name}'s ops port", url) for name, url in addresses["ops"].items()),
     ]

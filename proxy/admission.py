@@ -49,6 +49,9 @@ class Windows(Protocol):
     def release(self, reservation: windows.Reservation) -> None:
         """Give the tokens back, never the place in a REQUEST window."""
 
+    def forget_idle(self) -> None:
+        """Drop some of what counts nothing; to be called every few seconds."""
+
 
 class InFlight(Protocol):
     """Remembers admitted requests beyond the life of the process."""

@@ -26,7 +26,9 @@ from proxy.topic.publisher import SpoolPublisher, Writer
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import Upstreams
 from proxy.upstream.providers import Providers
+from proxy.windows import redis as shared_windows
 from proxy.windows.memory import MemoryWindows
+from proxy.windows.redis import SharedWindows
 from runtime import ids, loops
 from runtime.clock import Clock
 from runtime.deadlines import Deadlines
@@ -57,7 +59,7 @@ class Proxy:
         self.older_files = writer.drained(older)
         self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
         self._days = DayCounters(self.spool.instance)
-        self._windows = MemoryWindows()
+        self._windows = _windows(settings)
         self._deadlines = Deadlines()
         self._upstreams = _providers(settings, self._deadlines, clock)
         self._settings = settings
@@ -167,6 +169,8 @@ class Proxy:
             "1 while no usage event could be kept, so that every request is answered with 503, else 0.",
             lambda: self.spool.blocked is not None,
         )
+        if isinstance(self._windows, SharedWindows):
+            self._windows.register_metrics(telemetry)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
         telemetry.gauge(
             "tollgate_feedback_lag_seconds",
@@ -186,7 +190,10 @@ class Proxy:
 
     def background(self) -> Mapping[str, Callable[[], Any]]:
         """Return the coroutines that run as long as the process, by the names of these loops."""
-        return {"the spool's upkeep": self.spool.maintain, "the limits' upkeep": self._tidy}
+        running = {"the spool's upkeep": self.spool.maintain, "the limits' upkeep": self._tidy}
+        if isinstance(self._windows, SharedWindows):
+            running["the shared rate windows"] = self._windows.keep
+        return running
 
     async def close(self) -> None:
         """Close connections and files; requests have ended."""
@@ -225,6 +232,11 @@ def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Provid
         default_max_tokens=settings.anthropic_max_tokens,
         now_s=lambda: clock().timestamp(),
     )
+
+
+def _windows(settings: Settings) -> MemoryWindows | SharedWindows:
+    where = shared_windows.place(settings)
+    return MemoryWindows() if where is None else SharedWindows(where, settings.redis_key_prefix)
 
 
 def _places(settings: Settings) -> targets.ProviderUrls:

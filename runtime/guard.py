@@ -64,11 +64,16 @@ _ISATAP = 0x5EFE
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _SAFE_IN_PATH = "/%:@!$&'()*+,;=~"
+_ACE = "xn--"
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 class RefusedError(Exception):
-    """A URL, host or address may not be called; the message says why."""
+    """A URL, host or address may not be called; the message says why, and `detail` what the operator alone may read."""
+
+    def __init__(self, message: str, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.detail = detail or message
 
 
 class Place(NamedTuple):
@@ -135,6 +140,8 @@ def check_host(host: str) -> IPv4Address | IPv6Address | None:
         pass
     if not _HOST.fullmatch(host) or len(host) > 253:
         raise RefusedError("the host must be a name in its ASCII form, or an address")
+    if any(label.startswith(_ACE) and not _decodes(label) for label in host.lower().split(".")):
+        raise RefusedError("the host holds a label that begins with xn-- and is no Punycode (RFC 3492)")
     if _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         raise RefusedError("the host must not be an address in decimal, octal, hex or short form")
     return None
@@ -154,7 +161,8 @@ def check_address(address: str | IPv4Address | IPv6Address) -> str | None:
 async def resolve(host: str, port: int, *, allow_private: bool, resolver: Resolver | None = None) -> list[str]:
     """Return the addresses of `host` that may be connected to, in the resolver's order, each once.
 
-    Raise RefusedError where the host or any one of its addresses is refused, OSError where the look-up fails.
+    Raise RefusedError where the host or any one of its addresses is refused, OSError where the look-up fails. Of a name
+    the refusal does not say which address: labs read it, who would have the operator's private names looked up so.
     """
     literal = check_host(host)
     found = [str(literal)] if literal else list(dict.fromkeys(await (resolver or look_up)(host, port)))
@@ -163,7 +171,9 @@ async def resolve(host: str, port: int, *, allow_private: bool, resolver: Resolv
     for address in found:
         reason = None if allow_private else check_address(address)
         if reason:
-            raise RefusedError(f"{host}: {reason}" if address != host else reason)
+            if address == host:
+                raise RefusedError(reason)
+            raise RefusedError(f"{host}: has an address that is not public", detail=f"{host}: {reason}")
     return found
 
 
@@ -171,6 +181,14 @@ async def look_up(host: str, port: int) -> list[str]:
     """Ask the system's resolver. Raise OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
+
+
+def _decodes(label: str) -> bool:
+    """Tell whether a label is one that Unicode can be read from; which Unicode a name may hold is the registries'."""
+    try:
+        return bool(label.removeprefix(_ACE).encode("ascii").decode("punycode"))
+    except UnicodeError:
+        return False
 
 
 def _refused_v4(address: IPv4Address) -> str | None:

@@ -15,14 +15,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from runtime import vault
+from runtime import redis, vault
 from runtime.kafka.security import Sasl, SaslMechanism, Security, SecurityError, SecurityProtocol, Tls
 
 PREFIX = "TOLLGATE_"
 FILE_NAME = "tollgate.toml"
-
-NOT_SERVED = ("redis_url",)
-"""Settings of features that come later: their names are taken, and a value changes nothing but for a warning."""
 
 _INJECTED = ("port", "ops_port")
 _INJECTED_VALUE = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
@@ -50,6 +47,11 @@ def _postgres(url: SecretStr) -> SecretStr:
     return url
 
 
+def _redis(url: SecretStr) -> SecretStr:
+    redis.place(url.get_secret_value())
+    return url
+
+
 def _key(text: SecretStr) -> SecretStr:
     try:
         vault.decode_key(text.get_secret_value())
@@ -60,6 +62,7 @@ def _key(text: SecretStr) -> SecretStr:
 
 Brokers = Annotated[str, AfterValidator(_brokers)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 MasterKey = Annotated[SecretStr, AfterValidator(_key)]
 
 _BASETEN_URL = r"^https?://([^\s{}?#]|\{model_id\}|\{environment_name\})+$"
@@ -120,7 +123,9 @@ class Settings(BaseSettings):
     kafka_sasl_client_id: str | None = None
     kafka_sasl_client_secret: SecretStr | None = None
     kafka_sasl_scope: str | None = None
-    redis_url: SecretStr | None = None
+    redis_url: RedisUrl | None = None
+    redis_tls_ca_file: FilePath | None = None
+    redis_key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{0,64}$")] = "tollgate:"
     kafka_topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
     kafka_partitions: Annotated[int, Field(ge=1, le=1000)] = 12
     kafka_replication: Annotated[int, Field(ge=1, le=9)] = 3
@@ -268,12 +273,6 @@ def warnings(environment: Mapping[str, str] = os.environ) -> list[str]:
                 "else, or set enableServiceLinks: false in the pod"
             )
     return found
-
-
-def not_served(loaded: Settings) -> list[str]:
-    """Return one line for each setting that is set though its feature is not there yet."""
-    given = [name for name in NOT_SERVED if getattr(loaded, name) is not None]
-    return [f"{variable(name)} ({name}) is not served yet and changes nothing" for name in given]
 
 
 def _is_injected(name: str, value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from schemas.base import GivenMoment, Message, NullMeans, Timestamp
+from schemas.base import NO_CONTROL_CHARACTERS, GivenMoment, Message, NullMeans, Timestamp
 from schemas.limits import (
     EffectiveModelConfig,
     LimitEnforcement,
@@ -23,7 +23,8 @@ from schemas.targets import Target
 Item = TypeVar("Item")
 ExternalEntityId = Annotated[str, Field(min_length=1, max_length=255)]
 DisplayName = Annotated[str, Field(max_length=255)]
-SecretName = Annotated[str, Field(min_length=1, max_length=255)]
+GivenDisplayName = Annotated[str, Field(max_length=255, pattern=NO_CONTROL_CHARACTERS)]
+SecretName = Annotated[str, Field(min_length=1, max_length=255, pattern=NO_CONTROL_CHARACTERS)]
 
 
 class Pagination(Message):
@@ -95,6 +96,13 @@ class GroupMetadata(Message):
     external_entity_id: ExternalEntityId
 
 
+class CreateGroupMetadata(Message):
+    """The same of a new group: older ones may have control characters in theirs."""
+
+    name: GivenDisplayName | None = None
+    external_entity_id: Annotated[ExternalEntityId, Field(pattern=NO_CONTROL_CHARACTERS)]
+
+
 class CreateGroupHierarchy(Message):
     """Where a new group hangs, and how limits act along its tree."""
 
@@ -114,7 +122,7 @@ _EachSlugOnce = AfterValidator(_each_slug_once)
 class CreateGroup(Message):
     """Body of POST /v1/gateway/groups."""
 
-    metadata: GroupMetadata
+    metadata: CreateGroupMetadata
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1), _EachSlugOnce]
     hierarchy: Annotated[CreateGroupHierarchy, NullMeans(CreateGroupHierarchy())] = CreateGroupHierarchy()
 
@@ -122,7 +130,7 @@ class CreateGroup(Message):
 class UpdateGroupMetadata(Message):
     """A group's identity, of which the name may change; an explicit null takes it away."""
 
-    name: DisplayName | None = None
+    name: GivenDisplayName | None = None
     external_entity_id: ExternalEntityId | None = None
 
 
@@ -190,7 +198,7 @@ class GroupUsage(Message):
 class CreateApiKey(Message):
     """Body of POST .../api_keys."""
 
-    name: DisplayName | None = None
+    name: GivenDisplayName | None = None
 
 
 class CreatedApiKey(Message):
@@ -218,7 +226,7 @@ class RevokedApiKey(Message):
 class RegisterApiKey(Message):
     """Body of POST .../api_keys/register: a key that the lab made itself."""
 
-    name: DisplayName | None = None
+    name: GivenDisplayName | None = None
     key: str = Field(pattern=r"^[!-~]{32,128}$", description="32 to 128 printable ASCII characters without spaces.")
 
 

@@ -47,6 +47,10 @@ GivenMoment = Annotated[Timestamp, AfterValidator(_utc)]
 """A time that a body names."""
 
 
+NO_CONTROL_CHARACTERS = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+"""The pattern of what people name: none of Unicode's category Cc, which terminals and tables obey."""
+
+
 class NullMeans:
     """Takes null in a body for a value, as clients send it for what they never set. What is answered is never null."""
 

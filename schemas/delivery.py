@@ -12,7 +12,7 @@ from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
 class BillingEvent(Record):
-    """A usage event as a lab sees it. The last three fields are there for corrections only."""
+    """A usage event as a lab sees it. The last three fields are there for corrections only, `kind` for tests too."""
 
     idempotency_key: str
     timestamp: Timestamp
@@ -25,7 +25,9 @@ class BillingEvent(Record):
     tokens: Tokens
     usage_source: UsageSource
     outcome: Outcome
-    kind: Literal[Kind.CORRECTION] | None = None
+    kind: Literal[Kind.CORRECTION, "test"] | None = Field(
+        default=None, description="`test`: of a test delivery. Nothing that a developer sends sets it."
+    )
     corrects: str | None = None
     reason: str | None = None
 
@@ -39,5 +41,7 @@ class DeliveryData(Record):
 class DeliveryBody(Record):
     """What is POSTed to a lab."""
 
-    type: Literal["API_BILLING_USAGE"] = "API_BILLING_USAGE"
+    type: Literal["API_BILLING_USAGE", "API_BILLING_TEST"] = Field(
+        default="API_BILLING_USAGE", description="`API_BILLING_TEST`: a test delivery, which bills nothing."
+    )
     data: DeliveryData

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.store import day_partitions
+from proxy.windows import redis
 from runtime import settings
 from runtime.database import postgres
 from runtime.database.engines import Database
 from runtime.kafka import topics
 from runtime.kafka.writer import Kafka, KafkaAwayError
+from runtime.redis import Place
 from runtime.settings import Settings
 from runtime.vault import VaultError
 from tollgate import installation, migrations, stored_urls
@@ -39,7 +41,7 @@ class Finding:
 
 def examine(loaded: Settings) -> Iterator[Finding]:
     """Look at each dependency of the installation that the settings describe."""
-    yield Finding("settings", (*settings.warnings(), *settings.not_served(loaded), *installation.warnings(loaded)))
+    yield Finding("settings", (*settings.warnings(), *installation.warnings(loaded)))
     apart = loaded.database_url is not None or loaded.kafka_bootstrap is not None
     yield Finding("data directory", _tried(lambda: _disk(loaded, apart=apart)))
     yield Finding("database", _tried(lambda: _schema(loaded, apart=apart)))
@@ -47,6 +49,9 @@ def examine(loaded: Settings) -> Iterator[Finding]:
     yield Finding("URLs of endpoints and webhooks", _tried(lambda: _urls(loaded, apart=apart)))
     if apart:
         yield Finding("Kafka", _tried(lambda: _topics(loaded)))
+    where = redis.place(loaded)
+    if where is not None:
+        yield Finding("Redis", _tried(lambda: asyncio.run(_rate_windows(where, loaded.redis_key_prefix))))
 
 
 def _tried(look: Callable[[], Sequence[str]]) -> tuple[str, ...]:
@@ -121,3 +126,8 @@ def _topics(loaded: Settings) -> Sequence[str]:
     if loaded.kafka_bootstrap is None:
         return ["TOLLGATE_KAFKA_BOOTSTRAP is not set; it names the brokers, as host:9092"]
     return topics.report(asyncio.run(topics.ensure(Kafka.of(loaded), topics.plans(loaded), create=False)))
+
+
+async def _rate_windows(where: Place, prefix: str) -> Sequence[str]:
+    problem = await redis.problem(where, prefix)
+    return [problem] if problem else []

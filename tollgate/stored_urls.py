@@ -85,7 +85,7 @@ async def _private_hosts(hosts: Sequence[str], resolver: guard.Resolver) -> Mapp
         try:
             await guard.resolve(host, 443, allow_private=False, resolver=resolver)
         except guard.RefusedError as error:
-            found[host] = str(error)
+            found[host] = error.detail
         except OSError:
             pass  # not known here, which need not be so where the proxies run
 

@@ -4,6 +4,7 @@ Never follows a redirect, never uses a proxy of the environment, never reads mor
 """
 
 import contextlib
+import os
 import ssl
 import time
 from collections import OrderedDict
@@ -47,13 +48,14 @@ class Sender:
         *,
         allow_private: bool,
         resolver: guard.Resolver | None = None,
+        lookups: Lookups | None = None,
         ssl_context: ssl.SSLContext | None = None,
         steady: Steady = time.monotonic,
     ) -> None:
-        """Without a `resolver` the system's is asked, each workspace within its share (`runtime.lookups`)."""
+        """Without a `resolver` the system's is asked, each workspace within its share of `lookups`."""
         self._allow_private = allow_private
         self._resolver = resolver
-        self._lookups = Lookups()
+        self._lookups = lookups or Lookups()
         self._connections = Connections(ssl_context or httpx.create_ssl_context(), steady)
 
     async def send(self, prepared: Prepared) -> AttemptResult:
@@ -291,9 +293,16 @@ def _describe(failure: Exception) -> str:
     """
     kind = "name look-up failed" if isinstance(failure, _LookUpError) else type(failure).__name__
     # httpcore's own errors are often silent, and what they came of is not: a reset, an alert of TLS.
-    said = next((str(one) for one in _chain(failure) if str(one)), "")
+    said = next((text for one in _chain(failure) if (text := _said(one))), "")
     text = f"{kind}: {said}"[:_TEXT_LIMIT].removesuffix(": ")
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _said(failure: BaseException) -> str:
+    """Return what an error says, in the system's words where it is the system's: asyncio's hold the address."""
+    if isinstance(failure, OSError) and not isinstance(failure, ssl.SSLError) and (failure.errno or 0) > 0:
+        return os.strerror(failure.errno or 0)
+    return str(failure)
 
 
 def _chain(failure: BaseException) -> Iterator[BaseException]:

@@ -10,7 +10,7 @@ from litestar import Controller, delete, get, post
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from sqlalchemy import Connection
 
-from control.api import common, errors
+from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, Limit, ManagementRequest
 from control.core.records import ApiKey as StoredApiKey
 from control.flow import api_keys as flow
@@ -40,7 +40,9 @@ class _OneKeyController(Controller):
     ) -> ApiKey:
         """Get one key of the group, without its secret."""
         caller, prefix = request.auth, _prefix(request)
-        return _body(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), group_id, prefix)))
+        return _body(
+            await desk.look(caller, lambda connection: flow.get(desk.unit(connection, caller), group_id, prefix))
+        )
 
     @delete(
         "/{api_key_prefix:path}",
@@ -121,12 +123,12 @@ class ApiKeyController(_OneKeyController):
         """List the group's keys, oldest first."""
         caller, after = request.auth, common.after(cursor)
 
-        def find(connection: Connection) -> list[StoredApiKey]:
+        def find(connection: Connection) -> Page[ApiKey]:
             groups.get(desk.unit(connection, caller), group_id)
-            return list(ApiKeys(connection).page(group_id, after, limit + 1))
+            found = ApiKeys(connection).page(group_id, after, limit + 1)
+            return paging.filled(found, limit, _body, lambda key: common.id_cursor(key.id))
 
-        shown, pagination = common.page(await desk.look(find), limit, lambda key: key.id)
-        return common.listed(map(_body, shown), pagination)
+        return await desk.look(caller, find)
 
 
 def _prefix(request: ManagementRequest) -> str:

@@ -10,9 +10,7 @@ from litestar.params import JSONBody
 
 from control.api import errors
 from control.api.common import AtDesk, IdempotencyKey, ManagementRequest
-from control.core.refusals import InvalidError
 from control.flow import webhooks as flow
-from control.sample_delivery import BusyError
 from schemas.billing import BillingWebhook, RotatedSecret, RotateSecret, TestedWebhook
 from schemas.config import WebhookRecord
 
@@ -27,7 +25,7 @@ class BillingWebhookController(Controller):
     async def get_one(self, request: ManagementRequest, desk: AtDesk) -> BillingWebhook:
         """Get where the workspace's billing webhooks go."""
         caller = request.auth
-        return _body(await desk.look(lambda connection: flow.get(desk.unit(connection, caller))))
+        return _body(await desk.look(caller, lambda connection: flow.get(desk.unit(connection, caller))))
 
     @put(
         status_code=200,
@@ -62,13 +60,10 @@ class BillingWebhookController(Controller):
         responses=errors.READ_ERRORS,
     )
     async def test(self, request: ManagementRequest, desk: AtDesk) -> TestedWebhook:
-        """Send one signed delivery whose event says `test` in its `requestMetadata`; it is on no bill."""
+        """Send one signed delivery of `type` `API_BILLING_TEST`, whose event has `kind` `test`; it is on no bill."""
         caller = request.auth
-        record, url = await desk.look(lambda connection: flow.receiver(desk.unit(connection, caller)))
-        try:
-            return await desk.sample_delivery.send(record, url, desk.clock())
-        except BusyError:
-            raise InvalidError("other tests are under way; try again in a moment", code="busy") from None
+        record, url = await desk.look(caller, lambda connection: flow.receiver(desk.unit(connection, caller)))
+        return await desk.sample_delivery.send(record, url, desk.clock())
 
 
 def _body(record: WebhookRecord) -> BillingWebhook:

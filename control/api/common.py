@@ -6,7 +6,7 @@ Never lets a body in that its contract does not allow: what cannot be read is re
 import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -25,6 +25,8 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
 from control.api import error_texts
+from control.api.paging import EncodedPage
+from control.api.turns import Turns
 from control.auth import Caller
 from control.core import preconditions
 from control.core.refusals import ConflictError, InvalidError, UnsupportedError
@@ -35,9 +37,10 @@ from control.unit_of_work import UnitOfWork
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.database.engines import Database
+from runtime.database.readers import Reader
 from runtime.settings import Settings
 from runtime.vault import Vault
-from schemas.api import Endpoint, Group, Page, Pagination
+from schemas.api import Endpoint, Group, Page
 
 MAX_BODY_BYTES = 1024 * 1024
 """The largest body of the management API; a group of 1,000 slugs with every limit is a quarter of it."""
@@ -54,7 +57,6 @@ _READ_AS_JSON = {"", RequestEncodingType.JSON, RequestEncodingType.URL_ENCODED, 
 """Also what curl names where it is told nothing. No form of a browser's can forge a call: the key is in a header."""
 
 Result = TypeVar("Result")
-Item = TypeVar("Item")
 Body = TypeVar("Body", bound=BaseModel)
 Held = TypeVar("Held", bound=tuple[Any, ...])
 Connected = ASGIConnection[Any, Any, Any, Any]
@@ -73,6 +75,7 @@ class Desk:
     """Return once what is committed is in force, as far as this process can see and wait for it."""
     ledger_now: Callable[[Connection], datetime]
     """The moment on the clock that every process of this database goes by."""
+    turns: Turns = field(default_factory=Turns)
     under_way: set[str] = field(default_factory=set)
     """The repeatable calls that this process has not answered yet."""
 
@@ -119,9 +122,9 @@ class Desk:
             if_match=if_match,
         )
 
-    async def look(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` on one consistent view."""
-        return await self.database.read(work)
+    async def look(self, caller: Caller, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` on one consistent view, in the turn of the caller's workspace. Raise RefusalError."""
+        return await self.turns.take(caller.workspace_id, lambda: self.database.read(work, Reader.MANAGEMENT))
 
 
 AtDesk = NamedDependency[Desk]
@@ -197,12 +200,9 @@ def read(contract: type[Body], body: bytes) -> Body:
     return message
 
 
-def page(items: Sequence[Item], limit: int, last_id: Callable[[Item], str]) -> tuple[Sequence[Item], Pagination]:
-    """Cut a page of at most `limit` out of the `limit` + 1 items that were asked for."""
-    if len(items) <= limit:
-        return items, Pagination(has_more=False, cursor=None)
-    shown = items[:limit]
-    return shown, Pagination(has_more=True, cursor=_written(last_id(shown[-1]).encode()))
+def id_cursor(id_: str) -> str:
+    """Return the cursor of a list that goes by ids."""
+    return _written(id_.encode())
 
 
 def after(cursor: str | None) -> str:
@@ -253,6 +253,8 @@ def _read_back(cursor: str) -> bytes:
 
 def encode(message: BaseModel) -> Any:
     """Return an answer as JSON values. Every answer sets all its fields, so that only a target's are left out."""
+    if isinstance(message, EncodedPage):
+        return message.encoded
     return message.model_dump(mode="json", exclude_unset=True)
 
 
@@ -260,11 +262,6 @@ def refuse_nul(connection: Connected) -> None:
     """Refuse a path or query with U+0000, which no database takes. Raise InvalidError."""
     if "\0" in "".join([connection.scope["path"], *(value for _, value in connection.query_params.multi_items())]):
         raise InvalidError("the path and the query must not hold the character U+0000", code="invalid_query")
-
-
-def listed(items: Iterable[Item], pagination: Pagination) -> Page[Item]:
-    """Return the body of a page."""
-    return Page(items=tuple(items), pagination=pagination)
 
 
 def _texts(value: Any) -> Iterable[str]:

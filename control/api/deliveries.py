@@ -3,6 +3,7 @@
 Never shows a delivery's bytes, and never puts many back in one transaction.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -11,14 +12,16 @@ from litestar import Controller, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
-from control.api import common, errors
+from control.api import common, errors, paging
 from control.api.common import AtDesk, Limit, ManagementRequest
 from control.core.refusals import InvalidError
 from control.flow import deliveries as flow
-from schemas.api import Page, Pagination
+from schemas.api import Page
 from schemas.billing import Delivery, DeliveryStatus, RedriveDeliveries, Redriven
 from webhooks.store import pages, redrive
 from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
+
+_READ_AT_ONCE = 100
 
 _ALL = RedriveDeliveries()
 """What no body at all asks for."""
@@ -57,8 +60,12 @@ class DeliveryController(Controller):
             status = after.status
         window = DeliveryQuery(request.auth.workspace_id, status)
         place = None if after is None else DeliveryPageStart(after.moment, after.id)
-        found = await desk.look(lambda connection: pages.page(connection, window, place, limit + 1))
-        return common.listed(map(_body, found[:limit]), _pagination(window, found, limit))
+
+        def find(connection: Connection) -> Page[Delivery]:
+            found = _walked(connection, window, place, limit + 1)
+            return paging.filled(found, limit, _body, lambda listed: _cursor(window, listed))
+
+        return await desk.look(request.auth, find)
 
     @post(
         "/{delivery_id:str}/redeliver",
@@ -108,11 +115,22 @@ class DeliveryController(Controller):
         return Redriven(count=under_way.count)
 
 
-def _pagination(window: DeliveryQuery, found: list[Listed], limit: int) -> Pagination:
-    if len(found) <= limit:
-        return Pagination(has_more=False, cursor=None)
-    place = pages.place_of(found[limit - 1], window)
-    return Pagination(has_more=True, cursor=common.cursor_of(_Cursor(place.moment, place.id, window.status)))
+def _walked(
+    connection: Connection, window: DeliveryQuery, after: DeliveryPageStart | None, limit: int
+) -> Iterator[Listed]:
+    """Return at most `limit` deliveries, read as far as they are asked for: each has up to 50 attempts."""
+    while limit > 0:
+        found = pages.page(connection, window, after, min(limit, _READ_AT_ONCE))
+        yield from found
+        if len(found) < min(limit, _READ_AT_ONCE):
+            return
+        limit -= len(found)
+        after = pages.place_of(found[-1], window)
+
+
+def _cursor(window: DeliveryQuery, listed: Listed) -> str:
+    place = pages.place_of(listed, window)
+    return common.cursor_of(_Cursor(place.moment, place.id, window.status))
 
 
 def _resume(cursor: str, status: DeliveryStatus | None) -> _Cursor:

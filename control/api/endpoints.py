@@ -5,8 +5,9 @@ Never judges a body beyond its contract: that is the flow's.
 
 from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
+from sqlalchemy import Connection
 
-from control.api import common, errors
+from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.core import bodies
 from control.flow import endpoints as flow
@@ -44,15 +45,20 @@ class EndpointController(Controller):
     ) -> Page[Endpoint]:
         """List the workspace's endpoints, oldest first; with `slug` the one that has it, or none."""
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
-        found = await desk.look(lambda connection: Endpoints(connection).page(workspace_id, after, limit + 1, slug))
-        shown, pagination = common.page(found, limit, lambda endpoint: endpoint.record.id)
-        return common.listed(map(bodies.endpoint, shown), pagination)
+
+        def find(connection: Connection) -> Page[Endpoint]:
+            found = Endpoints(connection).page(workspace_id, after, limit + 1, slug)
+            return paging.filled(found, limit, bodies.endpoint, lambda one: common.id_cursor(one.record.id))
+
+        return await desk.look(request.auth, find)
 
     @get("/{endpoint_id:str}", operation_id="get_endpoint", summary="Get an endpoint", responses=errors.READ_ERRORS)
     async def get_one(self, request: ManagementRequest, desk: AtDesk, endpoint_id: FromPath[str]) -> Endpoint:
         """Get one endpoint."""
         caller = request.auth
-        return bodies.endpoint(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), endpoint_id)))
+        return bodies.endpoint(
+            await desk.look(caller, lambda connection: flow.get(desk.unit(connection, caller), endpoint_id))
+        )
 
     @patch(
         "/{endpoint_id:str}",

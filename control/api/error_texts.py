@@ -15,6 +15,7 @@ from litestar.typing import FieldDefinition
 from pydantic import BaseModel, ValidationError
 
 from control.core.refusals import InvalidError
+from schemas.base import NO_CONTROL_CHARACTERS
 
 _LONGEST_PATH = 200
 
@@ -36,6 +37,8 @@ def wrong_body(contract: type[BaseModel], error: ValidationError) -> InvalidErro
     path = json.dumps(path)[1:-1][:_LONGEST_PATH]
     if problem["type"] == "extra_forbidden":
         text = f"is not a known field; known are {', '.join(_fields(contract, problem['loc'][:-1]))}"
+    elif problem.get("ctx", {}).get("pattern") == NO_CONTROL_CHARACTERS:
+        text = "must not hold control characters"
     elif problem["type"] in _OWN_WORDS:
         text = _OWN_WORDS[problem["type"]].format_map(problem.get("ctx", {}))
     else:

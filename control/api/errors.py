@@ -19,6 +19,7 @@ from runtime.database.engines import TransactionTooLongError
 from schemas.api import ErrorBody, ErrorDetail
 
 _MAX_MESSAGE = 500
+_SOON = {"retry-after": "1"}
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +34,11 @@ def refused(_: Any, error: refusals.RefusalError) -> Response[ErrorBody]:
         refusals.ConflictError: 409,
         refusals.PreconditionError: 412,
         refusals.UnsupportedError: 415,
+        refusals.ShareExceededError: 429,
+        refusals.OverloadedError: 503,
     }
     status = statuses[type(error)]
-    headers = {"www-authenticate": "Api-Key"} if status == 401 else None
+    headers = {401: {"www-authenticate": "Api-Key"}, 429: _SOON, 503: _SOON}.get(status)
     return answer(status, error.message, param=error.param, code=error.code, headers=headers)
 
 
@@ -99,7 +102,8 @@ READ_ERRORS = {
         403: "The management key may not do this.",
         404: "The thing named is unknown or deleted.",
         405: "The path does not take this method; `Allow` names those that it takes.",
-        503: "The database is unavailable.",
+        429: "The workspace has its share of something under way; `Retry-After` says when to send it again.",
+        503: "The database is unavailable, or all workspaces together have as much under way as the gateway takes.",
     }.items()
 }
 CHANGED = {
@@ -121,7 +125,7 @@ def answer(
     status: int, message: str, *, param: str | None = None, code: str | None = None, headers: Any = None
 ) -> Response[ErrorBody]:
     """Return the error body of contract 2."""
-    types = {401: "authentication_error", 403: "permission_error"}
+    types = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     type_ = "server_error" if status >= 500 else types.get(status, "invalid_request_error")
     detail = ErrorDetail(message=message[:_MAX_MESSAGE], type=type_, param=param, code=code)
     return Response(ErrorBody(error=detail), status_code=status, media_type=MediaType.JSON, headers=headers)

@@ -4,18 +4,19 @@ Never shows what was recorded within the hold-back: an earlier transaction might
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, NamedTuple
 
 from litestar import Controller, get
 from litestar.params import FromQuery, QueryParameter
 from sqlalchemy import Connection
 
-from control.api import common, errors
+from control.api import common, errors, paging
 from control.api.common import AtDesk, Desk, Limit, ManagementRequest
 from control.core.refusals import InvalidError
 from metering.store import pages
 from metering.store.pages import Entry, EventQuery, Order, PageStart
-from schemas.api import Page, Pagination
+from schemas.api import Page
 from schemas.billing import LedgerEvent
 from schemas.usage import Kind
 
@@ -72,8 +73,12 @@ class EventController(Controller):
         if asked.start is not None and asked.end is not None and asked.end < asked.start:
             raise InvalidError("end_time: must not be before start_time", param="end_time", code="invalid_query")
         workspace_id = request.auth.workspace_id
-        found = await desk.look(lambda connection: _read(connection, desk, workspace_id, asked, limit + 1))
-        return common.listed(map(_body, found[:limit]), _pagination(asked, found, limit))
+
+        def find(connection: Connection) -> Page[LedgerEvent]:
+            found = _read(connection, desk, workspace_id, asked, limit + 1)
+            return paging.filled(found, limit, _body, partial(_behind, asked), at_end=partial(_at_end, asked))
+
+        return await desk.look(request.auth, find)
 
 
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -92,13 +97,16 @@ def _read(connection: Connection, desk: Desk, workspace_id: str, asked: _Cursor,
     return pages.page(connection, window, now - timedelta(seconds=desk.settings.events_hold_back_s), limit)
 
 
-def _pagination(asked: _Cursor, found: list[Entry], limit: int) -> Pagination:
-    has_more = len(found) > limit
-    if not has_more and asked.order is Order.TIMESTAMP:
-        return Pagination(has_more=False, cursor=None)
-    shown = found[:limit]
-    place = pages.place_of(shown[-1], asked.order) if shown else PageStart(asked.moment, asked.key)
-    return Pagination(has_more=has_more, cursor=common.cursor_of(asked._replace(moment=place.moment, key=place.key)))
+def _behind(asked: _Cursor, last: Entry) -> str:
+    place = pages.place_of(last, asked.order)
+    return common.cursor_of(asked._replace(moment=place.moment, key=place.key))
+
+
+def _at_end(asked: _Cursor, last: Entry | None) -> str | None:
+    """Return what a follower resumes from; by admission there is nothing to resume."""
+    if asked.order is Order.TIMESTAMP:
+        return None
+    return common.cursor_of(asked) if last is None else _behind(asked, last)
 
 
 def _resume(cursor: str, asked: _Cursor, order: Order | None) -> _Cursor:

@@ -3,13 +3,14 @@
 Never judges a limit: that is the flow's; what is effective is metering's hierarchy.
 """
 
+import asyncio
 from functools import partial
 
 from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from sqlalchemy import Connection
 
-from control.api import common, errors
+from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.core import bodies
 from control.flow import groups as flow
@@ -45,20 +46,19 @@ class GroupController(Controller):
         """List the workspace's groups, oldest first."""
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
 
-        def find(connection: Connection) -> list[Group]:  # the bodies too: a long page would hold up the event loop
-            return [
-                bodies.group(chain)
-                for chain in Groups(connection).page(workspace_id, after, limit + 1, external_entity_id)
-            ]
+        def find(connection: Connection) -> Page[Group]:
+            found = Groups(connection).page(workspace_id, after, limit + 1, external_entity_id)
+            return paging.filled(found, limit, bodies.group, lambda chain: common.id_cursor(chain[0].record.id))
 
-        shown, pagination = common.page(await desk.look(find), limit, lambda group: group.id)
-        return common.listed(shown, pagination)
+        return await desk.look(request.auth, find)
 
     @get("/{group_id:str}", operation_id="get_group", summary="Get a group", responses=errors.READ_ERRORS)
     async def get_one(self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str]) -> Group:
         """Get one group."""
         caller = request.auth
-        return bodies.group(await desk.look(lambda connection: flow.get(desk.unit(connection, caller), group_id)))
+        return await desk.look(
+            caller, lambda connection: bodies.group(flow.get(desk.unit(connection, caller), group_id))
+        )
 
     @patch(
         "/{group_id:str}",
@@ -78,9 +78,8 @@ class GroupController(Controller):
 
         The whole group may be sent back; what never changes must be as it is.
         """
-        return bodies.group(
-            await desk.change(request.auth, lambda unit: flow.update(unit, group_id, data), if_match=if_match)
-        )
+        chain = await desk.change(request.auth, lambda unit: flow.update(unit, group_id, data), if_match=if_match)
+        return await asyncio.to_thread(bodies.group, chain)
 
     @delete(
         "/{group_id:str}",
@@ -114,4 +113,4 @@ class GroupController(Controller):
             chain = flow.get(desk.unit(connection, caller), group_id)
             return usage.usage(chain, partial(transaction.limit_totals, connection), today)
 
-        return await desk.look(find)
+        return await desk.look(caller, find)

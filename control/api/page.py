@@ -3,6 +3,8 @@
 Never asks another host for anything, and holds no script: whoever reads it tells nobody.
 """
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -18,6 +20,19 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 code{background:#f3f3f3;padding:0 .2em}summary{cursor:pointer}details{margin:.3rem 0 .3rem 1rem}
 th,td{text-align:left;vertical-align:top;padding:.1rem 1rem .1rem 0}b{font-family:monospace}
 """
+
+
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+
+HEADERS = {
+    "content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+}
+"""Of the page and the document: a browser that shows them runs nothing, asks nobody and is put in no frame."""
 
 
 class Page(OpenAPIRenderPlugin):

@@ -5,8 +5,9 @@ Never shows a value.
 
 from litestar import Controller, delete, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
+from sqlalchemy import Connection
 
-from control.api import common, errors
+from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, Limit, ManagementRequest
 from control.core.records import Secret as StoredSecret
 from control.flow import secrets as flow
@@ -42,9 +43,12 @@ class SecretController(Controller):
     ) -> Page[Secret]:
         """List the workspace's secrets, oldest first, without their values."""
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
-        found = await desk.look(lambda connection: Secrets(connection).page(workspace_id, after, limit + 1))
-        shown, pagination = common.page(found, limit, lambda secret: secret.record.id)
-        return common.listed(map(_body, shown), pagination)
+
+        def find(connection: Connection) -> Page[Secret]:
+            found = Secrets(connection).page(workspace_id, after, limit + 1)
+            return paging.filled(found, limit, _body, lambda secret: common.id_cursor(secret.record.id))
+
+        return await desk.look(request.auth, find)
 
     @delete(
         "/{secret_id:str}",

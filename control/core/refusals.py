@@ -10,6 +10,8 @@ Never carries a credential or a whole input in its message.
       ConflictError       409
       PreconditionError   412
       UnsupportedError    415
+      ShareExceededError  429
+      OverloadedError     503
 """
 
 
@@ -49,3 +51,17 @@ class PreconditionError(RefusalError):
 
 class UnsupportedError(RefusalError):
     """The body is not JSON by its content type."""
+
+
+class ShareExceededError(RefusalError):
+    """The workspace has as much under way as one may have; the message names the bound."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="share_exceeded")
+
+
+class OverloadedError(RefusalError):
+    """All workspaces together have as much under way as this process takes; the message names the bound."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="overloaded")

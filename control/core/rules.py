@@ -15,6 +15,9 @@ MAX_MODELS = 1000
 """Models of one group. Even with the longest slugs and every limit its record is then about half of what Kafka takes;
 one that Kafka refused would be accepted here and never be in force."""
 
+RESERVED_PREFIX = "test"
+"""No workspace's: a test delivery's event names the slug `test/test`."""
+
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -24,12 +27,18 @@ def org_prefix(slug: str) -> str:
 
 
 def check_org_prefix(prefix: str) -> None:
-    """Raise InvalidError where `prefix` could not begin a slug."""
+    """Raise InvalidError where `prefix` could not begin a slug, or is reserved (compared case-folded)."""
     if not _PREFIX.fullmatch(prefix) or len(prefix) > MAX_NAME_LENGTH - 2:
         raise InvalidError(
             "org_prefix: letters, digits, '.', '_' and '-' are allowed, beginning with a letter or digit, "
             f"at most {MAX_NAME_LENGTH - 2} characters",
             param="org_prefix",
+        )
+    if prefix.casefold() == RESERVED_PREFIX:
+        raise InvalidError(
+            f"org_prefix: '{RESERVED_PREFIX}' is what the slug of test deliveries begins with; choose another",
+            param="org_prefix",
+            code="org_prefix_reserved",
         )
 
 

@@ -16,6 +16,8 @@ from runtime.database import statements
 from schemas.config import ConfigKind, GroupRecord
 
 _LIVE = GROUPS.c.deleted_at.is_(None)
+_FIRST_READ = 4
+_MOST_READ = 64
 
 
 class Groups:
@@ -80,13 +82,20 @@ class Groups:
         self._connection.execute(update(GROUPS).where(GROUPS.c.id.in_(gone)).values(deleted_at=now))
         config_log.append(self._connection, now, ConfigKind.GROUP, group.record.id, None)
 
-    def page(self, workspace_id: str, after: str, limit: int, external_entity_id: str | None) -> Sequence[Chain]:
-        """Return at most `limit` groups of the workspace with an id above `after`, by id, each with its way up."""
-        query = select(GROUPS).where(GROUPS.c.workspace_id == workspace_id, GROUPS.c.id > after, _LIVE)
+    def page(self, workspace_id: str, after: str, limit: int, external_entity_id: str | None) -> Iterator[Chain]:
+        """Return at most `limit` groups of the workspace with an id above `after`, by id, each with its way up.
+
+        A few are read at a time, as they are asked for: each may list 1,000 models, and so may those above it.
+        """
+        query = select(GROUPS.c.id).where(GROUPS.c.workspace_id == workspace_id, GROUPS.c.id > after, _LIVE)
         if external_entity_id is not None:
             query = query.where(GROUPS.c.external_entity_id == external_entity_id)
-        rows = self._connection.execute(query.order_by(GROUPS.c.id).limit(limit))
-        return self._chains([_read(row) for row in rows])
+        ids = list(self._connection.execute(query.order_by(GROUPS.c.id).limit(limit)).scalars())
+        at_once = _FIRST_READ
+        while ids:
+            some, ids = ids[:at_once], ids[at_once:]
+            yield from self._chains(sorted(self._named(some), key=lambda group: group.record.id))
+            at_once = min(at_once * 2, _MOST_READ)
 
     def every(self) -> Iterator[Group]:
         """Return all of them, parents before children, one after the other."""

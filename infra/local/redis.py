@@ -3,6 +3,7 @@
 Never uses the system's own server.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from infra.local.process import LocalError, Service
 class Server(Service):
     """A server that is empty after each start."""
 
+    more: Sequence[str] = ()
+    """Further words of its command line: a port for TLS, say."""
+
     @property
     def url(self) -> str:
         """Where clients find it."""
@@ -27,7 +31,7 @@ class Server(Service):
         if program is None:
             raise LocalError("there is no redis-server")
         words = [program, "--port", str(self.port), "--bind", process.HOST, "--save", "", "--appendonly", "no"]
-        words += ["--dir", str(self.folder)]
+        words += ["--dir", str(self.folder), *self.more]
         self.started = process.start("Redis", words, (logs or self.folder) / "redis.log")
 
     def answers(self) -> bool:
@@ -35,10 +39,15 @@ class Server(Service):
         return answers(self.port)
 
 
-def running(folder: Path, port: int | None = None) -> AbstractContextManager[Server]:
-    """Run a server for the length of a `with` block, its log in `folder`. Raise LocalError."""
+def at(folder: Path, port: int | None = None, more: Sequence[str] = ()) -> Server:
+    """Return a server of this folder that is not started yet; without a port, one on a free port."""
     folder.mkdir(parents=True, exist_ok=True)
-    return process.running(Server(folder.resolve(), port or process.free_ports(1)[0]))
+    return Server(folder.resolve(), port or process.free_ports(1)[0], more)
+
+
+def running(folder: Path, port: int | None = None, more: Sequence[str] = ()) -> AbstractContextManager[Server]:
+    """Run a server for the length of a `with` block, its log in `folder`. Raise LocalError."""
+    return process.running(at(folder, port, more))
 
 
 def answers(port: int, host: str = process.HOST) -> bool:

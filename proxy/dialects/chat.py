@@ -7,14 +7,14 @@ Rules: the body is a JSON object in UTF-8; `model` is there once and a string; `
 """
 
 import re
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import Raw
 
-from proxy.dialects import json_members
-from proxy.dialects.json_members import MISSING, Span
+from proxy.dialects import json_members, request_members
+from proxy.dialects.json_members import Span
 
 METADATA_MAX_PAIRS = 16
 METADATA_MAX_KEY = 64
@@ -23,34 +23,15 @@ METADATA_MAX_BYTES = 16 * 1024
 _METADATA_MAX_TEXT = 16 * METADATA_MAX_BYTES  # as it was sent, with escapes and spaces; more is not even decoded
 _COUNT = re.compile(rb"[0-9][0-9.eE+]{0,24}")
 _MAX_COUNT = 2**53
-_MOST_HALVES = 10_000
-"""Of surrogate pairs; a body with more escapes of them that no decoder takes is not looked into."""
 _OPTIONS_MAX_BYTES = 4096
-_SURROGATE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
-)
+_MOST_TOKENS = ("max_completion_tokens", "max_tokens")
+_ONCE = frozenset(("model", "stream", "stream_options", "n", *_MOST_TOKENS))
+"""What decides what is asked, counted or reserved: of repeats servers take the first or the last."""
+_KNOWN = _ONCE | {"metadata", "store"}
+_WITHOUT_HALVES = ("model", "metadata")
+_LOCATED = frozenset((*_WITHOUT_HALVES, "stream_options"))
+_USAGE = "include_usage"
 _INCLUDE_USAGE = b'"stream_options":{"include_usage":true}'
-
-
-class _Body(msgspec.Struct):
-    """The top-level members that Tollgate reads, undecoded. Of a repeated name the last one."""
-
-    model: Raw = MISSING
-    stream: Raw = MISSING
-    stream_options: Raw = MISSING
-    metadata: Raw = MISSING
-    max_tokens: Raw = MISSING
-    max_completion_tokens: Raw = MISSING
-    n: Raw = MISSING
-    store: Raw = MISSING
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: Raw = MISSING
-
-
-_decoder = msgspec.json.Decoder(_Body)
-_options_decoder = msgspec.json.Decoder(_StreamOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +60,8 @@ class ChatRequest:
     choices: int
     stores: bool
     """Whether the upstream is asked to keep the completion, with its metadata."""
+    further: Mapping[str, Raw] = field(default_factory=dict)
+    """The members that were asked for beyond those of chat completions, undecoded."""
     token_ids: int = 0
     """How many of the prompt's tokens are given by their numbers."""
 
@@ -89,14 +72,15 @@ class _Refused(Exception):  # noqa: N818  (never leaves this module)
         self.invalid = Invalid(message, param)
 
 
-def parse(body: bytes, *, any_metadata: bool = False) -> ChatRequest | Invalid:
-    """Read a chat completion's body. `any_metadata`: what is no event's metadata is left alone instead of refused."""
+def parse(body: bytes, *, further: frozenset[str] = frozenset(), any_metadata: bool = False) -> ChatRequest | Invalid:
+    """Read a chat completion's body, or another route's that has what is read here in the same places.
+
+    `further` members may come once like ours. `any_metadata`: what is no event's metadata is left alone, not refused.
+    """
     try:
-        return _parse(body, any_metadata=any_metadata)
+        return _parse(body, further, any_metadata=any_metadata)
     except _Refused as refused:
         return refused.invalid
-    except json_members.TooManyMembersError:
-        return Invalid(f"The body may have at most {json_members.MOST_MEMBERS} members.")
 
 
 def upstream_body(request: ChatRequest, target_model: str | None, *, stored_metadata_only: bool = False) -> bytes:
@@ -112,41 +96,44 @@ def upstream_body(request: ChatRequest, target_model: str | None, *, stored_meta
         start, stop = request.stream_options
         replacements.append((request.stream_options, _asking_for_usage(body[start:stop])))
     body = json_members.splice(body, replacements)
+    if stored_metadata_only and request.metadata is not None and not request.stores:
+        body = request_members.without(body, "metadata")
     if request.stream and request.stream_options is None:
         body = json_members.insert_first(body, _INCLUDE_USAGE)
-    if stored_metadata_only and request.metadata is not None and not request.stores:
-        with suppress(json_members.TooManyMembersError):  # then the upstream says itself what it refuses
-            body = json_members.without(body, b"metadata")
     return body
 
 
-def _parse(body: bytes, *, any_metadata: bool) -> ChatRequest:
-    peeked = _peek(body)
-    slug, span = _model(body, peeked.model)
-    stream = _stream(body, peeked.stream)
-    options: Span | None = None
-    include_usage = False
-    if stream and peeked.stream_options is not MISSING:
-        options, include_usage = _stream_options(body, peeked.stream_options)
+def _parse(body: bytes, further: frozenset[str], *, any_metadata: bool) -> ChatRequest:
+    members = _read(body)
+    known, once = (_KNOWN | further, _ONCE | further) if further else (_KNOWN, _ONCE)
+    unclear = request_members.unclear(members, known, once)
+    if unclear is not None:
+        raise _Refused(f"Field {unclear} must be given once, and in lower case.", unclear)
+    given = {name.text: value for name, value in members.items()}
+    places = _places(body, members)
+    slug = _model(given.get("model"))
+    stream = _stream(given.get("stream"))
+    options = places.get("stream_options") if stream else None
     return ChatRequest(
         body=body,
         slug=slug,
-        model=span,
+        model=places["model"],
         stream=stream,
         stream_options=options,
-        include_usage=include_usage,
-        metadata=_metadata(peeked.metadata, or_none=any_metadata),
-        max_tokens=max(filter(None, map(count, (peeked.max_completion_tokens, peeked.max_tokens))), default=None),
-        choices=count(peeked.n) or 1,
-        stores=bytes(peeked.store) == b"true",
+        include_usage=options is not None and _asks_for_usage(body[slice(*options)]),
+        metadata=_metadata(given.get("metadata"), or_none=any_metadata),
+        max_tokens=max(filter(None, (count(given.get(name)) for name in _MOST_TOKENS)), default=None),
+        choices=count(given.get("n")) or 1,
+        stores=bytes(given.get("store", b"")) == b"true",
+        further={name: given[name] for name in further if name in given},
     )
 
 
-def _peek(body: bytes) -> _Body:
+def _read(body: bytes) -> request_members.Members:
     try:
         if not body.isascii():
             body.decode()  # the JSON decoder does not look into the strings that it skips
-        return _decoder.decode(body)
+        return request_members.read(body)
     except UnicodeDecodeError:
         raise _Refused("The body is not valid UTF-8.") from None
     except RecursionError:
@@ -154,75 +141,66 @@ def _peek(body: bytes) -> _Body:
     except msgspec.ValidationError:
         raise _Refused("The body must be a JSON object.") from None
     except msgspec.DecodeError as error:
-        halves = body.lower().count(b"\\ud")
-        whole = _SURROGATE.sub(_replaced, body) if 0 < halves <= _MOST_HALVES else body
-        if whole == body:
-            raise _Refused(f"The body is not valid JSON: {error}.") from None
-        return _peek_around(body, whole)
+        raise _Refused(f"The body is not valid JSON: {error}.") from None
+    except json_members.TooManyMembersError:
+        raise _Refused(f"The body may have at most {json_members.MOST_MEMBERS} members.") from None
 
 
-def _peek_around(body: bytes, whole: bytes) -> _Body:
-    """Read a body with halves of surrogate pairs, which JSON allows and the decoder does not, by a `whole` twin.
-
-    Both are of one length; the halves go upstream as they came, but may not be in what is read here.
-    """
-    peeked = _peek(whole)
-    for name, (start, stop) in json_members.members(body):
-        if name in (b"model", b"metadata") and body[start:stop] != whole[start:stop]:
-            field = name.decode()
-            raise _Refused(f"Field {field} must not hold half of a surrogate pair.", field)
-    return peeked
-
-
-def _replaced(escape: re.Match[bytes]) -> bytes:
-    lone = len(escape.group()) == len(rb"\ud800")
-    return rb"\ufffd" if lone else escape.group()
+def _places(body: bytes, members: request_members.Members) -> dict[str, Span]:
+    """Return where the values of `model` and `stream_options` stand. Raise _Refused of halves of surrogate pairs."""
+    places: dict[str, Span] = {}
+    for name, (start, stop), _ in request_members.spans(body, members):
+        if name.text not in _LOCATED:
+            continue
+        if name.text in _WITHOUT_HALVES and body[start:stop] != bytes(members[name]):
+            raise _Refused(f"Field {name.text} must not hold half of a surrogate pair.", name.text)
+        places[name.text] = (start, stop)
+    return places
 
 
-def _model(body: bytes, raw: Raw) -> tuple[str, Span]:
-    if raw is MISSING:
+def _model(raw: Raw | None) -> str:
+    if raw is None:
         raise _Refused("Field model is required: the slug of a model, as GET /v1/models lists them.", "model")
     text = bytes(raw)
     if not text.startswith(b'"'):
         raise _Refused("Field model must be a string: the slug of a model.", "model")
-    spans = json_members.locate(body, b"model", len(text))
-    if len(spans) != 1:
-        raise _Refused("Field model must be given once.", "model")
-    return msgspec.json.decode(text, type=str), spans[0]
+    return msgspec.json.decode(text, type=str)
 
 
-def _stream(body: bytes, raw: Raw) -> bool:
+def _stream(raw: Raw | None) -> bool:
+    if raw is None:
+        return False
     text = bytes(raw)
-    if text not in (b"", b"true", b"false", b"null"):
+    if text not in (b"true", b"false", b"null"):
         raise _Refused("Field stream must be true or false.", "stream")
-    if raw is not MISSING and json_members.is_repeated(body, b"stream"):
-        raise _Refused("Field stream must be given once.", "stream")
     return text == b"true"
 
 
-def _stream_options(body: bytes, raw: Raw) -> tuple[Span, bool]:
-    text = bytes(raw)
-    if text != b"null" and not text.startswith(b"{"):
+def _asks_for_usage(options: bytes) -> bool:
+    if options != b"null" and not options.startswith(b"{"):
         raise _Refused("Field stream_options must be an object.", "stream_options")
-    if len(text) > _OPTIONS_MAX_BYTES:
+    if len(options) > _OPTIONS_MAX_BYTES:
         raise _Refused(f"Field stream_options may be at most {_OPTIONS_MAX_BYTES} bytes.", "stream_options")
-    spans = json_members.locate(body, b"stream_options", len(text))
-    if len(spans) != 1:
-        raise _Refused("Field stream_options must be given once.", "stream_options")
-    asked = text != b"null" and bytes(_options_decoder.decode(text).include_usage) == b"true"
-    return spans[0], asked
+    if options == b"null":
+        return False
+    members = _read(options)
+    if request_members.unclear(members, (_USAGE,), ()) is not None:
+        raise _Refused("Field stream_options.include_usage must be in lower case.", "stream_options")
+    asked = [bytes(value) for name, value in members.items() if name.text == _USAGE]
+    return asked[-1:] == [b"true"]
 
 
 def _asking_for_usage(options: bytes) -> bytes:
     if options == b"null":
         return b'{"include_usage":true}'
-    spans = [span for name, span in json_members.members(options) if name == b"include_usage"]
-    if spans:
-        return json_members.splice(options, [(span, b"true") for span in spans])
+    members = request_members.read(options)
+    places = [place for name, place, _ in request_members.spans(options, members) if name.text == _USAGE]
+    if places:
+        return json_members.splice(options, [(place, b"true") for place in places])
     return json_members.insert_first(options, b'"include_usage":true')
 
 
-def _metadata(raw: Raw, *, or_none: bool = False) -> dict[str, str] | None:
+def _metadata(raw: Raw | None, *, or_none: bool = False) -> dict[str, str] | None:
     try:
         return _read_metadata(raw)
     except _Refused:
@@ -231,9 +209,9 @@ def _metadata(raw: Raw, *, or_none: bool = False) -> dict[str, str] | None:
         raise
 
 
-def _read_metadata(raw: Raw) -> dict[str, str] | None:
-    text = bytes(raw)
-    if text in (b"", b"null"):
+def _read_metadata(raw: Raw | None) -> dict[str, str] | None:
+    text = b"null" if raw is None else bytes(raw)
+    if text == b"null":
         return None
     if len(text) > _METADATA_MAX_TEXT:
         raise _Refused(f"Field metadata may be at most {METADATA_MAX_BYTES} bytes as JSON.", "metadata")
@@ -251,9 +229,9 @@ def _read_metadata(raw: Raw) -> dict[str, str] | None:
     return value
 
 
-def count(raw: Raw) -> int | None:
+def count(raw: Raw | None) -> int | None:
     """Return a count, read as lenient upstreams do: ``1000``, ``1000.0`` and ``1e3`` are one; None for what is none."""
-    text = bytes(raw)
+    text = b"" if raw is None else bytes(raw)
     try:
         count: float = (int(text) if text.isdigit() else float(text)) if _COUNT.fullmatch(text) else 0
     except ValueError:

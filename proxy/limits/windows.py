@@ -21,12 +21,14 @@ Rules:
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from schemas.limits import LimitType, RateLimitUnit
 
 SUB_BUCKETS = 20
 _COUNTED = SUB_BUCKETS + 1
-_WIDTH_US = {RateLimitUnit.SECOND: 1_000_000 // SUB_BUCKETS, RateLimitUnit.MINUTE: 60_000_000 // SUB_BUCKETS}
+WIDTH_US = {RateLimitUnit.SECOND: 1_000_000 // SUB_BUCKETS, RateLimitUnit.MINUTE: 60_000_000 // SUB_BUCKETS}
+"""The length of a unit's sub-bucket."""
 _SWEEP = 10_000
 LOGGED = 1000
 """Up to this threshold requests are logged exactly: 8 KiB a window at the most."""
@@ -95,6 +97,19 @@ class Refusal:
     def retry_after_s(self) -> float:
         """The same in seconds."""
         return self.retry_after_ms / 1000
+
+
+class Counted(Protocol):
+    """What is known of one limit's window now."""
+
+    def counted(self, limit: WindowLimit) -> int:
+        """Return what counts against the limit, reservations included."""
+
+    def admits_us(self, limit: WindowLimit) -> int:
+        """Return the time from which the limit admits, if nothing is added; it may lie in the past."""
+
+    def empty_us(self, limit: WindowLimit) -> int:
+        """Return the time from which nothing that is counted now counts; it may lie in the past."""
 
 
 class _Counter:
@@ -240,10 +255,10 @@ class Windows:
         counters = [self._counter(slug, limit, now_us) for limit in limits]
         for limit, counter in zip(limits, counters, strict=True):
             if counter.counted(limit) >= limit.threshold:
-                return _refuse(limits, counters, given_us)
+                return refuse(limits, counters, given_us)
         for limit, counter in zip(limits, counters, strict=True):
             counter.admit(limit, tokens)
-        return Reservation(slug, limits, tokens, now_us, _standings(limits, counters, given_us))
+        return Reservation(slug, limits, tokens, now_us, standings(limits, counters, given_us))
 
     def settle(self, reservation: Reservation, tokens: int, now: float) -> None:
         """Replace the estimate by what was used (not negative)."""
@@ -267,7 +282,7 @@ class Windows:
     def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[LimitStanding, ...]:
         """Return how the limits stand now: of each type the one with the least remaining."""
         given_us, now_us = self._read(now)
-        return _standings(limits, [self._counter(slug, limit, now_us) for limit in limits], given_us)
+        return standings(limits, [self._counter(slug, limit, now_us) for limit in limits], given_us)
 
     def forget_idle(self, now: float, at_most: int = _SWEEP) -> None:
         """Drop counters that count nothing. Looks at `at_most` of them, the next call goes on from there."""
@@ -291,25 +306,29 @@ class Windows:
         key = (limit.counting_group, slug, limit.type, limit.unit)
         counter = self._counters.get(key)
         if counter is None:
-            counter = self._counters[key] = _Counter(_WIDTH_US[limit.unit], now_us)
+            counter = self._counters[key] = _Counter(WIDTH_US[limit.unit], now_us)
         else:
             counter.roll(now_us)
         return counter
 
 
-def _refuse(limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> Refusal:
-    # Counted from the clock as given: where it has stepped back, the caller waits by that clock too.
-    standings = _standings(limits, counters, given_us)
+def refuse(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us: int) -> Refusal:
+    """Return the refusal of limits of which at least one is full.
+
+    `given_us` is the clock as it was read: where it has stepped back, the caller waits by that clock too.
+    """
+    seen = standings(limits, counters, given_us)
     waits = [
         (counter.admits_us(limit), counter.empty_us(limit), limit)
         for limit, counter in zip(limits, counters, strict=True)
         if counter.counted(limit) >= limit.threshold
     ]
     admits_us, _, lasting = max(waits, key=lambda wait: wait[:2])
-    return Refusal(lasting, -((given_us - admits_us) // 1000), standings)
+    return Refusal(lasting, -((given_us - admits_us) // 1000), seen)
 
 
-def _standings(limits: Sequence[WindowLimit], counters: Sequence[_Counter], given_us: int) -> tuple[LimitStanding, ...]:
+def standings(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us: int) -> tuple[LimitStanding, ...]:
+    """Return of each type the limit with the least remaining, of equals the last to reset."""
     least: dict[LimitType, LimitStanding] = {}
     for limit, counter in zip(limits, counters, strict=True):
         remaining = max(0, limit.threshold - counter.counted(limit))

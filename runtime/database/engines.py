@@ -4,6 +4,7 @@ Never holds a query of a table: each table's SQL lives in one module of the pack
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import QueuePool
 
-from runtime.database import replicas
+from runtime.database import readers, replicas
+from runtime.database.readers import Reader, ReadThreads
 
 Result = TypeVar("Result")
 
@@ -45,7 +47,6 @@ TRANSACTION_BOUND_S = 30
 
 _BUSY_TIMEOUT_S = 20
 _WRITERS = 4
-_READERS = 4
 
 # PostgreSQL 15 ends no transaction for its age, so the bound is made of three: ours, the pause, and the COMMIT itself.
 _STATEMENT_BOUND_S = 10
@@ -97,10 +98,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Database:
     """Runs functions of a connection as one transaction each, off the event loop.
 
-    Writers queue up for `writers` threads (SQLite has one writer anyway), readers share a few. A cancelled caller does
-    not cancel its transaction: what it wrote may be committed all the same. `reader` is for engines whose reading
-    connections are set up in another way, `session` for those whose connections a pooler gives to another client after
-    each transaction; `commit_within_s` is how old a transaction may be when it asks to commit.
+    Writers queue up for `writers` threads (SQLite has one writer anyway), each kind of reader for its own. A cancelled
+    caller does not cancel its transaction: what it wrote may be committed all the same. `reader` is for engines whose
+    reading connections are set up in another way, `session` for those whose connections a pooler gives to another
+    client after each transaction; `commit_within_s` is how old a transaction may be when it asks to commit.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Database:
         self._reader = reader or engine
         self._commit_within_s = commit_within_s
         self._write_threads = ThreadPoolExecutor(writers, thread_name_prefix="db-write")
-        self._read_threads = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        self._read_threads = ReadThreads()
 
     @property
     def engines(self) -> Sequence[Engine]:
@@ -129,9 +130,9 @@ class Database:
         """Run `work` in a transaction; commits when it returns, rolls back when it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._write_threads, self.write_now, work)
 
-    async def read(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` on one consistent view; it must not write."""
-        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self.read_now, work)
+    async def read(self, work: Callable[[Connection], Result], reader: Reader = Reader.WORK) -> Result:
+        """Run `work` on one consistent view, in a thread of that kind of reader; it must not write."""
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads.of(reader), self.read_now, work)
 
     def write_now(self, work: Callable[[Connection], Result]) -> Result:
         """`write` for callers without an event loop."""
@@ -197,11 +198,15 @@ def present(connection: Connection, clock: Callable[[], datetime]) -> datetime:
 
 
 def open_sqlite(path: Path) -> Database:
-    """Open the embedded default's database: WAL, every commit on disk before it returns (counting 1)."""
+    """Open the embedded default's database: WAL, every commit on disk before it returns (counting 1).
+
+    The file is its owner's alone, whatever the folder and the umask allow; SQLite gives its others the same mode.
+    """
+    _own(path)
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
-        pool_size=_READERS + 1,
+        pool_size=readers.AT_ONCE + 1,
         connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_sqlite)
@@ -236,7 +241,7 @@ def open_postgres(url: str, direct_url: str | None = None, prepare_threshold: in
     prepares = (0 if pooled else _PREPARE_THRESHOLD) if prepare_threshold is None else prepare_threshold
     write_bounds, read_bounds = (_STATEMENT_BOUND_S, _IDLE_BOUND_S), (_READ_BOUND_S, _READ_BOUND_S)
     writer = _postgres_engine(url, "tollgate", _WRITERS, write_bounds, prepares, pooled=pooled)
-    reader = _postgres_engine(url, "tollgate read", _READERS, read_bounds, prepares, pooled=pooled)
+    reader = _postgres_engine(url, "tollgate read", readers.AT_ONCE, read_bounds, prepares, pooled=pooled)
     event.listen(writer, "handle_error", replicas.leave)
     event.listen(reader, "connect", _only_read)
     session = None
@@ -317,6 +322,14 @@ def _set(settings: dict[str, str], *, within: Literal["session", "transaction"])
 def _only_read(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.read_only = True
     dbapi_connection.isolation_level = _REPEATABLE_READ  # else each query of a transaction sees another moment
+
+
+def _own(path: Path) -> None:
+    with suppress(OSError):  # what is wrong with the folder SQLite says, and a file of somebody else stays as it is
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if each.exists():
+                each.chmod(0o600)
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:

@@ -21,7 +21,7 @@ START_S = 120
 
 
 @pytest.fixture
-def folder(kafka_installed: None, postgres_installed: None) -> Iterator[Path]:
+def folder(kafka_installed: None, postgres_installed: None, redis_installed: None) -> Iterator[Path]:
     with services.folder("cluster") as made:
         yield made
 
@@ -71,6 +71,9 @@ def test_a_cluster_comes_up_goes_on_with_its_data_and_leaves_nothing_running(fol
     ops = first.addresses["ops"]
     assert sorted(ops) == ["control-1", "metering-1", "metering-2", "proxy-1", "proxy-2", "webhooks-1", "webhooks-2"]
     assert {httpx.get(f"{url}/readyz", timeout=10).status_code for url in ops.values()} == {200}
+    for name, url in ops.items():
+        if name.startswith("proxy"):
+            assert "tollgate_rate_windows_shared 1.0" in httpx.get(f"{url}/metrics", timeout=10).text
     environment = first.addresses["environment"]
     assert Path(environment).stat().st_mode & 0o077 == 0
     program = (sources.ROOT / "docs/finance.md").read_text(encoding="utf-8")

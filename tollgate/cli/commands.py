@@ -50,7 +50,7 @@ def load(where: Where, say: Callable[[str], None] = _warn, **overrides: Any) -> 
     for warning in settings.warnings():  # before what may be refused for want of a name that is misspelt
         say(warning)
     loaded = settings.load(where.config, data_dir=where.data, **overrides)
-    for warning in (*settings.not_served(loaded), *installation.warnings(loaded)):
+    for warning in installation.warnings(loaded):
         say(warning)
     return loaded
 

@@ -18,7 +18,7 @@ from control.store import units
 from control.store.workspaces import Workspaces
 from schemas.base import rfc3339
 from schemas.billing import Delivery, DeliveryStatus
-from tollgate.cli import commands, progress
+from tollgate.cli import commands, progress, terminal
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
 from tollgate.installation import Installation
@@ -137,4 +137,5 @@ def _shown(listed: Listed) -> dict[str, Any]:
 def _line(workspace: str, listed: Listed) -> str:
     at = rfc3339(listed.settled_at or listed.created_at)
     reason = listed.reason or "no URL was set, or the webhook was disabled"
-    return f"{at}  {workspace}  {listed.id}  {listed.event_count} event(s): {json.dumps(reason, ensure_ascii=False)}"
+    said = terminal.safe(json.dumps(reason, ensure_ascii=False))
+    return f"{at}  {workspace}  {listed.id}  {listed.event_count} event(s): {said}"

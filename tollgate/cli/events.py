@@ -18,7 +18,7 @@ from metering.store.pages import Entry, EventQuery, Order, PageStart
 from runtime import clock
 from runtime.database import engines
 from schemas.base import rfc3339
-from tollgate.cli import commands
+from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
 from tollgate.installation import Installation
@@ -88,4 +88,6 @@ def _as_line(entry: Entry) -> str:
     event = entry.event
     tokens = f"{event.tokens.input_tokens:>8,} in {event.tokens.output_tokens:>8,} out"
     what = event.outcome.value if event.corrects is None else f"correction of {event.corrects}"
-    return f"{rfc3339(event.timestamp)}  {event.external_entity_id}  {event.model_slug}  {tokens}  {what}"
+    return (
+        f"{rfc3339(event.timestamp)}  {terminal.safe(event.external_entity_id)}  {event.model_slug}  {tokens}  {what}"
+    )

@@ -23,7 +23,7 @@ from runtime import clock, settings
 from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
 from tollgate import installation
-from tollgate.cli import commands, progress
+from tollgate.cli import commands, progress, terminal
 from tollgate.cli.commands import Where
 from tollgate.installation import Installation
 from tollgate.reconciliation import compare, upstream_account
@@ -247,7 +247,7 @@ def _remarks(report: Report) -> Iterator[str]:
     if report.topic is not None and report.topic.unreadable:
         yield f"{report.topic.unreadable:,} unreadable records in the topic; `tollgate unreadable list` shows them"
         for record in report.topic.named[:_SHOWN]:
-            yield escape(f"  partition {record.partition}, offset {record.offset}: {record.reason}")
+            yield escape(f"  partition {record.partition}, offset {record.offset}: {terminal.safe(record.reason)}")
 
 
 def _show_upstream(upstream: Comparison, console: Console) -> None:
@@ -282,7 +282,7 @@ def _told(request: Request) -> str:
     ours = side("ledger", (request.input_tokens, request.output_tokens))
     theirs = side("upstream", (request.upstream_input_tokens, request.upstream_output_tokens))
     how = f" ({request.outcome}, {request.usage_source})" if request.outcome else ""
-    return f"{request.day} request {request.request_id}{how}: {ours}; {theirs}"
+    return f"{request.day} request {terminal.safe(request.request_id)}{how}: {ours}; {theirs}"
 
 
 def _as_json(report: Report, max_apart: float) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def serve(
         if check:
             click.echo(json.dumps({"valid": True}) if as_json else "the settings are valid")
             return
-        if role == "proxy":
-            log.info("rate limits hold at each proxy by itself: this version shares no rate windows between proxies")
+        if role == "proxy" and loaded.redis_url is None:
+            log.info("rate limits hold at each proxy by itself: TOLLGATE_REDIS_URL is not set")
         with ExitStack() as closing:
             prepare = importlib.import_module(_MODULES[role]).prepare
             sys.setswitchinterval(_SWITCH_INTERVAL_S)

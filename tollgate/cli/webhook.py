@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from runtime import clock
+from tollgate.cli import terminal
 from tollgate.cli.menu import Group
 from tollgate.tools import receiver
 from webhooks.core import signing
@@ -59,7 +60,7 @@ def listen_command(
         if as_json:
             click.echo(json.dumps(receipt.as_dict()))
             return
-        click.echo(receiver.pretty(receipt.body))
+        click.echo("\n".join(map(terminal.safe, receiver.pretty(receipt.body).split("\n"))))
         if receipt.verified:
             answered = "" if receipt.answered == 200 else f", answered {receipt.answered}"
             click.secho(f"signature verified{answered}", fg="green")

@@ -24,7 +24,7 @@ from runtime import clock
 from runtime.vault import Vault
 from schemas.billing import LONGEST_OVERLAP_S, BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
-from tollgate.cli import commands
+from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
 from tollgate.cli.menu import Group
 from tollgate.installation import Installation
@@ -299,4 +299,4 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(value) or "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None else terminal.safe(str(value))

@@ -94,6 +94,13 @@ def freeze(events: Sequence[UsageEvent]) -> bytes:
     return body.model_dump_json(by_alias=True, exclude={"data": {"events": plain}}).encode()
 
 
+def freeze_test(event: UsageEvent) -> bytes:
+    """Render the body of a test delivery: its type and its event's kind, which no developer can set, say what it is."""
+    marked = _as_billed(event).model_copy(update={"kind": "test"})
+    body = DeliveryBody(type="API_BILLING_TEST", data=DeliveryData(events=(marked,)))
+    return body.model_dump_json(by_alias=True, exclude={"data": {"events": {0: _CORRECTION - {"kind"}}}}).encode()
+
+
 def _as_billed(event: UsageEvent) -> BillingEvent:
     return BillingEvent(
         idempotency_key=event.idempotency_key,

@@ -11,15 +11,17 @@ from proxy.dialects.routes import texts
 from proxy.dialects.routes.api import OPENAI_SPEAKERS, ApiRoute
 from schemas.usage import RouteName
 
+_FURTHER = frozenset(("prompt", "best_of"))
+
 
 def parse(body: bytes) -> ChatRequest | Invalid:
     """Read a body. Each of the prompts has `n` choices, and all of `best_of` are billed."""
-    asked = chat.parse(body)
+    asked = chat.parse(body, further=_FURTHER)
     if isinstance(asked, Invalid):
         return asked
-    found = texts.read(body)
-    each = max(asked.choices, chat.count(found.best_of) or 1)
-    return replace(asked, choices=each * texts.prompt_count(found.prompt), token_ids=texts.token_ids(found.prompt))
+    prompt = asked.further.get("prompt", texts.NONE)
+    each = max(asked.choices, chat.count(asked.further.get("best_of")) or 1)
+    return replace(asked, choices=each * texts.prompt_count(prompt), token_ids=texts.token_ids(prompt))
 
 
 ROUTE = ApiRoute(

@@ -14,13 +14,15 @@ from proxy.dialects.routes.api import OPENAI_SPEAKERS, ApiRoute
 from schemas.targets import Provider
 from schemas.usage import RouteName
 
+_FURTHER = frozenset(("input",))
+
 
 def parse(body: bytes) -> ChatRequest | Invalid:
     """Read a body; what it says of streams is the upstream's business."""
-    asked = chat.parse(body)
+    asked = chat.parse(body, further=_FURTHER)
     if isinstance(asked, Invalid):
         return asked
-    ids = texts.token_ids(texts.read(body).input)
+    ids = texts.token_ids(asked.further.get("input", texts.NONE))
     return replace(asked, stream=False, stream_options=None, choices=1, max_tokens=None, token_ids=ids)
 
 

@@ -8,12 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
-from proxy.dialects import answers, chat, json_members, json_text, media, prompts, usage, written
+from proxy.dialects import answers, chat, json_text, media, prompts, usage, written
 from proxy.dialects.answers import Plain
 from proxy.dialects.chat import ChatRequest, Invalid
-from proxy.dialects.json_members import MISSING
 from proxy.dialects.media import Costs
 from proxy.dialects.named_events import NamedStreamReader
 from proxy.dialects.routes.api import OPENAI_SPEAKERS, ApiRoute
@@ -40,30 +38,20 @@ _WRITTEN = ("content", "summary", "name", "arguments", "input", "code")
 """Members of an output item that the model wrote."""
 
 
-class _Further(msgspec.Struct):
-    """The members that chat completions lack, undecoded."""
-
-    max_output_tokens: Raw = MISSING
-    background: Raw = MISSING
-
-
-_decoder = msgspec.json.Decoder(_Further)
+_FURTHER = frozenset(("max_output_tokens", "background"))
 
 
 def parse(body: bytes) -> ChatRequest | Invalid:
     """Read a body."""
-    asked = chat.parse(body)
+    asked = chat.parse(body, further=_FURTHER)
     if isinstance(asked, Invalid):
         return asked
-    try:
-        further = _decoder.decode(body)
-    except msgspec.DecodeError:  # halves of surrogate pairs, which only the upstream may judge
-        further = _decoder.decode(json_text.plain(body))
-    if json_members.is_repeated(body, b"background") or bytes(further.background) not in (b"", b"null", b"false"):
+    background = asked.further.get("background")
+    if background is not None and bytes(background) not in (b"null", b"false"):
         return Invalid(
             "Field background must be false: nothing is stored here, so no answer can come later.", "background"
         )
-    return replace(asked, choices=1, max_tokens=chat.count(further.max_output_tokens))
+    return replace(asked, choices=1, max_tokens=chat.count(asked.further.get("max_output_tokens")))
 
 
 def upstream_body(request: ChatRequest, target_model: str | None, *, stored_metadata_only: bool = False) -> bytes:

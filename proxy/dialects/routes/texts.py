@@ -6,31 +6,14 @@ import msgspec
 from msgspec import Raw
 
 from proxy.dialects import json_text, media
-from proxy.dialects.json_members import MISSING
 from proxy.dialects.media import Costs
 from proxy.limits.estimate import BYTES_PER_TOKEN
 from schemas.usage import MOST_TOKENS
 
+NONE = Raw()
+"""Stands for a prompt that is not there."""
+
 _BLANK = b" \t\r\n"
-
-
-class Given(msgspec.Struct):
-    """The members that chat completions lack, undecoded."""
-
-    prompt: Raw = MISSING
-    input: Raw = MISSING
-    best_of: Raw = MISSING
-
-
-_decoder = msgspec.json.Decoder(Given)
-
-
-def read(body: bytes) -> Given:
-    """Return the members of a body that `chat.parse` has taken; none where it holds halves of surrogate pairs."""
-    try:
-        return _decoder.decode(body)
-    except msgspec.DecodeError:
-        return Given()
 
 
 def token_ids(given: Raw) -> int:

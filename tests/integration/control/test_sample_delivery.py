@@ -1,12 +1,14 @@
 """A lab's test delivery: where it may go, how long it may take, and which secrets sign it (contract 2.5 and 5)."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from control import sample_delivery
-from control.sample_delivery import BusyError, SampleDelivery
+from control.core.refusals import OverloadedError, RefusalError, ShareExceededError
+from control.sample_delivery import SampleDelivery
 from runtime import clock
 from runtime.database.engines import Database
 from runtime.vault import webhook_context
@@ -16,16 +18,19 @@ from tests.integration.control.helpers import VAULT, Lab
 from tests.integration.webhooks.scene import hang, serving, status
 from tests.unit.webhooks import kit
 from webhooks.core import signing
+from webhooks.core.deliveries import Prepared
+from webhooks.sender import Sender
 
 NOW = kit.START
 
 
-def record(*secrets: tuple[str, datetime | None]) -> WebhookRecord:
+def record(*secrets: tuple[str, datetime | None], workspace_id: str = "ws") -> WebhookRecord:
     """Return a lab's settings with these secrets, each with the moment that ends it."""
     sealed = (
-        SealedSecret(sealed=VAULT.seal(plain, webhook_context("ws")), expires_at=ends_at) for plain, ends_at in secrets
+        SealedSecret(sealed=VAULT.seal(plain, webhook_context(workspace_id)), expires_at=ends_at)
+        for plain, ends_at in secrets
     )
-    return WebhookRecord(workspace_id="ws", url=None, enabled=True, secrets=tuple(sealed))
+    return WebhookRecord(workspace_id=workspace_id, url=None, enabled=True, secrets=tuple(sealed))
 
 
 @pytest.mark.parametrize("place", ["http://127.0.0.1:{port}/", "https://127.0.0.1:{port}/", "https://127.0.0.1/"])
@@ -76,7 +81,71 @@ async def test_a_secret_signs_until_its_overlap_ends(ends_s: float, *, signs: bo
     assert len(received.headers["webhook-signature"].split(" ")) == 1 + signs
 
 
-async def test_no_more_than_a_few_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_delivery, "_AT_ONCE", 0)
-    with pytest.raises(BusyError):
-        await SampleDelivery(VAULT, allow_private=True).send(record((kit.SECRET, None)), "http://127.0.0.1:1/", NOW)
+async def test_a_lab_makes_two_tests_at_once_and_all_labs_together_eight() -> None:
+    """One whose receiver hangs is told that it has its share; the others' go through until all places are taken."""
+    samples = SampleDelivery(VAULT, allow_private=True)
+    async with serving(hang) as stuck, serving(status(200)) as well:
+        waiting = [
+            asyncio.create_task(samples.send(record((kit.SECRET, None), workspace_id=lab), stuck.url, NOW))
+            for lab in ("a", "a", "b", "b", "c", "c")
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(ShareExceededError, match="2 tests of this workspace"):
+            await samples.send(record((kit.SECRET, None), workspace_id="a"), well.url, NOW)
+        waiting += [
+            asyncio.create_task(samples.send(record((kit.SECRET, None), workspace_id="d"), stuck.url, NOW))
+            for _ in range(2)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="8 tests"):
+            await samples.send(record((kit.SECRET, None)), well.url, NOW)
+        for one in waiting[:2]:
+            one.cancel()
+        await asyncio.gather(*waiting[:2], return_exceptions=True)
+        assert (await samples.send(record((kit.SECRET, None)), well.url, NOW)).delivered
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "169.254.169.254", "fd00::1234"])
+async def test_the_answer_does_not_tell_where_an_internal_name_leads(address: str) -> None:
+    """A lab that could read it would have the operator's private names looked up for it."""
+
+    async def internal(_host: str, _port: int) -> list[str]:
+        return [address]
+
+    sender = Sender(allow_private=False, resolver=internal)
+    try:
+        error = (await sender.send(Prepared("https://db.internal.example/", {}, b"{}", 2.0))).error or ""
+    finally:
+        await sender.aclose()
+    assert error.startswith("refused: db.internal.example")
+    assert address not in error
+
+
+async def test_nor_where_a_connection_failed() -> None:
+    async def private(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.9"]
+
+    sender = Sender(allow_private=True, resolver=private)
+    try:
+        error = (await sender.send(Prepared("http://db.internal.example:1/", {}, b"{}", 2.0))).error or ""
+    finally:
+        await sender.aclose()
+    assert error.startswith("ConnectError: ")
+    assert "127" not in error
+
+
+@pytest.mark.parametrize(("error", "status_code"), [(ShareExceededError("x"), 429), (OverloadedError("x"), 503)])
+async def test_a_test_beyond_a_bound_is_refused_by_its_name(
+    database: Database, lab: Lab, monkeypatch: pytest.MonkeyPatch, error: RefusalError, status_code: int
+) -> None:
+    async def refuse(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(SampleDelivery, "send", refuse)
+    path = "/v1/gateway/billing_webhook"
+    await lab.client.put(path, json={"url": "https://lab.example/", "enabled": True})
+    answer = await lab.client.post(f"{path}/test")
+    assert (answer.status_code, answer.headers["retry-after"]) == (status_code, "1")

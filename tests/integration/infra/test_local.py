@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -111,6 +112,15 @@ def test_a_user_reaches_what_is_open_to_all_on_the_way(tmp_path: Path) -> None:
     assert postgres._reaches(Path("/tmp"), stranger)
     closed.chmod(0o700)
     assert not postgres._reaches(closed / "below", stranger)
+
+
+@pytest.mark.usefixtures("kafka_installed")
+def test_brokers_start_from_the_classes_that_were_kept() -> None:
+    words = ["java", "-Xshare:on", f"-XX:SharedArchiveFile={kafka.CLASSES}", "-cp", f"{kafka.JARS}/*"]  # on: or it ends
+    ended = subprocess.run(
+        [*words, "kafka.tools.StorageTool", "random-uuid"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout
 
 
 @pytest.mark.usefixtures("redis_installed")

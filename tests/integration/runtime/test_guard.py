@@ -130,7 +130,7 @@ async def test_a_name_that_is_bound_anew_between_check_and_connect_changes_nothi
     rebinding = Names([PUBLIC], ["127.0.0.1"])
     first, second = await deliver("https://lab.example/", rebinding, times=2)
     assert (first, connected) == ("ConnectError: noted", [PUBLIC])
-    assert second == "refused: lab.example: 127.0.0.1 is not a public address (loopback)"
+    assert second == "refused: lab.example: has an address that is not public"
     connected.clear()
     rebinding = Names([PUBLIC], ["127.0.0.1"])
     outcomes = await call_later("https://lab.example/v1", rebinding, monkeypatch, 0, origins.STALE_S)

@@ -42,6 +42,7 @@ def shown(*, is_new: bool) -> list[str]:
         "proxies": ["http://p", "http://q"],
         "ops": {"control-1": "http://o:1", "proxy-1": "http://o:2", "proxy-2": "http://o:3"},
         "kafka": "k:1",
+        "redis": "redis://r:1/0",
         "database": "postgresql://d",
         "environment": str(Path.cwd() / "data/environment"),
         "logs": str(Path.cwd() / "data/logs"),

@@ -169,3 +169,17 @@ async def test_the_systems_resolver_answers_with_plain_addresses(monkeypatch: py
 def test_text_around_an_address_in_brackets_is_refused(url: str, allow_private: bool) -> None:
     with pytest.raises(guard.RefusedError):
         guard.parse_url(url, allow_private=allow_private)
+
+
+@pytest.mark.parametrize(
+    "host", ["xn--", "xn--.example", "XN--.example", "api.xn--99999999.example", "xn--a-.xn--0.example"]
+)
+def test_a_label_that_claims_to_be_punycode_must_be(host: str) -> None:
+    """A client of TLS or of the name service would raise what nobody expects."""
+    with pytest.raises(guard.RefusedError, match="xn--"):
+        guard.parse_url(f"https://{host}/v1", allow_private=True)
+
+
+@pytest.mark.parametrize("host", ["xn--rksmrgs-5wao1o.example", "xn--fiqs8s", "XN--MXACD.example", "axn--.example"])
+def test_names_in_punycode_pass(host: str) -> None:
+    assert guard.parse_url(f"https://{host}/v1", allow_private=False).host == host.lower()

@@ -136,19 +136,13 @@ def test_variables_that_name_no_setting_are_warned_of() -> None:
     assert found == ["TOLLGATE_PROT names no setting and is ignored; the nearest name is TOLLGATE_PORT"]
 
 
-def test_a_name_whose_feature_comes_later_is_warned_of_wherever_it_stands(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    name = "REDIS_URL"
-    assert settings.not_served(settings.load()) == []
-    value = "redis://:hush@h"
-    said = [f"TOLLGATE_{name} ({name.lower()}) is not served yet and changes nothing"]
-    write(Path("tollgate.toml"), f'{name.lower()} = "{value}"')
-    assert settings.not_served(settings.load()) == said
-    Path("tollgate.toml").unlink()
-    monkeypatch.setenv(f"TOLLGATE_{name}", value)
-    assert settings.not_served(settings.load()) == said
-    assert settings.warnings() == []
+@pytest.mark.parametrize(
+    "url", ["http://h", "redis://", "redis://:hush@h/x", "redis://:hush@h:99999", "redis://h?db=1"]
+)
+def test_a_redis_url_that_cannot_be_used_is_refused_without_its_secret(url: str) -> None:
+    with pytest.raises(SettingsError, match="redis_url") as caught:
+        settings.load(redis_url=url)
+    assert "hush" not in str(caught.value)
 
 
 def test_what_is_needed_is_named() -> None:

@@ -1,12 +1,18 @@
 """What every `Windows` adapter must do, whoever keeps the counters (contract 3.1)."""
 
-from collections.abc import Callable
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 
+from proxy.admission import Windows
 from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
+from proxy.windows import redis
 from proxy.windows.memory import MemoryWindows
+from proxy.windows.redis import SharedWindows
+from runtime.redis import place
 from schemas.limits import LimitType, RateLimitUnit
 from tests.unit.proxy.fakes import FakeWindows
 
@@ -29,10 +35,20 @@ def clock() -> HandClock:
     return HandClock()
 
 
-@pytest.fixture(params=[MemoryWindows, FakeWindows])
-def adapter(request: pytest.FixtureRequest, clock: HandClock) -> MemoryWindows:
-    make: Callable[[HandClock], MemoryWindows] = request.param
-    return make(clock)
+@pytest.fixture(params=[MemoryWindows, FakeWindows, SharedWindows])
+async def adapter(
+    request: pytest.FixtureRequest, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Windows]:
+    if request.param is not SharedWindows:
+        yield request.param(clock)
+        return
+    monkeypatch.setattr(redis, "ANSWERS_WITHIN_S", 10)  # a busy machine's Redis is no outage
+    adapter = SharedWindows(place(request.getfixturevalue("redis_url")), f"{uuid.uuid4()}:", clock)
+    kept = asyncio.create_task(adapter.keep())
+    await adapter.connected.wait()
+    yield adapter
+    assert adapter.connected.is_set()
+    kept.cancel()
 
 
 def chain(*limits: tuple[LimitType, RateLimitUnit, int], slug: str = "lab/model") -> RateChain:
@@ -46,19 +62,19 @@ def inherited(group: str, *, source: str = "parent") -> RateChain:
     return RateChain("root", "lab/model", (WindowLimit(REQUEST, MINUTE, 1, source, group),))
 
 
-async def admit(adapter: MemoryWindows, wanted: RateChain, tokens: int = 10) -> Reservation:
+async def admit(adapter: Windows, wanted: RateChain, tokens: int = 10) -> Reservation:
     taken = await adapter.reserve(wanted, tokens)
     assert isinstance(taken, Reservation)
     return taken
 
 
-async def refuse(adapter: MemoryWindows, wanted: RateChain, tokens: int = 10) -> Refusal:
+async def refuse(adapter: Windows, wanted: RateChain, tokens: int = 10) -> Refusal:
     refused = await adapter.reserve(wanted, tokens)
     assert isinstance(refused, Refusal)
     return refused
 
 
-async def test_the_last_place_is_given_once(adapter: MemoryWindows) -> None:
+async def test_the_last_place_is_given_once(adapter: Windows) -> None:
     wanted = chain((REQUEST, SECOND, 2))
     await admit(adapter, wanted)
     await admit(adapter, wanted)
@@ -66,7 +82,7 @@ async def test_the_last_place_is_given_once(adapter: MemoryWindows) -> None:
     assert refused.limit == wanted.limits[0]
 
 
-async def test_a_retry_exactly_at_retry_after_gets_in_and_not_before(adapter: MemoryWindows, clock: HandClock) -> None:
+async def test_a_retry_exactly_at_retry_after_gets_in_and_not_before(adapter: Windows, clock: HandClock) -> None:
     wanted = chain((REQUEST, SECOND, 1), (TOKEN, MINUTE, 5))
     clock.now_s += 0.0123
     adapter.settle(await admit(adapter, wanted), 10)
@@ -78,7 +94,7 @@ async def test_a_retry_exactly_at_retry_after_gets_in_and_not_before(adapter: Me
     await admit(adapter, wanted)
 
 
-async def test_a_refusal_takes_nothing_from_the_other_limits(adapter: MemoryWindows) -> None:
+async def test_a_refusal_takes_nothing_from_the_other_limits(adapter: Windows) -> None:
     wanted = chain(*[(REQUEST, MINUTE, 1 if level == 2 else 10) for level in range(5)])
     await admit(adapter, wanted)
     for _ in range(20):
@@ -89,7 +105,7 @@ async def test_a_refusal_takes_nothing_from_the_other_limits(adapter: MemoryWind
     await refuse(adapter, others)
 
 
-async def test_settling_refunds_and_charges_tokens(adapter: MemoryWindows) -> None:
+async def test_settling_refunds_and_charges_tokens(adapter: Windows) -> None:
     wanted = chain((TOKEN, MINUTE, 100))
     adapter.settle(await admit(adapter, wanted, tokens=100), 40)
     taken = await admit(adapter, wanted, tokens=10)
@@ -98,14 +114,14 @@ async def test_settling_refunds_and_charges_tokens(adapter: MemoryWindows) -> No
     await refuse(adapter, wanted)
 
 
-async def test_release_keeps_the_place_in_a_request_window(adapter: MemoryWindows) -> None:
+async def test_release_keeps_the_place_in_a_request_window(adapter: Windows) -> None:
     adapter.release(await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10))
     await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10)
     adapter.release(await admit(adapter, chain((REQUEST, MINUTE, 1))))
     await refuse(adapter, chain((REQUEST, MINUTE, 1)))
 
 
-async def test_a_reservation_ends_once(adapter: MemoryWindows) -> None:
+async def test_a_reservation_ends_once(adapter: Windows) -> None:
     wanted = chain((TOKEN, MINUTE, 100))
     taken = await admit(adapter, wanted, tokens=50)
     adapter.settle(taken, 30)
@@ -113,7 +129,7 @@ async def test_a_reservation_ends_once(adapter: MemoryWindows) -> None:
     assert [standing.remaining for standing in (await admit(adapter, wanted, tokens=0)).standings] == [70]
 
 
-async def test_standings_of_admissions_and_refusals(adapter: MemoryWindows, clock: HandClock) -> None:
+async def test_standings_of_admissions_and_refusals(adapter: Windows, clock: HandClock) -> None:
     wanted = chain((REQUEST, SECOND, 3), (REQUEST, MINUTE, 2), (TOKEN, MINUTE, 100))
     requests, tokens = (await admit(adapter, wanted, tokens=30)).standings
     assert (requests.limit, requests.remaining, requests.reset_s) == (wanted.limits[1], 1, 60.0)
@@ -124,29 +140,29 @@ async def test_standings_of_admissions_and_refusals(adapter: MemoryWindows, cloc
     assert [(standing.remaining, standing.reset_s) for standing in refused.standings] == [(0, 58.5), (40, 61.5)]
 
 
-async def test_slugs_are_apart(adapter: MemoryWindows) -> None:
+async def test_slugs_are_apart(adapter: Windows) -> None:
     await admit(adapter, chain((REQUEST, MINUTE, 1)))
     await admit(adapter, chain((REQUEST, MINUTE, 1), slug="lab/other"))
 
 
-async def test_groups_that_inherit_one_limit_have_a_window_each(adapter: MemoryWindows) -> None:
+async def test_groups_that_inherit_one_limit_have_a_window_each(adapter: Windows) -> None:
     await admit(adapter, inherited("child"))
     await admit(adapter, inherited("sibling"))
     await refuse(adapter, inherited("child"))
 
 
-async def test_a_limit_that_another_group_sets_now_finds_the_content_it_left(adapter: MemoryWindows) -> None:
+async def test_a_limit_that_another_group_sets_now_finds_the_content_it_left(adapter: Windows) -> None:
     await admit(adapter, inherited("child"))
     await refuse(adapter, inherited("child", source="child"))
 
 
-async def test_no_limits_admit(adapter: MemoryWindows) -> None:
+async def test_no_limits_admit(adapter: Windows) -> None:
     taken = await admit(adapter, chain())
     assert taken.standings == ()
     adapter.settle(taken, 10**9)
 
 
-async def test_forgetting_the_idle_forgets_nothing_that_counts(adapter: MemoryWindows, clock: HandClock) -> None:
+async def test_forgetting_the_idle_forgets_nothing_that_counts(adapter: Windows, clock: HandClock) -> None:
     wanted = chain((REQUEST, SECOND, 1))
     await admit(adapter, wanted)
     clock.now_s += 0.999
@@ -154,4 +170,17 @@ async def test_forgetting_the_idle_forgets_nothing_that_counts(adapter: MemoryWi
     await refuse(adapter, wanted)
     clock.now_s += 0.001
     adapter.forget_idle()
+    await admit(adapter, wanted)
+
+
+async def test_a_clock_that_steps_back_reopens_nothing(adapter: Windows, clock: HandClock) -> None:
+    wanted = chain((REQUEST, SECOND, 1), (TOKEN, MINUTE, 100))
+    clock.now_s += 30
+    await admit(adapter, wanted, tokens=60)
+    clock.now_s -= 20
+    refused = await refuse(adapter, wanted)
+    assert refused.retry_after_s == 21
+    clock.now_s += 20.999
+    await refuse(adapter, wanted)
+    clock.now_s += 0.001
     await admit(adapter, wanted)

@@ -111,8 +111,10 @@ async def test_a_test_delivery_is_signed_marked_and_in_no_ledger(
         (received,) = receiver.received
     result = answer.json()
     assert (result["delivered"], result["status_code"], result["error"]) == (True, 200, None)
-    (event,) = json.loads(received.body)["data"]["events"]
-    assert event["requestMetadata"] == {"test": "true"}
+    body = json.loads(received.body)
+    (event,) = body["data"]["events"]
+    assert (body["type"], event["kind"], event["requestMetadata"]) == ("API_BILLING_TEST", "test", {"test": "true"})
+    assert not {"corrects", "reason"} & event.keys()
     Webhook(rotated).verify(received.body, received.headers)
     signing.verify(received.headers, received.body, secrets(database, lab, clock())[1:], clock())
     count = select(func.count()).select_from(USAGE_EVENT)

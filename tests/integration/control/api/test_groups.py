@@ -213,3 +213,26 @@ async def test_keys_hide_behind_their_own_group_and_workspace(lab: Lab, other: L
     assert (await other.client.get(f"{PATH}/{group['id']}/api_keys")).status_code == 403
     assert (await other.client.post(f"{PATH}/{group['id']}/api_keys", json={})).status_code == 403
     assert (await lab.client.post(f"{PATH}/nothing/api_keys", json={})).status_code == 404
+
+
+async def test_a_list_of_large_groups_comes_in_pages_bounded_by_bytes_each_group_once(lab: Lab) -> None:
+    """60 groups of 1,000 models in one answer took 21 s, 1.2 GB, and everybody else's calls."""
+    slugs = [f"acme/{number:02}" + "m" * 240 for number in range(20)]
+    for slug in slugs:
+        await lab.endpoint(slug)
+    rates = [{"type": type_, "unit": "MINUTE", "threshold": 2**53} for type_ in ("TOKEN", "REQUEST")]
+    ids = [
+        (await lab.made_group(f"customer-{number}", *({"slug": slug, "rate_limits": rates} for slug in slugs)))["id"]
+        for number in range(60)
+    ]
+    seen: list[str] = []
+    sizes: list[int] = []
+    url = "/v1/gateway/groups?limit=1000"
+    while url:
+        answer = await lab.client.get(url)
+        sizes.append(len(answer.content))
+        seen += [group["id"] for group in answer.json()["items"]]
+        url = answer.links["next"]["url"] if answer.json()["pagination"]["has_more"] else ""
+    assert seen == ids
+    assert len(sizes) == 2
+    assert max(sizes) < 1_100_000

@@ -1,5 +1,7 @@
 """The served description says what the published document says, but for what docs/management-api.md lists."""
 
+import base64
+import hashlib
 import json
 import re
 from fnmatch import fnmatchcase
@@ -85,3 +87,21 @@ async def test_the_guide_to_the_api_names_what_it_is_about(ours: Facts) -> None:
     for name, kind in ours.items():
         if kind == "operation" and name.partition(" ")[2].startswith(own):
             assert f"`{name}`" in DOC
+
+
+@pytest.mark.parametrize("path", ["/schema", "/schema/openapi.json"])
+async def test_a_browser_that_shows_it_runs_nothing_and_asks_nobody(lab: Lab, path: str) -> None:
+    answer = await lab.client.get(path)
+    headers = answer.headers
+    assert answer.status_code == 200
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
+    assert headers["referrer-policy"] == "no-referrer"
+    if path == "/schema":
+        (style,) = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert f"style-src 'sha256-{digest}'" in policy
+        assert not re.search(r"<script|\son\w+=|\sstyle=|src=", answer.text)

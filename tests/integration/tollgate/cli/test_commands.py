@@ -192,7 +192,7 @@ def test_a_database_that_a_config_names_is_the_one_that_is_worked_on(words: list
 
 
 def test_what_changes_nothing_is_warned_of_once_on_stderr() -> None:
-    unused = {"TOLLGATE_PROT": "1", "TOLLGATE_REDIS_URL": "redis://h", "TOLLGATE_OPS_PORT": "tcp://10.0.0.1:8081"}
+    unused = {"TOLLGATE_PROT": "1", "TOLLGATE_OPS_PORT": "tcp://10.0.0.1:8081"}
     ended = run("workspace", "create", "--name", "lab", "--org-prefix", "org", "--json", env=unused)
     assert ended.exit_code == 0
     assert json.loads(ended.stdout)
@@ -201,7 +201,6 @@ def test_what_changes_nothing_is_warned_of_once_on_stderr() -> None:
     assert [line.split()[:2] for line in warned] == [
         ["Warning:", "TOLLGATE_OPS_PORT=tcp://10.0.0.1:8081"],
         ["Warning:", "TOLLGATE_PROT"],
-        ["Warning:", "TOLLGATE_REDIS_URL"],
     ]
     ended = run("serve", "control", env=unused | {"TOLLGATE_DATABSE_URL": "x"})
     assert "needs TOLLGATE_KAFKA_BOOTSTRAP, TOLLGATE_DATABASE_URL" in ended.stderr

@@ -53,7 +53,9 @@ VALUES = st.recursive(
     lambda inner: joined(inner, "[", "]") | joined(member(NAMES.flatmap(spelled), inner), "{", "}"),
     max_leaves=8,
 )
-OTHERS = member(NAMES.filter(lambda name: name not in OURS).flatmap(spelled), VALUES)
+ONCE = ("n", "max_tokens", "max_completion_tokens")
+"""Names that may stand once, with whatever value."""
+OTHERS = member(NAMES.filter(lambda name: name.casefold() not in (*OURS, *ONCE, "store")).flatmap(spelled), VALUES)
 
 
 @dataclass
@@ -84,6 +86,7 @@ def bodies(draw: st.DrawFn) -> Made:
     if draw(st.booleans()):
         pairs = joined(member(TEXTS, TEXTS), "{", "}") | st.just("null")
         own.append((member(spelled("metadata"), pairs), "metadata"))
+    own += [(member(spelled(name), VALUES), "") for name in draw(st.sets(st.sampled_from(ONCE)))]
     parts = [(draw(one), name) for one, name in own] + [(other, "") for other in draw(st.lists(OTHERS, max_size=4))]
     parts = draw(st.permutations(parts))
     blanks = draw(st.lists(BLANK, min_size=2 * len(parts) + 2, max_size=2 * len(parts) + 2))

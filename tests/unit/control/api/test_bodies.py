@@ -1,15 +1,27 @@
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from control.api import common
+from control.api import common, paging
 from control.core.refusals import InvalidError
 from runtime import ids
-from schemas.api import CreateGroup, Endpoint, Region, UpdateGroup
+from schemas.api import (
+    CreateApiKey,
+    CreateGroup,
+    CreateSecret,
+    Endpoint,
+    Region,
+    RegisterApiKey,
+    RevokedApiKey,
+    UpdateGroup,
+)
 from schemas.targets import Provider, Target
 
 
@@ -43,7 +55,8 @@ def test_what_is_allowed_is_said() -> None:
 
 
 def test_nul_is_refused_wherever_it_stands() -> None:
-    body = {"metadata": {"external_entity_id": "a", "name": "b\0"}, "models": [{"slug": "a/m"}]}
+    hierarchy = {"parent_group_id": "b\0"}
+    body = {"metadata": {"external_entity_id": "a"}, "models": [{"slug": "a/m"}], "hierarchy": hierarchy}
     assert "U+0000" in refusal(json.dumps(body).encode()).message
 
 
@@ -53,6 +66,11 @@ def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
     assert read.metadata.name == r"\u0000"
 
 
+def written(page: Any) -> Any:
+    """Return a page as a client reads it."""
+    return json.loads(msgspec.json.encode(page, enc_hook=common.encode))
+
+
 @given(st.integers(0, 30), st.integers(1, 10))
 def test_pages_cover_everything_once(count: int, limit: int) -> None:
     everything = sorted(ids.mint() for _ in range(count))
@@ -60,10 +78,12 @@ def test_pages_cover_everything_once(count: int, limit: int) -> None:
     cursor: str | None = None
     while True:
         after = common.after(cursor)
-        shown, pagination = common.page([id_ for id_ in everything if id_ > after][: limit + 1], limit, str)
-        seen += shown
-        cursor = pagination.cursor
-        assert pagination.has_more is (cursor is not None)
+        found = [id_ for id_ in everything if id_ > after][: limit + 1]
+        page = written(paging.filled(found, limit, lambda id_: RevokedApiKey(prefix=id_), common.id_cursor))
+        assert len(page["items"]) <= limit
+        seen += [each["prefix"] for each in page["items"]]
+        cursor = page["pagination"]["cursor"]
+        assert page["pagination"]["has_more"] is (cursor is not None)
         if cursor is None:
             break
     assert seen == everything
@@ -115,3 +135,59 @@ def test_a_group_sets_one_rate_of_a_type_and_unit() -> None:
     assert "at most one rate limit per type and unit" in refusal(two).message
     for other in (("REQUEST", "MINUTE", 1), ("TOKEN", "SECOND", 1)):
         assert common.read(CreateGroup, limits(("TOKEN", "MINUTE", 1), other)).models
+
+
+@pytest.mark.parametrize("character", ["\x01", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b"])
+@pytest.mark.parametrize(
+    ("contract", "body", "param"),
+    [
+        (CreateGroup, {"metadata": {"external_entity_id": "a%s"}, "models": [{"slug": "a/m"}]}, "external_entity_id"),
+        (
+            CreateGroup,
+            {"metadata": {"external_entity_id": "a", "name": "a%s"}, "models": [{"slug": "a/m"}]},
+            "metadata.name",
+        ),
+        (UpdateGroup, {"metadata": {"name": "%s"}}, "metadata.name"),
+        (CreateApiKey, {"name": "a%sb"}, "name"),
+        (RegisterApiKey, {"name": "a%sb", "key": "k" * 32}, "name"),
+        (CreateSecret, {"name": "a%sb", "value": "v"}, "name"),
+    ],
+)
+def test_names_and_ids_hold_no_control_characters(
+    contract: type[BaseModel], body: dict[str, Any], param: str, character: str
+) -> None:
+    """A terminal, a log or a table of somebody else's would obey them."""
+
+    def text(value: str) -> bytes:
+        return json.dumps(body).replace("%s", json.dumps(value)[1:-1]).encode()
+
+    with pytest.raises(InvalidError) as refused:
+        common.read(contract, text(character))
+    assert (refused.value.param or "").endswith(param)
+    assert refused.value.message.endswith("must not hold control characters")
+    assert common.read(contract, text("é客🙂"))
+
+
+def test_a_page_is_full_by_its_bytes_too_and_nothing_is_read_beyond_it() -> None:
+    taken: list[int] = []
+
+    def found() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    def body(_: int) -> RevokedApiKey:
+        return RevokedApiKey(prefix="x" * (paging.PAGE_BYTES // 4))
+
+    page = written(paging.filled(found(), 1000, body, str))
+    assert len(page["items"]) == 4
+    assert page["pagination"] == {"has_more": True, "cursor": "3"}
+    assert taken == [0, 1, 2, 3, 4]
+
+
+def test_one_item_larger_than_a_page_is_a_page() -> None:
+    def body(_: int) -> RevokedApiKey:
+        return RevokedApiKey(prefix="x" * (paging.PAGE_BYTES * 2))
+
+    first = written(paging.filled([1, 2], 1000, body, str))
+    assert (len(first["items"]), first["pagination"]["has_more"]) == (1, True)

@@ -126,3 +126,11 @@ def test_limits_are_compared_by_slug_type_and_unit(child: ModelConfig, ancestor:
     assert (rules.exceeds([child], [ancestor]) is not None) is above
     assert not rules.exceeds([child], [])
     assert not rules.exceeds([], [ancestor])
+
+
+@pytest.mark.parametrize("prefix", ["test", "Test", "TEST"])
+def test_the_prefix_of_test_deliveries_is_nobodys(prefix: str) -> None:
+    with pytest.raises(InvalidError) as refused:
+        rules.check_org_prefix(prefix)
+    assert refused.value.code == "org_prefix_reserved"
+    rules.check_org_prefix("testing")

@@ -25,22 +25,6 @@ def test_members(text: bytes, found: list[tuple[bytes, bytes]]) -> None:
     assert [(name, text[start:stop]) for name, (start, stop) in json_members.members(text)] == found
 
 
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        (b'{"m":1}', b"{}"),
-        (b' { "m" : {"m":1} , "b": 2 } ', b' { "b": 2 } '),
-        (b'{"a":1, "m":[1,"}"] ,"b":2}', b'{"a":1,"b":2}'),
-        (b'{"a":1,"m":2 }', b'{"a":1}'),
-        (b'{"m":1,"a":{"m":1},"\\u006d":2}', b'{"a":{"m":1}}'),
-        (b'{"a":1 , "b":2}', b'{"a":1 , "b":2}'),
-        (b"{}", b"{}"),
-    ],
-)
-def test_a_member_is_taken_out(text: bytes, left: bytes) -> None:
-    assert json_members.without(text, b"m") == left
-
-
 def test_splicing_takes_spans_in_any_order() -> None:
     assert json_members.splice(b"0123456789", [((7, 9), b"B"), ((1, 3), b"A")]) == b"0A3456B9"
     assert json_members.splice(b"0123", []) == b"0123"
