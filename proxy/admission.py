@@ -67,6 +67,9 @@ class InFlight(Protocol):
         """Forget it: its event is durable, or there is to be none."""
 
 
+NOT_COUNTED = answers.Count(estimate.NOTHING.tokens, UsageSource.NONE)
+
+
 @dataclass(slots=True)
 class Call:
     """One admitted request on its way."""
@@ -101,6 +104,10 @@ class Call:
         """Return the counts to bill where nobody has reported any: made from the body, so asked for only then."""
         prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
         return self.expected.model_copy(update={"input_tokens": prompt})
+
+    def counted(self, count: answers.Count) -> answers.Count:
+        """Return what is billed of a count: of a route that is opaque to us nothing is estimated."""
+        return NOT_COUNTED if self.api.is_opaque and count.source is UsageSource.ESTIMATED else count
 
     def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
         """Return its usage event."""
@@ -155,21 +162,34 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def admit(
-        self, key: Key, request_id: str, body: bytes, api: ApiRoute = chat_completions.ROUTE
-    ) -> Call | Reply:
-        """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
+    async def find(
+        self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None
+    ) -> tuple[chat.ChatRequest, Route] | Reply:
+        """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
         asked = api.parse(body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(api.parse, body)
         if isinstance(asked, chat.Invalid):
             return replies.bad_request(asked.message, asked.param)
-        route = self._directory.route(key, asked.slug, api)
+        slug = asked.slug if slug is None else slug
+        route = self._directory.route(key, slug, api)
         if route is None:
-            return replies.model_not_found(asked.slug)
-        if isinstance(route, Unserved):
-            return replies.unserved(asked.slug)
+            return replies.model_not_found(slug)
+        return replies.unserved(slug) if isinstance(route, Unserved) else (asked, route)
+
+    async def admit(
+        self,
+        key: Key,
+        request_id: str,
+        body: bytes,
+        api: ApiRoute = chat_completions.ROUTE,
+        slug: str | None = None,
+    ) -> Call | Reply:
+        """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
+        found = await self.find(key, body, api, slug)
+        if isinstance(found, Reply):
+            return found
+        asked, route = found
         now = self._clock()
-        mean = self._means.mean(route.slug) if api.has_output else 0
-        expected = estimate.expected(asked.body, asked.choices, asked.max_tokens, mean, asked.token_ids)
+        expected = self._expected(asked, route, api)
         held = await self._reserve(route, expected.reserved, now)
         if isinstance(held, Reply):
             return held
@@ -184,13 +204,23 @@ class Admissions:
             stream=asked.stream,
         )
         try:
-            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens))
+            slot = self._in_flight.open_slot(
+                usage_event.in_flight(
+                    event, expected.tokens, UsageSource.NONE if api.is_opaque else UsageSource.ESTIMATED
+                )
+            )
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
             return replies.busy() if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
         return Call(api, asked, route, request_id, event, expected.tokens, day, rate, slot, headers, self._costs)
+
+    def _expected(self, asked: chat.ChatRequest, route: Route, api: ApiRoute) -> estimate.Expected:
+        if api.is_opaque:
+            return estimate.NOTHING
+        mean = self._means.mean(route.slug) if api.has_output else 0
+        return estimate.expected(asked.body, asked.choices, asked.max_tokens, mean, asked.token_ids)
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime

@@ -244,6 +244,7 @@ def _places(settings: Settings) -> targets.ProviderUrls:
     return targets.ProviderUrls(
         openai=settings.openai_base_url,
         baseten=settings.baseten_url_template,
+        baseten_model=settings.baseten_model_url_template,
         baseten_model_api=settings.baseten_model_api_url,
         baseten_credential=None if operators is None else operators.get_secret_value(),
         anthropic=settings.anthropic_base_url,

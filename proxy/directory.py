@@ -25,11 +25,13 @@ from schemas.config import (
     WorkspaceRecord,
     WorkspaceState,
 )
+from schemas.limits import LimitType
 from schemas.targets import Provider, Target
 from schemas.usage import RouteName
 
 _NOBODY = (0, "")
 _NONE = ("", "")
+_TOKENS = frozenset(type_ for type_ in LimitType if type_.value.endswith("TOKEN"))
 
 _log = logging.getLogger(__name__)
 
@@ -173,10 +175,12 @@ class Directory:
                 limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
             )
             for limit in model.rate_limits
+            if api.token_limits_bind or limit.type not in _TOKENS
         )
         days = tuple(
             DayLimit(limit.type, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit))
             for limit in model.usage_limits
+            if api.token_limits_bind or limit.type not in _TOKENS
         )
         return Route(
             slug=slug,
@@ -184,7 +188,7 @@ class Directory:
             group_id=key.group_id,
             external_entity_id=chain[0].external_entity_id,
             charged_groups=limit_tree.charged_groups(chain),
-            url=targets.url(endpoint.target, self._places, api.upstream_path),
+            url=targets.url(endpoint.target, self._places, api.upstream_path, api.name),
             by_operator=targets.is_by_operator(endpoint.target),
             target_model=endpoint.target.target_model,
             credential=credential,

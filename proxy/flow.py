@@ -13,7 +13,16 @@ from typing import Protocol
 from proxy import reading
 from proxy.admission import Admissions, Call
 from proxy.core import endings, replies
-from proxy.core.calls import BrokenOffError, Failure, Model, SpoolUnavailableError, UpstreamRequest
+from proxy.core.calls import (
+    BrokenOffError,
+    Envelope,
+    Failure,
+    Key,
+    Model,
+    Route,
+    SpoolUnavailableError,
+    UpstreamRequest,
+)
 from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Deadline, Drains
@@ -29,6 +38,8 @@ class Client(Protocol):
     """The developer's side of one request."""
 
     authorization: bytes | None
+    envelope: Envelope | Reply | None
+    """What goes on beside the body, or why it may not; None: nothing does."""
 
     async def body(self) -> bytes | Reply:
         """Return the whole request body, or the answer that refuses it."""
@@ -41,6 +52,9 @@ class Client(Protocol):
 
     async def reply(self, reply: Reply) -> None:
         """Return a whole answer."""
+
+    def abort(self) -> None:
+        """End an answer that was begun, so that its client sees that it is not whole."""
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call back once if the client goes away; None: it no longer matters."""
@@ -112,20 +126,63 @@ class Gateway:
         """Return what the key of an Authorization header may call."""
         return self._admissions.models(authorization)
 
+    async def pass_on(self, client: Client, api: ApiRoute) -> None:
+        """Serve what is neither counted nor limited, for a key that may call the slug."""
+        request_id = self._mint()
+        reply = await self._passed_on(client, request_id, api)
+        reply.headers.append((b"x-request-id", request_id.encode()))
+        await client.reply(reply)
+
+    async def _passed_on(self, client: Client, request_id: str, api: ApiRoute) -> Reply:
+        body = await self._body(client)
+        found = body if isinstance(body, Reply) else await self._admissions.find(body[0], body[1], api)
+        if isinstance(found, Reply):
+            return found
+        request, route = found
+        sent = _request(client, route, api.upstream_body(request, route.target_model), request_id)
+        answer: Answer | None = None
+        try:
+            with Deadline(self._drains, self._deadlines) as bound:
+                bound.expect(self._first_byte_s)
+                opened = await self._upstream.open(sent)
+                if isinstance(opened, Failure):
+                    return replies.upstream_failed(opened)
+                answer = opened
+                told = await reading.whole(answer, bound, self._idle_s)
+                passed = Reply if 200 <= answer.status < 300 else replies.passed_on
+                return passed(answer.status, answer.headers, told)
+        except TimeoutError:
+            return replies.upstream_too_slow()
+        except BrokenOffError:
+            return replies.upstream_broke_off()
+        finally:
+            if answer is not None:
+                await answer.close()
+
     async def _admit(self, client: Client, request_id: str, api: ApiRoute) -> Call | Reply:
+        found = await self._body(client, self._sink)
+        if isinstance(found, Reply):
+            return found
+        slug = client.envelope.slug if isinstance(client.envelope, Envelope) else None
+        return await self._admissions.admit(found[0], request_id, found[1], api, slug)
+
+    async def _body(self, client: Client, sink: UsageSink | None = None) -> tuple[Key, bytes] | Reply:
+        """Return the key of a call and its body, or the answer that refuses it. `sink`: where its event would go."""
         key = self._admissions.expect(client.authorization)
         if isinstance(key, Reply):
             return key
-        if self._sink.blocked is not None:
+        if sink is not None and sink.blocked is not None:
             return replies.unavailable("usage cannot be recorded")
+        if isinstance(client.envelope, Reply):
+            return client.envelope
         body = await client.body()
-        return body if isinstance(body, Reply) else await self._admissions.admit(key, request_id, body, api)
+        return body if isinstance(body, Reply) else (key, body)
 
     async def _forward(self, client: Client, call: Call) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
         route = call.route
         body = call.api.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        sent = UpstreamRequest(route.url, body, call.request_id, route.credential, route.by_operator, route.dialect)
+        sent = _request(client, route, body, call.request_id)
         bound = Deadline(self._drains, self._deadlines)
         answer: Answer | None = None
         try:
@@ -158,7 +215,8 @@ class Gateway:
         if not call.answered:
             body = await reading.whole(answer, bound, self._idle_s)
             return Refused(replies.passed_on(answer.status, answer.headers, body))
-        begun, is_stream = await reading.beginning(answer, bound, self._idle_s)
+        is_opaque = call.api.is_opaque
+        begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s)
         if not is_stream:
             body = await reading.whole(answer, bound, self._idle_s, begun)
             told = call.api.plain(body, call.route.slug)
@@ -166,7 +224,8 @@ class Gateway:
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
-        await client.start(answer.status, forms.stream_headers(answer.headers) + call.headers)
+        headers = answer.headers if is_opaque else forms.stream_headers(answer.headers)
+        await client.start(answer.status, headers + call.headers)
         if ready and not bound.gone:
             await client.send(ready)
         await self._follow(client, stream, answer, bound)
@@ -207,6 +266,8 @@ class Gateway:
         if ending.reply is not None:
             ending.reply.headers.extend(call.headers)
             await client.reply(ending.reply)
+        elif ending.last is None:
+            client.abort()
         elif not ending.client_lost:
             await client.send(ending.last, last=True)
 
@@ -215,7 +276,7 @@ class Gateway:
         if isinstance(ending, Refused):
             self._admissions.release(call)
             return
-        count, loop = ending.count, self._deadlines.loop
+        count, loop = call.counted(ending.count), self._deadlines.loop
         durable: asyncio.Future[int | SpoolUnavailableError] = loop.create_future()
 
         def told(sequence: int | SpoolUnavailableError) -> None:
@@ -227,3 +288,10 @@ class Gateway:
         self._sink.append(call.ended(ending.outcome, count, loop.time()), ending.outcome, told)
         if isinstance(failure := await durable, SpoolUnavailableError):
             raise failure
+
+
+def _request(client: Client, route: Route, body: bytes, request_id: str) -> UpstreamRequest:
+    envelope = client.envelope if isinstance(client.envelope, Envelope) else None
+    return UpstreamRequest(
+        route.url, body, request_id, route.credential, route.by_operator, route.dialect, envelope=envelope
+    )

@@ -17,7 +17,8 @@ from proxy.core.replies import Reply
 from proxy.dialects.routes import table
 from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
-from proxy.front.client import HttpClient
+from proxy.front import envelopes
+from proxy.front.client import HttpClient, MessagesClient
 from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Exchange, Route, Routes
 from schemas.usage import RouteName
@@ -28,6 +29,17 @@ _PATHS = {
     "/v1/embeddings": RouteName.EMBEDDINGS,
     "/v1/responses": RouteName.RESPONSES,
 }
+"""Where JSON is posted and nothing but the body goes on."""
+_MESSAGES = "/v1/messages"
+_COUNT_TOKENS = "/v1/messages/count_tokens"
+_MODEL_SERVER = {
+    "/predict/": (RouteName.PREDICT, (b"POST",)),
+    "/async_predict/": (RouteName.ASYNC_PREDICT, (b"POST",)),
+    "/sync/": (RouteName.SYNC, (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE")),
+}
+"""Prefixes, and their methods."""
+
+_Serve = Callable[[Exchange], Awaitable[None]]
 
 
 def metered(
@@ -35,25 +47,53 @@ def metered(
 ) -> Routes:
     """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
 
-    def handler(api: ApiRoute) -> Callable[[Exchange], Awaitable[None]]:
-        async def complete(exchange: Exchange) -> None:
+    def route(serve: _Serve) -> Route:
+        async def counted(exchange: Exchange) -> None:
             try:
-                await gateway.complete(HttpClient(exchange), api)
+                await serve(exchange)
             finally:
                 answered[exchange.status] += 1
 
-        return complete
+        return Route(counted, max_body_bytes, body_within_s, budget)
 
-    def route(name: RouteName) -> Route:
-        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, budget)
+    served = {path.encode(): {b"POST": route(_complete(gateway, table.ROUTES[name]))} for path, name in _PATHS.items()}
+    for path, serve in _messages(gateway).items():
+        served[path.encode()] = {b"POST": route(serve)}
+    for path, (name, methods) in _MODEL_SERVER.items():
+        served[path.encode()] = dict.fromkeys(methods, route(_model_server(gateway, table.ROUTES[name])))
+    return served
 
-    return {path.encode(): {b"POST": route(name)} for path, name in _PATHS.items()}
+
+def _complete(gateway: Gateway, api: ApiRoute) -> _Serve:
+    async def complete(exchange: Exchange) -> None:
+        await gateway.complete(HttpClient(exchange), api)
+
+    return complete
+
+
+def _model_server(gateway: Gateway, api: ApiRoute) -> _Serve:
+    async def complete(exchange: Exchange) -> None:
+        await gateway.complete(HttpClient(exchange, envelopes.model_server(exchange)), api)
+
+    return complete
+
+
+def _messages(gateway: Gateway) -> dict[str, _Serve]:
+    api = table.ROUTES[RouteName.MESSAGES]
+
+    async def complete(exchange: Exchange) -> None:
+        await gateway.complete(MessagesClient(exchange, envelopes.messages(exchange)), api)
+
+    async def count_tokens(exchange: Exchange) -> None:
+        await gateway.pass_on(MessagesClient(exchange, envelopes.count_tokens(exchange)), api)
+
+    return {_MESSAGES: complete, _COUNT_TOKENS: count_tokens}
 
 
 def handlers(gateway: Gateway) -> list[Any]:
     """Return the handlers of what is not counted."""
 
-    @asgi(list(_PATHS), copy_scope=False)
+    @asgi([*_PATHS, _MESSAGES, _COUNT_TOKENS], copy_scope=False)
     async def metered_only(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - it asks by name
         await _answer(send, _not_allowed(b"POST"))
 
@@ -63,7 +103,20 @@ def handlers(gateway: Gateway) -> list[Any]:
         allowed = scope.get("method") in ("GET", "HEAD")
         await _answer(send, _models(gateway, scope) if allowed else _not_allowed(b"GET"))
 
-    return [metered_only, models]
+    return [metered_only, models, *_other_methods()]
+
+
+def _other_methods() -> list[Any]:
+    """Return the handlers of the methods that the model server's routes do not take."""
+
+    def handler(path: str, methods: tuple[bytes, ...]) -> Any:
+        @asgi(path.rstrip("/"), is_mount=True, copy_scope=False)
+        async def refused(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+            await _answer(send, _not_allowed(b", ".join(methods)))
+
+        return refused
+
+    return [handler(path, methods) for path, (_, methods) in _MODEL_SERVER.items()]
 
 
 async def _answer(send: Send, reply: Reply) -> None:

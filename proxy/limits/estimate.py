@@ -32,6 +32,9 @@ class Expected:
     """What is reserved: at least the real count, where the prompt is plain text and the client bounds the answer."""
 
 
+NOTHING = Expected(Tokens(input_tokens=0, output_tokens=0), 0)
+
+
 def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean: int, token_ids: int = 0) -> Expected:
     """Return both estimates of one request.
 

@@ -35,7 +35,8 @@ _PIECE_BYTES = 16 * 1024
 _JOINED_BYTES = 64 * 1024
 """A body up to this is copied behind its head: one buffer costs less to send than two."""
 _WANTED = frozenset(
-    b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms x-should-retry request-id".split()
+    b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms x-should-retry "
+    b"request-id".split()
 )
 
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -69,6 +70,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_asked",
+        "_bodiless",
         "_buffer",
         "_chunks",
         "_deadlines",
@@ -127,7 +129,7 @@ class Connection(asyncio.BufferedProtocol):
         self._held = 0
         self._more = False
         self._paused = False
-        self._asked = False
+        self._asked = self._bodiless = False
         self._draining = False
         self._reusable = False
         self._left = MAX_HEAD_BYTES
@@ -141,10 +143,9 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request may be sent."""
         return self.is_made and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes) -> None:
-        """Send a request. Only for a connection that is open and not in use."""
-        self.due = math.inf
-        self.status = 0
+    def send(self, head: bytes, body: bytes, *, bodiless: bool = False) -> None:
+        """Send a request. Only for a connection that is open and not in use. `bodiless`: its answer has no body."""
+        self.due, self.status, self._bodiless = math.inf, 0, bodiless
         self.headers = {}
         self.complete = self.end_expected = self._more = self._draining = False
         self._left = MAX_HEAD_BYTES
@@ -277,9 +278,10 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             raise AnswerError("its transfer coding is not known")
-        self._reusable = self._parser.should_keep_alive()
+        self._reusable = self._parser.should_keep_alive() and not self._bodiless
         self._left = MAX_FRAMING_BYTES
         self.status = status
+        self.complete = self._bodiless  # the parser would wait for what the head tells of (RFC 9110 9.3.2)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""

@@ -22,6 +22,8 @@ MAX_CONNECTIONS = 16_384
 """At once, over all origins."""
 MAX_CONNECTIONS_OF_ORIGIN = 8_192
 
+_WITHOUT_BODIES = ("GET", "HEAD", "DELETE")
+"""Methods whose requests need no length where they have no body (RFC 9110 8.6)."""
 _PASSED_HEADERS = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
@@ -124,7 +126,10 @@ class Upstreams:
         connection = origin.take() or await self._connect(origin)
         if isinstance(connection, Failure):
             return connection
-        connection.send(_head(target, request), request.body)
+        envelope = request.envelope
+        connection.send(
+            _head(target, request), request.body, bodiless=envelope is not None and envelope.method == "HEAD"
+        )
         try:
             while not connection.status and connection.problem is None:
                 await connection.change()
@@ -209,10 +214,11 @@ def _head(target: Target, request: UpstreamRequest) -> bytes:
         line = f"{envelope.method} {target.path}{envelope.suffix} HTTP/1.1\r\n".encode("ascii")
         begun = line + target.common_lines + envelope.header_lines
     credential = b"" if request.credential is None else b"authorization: Bearer %b\r\n" % request.credential.encode()
-    return b"%bx-request-id: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
+    has_length = envelope is None or request.body or envelope.method not in _WITHOUT_BODIES
+    return b"%bx-request-id: %b\r\n%b%b%b\r\n" % (
         begun,
         request.request_id.encode(),
         credential,
         request.header_lines,
-        len(request.body),
+        b"content-length: %d\r\n" % len(request.body) if has_length else b"",
     )

@@ -43,7 +43,7 @@ class Route:
 
 
 Routes = Mapping[bytes, Mapping[bytes, Route]]
-"""By path, then by method."""
+"""By path, then by method. A path that ends in a slash stands for all whose first segment it is."""
 
 
 class Port(Protocol):
@@ -211,6 +211,16 @@ class Exchange:
         """Wait while the client does not take what was written for it."""
         while (waiting := self._line.undrained) is not None:
             await asyncio.wait((waiting,))  # others may wait for it too, so that it must outlive a cancellation
+
+    def cut(self) -> None:
+        """End the connection before the answer's end, so that its client cannot take it for whole."""
+        self.keep_alive = False
+        self.end()
+        transport = self._line.transport
+        if self.is_1_0:  # to which the end of the connection is the end of the answer
+            transport.abort()
+        else:
+            transport.close()
 
     def refuse(self, status: int, message: str) -> None:
         """Answer in the form that both APIs have for what is wrong with a request."""
