@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from control import auth
 from control.api import common, error_texts, errors, page
-from control.api.api_keys import ApiKeyController, ReservedPrefixController
+from control.api.api_keys import ApiKeyController, BatchPrefixController, RegisterPrefixController
 from control.api.billing_webhook import BillingWebhookController
 from control.api.common import Desk, ManagementRequest, ManagementResponse
 from control.api.deliveries import DeliveryController
@@ -84,7 +84,7 @@ def build(
     )
     return Router(
         path="/v1",
-        route_handlers=(*_CONTROLLERS, ReservedPrefixController),
+        route_handlers=(*_CONTROLLERS, RegisterPrefixController, BatchPrefixController),
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         guards=[_guard(database)],
         exception_handlers=errors.EXCEPTION_HANDLERS,

@@ -143,6 +143,9 @@ class ApiKeys(Protocol):
     def add(self, key: ApiKey) -> None:
         """Keep a new key and tell the other processes."""
 
+    def replace(self, key: ApiKey, now: datetime) -> None:
+        """Keep what a change may set of a key and tell the other processes."""
+
     def revoke(self, key: ApiKey, now: datetime) -> None:
         """Let a key work no longer and tell the other processes."""
 

@@ -150,6 +150,10 @@ class Admissions:
         key = self._directory.key(sent.prefix)
         if not keys.matches(sent.key, key.sha256 if key else b"") or key is None:
             return replies.unauthorized("This key is not known, or it was revoked.")
+        if key.disabled:
+            return replies.key_disabled()
+        if key.expires_at is not None and key.expires_at <= self._clock():
+            return replies.key_expired()
         return replies.suspended() if key.suspended else key
 
     def expect(self, authorization: bytes | None) -> Key | Reply:

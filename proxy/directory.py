@@ -4,6 +4,7 @@ Never reads a database: it is fed changes, and one with a version lower than wha
 """
 
 import logging
+from datetime import datetime
 from typing import Protocol
 
 from domain import limit_tree
@@ -52,7 +53,7 @@ class Directory:
         self._workspaces: Newest[WorkspaceRecord] = Newest()
         self._endpoints: Newest[EndpointRecord] = Newest()
         self._groups: Newest[GroupRecord] = Newest()
-        self._keys: Newest[tuple[bytes, str, str]] = Newest()
+        self._keys: Newest[tuple[bytes, str, str, datetime | None, bool]] = Newest()
         self._credentials: Newest[tuple[str, str]] = Newest()
         """Each secret's workspace and opened text, which is empty where it cannot be used."""
         self._by_slug: dict[str, tuple[int, str]] = {}
@@ -68,7 +69,13 @@ class Directory:
             case ConfigKind.KEY:
                 # a tuple, not the record: there may be a million of them
                 entry = (
-                    (bytes.fromhex(record.sha256), record.workspace_id, record.group_id)
+                    (
+                        bytes.fromhex(record.sha256),
+                        record.workspace_id,
+                        record.group_id,
+                        record.expires_at,
+                        record.disabled,
+                    )
                     if isinstance(record, KeyRecord)
                     else None
                 )
@@ -96,13 +103,13 @@ class Directory:
         entry = self._keys.get(prefix)
         if entry is None:
             return None
-        sha256, workspace_id, group_id = entry
+        sha256, workspace_id, group_id, expires_at, disabled = entry
         workspace = self._workspaces.get(workspace_id)
         chain = self._chain(group_id)
         if workspace is None or not chain or chain[0].workspace_id != workspace_id:
             return None
         suspended = workspace.state is WorkspaceState.SUSPENDED
-        self._used_keys[prefix] = key = Key(prefix, sha256, workspace_id, group_id, suspended)
+        self._used_keys[prefix] = key = Key(prefix, sha256, workspace_id, group_id, suspended, expires_at, disabled)
         return key
 
     def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:

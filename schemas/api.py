@@ -8,7 +8,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from schemas.base import NO_CONTROL_CHARACTERS, GivenMoment, Message, NullMeans, Timestamp
+from schemas.base import LONGEST_OVERLAP_S, NO_CONTROL_CHARACTERS, GivenMoment, Message, NullMeans, Timestamp
 from schemas.limits import (
     EffectiveModelConfig,
     LimitEnforcement,
@@ -195,10 +195,25 @@ class GroupUsage(Message):
     usage: dict[str, tuple[LimitUsage, ...]]
 
 
+KeyMetadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+]
+"""What a lab keeps with a key: at most 16 texts by name."""
+
+
 class CreateApiKey(Message):
     """Body of POST .../api_keys."""
 
     name: GivenDisplayName | None = None
+    expires_at: GivenMoment | None = Field(default=None, description="From when on it is refused; null: never.")
+    metadata: KeyMetadata | None = None
+
+
+class CreateApiKeys(Message):
+    """Body of POST .../api_keys/batch: the keys to mint, all or none."""
+
+    items: Annotated[tuple[CreateApiKey, ...], Field(min_length=1, max_length=1000)]
 
 
 class CreatedApiKey(Message):
@@ -209,12 +224,54 @@ class CreatedApiKey(Message):
     name: str | None = None
 
 
+class CreatedApiKeys(Message):
+    """Minted keys, in the order of the body's; each `api_key` is shown this once."""
+
+    items: tuple[CreatedApiKey, ...]
+
+
 class ApiKey(Message):
-    """A key without its secret."""
+    """A key without its secret. The last three fields are there once they were set."""
 
     prefix: str
     name: str | None = None
     created_at: Timestamp
+    expires_at: Timestamp | None = Field(default=None, description="From when on it is refused.")
+    disabled: bool | None = None
+    metadata: KeyMetadata | None = None
+
+
+class UpdateApiKey(Message):
+    """Body of PATCH .../api_keys/{api_key_prefix}; null takes away what was set.
+
+    The other fields never change: they may say what they are, so that what was read can be sent back. `last_used_at` is
+    ignored.
+    """
+
+    name: GivenDisplayName | None = None
+    disabled: bool | None = None
+    expires_at: GivenMoment | None = None
+    metadata: KeyMetadata | None = None
+    prefix: str | None = None
+    created_at: GivenMoment | None = None
+    last_used_at: GivenMoment | None = None
+
+
+class RotateApiKey(Message):
+    """Body of POST .../api_keys/{api_key_prefix}/rotate."""
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP_S)] = Field(
+        description="How long the old key works on; 0 ends it at once."
+    )
+
+
+class RotatedApiKey(Message):
+    """The successor of a key; `api_key` is shown this once."""
+
+    api_key: str
+    prefix: str
+    name: str | None = None
+    previous_expires_at: Timestamp = Field(description="From when on the old key is refused.")
 
 
 class RevokedApiKey(Message):

@@ -47,6 +47,9 @@ GivenMoment = Annotated[Timestamp, AfterValidator(_utc)]
 """A time that a body names."""
 
 
+LONGEST_OVERLAP_S = 30 * 24 * 3600
+"""How long the credential before may be valid beside a rotation's new one at most: 30 days."""
+
 NO_CONTROL_CHARACTERS = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 """The pattern of what people name: none of Unicode's category Cc, which terminals and tables obey."""
 

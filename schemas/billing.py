@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import GivenMoment, Message, Record, Timestamp
+from schemas.base import LONGEST_OVERLAP_S, GivenMoment, Message, Record, Timestamp
 from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
@@ -29,9 +29,6 @@ class LedgerEvent(Record):
     kind: Literal[Kind.CORRECTION] | None = None
     corrects: str | None = None
     reason: str | None = None
-
-
-LONGEST_OVERLAP_S = 30 * 24 * 3600
 
 
 class BillingWebhook(Message):

@@ -72,6 +72,8 @@ class KeyRecord(Record):
     workspace_id: str
     group_id: str
     sha256: str = Field(description="Hex SHA-256 of the whole key; the plaintext is nowhere.")
+    expires_at: Timestamp | None = Field(default=None, description="From when on it works no longer; null: never.")
+    disabled: bool = False
 
 
 class SecretRecord(Record):

@@ -40,7 +40,7 @@ from runtime.database.engines import Database
 from runtime.database.readers import Reader
 from runtime.settings import Settings
 from runtime.vault import Vault
-from schemas.api import Endpoint, Group, Page
+from schemas.api import ApiKey, Endpoint, Group, Page
 
 MAX_BODY_BYTES = 1024 * 1024
 """The largest body of the management API; a group of 1,000 slugs with every limit is a quarter of it."""
@@ -155,7 +155,7 @@ class ManagementResponse(Response[Any]):
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **given: Any) -> ASGIResponse:
         """Return the answer as it is sent."""
-        if isinstance(self.content, Endpoint | Group):
+        if isinstance(self.content, Endpoint | Group | ApiKey):
             self.set_header("ETag", preconditions.entity_tag(self.content))
         elif isinstance(self.content, Page) and self.content.pagination.has_more:
             following = request.url.with_replacements(

@@ -17,6 +17,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from schemas.api import ErrorBody
 
+DESCRIBED_BELOW = "described_below"
+"""The option of a handler that names what a client adds to its path."""
+
 _PLACE = "#/components/schemas/{model}"
 _Contract = tuple[type[BaseModel], JsonSchemaMode]
 _Places = Mapping[Any, Mapping[str, Any]]
@@ -29,6 +32,8 @@ class _Operation(NamedTuple):
     body: type[BaseModel] | None
     body_required: bool
     answer: type[BaseModel]
+    below: str
+    """What follows the handler's own path."""
 
     def contracts(self) -> Iterator[_Contract]:
         """Return what a client writes and what it reads: the same contract may look different from either side."""
@@ -61,9 +66,18 @@ class _Description(OpenAPI):
         places, made = models_json_schema(list(contracts), ref_template=_PLACE, schema_generator=_Schemas)
         for described in (each for item in document["paths"].values() for each in item.values()):
             _describe(described, self._operations[described["operationId"]], places)
+        document["paths"] = self._placed(document["paths"])
         enums = {name: schema for name, schema in document["components"]["schemas"].items() if "enum" in schema}
         document["components"]["schemas"] = enums | made["$defs"]  # the parameters' enums are the framework's
         return document
+
+    def _placed(self, paths: Mapping[str, Any]) -> dict[str, Any]:
+        """Put each operation at the path that a client calls, which its handler may take as part of a parameter."""
+        placed: dict[str, Any] = {}
+        for path, item in paths.items():
+            for method, described in item.items():
+                placed.setdefault(path + self._operations[described["operationId"]].below, {})[method] = described
+        return placed
 
 
 class _Schemas(GenerateJsonSchema):
@@ -77,7 +91,8 @@ def _operations(controllers: Sequence[type[Controller]]) -> Iterator[tuple[str, 
         if isinstance(handler, HTTPRouteHandler):
             named, given = get_type_hints(handler.fn), inspect.signature(handler.fn).parameters.get("data")
             required = given is not None and given.default is inspect.Parameter.empty
-            yield str(handler.operation_id), _Operation(named.get("data"), required, named["return"])
+            below = handler.opt.get(DESCRIBED_BELOW, "")
+            yield str(handler.operation_id), _Operation(named.get("data"), required, named["return"], below)
 
 
 def _describe(described: dict[str, Any], operation: _Operation, places: _Places) -> None:

@@ -4,6 +4,7 @@ Never gives a secret, sealed or open, nor the digest of a key.
 """
 
 from control.core.records import ApiKey, Endpoint, Group, ManagementKey, Secret, Shown
+from schemas.base import rfc3339
 from schemas.config import WebhookRecord, WorkspaceRecord
 
 
@@ -47,4 +48,11 @@ def group(kept: Group) -> Shown:
 
 def api_key(key: ApiKey) -> Shown:
     """Show a developer's key."""
-    return {"group_id": key.record.group_id, "name": key.name}
+    expires_at = key.record.expires_at
+    given = {
+        "expires_at": None if expires_at is None else rfc3339(expires_at),
+        "disabled": key.disabled,
+        "metadata": key.metadata,
+    }
+    own = {"group_id": key.record.group_id, "name": key.name}
+    return own | {name: value for name, value in given.items() if value is not None}

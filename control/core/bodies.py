@@ -1,10 +1,11 @@
 """What the API shows of each thing that may be read and sent back (contract 2.1, 2.2)."""
 
+from control.core.records import ApiKey as StoredApiKey
 from control.core.records import Chain
 from control.core.records import Endpoint as StoredEndpoint
 from control.core.records import Group as StoredGroup
 from domain import limit_tree
-from schemas.api import Endpoint, Group, GroupHierarchy, GroupMetadata
+from schemas.api import ApiKey, Endpoint, Group, GroupHierarchy, GroupMetadata
 from schemas.limits import ModelConfig
 
 
@@ -33,6 +34,13 @@ def group(chain: Chain) -> Group:
         created_at=kept.created_at,
         updated_at=kept.updated_at,
     )
+
+
+def api_key(key: StoredApiKey) -> ApiKey:
+    """Return the body of a developer's key: what was never set is left out, for published clients know none of it."""
+    given = {"expires_at": key.record.expires_at, "disabled": key.disabled, "metadata": key.metadata}
+    shown = {name: value for name, value in given.items() if value is not None}
+    return ApiKey(prefix=key.record.prefix, name=key.name, created_at=key.created_at, **shown)
 
 
 def group_metadata(kept: StoredGroup) -> GroupMetadata:

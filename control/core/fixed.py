@@ -25,9 +25,10 @@ def check(given: BaseModel, kept: BaseModel, free: Collection[str]) -> None:
 
 def _check(given: Mapping[str, Any], kept: Mapping[str, Any], free: Collection[str], above: str) -> None:
     for name, value in given.items():
-        path, own = above + name, kept[name]
+        path = above + name
         if path in free:
             continue
+        own = kept[name]
         if isinstance(value, dict) and isinstance(own, dict):
             _check(value, own, free, f"{path}.")
         elif value != own and not (value is None and not above):

@@ -65,6 +65,11 @@ class ApiKey:
     record: KeyRecord
     name: str | None
     created_at: datetime
+    disabled: bool | None = None
+    """None: never set; the record says which holds."""
+    metadata: dict[str, str] | None = None
+    successor_prefix: str | None = None
+    """The key that a rotation made of this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,15 @@ class ApiKeys:
 
     def add(self, key: ApiKey) -> None:
         """Keep a new key; the change goes to the log in the same transaction."""
-        record = key.record
-        values = record.model_dump(by_alias=False) | {"id": key.id, "name": key.name, "created_at": key.created_at}
+        values = key.record.model_dump(by_alias=False) | _given(key) | {"id": key.id, "created_at": key.created_at}
         self._connection.execute(insert(API_KEYS).values(values))
-        config_log.append(self._connection, key.created_at, ConfigKind.KEY, record.prefix, record)
+        config_log.append(self._connection, key.created_at, ConfigKind.KEY, key.record.prefix, key.record)
+
+    def replace(self, key: ApiKey, now: datetime) -> None:
+        """Keep what a change may set of a key; the change goes to the log in the same transaction."""
+        values = _given(key) | {"expires_at": key.record.expires_at}
+        self._connection.execute(update(API_KEYS).where(API_KEYS.c.id == key.id).values(values))
+        config_log.append(self._connection, now, ConfigKind.KEY, key.record.prefix, key.record)
 
     def revoke(self, key: ApiKey, now: datetime) -> None:
         """Let a key work no longer; the change goes to the log in the same transaction."""
@@ -55,6 +60,31 @@ class ApiKeys:
         return [_read(row) for row in self._connection.execute(query)]
 
 
+def _given(key: ApiKey) -> dict[str, Any]:
+    """Return what a change may set and no other process needs to know."""
+    return {
+        "name": key.name,
+        "disabled": key.disabled,
+        "metadata": key.metadata,
+        "successor_prefix": key.successor_prefix,
+    }
+
+
 def _read(row: Row[Any]) -> ApiKey:
-    record = KeyRecord(prefix=row.prefix, workspace_id=row.workspace_id, group_id=row.group_id, sha256=row.sha256)
-    return ApiKey(id=row.id, record=record, name=row.name, created_at=row.created_at)
+    record = KeyRecord(
+        prefix=row.prefix,
+        workspace_id=row.workspace_id,
+        group_id=row.group_id,
+        sha256=row.sha256,
+        expires_at=row.expires_at,
+        disabled=bool(row.disabled),
+    )
+    return ApiKey(
+        id=row.id,
+        record=record,
+        name=row.name,
+        created_at=row.created_at,
+        disabled=row.disabled,
+        metadata=row.metadata,
+        successor_prefix=row.successor_prefix,
+    )

@@ -108,8 +108,13 @@ API_KEYS = Table(
     Column("name", String(255)),
     Column("created_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),
+    Column("disabled", Boolean),
+    Column("metadata", JSON(none_as_null=True)),
+    Column("successor_prefix", String(16)),
     Index(None, "group_id", "id"),
 )
+"""`disabled` is null where it was never set; `successor_prefix` names the key that a rotation made of this one."""
 
 Index(
     "uq_api_keys_live_prefix",

@@ -91,6 +91,9 @@ class Key:
     group_id: str
     suspended: bool
     """Whether the lab's workspace is."""
+    expires_at: datetime | None = None
+    """From when on it is refused."""
+    disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

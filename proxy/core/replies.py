@@ -57,6 +57,16 @@ def unauthorized(message: str) -> Reply:
     return error(401, message, kind="invalid_request_error", code="invalid_api_key")
 
 
+def key_expired() -> Reply:
+    """401: the key's time is over."""
+    return error(401, "This key has expired.", kind="invalid_request_error", code="key_expired")
+
+
+def key_disabled() -> Reply:
+    """401: the lab has disabled the key, perhaps for a time."""
+    return error(401, "This key is disabled.", kind="invalid_request_error", code="key_disabled")
+
+
 def suspended() -> Reply:
     """403: the lab's workspace is suspended."""
     return error(403, "This workspace is suspended.", kind="invalid_request_error", code="workspace_suspended")

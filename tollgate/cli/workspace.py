@@ -22,7 +22,8 @@ from control.store.workspaces import Workspaces
 from control.unit_of_work import UnitOfWork
 from runtime import clock
 from runtime.vault import Vault
-from schemas.billing import LONGEST_OVERLAP_S, BillingWebhook
+from schemas.base import LONGEST_OVERLAP_S
+from schemas.billing import BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where

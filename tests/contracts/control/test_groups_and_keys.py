@@ -104,6 +104,21 @@ def test_a_key_of_any_group_is_known_until_it_is_revoked(desk: Desk) -> None:
     assert desk.credentials.developer_key_sha256("sky_first") is None
 
 
+def test_what_a_key_may_have_is_kept_and_taken_away(desk: Desk) -> None:
+    furnish(desk, ROOT)
+    plain = api_key("sky_first", "a")
+    desk.api_keys.add(plain)
+    assert desk.api_keys.find("sky_first") == plain
+    ending = plain.record.model_copy(update={"expires_at": LATER, "disabled": True})
+    full = replace(
+        plain, record=ending, name="new", disabled=True, metadata={"team": "red"}, successor_prefix="sky_second"
+    )
+    desk.api_keys.replace(full, LATER)
+    assert desk.api_keys.find("sky_first") == full
+    desk.api_keys.replace(plain, LATER)
+    assert desk.api_keys.find("sky_first") == plain
+
+
 def test_a_revoked_keys_prefix_may_be_another_keys(desk: Desk) -> None:
     furnish(desk, ROOT)
     desk.api_keys.add(api_key("sky_first", "a"))

@@ -150,6 +150,9 @@ class FakeApiKeys:
     def add(self, key: ApiKey) -> None:
         self.kept[key.record.prefix] = key
 
+    def replace(self, key: ApiKey, now: datetime) -> None:
+        self.kept[key.record.prefix] = key
+
     def revoke(self, key: ApiKey, now: datetime) -> None:
         del self.kept[key.record.prefix]
 

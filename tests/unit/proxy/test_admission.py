@@ -1,6 +1,7 @@
 """Who is let in, who is not, and that a refusal takes nothing (contract 3, 3.1)."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,31 @@ async def test_an_unknown_key_is_refused_before_its_body_is_read(house: House) -
     assert client.status == 401
     assert error_of(client.got)["code"] == "invalid_api_key"
     assert client.bodies_read == 0
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"disabled": True}, "key_disabled"),
+        ({"expires_at": kit.NOW}, "key_expired"),
+        ({"expires_at": kit.NOW, "suspended": True}, "key_expired"),
+    ],
+)
+async def test_a_key_that_ended_or_is_disabled(house: House, changes: dict[str, Any], code: str) -> None:
+    house.directory.keys = {kit.key().prefix: kit.key(**changes)}
+    client = await house.serve(house.client(ASKED))
+    assert (client.status, error_of(client.got)["code"]) == (401, code)
+    assert client.bodies_read == 0
+    wrong = await house.serve(house.client(ASKED, authorization=b"Api-Key " + kit.TEXT_KEY[:-1] + b"x"))
+    assert error_of(wrong.got)["code"] == "invalid_api_key"
+
+
+@in_virtual_time
+async def test_a_key_works_until_its_end(house: House) -> None:
+    house.directory.keys = {kit.key().prefix: kit.key(expires_at=kit.NOW + timedelta(days=1))}
+    house.upstream.answers(PLAIN)
+    assert (await house.serve(house.client(ASKED))).status == 200
 
 
 @in_virtual_time

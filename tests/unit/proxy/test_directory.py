@@ -10,6 +10,7 @@ from proxy.limits.days import DayLimit
 from proxy.limits.windows import WindowLimit
 from schemas.config import ConfigKind, WorkspaceState
 from schemas.limits import LimitEnforcement, LimitType, RateLimitUnit
+from tests.unit.proxy import kit
 from tests.unit.proxy.directories import (
     MADE,
     PREFIX,
@@ -70,6 +71,16 @@ def test_a_revoked_key(*, was_used: bool) -> None:
     assert not was_used or made.key(PREFIX) is not None
     made.apply(end(50, ConfigKind.KEY, PREFIX))
     assert made.key(PREFIX) is None
+
+
+@pytest.mark.parametrize("was_used", [False, True])
+def test_a_keys_end_and_whether_it_is_disabled(*, was_used: bool) -> None:
+    made = directory()
+    assert not was_used or made.key(PREFIX) is not None
+    made.apply(change(50, key().model_copy(update={"expires_at": kit.NOW, "disabled": True})))
+    assert (the_key(made).expires_at, the_key(made).disabled) == (kit.NOW, True)
+    made.apply(change(51, key()))
+    assert (the_key(made).expires_at, the_key(made).disabled) == (None, False)
 
 
 @pytest.mark.parametrize("gone", TREE)

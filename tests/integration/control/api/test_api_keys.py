@@ -66,6 +66,87 @@ async def test_a_labs_own_key_is_registered(lab: Lab, group: str, database: Data
     assert OWN not in repr(helpers.audited(database))
 
 
+async def test_a_key_shows_what_was_set_and_may_be_sent_back(lab: Lab, group: str, database: Database) -> None:
+    path = f"{PATH}/{group}/api_keys"
+    end = "2027-01-01T00:00:00.000Z"
+    made = (await lab.client.post(path, json={"name": "n", "expires_at": end, "metadata": {"team": "red"}})).json()
+    assert set(made) == {"api_key", "prefix", "name"}
+    one = f"{path}/{made['prefix']}"
+    answer = await lab.client.get(one)
+    shown = answer.json()
+    assert shown == {
+        "prefix": made["prefix"],
+        "name": "n",
+        "created_at": shown["created_at"],
+        "expires_at": end,
+        "metadata": {"team": "red"},
+    }
+    changed = await lab.client.patch(one, json=shown | {"disabled": True}, headers={"if-match": answer.headers["etag"]})
+    assert changed.json() == shown | {"disabled": True}
+    record = helpers.changes(database)[-1].record
+    assert isinstance(record, KeyRecord)
+    assert record.disabled
+    stale = {"if-match": answer.headers["etag"]}
+    assert (await lab.client.patch(one, json={"name": None}, headers=stale)).status_code == 412
+    assert (await lab.client.delete(one, headers=stale)).status_code == 412
+    bare = await lab.client.patch(one, json=dict.fromkeys(("name", "expires_at", "metadata", "disabled")))
+    assert bare.json() == {"prefix": made["prefix"], "name": None, "created_at": shown["created_at"]}
+    assert (await lab.client.get(path)).json()["items"] == [bare.json()]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"expires_at": "2027-01-01"},
+        {"expires_at": 5},
+        {"metadata": {"a": 1}},
+        {"metadata": {str(index): "" for index in range(17)}},
+        {"metadata": {"a" * 65: ""}},
+        {"metadata": {"": ""}},
+        {"metadata": {"a": "b" * 513}},
+        {"disabled": "yes"},
+    ],
+)
+async def test_what_a_key_may_not_have(lab: Lab, group: str, body: Any) -> None:
+    path = f"{PATH}/{group}/api_keys"
+    prefix = (await lab.key(group))[:16]
+    for answer in (await lab.client.patch(f"{path}/{prefix}", json=body), await lab.client.post(path, json=body)):
+        assert answer.status_code == 400, answer.text
+
+
+async def test_a_rotated_key(lab: Lab, group: str, database: Database) -> None:
+    set_public_key(database, lab.id)
+    key = "batch/a//b?c%2F#/0123456789ABCDEFGH"
+    assert (await register(lab, group, {"key": key, "name": "own"})).status_code == 200
+    one = f"{PATH}/{group}/api_keys/{quote(key[:16], safe='')}"
+    headers = {"idempotency-key": "r"}
+    made = (await lab.client.post(f"{one}/rotate", json={"overlap_seconds": 60}, headers=headers)).json()
+    assert (set(made), made["name"]) == ({"api_key", "prefix", "name", "previous_expires_at"}, "own")
+    assert (await lab.client.get(one)).json()["expires_at"] == made["previous_expires_at"]
+    repeated = await lab.client.post(f"{one}/rotate", json={"overlap_seconds": 60}, headers=headers)
+    assert repeated.json() == made
+    listed = (await lab.client.get(f"{PATH}/{group}/api_keys")).json()["items"]
+    assert {each["prefix"] for each in listed} == {key[:16], made["prefix"]}
+    for wrong in (-1, 30 * 86_400 + 1, None, "1"):
+        answer = await lab.client.post(f"{one}/rotate", json={"overlap_seconds": wrong})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "overlap_seconds")
+    assert (await lab.client.post(one, json={"overlap_seconds": 0})).status_code == 405
+    assert (await lab.client.post(f"{PATH}/{group}/api_keys/x/rotate", json={"overlap_seconds": 0})).status_code == 404
+
+
+async def test_a_thousand_keys_at_once_or_none(lab: Lab, group: str) -> None:
+    path = f"{PATH}/{group}/api_keys"
+    wrong: tuple[list[dict[str, Any]], ...] = ([], [{}] * 1001, [{}, {"name": 5}])
+    for items in wrong:
+        assert (await lab.client.post(f"{path}/batch", json={"items": items})).status_code == 400
+    assert (await lab.client.get(path)).json()["items"] == []
+    made = (await lab.client.post(f"{path}/batch", json={"items": [{"name": str(at)} for at in range(1000)]})).json()
+    listed = (await lab.client.get(path, params={"limit": 1000})).json()["items"]
+    shown = {(key["prefix"], key["name"]) for key in listed}
+    assert shown == {(each["prefix"], each["name"]) for each in made["items"]}
+    assert len({each["api_key"] for each in made["items"]}) == 1000
+
+
 async def test_a_prefix_may_hold_what_a_path_must_escape(lab: Lab, group: str, database: Database) -> None:
     set_public_key(database, lab.id)
     key = "/a//b?c%2F#d;e&f/0123456789ABCDEFGH"

@@ -134,7 +134,7 @@ async def test_what_a_body_may_leave_out_is_described(described: Described) -> N
 async def test_every_status_that_is_answered_is_described(described: Described) -> None:
     for item in described.document["paths"].values():
         for operation in item.values():
-            always = {"200", "400", "401", "403", "404", "405", "503"}
+            always = {"200", "400", "401", "403", "404", "405", "429", "503"}
             with_body = {"408", "413", "415"} if "requestBody" in operation else set()
             headers = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"}
             conditional = {"412"} if "If-Match" in headers else set()

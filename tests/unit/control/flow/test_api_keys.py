@@ -1,5 +1,8 @@
 import base64
 import math
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -10,9 +13,9 @@ from hypothesis import strategies as st
 from control import credentials
 from control.core import registered_keys
 from control.core.records import Group
-from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
+from control.core.refusals import ForbiddenError, InvalidError, NotFoundError, RefusalError
 from control.flow import api_keys
-from schemas.api import CreateApiKey, RegisterApiKey
+from schemas.api import CreateApiKey, CreateApiKeys, RegisterApiKey, UpdateApiKey
 from schemas.config import GroupRecord
 from schemas.limits import LimitEnforcement
 from tests.unit.control.fakes import NOW, FakeStores
@@ -70,6 +73,72 @@ def test_a_revoked_key_is_gone() -> None:
     api_keys.revoke(stored.unit(), "g", prefix)
     assert stored.journal.actions == ["api_key.revoke"]
     assert not stored.api_keys.kept
+
+
+def code(act: Callable[[], object]) -> str | None:
+    with pytest.raises(RefusalError) as refusal:
+        act()
+    return refusal.value.code
+
+
+def test_a_change_keeps_what_it_does_not_name_and_null_takes_away() -> None:
+    stored = stores()
+    end = NOW + timedelta(days=1)
+    prefix = api_keys.mint(stored.unit(), "g", CreateApiKey(name="n", expires_at=end, metadata={"a": "b"})).prefix
+    disabled = api_keys.update(stored.unit(), "g", prefix, UpdateApiKey(disabled=True))
+    assert (disabled.name, disabled.metadata, disabled.record.expires_at) == ("n", {"a": "b"}, end)
+    assert (disabled.disabled, disabled.record.disabled) == (True, True)
+    body = UpdateApiKey(name=None, disabled=None, expires_at=None, metadata=None)
+    bare = api_keys.update(stored.unit(), "g", prefix, body)
+    assert (bare.name, bare.disabled, bare.record.disabled) == (None, None, False)
+    assert (bare.record.expires_at, bare.metadata) == (None, None)
+    assert stored.journal.actions == ["api_key.create", "api_key.update", "api_key.update"]
+    assert code(lambda: api_keys.update(stored.unit(), "g", prefix, UpdateApiKey())) == "nothing_to_change"
+    other = UpdateApiKey(prefix="sky_other", name="x")
+    assert code(lambda: api_keys.update(stored.unit(), "g", prefix, other)) == "immutable"
+
+
+@pytest.mark.parametrize(
+    ("own_end_s", "overlap_s", "ends_s"),
+    [(None, 60, 60), (None, 0, 0), (30, 60, 30), (60, 30, 30), (60, 60, 60)],
+)
+def test_a_rotated_key_ends_with_the_overlap_or_earlier_by_itself(
+    own_end_s: int | None, overlap_s: int, ends_s: int
+) -> None:
+    stored = stores()
+    end = None if own_end_s is None else NOW + timedelta(seconds=own_end_s)
+    old = api_keys.mint(stored.unit(), "g", CreateApiKey(name="n", expires_at=end, metadata={"a": "b"})).prefix
+    made = api_keys.rotate(stored.unit(), "g", old, timedelta(seconds=overlap_s))
+    assert (made.name, made.previous_expires_at) == ("n", NOW + timedelta(seconds=ends_s))
+    successor, ending = stored.api_keys.kept[made.prefix], stored.api_keys.kept[old]
+    assert (successor.record.expires_at, successor.metadata, successor.record.group_id) == (end, {"a": "b"}, "g")
+    assert successor.record.sha256 == credentials.digest(made.api_key)
+    assert ending.record.expires_at == made.previous_expires_at
+
+
+def test_a_key_is_rotated_once_unless_its_end_is_set_anew() -> None:
+    stored = stores()
+    old = api_keys.mint(stored.unit(), "g", CreateApiKey()).prefix
+    api_keys.rotate(stored.unit(), "g", old, timedelta(hours=1))
+    again = partial(api_keys.rotate, stored.unit(), "g", old, timedelta(hours=1))
+    assert code(again) == "already_rotated"
+    api_keys.update(stored.unit(), "g", old, UpdateApiKey(expires_at=None))
+    assert again().prefix != old
+
+
+def test_an_expired_key_has_no_successor() -> None:
+    stored = stores()
+    old = api_keys.mint(stored.unit(), "g", CreateApiKey(expires_at=NOW)).prefix
+    assert code(lambda: api_keys.rotate(stored.unit(), "g", old, timedelta())) == "key_expired"
+    assert list(stored.api_keys.kept) == [old]
+
+
+def test_several_keys_are_minted_in_their_order() -> None:
+    stored = stores()
+    body = CreateApiKeys(items=(CreateApiKey(name="a"), CreateApiKey(name="b", metadata={"x": "y"})))
+    made = api_keys.mint_all(stored.unit(), "g", body).items
+    assert [each.name for each in made] == ["a", "b"]
+    assert [stored.api_keys.kept[each.prefix].name for each in made] == ["a", "b"]
 
 
 def test_a_labs_own_key_is_kept_as_its_digest() -> None:
