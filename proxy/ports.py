@@ -1,0 +1,53 @@
+"""What the flow needs of its neighbours: the client's side, the models' servers, and what keeps usage events."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from proxy.core.calls import Envelope, Failure, SpoolUnavailableError, UpstreamRequest
+from proxy.core.replies import Headers, Reply
+from proxy.reading import Answer
+from schemas.usage import Outcome
+
+
+class Client(Protocol):
+    """The developer's side of one request."""
+
+    authorization: bytes | None
+    envelope: Envelope | Reply | None
+    """What goes on beside the body, or why it may not; None: nothing does."""
+
+    async def body(self) -> bytes | Reply:
+        """Return the whole request body, or the answer that refuses it."""
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Begin an answer that is sent piece by piece."""
+
+    async def send(self, chunk: bytes, *, last: bool = False) -> None:
+        """Send a piece of it at once."""
+
+    async def reply(self, reply: Reply) -> None:
+        """Return a whole answer."""
+
+    def abort(self) -> None:
+        """End an answer that was begun, so that its client sees that it is not whole."""
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call back once if the client goes away; None: it no longer matters."""
+
+
+class Upstream(Protocol):
+    """Calls the models' servers."""
+
+    async def open(self, request: UpstreamRequest) -> Answer | Failure:
+        """Return the answer when its head is there."""
+
+
+class UsageSink(Protocol):
+    """Keeps usage events."""
+
+    @property
+    def blocked(self) -> str | None:
+        """Say why no event could be kept now, so that no upstream is called for nothing; None: all is well."""
+
+    def append(self, event: bytes, outcome: Outcome, told: Callable[[int | SpoolUnavailableError], None]) -> None:
+        """Keep an event; `told` hears its sequence once it is durable, or why it could not be kept."""
