@@ -3,12 +3,12 @@
 The ports of control's flows are declared here; `control.store.units` implements them over a database.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, ManagementKey, Secret, Shown
+from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, LimitBelow, ManagementKey, Secret, Shown
 from schemas.config import WebhookRecord, WorkspaceRecord
 
 
@@ -118,8 +118,8 @@ class Groups(Protocol):
     def chain(self, group_id: str) -> Chain:
         """Return the live group and its way to the root; empty where there is none."""
 
-    def descendants(self, group_id: str) -> Sequence[Group]:
-        """Return every live group below it."""
+    def below(self, group_id: str, slugs: Collection[str]) -> Iterable[LimitBelow]:
+        """Return each limit that the live groups below it set on these slugs."""
 
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
         """Return the id of the live group of the workspace that has this external id."""
@@ -127,8 +127,8 @@ class Groups(Protocol):
     def add(self, group: Group) -> None:
         """Keep a new group and tell the other processes."""
 
-    def replace(self, group: Group) -> None:
-        """Keep the new name and models of a group and tell the other processes."""
+    def replace(self, group: Group, before: Group) -> None:
+        """Keep the new name and models of a group; tell the other processes where its record is not as `before`."""
 
     def remove(self, group: Group, now: datetime) -> None:
         """Forget a group and all below it, revoke their keys, and tell the other processes."""

@@ -5,12 +5,12 @@ Never takes from one limit what another then refuses: all of them, over all char
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from proxy.core import endings, keys, replies, usage_event
-from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
+from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat, media
@@ -89,12 +89,35 @@ class Call:
     """What every answer to it carries."""
     costs: media.Costs
     """Of media in its prompt."""
+    envelope: Envelope | None = None
+    """What goes on beside its body."""
     started_s: float = 0.0
     """On the event loop's clock, like `first_byte_s`."""
     answered: bool | None = None
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
     stream: Stream | None = None
+    prompt_tokens: int | None = None
+    """Those of a prompt whose body was given up."""
+
+    def upstream_request(self) -> UpstreamRequest:
+        """Return what is sent upstream."""
+        route = self.route
+        body = self.api.upstream_body(self.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
+        return UpstreamRequest(
+            route.url,
+            body,
+            self.request_id,
+            route.credential,
+            route.by_operator,
+            route.dialect,
+            envelope=self.envelope,
+        )
+
+    def give_up_body(self) -> None:
+        """Forget the body: it has been sent. What would be billed without counts is made of it first."""
+        self.prompt_tokens = self.likely().input_tokens
+        self.asked = replace(self.asked, body=b"")
 
     def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
         """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""
@@ -102,7 +125,9 @@ class Call:
 
     def likely(self) -> Tokens:
         """Return the counts to bill where nobody has reported any: made from the body, so asked for only then."""
-        prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
+        prompt = self.prompt_tokens
+        if prompt is None:
+            prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
         return self.expected.model_copy(update={"input_tokens": prompt})
 
     def counted(self, count: answers.Count) -> answers.Count:
@@ -130,6 +155,7 @@ class Admissions:
         accept_bearer: bool,
         clock: Clock,
         mint: Callable[[datetime], str],
+        most_output_tokens: int,
         costs: media.Costs = media.USUAL,
     ) -> None:
         self._directory = directory
@@ -140,7 +166,8 @@ class Admissions:
         self._clock = clock
         self._mint = mint
         self._costs = costs
-        self._means = estimate.CompletionMeans()
+        self._most_output = most_output_tokens
+        self._sizes = estimate.CompletionSizes()
 
     def authenticate(self, authorization: bytes | None) -> Key | Reply:
         """Return the key of an Authorization header, or the answer that refuses it."""
@@ -159,7 +186,7 @@ class Admissions:
     def expect(self, authorization: bytes | None) -> Key | Reply:
         """Return the key of a call whose body may come, or the answer that refuses it before."""
         key = self.authenticate(authorization)
-        return replies.busy() if isinstance(key, Key) and self._in_flight.is_full else key
+        return replies.full("requests in flight") if isinstance(key, Key) and self._in_flight.is_full else key
 
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
         """Return what the key of an Authorization header may call."""
@@ -185,10 +212,10 @@ class Admissions:
         request_id: str,
         body: bytes,
         api: ApiRoute = chat_completions.ROUTE,
-        slug: str | None = None,
+        envelope: Envelope | None = None,
     ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
-        found = await self.find(key, body, api, slug)
+        found = await self.find(key, body, api, None if envelope is None else envelope.slug)
         if isinstance(found, Reply):
             return found
         asked, route = found
@@ -216,15 +243,18 @@ class Admissions:
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
-            return replies.busy() if self._in_flight.is_full else replies.unavailable(str(error))
+            return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        return Call(api, asked, route, request_id, event, expected.tokens, day, rate, slot, headers, self._costs)
+        return Call(
+            api, asked, route, request_id, event, expected.tokens, day, rate, slot, headers, self._costs, envelope
+        )
 
     def _expected(self, asked: chat.ChatRequest, route: Route, api: ApiRoute) -> estimate.Expected:
         if api.is_opaque:
             return estimate.NOTHING
-        mean = self._means.mean(route.slug) if api.has_output else 0
-        return estimate.expected(asked.body, asked.choices, asked.max_tokens, mean, asked.token_ids)
+        likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
+        claims = (asked.choices, asked.max_tokens)
+        return estimate.expected(asked.body, *claims, likely, self._most_output, asked.token_ids)
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime
@@ -247,8 +277,9 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.settle(call.day, sequence, used)
         self._windows.settle(call.rate, used)
-        if count.source is UsageSource.PROVIDER and call.api.has_output:
-            self._means.learn(call.route.slug, count.tokens.output_tokens, call.asked.choices)
+        if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:
+            route = call.route  # where its client gave a bound, the answer says nothing of what one has without
+            self._sizes.learn(route.group_id, route.slug, count.tokens.output_tokens, count.choices)
 
     def release(self, call: Call) -> None:
         """Give back what a call holds: there will be no event."""

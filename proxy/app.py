@@ -5,6 +5,7 @@ Never decides anything, and never serves before `recover` has put back what an e
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -19,6 +20,7 @@ from proxy.directory import Directory
 from proxy.flow import Gateway
 from proxy.front import routes
 from proxy.limits.days import DayCounters
+from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
 from proxy.spool.slots import Slots
@@ -29,10 +31,9 @@ from proxy.upstream.providers import Providers
 from proxy.windows import redis as shared_windows
 from proxy.windows.memory import MemoryWindows
 from proxy.windows.redis import SharedWindows
-from runtime import ids, loops
+from runtime import ids, loops, shares
 from runtime.clock import Clock
 from runtime.deadlines import Deadlines
-from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Routes
 from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
@@ -42,6 +43,8 @@ from schemas.decisions import Decision
 from schemas.usage import Outcome, UsageDraft, UsageEvent
 
 _TIDY_EVERY_S = 5
+_LARGEST_AT_ONCE = 2
+"""Bodies of the largest size that a key may have read at once, before its rate holds it."""
 _KEPT_DAYS = timedelta(days=2)
 
 log = logging.getLogger(__name__)
@@ -65,6 +68,8 @@ class Proxy:
         self._settings = settings
         self._clock = clock
         self._answered: Counter[int] = Counter()
+        self.bodies = shares.Shares(settings.max_buffered_bytes, settings.share_bodies)
+        """The bytes of request bodies that are held, by workspace."""
         self._decided = 0
         self._gateway = self._build(settings)
 
@@ -76,7 +81,7 @@ class Proxy:
             self._answered,
             max_body_bytes=settings.max_body_bytes,
             body_within_s=settings.body_timeout_s,
-            budget=BodyBudget(settings.max_buffered_bytes),
+            bodies=self.bodies,
         )
 
     def handlers(self) -> list[Any]:
@@ -93,19 +98,20 @@ class Proxy:
             accept_bearer=settings.accept_bearer,
             clock=self._clock,
             mint=minter.mint,
+            most_output_tokens=settings.default_max_output_tokens,
             costs=Costs(settings.estimate_image_tokens, settings.estimate_media_tokens),
         )
         return Gateway(
             admissions=admissions,
             upstream=self._upstreams,
             sink=self.spool,
-            drains=Drains(
-                settings.drain_seconds, settings.drain_max if settings.on_disconnect is OnDisconnect.DRAIN else 0
-            ),
+            drains=_drains(settings),
             deadlines=self._deadlines,
             first_byte_s=settings.upstream_first_byte_timeout_s,
             idle_s=settings.upstream_idle_timeout_s,
+            request_s=settings.request_timeout_s,
             mint=minter.request_id,
+            shares=_shares(settings),
         )
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
@@ -237,6 +243,19 @@ def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Provid
 def _windows(settings: Settings) -> MemoryWindows | SharedWindows:
     where = shared_windows.place(settings)
     return MemoryWindows() if where is None else SharedWindows(where, settings.redis_key_prefix)
+
+
+def _drains(settings: Settings) -> Drains:
+    most = settings.drain_max if settings.on_disconnect is OnDisconnect.DRAIN else 0
+    return Drains(settings.drain_seconds, most, settings.share_in_flight)
+
+
+def _shares(settings: Settings) -> WorkspaceShares:
+    return WorkspaceShares(
+        shares.Shares(settings.max_in_flight, settings.share_in_flight),
+        shares.Shares(settings.max_answer_bytes, settings.share_answers),
+        ReadingRates(settings.parse_bytes_per_s, _LARGEST_AT_ONCE * settings.max_body_bytes, time.monotonic),
+    )
 
 
 def _places(settings: Settings) -> targets.ProviderUrls:

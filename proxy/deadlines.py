@@ -9,23 +9,30 @@ from types import TracebackType
 from typing import Self
 
 from runtime.deadlines import Deadlines
+from runtime.shares import Shares
 from schemas.usage import Outcome
 
 
 class Drains:
     """How long, and how many at once, upstreams are read on for clients that have gone. Times in seconds."""
 
-    def __init__(self, drain_s: float, most: int) -> None:
+    def __init__(self, drain_s: float, most: int, share: float = 1.0) -> None:
+        """`share` is what one workspace may have of the `most`."""
         self._drain_s = drain_s
-        self._most = most
-        self.open = 0
+        self._places = Shares(most, share)
 
-    def begin(self) -> float:
+    @property
+    def open(self) -> int:
+        """Return how many there are."""
+        return self._places.taken
+
+    def begin(self, workspace_id: str) -> float:
         """Return the seconds that the next one has: none where too many are open."""
-        if self.open >= self._most:
-            return 0.0
-        self.open += 1
-        return self._drain_s
+        return 0.0 if self._places.take(workspace_id) else self._drain_s
+
+    def end(self, workspace_id: str) -> None:
+        """Note that one has ended."""
+        self._places.give_back(workspace_id)
 
 
 class Deadline:
@@ -34,7 +41,10 @@ class Deadline:
     When it is over, the body of its ``with`` is cancelled and TimeoutError raised behind it.
     """
 
-    def __init__(self, drains: Drains, deadlines: Deadlines) -> None:
+    def __init__(
+        self, drains: Drains, deadlines: Deadlines, *, within_s: float = math.inf, workspace_id: str = ""
+    ) -> None:
+        """`within_s` bounds all waits together."""
         self.gone = False
         """Whether the client has gone away."""
         self.for_client = False
@@ -45,6 +55,8 @@ class Deadline:
         self._draining = False
         self._entered = False
         self._expired = False
+        self._within_s = within_s
+        self._workspace_id = workspace_id
         self._latest = math.inf
         self._task: asyncio.Task[object]
         self._cancelling = 0
@@ -61,6 +73,7 @@ class Deadline:
         self._task, self._cancelling = task, task.cancelling()
         self._entered = True
         self._deadlines.watch(self)
+        self._latest = self._deadlines.now + self._within_s
         return self
 
     def __exit__(
@@ -69,7 +82,7 @@ class Deadline:
         self._entered = False
         self._deadlines.forget(self)
         if self._draining:
-            self._drains.open -= 1
+            self._drains.end(self._workspace_id)
         # as asyncio.timeout does it: a cancellation from elsewhere goes on
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
@@ -84,10 +97,9 @@ class Deadline:
         if self.gone or not self._entered:
             return
         self.gone = True
-        open_before = self._drains.open
-        drain_s = self._drains.begin()
-        self._draining = self._drains.open > open_before
-        self._latest = self._deadlines.now + drain_s
+        drain_s = self._drains.begin(self._workspace_id)
+        self._draining = drain_s > 0
+        self._latest = min(self._latest, self._deadlines.now + drain_s)
         self.due = min(self.due, self._latest)
         if not drain_s:  # not from here: this may be the task's own call, and it would find the cancellation later
             self._deadlines.loop.call_soon(self.overdue)

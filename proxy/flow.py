@@ -6,19 +6,19 @@ back. A stream whose event cannot be kept is billed from its slot at a next star
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
-from proxy import reading
+from proxy import reading, shares
 from proxy.admission import Admissions, Call
 from proxy.core import endings, replies
 from proxy.core.calls import (
     BrokenOffError,
-    Envelope,
     Failure,
     Key,
     Model,
-    Route,
     SpoolUnavailableError,
     UpstreamRequest,
 )
@@ -29,9 +29,14 @@ from proxy.dialects import forms
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.ports import Client, Upstream, UsageSink
-from proxy.reading import Answer
+from proxy.reading import Answer, Hold
+from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
 from schemas.usage import Outcome
+
+KEPT_BODY_BYTES = 64 * 1024
+"""A body up to this is kept for estimates until its request ends; a larger one is estimated when it has been sent."""
+log = logging.getLogger(__name__)
 
 
 class Gateway:
@@ -47,7 +52,9 @@ class Gateway:
         deadlines: Deadlines,
         first_byte_s: float,
         idle_s: float,
+        request_s: float,
         mint: Callable[[], str],
+        shares: WorkspaceShares,
     ) -> None:
         self._admissions = admissions
         self._upstream = upstream
@@ -56,90 +63,79 @@ class Gateway:
         self._deadlines = deadlines
         self._first_byte_s = first_byte_s
         self._idle_s = idle_s
+        self._request_s = request_s
         self._mint = mint
+        self._shares = shares
 
     async def complete(self, client: Client, api: ApiRoute = chat_completions.ROUTE) -> None:
         """Serve one request of a route."""
         request_id = self._mint()
-        call = await self._admit(client, request_id, api)
-        if isinstance(call, Reply):
-            call.headers.append((b"x-request-id", request_id.encode()))
-            await client.reply(call)
+        key = self._admissions.expect(client.authorization)
+        if isinstance(key, Reply):
+            await self._refuse(client, key, request_id)
             return
-        call.started_s = self._deadlines.loop.time()
+        excess = self._shares.enter(key)
+        if excess is not None:
+            await self._refuse(client, excess, request_id)
+            return
         try:
-            ending = await self._forward(client, call)
-        except asyncio.CancelledError:  # the gateway stops, and waits no longer
-            with suppress(SpoolUnavailableError):
-                await self._emit(call, call.cut_short(Outcome.GATEWAY_INTERRUPTED, replies.upstream_too_slow()))
-            raise
+            await self._serve(client, key, request_id, api)
         except Exception:  # a fault of ours
-            await self._emit(call, call.cut_short(Outcome.UPSTREAM_ERROR, replies.upstream_broke_off()))
-            raise
-        await self._end(client, call, ending)
+            log.exception("request %s failed", request_id)
+            if client.is_answered:
+                raise  # the client must not take a part for the whole
+            await self._refuse(client, replies.fault(), request_id)
+        finally:
+            self._shares.leave(key)
 
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
         """Return what the key of an Authorization header may call."""
         return self._admissions.models(authorization)
 
-    async def pass_on(self, client: Client, api: ApiRoute) -> None:
-        """Serve what is neither counted nor limited, for a key that may call the slug."""
-        request_id = self._mint()
-        reply = await self._passed_on(client, request_id, api)
+    async def _refuse(self, client: Client, reply: Reply, request_id: str) -> None:
         reply.headers.append((b"x-request-id", request_id.encode()))
         await client.reply(reply)
 
-    async def _passed_on(self, client: Client, request_id: str, api: ApiRoute) -> Reply:
-        body = await self._body(client)
-        found = body if isinstance(body, Reply) else await self._admissions.find(body[0], body[1], api)
-        if isinstance(found, Reply):
-            return found
-        request, route = found
-        sent = _request(client, route, api.upstream_body(request, route.target_model), request_id)
-        answer: Answer | None = None
+    async def _serve(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> None:
+        call = await self._admit(client, key, request_id, api)
+        if isinstance(call, Reply):
+            await self._refuse(client, call, request_id)
+            return
+        call.started_s = self._deadlines.loop.time()
+        room = self._shares.room(key)
         try:
-            with Deadline(self._drains, self._deadlines) as bound:
-                bound.expect(self._first_byte_s)
-                opened = await self._upstream.open(sent)
-                if isinstance(opened, Failure):
-                    return replies.upstream_failed(opened)
-                answer = opened
-                told = await reading.whole(answer, bound, self._idle_s)
-                passed = Reply if 200 <= answer.status < 300 else replies.passed_on
-                return passed(answer.status, answer.headers, told)
-        except TimeoutError:
-            return replies.upstream_too_slow()
-        except BrokenOffError:
-            return replies.upstream_broke_off()
+            ending = await self._forward(client, call, room)
+        except asyncio.CancelledError:  # the gateway stops, and waits no longer
+            with suppress(SpoolUnavailableError):
+                await self._emit(call, call.cut_short(Outcome.GATEWAY_INTERRUPTED, replies.upstream_too_slow()))
+            raise
+        except Exception:
+            await self._emit(call, call.cut_short(Outcome.UPSTREAM_ERROR, replies.upstream_broke_off()))
+            raise
+        else:
+            await self._end(client, call, ending)
         finally:
-            if answer is not None:
-                await answer.close()
+            room.close()
 
-    async def _admit(self, client: Client, request_id: str, api: ApiRoute) -> Call | Reply:
-        found = await self._body(client, self._sink)
-        if isinstance(found, Reply):
-            return found
-        slug = client.envelope.slug if isinstance(client.envelope, Envelope) else None
-        return await self._admissions.admit(found[0], request_id, found[1], api, slug)
-
-    async def _body(self, client: Client, sink: UsageSink | None = None) -> tuple[Key, bytes] | Reply:
-        """Return the key of a call and its body, or the answer that refuses it. `sink`: where its event would go."""
-        key = self._admissions.expect(client.authorization)
-        if isinstance(key, Reply):
-            return key
-        if sink is not None and sink.blocked is not None:
+    async def _admit(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Call | Reply:
+        if self._sink.blocked is not None:
             return replies.unavailable("usage cannot be recorded")
-        if isinstance(client.envelope, Reply):
-            return client.envelope
-        body = await client.body()
-        return body if isinstance(body, Reply) else (key, body)
+        envelope = client.envelope
+        if isinstance(envelope, Reply):
+            return envelope
+        body = await client.body(key.workspace_id)
+        if isinstance(body, Reply):
+            return body
+        excess = self._shares.read(key, len(body))
+        return excess or await self._admissions.admit(key, request_id, body, api, envelope)
 
-    async def _forward(self, client: Client, call: Call) -> Ending:
+    async def _forward(self, client: Client, call: Call, room: AnswerRoom) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
-        route = call.route
-        body = call.api.upstream_body(call.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        sent = _request(client, route, body, call.request_id)
-        bound = Deadline(self._drains, self._deadlines)
+        sent = call.upstream_request()
+        sent.hold = room.hold
+        if len(sent.body) > KEPT_BODY_BYTES:
+            sent.on_sent = partial(_give_up_body, client, call, sent)
+        bound = self._bound(call)
         answer: Answer | None = None
         try:
             with bound:
@@ -150,14 +146,16 @@ class Gateway:
                     reply = replies.upstream_failed(opened)
                     return call.cut_short(bound.outcome, reply) if opened is Failure.TOO_SLOW else Refused(reply)
                 answer = opened
-                ending = await self._observe(client, call, answer, bound)
+                ending = await self._observe(client, call, answer, bound, room.hold)
                 if bound.gone and isinstance(ending, Billed):
                     ending.outcome = Outcome.CLIENT_DISCONNECTED
                 return ending
         except TimeoutError:
             if answer is not None and call.stream is not None and bound.for_client and not bound.gone:
-                return await self._read_on(client, call, call.stream, answer)
+                return await self._read_on(client, call, call.stream, answer, room.hold)
             return call.cut_short(bound.outcome, replies.upstream_too_slow())
+        except AnswersFullError as error:
+            return call.cut_short(bound.outcome, shares.refused(error.excess, "answers"))
         except BrokenOffError:
             return call.cut_short(bound.outcome, replies.upstream_broke_off())
         finally:
@@ -165,16 +163,16 @@ class Gateway:
             if answer is not None:
                 await answer.close()
 
-    async def _observe(self, client: Client, call: Call, answer: Answer, bound: Deadline) -> Ending:
+    async def _observe(self, client: Client, call: Call, answer: Answer, bound: Deadline, hold: Hold) -> Ending:
         call.first_byte_s = self._deadlines.loop.time()
         call.answered = 200 <= answer.status < 300
         if not call.answered:
-            body = await reading.whole(answer, bound, self._idle_s)
+            body = await reading.whole(answer, bound, self._idle_s, hold)
             return Refused(replies.passed_on(answer.status, answer.headers, body))
         is_opaque = call.api.is_opaque
-        begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s)
+        begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s, hold)
         if not is_stream:
-            body = await reading.whole(answer, bound, self._idle_s, begun)
+            body = await reading.whole(answer, bound, self._idle_s, hold, begun)
             told = call.api.plain(body, call.route.slug)
             return endings.plain(answer.status, answer.headers, told, call.likely)
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
@@ -184,13 +182,14 @@ class Gateway:
         await client.start(answer.status, headers + call.headers)
         if ready and not bound.gone:
             await client.send(ready)
-        await self._follow(client, stream, answer, bound)
+        await self._follow(client, stream, answer, bound, hold)
         return endings.streamed(stream, call.likely)
 
-    async def _follow(self, client: Client, stream: Stream, answer: Answer, bound: Deadline) -> None:
+    async def _follow(self, client: Client, stream: Stream, answer: Answer, bound: Deadline, hold: Hold) -> None:
         bound.expect(self._idle_s)
         while not stream.done and (chunk := await answer.read_chunk()) is not None:
             ready = stream.feed(chunk)
+            hold(stream.held_bytes)
             if ready and not bound.gone:
                 bound.expect(self._idle_s, for_client=True)
                 await client.send(ready)
@@ -198,15 +197,18 @@ class Gateway:
         answer.expect_end()
         stream.finish()
 
-    async def _read_on(self, client: Client, call: Call, stream: Stream, answer: Answer) -> Ending:
+    async def _read_on(self, client: Client, call: Call, stream: Stream, answer: Answer, hold: Hold) -> Ending:
         """Follow a stream whose client takes nothing any more, as if it had gone."""
         # what has come until then is billed
-        with suppress(TimeoutError, BrokenOffError), Deadline(self._drains, self._deadlines) as bound:
+        with suppress(TimeoutError, BrokenOffError), self._bound(call) as bound:
             bound.client_gone()
-            await self._follow(client, stream, answer, bound)
+            await self._follow(client, stream, answer, bound, hold)
         ending = endings.streamed(stream, call.likely)
         ending.outcome, ending.client_lost = Outcome.CLIENT_DISCONNECTED, True
         return ending
+
+    def _bound(self, call: Call) -> Deadline:
+        return Deadline(self._drains, self._deadlines, within_s=self._request_s, workspace_id=call.route.workspace_id)
 
     async def _end(self, client: Client, call: Call, ending: Ending) -> None:
         """Emit the event, or give everything back; then let the client have the rest."""
@@ -246,8 +248,8 @@ class Gateway:
             raise failure
 
 
-def _request(client: Client, route: Route, body: bytes, request_id: str) -> UpstreamRequest:
-    envelope = client.envelope if isinstance(client.envelope, Envelope) else None
-    return UpstreamRequest(
-        route.url, body, request_id, route.credential, route.by_operator, route.dialect, envelope=envelope
-    )
+def _give_up_body(client: Client, call: Call, sent: UpstreamRequest) -> None:
+    """Hold a large body no longer than until it has been sent."""
+    sent.body = b""
+    call.give_up_body()
+    client.release_body()

@@ -1,4 +1,4 @@
-"""What the flow needs of its neighbours: the client's side, the models' servers, and what keeps usage events."""
+"""What the story of a request needs of its neighbours: its client, the upstreams, and what keeps its usage event."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -16,8 +16,15 @@ class Client(Protocol):
     envelope: Envelope | Reply | None
     """What goes on beside the body, or why it may not; None: nothing does."""
 
-    async def body(self) -> bytes | Reply:
-        """Return the whole request body, or the answer that refuses it."""
+    @property
+    def is_answered(self) -> bool:
+        """Whether its answer has begun."""
+
+    async def body(self, workspace_id: str) -> bytes | Reply:
+        """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
+
+    def release_body(self) -> None:
+        """Say that nobody here holds the body any more."""
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begin an answer that is sent piece by piece."""

@@ -1,5 +1,6 @@
 """Reads an upstream's answer within its bounds: its beginning, to see what it is, and the whole of a plain one."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from proxy.core import endings
@@ -7,6 +8,8 @@ from proxy.core.calls import BrokenOffError
 from proxy.core.replies import Headers
 from proxy.deadlines import Deadline
 from proxy.dialects import forms
+
+Hold = Callable[[int], None]
 
 
 class Answer(Protocol):
@@ -28,21 +31,25 @@ class Answer(Protocol):
         """Give the connection back; an answer that was not read to its end is ended at once."""
 
 
-async def beginning(answer: Answer, bound: Deadline, idle_s: float) -> tuple[bytes, bool]:
+async def beginning(answer: Answer, bound: Deadline, idle_s: float, hold: Hold) -> tuple[bytes, bool]:
     """Return the first bytes, as many as it takes to see whether it is a stream, and whether it is."""
     begun = b""
     bound.expect(idle_s)
     while (chunk := await answer.read_chunk()) is not None:
         bound.expect(idle_s)
         begun += chunk
+        hold(len(begun))
         is_stream = forms.is_stream(begun, declared=answer.is_event_stream)
         if is_stream is not None:
             return begun, is_stream
     return begun, answer.is_event_stream
 
 
-async def whole(answer: Answer, bound: Deadline, idle_s: float, begun: bytes = b"") -> bytes:
-    """Return the whole body, of which `begun` has been read. Raise BrokenOffError where it is too large."""
+async def whole(answer: Answer, bound: Deadline, idle_s: float, hold: Hold, begun: bytes = b"") -> bytes:
+    """Return the whole body, of which `begun` has been read. Raise BrokenOffError where it is too large.
+
+    `hold` is told how much there is; it raises AnswersFullError.
+    """
     pieces = [begun]
     size = len(begun)
     bound.expect(idle_s)
@@ -51,4 +58,5 @@ async def whole(answer: Answer, bound: Deadline, idle_s: float, begun: bytes = b
         pieces.append(chunk)
         if (size := size + len(chunk)) > endings.MAX_PLAIN_BYTES:
             raise BrokenOffError("the answer is too large")
+        hold(size)
     return b"".join(pieces)

@@ -29,6 +29,7 @@ _INJECTED_VALUE = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Bytes = Annotated[int, Field(ge=1024)]
+Share = Annotated[float, Field(gt=0, le=1)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s{}?#]+$")]
 
 _BROKER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
@@ -139,6 +140,13 @@ class Settings(BaseSettings):
     max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     max_body_bytes: Bytes = 16 * 1024 * 1024
     max_buffered_bytes: Bytes = 512 * 1024 * 1024
+    max_answer_bytes: Bytes = 256 * 1024 * 1024
+    share_bodies: Share = 0.25
+    share_answers: Share = 0.25
+    share_in_flight: Share = 0.25
+    parse_bytes_per_s: Bytes = 8 * 1024 * 1024
+    default_max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
+    request_timeout_s: Seconds = 3600
     body_timeout_s: Seconds = 30
     upstream_connect_timeout_s: Seconds = 5
     upstream_first_byte_timeout_s: Seconds = 300

@@ -8,6 +8,20 @@ from schemas.base import rfc3339
 from schemas.config import WebhookRecord, WorkspaceRecord
 
 
+def difference(before: Shown, after: Shown) -> tuple[Shown, Shown]:
+    """Return of both the fields that are not alike; of a group's models those that are not.
+
+    A change of one limit in a thousand is then a line, and not two copies of the whole.
+    """
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    shown = [{name: each[name] for name in names if name in each} for each in (before, after)]
+    if "models" in names:
+        for own, other in zip(shown, (before, after)[::-1], strict=True):
+            others = {model["slug"]: model for model in other.get("models", ())}
+            own["models"] = [model for model in own.get("models", ()) if model != others.get(model["slug"])]
+    return shown[0], shown[1]
+
+
 def workspace(record: WorkspaceRecord) -> Shown:
     """Show a workspace."""
     return {"name": record.name, "state": record.state.value, "operator_credential": record.operator_credential}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.api import Region
 from schemas.config import EndpointRecord, GroupRecord, KeyRecord, SecretRecord, WorkspaceState
@@ -51,6 +51,15 @@ class Group:
     name: str | None
     created_at: datetime
     updated_at: datetime
+
+
+class LimitBelow(NamedTuple):
+    """A limit that a group below another sets."""
+
+    group_id: str
+    place: tuple[str, str, str]
+    """Slug, type, unit."""
+    threshold: int
 
 
 Chain = Sequence[Group]

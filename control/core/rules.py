@@ -3,8 +3,9 @@
 Never judges an address: that takes the process's own guard.
 """
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from control.core.refusals import InvalidError
 from schemas.limits import ModelConfig, RateLimit, UsageLimit
@@ -17,6 +18,9 @@ one that Kafka refused would be accepted here and never be in force."""
 
 RESERVED_PREFIX = "test"
 """No workspace's: a test delivery's event names the slug `test/test`."""
+
+Place = tuple[str, str, str]
+"""Where a limit stands: slug, type, unit."""
 
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -60,19 +64,32 @@ def check_models(models: Sequence[ModelConfig]) -> None:
 
 def exceeds(child: Sequence[ModelConfig], ancestor: Sequence[ModelConfig]) -> str | None:
     """Say which limit of `child` is above the ancestor's of the same slug, type and unit; None where none is."""
-    allowed = _thresholds(ancestor)
-    for (slug, type_, unit), threshold in _thresholds(child).items():
+    return exceeds_any(thresholds(child), thresholds(ancestor))
+
+
+def exceeds_any(child: Mapping[Place, int], allowed: Mapping[Place, int]) -> str | None:
+    """Say the same of thresholds."""
+    for (slug, type_, unit), threshold in child.items():
         most = allowed.get((slug, type_, unit), threshold)
         if threshold > most:
             return f"{slug}: {type_} per {unit} is {threshold}, above {most}"
     return None
 
 
+def lowered(after: Sequence[ModelConfig], before: Sequence[ModelConfig]) -> Sequence[ModelConfig]:
+    """Return the models of `after` with a limit that `before` did not set, or set higher."""
+    earlier = thresholds(before)
+    places = {place for place, threshold in thresholds(after).items() if threshold < earlier.get(place, math.inf)}
+    slugs = {slug for slug, _, _ in places}
+    return [model for model in after if model.slug in slugs]
+
+
 def _limits(model: ModelConfig) -> tuple[RateLimit | UsageLimit, ...]:
     return (*model.rate_limits, *model.usage_limits)
 
 
-def _thresholds(models: Sequence[ModelConfig]) -> dict[tuple[str, str, str], int]:
+def thresholds(models: Sequence[ModelConfig]) -> dict[Place, int]:
+    """Return each limit's threshold by where it stands."""
     return {
         (model.slug, limit.type.value, limit.unit.value): limit.threshold
         for model in models

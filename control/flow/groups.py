@@ -41,7 +41,7 @@ def create(unit: UnitOfWork, body: CreateGroup) -> Chain:
     )
     rules.check_models(body.models)
     _check_slugs(unit, body.models, known=())
-    _check_cascade(record, parents, descendants=())
+    _check_cascade(record, parents)
     group = Group(record=record, name=body.metadata.name, created_at=unit.now, updated_at=unit.now)
     unit.groups.add(group)
     unit.journal.note(unit.workspace_id, "group.create", record.id, after=audit_view.group(group))
@@ -65,11 +65,12 @@ def update(unit: UnitOfWork, group_id: str, body: UpdateGroup) -> Chain:
         known = {model.slug for model in group.record.models}
         _check_slugs(unit, body.models, known)
         record = group.record.model_copy(update={"models": body.models})
-        _check_cascade(record, parents, unit.groups.descendants(group_id) if _cascades(record) else ())
+        _check_cascade(record, parents)
+        _check_below(unit, record, before.record)
         group = replace(group, record=record)
-    unit.groups.replace(group)
-    noted = audit_view.group(before), audit_view.group(group)
-    unit.journal.note(unit.workspace_id, "group.update", group_id, before=noted[0], after=noted[1])
+    unit.groups.replace(group, before)
+    was, is_ = audit_view.difference(audit_view.group(before), audit_view.group(group))
+    unit.journal.note(unit.workspace_id, "group.update", group_id, before=was, after=is_)
     return (group, *parents)
 
 
@@ -129,16 +130,30 @@ def _check_slugs(unit: UnitOfWork, models: Sequence[ModelConfig], known: Collect
         raise InvalidError(f"{param}: must name an endpoint of this workspace", param=param, code="unknown_slug")
 
 
-def _check_cascade(record: GroupRecord, parents: Chain, descendants: Sequence[Group]) -> None:
+def _check_cascade(record: GroupRecord, parents: Chain) -> None:
+    """Refuse a group that is above one of its ancestors."""
     if not _cascades(record):
         return
-    pairs = [(record, parent.record) for parent in parents] + [(below.record, record) for below in descendants]
-    for child, ancestor in pairs:
-        above = rules.exceeds(child.models, ancestor.models)
+    for parent in parents:
+        above = rules.exceeds(record.models, parent.record.models)
         if above is not None:
-            which = "" if child is record else f"of group {child.id} "
-            message = f"{ABOVE_PARENT} {above} {which}".rstrip() + f" of its ancestor, group {ancestor.id}"
-            raise InvalidError(message, param="models", code="limit_exceeds_parent")
+            raise _above(f"{above} of its ancestor, group {parent.record.id}")
+
+
+def _check_below(unit: UnitOfWork, record: GroupRecord, before: GroupRecord) -> None:
+    """Refuse a change that would leave a group below this one above it; only what the change lowers can."""
+    lowered = rules.lowered(record.models, before.models) if _cascades(record) else ()
+    if not lowered:
+        return
+    allowed = rules.thresholds(lowered)
+    for below in unit.groups.below(record.id, {model.slug for model in lowered}):
+        above = rules.exceeds_any({below.place: below.threshold}, allowed)
+        if above is not None:
+            raise _above(f"{above} of group {below.group_id} of its ancestor, group {record.id}")
+
+
+def _above(said: str) -> InvalidError:
+    return InvalidError(f"{ABOVE_PARENT} {said}", param="models", code="limit_exceeds_parent")
 
 
 def _cascades(record: GroupRecord) -> bool:

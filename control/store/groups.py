@@ -3,13 +3,14 @@
 Never judges a limit, and never gives a deleted group.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, Connection, Row, insert, select, update
+import msgspec
+from sqlalchemy import CTE, ColumnElement, Connection, Row, Text, cast, insert, select, update
 
-from control.core.records import Chain, Group
+from control.core.records import Chain, Group, LimitBelow
 from control.store.tables import API_KEYS, GROUPS
 from runtime.config import log as config_log
 from runtime.database import statements
@@ -18,6 +19,20 @@ from schemas.config import ConfigKind, GroupRecord
 _LIVE = GROUPS.c.deleted_at.is_(None)
 _FIRST_READ = 4
 _MOST_READ = 64
+
+
+class _Limit(msgspec.Struct):
+    type: str
+    unit: str
+    threshold: int
+
+
+class _Listed(msgspec.Struct):
+    """A model as it is stored, read as far as its slug."""
+
+    slug: str
+    rate_limits: msgspec.Raw = msgspec.Raw(b"[]")
+    usage_limits: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 class Groups:
@@ -30,11 +45,19 @@ class Groups:
         """Return the live group and its way to the root; empty where there is none."""
         return next(iter(self._chains(self._named([group_id]))), ())
 
-    def descendants(self, group_id: str) -> Sequence[Group]:
-        """Return every live group below it."""
+    def below(self, group_id: str, slugs: Collection[str]) -> Iterator[LimitBelow]:
+        """Return each limit that the live groups below it set on these slugs.
+
+        A list is searched as text, one group after the other: 64 groups of 1,000 models take seconds to read as models.
+        """
         below = _from(GROUPS.c.parent_group_id == group_id)
-        query = select(GROUPS).join(below, GROUPS.c.id == below.c.id)
-        return [_read(row) for row in self._connection.execute(query)]
+        query = select(GROUPS.c.id, cast(GROUPS.c.models, Text)).join(below, GROUPS.c.id == below.c.id)
+        for id_, models in self._connection.execute(query, execution_options={"yield_per": _FIRST_READ}):
+            for model in msgspec.json.decode(models, type=list[_Listed]):
+                if model.slug in slugs:
+                    for limits in (model.rate_limits, model.usage_limits):
+                        for limit in msgspec.json.decode(limits, type=list[_Limit]):
+                            yield LimitBelow(id_, (model.slug, limit.type, limit.unit), limit.threshold)
 
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
         """Return the id of the live group of the workspace that has this external id."""
@@ -64,12 +87,17 @@ class Groups:
         self._connection.execute(insert(GROUPS).values(values))
         config_log.append(self._connection, group.created_at, ConfigKind.GROUP, record.id, record)
 
-    def replace(self, group: Group) -> None:
-        """Keep the new name and models of a group; the change goes to the log in the same transaction."""
+    def replace(self, group: Group, before: Group) -> None:
+        """Keep the new name and models of a group.
+
+        Where its record is not as `before` the change goes to the log in the same transaction; a name is control's own.
+        """
         change = update(GROUPS).where(GROUPS.c.id == group.record.id)
-        values = {"name": group.name, "models": _models(group.record), "updated_at": group.updated_at}
+        values: dict[str, Any] = {"name": group.name, "updated_at": group.updated_at}
+        if group.record != before.record:
+            values["models"] = _models(group.record)
+            config_log.append(self._connection, group.updated_at, ConfigKind.GROUP, group.record.id, group.record)
         self._connection.execute(change.values(values))
-        config_log.append(self._connection, group.updated_at, ConfigKind.GROUP, group.record.id, group.record)
 
     def remove(self, group: Group, now: datetime) -> None:
         """Forget a group and all below it, and revoke their keys.

@@ -3,6 +3,7 @@
 Never holds behaviour beyond naming what happened.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -63,6 +64,10 @@ class Envelope:
     """Each with its end; `content-type` and `accept` among them."""
 
 
+def _hold_nothing(_: int) -> None:
+    """Count nothing."""
+
+
 @dataclass(slots=True)
 class UpstreamRequest:
     """One call of an upstream."""
@@ -79,6 +84,10 @@ class UpstreamRequest:
     """Further ones, each with its end."""
     envelope: Envelope | None = None
     """None: a JSON body is posted to the URL as it stands."""
+    on_sent: Callable[[], None] | None = field(default=None, repr=False)
+    """Called once when all of it has been handed to the system, so that nobody here needs the body any more."""
+    hold: Callable[[int], None] = field(default=_hold_nothing, repr=False)
+    """Told how much of the answer is gathered here. Raises AnswersFullError."""
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable
 
     `likely` gives the counts to bill where nobody reports any; it costs a reading of the request's body.
     """
-    count = answers.to_bill(answer.tokens, likely, answer.content_bytes)
+    count = answers.to_bill(answer.tokens, likely, answer.content_bytes, answer.choices)
     outcome = Outcome.UPSTREAM_ERROR if answer.failed else Outcome.COMPLETE
     return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body))
 
@@ -53,7 +53,7 @@ def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable
 def streamed(stream: Stream, likely: Callable[[], Tokens]) -> Billed:
     """End a call whose stream has come to its end, whole or not."""
     if stream.is_whole:
-        count = answers.to_bill(stream.tokens, likely, stream.content_bytes)
+        count = answers.to_bill(stream.tokens, likely, stream.content_bytes, stream.choices)
         return Billed(Outcome.COMPLETE, count, None, stream.held)
     last = stream.held if stream.failed else error_event(stream, replies.upstream_broke_off())
     return Billed(Outcome.UPSTREAM_ERROR, _so_far(stream, likely), None, last)

@@ -187,11 +187,24 @@ def unavailable(what: str) -> Reply:
     return error(503, f"Temporarily unavailable: {what}.", kind="api_error", code="service_unavailable")
 
 
-def busy() -> Reply:
-    """503: as many requests are in flight as there may be; the first to end makes room."""
-    reply = unavailable("too many requests are in flight")
+def full(what: str) -> Reply:
+    """503: all workspaces together hold as many (or as much) of `what` as the gateway may; some is soon given back."""
+    reply = unavailable(f"the gateway has as much as it may of: {what}")
     reply.headers.append((b"retry-after", b"1"))
     return reply
+
+
+def share_exceeded(what: str) -> Reply:
+    """429: the caller's workspace, or its key, has its share of `what`, so that others have theirs."""
+    message = f"This workspace, or this key, has its share of what the gateway may have of: {what}."
+    reply = error(429, message, kind="rate_limit_error", code="share_exceeded")
+    reply.headers.append((b"retry-after", b"1"))
+    return reply
+
+
+def fault() -> Reply:
+    """500: a fault of the gateway's own, in its log under the request's id."""
+    return error(500, "The gateway failed; its log says more under this x-request-id.", kind="api_error")
 
 
 def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -> str:

@@ -43,6 +43,8 @@ class Count:
 
     tokens: Tokens
     source: UsageSource
+    choices: int = 1
+    """How many came, where its server counted."""
 
 
 class Plain(NamedTuple):
@@ -56,6 +58,8 @@ class Plain(NamedTuple):
     """What the model wrote, where no counts are reported."""
     failed: bool
     """Whether it is an error, although its status is 2xx."""
+    choices: int = 1
+    """How many came; 1 where they were not looked into."""
 
 
 def _wrote(answer: dict[str, Any]) -> int:
@@ -82,16 +86,17 @@ def plain(
     if tokens is None:
         content = written.unread_bytes(body) if choices is answer_json.UNREAD else wrote(answer)
     failed = answer_json.has_error(answer) and not choices
-    return Plain(_named(body, answer, msgspec.json.encode(slug)), tokens, content, failed)
+    came = len(choices) if isinstance(choices, list) else 1
+    return Plain(_named(body, answer, msgspec.json.encode(slug)), tokens, content, failed, came)
 
 
-def to_bill(reported: Tokens | None, likely: Callable[[], Tokens], content_bytes: int) -> Count:
+def to_bill(reported: Tokens | None, likely: Callable[[], Tokens], content_bytes: int, choices: int = 1) -> Count:
     """Return the counts to bill: the provider's, else an estimate: at least 1 in, and 1 out where content was sent.
 
     `likely` gives the input to bill then; it is asked only where it is needed.
     """
     if reported is not None:
-        return Count(reported, UsageSource.PROVIDER)
+        return Count(reported, UsageSource.PROVIDER, choices)
     tokens = Tokens(input_tokens=max(1, likely().input_tokens), output_tokens=_estimate(content_bytes))
     return Count(tokens, UsageSource.ESTIMATED)
 
@@ -148,6 +153,16 @@ class StreamReader:
     def is_whole(self) -> bool:
         """Whether `[DONE]`, or the usage chunk, or the end of each choice has come, and no error."""
         return not self.failed and (self.done or self._counted or (bool(self._ended) and not self._open))
+
+    @property
+    def choices(self) -> int:
+        """Return how many choices have come."""
+        return len(self._open | self._ended)
+
+    @property
+    def held_bytes(self) -> int:
+        """Return how much of an event is held that is not whole yet."""
+        return len(self._partial)
 
     @property
     def is_counted(self) -> bool:

@@ -10,7 +10,7 @@ from proxy.core.calls import Envelope
 from proxy.core.replies import Headers, Reply
 from proxy.dialects.routes import messages
 from runtime.http.bounds import BodyFault
-from runtime.http.exchange import Exchange
+from runtime.http.exchange import NO_ANSWER, Exchange
 
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """So that a proxy in between passes each chunk on when it comes (nginx's default is to gather them)."""
@@ -19,17 +19,23 @@ STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering
 class HttpClient:
     """The `Client` port. `start`, `send` and `reply` wait while the client does not take what was sent before."""
 
-    __slots__ = ("_exchange", "authorization", "envelope", "on_gone")
+    __slots__ = ("_exchange", "authorization", "envelope", "on_gone", "release_body")
 
     def __init__(self, exchange: Exchange, envelope: Envelope | Reply | None = None) -> None:
         self._exchange = exchange
         self.authorization = exchange.authorization
         self.envelope = envelope
+        self.release_body: Callable[[], None] = exchange.release_body
         self.on_gone: Callable[[Callable[[], None] | None], None] = exchange.on_gone
 
-    async def body(self) -> bytes | Reply:
-        """Return the whole request body, or the answer that refuses it."""
-        body = await self._exchange.body()
+    @property
+    def is_answered(self) -> bool:
+        """Whether its answer has begun."""
+        return self._exchange.status != NO_ANSWER
+
+    async def body(self, workspace_id: str) -> bytes | Reply:
+        """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
+        body = await self._exchange.body(workspace_id)
         return _refused(body, self._exchange) if isinstance(body, BodyFault) else body
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -81,6 +87,8 @@ def _refused(fault: BodyFault, exchange: Exchange) -> Reply:
         case BodyFault.TOO_LATE:
             return replies.body_too_late(route.body_within_s or 0)
         case BodyFault.NO_ROOM:
-            return replies.unavailable("the gateway holds as many request bodies as it may")
+            return replies.full("request bodies")
+        case BodyFault.NO_SHARE:
+            return replies.share_exceeded("request bodies")
         case _:
             return replies.bad_request(fault.value)

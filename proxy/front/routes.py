@@ -19,8 +19,8 @@ from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
 from proxy.front import envelopes
 from proxy.front.client import HttpClient, MessagesClient
-from runtime.http.bounds import BodyBudget
 from runtime.http.exchange import Exchange, Route, Routes
+from runtime.shares import Shares
 from schemas.usage import RouteName
 
 _PATHS = {
@@ -43,7 +43,7 @@ _Serve = Callable[[Exchange], Awaitable[None]]
 
 
 def metered(
-    gateway: Gateway, answered: Counter[int], *, max_body_bytes: int, body_within_s: float, budget: BodyBudget
+    gateway: Gateway, answered: Counter[int], *, max_body_bytes: int, body_within_s: float, bodies: Shares
 ) -> Routes:
     """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
 
@@ -54,7 +54,7 @@ def metered(
             finally:
                 answered[exchange.status] += 1
 
-        return Route(counted, max_body_bytes, body_within_s, budget)
+        return Route(counted, max_body_bytes, body_within_s, bodies)
 
     served = {path.encode(): {b"POST": route(_complete(gateway, table.ROUTES[name]))} for path, name in _PATHS.items()}
     for path, serve in _messages(gateway).items():

@@ -3,23 +3,26 @@
 Never takes a client's number for more than a claim, and never looks at an answer: that is `dialects.answers`.
 """
 
-import math
 import re
+from bisect import bisect_left, insort
+from collections import deque
 from dataclasses import dataclass
+from typing import TypeVar
 
 from schemas.usage import MOST_TOKENS, Tokens
 
 BYTES_PER_TOKEN = 4
-FIRST_MEAN = 512
+FIRST_SIZE = 512
 """Completion tokens assumed of a slug that has answered nothing yet."""
 
-_MOST_TOKENS = 2**53
 _MOST_ENCODED = 1000
 _MOST_CHOICES = 128
 _LEAST_RECORDING = 1024
 _DATA_MEMBER = re.compile(rb'"data"[ \t\r\n]{0,9}:[ \t\r\n]{0,9}"(?=[A-Za-z0-9+/]{64})')
 _DATA_URL = re.compile(rb'"data:(?:image|audio|video|application)/[^",\s]{1,250};base64,')
-_WEIGHT = 1 / 16
+_REMEMBERED = 50
+"""Answers of each group and slug: a few hundred bytes."""
+_K = TypeVar("_K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,25 @@ class Expected:
 NOTHING = Expected(Tokens(input_tokens=0, output_tokens=0), 0)
 
 
-def expected(body: bytes, n: int | None, max_tokens: int | None, completion_mean: int, token_ids: int = 0) -> Expected:
+def expected(  # noqa: PLR0917 - what a client claims, what is likely, what is possible
+    body: bytes, n: int | None, max_tokens: int | None, likely: int, most: int, token_ids: int = 0
+) -> Expected:
     """Return both estimates of one request.
 
     `body` is the raw request. `n` and `max_tokens` (or `max_completion_tokens`) are as the client gave them; None, and
-    what no upstream accepts (below 1), count as not given, and no number takes an estimate above 2^53. That
-    many `token_ids` stand in the prompt instead of text.
+    what no upstream accepts (below 1), count as not given. `likely` is what a choice comes to that nobody bounds, and
+    `most` what the model can answer: a client's claim reserves no more, nor more than 128 choices. That many
+    `token_ids` stand in the prompt instead of text.
     """
     prompt = max(token_ids, -(-(len(body) - _encoded_bytes(body)) // BYTES_PER_TOKEN))
-    choices = n if n is not None and n > 0 else 1
-    most = max_tokens if max_tokens is not None and max_tokens > 0 else completion_mean
-    likely = min(min(choices, _MOST_CHOICES) * min(most, completion_mean), MOST_TOKENS)
+    choices = min(n, _MOST_CHOICES) if n is not None and n > 0 else 1
+    likely = min(likely, most)
+    bound = min(max_tokens, most) if max_tokens is not None and max_tokens > 0 else likely
     return Expected(
-        tokens=Tokens(input_tokens=min(max(1, prompt), MOST_TOKENS), output_tokens=likely),
-        reserved=min(prompt + choices * most, _MOST_TOKENS),
+        tokens=Tokens(
+            input_tokens=min(max(1, prompt), MOST_TOKENS), output_tokens=min(choices * min(bound, likely), MOST_TOKENS)
+        ),
+        reserved=prompt + choices * bound,
     )
 
 
@@ -80,24 +88,54 @@ def _encoded_bytes(body: bytes) -> int:
     return size
 
 
-class CompletionMeans:
-    """The running mean of completion tokens per slug, newer answers weighing more. Holds at most `size` slugs."""
+class _Answers:
+    """The completion tokens of the last answers, and the upper quantile of them."""
+
+    __slots__ = ("_by_age", "_by_size")
+
+    def __init__(self) -> None:
+        self._by_age: deque[int] = deque()
+        self._by_size: list[int] = []
+
+    @property
+    def quantile(self) -> int:
+        """Return what nine of ten were not above."""
+        return self._by_size[-(len(self._by_size) // 10) - 1]
+
+    def learn(self, tokens: int) -> None:
+        if len(self._by_age) == _REMEMBERED:
+            del self._by_size[bisect_left(self._by_size, self._by_age.popleft())]
+        self._by_age.append(tokens)
+        insort(self._by_size, tokens)
+
+
+class CompletionSizes:
+    """How many tokens a choice comes to that its client does not bound: an upper quantile of each group's last answers.
+
+    A group that has had no answer of a slug begins with the slug's own over all groups. Holds at most `size` of each.
+    """
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
-        self._means: dict[str, float] = {}
+        self._slugs: dict[str, _Answers] = {}
+        self._groups: dict[tuple[str, str], _Answers] = {}
 
-    def mean(self, slug: str) -> int:
-        """Return the mean of one choice's tokens, rounded up."""
-        return math.ceil(self._means.get(slug, FIRST_MEAN))
+    def likely(self, group_id: str, slug: str) -> int:
+        """Return the tokens of one choice that nine of ten are not above."""
+        known = self._groups.get((group_id, slug)) or self._slugs.get(slug)
+        return FIRST_SIZE if known is None else known.quantile
 
-    def learn(self, slug: str, completion_tokens: int, n: int = 1) -> None:
-        """Take in one answer of `n` choices (at least 1) that together had `completion_tokens`."""
-        each = completion_tokens / n
-        known = self._means.get(slug)
-        if known is None:
-            if len(self._means) >= self._size:
-                del self._means[next(iter(self._means))]
-            self._means[slug] = each
-        else:
-            self._means[slug] = known + (each - known) * _WEIGHT
+    def learn(self, group_id: str, slug: str, completion_tokens: int, choices: int) -> None:
+        """Take in one answer; `choices` is how many came, whatever was asked for."""
+        each = -(-completion_tokens // max(1, choices))
+        self._of(self._groups, (group_id, slug)).learn(each)
+        self._of(self._slugs, slug).learn(each)
+
+    def _of(self, known: dict[_K, _Answers], key: _K) -> _Answers:
+        found = known.pop(key, None)
+        if found is None:
+            if len(known) >= self._size:
+                del known[next(iter(known))]
+            found = _Answers()
+        known[key] = found  # the last one: who had no answer for longest is forgotten first
+        return found

@@ -262,9 +262,9 @@ class SpoolPublisher:
         while True:
             loops.turned(rest_s=_LET_GO_EVERY_S)
             await asyncio.sleep(_LET_GO_EVERY_S)
-            await disk.ride_out(self._let_go_of_all)
+            await disk.ride_out(self.let_go_of_all)
 
-    async def _let_go_of_all(self) -> None:
+    async def let_go_of_all(self) -> None:
         """Look at every file once. Raises what one failed with, after the others had their turn."""
         failure: Exception | None = None
         async with self.steady:

@@ -6,6 +6,7 @@ no body by the limits below, the body by not being read on while `MAX_BUFFERED_B
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import httptools
@@ -69,35 +70,11 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_asked",
-        "_bodiless",
-        "_buffer",
-        "_chunks",
-        "_deadlines",
-        "_draining",
-        "_header_lines_left",
-        "_held",
-        "_interim_left",
-        "_left",
-        "_loop",
-        "_more",
-        "_owner",
-        "_parser",
-        "_paused",
-        "_reusable",
-        "_silence_s",
-        "_transport",
-        "_waiter",
-        "address",
-        "complete",
-        "due",
-        "end_expected",
-        "headers",
-        "is_made",
-        "problem",
-        "status",
-        "too_slow",
-    )
+        "_asked", "_bodiless", "_buffer", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held", "_interim_left",
+        "_left", "_loop", "_more", "_on_sent", "_owner", "_parser", "_paused", "_reusable", "_silence_s",
+        "_transport", "_waiter", "address", "complete", "due", "end_expected", "headers", "is_made", "problem",
+        "status", "too_slow",
+    )  # fmt: skip
 
     def __init__(self, owner: Owner, address: str, deadlines: Deadlines, buffer: memoryview, silence_s: float) -> None:
         """`buffer` is `read_buffer`'s; `silence_s` bounds each wait for bytes, the first ones included."""
@@ -128,6 +105,7 @@ class Connection(asyncio.BufferedProtocol):
         self._chunks: list[bytes] = []
         self._held = 0
         self._more = False
+        self._on_sent: Callable[[], None] | None = None
         self._paused = False
         self._asked = self._bodiless = False
         self._draining = False
@@ -143,8 +121,10 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request may be sent."""
         return self.is_made and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes, *, bodiless: bool = False) -> None:
-        """Send a request. Only for a connection that is open and not in use. `bodiless`: its answer has no body."""
+    def send(
+        self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None, *, bodiless: bool = False
+    ) -> None:
+        """Send a request. Only for a connection that is open and not in use. `on_sent` is called once all has gone."""
         self.due, self.status, self._bodiless = math.inf, 0, bodiless
         self.headers = {}
         self.complete = self.end_expected = self._more = self._draining = False
@@ -156,6 +136,11 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
+        if on_sent is not None:
+            self._on_sent = on_sent
+            self._transport.set_write_buffer_limits(high=0)  # so that it resumes when nothing waits to be sent
+            if not self._transport.get_write_buffer_size():
+                self.resume_writing()
 
     def change(self) -> asyncio.Future[None]:
         """Return what is done as soon as anything has come, or nothing will any more."""
@@ -249,7 +234,14 @@ class Connection(asyncio.BufferedProtocol):
                 self.complete = True
             self.problem = str(exc) if exc else "the connection was closed"
         self._reusable = False
+        self._on_sent = None
         self._wake()
+
+    def resume_writing(self) -> None:
+        """Tell that all of a request has been handed to the system."""
+        on_sent, self._on_sent = self._on_sent, None
+        if on_sent is not None:
+            on_sent()
 
     # --- for the parser -----------------------------------------------------------------------------------------------
 

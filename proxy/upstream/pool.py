@@ -126,10 +126,10 @@ class Upstreams:
         connection = origin.take() or await self._connect(origin)
         if isinstance(connection, Failure):
             return connection
-        envelope = request.envelope
-        connection.send(
-            _head(target, request), request.body, bodiless=envelope is not None and envelope.method == "HEAD"
-        )
+        bodiless = request.envelope is not None and request.envelope.method == "HEAD"
+        connection.send(_head(target, request), request.body, request.on_sent, bodiless=bodiless)
+        if request.on_sent is not None:
+            request.body = b""  # the connection has what is not sent yet
         try:
             while not connection.status and connection.problem is None:
                 await connection.change()

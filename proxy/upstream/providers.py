@@ -83,11 +83,15 @@ class TranslatedAnswer:
 class WholeAnswer(TranslatedAnswer):
     """An answer that is translated when all of it has come."""
 
-    def __init__(self, answer: HttpAnswer, status: int, translate: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self, answer: HttpAnswer, status: int, hold: Callable[[int], None], translate: Callable[[bytes], bytes]
+    ) -> None:
+        """`hold` is told how much there is; it raises AnswersFullError."""
         super().__init__(answer, status)
         kept = [(name, value) for name, value in answer.headers if name != _CONTENT_TYPE]
         self.headers = [(_CONTENT_TYPE, b"application/json"), *kept]
         self.is_event_stream = False
+        self._hold = hold
         self._translate = translate
         self._body = bytearray()
         self._ended = False
@@ -101,6 +105,7 @@ class WholeAnswer(TranslatedAnswer):
             self._body += chunk
             if len(self._body) > MAX_PLAIN_BYTES:
                 raise BrokenOffError("the answer is too large")
+            self._hold(len(self._body))
             return b""
         self._ended = True
         try:
@@ -181,12 +186,14 @@ class Providers:
             return opened
         created, status = int(self._now_s()), opened.status
         if status >= 400:
-            return WholeAnswer(opened, messages.error_status(status), lambda body: messages.error(status, body).body)
+            return WholeAnswer(
+                opened, messages.error_status(status), request.hold, lambda body: messages.error(status, body).body
+            )
         if status >= 300:
             return opened
         if opened.is_event_stream:
             return StreamedAnswer(opened, MessageStream(created=created))
-        return WholeAnswer(opened, status, lambda body: messages.plain(body, created=created))
+        return WholeAnswer(opened, status, request.hold, lambda body: messages.plain(body, created=created))
 
     async def _passed_messages(self, request: UpstreamRequest) -> _Opened:
         line = f"x-api-key: {request.credential or ''}\r\n".encode()
@@ -200,6 +207,7 @@ class Providers:
 
     async def _vertex(self, request: UpstreamRequest) -> _Opened:
         key = request.credential or ""
+        request = replace(request, on_sent=None)  # it may be sent again, with another token
         token = await self._tokens.token(key)
         opened = await self._with_token(request, token)
         if not isinstance(opened, GivenAnswer | Failure) and opened.status == 401:
@@ -209,7 +217,7 @@ class Providers:
             return opened
         status = opened.status
         if status >= 400:
-            return WholeAnswer(opened, status, lambda body: vertex.error(status, body))
+            return WholeAnswer(opened, status, request.hold, lambda body: vertex.error(status, body))
         return StreamedAnswer(opened, vertex.CallNumberer()) if opened.is_event_stream else opened
 
     async def _with_token(self, request: UpstreamRequest, token: str | None) -> HttpAnswer | GivenAnswer | Failure:

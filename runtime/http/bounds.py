@@ -27,35 +27,13 @@ class Bounds:
     """Beyond it a connection is answered with 503 and closed."""
 
 
-class BodyBudget:
-    """How many bytes of bodies may be held at once, over all requests that share it."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
-
-    @property
-    def left(self) -> int:
-        """Return how many bytes are free."""
-        return self._left
-
-    def take(self, size: int) -> bool:
-        """Take room for `size` bytes; return False where there is not that much."""
-        if size > self._left:
-            return False
-        self._left -= size
-        return True
-
-    def give_back(self, size: int) -> None:
-        """Give room back."""
-        self._left += size
-
-
 class BodyFault(Enum):
     """Why a request has no body that could be read; the value is what a client is told."""
 
     TOO_LARGE = "The body is too large."
     TOO_LATE = "The body did not arrive in time."
     NO_ROOM = "The server holds as many request bodies as it may."
+    NO_SHARE = "As many request bodies are held for this holder as may be."
     BROKEN_OFF = "The body broke off."
     MALFORMED = "The body's framing is not valid HTTP/1.1."
 
@@ -65,4 +43,4 @@ class BodyFault(Enum):
         return _FAULT_STATUS.get(self, 400)
 
 
-_FAULT_STATUS = {BodyFault.TOO_LARGE: 413, BodyFault.TOO_LATE: 408, BodyFault.NO_ROOM: 503}
+_FAULT_STATUS = {BodyFault.TOO_LARGE: 413, BodyFault.TOO_LATE: 408, BodyFault.NO_ROOM: 503, BodyFault.NO_SHARE: 429}

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.http.bounds import BodyBudget, BodyFault
+from runtime.http.bounds import BodyFault
+from runtime.shares import Excess, Shares
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -38,8 +39,8 @@ class Route:
     max_body_bytes: int = 2**63 - 1
     body_within_s: float | None = None
     """None: the port's own bound."""
-    budget: BodyBudget | None = None
-    """None: the handler takes the body piece by piece, so that little of it is held here."""
+    bodies: Shares | None = None
+    """What all bodies may take, in bytes. None: the handler takes the body piece by piece, so that little is held."""
 
 
 Routes = Mapping[bytes, Mapping[bytes, Route]]
@@ -76,9 +77,9 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_bodiless", "_by_piece", "_chunked", "_held", "_line", "_on_gone", "_pieces", "_waiter", "authorization",
-        "codings", "complete", "ended", "expect", "fault", "gone", "headed", "headers", "hosts", "is_1_0", "keep_alive",
-        "length", "method", "route", "size", "status", "target", "upgrade", "wanted",
+        "_bodiless", "_by_piece", "_chunked", "_held", "_holder", "_line", "_on_gone", "_pieces", "_waiter",
+        "authorization", "codings", "complete", "ended", "expect", "fault", "gone", "headed", "headers", "hosts",
+        "is_1_0", "keep_alive", "length", "method", "route", "size", "status", "target", "upgrade", "wanted",
     )  # fmt: skip
 
     def __init__(self, line: Line) -> None:
@@ -111,6 +112,7 @@ class Exchange:
         """Whether the client has gone away."""
         self._pieces: list[bytes] = []
         self._held = 0
+        self._holder: str | None = None  # whose share of bodies it takes; until it is known no more is read than ahead
         self._by_piece = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_gone: Callable[[], None] | None = None
@@ -119,8 +121,11 @@ class Exchange:
 
     # --- the request, as the handler reads it
 
-    async def body(self) -> bytes | BodyFault:
-        """Return the whole body within the route's bounds, or why there is none. To be called once."""
+    async def body(self, holder: str = "") -> bytes | BodyFault:
+        """Return the whole body, whose bytes are `holder`'s until `release_body`, or why there is none. Once."""
+        self._holder = holder
+        if self.fault is None and self.size:
+            self._hold(self.size)
         if not self.complete and self.fault is None:
             if self.length is not None and self.length > self.route.max_body_bytes:
                 self.fail(BodyFault.TOO_LARGE)
@@ -131,6 +136,12 @@ class Exchange:
             return self.fault
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def release_body(self) -> None:
+        """Give the body's room back before the request is over: nobody holds it any more."""
+        if self._held and self.route.bodies is not None and self._holder is not None:
+            self.route.bodies.give_back(self._holder, self._held)
+            self._held = 0
 
     async def read(self) -> bytes | BodyFault:
         """Return what of the body has arrived since the last call, waiting for some; empty at its end."""
@@ -273,11 +284,8 @@ class Exchange:
         if self.size > route.max_body_bytes:
             self.fail(BodyFault.TOO_LARGE)
             return
-        if route.budget is not None:
-            if not route.budget.take(len(piece)):
-                self.fail(BodyFault.NO_ROOM)
-                return
-            self._held += len(piece)
+        if self._holder is not None and not self._hold(len(piece)):
+            return
         self._pieces.append(piece)
         if self.size > READ_AHEAD_BYTES and (self._by_piece or not self.wanted):
             self._line.pause_reading()
@@ -292,9 +300,7 @@ class Exchange:
     def fail(self, fault: BodyFault) -> None:
         """Note that there will be no whole body."""
         if self.fault is None and not self.complete:
-            self.fault = fault
-            self._give_back()
-            self._wake()
+            self._drop(fault)
 
     def client_gone(self) -> None:
         """Note that the client has gone away."""
@@ -308,13 +314,25 @@ class Exchange:
     def close(self) -> None:
         """Give the body's room back: the request is over."""
         self._on_gone = None
-        self._give_back()
-
-    def _give_back(self) -> None:
         self._pieces = []
-        if self._held and self.route.budget is not None:
-            self.route.budget.give_back(self._held)
-            self._held = 0
+        self.release_body()
+
+    def _hold(self, size: int) -> bool:
+        bodies = self.route.bodies
+        if bodies is None or self._holder is None:
+            return True
+        excess = bodies.take(self._holder, size)
+        if excess is not None:
+            self._drop(BodyFault.NO_SHARE if excess is Excess.OWN else BodyFault.NO_ROOM)
+            return False
+        self._held += size
+        return True
+
+    def _drop(self, fault: BodyFault) -> None:
+        self.fault = fault
+        self._pieces = []
+        self.release_body()
+        self._wake()
 
     def _want(self) -> None:
         """Let the body come; tell a client that waits to be told."""

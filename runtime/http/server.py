@@ -128,23 +128,42 @@ class Server:
                 await asyncio.wait_for(self._emptied.wait(), within_s)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind a port, 0 for a free one. Raise PortTakenError where another process has it, else OSError."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Bind a port, 0 for a free one, and listen. Raise PortTakenError where another process has it, else OSError.
+
+    `shared`: other processes of this user that say so too may listen on it; the system deals connections out.
+    """
+    listener = reserve(host, port, shared=shared)
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _unusable(error, host, port) from error
+    return listener
+
+
+def reserve(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Bind a port as `listen` does, and do not listen: no connection comes to it."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
+        bound = socket.socket(family, kind, protocol)
     except OSError as error:
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)  # noqa: FBT003 (the standard library's own signature)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+        bound.setblocking(False)  # noqa: FBT003 (the standard library's own signature)
     except OSError as error:
-        listener.close()
-        kind_of_error = PortTakenError if error.errno == errno.EADDRINUSE else OSError
-        raise kind_of_error(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener
+        bound.close()
+        raise _unusable(error, host, port) from error
+    return bound
+
+
+def _unusable(error: OSError, host: str, port: int) -> OSError:
+    kind_of_error = PortTakenError if error.errno == errno.EADDRINUSE else OSError
+    return kind_of_error(f"cannot listen on {host}:{port}: {error.strerror}")
 
 
 def address_of(listener: socket.socket) -> str:

@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,13 +18,15 @@ import click
 import uvloop
 
 from runtime import settings, vault
+from runtime.http.server import reserve
 from runtime.settings import Settings
 from tollgate import installation
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
 from tollgate.installation import InstallationError
 from tollgate.roles import waiting
-from tollgate.roles.process import Addresses, Process, Role
+from tollgate.roles import workers as supervisor
+from tollgate.roles.process import Addresses, Process, Role, public_listener
 
 _SWITCH_INTERVAL_S = 0.001
 """How long a database thread may keep the interpreter from the event loop; Python's own 5 ms is felt by every call."""
@@ -62,6 +64,15 @@ log = logging.getLogger("tollgate")
 @click.option(
     "--ops-port", type=int, help="The operator's port, 0 for a free one.  [default: 8081, a free one where it is taken]"
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, supervisor.MOST),
+    default=1,
+    help="For `proxy`: how many processes serve the port.  [default: 1]",
+)
+@click.option("--rate-limits-per-worker", is_flag=True, help="Let each of several workers count rate limits by itself.")
+@click.option("--worker", type=int, hidden=True, help="Be the worker of this number.")
+@click.option("--leaving", is_flag=True, hidden=True, help="Be one that publishes what is left, and ends.")
 @click.option("--check", is_flag=True, help="Load the settings, say what is wrong with them, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the addresses as one JSON object.")
 def serve(
@@ -72,6 +83,10 @@ def serve(
     port: int | None,
     ops_host: str | None,
     ops_port: int | None,
+    workers: int,
+    rate_limits_per_worker: bool,
+    worker: int | None,
+    leaving: bool,
     check: bool,
     as_json: bool,
 ) -> None:
@@ -80,23 +95,67 @@ def serve(
     try:
         loaded = commands.load(where, log.warning, host=host, port=port, ops_host=ops_host, ops_port=ops_port)
         _refuse_contradictions(loaded, role)
+        _refuse_workers(loaded, role, workers, per_worker=rate_limits_per_worker)
         if check:
             click.echo(json.dumps({"valid": True}) if as_json else "the settings are valid")
             return
-        if role == "proxy" and loaded.redis_url is None:
-            log.info("rate limits hold at each proxy by itself: TOLLGATE_REDIS_URL is not set")
-        with ExitStack() as closing:
-            prepare = importlib.import_module(_MODULES[role]).prepare
-            sys.setswitchinterval(_SWITCH_INTERVAL_S)
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                if role in _NEED_DATABASE:
-                    make = runner.run(waiting.prepared(loaded, closing, prepare))
-                else:
-                    make = prepare(loaded, closing)
-                if make is not None:
-                    runner.run(_run(loaded, make, where.config, as_json=as_json))
+        if role == "proxy" and worker is None:
+            if loaded.redis_url is None:
+                log.info("rate limits hold at each proxy by itself: TOLLGATE_REDIS_URL is not set")
+            left = supervisor.left_behind(loaded.data_dir, workers)
+            if workers > 1 or left:
+                _supervise(loaded, where, workers, left, as_json=as_json)
+                return
+        if worker is not None:
+            loaded = supervisor.of_worker(loaded, worker)
+        _serve_one(loaded, role, where.config, as_json=as_json, worker=worker, leaving=leaving)
     except (settings.SettingsError, vault.VaultError, InstallationError, OSError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _serve_one(
+    loaded: Settings, role: str | None, config: Path | None, *, as_json: bool, worker: int | None, leaving: bool
+) -> None:
+    """Run one process. Raise what it fails with."""
+    with ExitStack() as closing:
+        module = importlib.import_module(_MODULES[role])
+        prepare = module.prepare_leaving if leaving else module.prepare
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if role in _NEED_DATABASE:
+                make = runner.run(waiting.prepared(loaded, closing, prepare))
+            else:
+                make = prepare(loaded, closing)
+            if make is not None:
+                runner.run(_run(loaded, make, config, as_json=as_json, is_worker=worker is not None))
+
+
+def _supervise(loaded: Settings, where: Where, count: int, left: Sequence[int], *, as_json: bool) -> None:
+    """Run several workers of a proxy. Raise OSError where the port is taken."""
+    public_listener(loaded).close()  # another's, workers of another installation included, would be shared
+    with reserve(loaded.host, loaded.port, shared=True) as reserved:  # so that a free port stays ours
+        port = reserved.getsockname()[1]
+        workers = [_worker(loaded, where, number, port) for number in range(1, count + 1)]
+        workers += [_worker(loaded, where, number, port, leaves=True) for number in left]
+
+        def announce(addresses: list[Addresses]) -> None:
+            url, ops = addresses[0].public, [each.ops for each in addresses]
+            if as_json:
+                click.echo(json.dumps({"url": url, "ops_url": ops[0], "ops_urls": ops}))
+            else:
+                several = f"{count} workers serve" if count > 1 else "Tollgate serves"
+                click.echo(f"{several} the inference API on {url} (operator's ports: {', '.join(ops)})")
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(supervisor.Supervisor(workers).run(announce))
+
+
+def _worker(loaded: Settings, where: Where, number: int, port: int, *, leaves: bool = False) -> supervisor.Worker:
+    ops_port = loaded.ops_port + number - 1 if loaded.ops_port and not leaves else 0
+    words = ["serve", "proxy", "--worker", str(number), "--json"]
+    words += ["--host", loaded.host, "--port", str(port), "--ops-host", loaded.ops_host]
+    words += ["--data", str(loaded.data_dir), *(["--config", str(where.config)] if where.config else [])]
+    return supervisor.Worker(number, [*words, "--leaving"] if leaves else words, ops_port, leaves)
 
 
 def _log_to_stderr() -> None:
@@ -118,7 +177,28 @@ def _refuse_contradictions(loaded: Settings, role: str | None) -> None:
             installation.shared_database(loaded, closing)  # reads the URL, and connects nowhere
 
 
-async def _run(loaded: Settings, make: Callable[[], Role], config: Path | None, *, as_json: bool) -> None:
+def _refuse_workers(loaded: Settings, role: str | None, count: int, *, per_worker: bool) -> None:
+    if count == 1:
+        return
+    if role is None:
+        raise click.UsageError(
+            "--workers is for `tollgate serve proxy`; bare `tollgate serve` is one process, for its ledger and its "
+            "deliveries lie in one SQLite file"
+        )
+    if role != "proxy":
+        raise click.UsageError(
+            f"--workers is for `tollgate serve proxy`; start `tollgate serve {role}` once more instead"
+        )
+    if loaded.redis_url is None and not per_worker:
+        raise click.UsageError(
+            f"{count} workers without TOLLGATE_REDIS_URL each count rate limits by themselves, so that a key gets up "
+            f"to {count} times what its limits say; set TOLLGATE_REDIS_URL, or take that with --rate-limits-per-worker"
+        )
+
+
+async def _run(
+    loaded: Settings, make: Callable[[], Role], config: Path | None, *, as_json: bool, is_worker: bool
+) -> None:
     role = make()  # on the event loop, which its parts belong to
 
     def announce(addresses: Addresses) -> None:
@@ -130,7 +210,10 @@ async def _run(loaded: Settings, make: Callable[[], Role], config: Path | None, 
         if role.is_new():
             click.echo(_next_steps(loaded.data_dir, config))
 
-    await Process(loaded, role).serve(announce)
+    process = Process(loaded, role, shares_port=is_worker)
+    if is_worker:  # it ends when its supervisor does, who holds the other end
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), process.stop)
+    await process.serve(announce)
 
 
 def _next_steps(folder: Path, config: Path | None) -> str:

@@ -90,8 +90,10 @@ class Role(Protocol):
 class Process:
     """Runs one role until SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings, role: Role) -> None:
+    def __init__(self, settings: Settings, role: Role, *, shares_port: bool = False) -> None:
+        """`shares_port`: other processes listen on the public port too."""
         self._settings = settings
+        self._shares_port = shares_port
         self._role = role
         self._servers: list[tuple[server.Server, asyncio.Task[None]]] = []
         self._background: list[asyncio.Task[None]] = []
@@ -103,7 +105,7 @@ class Process:
     async def serve(self, announce: Callable[[Addresses], None]) -> None:
         """Run; `announce` is called when every port is open and traffic may come. Raises what a part failed with."""
         for signal_number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signal_number, self._stopping.set)
+            asyncio.get_running_loop().add_signal_handler(signal_number, self.stop)
         max_connections = _max_connections(_open_files())
         self._loops.watch()
         settings = self._settings
@@ -129,6 +131,10 @@ class Process:
         if self._failure.done():
             self._failure.result()
 
+    def stop(self) -> None:
+        """End it in its order, as SIGTERM does."""
+        self._stopping.set()
+
     def spawn(self, name: str, work: Work) -> None:
         """Begin background work; one that ends before the process does ends the process."""
         self._background.append(self._watched(loops.run(name, work), name))
@@ -145,7 +151,7 @@ class Process:
         return telemetry
 
     def _open_public(self, app: Litestar, bounds: Bounds) -> str:
-        listener, routes = _public_listener(self._settings), self._role.routes()
+        listener, routes = public_listener(self._settings, shared=self._shares_port), self._role.routes()
         return self._open(app, listener, grace_s=SHUTDOWN_GRACE_S, routes=routes, bounds=bounds)
 
     def _open(self, app: Litestar, listener: socket.socket, **options: Any) -> str:
@@ -209,13 +215,13 @@ class Process:
         return None if self._ready else "starting or stopping"
 
 
-def _public_listener(settings: Settings) -> socket.socket:
-    """Bind the public port. Raise OSError where that cannot be.
+def public_listener(settings: Settings, *, shared: bool = False) -> socket.socket:
+    """Listen on the public port, `shared` with other processes of this user. Raise OSError where that cannot be.
 
     Never another one than the settings say: clients would send their keys to whoever has that.
     """
     try:
-        return server.listen(settings.host, settings.port)
+        return server.listen(settings.host, settings.port, shared=shared)
     except OSError as error:
         raise OSError(f"{error}; --host and --port choose where management and inference listen") from error
 

@@ -3,7 +3,9 @@
 Never needs the database: it serves from what it heard over Kafka, and falls back on the database only in silence.
 """
 
+import asyncio
 import logging
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -15,7 +17,7 @@ from proxy.core.calls import SpoolUnavailableError
 from proxy.spool import file as spool_file
 from proxy.topic import report as spool_report
 from proxy.topic.decisions import DecisionsFeed
-from runtime import clock
+from runtime import clock, loops
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
 from runtime.http import health
@@ -29,22 +31,33 @@ from schemas.config import ConfigChange, ConfigKind
 from tollgate import installation
 from tollgate.installation import InstallationError
 from tollgate.roles import base
-from tollgate.roles.process import Role, Spawn
+from tollgate.roles.process import Spawn
 
 PUBLISH_GRACE_S = 10
 """How long a stopping proxy may go on publishing; the rest waits in the spool for the next start."""
 
+_LEAVES_WITHIN_S = 60.0
+"""How long a proxy that leaves waits before it looks again whether all is published."""
 _KINDS = (ConfigKind.WORKSPACE, ConfigKind.ENDPOINT, ConfigKind.GROUP, ConfigKind.KEY, ConfigKind.SECRET)
 
 log = logging.getLogger(__name__)
 
 
-def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
+def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], "ProxyRole"]:
     """Lock the data directory. Raise WorkplaceError, VaultError."""
+    return _prepared(ProxyRole, loaded, closing)
+
+
+def prepare_leaving(loaded: Settings, closing: ExitStack) -> Callable[[], "ProxyRole"]:
+    """Do the same for a proxy that only publishes what an earlier one has left there."""
+    return _prepared(LeavingRole, loaded, closing)
+
+
+def _prepared(role: type["ProxyRole"], loaded: Settings, closing: ExitStack) -> Callable[[], "ProxyRole"]:
     closing.enter_context(installation.locked(loaded.data_dir))
     vault = Vault(installation.given_key(loaded))
     database = installation.shared_database(loaded, closing)[0] if loaded.database_url else None
-    return lambda: ProxyRole(loaded, vault, database)
+    return lambda: role(loaded, vault, database)
 
 
 class ProxyRole:
@@ -88,7 +101,7 @@ class ProxyRole:
         await base.heard(self._config, self._kafka)
         await self._decisions.caught_up()
 
-    def public(self, checks: Mapping[str, Check]) -> Litestar:
+    def public(self, checks: Mapping[str, Check]) -> Litestar | None:
         """Return the inference API."""
         handlers = [*self._proxy.handlers(), *health.health_handlers(checks)]
         return Litestar(route_handlers=handlers, openapi_config=None, logging_config=None)
@@ -130,6 +143,26 @@ class ProxyRole:
             raise InstallationError(f"what was in flight when the last process died cannot be kept: {error}") from error
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
+
+
+class LeavingRole(ProxyRole):
+    """A proxy without its public port: it ends the process once all that its directory holds is published."""
+
+    async def start(self, spawn: Spawn) -> None:
+        """Begin to publish, besides what every proxy does."""
+        await super().start(spawn)
+        spawn("the end of what was left", self._leave())
+
+    def public(self, checks: Mapping[str, Check]) -> Litestar | None:
+        """Return None: there is no public port."""
+
+    async def _leave(self) -> None:
+        loops.turned(rest_s=_LEAVES_WITHIN_S, waits_for="Kafka")
+        while not await self._publisher.drain(_LEAVES_WITHIN_S):
+            loops.turned(rest_s=_LEAVES_WITHIN_S, waits_for="Kafka")
+        await self._publisher.let_go_of_all()
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.Event().wait()  # until that ends the process
 
 
 async def _unknown(_key: str) -> bool:

@@ -32,6 +32,14 @@ class Stream(Protocol):
         """Whether the answer came to its end, without an error."""
 
     @property
+    def choices(self) -> int:
+        """How many choices have come."""
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of an event is held that is not whole yet."""
+
+    @property
     def is_counted(self) -> bool:
         """Whether the counts are those of the whole answer."""
 

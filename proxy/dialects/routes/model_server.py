@@ -54,6 +54,16 @@ class OpaqueStream:
         self._events: EventCutter | None = None
 
     @property
+    def choices(self) -> int:
+        """How many choices have come: nobody knows."""
+        return 1
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of it is gathered here."""
+        return len(self._text)
+
+    @property
     def is_whole(self) -> bool:
         """Whether it came to a clean end, which is all that can be known of it."""
         return self._ended

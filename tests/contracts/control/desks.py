@@ -22,7 +22,7 @@ from control.store.workspaces import Keys, Webhooks, Workspaces
 from metering.store import transaction
 from schemas.usage import UsageEvent
 from tests.integration.control.rows import row
-from tests.unit.control import fakes
+from tests.unit.control import fake_deliveries, fakes
 from tests.unit.metering.factories import NOON, HandClock, batch
 from webhooks.store import pages, redrive
 from webhooks.store.tables import DELIVERY
@@ -101,14 +101,14 @@ def memory() -> Desk:
     stored = fakes.FakeEndpoints(spaces)
     noted = fakes.FakeJournal()
     corrected = fakes.FakeCorrections()
-    delivered = fakes.FakeDeliveries()
+    delivered = fake_deliveries.FakeDeliveries()
 
     def count(event: UsageEvent) -> None:
         corrected.events[event.idempotency_key] = event
 
     def deliver(workspace_id: str, name: str, status: str, ended_s: float | None) -> None:
         ended_at = row(workspace_id, name, status, made_s=0, ended_s=ended_s)["settled_at"]
-        delivered.kept[name] = fakes.Delivery(workspace_id, status, ended_at)
+        delivered.kept[name] = fake_deliveries.Delivery(workspace_id, status, ended_at)
 
     return Desk(
         workspaces=spaces,

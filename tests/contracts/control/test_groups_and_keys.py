@@ -48,13 +48,26 @@ def test_a_groups_chain_begins_with_itself_and_ends_with_its_root(desk: Desk) ->
     assert tuple(desk.groups.chain("nothing")) == ()
 
 
-def test_descendants_are_all_that_lie_below(desk: Desk) -> None:
+def below(desk: Desk, id_: str, *slugs: str) -> set[str]:
+    return {limit.group_id for limit in desk.groups.below(id_, slugs)}
+
+
+def test_what_lies_below_is_all_of_these_slugs_and_no_other(desk: Desk) -> None:
     furnish(desk, *TREE, group("z"))
 
-    asked = ("a", "b", "c", "z", "nothing")
-    found = {id_: {below.record.id for below in desk.groups.descendants(id_)} for id_ in asked}
+    found = {id_: below(desk, id_, "acme/m") for id_ in ("a", "b", "c", "z", "nothing")}
     assert found == {"a": {"b", "c", "d"}, "b": {"c"}, "c": set(), "z": set(), "nothing": set()}
-    assert list(desk.groups.descendants("b")) == [LEAF]
+    assert below(desk, "a", "acme/n") == below(desk, "a") == set()
+    assert list(desk.groups.below("b", ["acme/n", "acme/m"])) == [("c", ("acme/m", "TOKEN", "MINUTE"), 2**53)]
+
+
+def test_of_a_thousand_models_those_that_are_asked_for_are_found(desk: Desk) -> None:
+    models = tuple(ModelConfig(slug=f"acme/{number}", rate_limits=(RATE,)) for number in range(1000))
+    large = replace(MIDDLE, record=MIDDLE.record.model_copy(update={"models": models}))
+    furnish(desk, ROOT, large)
+
+    asked = [f"acme/{number}" for number in range(0, 1200, 2)]
+    assert sorted(limit.place[0] for limit in desk.groups.below("a", asked)) == sorted(asked[:500])
 
 
 def test_an_external_id_is_taken_in_its_own_workspace_until_the_group_is_gone(desk: Desk) -> None:
@@ -71,7 +84,7 @@ def test_an_external_id_is_taken_in_its_own_workspace_until_the_group_is_gone(de
 def test_a_groups_new_name_and_models_are_kept_in_every_chain(desk: Desk) -> None:
     furnish(desk, *TREE)
     changed = replace(ROOT, name="renamed", record=ROOT.record.model_copy(update={"models": ()}), updated_at=LATER)
-    desk.groups.replace(changed)
+    desk.groups.replace(changed, ROOT)
 
     assert tuple(desk.groups.chain("a")) == (changed,)
     assert tuple(desk.groups.chain("b")) == (MIDDLE, changed)
@@ -84,7 +97,7 @@ def test_a_group_goes_with_all_below_it_and_with_their_keys(desk: Desk) -> None:
     desk.groups.remove(MIDDLE, NOW)
 
     assert [bool(desk.groups.chain(id_)) for id_ in "abcd"] == [True, False, False, True]
-    assert [below.record.id for below in desk.groups.descendants("a")] == ["d"]
+    assert below(desk, "a", "acme/m") == {"d"}
     known = {name: desk.api_keys.find(f"sky_{name}") is not None for name in ("root", "middle", "leaf", "sibling")}
     assert known == {"root": True, "middle": False, "leaf": False, "sibling": True}
     assert desk.credentials.developer_key_sha256("sky_leaf") is None

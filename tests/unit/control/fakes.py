@@ -3,12 +3,12 @@
 A fake whose answers depend on another's records is handed that one, as the tables of a database know each other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, ManagementKey, Secret, Shown
+from control.core import rules
+from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, LimitBelow, ManagementKey, Secret, Shown
 from control.unit_of_work import UnitOfWork
 from schemas.api import Region
 from schemas.config import EndpointRecord, WebhookRecord, WorkspaceRecord
@@ -116,8 +116,10 @@ class FakeGroups:
         group = self.kept.get(group_id)
         return () if group is None else (group, *(self.kept[ancestor] for ancestor in group.record.ancestor_ids))
 
-    def descendants(self, group_id: str) -> Sequence[Group]:
-        return [group for group in self.kept.values() if group_id in group.record.ancestor_ids]
+    def below(self, group_id: str, slugs: Collection[str]) -> Iterable[LimitBelow]:
+        for record in (group.record for group in self.kept.values() if group_id in group.record.ancestor_ids):
+            set_ = rules.thresholds([model for model in record.models if model.slug in slugs])
+            yield from (LimitBelow(record.id, place, threshold) for place, threshold in set_.items())
 
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
         named = (workspace_id, external_entity_id)
@@ -128,11 +130,11 @@ class FakeGroups:
     def add(self, group: Group) -> None:
         self.kept[group.record.id] = group
 
-    def replace(self, group: Group) -> None:
+    def replace(self, group: Group, before: Group) -> None:
         self.kept[group.record.id] = group
 
     def remove(self, group: Group, now: datetime) -> None:
-        for gone in (group, *self.descendants(group.record.id)):
+        for gone in [group, *(one for one in self.kept.values() if group.record.id in one.record.ancestor_ids)]:
             del self.kept[gone.record.id]
             for key in [key for key in self.keys.kept.values() if key.record.group_id == gone.record.id]:
                 self.keys.revoke(key, now)
@@ -303,48 +305,3 @@ class FakeCorrections:
         producer = Producer(instance="database", sequence=len(self.kept) + 1)
         self.kept.append(UsageEvent(**dict(draft), producer=producer))
         return self.kept[-1]
-
-
-class Delivery(NamedTuple):
-    """A delivery; `status` as the table has it, `ended_at` None while it is pending."""
-
-    workspace_id: str
-    status: str
-    ended_at: datetime | None
-
-
-class FakeDeliveries:
-    """Deliveries as `control.flow.deliveries` puts them back; at most two at once."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Delivery] = {}
-
-    def owner(self, delivery_id: str) -> str | None:
-        found = self.kept.get(delivery_id)
-        return found and found.workspace_id
-
-    def redeliver(self, workspace_id: str, delivery_id: str, now: datetime) -> bool:
-        if self.owner(delivery_id) != workspace_id:
-            return False
-        self._put_back(delivery_id)
-        return True
-
-    def redrive(self, workspace_id: str, now: datetime, *, since: datetime | None, until: datetime) -> int:
-        found = sorted(
-            (one.ended_at, name)
-            for name, one in self.kept.items()
-            if one.workspace_id == workspace_id
-            and one.status in {"dead", "not_due"}
-            and one.ended_at is not None
-            and (since or one.ended_at) <= one.ended_at < until
-        )[:2]
-        for _, name in found:
-            self._put_back(name)
-        return len(found)
-
-    @property
-    def pending(self) -> list[str]:
-        return sorted(name for name, one in self.kept.items() if one.status == "pending")
-
-    def _put_back(self, name: str) -> None:
-        self.kept[name] = self.kept[name]._replace(status="pending", ended_at=None)

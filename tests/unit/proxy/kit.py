@@ -19,7 +19,9 @@ from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
+from proxy.shares import ReadingRates, WorkspaceShares
 from runtime.deadlines import Deadlines
+from runtime.shares import Shares
 from runtime.vault import Vault
 from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
@@ -37,6 +39,8 @@ INSTANCE = "instance-1"
 FIRST_BYTE_S = 300.0
 IDLE_S = 120.0
 DRAIN_S = 30.0
+REQUEST_S = 3600.0
+MOST_OUTPUT = 16_384
 
 
 def key(**changes: Any) -> Key:
@@ -132,11 +136,19 @@ class FakeClient:
         self.reading = asyncio.Event()
         self.reading.set()
         self.watcher: Callable[[], None] | None = None
-        self.bodies_read = 0
+        self.bodies_read = self.bodies_released = 0
         self._body = body
         self._journal = journal
 
-    async def body(self) -> bytes | Reply:
+    @property
+    def is_answered(self) -> bool:
+        return self.status is not None
+
+    def release_body(self) -> None:
+        self.bodies_released += 1
+
+    async def body(self, workspace_id: str) -> bytes | Reply:
+        assert workspace_id == WORKSPACE
         self.bodies_read += 1
         return self._body
 
@@ -269,7 +281,18 @@ class ScriptedUpstream:
 class House:
     """A gateway and all its neighbours."""
 
-    def __init__(self, *, drain_max: int = 10, accept_bearer: bool = False) -> None:
+    _minted = 0
+
+    def __init__(
+        self,
+        *,
+        drain_max: int = 10,
+        accept_bearer: bool = False,
+        most_in_flight: int = 400,
+        answer_bytes: int = 2**30,
+    ) -> None:
+        self.answers = Shares(answer_bytes, 0.25)
+        shares = WorkspaceShares(Shares(most_in_flight, 0.25), self.answers, ReadingRates(1, 2**40, lambda: 0.0))
         self.journal: list[str] = []
         self.sink = ListSink(self.journal)
         self.upstream = ScriptedUpstream()
@@ -278,7 +301,6 @@ class House:
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route()})
         self.drains = Drains(DRAIN_S, drain_max)
-        self._minted = 0
         admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
@@ -287,6 +309,7 @@ class House:
             accept_bearer=accept_bearer,
             clock=lambda: NOW,
             mint=lambda _: self._mint("key"),
+            most_output_tokens=MOST_OUTPUT,
         )
         self.gateway = Gateway(
             admissions=admissions,
@@ -296,7 +319,9 @@ class House:
             deadlines=Deadlines(),
             first_byte_s=FIRST_BYTE_S,
             idle_s=IDLE_S,
+            request_s=REQUEST_S,
             mint=lambda: self._mint("request"),
+            shares=shares,
         )
 
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:
@@ -325,6 +350,7 @@ class House:
             assert self.days.total(group, SLUG, NOW.date()) == (len(used), sum(used))
         assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
         assert self.drains.open == 0
+        assert self.answers.taken == 0
 
     def _mint(self, kind: str) -> str:
         self._minted += 1

@@ -121,13 +121,22 @@ async def test_a_stream_that_cannot_be_recorded_ends_in_an_error_and_stays_in_fl
 
 @pytest.mark.parametrize("streamed", [False, True])
 @in_virtual_time
-async def test_a_fault_of_ours_gives_everything_back_and_shows(house: House, *, streamed: bool) -> None:
+async def test_a_fault_of_ours_gives_everything_back_and_shows(
+    house: House, caplog: pytest.LogCaptureFixture, *, streamed: bool
+) -> None:
     if streamed:
         house.upstream.streams(HELLO, RuntimeError("bug"))
     else:
         house.upstream.fails(RuntimeError("bug"))
-    with pytest.raises(RuntimeError, match="bug"):
-        await house.serve(house.client(STREAMED))
+    client = house.client(STREAMED)
+    if streamed:  # its connection must not end as if its answer were whole
+        with pytest.raises(RuntimeError, match="bug"):
+            await house.serve(client)
+    else:
+        await house.serve(client)
+        assert (client.status, client.header(b"x-request-id")) == (500, b"request-1")
+    assert "request request-1 failed" in caplog.text
+    assert "bug" in caplog.text
     assert [draft.outcome for draft in house.sink.drafts] == [Outcome.UPSTREAM_ERROR] * streamed
     house.assert_all_given_back()
 

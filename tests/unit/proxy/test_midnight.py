@@ -36,6 +36,7 @@ class Desk:
             accept_bearer=False,
             clock=clock.steady(lambda: self.seconds),
             mint=lambda _: "key",
+            most_output_tokens=kit.MOST_OUTPUT,
         )
         self.sequence = 0
 

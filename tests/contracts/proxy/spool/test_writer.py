@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.core.calls import SpoolUnavailableError
-from proxy.flow import UsageSink
+from proxy.ports import UsageSink
 from proxy.spool import writer
 from runtime.settings import SpoolSync
 from schemas.usage import UsageDraft

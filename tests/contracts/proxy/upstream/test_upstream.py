@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from proxy.core.calls import BrokenOffError, Failure, UpstreamRequest
-from proxy.flow import Upstream
+from proxy.ports import Upstream
 from proxy.reading import Answer
 from proxy.upstream.pool import Upstreams
 from tests.integration.proxy.tcp import Line, Play, Received, TcpUpstream

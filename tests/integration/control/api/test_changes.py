@@ -213,3 +213,23 @@ async def test_a_refused_change_is_not_in_the_audit_log(lab: Lab, database: Data
     before = len(helpers.audited(database))
     assert (await lab.group("cust", {"slug": "acme/none"})).status_code == 400
     assert len(helpers.audited(database)) == before
+
+
+async def test_a_new_name_of_a_large_group_leaves_a_line_in_the_audit_log_and_nothing_for_the_proxies(
+    database: Database, lab: Lab
+) -> None:
+    """It left a megabyte in two tables each time."""
+    await lab.endpoint("acme/m")
+    rates = [{"type": "TOKEN", "unit": "MINUTE", "threshold": 5}]
+    group = await lab.made_group("large", {"slug": "acme/m", "rate_limits": rates})
+    told = len(helpers.changes(database))
+    path = f"/v1/gateway/groups/{group['id']}"
+    assert (await lab.client.patch(path, json={"metadata": {"name": "renamed"}})).json()["metadata"][
+        "name"
+    ] == "renamed"
+    entry = helpers.audited(database)[-1]
+    assert (entry.action, entry.before, entry.after) == ("group.update", {"name": None}, {"name": "renamed"})
+    assert len(helpers.changes(database)) == told
+    await lab.client.patch(path, json={"metadata": {"name": "again"}, "models": [{"slug": "acme/m"}]})
+    assert len(helpers.changes(database)) == told + 1
+    assert (await lab.client.get(path)).json()["models"][0]["rate_limits"] == []

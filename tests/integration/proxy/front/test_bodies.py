@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from proxy import app
-from runtime.http.bounds import BodyBudget
 from tests.integration.proxy import gate as gates
 from tests.integration.proxy.gate import PATH, Gate
 from tests.integration.proxy.tcp import Line, Received, TcpUpstream
@@ -81,7 +79,7 @@ async def test_a_client_that_goes_within_its_body_costs_nothing(running: Gate, u
 
 
 async def test_all_bodies_at_once_stay_under_their_bound(open_gate: Callable[..., Any], upstream: TcpUpstream) -> None:
-    running: Gate = await open_gate(max_buffered_bytes=250_000)
+    running: Gate = await open_gate(max_buffered_bytes=150_000, share_bodies=1)
     arrived, answer_now = asyncio.Event(), asyncio.Event()
 
     async def play(_received: Received, line: Line) -> None:
@@ -92,28 +90,65 @@ async def test_all_bodies_at_once_stay_under_their_bound(open_gate: Callable[...
 
     upstream.play = play
     async with running.client() as client:
-        first = [asyncio.create_task(client.post(PATH, content=sized(100_000))) for _ in range(2)]
+        first = [asyncio.create_task(client.post(PATH, content=sized(60_000))) for _ in range(2)]
         async with asyncio.timeout(10):
             await arrived.wait()
-        refused = await client.post(PATH, content=sized(100_000))
+        refused = await client.post(PATH, content=sized(60_000))
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "service_unavailable")
         answer_now.set()
         assert [answer.status_code for answer in await asyncio.gather(*first)] == [200, 200]
-        assert (await client.post(PATH, content=sized(100_000))).status_code == 200, "the room was not given back"
+        assert (await client.post(PATH, content=sized(60_000))).status_code == 200, "the room was not given back"
+
+
+async def test_a_key_that_sends_large_bodies_faster_than_they_may_be_read_is_refused_before_they_are(
+    open_gate: Callable[..., Any],
+) -> None:
+    running: Gate = await open_gate(max_body_bytes=100_000, parse_bytes_per_s=1024)
+    async with running.client() as client:
+        assert [(await client.post(PATH, content=sized(90_000))).status_code for _ in range(2)] == [200, 200]
+        refused = await client.post(PATH, content=b"[" * 90_000)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "share_exceeded")
+        assert "large bodies" in refused.json()["error"]["message"]
+        assert (await client.post(PATH, content=sized(60_000))).status_code == 200, "small ones are not held up"
+
+
+async def test_one_workspace_holds_no_more_than_its_share_of_bodies(open_gate: Callable[..., Any]) -> None:
+    running: Gate = await open_gate(max_buffered_bytes=250_000)
+    async with running.client() as client:
+        refused = await client.post(PATH, content=sized(100_000))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "share_exceeded")
+        assert "request bodies" in refused.json()["error"]["message"]
+        assert (refused.headers["retry-after"], bool(refused.headers["x-request-id"])) == ("1", True)
+        assert (await client.post(PATH, content=sized(60_000))).status_code == 200
+    assert running.proxy.bodies.taken == 0
+
+
+async def test_a_large_body_is_given_up_once_it_has_been_sent_and_billed_by_what_it_was(
+    open_gate: Callable[..., Any], upstream: TcpUpstream
+) -> None:
+    running: Gate = await open_gate()
+    arrived, answer_now = asyncio.Event(), asyncio.Event()
+
+    async def play(_received: Received, line: Line) -> None:
+        arrived.set()
+        await answer_now.wait()
+        await line.answer(b'{"model":"their-model","choices":[{"message":{"content":"hello world"}}]}')
+
+    upstream.play = play
+    asked = gates.asked(messages=[{"role": "user", "content": "word" * 500_000}])
+    async with running.client() as client, asyncio.timeout(20):
+        asking = asyncio.create_task(client.post(PATH, content=asked))
+        await arrived.wait()
+        while running.proxy.bodies.taken:  # noqa: ASYNC110 - a number is all there is to see
+            await asyncio.sleep(0.005)
+        answer_now.set()
+        assert (await asking).status_code == 200
+    assert upstream.received[0].body == asked.replace(b"lab/model", b"their-model")
+    assert running.events[0].tokens.input_tokens == 500_000 + 4
 
 
 @pytest.mark.parametrize("refusal", ["unknown slug", "bad body", "too large", "broken off"])
-async def test_room_is_given_back_whatever_becomes_of_the_body(
-    open_gate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, refusal: str
-) -> None:
-    budgets: list[BodyBudget] = []
-
-    class Watched(BodyBudget):
-        def __init__(self, max_bytes: int) -> None:
-            super().__init__(max_bytes)
-            budgets.append(self)
-
-    monkeypatch.setattr(app, "BodyBudget", Watched)
+async def test_room_is_given_back_whatever_becomes_of_the_body(open_gate: Callable[..., Any], refusal: str) -> None:
     running: Gate = await open_gate(max_body_bytes=100_000, max_buffered_bytes=1_000_000)
     async with running.client() as client:
         match refusal:
@@ -130,7 +165,7 @@ async def test_room_is_given_back_whatever_becomes_of_the_body(
                 writer.close()
         assert (await client.post(PATH, json=gates.ASKED)).status_code == 200
     async with asyncio.timeout(10):
-        while budgets[0].left != 1_000_000:  # noqa: ASYNC110 - a number is all there is to see
+        while running.proxy.bodies.taken:  # noqa: ASYNC110 - a number is all there is to see
             await asyncio.sleep(0.005)
 
 

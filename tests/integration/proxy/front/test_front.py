@@ -112,7 +112,7 @@ async def test_a_key_that_is_not_known_costs_no_body(running: Gate) -> None:
 async def test_requests_beyond_the_bound_are_told_to_come_again(
     open_gate: Callable[..., Any], upstream: TcpUpstream
 ) -> None:
-    running: Gate = await open_gate(max_in_flight=2)
+    running: Gate = await open_gate(max_in_flight=2, share_in_flight=1)
     arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
 
     async def play(_received: Received, line: Line) -> None:

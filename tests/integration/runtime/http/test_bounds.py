@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from runtime.http.bounds import BodyBudget, BodyFault, Bounds
+from runtime.http.bounds import BodyFault, Bounds
 from runtime.http.exchange import PIECE_BYTES, Exchange, Route, Routes
+from runtime.shares import Shares
 from tests.integration.runtime.http import wire as wires
 from tests.integration.runtime.http.wire import BOUND_S, echo, request, serving
 
@@ -218,13 +219,13 @@ async def test_a_body_beyond_its_routes_bound(sent: bytes) -> None:
         faults.append(await exchange.body())
         await exchange.answer(413, [], b"")
 
-    budget = BodyBudget(10_000)
-    async with serving(echo, routes=routed(reads, max_body_bytes=1999, budget=budget)) as port, port.wire() as wire:
+    bodies = Shares(10_000)
+    async with serving(echo, routes=routed(reads, max_body_bytes=1999, bodies=bodies)) as port, port.wire() as wire:
         await wire.send(sent)
         answer = await wire.answer()
         assert (answer.status, faults) == (413, [BodyFault.TOO_LARGE])
         assert ("connection" in answer.headers) == (sent is BODIES["told"]), "what may still come is no request"
-    await wires.until(lambda: budget.left == 10_000)
+    await wires.until(lambda: bodies.taken == 0)
 
 
 async def test_a_bodys_room_is_held_until_its_request_is_over_also_when_its_client_has_gone() -> None:
@@ -232,42 +233,46 @@ async def test_a_bodys_room_is_held_until_its_request_is_over_also_when_its_clie
 
     async def holds(exchange: Exchange) -> None:
         exchange.on_gone(gone.set)
-        await exchange.body()
+        await exchange.body("lab")
         read.set()
         await go_on.wait()
 
-    budget = BodyBudget(10_000)
-    async with serving(echo, routes=routed(holds, budget=budget)) as port:
+    bodies = Shares(10_000)
+    async with serving(echo, routes=routed(holds, bodies=bodies)) as port:
         wire = await port.connect()
         await wire.send(request("content-length: 2000", body=bytes(2000)))
         async with asyncio.timeout(BOUND_S):
             await read.wait()
             wire.reset()
             await gone.wait()
-        assert budget.left == 8000
+        assert bodies.held("lab") == 2000
         go_on.set()
-        await wires.until(lambda: budget.left == 10_000)
+        await wires.until(lambda: bodies.taken == 0)
 
 
 async def test_a_body_that_nobody_wants_yet_is_read_ahead_by_no_more_than_its_bound() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
     sizes: list[int] = []
+    exchanges: list[Exchange] = []
 
     async def waits(exchange: Exchange) -> None:
+        exchanges.append(exchange)
         begun.set()
         await go_on.wait()
-        body = await exchange.body()
+        body = await exchange.body("lab")
         assert isinstance(body, bytes)
+        assert bodies.held("lab") == 30 * MIB
         sizes.append(len(body))
         await exchange.answer(200, [], b"")
 
-    budget = BodyBudget(100 * MIB)
-    async with serving(echo, routes=routed(waits, budget=budget)) as port, port.wire() as wire:
+    bodies = Shares(100 * MIB)
+    async with serving(echo, routes=routed(waits, bodies=bodies)) as port, port.wire() as wire:
         sending = asyncio.create_task(wire.send(request(f"content-length: {30 * MIB}", body=bytes(30 * MIB))))
         async with asyncio.timeout(BOUND_S):
             await begun.wait()
             await asyncio.sleep(0.3)  # long enough for all of it, were it read
-            assert 100 * MIB - budget.left < MIB
+            assert bodies.taken == 0, "what is read ahead is nobody's"
+            assert exchanges[0].size < MIB
             go_on.set()
             assert (await wire.answer()).status == 200
             await sending

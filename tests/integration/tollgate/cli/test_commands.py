@@ -244,6 +244,41 @@ def test_a_role_without_what_it_needs_is_refused(role: str, missing: str, check:
     assert f"`tollgate serve {role}` needs {missing}" in ended.stderr
 
 
+PROXY = {name: value for name, value in APART.items() if name in NEEDS["proxy"]}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_workers_that_would_each_count_rate_limits_are_refused(check: bool) -> None:
+    ended = run("serve", "proxy", "--workers", "3", *["--check"] * check, env=PROXY)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    said = " ".join(ended.stderr.split())
+    assert "3 workers without TOLLGATE_REDIS_URL each count rate limits by themselves" in said
+    assert "up to 3 times what its limits say" in said
+    assert "--rate-limits-per-worker" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["--workers", "3", "--rate-limits-per-worker"], {}),
+        (["--workers", "3"], {"TOLLGATE_REDIS_URL": "redis://127.0.0.1:1"}),
+        (["--workers", "1"], {}),
+    ],
+)
+def test_workers_are_taken_whose_rate_limits_are_shared_or_said_to_be_each_ones(
+    words: list[str], more: dict[str, str]
+) -> None:
+    assert run("serve", "proxy", *words, "--check", env=PROXY | more).exit_code == 0
+
+
+@pytest.mark.parametrize(("role", "said"), [([], "is one process"), (["metering"], "once more instead")])
+def test_workers_are_of_proxies_alone(role: list[str], said: str) -> None:
+    ended = run("serve", *role, "--workers", "2", "--check", env=APART if role else {})
+    assert ended.exit_code == 2
+    assert "--workers is for `tollgate serve proxy`" in ended.stderr
+    assert said in " ".join(ended.stderr.split())
+
+
 @pytest.mark.parametrize("role", NEEDS)
 def test_a_role_needs_nothing_else(role: str) -> None:
     given = {name: value for name, value in APART.items() if name in NEEDS[role]}

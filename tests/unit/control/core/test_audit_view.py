@@ -111,3 +111,16 @@ LIMIT = UsageLimit(type=LimitType.TOKEN, unit=UsageLimitUnit.DAY, threshold=5)
 )
 def test_what_is_kept_of_each_thing(kept: Shown, expected: dict[str, Any]) -> None:
     assert kept == expected
+
+
+def test_of_a_change_only_what_differs_is_noted() -> None:
+    models = [{"slug": f"acme/{number}", "rate_limits": [], "usage_limits": []} for number in range(1000)]
+    changed = [*models[1:999], {**models[999], "rate_limits": [{"threshold": 1}]}, {"slug": "acme/new"}]
+    before = {"name": "a", "external_entity_id": "x", "models": models}
+    assert audit_view.difference(before, {**before, "name": "b"}) == ({"name": "a"}, {"name": "b"})
+    assert audit_view.difference(before, {**before, "models": changed}) == (
+        {"models": [models[0], models[999]]},
+        {"models": [changed[998], changed[999]]},
+    )
+    assert audit_view.difference({}, {"public_key": "k"}) == ({}, {"public_key": "k"})
+    assert audit_view.difference(before, before) == ({}, {})

@@ -134,3 +134,20 @@ def test_the_prefix_of_test_deliveries_is_nobodys(prefix: str) -> None:
         rules.check_org_prefix(prefix)
     assert refused.value.code == "org_prefix_reserved"
     rules.check_org_prefix("testing")
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "is_lowered"),
+    [
+        (usage("a/m", 9), usage("a/m", 10), True),
+        (usage("a/m", 10), usage("a/m", 10), False),
+        (usage("a/m", 11), usage("a/m", 10), False),
+        (usage("a/m", 9), usage("a/n", 9), True),
+        (usage("a/m", 9), usage("a/m", 9, LimitType.REQUEST), True),
+        (ModelConfig(slug="a/m"), usage("a/m", 10), False),
+    ],
+)
+def test_only_what_is_lower_or_new_can_leave_a_child_above(
+    after: ModelConfig, before: ModelConfig, *, is_lowered: bool
+) -> None:
+    assert list(rules.lowered([after], [before])) == ([after] if is_lowered else [])

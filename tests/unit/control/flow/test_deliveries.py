@@ -7,7 +7,8 @@ import pytest
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import deliveries
 from schemas.base import rfc3339
-from tests.unit.control.fakes import NOW, Delivery, FakeDeliveries, FakeStores
+from tests.unit.control.fake_deliveries import Delivery, FakeDeliveries
+from tests.unit.control.fakes import NOW, FakeStores
 
 
 def dead(**owners: str) -> FakeDeliveries:

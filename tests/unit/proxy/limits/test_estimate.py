@@ -4,12 +4,14 @@ import json
 
 import pytest
 
-from proxy.limits.estimate import FIRST_MEAN, CompletionMeans, expected
+from proxy.limits.estimate import FIRST_SIZE, CompletionSizes, expected
 from schemas.usage import Tokens
 
+MOST = 16_384
 
-def reserved_tokens(body: bytes, n: int | None, max_tokens: int | None, completion_mean: int) -> int:
-    return expected(body, n, max_tokens, completion_mean).reserved
+
+def reserved_tokens(body: bytes, n: int | None, max_tokens: int | None, likely: int) -> int:
+    return expected(body, n, max_tokens, likely, MOST).reserved
 
 
 def test_the_prompt_is_its_bytes_by_four_rounded_up() -> None:
@@ -22,10 +24,10 @@ def test_choices_multiply_the_completion_and_the_mean_stands_in_for_max_tokens()
 
 
 def test_what_is_likely_is_the_mean_or_the_clients_lower_bound() -> None:
-    assert expected(b"x" * 40, 2, None, 30).tokens == Tokens(input_tokens=10, output_tokens=60)
-    assert expected(b"x" * 40, 2, 1000, 30).tokens == Tokens(input_tokens=10, output_tokens=60)
-    assert expected(b"x" * 40, 2, 5, 30).tokens == Tokens(input_tokens=10, output_tokens=10)
-    assert expected(b"", 1, None, 0).tokens == Tokens(input_tokens=1, output_tokens=0)
+    assert expected(b"x" * 40, 2, None, 30, MOST).tokens == Tokens(input_tokens=10, output_tokens=60)
+    assert expected(b"x" * 40, 2, 1000, 30, MOST).tokens == Tokens(input_tokens=10, output_tokens=60)
+    assert expected(b"x" * 40, 2, 5, 30, MOST).tokens == Tokens(input_tokens=10, output_tokens=10)
+    assert expected(b"", 1, None, 0, MOST).tokens == Tokens(input_tokens=1, output_tokens=0)
 
 
 @pytest.mark.parametrize("absurd", [0, -1, -(10**40)])
@@ -33,10 +35,12 @@ def test_what_no_upstream_accepts_counts_as_not_given(absurd: int) -> None:
     assert reserved_tokens(b"", absurd, absurd, 512) == 512
 
 
-def test_no_number_of_a_client_makes_the_estimate_outgrow_a_threshold() -> None:
-    absurd = expected(b"", 10**30, 10**30, 512)
-    assert absurd.reserved == 2**53
+def test_a_claim_reserves_no_more_than_the_model_can_answer() -> None:
+    absurd = expected(b"", 10**30, 10**30, 512, 4096)
+    assert absurd.reserved == 128 * 4096
     assert absurd.tokens.output_tokens == 128 * 512, "what is billed for a client that left is what upstreams would do"
+    assert expected(b"", 1, 5000, 512, 4096).reserved == 4096
+    assert expected(b"", 1, None, 5000, 4096).reserved == 4096
 
 
 @pytest.mark.parametrize("header", ["data:image/png;base64,", "data:audio/wav;codec=1;base64,"])
@@ -83,29 +87,45 @@ def test_a_body_cut_short_inside_a_data_url_counts_whole() -> None:
     assert reserved_tokens(b'["data:,aaaaaaa', 1, 1, 1) == 5
 
 
-def test_the_first_mean_holds_until_an_answer_is_known() -> None:
-    means = CompletionMeans()
-    assert means.mean("lab/a") == FIRST_MEAN
-    means.learn("lab/a", 100)
-    assert means.mean("lab/a") == 100
-    assert means.mean("lab/b") == FIRST_MEAN
+def test_a_group_begins_with_the_slugs_answers_and_a_slug_with_the_first_size() -> None:
+    sizes = CompletionSizes()
+    assert sizes.likely("a", "lab/x") == FIRST_SIZE
+    sizes.learn("a", "lab/x", 100, 1)
+    assert [sizes.likely(group, "lab/x") for group in "ab"] == [100, 100]
+    sizes.learn("b", "lab/x", 40, 1)
+    assert [sizes.likely(group, "lab/x") for group in "abc"] == [100, 40, 100]
+    assert sizes.likely("a", "lab/y") == FIRST_SIZE
 
 
-def test_the_mean_follows_newer_answers_and_is_of_one_choice() -> None:
-    means = CompletionMeans()
-    means.learn("lab/a", 100)
-    means.learn("lab/a", 520, n=2)
-    assert means.mean("lab/a") == 110
-    for _ in range(200):
-        means.learn("lab/a", 40)
-    assert means.mean("lab/a") == 41  # rounded up
+def test_nine_of_ten_answers_are_not_above_what_is_likely_and_fifty_are_remembered() -> None:
+    sizes = CompletionSizes()
+    for tokens in range(1, 101):
+        sizes.learn("a", "lab/x", tokens, 1)
+    assert sizes.likely("a", "lab/x") == 95  # of 51 to 100
+    for _ in range(44):
+        sizes.learn("a", "lab/x", 1, 1)
+    assert sizes.likely("a", "lab/x") == 95  # six large ones are left of fifty
+    sizes.learn("a", "lab/x", 1, 1)
+    assert sizes.likely("a", "lab/x") == 1
 
 
-def test_means_are_bounded() -> None:
-    means = CompletionMeans(size=2)
-    for slug in ("lab/a", "lab/b", "lab/c"):
-        means.learn(slug, 10)
-    assert [means.mean(f"lab/{name}") for name in "abc"] == [FIRST_MEAN, 10, 10]
+def test_other_groups_cheap_answers_and_claimed_choices_make_nobodys_estimate_small() -> None:
+    sizes = CompletionSizes()
+    sizes.learn("honest", "lab/x", 3000, 1)
+    for _ in range(60):
+        sizes.learn("other", "lab/x", 1, 1)
+    assert sizes.likely("honest", "lab/x") == 3000
+    sizes.learn("honest", "lab/x", 9001, 3)
+    assert sizes.likely("honest", "lab/x") == 3001, "each of the three that came, rounded up"
+    sizes.learn("honest", "lab/x", 9002, 0)
+    assert sizes.likely("honest", "lab/x") == 9002
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    sizes = CompletionSizes(size=2)
+    for slug in ("lab/a", "lab/b", "lab/a", "lab/c"):
+        sizes.learn("group", slug, 10, 1)
+    assert [sizes.likely("group", f"lab/{name}") for name in "abc"] == [10, FIRST_SIZE, 10]
 
 
 def test_beyond_a_thousand_data_urls_the_rest_counts_as_text() -> None:
