@@ -36,7 +36,8 @@ _PIECE_BYTES = 16 * 1024
 _JOINED_BYTES = 64 * 1024
 """A body up to this is copied behind its head: one buffer costs less to send than two."""
 _WANTED = frozenset(
-    b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms x-should-retry".split()
+    b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms x-should-retry "
+    b"request-id".split()
 )
 
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
@@ -69,10 +70,10 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_asked", "_buffer", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held", "_interim_left",
-        "_left", "_loop", "_more", "_on_sent", "_owner", "_parser", "_paused", "_reusable", "_silence_s",
-        "_transport", "_waiter", "address", "complete", "due", "end_expected", "headers", "is_made", "problem",
-        "status", "too_slow",
+        "_asked", "_bodiless", "_buffer", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held",
+        "_interim_left", "_left", "_loop", "_more", "_on_sent", "_owner", "_parser", "_paused", "_reusable",
+        "_silence_s", "_transport", "_waiter", "address", "complete", "due", "end_expected", "headers", "is_made",
+        "problem", "status", "too_slow",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, address: str, deadlines: Deadlines, buffer: memoryview, silence_s: float) -> None:
@@ -106,7 +107,7 @@ class Connection(asyncio.BufferedProtocol):
         self._more = False
         self._on_sent: Callable[[], None] | None = None
         self._paused = False
-        self._asked = False
+        self._asked = self._bodiless = False
         self._draining = False
         self._reusable = False
         self._left = MAX_HEAD_BYTES
@@ -120,10 +121,11 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request may be sent."""
         return self.is_made and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None) -> None:
+    def send(
+        self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None, *, bodiless: bool = False
+    ) -> None:
         """Send a request. Only for a connection that is open and not in use. `on_sent` is called once all has gone."""
-        self.due = math.inf
-        self.status = 0
+        self.due, self.status, self._bodiless = math.inf, 0, bodiless
         self.headers = {}
         self.complete = self.end_expected = self._more = self._draining = False
         self._left = MAX_HEAD_BYTES
@@ -268,9 +270,10 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             raise AnswerError("its transfer coding is not known")
-        self._reusable = self._parser.should_keep_alive()
+        self._reusable = self._parser.should_keep_alive() and not self._bodiless
         self._left = MAX_FRAMING_BYTES
         self.status = status
+        self.complete = self._bodiless  # the parser would wait for what the head tells of (RFC 9110 9.3.2)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""

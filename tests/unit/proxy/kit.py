@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.admission import Admissions
-from proxy.core.calls import Failure, Key, Model, Route, Unserved, UpstreamRequest
+from proxy.core.calls import Envelope, Failure, Key, Model, Route, Unserved, UpstreamRequest
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Drains
 from proxy.dialects.routes import chat_completions
@@ -131,6 +131,8 @@ class FakeClient:
 
     def __init__(self, journal: list[str], body: bytes | Reply, authorization: bytes | None) -> None:
         self.authorization = authorization
+        self.envelope: Envelope | Reply | None = None
+        self.aborted = False
         self.status: int | None = None
         self.headers: Headers = []
         self.got = b""
@@ -173,6 +175,12 @@ class FakeClient:
     async def reply(self, reply: Reply) -> None:
         await self.start(reply.status, reply.headers)
         await self.send(reply.body, last=True)
+
+    def abort(self) -> None:
+        assert self.status is not None
+        assert not self.ended
+        self.ended = self.aborted = True
+        self._journal.append("abort")
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         self.watcher = callback
