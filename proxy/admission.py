@@ -226,12 +226,9 @@ class Admissions:
             request_metadata=asked.metadata,
             stream=asked.stream,
         )
+        source = UsageSource.NONE if api.is_opaque else UsageSource.ESTIMATED
         try:
-            slot = self._in_flight.open_slot(
-                usage_event.in_flight(
-                    event, expected.tokens, UsageSource.NONE if api.is_opaque else UsageSource.ESTIMATED
-                )
-            )
+            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, source))
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
