@@ -83,7 +83,7 @@ class UpstreamRequest:
     header_lines: bytes = field(default=b"", repr=False)
     """Further ones, each with its end."""
     workspace_id: str = ""
-    """Whose share of the look-ups is used."""
+    """Whose share of the look-ups and of the turns is used."""
     envelope: Envelope | None = None
     """None: a JSON body is posted to the URL as it stands."""
     on_sent: Callable[[], None] | None = field(default=None, repr=False)
