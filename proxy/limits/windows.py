@@ -139,7 +139,7 @@ class Windows:
         for limit, counter in zip(limits, counters, strict=True):
             if counter.counted(limit.threshold) >= limit.threshold:
                 return refuse(limits, counters, given_us)
-        for limit, counter in zip(limits, counters, strict=True):
+        for counter in counters:
             counter.admit(tokens)
         return Reservation(slug, limits, tokens, now_us, standings(limits, counters, given_us))
 
@@ -182,8 +182,7 @@ class Windows:
     def _read(self, now: float) -> tuple[int, int]:
         """Return `now` as it is and as it counts, in microseconds."""
         given_us = round(now * 1_000_000)
-        if given_us > self._latest_us:
-            self._latest_us = given_us
+        self._latest_us = max(self._latest_us, given_us)
         return given_us, self._latest_us
 
     def _rolled(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> list[RollingCounter]:
@@ -227,9 +226,7 @@ def standings(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_
     """Return of each type the limit with the least remaining, of equals the last to reset."""
     least: dict[LimitType, LimitStanding] = {}
     for limit, counter in zip(limits, counters, strict=True):
-        remaining = limit.threshold - counter.counted(limit.threshold)
-        if remaining < 0:  # half the cost of `max`, for every request
-            remaining = 0
+        remaining = max(0, limit.threshold - counter.counted(limit.threshold))
         left_us = counter.empty_us(limit.threshold) - given_us
         reset_s = left_us / 1_000_000 if left_us > 0 else 0.0
         known = least.get(limit.type)
