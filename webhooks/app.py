@@ -77,7 +77,9 @@ class Dispatcher:
             limits=policies.limits,
             per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days)
+        self._upkeep = Upkeep(
+            database, clock, rule=policies.rule, keep_days=policies.keep_days, longest_wait_s=policies.longest_wait_s
+        )
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._draining = False

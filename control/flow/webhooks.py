@@ -64,8 +64,8 @@ def rotate_secret(unit: UnitOfWork, vault: Vault, overlap: timedelta) -> Rotated
     if overlap and len(ending) > MOST_SIGNING - 2:
         ends_at = rfc3339(min(secret.expires_at for secret in ending if secret.expires_at))
         raise InvalidError(
-            f"overlap_seconds: {MOST_SIGNING} secrets sign already, until {ends_at}; until then only 0 is possible, which "
-            "ends the current secret at once",
+            f"overlap_seconds: {MOST_SIGNING} secrets sign already, until {ends_at}; until then only 0 is possible, "
+            "which ends the current secret at once",
             param="overlap_seconds",
             code="rotation_under_way",
         )

@@ -67,7 +67,7 @@ class MeteringRole:
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the groups' thresholds, then count."""
-        spawn("the clock", base.keep_time(self._clock, self._database))
+        spawn("the clock", base.keep_time(self._clock, self._database, self._stream.settle_clock))
         await base.topics_are_there(self._kafka, self._settings)
         spawn("the configuration", self._config.run())
         await base.heard(self._config, self._kafka)
