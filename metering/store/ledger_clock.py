@@ -69,7 +69,7 @@ def _present(moved: Iterable[Moved], source: datetime) -> datetime:
 
 
 def _reached(one: Moved, source: datetime) -> datetime:
-    """Return how far the clock has come since a move; where the source was set back since, it has only not gone back."""
+    """Return how far the clock has come since a move; where the source was set back since, it stands."""
     passed = max(source - _source_of(one), timedelta(0))
     return one.recorded_at + passed * _CATCHING_UP
 

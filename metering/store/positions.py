@@ -82,7 +82,7 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
     return None if found is None else found.next_offset
 
 
-def move(connection: Connection, batch: EventBatch, at: int | None, now: datetime, ahead: timedelta) -> None:  # noqa: PLR0917 - a row's columns
+def move(connection: Connection, batch: EventBatch, at: int | None, now: datetime, ahead: timedelta) -> None:
     """Move the position from `at` to the batch's end. Raise PositionLostError where it is no longer `at`.
 
     `now` is the ledger's clock, `ahead` by how much it is ahead of its source.
