@@ -102,7 +102,7 @@ def stoppable_getmany(stop: Stop) -> Callable[..., AsyncIterator[Any]]:
     """Return what Faust calls again and again in tasks of its own, which are not gone on with once all are stopped."""
     plain = faust_consumer._Consumer.getmany
 
-    async def getmany(consumer: Any, timeout: float) -> AsyncIterator[Any]:
+    async def getmany(consumer: Any, timeout: float) -> AsyncIterator[Any]:  # noqa: ASYNC109 (Faust's signature)
         while stop.is_set and not stop.ends:  # noqa: ASYNC110 (another task's doing)
             await asyncio.sleep(0.02)
         async for one in plain(consumer, timeout):

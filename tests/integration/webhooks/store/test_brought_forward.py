@@ -1,4 +1,4 @@
-"""What a clock that ran a day ahead has planned is due once the clock is right; nothing else is touched (contract 5)."""
+"""What a clock a day ahead has planned is due once the clock is right; nothing else is touched (contract 5)."""
 
 from collections.abc import Callable
 from datetime import timedelta
