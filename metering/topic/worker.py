@@ -154,10 +154,6 @@ class MeteringWorker:
             async with asyncio.timeout(3 * STOP_WITHIN_S):
                 await self._ended.wait()
 
-    async def settle_clock(self) -> None:
-        """Let the ledger's clock go on where the database's was set back, once; raises what a database raises."""
-        await self._ledger.settle_clock()
-
     async def starts(self, partitions: Sequence[int]) -> Mapping[int, Start]:
         """Say where these are read from: the ledger's position. A log that has shrunk ends the worker."""
         found = {one: await self._database.ride_out(partial(self._position, one)) for one in partitions}

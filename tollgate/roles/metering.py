@@ -50,7 +50,7 @@ class MeteringRole(Role):
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the groups' thresholds, then count."""
-        spawn("the clock", base.keep_time(self._clock, self._database, self._stream.settle_clock))
+        spawn("the clock", base.keep_time(self._clock, self._database, self._settle))
         await base.topics_are_there(self._kafka, self._settings)
         spawn("the configuration", self._config.run())
         await base.heard(self._config, self._kafka)
