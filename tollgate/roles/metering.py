@@ -6,11 +6,14 @@ Never keeps a number of its own: what is counted is in the database, and a worke
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
+from metering.retention import Retention
+from metering.store import ledger_clock
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
 from metering.upkeep import LedgerUpkeep
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
+from runtime.database import engines as databases
 from runtime.database.engines import Database
 from runtime.http.health import Check
 from runtime.kafka.writer import Kafka, Writer
@@ -57,6 +60,8 @@ class MeteringRole(Role):
         spawn("metering", self._stream.run())
         days = LedgerUpkeep(self._database, self._clock, keep_days=self._settings.ledger_days)
         spawn("the ledger's days", days.run())
+        kept = Retention(self._database, self._clock, ledger_days=self._settings.ledger_days)
+        spawn("metering's retention", kept.run())
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is counted, and what is heard of the configuration."""
@@ -70,6 +75,10 @@ class MeteringRole(Role):
     async def close(self) -> None:
         """Close connections."""
         await self._writer.close()
+
+    async def _settle(self) -> None:
+        """Let the ledger's clock go on where the database's was set back."""
+        await self._database.write(lambda view: ledger_clock.settle(view, databases.now(view, self._clock)))
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:

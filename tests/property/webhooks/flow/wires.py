@@ -176,6 +176,7 @@ _TLS = st.sampled_from(
         b"",
     ]
 )
+_PLAIN, _ENCRYPTED = st.sampled_from([False]), st.sampled_from([True])
 _SLOW = st.tuples(st.sampled_from([0.0, SHORT_S, 0.5, 3.0, LONGEST_S]), st.sampled_from([1, 7, 65536]))
 
 
@@ -186,6 +187,6 @@ def _made(said: bytes, end: End, slow: tuple[float, int], fault: Fault | None, *
 def answers() -> st.SearchStrategy[Answer]:
     """Return what a receiver may do: sound and broken answers, faults of TLS, and what fails before them."""
     ends = st.sampled_from(End)
-    http = st.builds(_made, st.one_of(_said(), st.binary(max_size=30)), ends, _SLOW, st.none(), tls=st.just(False))
+    http = st.builds(_made, st.one_of(_said(), st.binary(max_size=30)), ends, _SLOW, st.none(), tls=_PLAIN)
     broken = st.builds(_made, st.just(b""), ends, _SLOW, st.sampled_from(Fault), tls=st.booleans())
-    return st.one_of(http, http, http, st.builds(_made, _TLS, ends, _SLOW, st.none(), tls=st.just(True)), broken)
+    return st.one_of(http, http, http, st.builds(_made, _TLS, ends, _SLOW, st.none(), tls=_ENCRYPTED), broken)
