@@ -60,11 +60,8 @@ class Upkeep:
         self._clock = clock
         self._believed = BelievedClock(clock, steady, what="deliveries and keys")
         self._rule = rule
-<<<<<<< HEAD
         self._longest_wait = timedelta(seconds=longest_wait_s)
-=======
         self._spools = spools
->>>>>>> main
         self._keep_keys = timedelta(days=keep_days) + KEYS_MARGIN
         self._pause = pause
 

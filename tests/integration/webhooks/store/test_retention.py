@@ -179,7 +179,9 @@ async def test_positions_go_with_their_spools_once_those_are_as_old_as_the_keys(
         desk.keep("newest", at_s=107 * DAY_S)
         clock = kit.HandClock(kit.after(107 * DAY_S + 1))
         spools = [made["kept"]]
-        await Upkeep(opened, clock, rule=Rule(), keep_days=100, spools=spools, steady=clock.seconds).remove_all()
+        await Upkeep(
+            opened, clock, rule=Rule(), keep_days=100, longest_wait_s=30, spools=spools, steady=clock.seconds
+        ).remove_all()
         query = select(tables.WEBHOOK_POSITION.c.topic).where(tables.WEBHOOK_POSITION.c.topic.startswith("spool/"))
         left = opened.read_now(lambda connection: set(connection.execute(query).scalars()))
         assert left & set(made.values()) == {made["kept"], made["new"]}

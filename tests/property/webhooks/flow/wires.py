@@ -86,7 +86,7 @@ class Wire(anyio.abc.ByteStream):
 
 
 class Network(httpcore.AsyncNetworkBackend):
-    """Connects to the answers by address; httpcore's own stream makes of the wire's errors what it does of a socket's."""
+    """Connects to the answers by address; httpcore's own stream makes of a wire's errors what it does of a socket's."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self._answers = answers
