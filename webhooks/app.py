@@ -83,8 +83,7 @@ class Dispatcher:
         )
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
-        self._draining = False
-        self._running = False
+        self._draining = self._running = False
         self._idle = asyncio.Event()
 
     def apply(self, change: ConfigChange) -> None:

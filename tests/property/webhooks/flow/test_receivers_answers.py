@@ -6,7 +6,7 @@ The real loop of dispatch and the real sender, over connections in memory, in ti
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -153,6 +153,15 @@ def test_each_fault_alone() -> None:
     check([Answer(b"", end, tls, fault) for fault in Fault for end in (End.RESET,) for tls in (False, True)])
 
 
+@pytest.fixture(autouse=True)
+def _silence() -> Iterator[None]:
+    """Keep nothing of what is said of each dead letter: pytest would hold it all, with its traces."""
+    logging.disable(logging.ERROR)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("receivers", [300, pytest.param(10_000, marks=pytest.mark.long)])
 def test_one_that_is_well_never_waits_for_those_that_are_not(receivers: int) -> None:
     thrown = 0
