@@ -93,7 +93,7 @@ class Scene:
     async def put(self, name: str, *numbers: int) -> None:
         drafts = [kit.draft(f"{name}-{number}", kit.event(number, name, key=f"{name}-{number}")) for number in numbers]
         batch = kit.batch(*(event for one in drafts for event in one.events), topic=f"{name}-{numbers[0]}")
-        await self.deliveries.enqueue(drafts, batch, self.now())
+        await self.deliveries.enqueue(drafts, [batch], self.now())
         self.dispatcher._wake.set()
 
     async def run(self) -> dict[str, float]:
