@@ -80,9 +80,8 @@ class Dispatcher:
             limits=policies.limits,
             per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(
-            *(database, clock, policies.rule, policies.keep_days), longest_wait_s=policies.longest_wait_s, spools=spools
-        )
+        kept = (policies.rule, policies.keep_days)
+        self._upkeep = Upkeep(database, clock, *kept, longest_wait_s=policies.longest_wait_s, spools=spools)
         self._committed: dict[tuple[str, int], int] = {}
         self._outages: dict[tuple[str, int], Outage] = {}
         self._wake = asyncio.Event()
