@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import usage_event
-from proxy.spool.slots import SLOT_BYTES
 from proxy.limits.estimate import TokenCounts
+from proxy.spool.slots import SLOT_BYTES
 from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, Outcome, RouteName, Tokens, UsageDraft, UsageSource
 from tests.unit.proxy import kit
 
@@ -73,7 +73,7 @@ def test_the_bytes_are_what_the_contract_says(  # noqa: PLR0917 - hypothesis giv
         api_key_prefix="sky_abcdefghijkl",
         model_slug=route.slug,
         request_metadata=metadata,
-        tokens=tokens,
+        tokens=Tokens(**tokens._asdict()),
         usage_source=source,
         outcome=outcome,
         route=came_by,
