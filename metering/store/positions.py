@@ -6,12 +6,11 @@ Never moves a position but from where its caller saw it: another worker may own 
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Date, Integer, Row, String, Table, bindparam, or_, select, update
+from sqlalchemy import BigInteger, Column, Connection, Date, Integer, Row, String, Table, or_, select, update
 
-from domain import positions
-from domain.positions import Progress
+from domain.positions import PositionLostError, Progress
 from domain.sources import EventBatch
-from runtime.database import statements
+from runtime.database import positions
 from runtime.database.engines import METADATA, UtcDateTime
 
 METERING_POSITION = Table(
@@ -35,11 +34,6 @@ was changed since, where that is older than the day before.
 
 _COLUMNS = METERING_POSITION.c
 _EVERY = select(_COLUMNS.topic, _COLUMNS.partition, _COLUMNS.next_offset, _COLUMNS.recorded_at)
-_MOVE = update(METERING_POSITION).where(
-    _COLUMNS.topic == bindparam("of_topic"),
-    _COLUMNS.partition == bindparam("of_partition"),
-    _COLUMNS.next_offset == bindparam("of_offset"),
-)
 
 Place = tuple[str, int]
 """A topic and a partition of it."""
@@ -65,18 +59,9 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
 
 def move(connection: Connection, batch: EventBatch, at: int | None, now: datetime) -> None:
     """Move the position from `at` to the batch's end. Raise PositionLostError where it is no longer `at`."""
-    target = {"next_offset": batch.next_offset, "recorded_at": now}
-    if at is None:
-        begin = statements.insert_into(connection.dialect.name, METERING_POSITION).on_conflict_do_nothing()
-        place = {"topic": batch.topic, "partition": batch.partition}
-        # RETURNING, because not every driver counts the rows of an INSERT.
-        begun = connection.execute(begin.returning(_COLUMNS.partition), {**place, **target})
-        moved = len(begun.all())
-    else:
-        here = {"of_topic": batch.topic, "of_partition": batch.partition, "of_offset": at}
-        moved = connection.execute(_MOVE, {**here, **target}).rowcount
-    if moved != 1:
-        raise positions.PositionLostError(batch)
+    place = (batch.topic, batch.partition)
+    if not positions.move(connection, METERING_POSITION, place, at, next_offset=batch.next_offset, recorded_at=now):
+        raise PositionLostError(batch)
 
 
 def lower_told_from(connection: Connection, topic: str, partition: int, day: date) -> None:

@@ -40,6 +40,7 @@ from runtime import loops
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import Database
+from runtime.kafka import outages
 from runtime.kafka.reader import Reader
 from runtime.kafka.writer import Kafka, KafkaAwayError, Writer
 from runtime.outage import Outage, Pause
@@ -79,7 +80,7 @@ class MeteringWorker:
         self._totals = KafkaTotals(writer, clock, self._put_record_aside)
         self._metering = flow.Metering(self._ledger, self._totals, thresholds, clock)
         self._database = Outage("metering", log, self._rest)
-        self._kafka = Outage("metering", log, self._rest, of="Kafka", passes=_is_away)
+        self._kafka = outages.outage("metering", log, self._rest)
         self._counting = Counting(
             self._metering, database, writer, clock, database_outage=self._database, kafka_outage=self._kafka
         )
@@ -342,7 +343,3 @@ def _outcome(ended: asyncio.Future[Any]) -> None:
     if ended.cancelled():
         raise RuntimeError(f"{ended.get_name() if isinstance(ended, asyncio.Task) else ended} was cancelled")
     ended.result()
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, KafkaAwayError)

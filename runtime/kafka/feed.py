@@ -18,9 +18,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from runtime import loops
-from runtime.kafka import consumers, writer
+from runtime.kafka import consumers, outages, writer
 from runtime.kafka.writer import Kafka, KafkaAwayError
-from runtime.outage import Outage, Pause
+from runtime.outage import Pause
 
 SILENCE_S = 10.0
 """A consumer that heard nothing for so long is replaced; whoever is heard oftener than that is alive."""
@@ -131,7 +131,7 @@ class Feed:
         self._silence_s = silence_s
         self._steady = steady
         self._connect = connect
-        self._outage = Outage(f"the reader of {topic}", log, pause, of="Kafka", passes=_is_away)
+        self._outage = outages.outage(f"the reader of {topic}", log, pause)
         self._consumer: Consumer | None = None
         self._opened_at = 0.0
         self._places: list[TopicPartition] = []
@@ -269,7 +269,3 @@ async def _start(consumer: Consumer, name: str) -> list[TopicPartition]:
 
 def _away(error: Exception) -> KafkaAwayError:
     return KafkaAwayError(str(error) or f"no answer within {_ANSWER_S:g} s")
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, KafkaAwayError)

@@ -15,8 +15,8 @@ from runtime import loops
 from runtime.clock import SharedClock, steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
-from runtime.kafka import topics
-from runtime.kafka.writer import Kafka, KafkaAwayError
+from runtime.kafka import outages, topics
+from runtime.kafka.writer import Kafka
 from runtime.outage import Outage
 from runtime.settings import Settings
 from schemas.topics import GATEWAY_CONFIG
@@ -62,7 +62,7 @@ def _now(connection: Connection) -> datetime:
 
 def outage_of_kafka() -> Outage:
     """Return what waits for Kafka at a start."""
-    return Outage("the start", log, of="Kafka", passes=lambda error: isinstance(error, KafkaAwayError))
+    return outages.outage("the start", log)
 
 
 async def topics_are_there(where: Kafka, loaded: Settings) -> None:

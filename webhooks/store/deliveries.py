@@ -22,9 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import days, positions
+from domain import days
+from domain.positions import PositionLostError
 from domain.sources import EventBatch
-from runtime.database import statements
+from runtime.database import positions, statements
 from runtime.database.engines import Database
 from webhooks.core import batching
 from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, Waiting
@@ -162,22 +163,11 @@ def tallies(connection: Connection, from_day: date, to_day: date, among: Select[
 
 
 def _move_position(connection: Connection, batch: EventBatch) -> None:
-    columns = WEBHOOK_POSITION.c
-    moved = connection.execute(
-        update(WEBHOOK_POSITION)
-        .where(
-            columns.topic == batch.topic,
-            columns.partition == batch.partition,
-            columns.next_offset == batch.first_offset,
-        )
-        .values(next_offset=batch.next_offset)
-    )
-    if moved.rowcount == 0:
-        first = statements.insert_into(connection.dialect.name, WEBHOOK_POSITION).on_conflict_do_nothing()
-        values = {"topic": batch.topic, "partition": batch.partition, "next_offset": batch.next_offset}
-        # RETURNING, because not every driver counts the rows of an INSERT
-        if connection.execute(first.returning(columns.partition), values).first() is None:
-            raise positions.PositionLostError(batch)
+    place = (batch.topic, batch.partition)
+    for at in (batch.first_offset, None):  # None: nothing of the partition was taken in yet
+        if positions.move(connection, WEBHOOK_POSITION, place, at, next_offset=batch.next_offset):
+            return
+    raise PositionLostError(batch)
 
 
 def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple[str, str]]:
