@@ -75,36 +75,7 @@ UNROUTED: ExceptionHandlersMap = {HTTPException: errors.not_served}
 """For the application that mounts the router: what no route takes never reaches a router's own handlers."""
 
 
-def build(
-    database: Database,
-    vault: Vault,
-    clock: Clock,
-    settings: Settings,
-    in_force: Callable[[], Awaitable[None]],
-    *,
-    ledger_now: Callable[[Connection], datetime] | None = None,
-) -> Router:
-    """Make the router of ``/v1/gateway`` and ``/v1/secrets``. `in_force` is awaited after every committed
-    change, before its answer.
-
-    `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
-    """
-    return _management(_desk(database, vault, clock, settings, in_force, ledger_now=ledger_now))
-
-
-def handlers(
-    database: Database,
-    vault: Vault,
-    clock: Clock,
-    settings: Settings,
-    in_force: Callable[[], Awaitable[None]],
-) -> Sequence[ControllerRouterHandler]:
-    """Return the management API, as `build` makes it, and the console beside it, at one desk."""
-    desk = _desk(database, vault, clock, settings, in_force)
-    return [_management(desk), *console.build(desk)]
-
-
-def _desk(
+def desk(
     database: Database,
     vault: Vault,
     clock: Clock,
@@ -113,6 +84,11 @@ def _desk(
     *,
     ledger_now: Callable[[Connection], datetime] | None = None,
 ) -> Desk:
+    """Return what the API and the console work at. `in_force` is awaited after every committed change, before its
+    answer.
+
+    `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
+    """
     _warn(settings)
     return Desk(
         database=database,
@@ -125,7 +101,13 @@ def _desk(
     )
 
 
-def _management(desk: Desk) -> Router:
+def handlers(desk: Desk) -> Sequence[ControllerRouterHandler]:
+    """Return the management API, as `build` makes it, and the console beside it."""
+    return [build(desk), *console.build(desk)]
+
+
+def build(desk: Desk) -> Router:
+    """Make the router of ``/v1/gateway`` and ``/v1/secrets``."""
     return Router(
         path="/v1",
         route_handlers=(*_CONTROLLERS, RegisterPrefixController, BatchPrefixController),

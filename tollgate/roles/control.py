@@ -75,7 +75,7 @@ class Control(Role):
         """Return the management API."""
         place = self._place
         management = control_app.handlers(
-            place.database, place.vault, self._clock, place.settings, self._broadcast.in_force
+            control_app.desk(place.database, place.vault, self._clock, place.settings, self._broadcast.in_force)
         )
         return Litestar(
             route_handlers=[*management, *health.health_handlers(checks)],

@@ -106,7 +106,7 @@ class Embedded(Role):
         """Return management and inference on one port."""
         place = self._place
         management = control_app.handlers(
-            place.database, place.vault, self._clock, place.settings, self._relay.in_force
+            control_app.desk(place.database, place.vault, self._clock, place.settings, self._relay.in_force)
         )
         return Litestar(
             route_handlers=[*management, *self._proxy.handlers(), *health.health_handlers(checks)],

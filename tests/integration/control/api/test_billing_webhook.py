@@ -33,7 +33,7 @@ def clock() -> HandClock:
 @pytest.fixture
 def app(database: Database, clock: HandClock) -> Litestar:
     settings = Settings(allow_private_receivers=True)
-    router = control_app.build(database, VAULT, clock, settings, helpers.at_once)
+    router = control_app.build(control_app.desk(database, VAULT, clock, settings, helpers.at_once))
     return Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
 
 

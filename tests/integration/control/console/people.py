@@ -21,7 +21,7 @@ _TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
 
 def application(database: Database) -> Litestar:
     settings = Settings(allow_private_receivers=True)
-    handlers = control_app.handlers(database, VAULT, clock.steady(), settings, at_once)
+    handlers = control_app.handlers(control_app.desk(database, VAULT, clock.steady(), settings, at_once))
     return Litestar(
         [*handlers],
         openapi_config=control_app.openapi_config("0.1.0"),
