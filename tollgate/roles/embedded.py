@@ -26,13 +26,13 @@ from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
 from proxy.limits import counters
 from proxy.spool import file as spool_file
-from runtime import clock, loops, outage, version
+from proxy.spool.retention import SpoolRetention
+from runtime import clock, version
 from runtime.config.lag import Propagation
 from runtime.config.relay import Relay
 from runtime.http import health
 from runtime.http.exchange import Routes
 from runtime.http.health import Check
-from runtime.outage import Outage
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from tollgate import installation
@@ -43,8 +43,6 @@ from webhooks import app as webhooks_app
 METERING_INTERVAL_S = 0.1
 """Between two batches: the one proxy knows its own part of every sum, so a late decision costs no exactness here,
 while each transaction costs the hot path about a millisecond of the interpreter."""
-
-_TRIM_EVERY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -167,10 +165,11 @@ class Embedded(Role):
         return await self._place.database.read(lambda connection: events.find(connection, key)) is not None
 
     def _background(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
+        spool = self._proxy.spool
         works: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "the configuration's relay": self._relay.run,
             "webhook dispatch": self._dispatcher.run,
-            "the spool's trimming": self._trim,
+            "the spool's trimming": SpoolRetention(spool, self._proxy.older_files, self._done_before).run,
             "control's retention": self._retention.run,
             **self._proxy.background(),
         }
@@ -182,22 +181,6 @@ class Embedded(Role):
 
     def _files(self) -> Sequence[spool_file.SpoolFile]:
         return (*self._proxy.older_files, self._proxy.spool.file)
-
-    async def _trim(self) -> None:
-        """Let spool rows go once both readers have committed past them."""
-        disk = Outage("the removal of delivered usage events", log, of="the disk", passes=outage.is_of_disk)
-        emptied: list[spool_file.SpoolFile] = []
-        while True:
-            loops.turned(rest_s=_TRIM_EVERY_S)
-            await asyncio.sleep(_TRIM_EVERY_S)
-            await disk.ride_out(lambda: self._trim_once(emptied))
-
-    async def _trim_once(self, emptied: list[spool_file.SpoolFile]) -> None:
-        self._proxy.spool.trim(self._done_before(self._proxy.spool.file))
-        for file in [older for older in self._proxy.older_files if self._done_before(older) >= older.end]:
-            if file not in emptied:
-                await file.let_go(file.end, 0)  # removed at the next start
-                emptied.append(file)
 
     def _lag(self) -> dict[str, int]:
         committed = self._metering.committed
