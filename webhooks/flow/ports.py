@@ -18,6 +18,9 @@ class Deliveries(Protocol):
         Raise PositionLostError where the position is not the batch's first offset; nothing is kept then.
         """
 
+    async def position(self, topic: str, partition: int) -> int | None:
+        """Return the next offset to take in of a partition; None where nothing of it was taken in yet."""
+
     async def waiting(self) -> Sequence[Waiting]:
         """Return each queue that has something to claim, with the earliest moment it may be claimed."""
 

@@ -62,6 +62,10 @@ class StoredDeliveries:
         """Keep what is new and move the position. Raise PositionLostError."""
         await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
 
+    async def position(self, topic: str, partition: int) -> int | None:
+        """Return the next offset to take in."""
+        return await self._database.read(lambda connection: position(connection, topic, partition))
+
     async def waiting(self) -> Sequence[Waiting]:
         """Return the queues that have something to claim."""
         return await self._database.read(claims.waiting)

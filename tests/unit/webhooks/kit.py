@@ -204,6 +204,9 @@ class ListDeliveries:
             if new:
                 self.kept[one.id] = _Kept(Draft(one.id, one.workspace_id, one.status, new), now)
 
+    async def position(self, topic: str, partition: int) -> int | None:
+        return self.positions.get((topic, partition))
+
     async def waiting(self) -> Sequence[Waiting]:
         held = {name: known.probe_at for name, known in self.health.items() if known.probe_at is not None}
         earliest: dict[tuple[str, Queue], datetime] = {(name, Queue.PROBE): at for name, at in held.items()}

@@ -42,6 +42,13 @@ async def test_a_position_that_another_worker_moved_keeps_nothing(deliveries: De
     assert await ids_due(deliveries, 0) == ["next"]
 
 
+async def test_the_position_is_where_the_last_batch_ends(deliveries: Deliveries) -> None:
+    assert await deliveries.position("spool/ws", 0) is None
+    await keep(deliveries, "one")
+    assert await deliveries.position("spool/ws", 0) == 2
+    assert await deliveries.position("spool/ws", 1) is None
+
+
 async def test_an_event_that_is_known_is_dropped_and_the_rest_is_kept(deliveries: Deliveries) -> None:
     await keep(deliveries, "one")
     again, new = kit.event(1), kit.event(2)
