@@ -34,7 +34,7 @@ from control.api.secrets import SecretController
 from control.api.usage import PriceController, UsageController
 from control.console import router as console
 from control.sample_delivery import SampleDelivery
-from control.store.workspaces import Keys
+from control.store.workspaces import SqlCredentials
 from domain import hosts
 from runtime.clock import Clock
 from runtime.database import engines as databases
@@ -66,7 +66,7 @@ def host_wall(database: Database, settings: Settings) -> Middleware:
     """Return what the application that mounts the router hides under a lab's own host name."""
 
     async def owner(host: str) -> str | None:
-        return await database.read(lambda view: Keys(view).host_owner(host), Reader.SIGN_IN)
+        return await database.read(lambda view: SqlCredentials(view).host_owner(host), Reader.SIGN_IN)
 
     return host_walls.middleware(owner, is_strict=settings.strict_hosts)
 
@@ -172,7 +172,7 @@ def _guard(database: Database) -> Guard:
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
         host = hosts.named(connection.headers.get("host", ""))
         connection.scope["auth"] = await database.read(
-            lambda view: auth.identify(Keys(view), header, method, host), Reader.SIGN_IN
+            lambda view: auth.identify(SqlCredentials(view), header, method, host), Reader.SIGN_IN
         )
         error_texts.check_query(handler, list(connection.query_params.multi_items()))
 

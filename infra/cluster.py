@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from infra.local import install, kafka, parts, postgres, process, redis
 from infra.local.parts import Part
 from infra.local.process import LocalError, Process
@@ -186,7 +186,7 @@ class Cluster:
 
     def _is_new(self) -> bool:
         with installation.opened(self._loaded()) as place:
-            return not place.read(lambda connection: Workspaces(connection).every())
+            return not place.read(lambda connection: SqlWorkspaces(connection).every())
 
     def addresses(self) -> dict[str, Any]:
         """Return where everything is, and whether no lab is onboarded yet. Raise WorkplaceError without a database."""

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from control.store.workspaces import Webhooks
+from control.store.workspaces import SqlWebhooks
 from runtime import settings, vault
 from runtime.config import log as config_log
 from runtime.database import engines, postgres
@@ -76,7 +76,7 @@ class Installation:
         Raise WorkplaceError where another master key sealed one, so that no second key gets in.
         """
         opener = self.vault
-        sealed = [webhook for webhook in Webhooks(connection).every() if webhook.secrets]
+        sealed = [webhook for webhook in SqlWebhooks(connection).every() if webhook.secrets]
         others = [webhook.workspace_id for webhook in sealed if not _opens(opener, webhook)]
         if others:
             raise InstallationError(
@@ -145,7 +145,7 @@ def _kept_key(loaded: settings.Settings) -> bytes | None:
 
 
 def _has_sealed(connection: Connection) -> bool:
-    return any(webhook.secrets for webhook in Webhooks(connection).every())
+    return any(webhook.secrets for webhook in SqlWebhooks(connection).every())
 
 
 def _opens(opener: Vault, webhook: WebhookRecord) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from control.store.endpoints import Endpoints
-from control.store.workspaces import Webhooks, Workspaces
+from control.store.endpoints import SqlEndpoints
+from control.store.workspaces import SqlWebhooks, SqlWorkspaces
 from runtime import guard, settings
 from runtime.settings import Settings
 
@@ -49,13 +49,13 @@ def refused(loaded: Settings, stored: Sequence[Stored], resolver: guard.Resolver
 
 
 def _stored(connection: Connection) -> Iterator[Stored]:
-    names = {one.id: one.name for one in Workspaces(connection).every()}
-    for endpoint in Endpoints(connection).every():
+    names = {one.id: one.name for one in SqlWorkspaces(connection).every()}
+    for endpoint in SqlEndpoints(connection).every():
         record = endpoint.record
         if record.target.base_url is not None:
             owner = f"endpoint {record.slug} of workspace {names[record.workspace_id]}"
             yield Stored(owner, record.target.base_url, "allow_private_upstreams")
-    for webhook in Webhooks(connection).every():
+    for webhook in SqlWebhooks(connection).every():
         if webhook.url is not None and webhook.enabled:
             yield Stored(f"webhook of workspace {names[webhook.workspace_id]}", webhook.url, "allow_private_receivers")
 

@@ -21,9 +21,9 @@ from control.core.records import Chain
 from control.core.refusals import RefusalError
 from control.flow import groups as flow
 from control.flow import usage
-from control.store.api_keys import ApiKeys
-from control.store.endpoints import Endpoints
-from control.store.groups import Groups
+from control.store.api_keys import SqlApiKeys
+from control.store.endpoints import SqlEndpoints
+from control.store.groups import SqlGroups
 from metering.store import transaction
 from schemas.api import CreateGroup, Group, GroupUsage, UpdateGroup
 from schemas.limits import LimitEnforcement
@@ -69,7 +69,7 @@ class CustomerController(Controller):
             if not text:
                 return _branch(connection, desk, caller.workspace_id, None, cursor)
             after = common.read_cursor(cursor, _Place).external_entity_id if cursor else ""
-            found = Groups(connection).beginning_with(caller.workspace_id, text, after, ROWS + 1)
+            found = SqlGroups(connection).beginning_with(caller.workspace_id, text, after, ROWS + 1)
             shown, following = pages.cut(found, ROWS, _place)
             return _rows(connection, desk, shown), following
 
@@ -150,7 +150,7 @@ class CustomerController(Controller):
 
         def find(connection: Connection) -> tuple[Group, int]:
             chain = flow.get(desk.unit(connection, caller), group_id)
-            return bodies.group(chain), Groups(connection).count_below(group_id)
+            return bodies.group(chain), SqlGroups(connection).count_below(group_id)
 
         group, below = await desk.look(request.auth, find)
         return templates.page(request, "customer_delete.html", group=group, below=below)
@@ -169,7 +169,7 @@ async def found(request: ManagementRequest, desk: Desk, group_id: str) -> dict[s
 
     def find(connection: Connection) -> dict[str, Any]:
         chain = flow.get(desk.unit(connection, caller), group_id)
-        keys = ApiKeys(connection).page(group_id, "", ROWS + 1)
+        keys = SqlApiKeys(connection).page(group_id, "", ROWS + 1)
         rows, following = _branch(connection, desk, caller.workspace_id, group_id, "")
         group = bodies.group(chain)
         return {
@@ -205,14 +205,14 @@ async def _offered(request: ManagementRequest, desk: Desk, parent: str) -> dict[
 
 
 def _slugs(connection: Connection, workspace_id: str) -> list[str]:
-    found = Endpoints(connection).page(workspace_id, "", _OFFERED_SLUGS, None)
+    found = SqlEndpoints(connection).page(workspace_id, "", _OFFERED_SLUGS, None)
     return sorted(endpoint.record.slug for endpoint in found)
 
 
 def _branch(
     connection: Connection, desk: Desk, workspace_id: str, parent: str | None, cursor: str
 ) -> tuple[list[Row], str | None]:
-    found = Groups(connection).branch(workspace_id, parent, common.after(cursor or None), ROWS + 1)
+    found = SqlGroups(connection).branch(workspace_id, parent, common.after(cursor or None), ROWS + 1)
     shown, following = pages.cut(found, ROWS, lambda chain: common.id_cursor(chain[0].record.id))
     return _rows(connection, desk, shown), following
 
@@ -222,7 +222,7 @@ def _place(chain: Chain) -> str:
 
 
 def _rows(connection: Connection, desk: Desk, chains: Sequence[Chain]) -> list[Row]:
-    having = Groups(connection).parents([chain[0].record.id for chain in chains])
+    having = SqlGroups(connection).parents([chain[0].record.id for chain in chains])
     return [
         Row(bodies.group(chain), chain[0].record.id in having, _fullest(_used(connection, desk, chain)))
         for chain in chains

@@ -19,7 +19,7 @@ from control.console.pages import Pages
 from control.console.sign_in import AtPages, Attempts, SignInController
 from control.console.webhook import WebhookController
 from control.core.refusals import NotFoundError
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 
 
 @get("/", opt={"both": True})
@@ -34,7 +34,7 @@ async def operator(request: ManagementRequest, desk: AtDesk, templates: AtPages)
     found = await desk.look(
         request.auth,
         lambda connection: [
-            (one, Workspaces(connection).org_prefixes(one.id)) for one in Workspaces(connection).every()
+            (one, SqlWorkspaces(connection).org_prefixes(one.id)) for one in SqlWorkspaces(connection).every()
         ],
     )
     return templates.page(request, "operator.html", workspaces=sorted(found, key=lambda one: one[0].name))

@@ -35,7 +35,7 @@ _ROWS = select(CORRECTION.c.sequence, CORRECTION.c.event, CORRECTION_COUNTER.c.i
 )
 
 
-class Corrections:
+class SqlCorrections:
     """The corrections and what they correct, in one transaction that writes."""
 
     def __init__(self, connection: Connection) -> None:

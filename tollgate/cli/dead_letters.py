@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from control.flow import deliveries as flow
 from control.flow import workspaces
 from control.store import units
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from schemas.base import rfc3339
 from schemas.billing import Delivery, DeliveryStatus
 from tollgate.cli import commands, progress, terminal
@@ -104,7 +104,7 @@ def _workspaces(place: Installation, name: str | None) -> list[tuple[str, str]]:
     """Return ids and names. Raise NotFoundError."""
 
     def find(connection: Connection) -> list[tuple[str, str]]:
-        stored = Workspaces(connection)
+        stored = SqlWorkspaces(connection)
         found = stored.every() if name is None else [workspaces.get(stored, name)]
         return [(one.id, one.name) for one in found]
 

@@ -12,7 +12,7 @@ import click
 from sqlalchemy import Connection
 
 from control.flow import workspaces
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from metering.store import pages
 from metering.store.pages import Entry, EventQuery, Order, PageStart
 from runtime import clock
@@ -48,7 +48,7 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Wher
     The newest are held back for TOLLGATE_EVENTS_HOLD_BACK_S seconds, so that none is missed.
     """
     with commands.opened(where) as place:
-        workspace_id = place.read(lambda view: workspaces.get(Workspaces(view), workspace_name).id)
+        workspace_id = place.read(lambda view: workspaces.get(SqlWorkspaces(view), workspace_name).id)
         begun = clock.steady()
         start = since.replace(tzinfo=UTC) if since else place.read(lambda view: engines.now(view, begun))
         if not once and not as_json:

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from runtime import clock, settings
 from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
@@ -116,7 +116,7 @@ def reconcile(
         with progress.bar() as shown:
             shown.add_task("comparing, when metering and intake have passed the cut", total=None)
             report = run.run(upstream)
-        names = {record.id: record.name for record in place.read(lambda connection: Workspaces(connection).every())}
+        names = {record.id: record.name for record in place.read(lambda connection: SqlWorkspaces(connection).every())}
     if as_json:
         click.echo(json.dumps(_as_json(report, most)))
     else:

@@ -18,7 +18,7 @@ from control.core.records import Scope
 from control.flow import webhooks as webhooks_flow
 from control.flow import workspaces as flow
 from control.store import units
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from control.unit_of_work import UnitOfWork
 from runtime import clock
 from runtime.vault import Vault
@@ -73,7 +73,7 @@ def create(where: Where, name: str, org_prefix: str, *, operator_credential: boo
 def list_(where: Where, *, as_json: bool) -> None:
     """Show every lab with its id and state, by name."""
     with commands.opened(where) as place:
-        found = place.read(lambda connection: Workspaces(connection).every())
+        found = place.read(lambda connection: SqlWorkspaces(connection).every())
     records = sorted(found, key=lambda one: one.name)
     width = max((len(one.name) for one in records), default=0)
     lines = (
@@ -275,7 +275,7 @@ def _identity(record: WorkspaceRecord) -> dict[str, Any]:
 
 def _shown(connection: Connection, name: str) -> dict[str, Any]:
     """Return what the operator set of a workspace, without any secret. Raise NotFoundError."""
-    workspaces = Workspaces(connection)
+    workspaces = SqlWorkspaces(connection)
     record = flow.get(workspaces, name)
     webhook = webhooks_flow.get(_unit(connection).of(record.id))
     keys = workspaces.management_keys(record.id)

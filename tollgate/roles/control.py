@@ -10,7 +10,7 @@ from litestar import Litestar
 
 from control import app as control_app
 from control.retention import Retention
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from control.topic.publisher import ConfigPublisher
 from runtime import version
 from runtime.clock import SharedClock
@@ -56,7 +56,7 @@ class Control(Role):
     def is_new(self) -> bool:
         """Ask the database; no where it is away, for a hint is no reason to end."""
         try:
-            return not self._place.read(lambda connection: Workspaces(connection).every())
+            return not self._place.read(lambda connection: SqlWorkspaces(connection).every())
         except InstallationError:
             return False
 

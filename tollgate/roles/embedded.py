@@ -16,7 +16,7 @@ from litestar import Litestar
 from control import app as control_app
 from control.retention import Retention
 from control.store import corrections, snapshot
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from domain.sources import EventSource
 from metering import app as metering_app
 from metering.core.decisions import Part
@@ -88,7 +88,7 @@ class Embedded(Role):
 
     def is_new(self) -> bool:
         """Ask the database."""
-        return not self._place.read(lambda connection: Workspaces(connection).every())
+        return not self._place.read(lambda connection: SqlWorkspaces(connection).every())
 
     def checks(self) -> Mapping[str, Check]:
         """Ask the spool: the rest is there once `start` has returned."""

@@ -90,7 +90,7 @@ class Company:
     async def correct(self, key: str, input_tokens: int, output_tokens: int) -> None:
         made = self.database.write_now(
             lambda connection: corrections_flow.correct(
-                corrections.Corrections(connection),
+                corrections.SqlCorrections(connection),
                 lambda: NOW,
                 event_key=key,
                 input_tokens=input_tokens,

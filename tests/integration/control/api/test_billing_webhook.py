@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from standardwebhooks import Webhook
 
 from control import app as control_app
-from control.store.workspaces import Webhooks
+from control.store.workspaces import SqlWebhooks
 from metering.store.events import USAGE_EVENT
 from runtime.clock import steady
 from runtime.database.engines import Database
@@ -39,7 +39,7 @@ def app(database: Database, clock: HandClock) -> Litestar:
 
 def secrets(database: Database, lab: Lab, now: datetime) -> list[str]:
     """Return the plaintexts that sign now, newest first."""
-    record = database.read_now(lambda connection: Webhooks(connection).find(lab.id))
+    record = database.read_now(lambda connection: SqlWebhooks(connection).find(lab.id))
     assert record is not None
     valid = [secret for secret in record.secrets if secret.expires_at is None or now < secret.expires_at]
     return [VAULT.open(secret.sealed, webhook_context(lab.id)) for secret in valid]

@@ -9,7 +9,7 @@ from litestar import Litestar
 
 from control import app as control_app
 from control.flow import sessions as flow
-from control.store.sessions import Sessions
+from control.store.sessions import SqlSessions
 from runtime import clock
 from runtime.database.engines import Database
 from runtime.settings import Settings
@@ -63,7 +63,7 @@ class Person:
 def link(database: Database) -> str:
     """Return the token of a new link of the operator's, as the command makes one."""
     now = clock.steady()()
-    return database.write_now(lambda connection: flow.make_link(Sessions(connection), now))
+    return database.write_now(lambda connection: flow.make_link(SqlSessions(connection), now))
 
 
 def said(answer: httpx.Response) -> str:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from control import auth, credentials
 from control.core.refusals import ForbiddenError, UnauthorizedError
 from control.store import snapshot
-from control.store.workspaces import Keys, Webhooks, Workspaces
+from control.store.workspaces import SqlCredentials, SqlWebhooks, SqlWorkspaces
 from runtime import clock, vault
 from runtime.database import engines as databases
 from schemas.config import WebhookRecord
@@ -46,7 +46,7 @@ def create(data: Path, *arguments: str) -> dict[str, Any]:
 
 def webhook(data: Path, workspace_id: str) -> WebhookRecord:
     with databases.sqlite(data / "tollgate.db") as database:
-        found = database.read_now(lambda connection: Webhooks(connection).find(workspace_id))
+        found = database.read_now(lambda connection: SqlWebhooks(connection).find(workspace_id))
     assert found is not None
     return found
 
@@ -58,7 +58,7 @@ def test_create_works_before_the_first_serve(data: Path) -> None:
     with databases.sqlite(data / "tollgate.db") as database:
         header = f"Api-Key {made['api_key']}"
         caller = database.read_now(
-            lambda connection: auth.identify(Keys(connection), header, "POST", "api.gateway.example")
+            lambda connection: auth.identify(SqlCredentials(connection), header, "POST", "api.gateway.example")
         )
     assert caller.workspace_id == made["workspace_id"]
     assert made["api_key"].startswith("tgm_")
@@ -243,7 +243,9 @@ def test_a_file_that_is_no_database_is_one_line(data: Path) -> None:
 def caller(data: Path, key: str, method: str = "POST") -> auth.Caller:
     with databases.sqlite(data / "tollgate.db") as database:
         return database.read_now(
-            lambda connection: auth.identify(Keys(connection), f"Api-Key {key}", method, "api.gateway.example")
+            lambda connection: auth.identify(
+                SqlCredentials(connection), f"Api-Key {key}", method, "api.gateway.example"
+            )
         )
 
 
@@ -298,7 +300,7 @@ def test_a_public_key_is_read_from_a_file(data: Path, tmp_path: Path) -> None:
     assert "not shown" not in refused.output
     assert run(data, *arguments, str(tmp_path / "nothing.pem")).exit_code == 2
     with databases.sqlite(data / "tollgate.db") as database:
-        kept = database.read_now(lambda connection: Workspaces(connection).public_key(made["workspace_id"]))
+        kept = database.read_now(lambda connection: SqlWorkspaces(connection).public_key(made["workspace_id"]))
     assert kept == credentials.public_key(PEM)
 
 
