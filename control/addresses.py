@@ -16,7 +16,7 @@ def problem(url: str, *, allow_private: bool, allow_query: bool) -> str | None:
         return f"the URL must hold at most {MAX_URL_LENGTH} characters"
     try:
         place = guard.parse_url(url, allow_private=allow_private)
-    except guard.RefusedError as error:
+    except guard.AddressRefusedError as error:
         return str(error)
     if "#" in url or ("?" in url and not allow_query):
         return "the URL must not hold a fragment" if allow_query else "the URL must not hold a query or a fragment"

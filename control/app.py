@@ -39,7 +39,7 @@ from domain import hosts
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import TRANSACTION_BOUND_S, Database
-from runtime.database.readers import Reader
+from runtime.database.readers import ReaderKind
 from runtime.http import host_wall as host_walls
 from runtime.settings import Settings
 from runtime.vault import Vault
@@ -66,7 +66,7 @@ def host_wall(database: Database, settings: Settings) -> Middleware:
     """Return what the application that mounts the router hides under a lab's own host name."""
 
     async def owner(host: str) -> str | None:
-        return await database.read(lambda view: SqlCredentials(view).host_owner(host), Reader.SIGN_IN)
+        return await database.read(lambda view: SqlCredentials(view).host_owner(host), ReaderKind.SIGN_IN)
 
     return host_walls.middleware(owner, is_strict=settings.strict_hosts)
 
@@ -135,7 +135,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
         title="Tollgate",
         version=version,
         openapi_router=Router("/schema", route_handlers=[], response_headers=page.HEADERS, include_in_schema=False),
-        render_plugins=[JsonRenderPlugin(), page.Page()],
+        render_plugins=[JsonRenderPlugin(), page.SchemaPage()],
         components=Components(security_schemes={SECURITY_SCHEME: scheme}),
         use_handler_docstrings=True,
         controllers=_CONTROLLERS,
@@ -172,7 +172,7 @@ def _guard(database: Database) -> Guard:
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
         host = hosts.named(connection.headers.get("host", ""))
         connection.scope["auth"] = await database.read(
-            lambda view: auth.identify(SqlCredentials(view), header, method, host), Reader.SIGN_IN
+            lambda view: auth.identify(SqlCredentials(view), header, method, host), ReaderKind.SIGN_IN
         )
         error_texts.check_query(handler, list(connection.query_params.multi_items()))
 

@@ -74,7 +74,7 @@ class NullMeans:
         return self._value if value is None else value
 
 
-class Record(BaseModel):
+class InternalRecord(BaseModel):
     """A contract between our own processes. Unknown fields of a newer version are ignored."""
 
     model_config = ConfigDict(

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import LONGEST_OVERLAP_S, GivenMoment, Message, Record, Timestamp
+from schemas.base import LONGEST_OVERLAP_S, GivenMoment, InternalRecord, Message, Timestamp
 from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
-class LedgerEvent(Record):
+class LedgerEvent(InternalRecord):
     """The webhook's event without `requestMetadata`. The last three fields are there for corrections only."""
 
     idempotency_key: str

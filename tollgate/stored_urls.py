@@ -63,7 +63,7 @@ def _stored(connection: Connection) -> Iterator[Stored]:
 def _form(url: str) -> str | None:
     try:
         guard.parse_url(url, allow_private=False)
-    except guard.RefusedError as error:
+    except guard.AddressRefusedError as error:
         return str(error)
     return None
 
@@ -84,7 +84,7 @@ async def _private_hosts(hosts: Sequence[str], resolver: guard.Resolver) -> Mapp
     async def judge(host: str) -> None:
         try:
             await guard.resolve(host, 443, allow_private=False, resolver=resolver)
-        except guard.RefusedError as error:
+        except guard.AddressRefusedError as error:
             found[host] = error.detail
         except OSError:
             pass  # not known here, which need not be so where the proxies run

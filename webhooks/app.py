@@ -56,7 +56,7 @@ class Dispatcher:
             _log.warning("%s", line)
         deliveries = delivery_store.StoredDeliveries(database, policies.claimed_for_s, policies.rule)
         self._database = database
-        self._receivers = receivers.Receivers(vault)
+        self._receivers = receivers.ConfiguredReceivers(vault)
         self._sender = _sender(settings, resolver)
         self._dispatch = Dispatch(
             deliveries,
@@ -140,6 +140,6 @@ def _new_id() -> str:
     return str(uuid.uuid4())
 
 
-def _sender(settings: Settings, resolver: guard.Resolver | None) -> sender.Sender:
+def _sender(settings: Settings, resolver: guard.Resolver | None) -> sender.HttpSender:
     lookups = Lookups(share=settings.share_lookups)
-    return sender.Sender(allow_private=settings.allow_private_receivers, resolver=resolver, lookups=lookups)
+    return sender.HttpSender(allow_private=settings.allow_private_receivers, resolver=resolver, lookups=lookups)

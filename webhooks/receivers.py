@@ -23,7 +23,7 @@ class _Setting(NamedTuple):
     secrets: tuple[_Secret, ...]
 
 
-class Receivers:
+class ConfiguredReceivers:
     """Webhook settings by workspace. Feed it before intake starts: an unknown workspace's deliveries are `not_due`."""
 
     def __init__(self, vault: Vault) -> None:

@@ -35,7 +35,7 @@ HEADERS = {
 """Of the page and the document: a browser that shows them runs nothing, asks nobody and is put in no frame."""
 
 
-class Page(OpenAPIRenderPlugin):
+class SchemaPage(OpenAPIRenderPlugin):
     """Renders the page. For the root of the schema's path."""
 
     def __init__(self) -> None:

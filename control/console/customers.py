@@ -39,7 +39,7 @@ class _Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CustomerRow:
     """A group in a list."""
 
     group: Group
@@ -65,7 +65,7 @@ class CustomerController(Controller):
         """List the roots, or the groups whose external id begins with `q`."""
         caller, text = request.auth, q.strip()[:255]
 
-        def find(connection: Connection) -> tuple[list[Row], str | None]:
+        def find(connection: Connection) -> tuple[list[CustomerRow], str | None]:
             if not text:
                 return _branch(connection, desk, caller.workspace_id, None, cursor)
             after = common.read_cursor(cursor, _Place).external_entity_id if cursor else ""
@@ -89,7 +89,7 @@ class CustomerController(Controller):
         """List the children of one group, as a part of the tree."""
         caller = request.auth
 
-        def find(connection: Connection) -> tuple[list[Row], str | None]:
+        def find(connection: Connection) -> tuple[list[CustomerRow], str | None]:
             flow.get(desk.unit(connection, caller), group_id)
             return _branch(connection, desk, caller.workspace_id, group_id, cursor)
 
@@ -211,7 +211,7 @@ def _slugs(connection: Connection, workspace_id: str) -> list[str]:
 
 def _branch(
     connection: Connection, desk: Desk, workspace_id: str, parent: str | None, cursor: str
-) -> tuple[list[Row], str | None]:
+) -> tuple[list[CustomerRow], str | None]:
     found = SqlGroups(connection).branch(workspace_id, parent, common.after(cursor or None), ROWS + 1)
     shown, following = pages.cut(found, ROWS, lambda chain: common.id_cursor(chain[0].record.id))
     return _rows(connection, desk, shown), following
@@ -221,10 +221,10 @@ def _place(chain: Chain) -> str:
     return common.cursor_of(_Place(chain[0].record.external_entity_id))
 
 
-def _rows(connection: Connection, desk: Desk, chains: Sequence[Chain]) -> list[Row]:
+def _rows(connection: Connection, desk: Desk, chains: Sequence[Chain]) -> list[CustomerRow]:
     having = SqlGroups(connection).parents([chain[0].record.id for chain in chains])
     return [
-        Row(bodies.group(chain), chain[0].record.id in having, _fullest(_used(connection, desk, chain)))
+        CustomerRow(bodies.group(chain), chain[0].record.id in having, _fullest(_used(connection, desk, chain)))
         for chain in chains
     ]
 

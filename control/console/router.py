@@ -12,7 +12,7 @@ from control.api import common
 from control.api.common import AtDesk, Desk, ManagementRequest
 from control.console import errors, pages, seats
 from control.console.customers import CustomerController
-from control.console.events import EventController
+from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
 from control.console.pages import Pages
@@ -66,7 +66,7 @@ async def from_the_root(request: Request[Any, Any, Any]) -> Response[None]:
 def build(desk: Desk) -> list[ControllerRouterHandler]:
     """Return what an application mounts to have the console: the router, and the way to it from ``/``."""
     made, attempts = Pages(), Attempts()
-    controllers = (SignInController, CustomerController, KeyController, ModelController, EventController)
+    controllers = (SignInController, CustomerController, KeyController, ModelController, EventPageController)
     router = Router(
         path="/console",
         route_handlers=[*controllers, WebhookController, begin, operator, static, nothing],

@@ -21,7 +21,7 @@ from control.store.audit import OPERATOR
 from control.store.sessions import SqlSessions
 from control.store.workspaces import SqlCredentials, SqlWorkspaces
 from domain import hosts
-from runtime.database.readers import Reader
+from runtime.database.readers import ReaderKind
 
 COOKIE = "tollgate_console"
 SIGN_IN_COOKIE = "tollgate_console_sign_in"
@@ -150,7 +150,7 @@ async def _seated(desk: Desk, token: str | None, under: str) -> Seat:
             return None
         return _of(connection, session, token)
 
-    found = await desk.database.read(find, Reader.SIGN_IN)
+    found = await desk.database.read(find, ReaderKind.SIGN_IN)
     if found is None:
         raise UnauthorizedError("your session has ended; sign in again")
     session, seat = found

@@ -21,7 +21,7 @@ from control.core.refusals import RefusalError, UnauthorizedError
 from control.flow import sessions as flow
 from control.store.sessions import SqlSessions
 from control.store.workspaces import SqlCredentials
-from runtime.database.readers import Reader
+from runtime.database.readers import ReaderKind
 
 _PERIOD = timedelta(minutes=1)
 _WRONG_OF_A_PREFIX = 5
@@ -74,7 +74,7 @@ class SignInController(Controller):
             async with attempts.one_of_few:
                 caller = await desk.database.read(
                     lambda view: auth.identify(SqlCredentials(view), f"Api-Key {key}", "GET", seats.host(request)),
-                    Reader.SIGN_IN,
+                    ReaderKind.SIGN_IN,
                 )
         except RefusalError as error:
             many = isinstance(error, UnauthorizedError) and attempts.too_many(credentials.prefix(key), now)

@@ -81,7 +81,7 @@ METERING_DUPLICATE = Table(
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class LedgerTally:
     """Sums over one workspace and UTC day; the corrected tokens are signed and in no other figure."""
 
     workspace_id: str
@@ -127,7 +127,7 @@ def rows(from_day: date, to_day: date, which: ColumnElement[bool]) -> Select[Any
 
 def tallies(
     connection: Connection, from_day: date, to_day: date, which: ColumnElement[bool] | None = None
-) -> tuple[Tally, ...]:
+) -> tuple[LedgerTally, ...]:
     """Sum the ledger (or `which` of its rows) per workspace and day, both days inclusive, in that order."""
     columns = USAGE_EVENT.c
     usage, correction = columns.kind == Kind.USAGE.value, columns.kind == Kind.CORRECTION.value
@@ -145,7 +145,7 @@ def tallies(
     owner = (columns.workspace_id, columns.day)
     query = rows(from_day, to_day, true() if which is None else which).with_only_columns(*owner, *sums)
     found = connection.execute(query.group_by(*owner).order_by(*owner))
-    return tuple(Tally(row[0], row[1], *map(int, row[2:])) for row in found)
+    return tuple(LedgerTally(row[0], row[1], *map(int, row[2:])) for row in found)
 
 
 def gaps(

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, UnsupportedSaslMec
 from aiokafka.protocol.metadata import MetadataRequest
 
 from runtime.kafka.security import SaslMechanism, Security
-from runtime.kafka.tokens import Tokens
+from runtime.kafka.tokens import KafkaTokens
 from runtime.settings import Settings
 
 _REASON_WITHIN_S = 5.0
@@ -63,7 +63,7 @@ def options(where: Kafka) -> dict[str, Any]:
     if sasl is not None:
         given["sasl_mechanism"] = sasl.mechanism.value
         if sasl.mechanism == SaslMechanism.OAUTHBEARER:
-            given["sasl_oauth_token_provider"] = Tokens(sasl)
+            given["sasl_oauth_token_provider"] = KafkaTokens(sasl)
         else:
             given |= {"sasl_plain_username": sasl.username, "sasl_plain_password": sasl.password}
     return given

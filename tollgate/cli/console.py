@@ -12,10 +12,10 @@ from control.store.sessions import SqlSessions
 from runtime import clock
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def console() -> None:
     """Enter the console as the operator."""
 

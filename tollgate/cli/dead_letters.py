@@ -20,7 +20,7 @@ from schemas.base import rfc3339
 from schemas.billing import Delivery, DeliveryStatus
 from tollgate.cli import commands, progress, terminal
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 from tollgate.installation import Installation
 from webhooks.store import pages, redrive
 from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
@@ -38,7 +38,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), options, commands.located(command))
 
 
-@click.group("dead-letters", cls=Group)
+@click.group("dead-letters", cls=Menu)
 def dead_letters() -> None:
     """Deliveries that were given up on."""
 

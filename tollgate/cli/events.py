@@ -14,20 +14,20 @@ from sqlalchemy import Connection
 from control.flow import workspaces
 from control.store.workspaces import SqlWorkspaces
 from metering.store import pages
-from metering.store.pages import Entry, EventQuery, Order, PageStart
+from metering.store.pages import EventQuery, LedgerEntry, Order, PageStart
 from runtime import clock
 from runtime.database import engines
 from schemas.base import rfc3339
 from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 from tollgate.installation import Installation
 
 _POLL_S = 1.0
 _PAGE = 1000
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def events() -> None:
     """Look at the ledger's events."""
 
@@ -59,12 +59,12 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Wher
         commands.print_list(lines, "No events so far.", as_json=as_json)
 
 
-def _follow(place: Installation, workspace_id: str, start: datetime, *, once: bool) -> Iterator[Entry]:
+def _follow(place: Installation, workspace_id: str, start: datetime, *, once: bool) -> Iterator[LedgerEntry]:
     now = clock.steady()
     held = timedelta(seconds=place.settings.events_hold_back_s)
     after = PageStart(start, "")
 
-    def read(connection: Connection) -> list[Entry]:
+    def read(connection: Connection) -> list[LedgerEntry]:
         moment = engines.now(connection, now)
         return pages.page(connection, EventQuery(workspace_id, Order.RECORDED, after, moment), moment - held, _PAGE)
 
@@ -80,11 +80,11 @@ def _follow(place: Installation, workspace_id: str, start: datetime, *, once: bo
         time.sleep(_POLL_S)
 
 
-def _as_json(entry: Entry) -> str:
+def _as_json(entry: LedgerEntry) -> str:
     return json.dumps({**entry.event.model_dump(mode="json"), "recordedAt": rfc3339(entry.recorded_at)})
 
 
-def _as_line(entry: Entry) -> str:
+def _as_line(entry: LedgerEntry) -> str:
     event = entry.event
     tokens = f"{event.tokens.input_tokens:>8,} in {event.tokens.output_tokens:>8,} out"
     what = event.outcome.value if event.corrects is None else f"correction of {event.corrects}"

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from schemas import publish
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def schemas() -> None:
     """JSON Schemas of topics and webhooks."""
 

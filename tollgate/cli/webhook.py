@@ -11,12 +11,12 @@ import click
 
 from runtime import clock
 from tollgate.cli import terminal
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 from tollgate.tools import receiver
 from webhooks.core import signing
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def webhook() -> None:
     """Receive and check billing webhooks."""
 
@@ -70,7 +70,7 @@ def listen_command(
     try:
         for secret in secrets:
             signing.decode(secret)
-        app = receiver.Receiver(secrets, clock.steady(), receiver.keeper(show, out), behaviour)
+        app = receiver.ReceiverApp(secrets, clock.steady(), receiver.keeper(show, out), behaviour)
         asyncio.run(receiver.serve(app, host, port, announce))
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None

@@ -27,7 +27,7 @@ from schemas.billing import BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 from tollgate.installation import Installation
 
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 _which = click.option("--workspace", "workspace_name", required=True, help="Its name or id.")
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def workspace() -> None:
     """Onboard and administer labs."""
 

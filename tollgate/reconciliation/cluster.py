@@ -28,14 +28,14 @@ from domain.ledger_days import Days
 from metering.store import day_partitions, events
 from metering.store import positions as metering_positions
 from metering.store import transaction as metering_store
-from runtime.kafka.reader import Bounds
+from runtime.kafka.reader import LogBounds
 from schemas.spool import SpoolFigures
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import UsageEvent
 from tollgate.installation import Installation
 from tollgate.reconciliation import stored
-from tollgate.reconciliation.accounts import Figures, Period, Place, Sums, TopicFigures, starts_at
-from tollgate.reconciliation.compare import Progress, ReconcileError, View
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place, TopicFigures, starts_at
+from tollgate.reconciliation.compare import ReaderPositions, ReconcileError, View
 from tollgate.reconciliation.topic import Take
 from tollgate.reconciliation.topic_sums import TopicSums
 from tollgate.reconciliation.upstream_account import Pairing
@@ -59,7 +59,7 @@ class Spools(Protocol):
 class Events(Protocol):
     """The topic of the usage events; as `topic.Topic`."""
 
-    def logs(self) -> Mapping[int, Bounds]:
+    def logs(self) -> Mapping[int, LogBounds]:
         """Return where each partition's log begins and ends now."""
 
     def read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
@@ -75,7 +75,7 @@ class _Marks(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    logs: Mapping[int, Bounds]
+    logs: Mapping[int, LogBounds]
     producers: Mapping[str, _Marks]
     unpublished: Mapping[Place, Figures]
     """What the producers hold between their two marks."""
@@ -89,7 +89,7 @@ class _Positions(NamedTuple):
     open_days: Days
     """The days that the ledger takes."""
 
-    def waiting(self, logs: Mapping[int, Bounds]) -> int:
+    def waiting(self, logs: Mapping[int, LogBounds]) -> int:
         """Return how many records before the cut one of the two has not passed."""
         behind = (log.end - min(self.counted[one], self.taken[one]) for one, log in logs.items())
         return sum(max(0, records) for records in behind)
@@ -138,12 +138,12 @@ class ClusterAccounts:
             unpublished[place] = unpublished.get(place, Figures()).plus(figures)
         self._cut = _Cut(self._events.logs(), producers, unpublished)
 
-    def progress(self) -> Progress:
+    def progress(self) -> ReaderPositions:
         """Ask the positions."""
         positions = self._place.read(self._positions)
-        return Progress(served=True, passed=not positions.waiting(self._cut.logs))
+        return ReaderPositions(served=True, passed=not positions.waiting(self._cut.logs))
 
-    def view(self, pairing: Pairing | None, progress: Progress) -> View:
+    def view(self, pairing: Pairing | None, progress: ReaderPositions) -> View:
         """Read the database in one transaction, then the topic up to where that one had come."""
         view, positions = self._place.read(partial(self._look, pairing=pairing))
         with TopicSums(self._period, *positions) as sums:
@@ -151,7 +151,7 @@ class ClusterAccounts:
             figures, lag = sums.sums()
             view.topic = TopicFigures(figures, gone_before, sums.unreadable, tuple(sums.named))
         view.untaken = {
-            place: view.unpublished.get(place, Figures()).sums.plus(lag.get(place, Sums()))
+            place: view.unpublished.get(place, Figures()).sums.plus(lag.get(place, AccountSums()))
             for place in {*view.unpublished, *lag}
         }
         return view

@@ -13,9 +13,9 @@ from ulid import ULID
 
 from control.store import corrections
 from metering.store import events
-from metering.store.events import Gap, Tally
+from metering.store.events import Gap, LedgerTally
 from schemas.usage import Kind
-from tollgate.reconciliation.accounts import Figures, Period, Place, Sums
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place
 from tollgate.reconciliation.upstream_account import Event, Pairing
 from webhooks.core.deliveries import Status
 from webhooks.store import deliveries as webhooks_store
@@ -23,7 +23,7 @@ from webhooks.store import deliveries as webhooks_store
 _ROWS = 1000
 
 
-def by_place(tallies: Iterable[Tally]) -> dict[Place, Figures]:
+def by_place(tallies: Iterable[LedgerTally]) -> dict[Place, Figures]:
     """Return sums by the workspace and day they are of."""
     return {
         (tally.workspace_id, tally.day): Figures(*(getattr(tally, name) for name in Figures._fields))
@@ -68,7 +68,7 @@ def request_ids(connection: Connection, period: Period, which: ColumnElement[boo
 
 def deliveries(
     connection: Connection, period: Period, behind: ColumnElement[bool] | None = None
-) -> Mapping[Place, Mapping[Status, Sums]]:
+) -> Mapping[Place, Mapping[Status, AccountSums]]:
     """Sum the deliveries' events, without those of the ledger's rows that lie `behind` the cut."""
     first = max(period.first, period.whole_from)
     parts: list[tuple[int, Select[Any] | None]] = [(1, None)]
@@ -76,11 +76,11 @@ def deliveries(
         columns = events.USAGE_EVENT.c
         rows = events.rows(first, period.last, behind)
         parts.append((-1, rows.with_only_columns(columns.workspace_id, columns.idempotency_key)))
-    found: dict[Place, dict[Status, Sums]] = defaultdict(lambda: dict.fromkeys(Status, Sums()))
+    found: dict[Place, dict[Status, AccountSums]] = defaultdict(lambda: dict.fromkeys(Status, AccountSums()))
     for sign, only in parts:
         for tally in webhooks_store.tallies(connection, first, period.last, only):
             sums = found[tally.workspace_id, tally.day]
-            own = Sums(tally.events, tally.input_tokens, tally.output_tokens)
+            own = AccountSums(tally.events, tally.input_tokens, tally.output_tokens)
             sums[tally.status] = sums[tally.status].plus(own, sign)
     return found
 

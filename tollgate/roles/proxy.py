@@ -25,7 +25,7 @@ from runtime.http import health
 from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.kafka import feed
-from runtime.kafka.reader import Reader
+from runtime.kafka.reader import LogReader
 from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
@@ -142,7 +142,7 @@ class ProxyRole(Role):
 
     async def _hear_version_before(self, spawn: Spawn) -> None:
         """Hear metering of the version before, where it has ever told anything: proxies are upgraded first."""
-        async with Reader(self._kafka, LIMITS_DECISIONS_V1) as reader:
+        async with LogReader(self._kafka, LIMITS_DECISIONS_V1) as reader:
             is_there = await base.outage_of_kafka().ride_out(reader.exists)
         if is_there:
             spawn("the decisions of the version before", self._by_sequence.run())

@@ -93,7 +93,7 @@ class Account:
             self._add(line["input_tokens"], line["output_tokens"])
         self._file = LineFile(path) if path else None
 
-    def enter(self, request_id: str | None, answer: mock_answers.Answer, output_tokens: int) -> None:
+    def enter(self, request_id: str | None, answer: mock_answers.MockAnswer, output_tokens: int) -> None:
         """Enter one answered request. Raise OSError where the file cannot take it."""
         if self._file is not None:
             entry = {
@@ -187,7 +187,7 @@ class MockUpstream:
         await _answer(send, 200, beginning + mock_answers.plain(answer))
 
     async def _stream(
-        self, request_id: str | None, answer: mock_answers.Answer, beginning: bytes, receive: Receive, send: Send
+        self, request_id: str | None, answer: mock_answers.MockAnswer, beginning: bytes, receive: Receive, send: Send
     ) -> None:
         rendered = mock_answers.stream(answer)
         opening = b"data: " + beginning

@@ -61,7 +61,7 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingQueue:
     """The earliest moment at which a workspace has something to claim in one of its queues."""
 
     workspace_id: str

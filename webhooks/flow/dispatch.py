@@ -20,7 +20,7 @@ from webhooks.core.deliveries import (
     Settlement,
     Status,
 )
-from webhooks.core.fairness import Limits
+from webhooks.core.fairness import AttemptLimits
 from webhooks.core.pace import Pace
 from webhooks.core.retry import Policy
 from webhooks.flow.ports import Deliveries, Receivers, Sender
@@ -44,7 +44,7 @@ class Dispatch:
         present: Clock,
         jitter: Callable[[], float],
         policy: Policy,
-        limits: Limits,
+        limits: AttemptLimits,
         per_s: int | None = None,
         steady: Steady = time.monotonic,
     ) -> None:

@@ -28,7 +28,7 @@ from domain.sources import EventBatch
 from runtime.database import positions, statements
 from runtime.database.engines import Database
 from webhooks.core import batching
-from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, Waiting
+from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt, Split
 from webhooks.store import claims, receivers, split
@@ -39,7 +39,7 @@ LEASE_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class DeliveryTally:
     """Sums over the events of one workspace and UTC day in deliveries of one status; corrections are among them."""
 
     workspace_id: str
@@ -66,7 +66,7 @@ class StoredDeliveries:
         """Return the next offset to take in."""
         return await self._database.read(lambda connection: position(connection, topic, partition))
 
-    async def waiting(self) -> Sequence[Waiting]:
+    async def waiting(self) -> Sequence[WaitingQueue]:
         """Return the queues that have something to claim."""
         return await self._database.read(claims.waiting)
 
@@ -154,7 +154,9 @@ def finish(connection: Connection, settlements: Sequence[Settlement], now: datet
     receivers.note(connection, [(row.workspace_id, one.decision) for row, one in counted], now, rule)
 
 
-def tallies(connection: Connection, from_day: date, to_day: date, among: Select[Any] | None = None) -> list[Tally]:
+def tallies(
+    connection: Connection, from_day: date, to_day: date, among: Select[Any] | None = None
+) -> list[DeliveryTally]:
     """Sum per workspace, day and status, both days inclusive; of all, or of the (workspace, key) pairs of `among`."""
     event = DELIVERY_EVENT.c
     owner = (event.workspace_id, event.day, DELIVERY.c.status)
@@ -163,7 +165,7 @@ def tallies(connection: Connection, from_day: date, to_day: date, among: Select[
     if among is not None:
         query = query.where(tuple_(event.workspace_id, event.idempotency_key).in_(among))
     rows = connection.execute(query.where(event.day.between(from_day, to_day)))
-    return [Tally(workspace, day, Status(status), *map(int, sums)) for workspace, day, status, *sums in rows]
+    return [DeliveryTally(workspace, day, Status(status), *map(int, sums)) for workspace, day, status, *sums in rows]
 
 
 def _move_position(connection: Connection, batch: EventBatch) -> None:
