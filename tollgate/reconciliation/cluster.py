@@ -20,7 +20,7 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Connection, and_, false, or_
+from sqlalchemy import Connection
 
 from control.store import corrections, published
 from domain import days
@@ -160,8 +160,7 @@ class ClusterAccounts:
         """Look in the ledger again, for a while: a served request gets there within moments, unless it is lost."""
         until = time.monotonic() + self._late_s
         while lacking := pairing.lacking(_LACKING):
-            which = events.USAGE_EVENT.c.request_id.in_(lacking)
-            look = partial(stored.request_ids, period=self._period, which=which)
+            look = partial(stored.request_ids, period=self._period, which=events.of_requests(lacking))
             pairing.forgive(self._place.read(look))
             if time.monotonic() >= until:
                 return
@@ -176,7 +175,7 @@ class ClusterAccounts:
         days = (period.first, period.last)
         if pairing is not None:
             pairing.add(stored.usage_events(connection, period))
-        arrived = stored.by_place(events.tallies(connection, *days, _between(producers)))
+        arrived = stored.by_place(events.tallies(connection, *days, events.between(_bounds(producers))))
         acknowledged = {instance: both.acknowledged for instance, both in producers.items()}
         seen = stored.instances(connection, period)
         late = dict.fromkeys(seen - producers.keys() - self._ignored, 0)  # began behind the cut: left to the next run
@@ -240,17 +239,8 @@ def _corrections(connection: Connection, first: int) -> Iterator[UsageEvent]:
         first = events[-1].producer.sequence + 1
 
 
-def _between(producers: Mapping[str, _Marks]) -> ColumnElement[bool]:
-    """Tell of a row whether its number lies between its producer's two marks."""
-    columns = events.USAGE_EVENT.c
-    return or_(
-        false(),
-        *(
-            and_(columns.instance == instance, columns.sequence > both.acknowledged, columns.sequence <= both.last)
-            for instance, both in producers.items()
-            if both.acknowledged < both.last
-        ),
-    )
+def _bounds(producers: Mapping[str, _Marks]) -> dict[str, tuple[int, int]]:
+    return {instance: (both.acknowledged, both.last) for instance, both in producers.items()}
 
 
 def _less(figures: Mapping[Place, Figures], other: Mapping[Place, Figures], period: Period) -> dict[Place, Figures]:
