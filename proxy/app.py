@@ -1,7 +1,4 @@
-"""Wires one proxy: the only place that sees both its flow and what the flow talks to.
-
-Never decides anything, and never serves before `recover` has put back what an earlier process left.
-"""
+"""Wires one proxy: the only place that sees both its flow and what the flow talks to."""
 
 import asyncio
 import logging

@@ -1,7 +1,4 @@
-"""What a command or a server works on, opened: settings, database and master key, and the lock of a data directory.
-
-Never makes a second copy of anything: every command and every role opens its place here.
-"""
+"""What a command or a server works on, opened: settings, database and master key, and the lock of a data directory."""
 
 import fcntl
 import os

@@ -1,7 +1,4 @@
-"""Routes of usage and prices (contract 2.5).
-
-Never reads the ledger: sums come from the daily tables.
-"""
+"""Routes of usage and prices (contract 2.5)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,4 @@
-"""What one tenant at his bounds, or a stranger, costs an innocent one: answers with and without each attack in turn.
-
-Never compares answers that were refused: a round in which the innocent tenant was refused one fails.
-"""
+"""What one tenant at his bounds, or a stranger, costs an innocent one: answers with and without each attack in turn."""
 
 import statistics
 from pathlib import Path

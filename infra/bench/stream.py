@@ -1,7 +1,4 @@
-"""The stream: what metering counts a second, and how long feedback takes.
-
-Never reports a figure without having seen every event counted exactly once.
-"""
+"""The stream: what metering counts a second, and how long feedback takes."""
 
 import asyncio
 import base64

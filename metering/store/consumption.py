@@ -1,7 +1,4 @@
-"""Sums of usage over UTC days, from the daily tables and never from the ledger.
-
-Never prices anything: each row says the slug, the customer and the day by which it is priced.
-"""
+"""Sums of usage over UTC days, from the daily tables and never from the ledger."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

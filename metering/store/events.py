@@ -1,7 +1,4 @@
-"""The ledger: one row for each usage event, by its key; and the numbers of those dropped as duplicates (contract 4).
-
-Never changes or removes a row, and never refuses an event for its size: that would stop its partition for good.
-"""
+"""The ledger: one row for each usage event, by its key; and the numbers of those dropped as duplicates (contract 4)."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Both engines for every test of SQL: a database that can be opened several times, as several processes do.
-
-Never tells a test which engine it has, unless the test asks: what holds on one holds on the other.
-"""
+"""Both engines for every test of SQL: a database that can be opened several times, as several processes do."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """Finds Kafka, PostgreSQL and Redis for the tests: as the environment names them, in Docker, or started here.
 
-Never skips: a test whose service is missing fails, with the line to type. A run that needs no service starts none.
+A run that needs no service starts none.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""What commands share: the installation they work on, how they list, and one line for why they failed.
-
-Never does a command's own work.
-"""
+"""What commands share: the installation they work on, how they list, and one line for why they failed."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,4 @@
-"""`tollgate dead-letters`: the deliveries that were given up, and their way back (contract 2.5 and 5).
-
-Never attempts a delivery itself: what is put back is the dispatcher's.
-"""
+"""`tollgate dead-letters`: the deliveries that were given up, and their way back (contract 2.5 and 5)."""
 
 import functools
 import json

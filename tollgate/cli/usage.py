@@ -1,7 +1,4 @@
-"""`tollgate usage`: what was used in a month, and what it costs (contract 6).
-
-Never reads the ledger: sums come from the daily tables, those that `tollgate reconcile` compares with the ledger.
-"""
+"""`tollgate usage`: what was used in a month, and what it costs (contract 6)."""
 
 import csv
 import json

@@ -1,7 +1,5 @@
 """The accounts of a cluster: the spools as its proxies report them, the topic, and the shared database (contract 4).
 
-Never writes, and never reads a file of a proxy.
-
 How it stays exact while load goes on:
 
 - The cut is taken in the order that an event goes: the proxies' marks first, then the ends of the topic's logs. So

@@ -1,7 +1,4 @@
-"""What the database holds of the accounts: sums by workspace and day, and the usage events to be paired (contract 4).
-
-Never writes, and leaves it to its caller that all of one view is read in one transaction.
-"""
+"""What the database holds of the accounts: sums by workspace and day, the usage events to be paired (contract 4)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,4 @@
-"""`tollgate serve control`: the management API, and the relay of its changes to Kafka (counting 8).
-
-Never answers a developer's call: that is a proxy's.
-"""
+"""`tollgate serve control`: the management API, and the relay of its changes to Kafka (counting 8)."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack

@@ -1,7 +1,4 @@
-"""The embedded default: control, proxy, metering and webhooks in one process on SQLite.
-
-Never does any of their work: it hands one part's output to the next in memory.
-"""
+"""The embedded default: control, proxy, metering and webhooks in one process on SQLite."""
 
 import asyncio
 import logging

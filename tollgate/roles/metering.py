@@ -1,7 +1,4 @@
-"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (counting 4, 5).
-
-Never keeps a number of its own: what is counted is in the database, and a worker that is lost loses nothing.
-"""
+"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (counting 4, 5)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,6 @@
 """How each receiver does, as every dispatcher sees it: all SQL on `webhook_receiver` (contract 5).
 
-Never decides when a receiver is held: `core.health` does. Locks its rows after those of deliveries, never before
-waiting for one.
+Locks its rows after those of deliveries, never before waiting for one.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """A dispatcher in a process of its own: `python -m tests.integration.webhooks.worker DATABASE_URL JSON`.
 
-Says "ready" once it runs, ends in order at SIGTERM. Never takes anything in: it delivers what the database holds.
+Says "ready" once it runs, ends in order at SIGTERM.
 """
 
 import asyncio
