@@ -58,17 +58,7 @@ class Dispatcher:
         self._database = database
         self._receivers = receivers.ConfiguredReceivers(vault)
         self._sender = _sender(settings, resolver)
-        self._dispatch = Dispatch(
-            deliveries,
-            self._receivers,
-            self._sender,
-            clock=clock,
-            present=present,
-            jitter=random.SystemRandom().random,
-            policy=policies.policy,
-            limits=policies.limits,
-            per_s=policies.per_s,
-        )
+        self._dispatch = self._dispatching(deliveries, policies, clock, present)
         self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days)
         self._wake = asyncio.Event()
         self._intake = IntakeLoop(
@@ -79,6 +69,21 @@ class Dispatcher:
             only=ClosedDays(database, clock, ledger).only if ledger else None,
         )
         self._delivering = DispatchLoop(self._dispatch, self._wake)
+
+    def _dispatching(
+        self, deliveries: delivery_store.StoredDeliveries, policies: Policies, clock: Clock, present: Clock
+    ) -> Dispatch:
+        return Dispatch(
+            deliveries,
+            self._receivers,
+            self._sender,
+            clock=clock,
+            present=present,
+            jitter=random.SystemRandom().random,
+            policy=policies.policy,
+            limits=policies.limits,
+            per_s=policies.per_s,
+        )
 
     def apply(self, change: ConfigChange) -> None:
         """Take one step of the configuration feed."""

@@ -43,7 +43,7 @@ class UsageQuery:
 
 @contextmanager
 def consumed(connection: Connection, query: UsageQuery) -> Iterator[Iterator[Consumed]]:
-    """Give the sums, sorted by place, without holding them all; what is not read to its end is closed."""
+    """Return the sums, sorted by place, without holding them all; what is not read to its end is closed."""
     with ExitStack() as closing:
         found = _consumption(connection, query, closing)
         if query.priced and Dimension.KEY not in query.by:

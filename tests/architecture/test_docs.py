@@ -127,3 +127,11 @@ def test_the_rule_lets_citations_be() -> None:
     assert not [
         *wrong_citations("contract 2.1, 3 and 4; counting 8; RFC 9112, section 5.2; an API's contract. 12 of 30")
     ]
+
+
+def test_docstrings_say_return_and_not_give() -> None:
+    """What gives a resource back may say so."""
+    gives = re.compile(r'(?:"""|; )[Gg]ives? (?!.*\bback\b)')
+    packages = set(sources.project()["tool"]["coverage"]["run"]["source_pkgs"])
+    own = {path: (sources.ROOT / path).read_text("utf-8") for path in sources.modules() if path.parts[0] in packages}
+    assert {path.as_posix(): gives.findall(text) for path, text in own.items() if gives.search(text)} == {}

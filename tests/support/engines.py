@@ -77,7 +77,7 @@ def open_day(opened: Database, day: date) -> None:
 
 @contextmanager
 def away(opened: Database, failures: int) -> Iterator[Callable[[], int]]:
-    """Let the next statements fail as if the database were away; gives how many of the `failures` are left."""
+    """Let the next statements fail as if the database were away; return how many of the `failures` are left."""
     left = failures
 
     def fail(*_: object) -> None:

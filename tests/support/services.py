@@ -34,7 +34,7 @@ INSTALL = "TOLLGATE_TEST_INSTALL"
 _READY_S = 60
 
 Way = Callable[[ExitStack], str]
-"""Starts a service that ends when the stack closes; gives its address. Raise LocalError where it cannot."""
+"""Starts a service that ends when the stack closes; returns its address. Raise LocalError where it cannot."""
 
 
 class Finder(NamedTuple):

@@ -61,7 +61,7 @@ class Events(Protocol):
         """Return where each partition's log begins and ends now."""
 
     def read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
-        """Hand over records; give before which moment some may be gone."""
+        """Hand over records; return before which moment some may be gone."""
 
 
 class _Marks(NamedTuple):
