@@ -17,8 +17,8 @@ from control.store import corrections, snapshot
 from control.store.workspaces import SqlWorkspaces
 from domain.sources import EventSource
 from metering import app as metering_app
-from metering import retention as metering_retention
 from metering.core.decisions import Part
+from metering.retention import LedgerRetention
 from metering.store import events, positions
 from metering.store.ledger_view import SqlLedgerView
 from metering.thresholds import GroupThresholds
@@ -94,7 +94,7 @@ class Embedded(Role):
             taken=_corrections_taken,
             relayed=lambda: self._relay.version,
         )
-        self._counted_retention = metering_retention.Retention(
+        self._counted_retention = LedgerRetention(
             place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
         )
 

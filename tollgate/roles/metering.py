@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from metering.retention import Retention
+from metering.retention import LedgerRetention
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
 from metering.upkeep import LedgerUpkeep
@@ -55,7 +55,7 @@ class MeteringRole(Role):
         spawn("metering", self._stream.run())
         days = LedgerUpkeep(self._database, self._clock, keep_days=self._settings.ledger_days)
         spawn("the ledger's days", days.run())
-        kept = Retention(self._database, self._clock, ledger_days=self._settings.ledger_days)
+        kept = LedgerRetention(self._database, self._clock, ledger_days=self._settings.ledger_days)
         spawn("metering's retention", kept.run())
 
     def register_metrics(self, telemetry: Telemetry) -> None:
