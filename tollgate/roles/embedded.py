@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from litestar import Litestar
-from sqlalchemy import Connection
 
 from control import app as control_app
 from control.retention import Retention
@@ -19,7 +18,7 @@ from domain.sources import EventSource
 from metering import app as metering_app
 from metering.core.decisions import Part
 from metering.retention import LedgerRetention
-from metering.store import events, positions
+from metering.store import events
 from metering.store.ledger_view import SqlLedgerView
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
@@ -39,7 +38,6 @@ from tollgate import installation
 from tollgate.installation import Installation, InstallationError
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
-from webhooks.store import deliveries
 
 METERING_INTERVAL_S = 0.1
 """Between two batches: the one proxy knows its own part of every sum, so a late decision costs no exactness here,
@@ -91,7 +89,7 @@ class Embedded(Role):
             self._clock,
             audit_days=settings.audit_days,
             ledger_days=settings.ledger_days,
-            taken=_corrections_taken,
+            taken=corrections.taken,
             relayed=lambda: self._relay.version,
         )
         self._counted_retention = LedgerRetention(
@@ -214,9 +212,3 @@ class Embedded(Role):
             async with asyncio.timeout(5):
                 while any(self._done_before(file) < file.end for file in self._files()):  # noqa: ASYNC110 (bounded)
                     await asyncio.sleep(0.02)
-
-
-def _corrections_taken(connection: Connection) -> int:
-    """Return up to which sequence both readers of the outbox have it."""
-    place = (corrections.TOPIC, corrections.Outbox.index)
-    return min((position(connection, *place) or 1) - 1 for position in (positions.position, deliveries.position))
