@@ -1,7 +1,4 @@
-"""Judges the form of an upstream's or receiver's URL when it is set (contract 2.1, section 5).
-
-Never resolves a name: the proxy and the dispatcher check the address they connect to, each time.
-"""
+"""Judges the form of an upstream's or receiver's URL when it is set (contract 2.1, section 5)."""
 
 from urllib.parse import urlsplit
 

@@ -1,7 +1,6 @@
 """`./run cluster`: the whole product as separate processes over Kafka, PostgreSQL and Redis, on this machine.
 
 Starts the services and the processes on data of an earlier start or new ones, watches them, and ends them in order.
-Never starts again what has ended: it says which part that was, why, and ends the rest.
 """
 
 import argparse

@@ -1,7 +1,4 @@
-"""Mints identifiers.
-
-Never mints a credential: those need `secrets` and are minted by the package that stores their hash.
-"""
+"""Mints identifiers."""
 
 import os
 import uuid
@@ -21,6 +18,11 @@ _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 def mint(at: datetime | None = None) -> str:
     """Return a new ULID: 26 characters, unique, sorting by the millisecond of its making, or of `at`."""
     return str(ULID() if at is None else ULID.from_datetime(at))
+
+
+def first_of(at: datetime) -> str:
+    """Return the lowest ULID of the millisecond of `at`: those of earlier ones are below it."""
+    return str(ULID.from_int(int(at.timestamp() * 1000) << 80))
 
 
 def request_id() -> str:

@@ -40,7 +40,7 @@ class Vault:
         self._master_key = master_key
 
     def seal(self, plaintext: str, context: str) -> str:
-        """Encrypt under a fresh nonce; gives base64 text."""
+        """Encrypt under a fresh nonce; return base64 text."""
         nonce = os.urandom(_NONCE_BYTES)
         return base64.b64encode(nonce + self._cipher.encrypt(nonce, plaintext.encode(), context.encode())).decode()
 

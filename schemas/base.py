@@ -1,7 +1,4 @@
-"""What all contracts share: field naming, times, and the base classes.
-
-Never holds a contract of its own.
-"""
+"""What all contracts share: field naming, times, and the base classes."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any

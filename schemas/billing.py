@@ -1,7 +1,4 @@
-"""Bodies of the management API about billing: the ledger's events, webhook settings, deliveries (contract 2.5).
-
-Never holds a secret, but in the answer of the rotation that makes it.
-"""
+"""Bodies of the management API about billing: the ledger's events, webhook settings, deliveries (contract 2.5)."""
 
 from enum import StrEnum
 from typing import Annotated, Literal

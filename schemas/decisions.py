@@ -1,4 +1,4 @@
-"""The decision: metering's word to the proxies on one (group, slug, period), lane by lane (contract 4, counting 5, 6).
+"""The decision: what metering tells the proxies of one (group, slug, period), lane by lane (contract 4, counting 5, 6).
 
 A lane is one partition of the usage topic, and its decisions are in the partition of the same number. What is told of a
 lane says as an offset how far the lane is counted (`at`), and a proxy knows the offsets of its own events from the

@@ -1,7 +1,4 @@
-"""Writes the JSON Schemas of what others read from us into a folder.
-
-Never invents a schema: each is what its contract generates.
-"""
+"""Writes the JSON Schemas of what others read from us into a folder."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Names and keys of the topics that finance and our own processes read (contract 4).
-
-Never holds a partition count or a retention: those belong to the operator's settings.
-"""
+"""Names and keys of the topics that finance and our own processes read (contract 4)."""
 
 from schemas.base import InternalRecord
 from schemas.config import ConfigChange

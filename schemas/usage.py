@@ -1,7 +1,4 @@
-"""The usage event: what one request consumed (contract 4).
-
-Never changed after it was written to a spool; a mistake is mended by a correction.
-"""
+"""The usage event: what one request consumed (contract 4)."""
 
 from enum import StrEnum
 from typing import Annotated, Self

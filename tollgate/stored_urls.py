@@ -1,7 +1,4 @@
-"""Judges the URLs that labs have stored by the present settings, as a proxy and a dispatcher do at each call.
-
-Never connects to one of them; it looks names up, within a bound.
-"""
+"""Judges the URLs that labs have stored by the present settings, as a proxy and a dispatcher do at each call."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence

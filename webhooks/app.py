@@ -7,6 +7,7 @@ import asyncio
 import logging
 import random
 import uuid
+from collections.abc import Collection
 
 from domain.sources import EventSource
 from runtime import clock as clocks
@@ -36,6 +37,7 @@ class Dispatcher:
     """Takes usage events in and delivers them.
 
     Feed it the configuration with `apply` before `follow` begins: deliveries cut earlier would be `not_due`.
+    `spools` are the topics of those spools that exist: the positions of others are removed.
     """
 
     def __init__(
@@ -48,17 +50,31 @@ class Dispatcher:
         policies: Policies | None = None,
         resolver: guard.Resolver | None = None,
         ledger: LedgerView | None = None,
+        spools: Collection[str] = (),
         present: Clock = clocks.present,
     ) -> None:
         """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
-        policies = policies or Policies.of(settings)
-        for line in policies.contradictions():
-            _log.warning("%s", line)
+        policies = _checked(policies or Policies.of(settings))
         deliveries = delivery_store.StoredDeliveries(database, policies.claimed_for_s, policies.rule)
         self._database = database
         self._receivers = receivers.ConfiguredReceivers(vault)
         self._sender = _sender(settings, resolver)
-        self._dispatch = Dispatch(
+        self._dispatch = self._dispatching(deliveries, policies, clock, present)
+        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days, spools=spools)
+        self._wake = asyncio.Event()
+        self._intake = IntakeLoop(
+            Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size),
+            deliveries,
+            self._wake,
+            batching=policies.batching,
+            only=ClosedDays(database, clock, ledger).only if ledger else None,
+        )
+        self._delivering = DispatchLoop(self._dispatch, self._wake)
+
+    def _dispatching(
+        self, deliveries: delivery_store.StoredDeliveries, policies: Policies, clock: Clock, present: Clock
+    ) -> Dispatch:
+        return Dispatch(
             deliveries,
             self._receivers,
             self._sender,
@@ -69,16 +85,6 @@ class Dispatcher:
             limits=policies.limits,
             per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days)
-        self._wake = asyncio.Event()
-        self._intake = IntakeLoop(
-            Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size),
-            deliveries,
-            self._wake,
-            batching=policies.batching,
-            only=ClosedDays(database, clock, ledger).only if ledger else None,
-        )
-        self._delivering = DispatchLoop(self._dispatch, self._wake)
 
     def apply(self, change: ConfigChange) -> None:
         """Take one step of the configuration feed."""
@@ -134,6 +140,12 @@ class Dispatcher:
     async def close(self) -> None:
         """Close the connections to receivers; `run` must have ended."""
         await self._sender.aclose()
+
+
+def _checked(policies: Policies) -> Policies:
+    for line in policies.contradictions():
+        _log.warning("%s", line)
+    return policies
 
 
 def _new_id() -> str:

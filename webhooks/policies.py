@@ -1,7 +1,4 @@
-"""How a dispatcher delivers, as the settings ask for it: the retry rule, bounds, rates, leases.
-
-Never decides by them, and says which of them contradict each other.
-"""
+"""How a dispatcher delivers, as the settings ask for it: the retry rule, bounds, rates, leases."""
 
 from dataclasses import dataclass, field, replace
 from typing import Self

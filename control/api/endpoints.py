@@ -1,7 +1,4 @@
-"""Routes of endpoints (contract 2.1).
-
-Never judges a body beyond its contract: that is the flow's.
-"""
+"""Routes of endpoints (contract 2.1)."""
 
 from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody

@@ -1,7 +1,4 @@
-"""Routes of groups (contract 2.2).
-
-Never judges a limit: that is the flow's; what is effective is metering's hierarchy.
-"""
+"""Routes of groups (contract 2.2)."""
 
 import asyncio
 from functools import partial

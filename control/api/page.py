@@ -1,7 +1,4 @@
-"""The OpenAPI document as a page for people: one file of plain HTML, at ``/schema``.
-
-Never asks another host for anything, and holds no script: whoever reads it tells nobody.
-"""
+"""The OpenAPI document as a page for people: one file of plain HTML, at ``/schema``."""
 
 import base64
 import hashlib

@@ -1,7 +1,4 @@
-"""Routes of usage and prices (contract 2.5).
-
-Never reads the ledger: sums come from the daily tables.
-"""
+"""Routes of usage and prices (contract 2.5)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -135,7 +132,7 @@ class _Found(NamedTuple):
 
 @contextmanager
 def _lines(connection: Connection, workspace_id: str, asked: _Cursor) -> Iterator[Iterator[_Found]]:
-    """Give the lines behind the cursor, as they are read."""
+    """Return the lines behind the cursor, as they are read."""
     book = PriceBook(SqlPriceLists(connection).find(workspace_id).root)
     start = (workspace_id, *asked.place) if asked.shown else None
     query = UsageQuery(asked.first, asked.last, asked.by, workspace_id, priced=bool(book), start=start)

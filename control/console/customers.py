@@ -1,7 +1,4 @@
-"""Pages of the customers: the tree of groups, and what makes, changes and deletes one.
-
-Never judges a limit: that is the flow's, whose refusal is shown at the form.
-"""
+"""Pages of the customers: the tree of groups, and what makes, changes and deletes one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

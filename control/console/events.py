@@ -1,7 +1,4 @@
-"""Pages of the events: the ledger's newest, filtered by what the address says, and one of them.
-
-Never hides a late event: the list is for looking; who bills follows the API's `order=recorded`.
-"""
+"""Pages of the events: the ledger's newest, filtered by what the address says, and one of them."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple

@@ -1,7 +1,4 @@
-"""Pages of the models: endpoints with their targets, and the secrets that targets name.
-
-Never shows a secret's value, and never calls an upstream.
-"""
+"""Pages of the models: endpoints with their targets, and the secrets that targets name."""
 
 from typing import Any
 

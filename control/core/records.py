@@ -1,7 +1,4 @@
-"""What control keeps about each thing beyond what it tells the other processes.
-
-Never holds a query or a rule: the store fills these, the flow judges them.
-"""
+"""What control keeps about each thing beyond what it tells the other processes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

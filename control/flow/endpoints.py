@@ -1,7 +1,4 @@
-"""Endpoints: creating, changing, deleting one, and looking one up (contract 2.1).
-
-Never touches a table: what it needs of the others' records it asks for through its port.
-"""
+"""Endpoints: creating, changing, deleting one, and looking one up (contract 2.1)."""
 
 from dataclasses import replace
 

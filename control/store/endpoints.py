@@ -1,7 +1,4 @@
-"""Queries of endpoints and of who owns a slug.
-
-Never judges a request: that is the flow's.
-"""
+"""Queries of endpoints and of who owns a slug."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime

@@ -1,7 +1,4 @@
-"""Queries of groups: a group's way to the root, what lies below it, pages of them.
-
-Never judges a limit, and never gives a deleted group.
-"""
+"""Queries of groups: a group's way to the root, what lies below it, pages of them."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime

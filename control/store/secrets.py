@@ -1,7 +1,4 @@
-"""Queries of secrets.
-
-Never opens one.
-"""
+"""Queries of secrets."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,7 +1,4 @@
-"""Queries of workspaces, their org prefixes, management keys and webhook settings.
-
-Never opens a sealed secret.
-"""
+"""Queries of workspaces, their org prefixes, management keys and webhook settings."""
 
 from collections import defaultdict
 from collections.abc import Sequence

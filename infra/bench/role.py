@@ -1,7 +1,4 @@
-"""Runs `tollgate serve proxy` over a Kafka of its own, whose configuration the bench writes itself.
-
-Never counts on control, metering or a database: what a request costs at a proxy does not depend on them.
-"""
+"""Runs `tollgate serve proxy` over a Kafka of its own, whose configuration the bench writes itself."""
 
 import asyncio
 import base64

@@ -1,7 +1,4 @@
-"""The dispatcher: events signed, delivered and settled a second, and what receivers that hang cost the others.
-
-Never reports a figure without having seen every event arrive at the receiver exactly once.
-"""
+"""The dispatcher: events signed, delivered and settled a second, and what receivers that hang cost the others."""
 
 import argparse
 import asyncio

@@ -1,7 +1,5 @@
 """Writes decisions and daily usage to their topics, for the proxies and for finance (contract 4, counting 5).
 
-Never writes two versions of one counter side by side: whoever calls hands over each counter of a lane once.
-
 A lane's decisions are in the partition of its number. Who owns it writes there alone, so the broker gives one offset
 after another; where some are left out, another worker has written late, and compaction would keep its old figures:
 `gaps` says which counters are to be told again.

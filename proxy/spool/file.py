@@ -1,7 +1,5 @@
 """One spool: what it is called, and how it is read (counting 1).
 
-Never writes an event: that is `proxy.spool.writer`, for the one spool of this boot.
-
 A spool is a folder: its segments, `identity` (instance and boot, written once) and `state` (the first sequence that is
 still wanted, up to which one the topic holds every event, and where: `proxy.spool.placed`), which is replaced whole.
 """
@@ -19,6 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from domain import sources
 from domain.sources import EventBatch
 from proxy.spool import segments
 from proxy.spool.placed import Placed
@@ -83,7 +82,7 @@ class SpoolFile:
         self._waiters: dict[asyncio.Future[None], int] = {}
         """Who waits, and for an event at which offset."""
         self._decoded: dict[int, UsageEvent] = {}
-        self.lane = self.topic = f"spool/{self.instance}"
+        self.lane = self.topic = sources.SPOOL + self.instance
         self._producer = b',"producer":{"instance":"%s","sequence":%%d}}' % self.instance.encode()
         self.first_offset = 1
 

@@ -1,4 +1,4 @@
-"""Follows ``limits.decisions.v2``: metering's word on the days that this proxy counts (counting 5, 6).
+"""Follows ``limits.decisions.v2``: what metering has counted of the days that this proxy counts (counting 5, 6).
 
 Never decodes a decision of another day: the topic holds those of 48 hours. Never tells a lane's `whole` while something
 told before it may not be read yet.

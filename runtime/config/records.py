@@ -1,7 +1,5 @@
 """The records of ``gateway.config.v1``: a change of the configuration, or the relay's heartbeat (counting 8).
 
-Never decodes a kind that the reader did not ask for, nor one that this version does not know.
-
 The key of a change is ``kind/id``. A tombstone has no value: its kind, id and version are headers. When compaction has
 removed it (`delete.retention.ms`, 7 days), a reader that starts knows of the thing no more than if it never was.
 """

@@ -1,7 +1,4 @@
-"""The relational database: engines, transactions in threads, and the column types all tables share.
-
-Never holds a query of a table: each table's SQL lives in one module of the package that owns it.
-"""
+"""The relational database: engines, transactions in threads, and the column types all tables share."""
 
 import asyncio
 import os

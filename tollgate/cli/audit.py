@@ -1,7 +1,4 @@
-"""`tollgate audit`: who changed what, when, and from what to what (contract 6).
-
-Never prints a secret: the log holds none.
-"""
+"""`tollgate audit`: who changed what, when, and from what to what (contract 6)."""
 
 import json
 from typing import Any

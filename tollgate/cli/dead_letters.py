@@ -1,7 +1,4 @@
-"""`tollgate dead-letters`: the deliveries that were given up, and their way back (contract 2.5 and 5).
-
-Never attempts a delivery itself: what is put back is the dispatcher's.
-"""
+"""`tollgate dead-letters`: the deliveries that were given up, and their way back (contract 2.5 and 5)."""
 
 import functools
 import json
@@ -45,7 +42,7 @@ def dead_letters() -> None:
 
 @dead_letters.command("list")
 @click.option("--workspace", "workspace_name", help="Its name or id.  [default: all]")
-@click.option("--not-due", is_flag=True, help="Those that were put aside for want of an enabled URL instead.")
+@click.option("--not-due", is_flag=True, help="Those that were put aside because no URL was enabled instead.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Of each workspace, the newest.")
 @_common
 def list_(

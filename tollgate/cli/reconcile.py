@@ -1,7 +1,4 @@
-"""`tollgate reconcile`: shows whether what was counted, delivered and served agrees (contract 4).
-
-Never decides what a difference is: that is `tollgate.reconciliation`.
-"""
+"""`tollgate reconcile`: shows whether what was counted, delivered and served agrees (contract 4)."""
 
 import json
 import sys

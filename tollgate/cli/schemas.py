@@ -1,7 +1,4 @@
-"""`tollgate schemas`: gives out the contracts of what others read from us.
-
-Never writes anywhere but into the folder that was named.
-"""
+"""`tollgate schemas`: gives out the contracts of what others read from us."""
 
 import json
 from pathlib import Path

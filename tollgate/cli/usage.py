@@ -1,7 +1,4 @@
-"""`tollgate usage`: what was used in a month, and what it costs (contract 6).
-
-Never reads the ledger: sums come from the daily tables, those that `tollgate reconcile` compares with the ledger.
-"""
+"""`tollgate usage`: what was used in a month, and what it costs (contract 6)."""
 
 import csv
 import json
@@ -115,7 +112,7 @@ def usage(
 def _days(month: datetime | None, from_: datetime | None, to: datetime | None) -> tuple[date, date]:
     if month is not None:
         if from_ or to:
-            raise click.UsageError("--month goes without --from and --to")
+            raise click.UsageError("--month cannot be combined with --from and --to")
         following = (month + timedelta(days=31)).replace(day=1)
         return month.date(), (following - timedelta(days=1)).date()
     today = datetime.now(UTC).date()

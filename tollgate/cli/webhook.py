@@ -1,7 +1,4 @@
-"""`tollgate webhook`: what a lab tries its receiver against (contract 6).
-
-Never verifies by itself: that is `webhooks.core.signing`.
-"""
+"""`tollgate webhook`: what a lab tries its receiver against (contract 6)."""
 
 import asyncio
 import json

@@ -1,7 +1,4 @@
-"""The accounts that a reconciliation lays side by side, and what their figures must satisfy (contract 4).
-
-Never reads anything: it is handed the figures.
-"""
+"""The accounts that a reconciliation lays side by side, and what their figures must satisfy (contract 4)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

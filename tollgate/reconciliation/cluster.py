@@ -1,7 +1,5 @@
 """The accounts of a cluster: the spools as its proxies report them, the topic, and the shared database (contract 4).
 
-Never writes, and never reads a file of a proxy.
-
 How it stays exact while load goes on:
 
 - The cut is taken in the order that an event goes: the proxies' marks first, then the ends of the topic's logs. So
@@ -20,7 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Connection, and_, false, or_
+from sqlalchemy import Connection
 
 from control.store import corrections, published
 from domain import days
@@ -63,7 +61,7 @@ class Events(Protocol):
         """Return where each partition's log begins and ends now."""
 
     def read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
-        """Hand over records; give before which moment some may be gone."""
+        """Hand over records; return before which moment some may be gone."""
 
 
 class _Marks(NamedTuple):
@@ -160,8 +158,7 @@ class ClusterAccounts:
         """Look in the ledger again, for a while: a served request gets there within moments, unless it is lost."""
         until = time.monotonic() + self._late_s
         while lacking := pairing.lacking(_LACKING):
-            which = events.USAGE_EVENT.c.request_id.in_(lacking)
-            look = partial(stored.request_ids, period=self._period, which=which)
+            look = partial(stored.request_ids, period=self._period, which=events.of_requests(lacking))
             pairing.forgive(self._place.read(look))
             if time.monotonic() >= until:
                 return
@@ -176,7 +173,7 @@ class ClusterAccounts:
         days = (period.first, period.last)
         if pairing is not None:
             pairing.add(stored.usage_events(connection, period))
-        arrived = stored.by_place(events.tallies(connection, *days, _between(producers)))
+        arrived = stored.by_place(events.tallies(connection, *days, events.between(_bounds(producers))))
         acknowledged = {instance: both.acknowledged for instance, both in producers.items()}
         seen = stored.instances(connection, period)
         late = dict.fromkeys(seen - producers.keys() - self._ignored, 0)  # began behind the cut: left to the next run
@@ -240,17 +237,8 @@ def _corrections(connection: Connection, first: int) -> Iterator[UsageEvent]:
         first = events[-1].producer.sequence + 1
 
 
-def _between(producers: Mapping[str, _Marks]) -> ColumnElement[bool]:
-    """Tell of a row whether its number lies between its producer's two marks."""
-    columns = events.USAGE_EVENT.c
-    return or_(
-        false(),
-        *(
-            and_(columns.instance == instance, columns.sequence > both.acknowledged, columns.sequence <= both.last)
-            for instance, both in producers.items()
-            if both.acknowledged < both.last
-        ),
-    )
+def _bounds(producers: Mapping[str, _Marks]) -> dict[str, tuple[int, int]]:
+    return {instance: (both.acknowledged, both.last) for instance, both in producers.items()}
 
 
 def _less(figures: Mapping[Place, Figures], other: Mapping[Place, Figures], period: Period) -> dict[Place, Figures]:

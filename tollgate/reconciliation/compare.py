@@ -1,7 +1,4 @@
-"""Lays what was counted beside what was published, summed up, delivered, and served by the upstream (contract 4).
-
-Never changes anything, and never looks behind its cut: so its figures are exact while traffic goes on.
-"""
+"""Lays what was counted beside what was published, summed up, delivered, and served by the upstream (contract 4)."""
 
 import sqlite3
 import time

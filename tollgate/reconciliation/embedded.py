@@ -1,7 +1,5 @@
 """The accounts of an embedded server: its spools and slots on the disk, its database, and no topic (contract 4).
 
-Never writes, and never asks the server.
-
 How it stays exact:
 
 - The cut is each spool's and the outbox's last sequence at the start. An event is compared if its (instance, sequence)

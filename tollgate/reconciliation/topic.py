@@ -35,7 +35,7 @@ class Topic:
     def read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
         """Hand over every record written at or after `since`, of each partition up to its offset `until`, exclusive.
 
-        Gives before which moment records may be gone, None where none is. Raise ReconcileError.
+        Return before which moment records may be gone, None where none is. Raise ReconcileError.
         """
         with self._told():
             return asyncio.run(self._read(since, until, take))

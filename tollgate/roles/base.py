@@ -1,7 +1,4 @@
-"""What the roles that run apart share: an installation's services, and the topics they need before they begin.
-
-Never begins a role on topics that are not as the settings say.
-"""
+"""What the roles that run apart share: an installation's services, and the topics they need before they begin."""
 
 import asyncio
 import logging

@@ -1,7 +1,4 @@
-"""The embedded default: control, proxy, metering and webhooks in one process on SQLite.
-
-Never does any of their work: it hands one part's output to the next in memory.
-"""
+"""The embedded default: control, proxy, metering and webhooks in one process on SQLite."""
 
 import asyncio
 import logging
@@ -20,7 +17,9 @@ from control.store.workspaces import SqlWorkspaces
 from domain.sources import EventSource
 from metering import app as metering_app
 from metering.core.decisions import Part
+from metering.retention import LedgerRetention
 from metering.store import events
+from metering.store.ledger_view import SqlLedgerView
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
@@ -76,14 +75,25 @@ class Embedded(Role):
             on_whole=self._proxy.take_whole,
             min_interval_s=METERING_INTERVAL_S,
         )
-        self._dispatcher = webhooks_app.Dispatcher(place.database, place.vault, self._clock, settings)
+        spools = [file.topic for file in self._files()]
+        self._dispatcher = webhooks_app.Dispatcher(
+            place.database, place.vault, self._clock, settings, ledger=SqlLedgerView(), spools=spools
+        )
         self._corrections = corrections.Outbox(place.database)
         subscribers = [self._proxy.apply, self._thresholds.apply, self._dispatcher.apply]
         at = place.read(lambda connection: snapshot.load(connection, *subscribers))
         self._propagation = Propagation(self._clock)
         self._relay = Relay(place.database, at, [*subscribers, self._propagation.applied])
         self._retention = Retention(
-            place.database, self._clock, audit_days=settings.audit_days, relayed=lambda: self._relay.version
+            place.database,
+            self._clock,
+            audit_days=settings.audit_days,
+            ledger_days=settings.ledger_days,
+            taken=corrections.taken,
+            relayed=lambda: self._relay.version,
+        )
+        self._counted_retention = LedgerRetention(
+            place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
         )
 
     def is_new(self) -> bool:
@@ -128,6 +138,11 @@ class Embedded(Role):
             "Usage events counted, repeats among them.",
             lambda: self._metering.counted,
         )
+        telemetry.counter(
+            "tollgate_metering_unreadable_total",
+            "Usage events left out: the ledger no longer takes any of their days.",
+            lambda: self._metering.left_out,
+        )
         telemetry.gauge(
             "tollgate_metering_lag_events", "Usage events still to count, by spool.", self._lag, "partition"
         )
@@ -171,6 +186,7 @@ class Embedded(Role):
             "webhook dispatch": self._dispatcher.run,
             "the spool's trimming": SpoolRetention(spool, self._proxy.older_files, self._done_before).run,
             "control's retention": self._retention.run,
+            "metering's retention": self._counted_retention.run,
             **self._proxy.background(),
         }
         sources: Sequence[EventSource] = (*self._files(), self._corrections)

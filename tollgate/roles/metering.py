@@ -1,11 +1,9 @@
-"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (counting 4, 5).
-
-Never keeps a number of its own: what is counted is in the database, and a worker that is lost loses nothing.
-"""
+"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (counting 4, 5)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
+from metering.retention import LedgerRetention
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
 from metering.upkeep import LedgerUpkeep
@@ -57,6 +55,8 @@ class MeteringRole(Role):
         spawn("metering", self._stream.run())
         days = LedgerUpkeep(self._database, self._clock, keep_days=self._settings.ledger_days)
         spawn("the ledger's days", days.run())
+        kept = LedgerRetention(self._database, self._clock, ledger_days=self._settings.ledger_days)
+        spawn("metering's retention", kept.run())
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is counted, and what is heard of the configuration."""

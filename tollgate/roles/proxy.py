@@ -1,7 +1,4 @@
-"""`tollgate serve proxy`: the inference API, its spool, and what it hears from control and metering.
-
-Never needs the database: it serves from what it heard over Kafka, and falls back on the database only in silence.
-"""
+"""`tollgate serve proxy`: the inference API, its spool, and what it hears from control and metering."""
 
 import asyncio
 import logging

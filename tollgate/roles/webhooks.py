@@ -1,7 +1,4 @@
-"""`tollgate serve webhooks`: turns what the proxies publish into deliveries, and brings each to an end (contract 5).
-
-Never delivers what it has not written down, and shares the work with its like over the database alone.
-"""
+"""`tollgate serve webhooks`: turns what the proxies publish into deliveries, and brings each to an end (contract 5)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Serves an OpenAI-compatible upstream that costs nothing, and keeps its own account of what it answered.
 
-Never asks for a credential, and never counts by anything but the rule in `tollgate.tools.mock_answers`.
-
 `POST {anything}/chat/completions`, `GET {anything}/models`, `GET /account`. The account has one line for each request
 that was answered 200: written before the answer's last byte is handed over, so whoever has read an answer finds it
 there. A stream that its client or `break_rate` cut short is there with the output that was counted by then; a plain

@@ -1,7 +1,5 @@
 """Who gets the next attempts, so that one slow or dead receiver does not slow another lab's deliveries (contract 5).
 
-Never looks at more than what waits and what is in flight: both are handed in.
-
 Each workspace has queues with bounds of their own: retries, the probe, and first attempts, redriven or not, which
 share one. A retry therefore never waits behind first attempts that hang, and comes when the retry rule planned it.
 

@@ -177,7 +177,7 @@ def _move_position(connection: Connection, batch: EventBatch) -> None:
 
 
 def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple[str, str]]:
-    """Insert each draft's events; give (delivery id, key) of those whose key was new in their workspace."""
+    """Insert each draft's events; return (delivery id, key) of those whose key was new in their workspace."""
     rows = [
         {
             "day": days.day_of(event),

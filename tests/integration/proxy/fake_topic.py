@@ -1,7 +1,4 @@
-"""A topic in memory behind the publisher's `Writer`, and publishers over real spool files.
-
-Never takes a write of a spool and partition while another of them is under way: that is what the publisher promises.
-"""
+"""A topic in memory behind the publisher's `Writer`, and publishers over real spool files."""
 
 import asyncio
 from collections import defaultdict

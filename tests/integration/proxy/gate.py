@@ -1,7 +1,4 @@
-"""A proxy on a real port, in front of an upstream of the test's choice, with one key that may call one slug.
-
-Never runs metering or webhooks: what was counted is read from the spool.
-"""
+"""A proxy on a real port, in front of an upstream of the test's choice, with one key that may call one slug."""
 
 import asyncio
 import hashlib

@@ -59,7 +59,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 async def deliver(url: str, names: Names, *, times: int = 1) -> list[str | None]:
-    """Make attempts at a receiver; give their errors."""
+    """Make attempts at a receiver; return their errors."""
     sender = HttpSender(allow_private=False, resolver=names)
     try:
         return [(await sender.send(Prepared(url, {}, b"{}", 2.0))).error for _ in range(times)]

@@ -1,7 +1,4 @@
-"""The fakes behind which requests leave something: windows, slots and a sink, each held to the port's contract suite.
-
-Never touches a socket or a file.
-"""
+"""The fakes behind which requests leave something: windows, slots and a sink, held to the ports' contract suites."""
 
 import asyncio
 from collections.abc import Callable
