@@ -188,7 +188,7 @@ class Cluster:
             return not place.read(lambda connection: SqlWorkspaces(connection).every())
 
     def addresses(self) -> dict[str, Any]:
-        """Return where everything is, and whether no lab is onboarded yet. Raise WorkplaceError without a database."""
+        """Return where everything is, and whether there is no lab yet. Raise InstallationError without a database."""
         said = {member.part.name: member.announced() or {} for member in self.members}
         public = {name: one["url"] for name, one in said.items() if one.get("url")}
         return {

@@ -59,7 +59,7 @@ class Installation:
 
     @property
     def vault(self) -> Vault:
-        """Return what opens and seals secrets. Raise WorkplaceError where there is no master key."""
+        """Return what opens and seals secrets. Raise InstallationError where there is no master key."""
         if self.master_key is None:
             lost = f"{self.folder / MASTER_KEY_FILE} is missing; put it back, or set TOLLGATE_MASTER_KEY to what it was"
             raise InstallationError(_NO_KEY if self.settings.database_url else lost)
@@ -68,7 +68,7 @@ class Installation:
     def sealer(self, connection: Connection) -> Vault:
         """Return what seals secrets in this transaction: it opens every secret that signs webhooks by now.
 
-        Raise WorkplaceError where another master key sealed one, so that no second key gets in.
+        Raise InstallationError where another master key sealed one, so that no second key gets in.
         """
         opener = self.vault
         sealed = [webhook for webhook in SqlWebhooks(connection).every() if webhook.secrets]
@@ -81,11 +81,11 @@ class Installation:
         return opener
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` in one transaction. Raise WorkplaceError where the database does not answer."""
+        """Run `work` in one transaction. Raise InstallationError where the database does not answer."""
         return self._run(self.database.write_now, config_log.in_turn(work))
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` on one consistent view. Raise WorkplaceError where the database does not answer."""
+        """Run `work` on one consistent view. Raise InstallationError where the database does not answer."""
         return self._run(self.database.read_now, work)
 
     def _run(
@@ -99,7 +99,7 @@ class Installation:
 
 @contextmanager
 def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Installation]:
-    """Open the database that `TOLLGATE_DATABASE_URL` names, else the data directory. Raise WorkplaceError.
+    """Open the database that `TOLLGATE_DATABASE_URL` names, else the data directory. Raise InstallationError.
 
     The directory's own is migrated here, and `new` makes one where there is none, and a master key where none has
     sealed anything; a database that several processes share is migrated by `tollgate migrate` alone.
@@ -153,14 +153,14 @@ def _opens(opener: Vault, webhook: WebhookRecord) -> bool:
 
 
 def as_found(loaded: settings.Settings, closing: ExitStack) -> Installation:
-    """Open what is there as it stands: nothing is made, migrated or written. Raise WorkplaceError, VaultError."""
+    """Open what is there as it stands: nothing is made, migrated or written. Raise InstallationError, VaultError."""
     main, where = database_as_found(loaded, closing)
     key = None if loaded.database_url and not loaded.master_key else _kept_key(loaded)
     return Installation(loaded.data_dir, where, loaded, main, key)
 
 
 def database_as_found(loaded: settings.Settings, closing: ExitStack) -> tuple[engines.Database, str]:
-    """Return the database as it stands, whatever its schema, with a name for people. Raise WorkplaceError."""
+    """Return the database as it stands, whatever its schema, with a name for people. Raise InstallationError."""
     if loaded.database_url is not None:
         return shared_database(loaded, closing)
     return closing.enter_context(_only_read(loaded.data_dir / DATABASE_FILE)), str(loaded.data_dir.resolve())
@@ -188,7 +188,7 @@ def _shared(loaded: settings.Settings, closing: ExitStack) -> Installation:
 
 
 def current_database(loaded: settings.Settings, closing: ExitStack) -> engines.Database:
-    """Open the database that `TOLLGATE_DATABASE_URL` names. Raise WorkplaceError where its schema is not current."""
+    """Open the database that `TOLLGATE_DATABASE_URL` names. Raise InstallationError where its schema is not current."""
     main, where = shared_database(loaded, closing)
     _check_schema(main, where)
     return main
@@ -209,7 +209,7 @@ def _check_schema(main: engines.Database, where: str) -> None:
 def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[engines.Database, str]:
     """Open the database that `TOLLGATE_DATABASE_URL` names, whatever its schema; return it with a name for people.
 
-    Asks nothing of the server yet. Raise WorkplaceError where the setting is missing or no such URL.
+    Asks nothing of the server yet. Raise InstallationError where the setting is missing or no such URL.
     """
     if loaded.database_url is None:
         raise InstallationError(
@@ -248,7 +248,7 @@ def named(loaded: settings.Settings) -> str:
 
 
 def given_key(loaded: settings.Settings) -> bytes:
-    """Return the master key that every process of an installation shares. Raise WorkplaceError, VaultError."""
+    """Return the master key that every process of an installation shares. Raise InstallationError, VaultError."""
     if loaded.master_key is None:
         raise InstallationError(_NO_KEY)
     return vault.decode_key(loaded.master_key.get_secret_value())
@@ -261,7 +261,7 @@ def make(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the directory for the one process that serves it. Raise WorkplaceError where another one does.
+    """Hold the directory for the one process that serves it. Raise InstallationError where another one does.
 
     The operating system gives the lock back when its process dies, however it dies.
     """
@@ -294,7 +294,7 @@ def is_served(folder: Path) -> bool:
 
 
 def check_master_key(place: Installation) -> None:
-    """Raise WorkplaceError where there is no master key, or another one sealed something that the database holds."""
+    """Raise InstallationError where there is no master key, or another one sealed something that the database holds."""
     place.read(place.sealer)
 
 

@@ -1,5 +1,7 @@
 """What the documentation names exists: files and folders in backticks, and every setting."""
 
+import ast
+import builtins
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,3 +137,21 @@ def test_docstrings_say_return_and_not_give() -> None:
     packages = set(sources.project()["tool"]["coverage"]["run"]["source_pkgs"])
     own = {path: (sources.ROOT / path).read_text("utf-8") for path in sources.modules() if path.parts[0] in packages}
     assert {path.as_posix(): gives.findall(text) for path, text in own.items() if gives.search(text)} == {}
+
+
+def test_errors_that_docstrings_name_are_there() -> None:
+    error = re.compile(r"\b[A-Z]\w*Error\b")
+    packages = set(sources.project()["tool"]["coverage"]["run"]["source_pkgs"])
+    known, said = set(dir(builtins)), set()
+    for path in sources.modules():
+        if path.parts[0] not in packages:
+            continue
+        tree = ast.parse((sources.ROOT / path).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef | ast.alias):
+                known.add(node.name.rpartition(".")[2])
+            if isinstance(node, ast.Attribute):
+                known.add(node.attr)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                said.update((path.as_posix(), name) for name in error.findall(ast.get_docstring(node) or ""))
+    assert sorted((path, name) for path, name in said if name not in known) == []

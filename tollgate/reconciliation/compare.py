@@ -85,7 +85,7 @@ class Reconciliation:
     def run(self, account: Path | None = None) -> Report:
         """Compare, the upstream's `account` too where it is given.
 
-        Raise ReconcileError, AccountError and WorkplaceError.
+        Raise ReconcileError, AccountError and InstallationError.
         """
         try:
             self._accounts.take_cut()

@@ -36,7 +36,7 @@ class Follows(Protocol):
 def database_clock(database: Database) -> SharedClock:
     """Return the database's time, for what its processes compare with each other's: leases, what changed lately.
 
-    Raise WorkplaceError where the database does not answer.
+    Raise InstallationError where the database does not answer.
     """
     try:
         return SharedClock(database.read_now(_now))
@@ -63,7 +63,7 @@ def outage_of_kafka() -> Outage:
 
 
 async def topics_are_there(where: Kafka, loaded: Settings) -> None:
-    """Create the topics that are missing, and wait while Kafka is away. Raise WorkplaceError at a mismatch."""
+    """Create the topics that are missing, and wait while Kafka is away. Raise InstallationError at a mismatch."""
     problems = await outage_of_kafka().ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
     if problems:
         raise InstallationError(topics.told(problems))

@@ -26,7 +26,7 @@ from tollgate.roles.process import Role, Spawn
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raise WorkplaceError where its schema is not current, or the master key another's."""
+    """Open the database. Raise InstallationError where its schema is not current, or the master key another's."""
     place = closing.enter_context(installation.opened(loaded))
     installation.check_master_key(place)
     clock = base.database_clock(place.database)  # what it puts back, its dispatchers look at by theirs
@@ -42,7 +42,7 @@ class Control(Role):
         self._place = place
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
-        self._broadcast = ConfigPublisher(
+        self._publisher = ConfigPublisher(
             place.database,
             Writer(self._kafka, "the relay"),
             PostgresLeadership(place.database, "relay"),
@@ -75,7 +75,7 @@ class Control(Role):
         """Return the management API."""
         place = self._place
         management = control_app.handlers(
-            control_app.desk(place.database, place.vault, self._clock, place.settings, self._broadcast.in_force)
+            control_app.desk(place.database, place.vault, self._clock, place.settings, self._publisher.in_force)
         )
         return Litestar(
             route_handlers=[*management, *health.health_handlers(checks)],
@@ -87,11 +87,11 @@ class Control(Role):
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show how the relay does."""
-        self._broadcast.register_metrics(telemetry)
+        self._publisher.register_metrics(telemetry)
 
     async def _end_of_config(self) -> int:
         return sum((await feed.ends(self._kafka, GATEWAY_CONFIG)).values())
 
     async def _relay(self) -> None:
         await base.topics_are_there(self._kafka, self._place.settings)
-        await self._broadcast.run()
+        await self._publisher.run()

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Lock and open the data directory, made where there is none. Raise WorkplaceError."""
+    """Lock and open the data directory, made where there is none. Raise InstallationError."""
     closing.enter_context(installation.locked(loaded.data_dir))
     place = closing.enter_context(installation.opened(loaded, new=True))
     installation.check_master_key(place)

@@ -21,7 +21,7 @@ from tollgate.roles.process import Role, Spawn
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raise WorkplaceError where its schema is not current."""
+    """Open the database. Raise InstallationError where its schema is not current."""
     database = installation.current_database(loaded, closing)
     clock = base.database_clock(database)
     return lambda: MeteringRole(loaded, database, clock)

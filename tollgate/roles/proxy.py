@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], "ProxyRole"]:
-    """Lock the data directory. Raise WorkplaceError, VaultError."""
+    """Lock the data directory. Raise InstallationError, VaultError."""
     return _prepared(ProxyRole, loaded, closing)
 
 

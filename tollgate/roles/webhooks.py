@@ -20,7 +20,7 @@ from webhooks.topic.consumer import IntakeConsumer
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raise WorkplaceError where its schema is not current, or the master key another's."""
+    """Open the database. Raise InstallationError where its schema is not current, or the master key another's."""
     place = closing.enter_context(installation.opened(loaded))
     installation.check_master_key(place)
     clock = base.database_clock(place.database)
