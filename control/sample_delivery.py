@@ -13,9 +13,10 @@ from datetime import datetime
 import httpx
 
 from control.core.refusals import OverloadedError, ShareExceededError
+from domain.sealing import webhook_context
 from runtime import clock, ids
 from runtime.lookups import Lookups
-from runtime.vault import Vault, webhook_context
+from runtime.vault import Vault
 from schemas.billing import TestedWebhook
 from schemas.config import WebhookRecord
 from schemas.usage import Outcome as Ending

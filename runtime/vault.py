@@ -16,16 +16,6 @@ KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
-def webhook_context(workspace_id: str) -> str:
-    """Return the context that a workspace's webhook secrets are sealed in."""
-    return f"webhook:{workspace_id}"
-
-
-def secret_context(workspace_id: str, secret_id: str) -> str:
-    """Return the context that one secret of a workspace is sealed in."""
-    return f"secret:{workspace_id}:{secret_id}"
-
-
 class VaultError(Exception):
     """The master key is unusable, or it is not the one that sealed a text."""
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from control.store.workspaces import SqlWebhooks
+from domain import sealing
 from runtime import settings, vault
 from runtime.config import log as config_log
 from runtime.database import engines, postgres
@@ -146,7 +147,7 @@ def _has_sealed(connection: Connection) -> bool:
 def _opens(opener: Vault, webhook: WebhookRecord) -> bool:
     try:
         for secret in webhook.secrets:
-            opener.open(secret.sealed, vault.webhook_context(webhook.workspace_id))
+            opener.open(secret.sealed, sealing.webhook_context(webhook.workspace_id))
     except vault.VaultError:
         return False
     return True

@@ -9,8 +9,9 @@ from control.core import audit_view
 from control.core.records import StoredSecret
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork
+from domain.sealing import secret_context
 from runtime import ids
-from runtime.vault import Vault, secret_context
+from runtime.vault import Vault
 from schemas.api import CreateSecret
 from schemas.config import SecretRecord
 

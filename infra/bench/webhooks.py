@@ -18,6 +18,7 @@ from typing import Any
 import uvloop
 from sqlalchemy import Connection, func, select
 
+from domain.sealing import webhook_context
 from domain.sources import EventBatch
 from infra.bench import servers
 from infra.local import postgres
@@ -25,7 +26,7 @@ from runtime import clock
 from runtime.database import engines
 from runtime.database.engines import Database
 from runtime.settings import Settings
-from runtime.vault import Vault, webhook_context
+from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
 from schemas.usage import Outcome, Producer, Tokens, UsageEvent, UsageSource
 from tollgate import migrations

@@ -142,7 +142,8 @@ def test_docstrings_say_return_and_not_give() -> None:
 def test_errors_that_docstrings_name_are_there() -> None:
     error = re.compile(r"\b[A-Z]\w*Error\b")
     packages = set(sources.project()["tool"]["coverage"]["run"]["source_pkgs"])
-    known, said = set(dir(builtins)), set()
+    known = set(dir(builtins))
+    said: set[tuple[str, str]] = set()
     for path in sources.modules():
         if path.parts[0] not in packages:
             continue

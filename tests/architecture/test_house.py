@@ -12,7 +12,7 @@ MOST_MODULES = 15
 MANY_COMMANDS = "tollgate/cli"
 """A file for each command: they are found by the command's name."""
 ROLES = ("control", "embedded", "metering", "proxy", "webhooks")
-FOREIGN_TO_RUNTIME = {"event", "delivery", "usage", "ledger", "billing", "completion", "prompt", "tenant"}
+FOREIGN_TO_RUNTIME = {"event", "delivery", "usage", "ledger", "billing", "webhook", "completion", "prompt", "tenant"}
 """Words of requests, events and deliveries; `runtime/http` speaks of HTTP's requests, which are any program's."""
 
 

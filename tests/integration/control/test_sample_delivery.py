@@ -9,9 +9,9 @@ import pytest
 from control import sample_delivery
 from control.core.refusals import OverloadedError, RefusalError, ShareExceededError
 from control.sample_delivery import SampleDelivery
+from domain.sealing import webhook_context
 from runtime import clock
 from runtime.database.engines import Database
-from runtime.vault import webhook_context
 from schemas.config import SealedSecret, WebhookRecord
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab

@@ -13,11 +13,11 @@ import httpx
 import openai
 from litestar import Litestar
 
+from domain.sealing import secret_context
 from proxy.app import Proxy
 from runtime import clock
 from runtime.http import server
 from runtime.settings import Settings
-from runtime.vault import secret_context
 from schemas.config import (
     ConfigChange,
     ConfigKind,

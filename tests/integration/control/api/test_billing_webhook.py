@@ -11,11 +11,11 @@ from standardwebhooks import Webhook
 
 from control import app as control_app
 from control.store.workspaces import SqlWebhooks
+from domain.sealing import webhook_context
 from metering.store.events import USAGE_EVENT
 from runtime.clock import steady
 from runtime.database.engines import Database
 from runtime.settings import Settings
-from runtime.vault import webhook_context
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
 from tests.integration.webhooks.scene import serving, status

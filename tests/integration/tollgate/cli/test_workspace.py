@@ -14,6 +14,7 @@ from control import auth, credentials
 from control.core.refusals import ForbiddenError, UnauthorizedError
 from control.store import snapshot
 from control.store.workspaces import SqlCredentials, SqlWebhooks, SqlWorkspaces
+from domain import sealing
 from runtime import clock, vault
 from runtime.database import engines as databases
 from schemas.config import WebhookRecord
@@ -70,7 +71,7 @@ def test_the_webhook_secret_is_sealed_for_its_workspace(data: Path) -> None:
     assert len(base64.b64decode(made["webhook_secret"].removeprefix("whsec_"), validate=True)) == 32
     (sealed,) = webhook(data, made["workspace_id"]).secrets
     opener = vault.Vault(vault.load_or_create_key(data / "master.key"))
-    assert opener.open(sealed.sealed, vault.webhook_context(made["workspace_id"])) == made["webhook_secret"]
+    assert opener.open(sealed.sealed, sealing.webhook_context(made["workspace_id"])) == made["webhook_secret"]
     assert made["webhook_secret"].encode() not in (data / "tollgate.db").read_bytes()
 
 
@@ -117,7 +118,7 @@ def test_set_webhook_keeps_the_secret_and_can_disable(data: Path) -> None:
 
 def opened(data: Path, record: WebhookRecord) -> list[str]:
     opener = vault.Vault(vault.load_or_create_key(data / "master.key"))
-    return [opener.open(secret.sealed, vault.webhook_context(record.workspace_id)) for secret in record.secrets]
+    return [opener.open(secret.sealed, sealing.webhook_context(record.workspace_id)) for secret in record.secrets]
 
 
 def test_a_secret_is_rotated_with_an_overlap_and_printed_once(data: Path) -> None:

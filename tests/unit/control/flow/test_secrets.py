@@ -3,7 +3,8 @@ import pytest
 from control.core.records import StoredSecret
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import secrets
-from runtime.vault import Vault, VaultError, secret_context
+from domain.sealing import secret_context
+from runtime.vault import Vault, VaultError
 from schemas.api import CreateSecret
 from tests.unit.control.fakes import NOW, FakeStores, endpoint
 
