@@ -60,7 +60,9 @@ class Dispatcher:
         self._receivers = receivers.ConfiguredReceivers(vault)
         self._sender = _sender(settings, resolver)
         self._dispatch = self._dispatching(deliveries, policies, clock, present)
-        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days, spools=spools)
+        self._upkeep = Upkeep(
+            *(database, clock, policies.rule, policies.keep_days), longest_wait_s=policies.longest_wait_s, spools=spools
+        )
         self._wake = asyncio.Event()
         self._intake = IntakeLoop(
             Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size),
