@@ -21,7 +21,7 @@ from runtime.clock import Clock
 from runtime.database import statements
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 _SPOOL = "spool/"
 
@@ -203,8 +203,10 @@ def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[event
     return tuple(events.Tally(row[0], row[1], *map(int, row[2:])) for row in connection.execute(query))
 
 
-def _named(connection: Connection, events: Sequence[UsageEvent], counted: Totals) -> Totals:
+def _named(connection: Connection, events: Sequence[AnyEvent], counted: Totals) -> Totals:
     """Add to `counted` what its lane has of what `events`, none of them counted now, name beside it."""
+    if not events:
+        return counted
     daily = {sums.daily_counter(event) for event in events} - {sums.counter_of(usage) for usage in counted.daily}
     limits = {counter for event in events for counter in sums.limit_counters(event)}
     limits -= {total.counter for total in counted.limits}

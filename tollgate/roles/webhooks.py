@@ -22,7 +22,7 @@ from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 from tollgate import installation
 from tollgate.installation import Installation
 from tollgate.roles import base
@@ -46,9 +46,7 @@ class MeteringsLedger:
         """Return the days that it has."""
         return day_partitions.open_days(connection)
 
-    def counted(
-        self, connection: Connection, batch: EventBatch, events: Sequence[UsageEvent]
-    ) -> Collection[str] | None:
+    def counted(self, connection: Connection, batch: EventBatch, events: Sequence[AnyEvent]) -> Collection[str] | None:
         """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
         at = positions.position(connection, batch.topic, batch.partition)
         if at is None or at < batch.next_offset:

@@ -11,7 +11,7 @@ from datetime import datetime
 from domain.sources import EventBatch
 from runtime.clock import Clock, Steady
 from webhooks.core import batching
-from webhooks.core.batching import Batching
+from webhooks.core.batching import Batching, Billed
 from webhooks.core.deliveries import Draft, Status
 from webhooks.flow.ports import Deliveries, Receivers
 
@@ -43,11 +43,12 @@ class Intake:
     async def process(self, batch: EventBatch) -> None:
         """Cut, freeze and keep `batch`; on return its position is committed. Raises what `Deliveries.enqueue` does."""
         now = self._clock()
-        drafts = [
-            Draft(self._new_id(), events[0].workspace_id, self._status(events[0].workspace_id, now), events)
-            for events in batching.cut(batch.events, self._delivery_size)
-        ]
+        drafts = [self._draft(events, now) for events in batching.cut(batch.events, self._delivery_size)]
         await self._deliveries.enqueue(drafts, batch, now)
+
+    def _draft(self, events: tuple[Billed, ...], now: datetime) -> Draft:
+        workspace_id = events[0].event.workspace_id
+        return Draft(self._new_id(), workspace_id, self._status(workspace_id, now), events)
 
     def _status(self, workspace_id: str, now: datetime) -> Status:
         return Status.PENDING if self._receivers.receiver(workspace_id, now).is_due else Status.NOT_DUE
