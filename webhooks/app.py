@@ -165,9 +165,9 @@ class Dispatcher:
         self._committed[topic, number] = offset
 
         async def process(batch: EventBatch) -> None:
-            await self._intake.process(await self._open_days.only(batch) if self._open_days else batch)
+            if await self._intake.process(await self._open_days.only(batch) if self._open_days else batch):
+                self._wake.set()
             self._committed[topic, number] = batch.next_offset
-            self._wake.set()
             loops.turned(len(batch.events), rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
             outage.passed()
 
