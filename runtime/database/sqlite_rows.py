@@ -3,13 +3,13 @@
 Never settles a conflict: where one row's key is already there, none of the rows goes in.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import sqlite
 
@@ -46,8 +46,8 @@ def moment(value: datetime) -> str:
 
 
 def text(value: Any) -> str | None:
-    """Return what a column of JSON keeps of a value; None is no value."""
-    return None if value is None else msgspec.json.encode(value).decode()
+    """Return what SQLAlchemy has a column of JSON keep of a value; None is no value."""
+    return None if value is None else json.dumps(value)
 
 
 def _flat(rows: Sequence[Sequence[Any]]) -> tuple[Any, ...]:

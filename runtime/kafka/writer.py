@@ -72,19 +72,19 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-def cloud_events(type_: str, source: str) -> Callable[[str, str], Headers]:
+def cloud_events(type_: str, source: str) -> Callable[[bytes, bytes], Headers]:
     """Make what gives the headers of a CloudEvent in binary mode (contract 4) from its id and its RFC 3339 time."""
     first, last = ("ce_type", type_.encode()), (("ce_source", source.encode()), ("ce_specversion", b"1.0"))
 
-    def headers(id_: str, at: str) -> Headers:
-        return (("ce_id", id_.encode()), ("ce_time", at.encode()), first, *last)
+    def headers(id_: bytes, at: bytes) -> Headers:
+        return (("ce_id", id_), ("ce_time", at), first, *last)
 
     return headers
 
 
 def cloud_event(type_: str, id_: str, source: str, at: datetime) -> Headers:
     """Return the headers of one CloudEvent."""
-    return cloud_events(type_, source)(id_, rfc3339(at))
+    return cloud_events(type_, source)(id_.encode(), rfc3339(at).encode())
 
 
 def hush() -> None:
