@@ -9,6 +9,9 @@ from typing import Protocol
 
 from schemas.spooled import AnyEvent
 
+SPOOL = "spool/"
+"""Begins the topic of a spool; its instance follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:

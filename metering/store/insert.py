@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from domain import days, ledger_days
+from metering.store import day_partitions
 from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
 from runtime.database import copy as bulk
 from runtime.database import sqlite_rows, statements
@@ -35,6 +36,7 @@ def record(connection: Connection, events: Sequence[AnyEvent], recorded_at: date
     firsts: dict[Key, AnyEvent] = {}
     for event in events:
         firsts.setdefault((days.day_of(event), event.idempotency_key), event)
+    day_partitions.check(connection, {day for day, _ in firsts})
     try:
         if not firsts or _insert_all(connection, firsts, recorded_at):
             new = list(firsts.values())

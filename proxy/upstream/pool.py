@@ -15,14 +15,17 @@ from proxy.upstream import connection as connections
 from proxy.upstream import tls
 from proxy.upstream.codings import Decoder
 from proxy.upstream.connection import Connection
-from proxy.upstream.origins import RECHECK_S, Origin, Origins
+from proxy.upstream.origins import RECHECK_S, Origin, Origins, Target
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
+from runtime.turns import Turns
 
 MAX_CONNECTIONS = 16_384
 """At once, over all origins."""
 MAX_CONNECTIONS_OF_ORIGIN = 8_192
 
+_WITHOUT_BODIES = ("GET", "HEAD", "DELETE")
+"""Methods whose requests need no length where they have no body (RFC 9110 8.6)."""
 _PASSED_HEADERS = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
@@ -44,6 +47,12 @@ class HttpAnswer:
         self._coding = found.get(b"content-encoding", b"identity").strip().lower()
         self._decoder: Decoder | None = None
 
+    def pass_header(self, name: bytes) -> None:
+        """Let one more of the upstream's headers pass to the client, where it is there."""
+        value = self._connection.headers.get(name) if self._connection is not None else None
+        if value is not None and value.isascii():
+            self.headers.append((name, value))
+
     def read_chunk(self) -> Coroutine[Any, Any, bytes | None]:
         """Return what has arrived, as soon as anything has; None at the end. Raise BrokenOffError."""
         if self._connection is None:
@@ -63,14 +72,19 @@ class HttpAnswer:
 
     async def _read_decoded(self, connection: Connection) -> bytes | None:
         decoder = self._decoder = self._decoder or Decoder(self._coding)
-        while not (piece := decoder.take()):
+        if (
+            piece := decoder.take()
+        ):  # from bytes that were there before: however few, they stand for as many as they like
+            await connection.turn()
+            return piece
+        while not piece:
             chunk = await connection.read()
             if chunk is None:
                 if not decoder.is_whole:
                     raise BrokenOffError("its content coding is cut short")
                 return None
             decoder.feed(chunk)
-        await asyncio.sleep(0)  # however much a few bytes stand for, others have their turn
+            piece = decoder.take()
         return piece
 
 
@@ -106,6 +120,7 @@ class Upstreams:
             lookups=lookups or Lookups(),
         )
         self._deadlines = deadlines or Deadlines()
+        self._turns = Turns()
         self._buffer = connections.read_buffer()
 
     async def open(self, request: UpstreamRequest) -> HttpAnswer | Failure:
@@ -125,7 +140,7 @@ class Upstreams:
         connection = origin.take() or await self._connect(origin)
         if isinstance(connection, Failure):
             return connection
-        connection.send(_head(target.head, request), request.body, request.on_sent)
+        connection.send(_head(target, request), request.body, request.on_sent, holder=request.workspace_id)
         if request.on_sent is not None:
             request.body = b""  # the connection has what is not sent yet
         try:
@@ -166,7 +181,7 @@ class Upstreams:
 
     async def _connect_to(self, origin: Origin, address: str, until: float) -> Connection | Exception:
         place = origin.place
-        connection = Connection(origin, address, self._deadlines, self._buffer, self._read_timeout_s)
+        connection = Connection(origin, address, self._deadlines, self._buffer, self._read_timeout_s, turns=self._turns)
         origin.connections.add(connection)
         name = place.host.rstrip(".") if place.scheme == "https" else None
         context = self._tls() if name is not None else None
@@ -206,12 +221,17 @@ class Upstreams:
         return failure
 
 
-def _head(begun: bytes, request: UpstreamRequest) -> bytes:
+def _head(target: Target, request: UpstreamRequest) -> bytes:
+    begun, envelope = target.head, request.envelope
+    if envelope is not None:
+        line = f"{envelope.method} {target.path}{envelope.suffix} HTTP/1.1\r\n".encode("ascii")
+        begun = line + target.common_lines + envelope.header_lines
     credential = b"" if request.credential is None else b"authorization: Bearer %b\r\n" % request.credential.encode()
-    return b"%bx-request-id: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
+    has_length = envelope is None or request.body or envelope.method not in _WITHOUT_BODIES
+    return b"%bx-request-id: %b\r\n%b%b%b\r\n" % (
         begun,
         request.request_id.encode(),
         credential,
         request.header_lines,
-        len(request.body),
+        b"content-length: %d\r\n" % len(request.body) if has_length else b"",
     )
