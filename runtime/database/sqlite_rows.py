@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import sqlite
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
-_ROWS = (64, 8, 1)
+_ROWS = (50, 10, 1)
 """How many rows one statement takes, of the largest first. Each run of a statement lets go of the interpreter once, and
 may wait 5 ms until the event loop gives it back; and each text of its own would have to be prepared anew."""
 
