@@ -18,6 +18,7 @@ from infra.local import kafka
 from proxy.core import usage_event
 from proxy.core.calls import SpoolUnavailableError
 from proxy.limits.days import DayCounters
+from proxy.limits.estimate import TokenCounts
 from proxy.spool import writer as spool_writer
 from proxy.topic.publisher import SpoolPublisher
 from runtime import ids
@@ -25,7 +26,7 @@ from runtime.kafka import feed, topics
 from runtime.kafka.writer import Kafka, Writer, partition_of
 from runtime.settings import Settings, SpoolSync
 from schemas.topics import USAGE_EVENTS
-from schemas.usage import Outcome, RouteName, Tokens, UsageSource
+from schemas.usage import Outcome, RouteName, UsageSource
 
 GROUPS = 50
 EVENTS, PARTITIONS, ROUNDS = 100_000, 12, 3
@@ -112,8 +113,7 @@ def _event(route: bytes, now: datetime) -> bytes:
         request_metadata={"user": "u-1"},
         stream=True,
     )
-    tokens = Tokens(input_tokens=1200, output_tokens=300)
-    return usage_event.ended(begun, tokens, UsageSource.PROVIDER, Outcome.COMPLETE, (2400, 180))
+    return usage_event.ended(begun, TokenCounts(1200, 300), UsageSource.PROVIDER, Outcome.COMPLETE, (2400, 180))
 
 
 def _kept(outcome: int | SpoolUnavailableError) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import usage_event
+from proxy.limits.estimate import TokenCounts
 from proxy.topic import rows
 from proxy.topic.rows import Charged
 from runtime import ids
@@ -33,8 +34,9 @@ def written(route: bytes, at: datetime = kit.NOW, **facts: Any) -> bytes:
         "stream": False,
     }
     begun = usage_event.begun(**(given_facts | facts))
-    tokens = Tokens(input_tokens=1, output_tokens=2)
-    return usage_event.ended(begun, tokens, UsageSource.PROVIDER, Outcome.COMPLETE, (3, None))[:-1] + PRODUCER
+    return (
+        usage_event.ended(begun, TokenCounts(1, 2), UsageSource.PROVIDER, Outcome.COMPLETE, (3, None))[:-1] + PRODUCER
+    )
 
 
 def route(groups: tuple[str, ...], entity: str = "customer", slug: str = "lab/model") -> bytes:
