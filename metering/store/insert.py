@@ -29,7 +29,7 @@ _COLUMNS = [column.name for column in USAGE_EVENT.columns]
 
 
 def record(connection: Connection, events: Sequence[AnyEvent], recorded_at: datetime) -> list[AnyEvent]:
-    """Insert `events`; give those whose key was new. Of one key's events within the batch the first is taken.
+    """Insert `events`; return those whose key was new. Of one key's events within the batch the first is taken.
 
     Raise DayClosedError where one's day has no place (`metering.store.day_partitions`); then none of them is in.
     """

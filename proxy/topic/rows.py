@@ -1,6 +1,6 @@
 """A spool's row as the publisher needs it: the record that Kafka gets, and what its retention asks.
 
-Never decodes more of an event than that. `proxy.core.usage_event` writes an event with all that its route decides in
+`proxy.core.usage_event` writes an event with all that its route decides in
 one place, between members whose length never differs: what such bytes say is worked out once a route. An event of
 another form (a correction's, or of a request that was in flight when the gateway died) is decoded.
 """
