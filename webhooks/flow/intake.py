@@ -3,13 +3,15 @@
 Never moves a position before what lies below it is kept, and never holds more than one read of events.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from domain.sources import EventBatch
 from runtime.clock import Clock
+from runtime.outage import Pause
 from webhooks.core import batching
-from webhooks.core.batching import CutNow
+from webhooks.core.batching import Billed, CutNow
 from webhooks.core.deliveries import Draft, Status
 from webhooks.flow.pool import Place, Pool
 from webhooks.flow.ports import Deliveries, Receivers
@@ -38,18 +40,20 @@ class Intake:
         self._new_id = new_id
         self._delivery_size = delivery_size
 
-    async def process(self, batches: Sequence[EventBatch]) -> None:
+    async def process(self, batches: Sequence[EventBatch]) -> bool:
         """Cut `batches` together, freeze and keep them; on return their positions are committed.
 
-        Raises what `Deliveries.enqueue` does.
+        Return whether that made something to deliver now. Raises what `Deliveries.enqueue` does.
         """
         now = self._clock()
         found = [event for batch in batches for event in batch.events]
-        drafts = [
-            Draft(self._new_id(), events[0].workspace_id, self._status(events[0].workspace_id, now), events)
-            for events in batching.cut(found, self._delivery_size)
-        ]
+        drafts = [self._draft(events, now) for events in batching.cut(found, self._delivery_size)]
         await self._deliveries.enqueue(drafts, batches, now)
+        return any(draft.status is Status.PENDING for draft in drafts)
+
+    def _draft(self, events: tuple[Billed, ...], now: datetime) -> Draft:
+        workspace_id = events[0].event.workspace_id
+        return Draft(self._new_id(), workspace_id, self._status(workspace_id, now), events)
 
     def _status(self, workspace_id: str, now: datetime) -> Status:
         return Status.PENDING if self._receivers.receiver(workspace_id, now).is_due else Status.NOT_DUE
@@ -61,11 +65,14 @@ class Follower:
     An error leaves it unusable: begin anew from the stored position.
     """
 
-    def __init__(self, place: Place, read: Read, wait: Wait, pool: Pool, *, offset: int) -> None:
+    def __init__(
+        self, place: Place, read: Read, wait: Wait, pool: Pool, *, offset: int, pause: Pause = asyncio.sleep
+    ) -> None:
         self._place = place
         self._read = read
         self._wait = wait
         self._pool = pool
+        self._pause = pause
         self._next = offset
         """What is read next; all below is kept, or in the pool."""
 
@@ -82,7 +89,9 @@ class Follower:
             return 0
         verdict = self._pool.verdict()
         if isinstance(verdict, CutNow):
-            await self._pool.cut(self._place)
+            rest_s = await self._pool.cut(self._place)
+            if rest_s is not None:
+                await self._pause(rest_s)
         else:
             await self._wait(self._next + verdict.missing - 1, min(verdict.left_s, IDLE_WAIT_S))
         return len(batch.events)

@@ -58,7 +58,6 @@ class IntakeLoop:
         stored = await self._deliveries.position(*place)
         offset = partition.first_offset if stored is None else stored
         self._committed[place] = offset
-
         follower = intake.Follower(place, partial(self._read, partition), partition.wait, self._pool, offset=offset)
         self._outages[place] = outage
         self._pool.join(place)
@@ -74,13 +73,14 @@ class IntakeLoop:
         return batch if self._only is None else await self._only(batch)
 
     async def _take_in(self, batches: Sequence[EventBatch]) -> None:
-        await self._story.process(batches)
+        is_due = await self._story.process(batches)
         for batch in batches:
             place = (batch.topic, batch.partition)
             self._committed[place] = batch.next_offset
             if place in self._outages:
                 self._outages[place].passed()
-        self._wake.set()
+        if is_due:
+            self._wake.set()
 
 
 class DispatchLoop:

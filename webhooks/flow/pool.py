@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from domain.positions import PositionLostError
 from domain.sources import EventBatch
+from runtime import loops
 from runtime.clock import Steady
 from webhooks.core import batching
 from webhooks.core.batching import Batching, CutNow, Wait
@@ -78,8 +79,12 @@ class Pool:
             return Wait(verdict.left_s, min(room, max(1, verdict.missing // max(1, len(self._members)))))
         return verdict
 
-    async def cut(self, place: Place) -> None:
-        """Cut all that is held; return when that of `place` is kept. Raises what became of that one."""
+    async def cut(self, place: Place) -> float | None:
+        """Cut all that is held; return when that of `place` is kept. Raises what became of that one.
+
+        Return for how long to rest then; None: `place` gave all that it may at once, and may have more.
+        """
+        began_s, own = self._steady(), self.held(place)
         stretches = [stretch for stretch, _ in self._held.values()]
         self._held.clear()
         loop = asyncio.get_running_loop()
@@ -90,6 +95,9 @@ class Pool:
         self._cuts.add(task)
         task.add_done_callback(self._cuts.discard)
         await self.settled(place)
+        if own is not None and len(own.events) >= self.batching.read_limit:
+            return None
+        return loops.rest_s(self._steady() - began_s, 0.0, self.batching.linger_s)
 
     async def settled(self, place: Place) -> None:
         """Return when what was cut of a partition is kept. Raises what became of it."""
