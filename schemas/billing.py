@@ -92,6 +92,19 @@ class Delivery(Message):
     attempts: tuple[DeliveryAttempt, ...] = Field(description="The last 50, in their order.")
 
 
+class AnsweredAttempt(DeliveryAttempt):
+    """One try to deliver, with what the receiver said."""
+
+    answer: str | None = Field(description="Its body as text, at most 16 KiB; null: no answer came.")
+
+
+class WholeDelivery(Delivery):
+    """A delivery with what was sent and what was answered."""
+
+    attempts: tuple[AnsweredAttempt, ...] = Field(description="The last 50, in their order.")
+    body: str = Field(description="What every attempt signs and sends, byte for byte in UTF-8.")
+
+
 class RedriveDeliveries(Message):
     """Body of POST /v1/gateway/deliveries/redrive: which of what was given up or put aside goes back, by when."""
 
