@@ -13,11 +13,14 @@ from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
 class LedgerEvent(Record):
-    """The webhook's event without `requestMetadata`. The last three fields are there for corrections only."""
+    """The webhook's event, with whose it is and when it was recorded. The last three fields are corrections' only."""
 
     idempotency_key: str
     timestamp: Timestamp
     request_id: str
+    request_metadata: dict[str, str] | None
+    group_id: str = Field(description="The key's own group.")
+    parent_groups: tuple[str, ...] = Field(description="The groups above it, its parent first.")
     model_slug: str
     external_entity_id: str
     external_customer_id: str = Field(description="The same value as externalEntityId, under its older name.")

@@ -4,7 +4,6 @@ Never puts many back in one transaction.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from control.auth import Caller
 from control.core.refusals import InvalidError
 from control.flow import deliveries as flow
 from schemas.api import Page
-from schemas.billing import Delivery, DeliveryStatus, RedriveDeliveries, Redriven, WholeDelivery
+from schemas.billing import AnsweredAttempt, Delivery, DeliveryStatus, RedriveDeliveries, Redriven, WholeDelivery
 from webhooks.store import pages, redrive
 from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed, Whole
 
@@ -82,7 +81,8 @@ class DeliveryController(Controller):
             return found
 
         listed, body = await desk.look(caller, find)
-        return WholeDelivery.model_validate({**asdict(listed), "body": body.decode()})
+        attempts = [AnsweredAttempt.model_validate(one, from_attributes=True) for one in listed.attempts]
+        return WholeDelivery(**{**dict(_body(listed)), "attempts": attempts}, body=body.decode())
 
     @post(
         "/{delivery_id:str}/redeliver",

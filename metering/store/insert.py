@@ -78,7 +78,7 @@ def _insert_some(connection: Connection, events: Mapping[Key, UsageEvent], recor
             day=day,
             timestamp=event.timestamp,
             recorded_at=recorded_at,
-            charged_groups=event.charged_groups,
+            groups=(event.charged_groups, event.parent_groups),
             metadata=event.request_metadata,
         )
         for (day, _), event in events.items()
@@ -121,7 +121,7 @@ def _copied(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator
             day=day,
             timestamp=event.timestamp,
             recorded_at=recorded_at,
-            charged_groups=groups(event.charged_groups),
+            groups=(groups(event.charged_groups), groups(event.parent_groups)),
             metadata=None if metadata is None else msgspec.json.encode(metadata).decode(),
         )
 
@@ -138,7 +138,7 @@ def _stored(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator
             day=store_day(day),
             timestamp=store_moment(event.timestamp),
             recorded_at=stored_at,
-            charged_groups=store_groups(event.charged_groups),
+            groups=(store_groups(event.charged_groups), store_groups(event.parent_groups)),
             metadata=store_metadata(event.request_metadata),
         )
 
@@ -151,10 +151,11 @@ def _storing(column: Column[Any]) -> Callable[[Any], Any]:
 
 
 def _row(
-    event: UsageEvent, *, day: Any, timestamp: Any, recorded_at: Any, charged_groups: Any, metadata: Any
+    event: UsageEvent, *, day: Any, timestamp: Any, recorded_at: Any, groups: tuple[Any, Any], metadata: Any
 ) -> tuple[Any, ...]:
     """Return an event's values in the order of the table's columns."""
     tokens, producer = event.tokens, event.producer
+    charged, parents = groups
     return (
         day,
         event.idempotency_key,
@@ -163,7 +164,7 @@ def _row(
         recorded_at,
         event.workspace_id,
         event.group_id,
-        charged_groups,
+        charged,
         event.external_entity_id,
         event.api_key_prefix,
         event.model_slug,
@@ -182,4 +183,5 @@ def _row(
         producer.instance,
         producer.sequence,
         event.route,
+        parents,
     )
