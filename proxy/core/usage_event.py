@@ -1,13 +1,14 @@
 """Builds the usage event of a request, from what was known at its admission and what came of it (contract 4).
 
-Never numbers an event: the spool does. The bytes are made once: the slot takes the beginning with an estimate, the
-spool the same beginning with what was used. What they hold is `schemas.usage.UsageDraft`, which a test compares.
+The bytes are made once: the slot takes the beginning with an estimate, the spool the same beginning with what was used.
+What they hold is `schemas.usage.UsageDraft`, which a test compares.
 """
 
 from datetime import datetime
 
 import msgspec
 
+from proxy.limits.estimate import TokenCounts
 from schemas import base
 from schemas.usage import Outcome, RouteName, Tokens, UsageDraft, UsageSource
 
@@ -64,7 +65,7 @@ def begun(
 
 def ended(
     begun: bytes,
-    tokens: Tokens,
+    tokens: TokenCounts,
     source: UsageSource,
     outcome: Outcome,
     times_ms: tuple[int | None, int | None],
@@ -86,7 +87,7 @@ def ended(
     )
 
 
-def in_flight(begun: bytes, expected: Tokens, source: UsageSource = UsageSource.ESTIMATED) -> bytes:
+def in_flight(begun: bytes, expected: TokenCounts, source: UsageSource = UsageSource.ESTIMATED) -> bytes:
     """Return what a slot keeps: the event as it would be if the gateway died now."""
     return ended(begun, expected, source, Outcome.GATEWAY_INTERRUPTED, (None, None))
 
