@@ -191,7 +191,11 @@ async def test_settling_again_changes_nothing(stage: Stage) -> None:
 
 
 async def test_every_attempt_is_kept_as_it_went_and_in_its_order(stage: Stage) -> None:
-    tried = [TRIED, Attempt(kit.after(4), None, "no answer within 10 s", 10_000), Attempt(kit.after(9), 204, None, 7)]
+    tried = [
+        TRIED,
+        Attempt(kit.after(4), None, "no answer within 10 s", 10_000),
+        Attempt(kit.after(9), 204, None, 7, ""),
+    ]
     decisions: list[Decision] = [RetryAt(kit.after(3)), RetryAt(kit.after(8)), Delivered()]
     await keep(stage.deliveries, "one")
     for number, (attempt, decision) in enumerate(zip(tried, decisions, strict=True)):
