@@ -1,7 +1,4 @@
-"""The usage event: what one request consumed (contract 4).
-
-Never changed after it was written to a spool; a mistake is mended by a correction.
-"""
+"""The usage event: what one request consumed (contract 4)."""
 
 import re
 from datetime import datetime
@@ -11,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from schemas.base import Record, Timestamp
+from schemas.base import InternalRecord, Timestamp
 
 MAX_EVENT_BYTES = 32 * 1024
 """The largest usage event as JSON; request metadata is refused long before (contract 3)."""
@@ -120,7 +117,7 @@ def _bounded_instance(schema: dict[str, Any]) -> None:
     _bound_text(schema["properties"]["instance"], LONGEST["idempotency_key"])
 
 
-class Tokens(Record):
+class Tokens(InternalRecord):
     """Token counts. Signed, because a correction may take back; a usage event's are not negative."""
 
     model_config = ConfigDict(json_schema_extra=_bounded_counts)
@@ -130,7 +127,7 @@ class Tokens(Record):
     cached_input_tokens: int = Field(default=0, description="Part of inputTokens, not beside it.")
 
 
-class Producer(Record):
+class Producer(InternalRecord):
     """Who wrote the event and as which one: gapless per instance, so that a loss shows."""
 
     model_config = ConfigDict(json_schema_extra=_bounded_instance)
@@ -139,7 +136,7 @@ class Producer(Record):
     sequence: Annotated[int, Field(ge=1, le=MOST_NUMBER, description="Gapless from 1, never reused.")]
 
 
-class UsageDraft(Record):
+class UsageDraft(InternalRecord):
     """A usage event before a spool has numbered it."""
 
     idempotency_key: str = Field(description="ULID minted at admission.")

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from infra.local.kafka import Broker
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from schemas.topics import USAGE_EVENTS
 from tests.e2e.apart import lab as labs
 from tests.e2e.apart.crowd import SLUG
@@ -118,7 +118,7 @@ async def test_a_cluster_left_alone_counts_everything(tmp_path: Path, kafka_brok
             _, key = await asyncio.to_thread(lab.customer, "customer")
             keys = {SLUG: key, HOSTILE_SLUG: await asyncio.to_thread(hostile_key, lab, url)}
             writer = Writer(where, "junk")
-            await writer.write(USAGE_EVENTS, [Record(b"junk", b'{"tokens": {"inputTokens": 1000000}}')])
+            await writer.write(USAGE_EVENTS, [KafkaRecord(b"junk", b'{"tokens": {"inputTokens": 1000000}}')])
             await writer.close()
             count = await call_for(MINUTES * 60, cluster.proxies, keys)
         await asyncio.to_thread(lab.published)

@@ -32,7 +32,7 @@ from proxy.spool.writer import Spool
 from runtime.database.engines import Database
 from runtime.database.leadership import PostgresLeadership
 from runtime.kafka import feed
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from schemas import publish
 from schemas.topics import GATEWAY_CONFIG, USAGE_DAILY, USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
@@ -92,7 +92,7 @@ class Company:
     async def correct(self, key: str, input_tokens: int, output_tokens: int) -> None:
         made = self.database.write_now(
             lambda connection: corrections_flow.correct(
-                corrections.Corrections(connection),
+                corrections.SqlCorrections(connection),
                 lambda: NOW,
                 event_key=key,
                 input_tokens=input_tokens,
@@ -146,7 +146,7 @@ class Company:
             for source, _, day, *figures in rows
         }
 
-    def ledger(self) -> dict[date, events.Tally]:
+    def ledger(self) -> dict[date, events.LedgerTally]:
         found = self.database.read_now(partial(events.tallies, from_day=YESTERDAY, to_day=TODAY))
         return {tally.day: tally for tally in found}
 
@@ -255,13 +255,15 @@ async def test_the_consumer_of_the_docs_books_each_event_once(company: Company) 
     }
     assert await company.consume() == expected
     again = await company.records(USAGE_EVENTS)
-    await company.writer.write(USAGE_EVENTS, [Record(record.key, record.value) for record in again])
+    await company.writer.write(USAGE_EVENTS, [KafkaRecord(record.key, record.value) for record in again])
     old = await company.records(USAGE_DAILY)
-    await company.writer.write(USAGE_DAILY, [Record(record.key, record.value) for record in old[::-1]])
+    await company.writer.write(USAGE_DAILY, [KafkaRecord(record.key, record.value) for record in old[::-1]])
     junk = junk_like(again[0].value)
-    await company.writer.write(USAGE_EVENTS, [Record(b"root", value) for value in junk])
-    other = Record(b"another/key/2026-01-01", old[0].value)
-    await company.writer.write(USAGE_DAILY, [other, Record(old[0].key, b'{"version": 99}'), Record(b"x", b"[" * 9000)])
+    await company.writer.write(USAGE_EVENTS, [KafkaRecord(b"root", value) for value in junk])
+    other = KafkaRecord(b"another/key/2026-01-01", old[0].value)
+    await company.writer.write(
+        USAGE_DAILY, [other, KafkaRecord(old[0].key, b'{"version": 99}'), KafkaRecord(b"x", b"[" * 9000)]
+    )
     assert await company.consume() == expected, "what comes again, old versions that come late and junk change nothing"
     assert company.errors.decode().count("left out: ") == len(junk) + 3
     await company.pass_on(used(40, "leaf"))

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from runtime.settings import Settings
 from schemas.topics import USAGE_EVENTS
 from tests.e2e.conftest import eventually
@@ -64,5 +64,5 @@ def _plain(value: object) -> str:
 async def put(kafka: Kafka) -> None:
     await records.compress(kafka, USAGE_EVENTS, "lz4")
     writer = Writer(kafka, "proxy")
-    await writer.write(USAGE_EVENTS, [Record(b"root", event(1).model_dump_json().encode())])
+    await writer.write(USAGE_EVENTS, [KafkaRecord(b"root", event(1).model_dump_json().encode())])
     await writer.close()
