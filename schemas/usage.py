@@ -37,7 +37,7 @@ LONGEST = {
 
 
 MOST_GROUPS = 16
-"""The most groups that one event charges."""
+"""The most groups that one event charges, or names on the way to its root."""
 
 
 _RFC_3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
@@ -96,8 +96,9 @@ def _bounded(schema: dict[str, Any]) -> None:
     for name, longest in LONGEST.items():
         field = fields[to_camel(name)]
         _bound_text(next((one for one in field.get("anyOf", ()) if one["type"] == "string"), field), longest)
-    fields["chargedGroups"]["maxItems"] = MOST_GROUPS
-    _bound_text(fields["chargedGroups"]["items"], LONGEST["group_id"])
+    for name in ("chargedGroups", "parentGroups"):
+        fields[name]["maxItems"] = MOST_GROUPS
+        _bound_text(fields[name]["items"], LONGEST["group_id"])
     fields["timestamp"]["pattern"] = _RFC_3339
     counts = {to_camel(name): {"minimum": 0} for name in Tokens.model_fields}
     is_correction = {"properties": {"kind": {"const": Kind.CORRECTION.value}}, "required": ["kind"]}
@@ -148,6 +149,11 @@ class UsageDraft(InternalRecord):
     group_id: str = Field(description="The key's own group.")
     charged_groups: tuple[str, ...] = Field(
         description="Groups whose limit totals the event adds to, the own group first; empty for a correction."
+    )
+    parent_groups: tuple[str, ...] = Field(
+        default=(),
+        description="The groups above the own one, its parent first, whichever way limits are inherited; events from "
+        "before it was told have none.",
     )
     external_entity_id: str
     api_key_prefix: str
