@@ -113,9 +113,11 @@ def scene(folder: Path, **settings: str) -> Iterator[Scene]:
     ):
         servers.wait_for(lambda: servers.is_ready(port), process, log)
         upstreams = {innocent.PREFIX: innocent_upstream, attackers.PREFIX: attackers_upstream}
-        keys = [_tenant(name, port, beside, data_dir, environment) for name, beside in upstreams.items()]
+        innocent_key, attacker_key = (
+            _tenant(name, port, beside, data_dir, environment) for name, beside in upstreams.items()
+        )
         at_rest = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
-        yield Scene(port, process.pid, data_dir, environment, *keys, at_rest)
+        yield Scene(port, process.pid, data_dir, environment, innocent_key, attacker_key, at_rest)
 
 
 @contextlib.contextmanager
