@@ -32,6 +32,7 @@ from proxy.ports import Client, Upstream, UsageSink
 from proxy.reading import Answer, Hold
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
+from runtime.turns import Turns
 from schemas.usage import Outcome
 
 KEPT_BODY_BYTES = 64 * 1024
@@ -66,17 +67,16 @@ class Gateway:
         self._request_s = request_s
         self._mint = mint
         self._shares = shares
+        self._refusals = Turns()
 
     async def complete(self, client: Client, api: ApiRoute = chat_completions.ROUTE) -> None:
         """Serve one request of a route."""
         request_id = self._mint()
         key = self._admissions.expect(client.authorization)
-        if isinstance(key, Reply):
-            await self.refuse(client, key, request_id)
-            return
-        excess = self._shares.enter(key)
-        if excess is not None:
-            await self.refuse(client, excess, request_id)
+        refused, holder = (key, "") if isinstance(key, Reply) else (self._shares.enter(key), key.workspace_id)
+        if refused is not None or isinstance(key, Reply):
+            await self._refusals.take(holder)  # who asks again at once is answered no faster than others are served
+            await self.refuse(client, refused, request_id)
             return
         try:
             await self._serve(client, key, request_id, api)

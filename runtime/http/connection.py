@@ -15,7 +15,9 @@ from typing import Protocol
 
 from runtime.http.bounds import BodyFault, Bounds
 from runtime.http.exchange import CONTINUE, Exchange, Port, Route
+from runtime.http.intake import Intake
 from runtime.http.reader import Reader, refusal
+from runtime.turns import Turns
 
 _SLICE_BYTES = 16 * 1024
 """As much is parsed at once: so much is read ahead of a request, and no more, where a client sends many."""
@@ -42,6 +44,7 @@ class Host(Port, Protocol):
 
     bounds: Bounds
     loop: asyncio.AbstractEventLoop
+    turns: Turns
 
     def opened(self, connection: "Connection") -> bool:
         """Take a connection in; return False where there are too many."""
@@ -57,7 +60,7 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection."""
 
     __slots__ = (
-        "_ahead", "_bounds", "_current", "_is_deaf", "_is_paused", "_left_to_write", "_probe_at", "_reader", "_refusal",
+        "_ahead", "_bounds", "_current", "_intake", "_is_deaf", "_left_to_write", "_probe_at", "_reader", "_refusal",
         "_unread", "_waiting", "due", "is_lost", "loop", "port", "running", "transport", "undrained", "write_by",
     )  # fmt: skip
 
@@ -76,12 +79,10 @@ class Connection(asyncio.Protocol):
         self._unread = b""
         """What has come and is not read yet: it is not its turn."""
         self._waiting = Waiting.HEAD
-        self.due = math.inf
+        self.due = self.write_by = math.inf
         """On the loop's clock."""
-        self.write_by = math.inf
         self._left_to_write = 0
         self.undrained: asyncio.Future[None] | None = None
-        self._is_paused = False
         self._refusal = 0
         """The status of what cannot be read, and ends the connection when its turn has come."""
         self._is_deaf = False
@@ -95,6 +96,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect the first head."""
         self.transport = transport
+        self._intake = Intake(transport, self.port.turns)
         if self.port.opened(self):
             self.due = self.loop.time() + self._bounds.head_within_s
         else:
@@ -102,6 +104,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what has come, as far as it is the client's turn."""
+        if len(data) > _SLICE_BYTES:
+            self._intake.next_in_turn()
         if self._is_deaf:
             return
         if self._current is not None and self._is_ahead:
@@ -129,6 +133,7 @@ class Connection(asyncio.Protocol):
         self._reader.close()
         self.due = math.inf
         self._unread = b""
+        self._intake.close()
         self.resume_writing()
         for exchange in self._ahead:
             exchange.close()
@@ -159,7 +164,7 @@ class Connection(asyncio.Protocol):
             self._is_over()
         elif now >= self.write_by:
             self._is_not_read()
-        elif (self._probe_at is not None or self._is_paused) and not self.is_lost:
+        elif (self._probe_at is not None or self._intake.is_paused) and not self.is_lost:
             self._look(now)
 
     def stop(self) -> None:
@@ -185,15 +190,13 @@ class Connection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Read no further until `resume_reading`."""
-        if not self._is_paused and self._probe_at is None and not self.is_lost:
-            self._is_paused = True
-            self.transport.pause_reading()
+        if self._probe_at is None and not self.is_lost:
+            self._intake.pause()
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self._is_paused and not self._unread and not self.is_lost:
-            self._is_paused = False
-            self.transport.resume_reading()
+        if not self._unread and not self.is_lost:
+            self._intake.resume()
 
     @property
     def _is_ahead(self) -> bool:
@@ -280,7 +283,7 @@ class Connection(asyncio.Protocol):
                 self._wait_for(Waiting.NEXT, self._bounds.idle_s)
             else:
                 self._wait_for(Waiting.HEAD, self._bounds.head_within_s)
-            if self._is_paused:
+            if self._intake.is_paused:
                 unread, self._unread = self._unread, b""
                 self.resume_reading()
                 if unread:

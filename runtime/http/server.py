@@ -15,6 +15,7 @@ from runtime.http import asgi
 from runtime.http.bounds import Bounds
 from runtime.http.connection import Connection
 from runtime.http.exchange import Route, Routes
+from runtime.turns import Turns
 
 TICK_S = 0.25
 """Between two looks at what is over."""
@@ -43,6 +44,7 @@ class Server:
         """`app` is the ASGI application that answers what `routes` does not name."""
         self.bounds = bounds or Bounds()
         self.loop = asyncio.get_running_loop()
+        self.turns = Turns()
         self.is_stopping = False
         self.cut_off = 0
         """How many requests had not ended when their time was over."""
