@@ -3,7 +3,6 @@
 Never takes from one limit what another then refuses: all of them, over all charged groups, or none.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,15 +12,13 @@ from proxy.core import endings, keys, replies, usage_event
 from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
-from proxy.dialects import answers, chat, media, upstream_objects
+from proxy.dialects import answers, chat, media
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
+from proxy.large import Large
 from proxy.limits import concurrency, days, estimate, windows
 from runtime.clock import Clock
 from schemas.usage import Outcome, Tokens, UsageSource
-
-_PARSED_AT_ONCE_BYTES = 256 * 1024
-"""A larger body is read beside the event loop: a hostile one takes seconds to look through."""
 
 
 class Directory(Protocol):
@@ -94,7 +91,7 @@ class Call:
     first_byte_s: float | None = None
     stream: Stream | None = None
     prompt_tokens: int | None = None
-    """Those of a prompt whose body was given up."""
+    """Those of a prompt, where they were made already: of large bodies, and of those that were given up."""
 
     def upstream_request(self) -> UpstreamRequest:
         """Return what is sent upstream."""
@@ -148,6 +145,7 @@ class Admissions:
         clock: Clock,
         mint: Callable[[datetime], str],
         most_output_tokens: int,
+        large: Large,
         costs: media.Costs = media.USUAL,
     ) -> None:
         self._directory = directory
@@ -157,6 +155,7 @@ class Admissions:
         self._accept_bearer = accept_bearer
         self._clock = clock
         self._mint = mint
+        self._large = large
         self._costs = costs
         self.concurrency = concurrency.Concurrency()
         self._most_output = most_output_tokens
@@ -190,9 +189,10 @@ class Admissions:
         self, key: Key, request_id: str, body: bytes, api: ApiRoute = chat_completions.ROUTE
     ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
-        asked = _read(api, body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(_read, api, body)
-        if isinstance(asked, chat.Invalid):
-            return replies.bad_request(asked.message, asked.param)
+        read = await self._large.request(api, body)
+        if isinstance(read, chat.Invalid):
+            return replies.bad_request(read.message, read.param)
+        asked = read.request
         route = self._directory.route(key, asked.slug, api)
         if route is None:
             return replies.model_not_found(asked.slug)
@@ -201,7 +201,7 @@ class Admissions:
         now = self._clock()
         likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
         claims = (asked.choices, asked.max_tokens)
-        expected = estimate.expected(asked.body, *claims, likely, self._most_output, asked.token_ids)
+        expected = estimate.expected(read.prompt_bound, *claims, likely, self._most_output)
         held = await self._reserve(route, expected.reserved, now)
         if isinstance(held, Reply):
             return held
@@ -223,9 +223,11 @@ class Admissions:
             self.concurrency.release(places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        return Call(
+        call = Call(
             api, asked, route, request_id, event, expected.tokens, day, rate, places, slot, headers, self._costs
         )
+        call.prompt_tokens = read.prompt_tokens
+        return call
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime
@@ -264,11 +266,3 @@ class Admissions:
         self._days.release(call.day)
         self._windows.release(call.rate)
         self.concurrency.release(call.places)
-
-
-def _read(api: ApiRoute, body: bytes) -> chat.ChatRequest | chat.Invalid:
-    asked = api.parse(body)
-    name = None if isinstance(asked, chat.Invalid) else upstream_objects.named(body)
-    if name is None:
-        return asked
-    return chat.Invalid(f"Field {name} names an object at the upstream, which this gateway does not allow.", name)

@@ -22,6 +22,7 @@ from proxy.directory import Directory
 from proxy.flow import Gateway
 from proxy.front import routes
 from proxy.front.host_wall import HostWall
+from proxy.large import Large
 from proxy.limits.counters import Lane, Part, Row
 from proxy.limits.days import DayCounters
 from proxy.shares import ReadingRates, WorkspaceShares
@@ -37,6 +38,7 @@ from proxy.windows import redis as shared_windows
 from proxy.windows.memory import MemoryWindows
 from proxy.windows.redis import SharedWindows
 from runtime import ids, loops, shares
+from runtime.beside import Beside
 from runtime.clock import Clock
 from runtime.deadlines import Deadlines
 from runtime.http import host_wall as host_walls
@@ -81,6 +83,7 @@ class Proxy:
         """The bytes of request bodies that are held, by workspace."""
         self._decided = 0
         self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
+        self._beside = Beside()
         self._gateway = self._build(settings)
 
     def routes(self) -> Routes:
@@ -109,6 +112,8 @@ class Proxy:
 
     def _build(self, settings: Settings) -> Gateway:
         minter = ids.Minter()
+        costs = Costs(settings.estimate_image_tokens, settings.estimate_media_tokens)
+        large = Large(self._beside, costs)
         admissions = Admissions(
             directory=self.directory,
             day_counters=self._days,
@@ -118,7 +123,8 @@ class Proxy:
             clock=self._clock,
             mint=minter.mint,
             most_output_tokens=settings.default_max_output_tokens,
-            costs=Costs(settings.estimate_image_tokens, settings.estimate_media_tokens),
+            large=large,
+            costs=costs,
         )
         return Gateway(
             admissions=admissions,
@@ -131,6 +137,7 @@ class Proxy:
             request_s=settings.request_timeout_s,
             mint=minter.request_id,
             shares=_shares(settings),
+            large=large,
         )
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
@@ -261,6 +268,7 @@ class Proxy:
         """Close connections and files; requests have ended."""
         try:
             await self._upstreams.close()
+            await self._beside.close()
         finally:
             self.spool.close()
             for file in self.older_files:

@@ -28,6 +28,7 @@ from proxy.deadlines import Deadline, Drains
 from proxy.dialects import forms
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
+from proxy.large import Large
 from proxy.ports import Client, Upstream, UsageSink
 from proxy.reading import Answer, Hold
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
@@ -56,6 +57,7 @@ class Gateway:
         request_s: float,
         mint: Callable[[], str],
         shares: WorkspaceShares,
+        large: Large,
     ) -> None:
         self._admissions = admissions
         self._upstream = upstream
@@ -66,7 +68,7 @@ class Gateway:
         self._idle_s = idle_s
         self._request_s = request_s
         self._mint = mint
-        self._shares = shares
+        self._shares, self._large = shares, large
         self._refusals = Turns()
 
     async def complete(self, client: Client, api: ApiRoute = chat_completions.ROUTE) -> None:
@@ -169,7 +171,7 @@ class Gateway:
         begun, is_stream = await reading.beginning(answer, bound, self._idle_s, hold)
         if not is_stream:
             body = await reading.whole(answer, bound, self._idle_s, hold, begun)
-            told = call.api.plain(body, call.route.slug)
+            told = await self._large.answer(call.api, body, call.route.slug)
             return endings.plain(answer.status, answer.headers, told, call.likely)
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)

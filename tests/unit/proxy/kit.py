@@ -17,9 +17,11 @@ from proxy.deadlines import Drains
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
+from proxy.large import Large
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
 from proxy.shares import ReadingRates, WorkspaceShares
+from runtime.beside import Beside
 from runtime.deadlines import Deadlines
 from runtime.shares import Shares
 from runtime.vault import Vault
@@ -293,6 +295,7 @@ class House:
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
+        large = Large(Beside())
         self.admissions = admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
@@ -302,6 +305,7 @@ class House:
             clock=lambda: NOW,
             mint=lambda _: self._mint("key"),
             most_output_tokens=MOST_OUTPUT,
+            large=large,
         )
         self.gateway = Gateway(
             admissions=admissions,
@@ -314,6 +318,7 @@ class House:
             request_s=REQUEST_S,
             mint=lambda: self._mint("request"),
             shares=shares,
+            large=large,
         )
 
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:

@@ -8,8 +8,10 @@ from proxy.admission import Admissions, Call
 from proxy.core.replies import Reply
 from proxy.dialects.answers import Count
 from proxy.limits.counters import Part
+from proxy.large import Large
 from proxy.limits.days import DayCounters, DayLimit
 from runtime import clock
+from runtime.beside import Beside
 from schemas.limits import LimitType
 from schemas.usage import Tokens, UsageSource
 from tests.unit.proxy import kit
@@ -37,6 +39,7 @@ class Desk:
             clock=clock.steady(lambda: self.seconds),
             mint=lambda _: "key",
             most_output_tokens=kit.MOST_OUTPUT,
+            large=Large(Beside()),
         )
         self.sequence = 0
 
