@@ -107,10 +107,12 @@ class Call:
             workspace_id=route.workspace_id,
         )
 
-    def give_up_body(self) -> None:
-        """Forget the body: it has been sent. What would be billed without counts is made of it first."""
+    def give_up_body(self, sent: UpstreamRequest, release: Callable[[], None]) -> None:
+        """Forget the body once it has been sent. What would be billed without counts is made of it first."""
+        sent.body = b""
         self.prompt_tokens = self.likely().input_tokens
         self.asked = replace(self.asked, body=b"")
+        release()
 
     def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
         """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""

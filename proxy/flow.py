@@ -75,10 +75,12 @@ class Gateway:
         """Serve one request of a route."""
         request_id = self._mint()
         key = self._admissions.expect(client.authorization)
-        refused, holder = (key, "") if isinstance(key, Reply) else (self._shares.enter(key), key.workspace_id)
-        if refused is not None or isinstance(key, Reply):
-            await self._refusals.take(holder)  # who asks again at once is answered no faster than others are served
-            await self.refuse(client, refused, request_id)
+        if isinstance(key, Reply):
+            await self.refuse(client, key, request_id)
+            return
+        excess = self._shares.enter(key)
+        if excess is not None:
+            await self.refuse(client, excess, request_id, key.workspace_id)
             return
         try:
             await self._serve(client, key, request_id, api)
@@ -90,9 +92,10 @@ class Gateway:
         finally:
             self._shares.leave(key)
 
-    async def refuse(self, client: Client, reply: Reply, request_id: str = "") -> None:
-        """Answer a call that may not come in."""
+    async def refuse(self, client: Client, reply: Reply, request_id: str = "", holder: str = "") -> None:
+        """Answer a call that may not come in; who asks again at once is answered no faster than others are served."""
         reply.headers.append((b"x-request-id", (request_id or self._mint()).encode()))
+        await self._refusals.take(holder)
         await client.reply(reply)
 
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
@@ -102,7 +105,7 @@ class Gateway:
     async def _serve(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> None:
         call = await self._admit(client, key, request_id, api)
         if isinstance(call, Reply):
-            await self.refuse(client, call, request_id)
+            await self.refuse(client, call, request_id, key.workspace_id)
             return
         call.started_s = self._deadlines.loop.time()
         room = self._shares.room(key)
@@ -133,7 +136,7 @@ class Gateway:
         sent = call.upstream_request()
         sent.hold = room.hold
         if len(sent.body) > KEPT_BODY_BYTES:
-            sent.on_sent = partial(_give_up_body, client, call, sent)
+            sent.on_sent = partial(call.give_up_body, sent, client.release_body)
         bound = self._bound(call)
         answer: Answer | None = None
         try:
@@ -241,10 +244,3 @@ class Gateway:
         self._sink.append(call.ended(ending.outcome, count, loop.time()), ending.outcome, told)
         if isinstance(failure := await durable, SpoolUnavailableError):
             raise failure
-
-
-def _give_up_body(client: Client, call: Call, sent: UpstreamRequest) -> None:
-    """Hold a large body no longer than until it has been sent."""
-    sent.body = b""
-    call.give_up_body()
-    client.release_body()

@@ -36,13 +36,14 @@ class Read(NamedTuple):
 class Large:
     """Reads bodies of any size."""
 
-    def __init__(self, beside: Beside, costs: Costs = media.USUAL) -> None:
+    def __init__(self, beside: Beside, costs: Costs = media.USUAL, at_once_bytes: int = AT_ONCE_BYTES) -> None:
         self._beside = beside
         self._costs = costs
+        self._at_once_bytes = at_once_bytes
 
     async def request(self, api: ApiRoute, body: bytes) -> Read | Invalid:
         """Return what is known of a request, or why it is refused."""
-        if len(body) <= AT_ONCE_BYTES:
+        if len(body) <= self._at_once_bytes:
             return _request(api, body)
         if len(body) <= IN_THREAD_BYTES:
             return await asyncio.to_thread(_counted, api, body, self._costs)
@@ -51,7 +52,7 @@ class Large:
 
     async def answer(self, api: ApiRoute, body: bytes, slug: str) -> Plain:
         """Return what a whole answer says."""
-        if len(body) <= AT_ONCE_BYTES:
+        if len(body) <= self._at_once_bytes:
             return api.plain(body, slug)
         if len(body) <= IN_THREAD_BYTES:
             return await asyncio.to_thread(api.plain, body, slug)

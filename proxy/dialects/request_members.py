@@ -111,7 +111,7 @@ def unclear(members: Members, known: Collection[str], once: Collection[str]) -> 
 
 
 def folded(name: str) -> str:
-    """Return the name that Go's encoding/json takes for the same: it folds letter by letter, `K` and `ſ` included."""
+    """Return the name that Go's encoding/json takes for the same: it folds letter by letter."""
     text = name.casefold()
     return text if len(text) == len(name) else name
 

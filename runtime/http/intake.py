@@ -1,4 +1,4 @@
-"""Lets a connection's transport read or not: paused by whoever reads it, and held after each large piece until its turn.
+"""Lets a connection's transport read or not: paused by whoever reads it, held after each large piece until its turn.
 
 Never takes longer than a turn a piece: however many connections send as fast as they can, those with little to send are
 read in each round of the event loop.

@@ -295,7 +295,7 @@ class House:
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
-        large = Large(Beside())
+        large = Large(Beside(), at_once_bytes=2**40)  # virtual time knows no threads
         self.admissions = admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,

@@ -7,8 +7,8 @@ import pytest
 from proxy.admission import Admissions, Call
 from proxy.core.replies import Reply
 from proxy.dialects.answers import Count
-from proxy.limits.counters import Part
 from proxy.large import Large
+from proxy.limits.counters import Part
 from proxy.limits.days import DayCounters, DayLimit
 from runtime import clock
 from runtime.beside import Beside
