@@ -20,7 +20,6 @@ from proxy.core.calls import (
     Key,
     Model,
     SpoolUnavailableError,
-    UpstreamRequest,
 )
 from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Reply
