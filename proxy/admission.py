@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Protocol
 
 from proxy.core import endings, keys, replies, usage_event
-from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
+from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat, media
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
-from proxy.large import Large
+from proxy.large import Large, Read
 from proxy.limits import concurrency, days, estimate, windows
 from runtime.clock import Clock
 from schemas.usage import Outcome, Tokens, UsageSource
@@ -64,6 +64,9 @@ class InFlight(Protocol):
         """Forget it: its event is durable, or there is to be none."""
 
 
+NOT_COUNTED = answers.Count(estimate.NOTHING.tokens, UsageSource.NONE)
+
+
 @dataclass(slots=True)
 class Call:
     """One admitted request on its way."""
@@ -84,6 +87,8 @@ class Call:
     """What every answer to it carries."""
     costs: media.Costs
     """Of media in its prompt."""
+    envelope: Envelope | None = None
+    """What goes on beside its body."""
     started_s: float = 0.0
     """On the event loop's clock, like `first_byte_s`."""
     answered: bool | None = None
@@ -95,17 +100,7 @@ class Call:
 
     def upstream_request(self) -> UpstreamRequest:
         """Return what is sent upstream."""
-        route = self.route
-        body = self.api.upstream_body(self.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        return UpstreamRequest(
-            route.url,
-            body,
-            self.request_id,
-            route.credential,
-            route.by_operator,
-            route.dialect,
-            workspace_id=route.workspace_id,
-        )
+        return upstream_request(self.asked, self.route, self.api, self.request_id, self.envelope)
 
     def give_up_body(self, sent: UpstreamRequest, release: Callable[[], None]) -> None:
         """Forget the body once it has been sent. What would be billed without counts is made of it first."""
@@ -124,6 +119,10 @@ class Call:
         if prompt is None:
             prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
         return self.expected.model_copy(update={"input_tokens": prompt})
+
+    def counted(self, count: answers.Count) -> answers.Count:
+        """Return what is billed of a count: of a route that is opaque to us nothing is estimated."""
+        return NOT_COUNTED if self.api.is_opaque and count.source is UsageSource.ESTIMATED else count
 
     def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
         """Return its usage event."""
@@ -148,7 +147,6 @@ class Admissions:
         mint: Callable[[datetime], str],
         most_output_tokens: int,
         large: Large,
-        costs: media.Costs = media.USUAL,
     ) -> None:
         self._directory = directory
         self._days = day_counters
@@ -158,7 +156,6 @@ class Admissions:
         self._clock = clock
         self._mint = mint
         self._large = large
-        self._costs = costs
         self.concurrency = concurrency.Concurrency()
         self._most_output = most_output_tokens
         self._sizes = estimate.CompletionSizes()
@@ -187,23 +184,32 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def admit(
-        self, key: Key, request_id: str, body: bytes, api: ApiRoute = chat_completions.ROUTE
-    ) -> Call | Reply:
-        """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
+    async def find(self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
+        """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
         read = await self._large.request(api, body)
         if isinstance(read, chat.Invalid):
             return replies.bad_request(read.message, read.param)
-        asked = read.request
-        route = self._directory.route(key, asked.slug, api)
+        slug = read.request.slug if slug is None else slug
+        route = self._directory.route(key, slug, api)
         if route is None:
-            return replies.model_not_found(asked.slug)
-        if isinstance(route, Unserved):
-            return replies.unserved(asked.slug)
-        now = self._clock()
-        likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
-        claims = (asked.choices, asked.max_tokens)
-        expected = estimate.expected(read.prompt_bound, *claims, likely, self._most_output)
+            return replies.model_not_found(slug)
+        return replies.unserved(slug) if isinstance(route, Unserved) else (read, route)
+
+    async def admit(
+        self,
+        key: Key,
+        request_id: str,
+        body: bytes,
+        api: ApiRoute = chat_completions.ROUTE,
+        envelope: Envelope | None = None,
+    ) -> Call | Reply:
+        """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
+        found = await self.find(key, body, api, None if envelope is None else envelope.slug)
+        if isinstance(found, Reply):
+            return found
+        read, route = found
+        asked, now = read.request, self._clock()
+        expected = self._expected(read, route, api)
         held = await self._reserve(route, expected.reserved, now)
         if isinstance(held, Reply):
             return held
@@ -217,8 +223,9 @@ class Admissions:
             request_metadata=asked.metadata,
             stream=asked.stream,
         )
+        source = UsageSource.NONE if api.is_opaque else UsageSource.ESTIMATED
         try:
-            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens))
+            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, source))
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
@@ -226,10 +233,17 @@ class Admissions:
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
         call = Call(
-            api, asked, route, request_id, event, expected.tokens, day, rate, places, slot, headers, self._costs
+            api, asked, route, request_id, event, expected.tokens, *held, slot, headers, self._large.costs, envelope
         )
         call.prompt_tokens = read.prompt_tokens
         return call
+
+    def _expected(self, read: Read, route: Route, api: ApiRoute) -> estimate.Expected:
+        if api.is_opaque:
+            return estimate.NOTHING
+        likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
+        claims = (read.request.choices, read.request.max_tokens)
+        return estimate.expected(read.prompt_bound, *claims, likely, self._most_output)
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime
@@ -268,3 +282,19 @@ class Admissions:
         self._days.release(call.day)
         self._windows.release(call.rate)
         self.concurrency.release(call.places)
+
+
+def upstream_request(
+    asked: chat.ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
+) -> UpstreamRequest:
+    """Return what is sent upstream for a request."""
+    return UpstreamRequest(
+        route.url,
+        api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
+        request_id,
+        route.credential,
+        route.by_operator,
+        route.dialect,
+        workspace_id=route.workspace_id,
+        envelope=envelope,
+    )

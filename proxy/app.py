@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from proxy.spool import slots, writer
 from proxy.spool.file import SpoolFile
 from proxy.spool.slots import Slots
 from proxy.topic.publisher import Ends, SpoolPublisher, Writer
+from proxy.unmetered import Unmetered
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import Upstreams
 from proxy.upstream.providers import Providers
@@ -53,6 +55,8 @@ from schemas.decisions import Decision, DecisionBySequence, Whole
 from schemas.usage import Outcome, UsageDraft, UsageEvent
 
 _TIDY_EVERY_S = 5
+_LANES_KNOWN = 65_536
+"""Trees whose partition is remembered: working it out takes some microseconds."""
 _LARGEST_AT_ONCE = 2
 """Bodies of the largest size that a key may have read at once, before its rate holds it."""
 _KEPT_DAYS = timedelta(days=2)
@@ -83,14 +87,15 @@ class Proxy:
         """The bytes of request bodies that are held, by workspace."""
         self._decided = 0
         self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
-        self._beside = Beside()
-        self._gateway = self._build(settings)
+        self._large = Large(Beside(), Costs(settings.estimate_image_tokens, settings.estimate_media_tokens))
+        self._gateway, self._unmetered = self._build(settings)
 
     def routes(self) -> Routes:
         """Return what the public port hands to the flow itself."""
         settings = self._settings
         return routes.metered(
             self._gateway,
+            self._unmetered,
             self._wall,
             self._answered,
             max_body_bytes=settings.max_body_bytes,
@@ -110,10 +115,8 @@ class Proxy:
 
         return host_walls.middleware(owner, is_strict=self._settings.strict_hosts)
 
-    def _build(self, settings: Settings) -> Gateway:
+    def _build(self, settings: Settings) -> tuple[Gateway, Unmetered]:
         minter = ids.Minter()
-        costs = Costs(settings.estimate_image_tokens, settings.estimate_media_tokens)
-        large = Large(self._beside, costs)
         admissions = Admissions(
             directory=self.directory,
             day_counters=self._days,
@@ -123,22 +126,21 @@ class Proxy:
             clock=self._clock,
             mint=minter.mint,
             most_output_tokens=settings.default_max_output_tokens,
-            large=large,
-            costs=costs,
+            large=self._large,
         )
-        return Gateway(
-            admissions=admissions,
-            upstream=self._upstreams,
-            sink=self.spool,
-            drains=_drains(settings),
-            deadlines=self._deadlines,
-            first_byte_s=settings.upstream_first_byte_timeout_s,
-            idle_s=settings.upstream_idle_timeout_s,
-            request_s=settings.request_timeout_s,
-            mint=minter.request_id,
-            shares=_shares(settings),
-            large=large,
+        of_both: dict[str, Any] = {
+            "admissions": admissions,
+            "upstream": self._upstreams,
+            "deadlines": self._deadlines,
+            "first_byte_s": settings.upstream_first_byte_timeout_s,
+            "idle_s": settings.upstream_idle_timeout_s,
+            "request_s": settings.request_timeout_s,
+            "shares": _shares(settings),
+        }
+        gateway = Gateway(
+            sink=self.spool, drains=_drains(settings), mint=minter.request_id, large=self._large, **of_both
         )
+        return gateway, Unmetered(**of_both)
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
         """Count the rows that spools still hold, and bill what was in flight when the last process died.
@@ -171,7 +173,8 @@ class Proxy:
         To be called before `recover`; the usage topic has `partitions`.
         """
         self._partitions = partitions
-        self._days.use_lanes(range(partitions), lambda root: partition_of(root.encode(), partitions))
+        lane_of = lru_cache(_LANES_KNOWN)(lambda root: partition_of(root.encode(), partitions))
+        self._days.use_lanes(range(partitions), lane_of)
         drained = spool_file.drained_instances(self._spool_folder)
         return SpoolPublisher(self.spool, self.older_files, drained, writer, self._days, ends)
 
@@ -268,7 +271,7 @@ class Proxy:
         """Close connections and files; requests have ended."""
         try:
             await self._upstreams.close()
-            await self._beside.close()
+            await self._large.close()
         finally:
             self.spool.close()
             for file in self.older_files:
@@ -339,6 +342,7 @@ def _places(settings: Settings) -> targets.ProviderUrls:
     return targets.ProviderUrls(
         openai=settings.openai_base_url,
         baseten=settings.baseten_url_template,
+        baseten_model=settings.baseten_model_url_template,
         baseten_model_api=settings.baseten_model_api_url,
         baseten_credential=None if operators is None else operators.get_secret_value(),
         anthropic=settings.anthropic_base_url,

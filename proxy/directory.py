@@ -26,12 +26,13 @@ from schemas.config import (
     WorkspaceRecord,
     WorkspaceState,
 )
-from schemas.limits import RateLimitUnit
+from schemas.limits import LimitType, RateLimitUnit
 from schemas.targets import Provider, Target
 from schemas.usage import RouteName
 
 _NOBODY = (0, "")
 _NONE = ("", "")
+_TOKENS = frozenset(type_ for type_ in LimitType if type_.value.endswith("TOKEN"))
 
 _log = logging.getLogger(__name__)
 
@@ -202,11 +203,13 @@ class Directory:
                 limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
             )
             for limit in model.rate_limits
+            if api.token_limits_bind or limit.type not in _TOKENS
         ]
         rates = tuple(limit for limit in limits if limit.unit is not RateLimitUnit.CONCURRENT)
         days = tuple(
             DayLimit(limit.type, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit))
             for limit in model.usage_limits
+            if api.token_limits_bind or limit.type not in _TOKENS
         )
         return Route(
             slug=slug,
@@ -214,7 +217,7 @@ class Directory:
             group_id=key.group_id,
             external_entity_id=chain[0].external_entity_id,
             charged_groups=limit_tree.charged_groups(chain),
-            url=targets.url(endpoint.target, self._places, api.upstream_path),
+            url=targets.url(endpoint.target, self._places, api.upstream_path, api.name),
             by_operator=targets.is_by_operator(endpoint.target),
             target_model=endpoint.target.target_model,
             credential=credential,
@@ -222,7 +225,7 @@ class Directory:
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
             concurrent=tuple(limit for limit in limits if limit.unit is RateLimitUnit.CONCURRENT),
-            dialect=targets.dialect(endpoint.target),
+            dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
         )
 

@@ -38,16 +38,20 @@ class Large:
 
     def __init__(self, beside: Beside, costs: Costs = media.USUAL, at_once_bytes: int = AT_ONCE_BYTES) -> None:
         self._beside = beside
-        self._costs = costs
+        self.costs = costs
         self._at_once_bytes = at_once_bytes
+
+    async def close(self) -> None:
+        """End the process beside."""
+        await self._beside.close()
 
     async def request(self, api: ApiRoute, body: bytes) -> Read | Invalid:
         """Return what is known of a request, or why it is refused."""
         if len(body) <= self._at_once_bytes:
             return _request(api, body)
         if len(body) <= IN_THREAD_BYTES:
-            return await asyncio.to_thread(_counted, api, body, self._costs)
-        read = await self._beside.run(request_apart, api.name, body, self._costs)
+            return await asyncio.to_thread(_counted, api, body, self.costs)
+        read = await self._beside.run(request_apart, api.name, body, self.costs)
         return read if isinstance(read, Invalid) else read._replace(request=replace(read.request, body=body))
 
     async def answer(self, api: ApiRoute, body: bytes, slug: str) -> Plain:
@@ -72,7 +76,7 @@ def answer_apart(name: RouteName, body: bytes, slug: str) -> Plain:
 
 def _counted(api: ApiRoute, body: bytes, costs: Costs) -> Read | Invalid:
     read = _request(api, body)
-    if isinstance(read, Invalid):
+    if isinstance(read, Invalid) or api.is_opaque:
         return read
     return read._replace(prompt_tokens=api.prompt_tokens(body, otherwise=max(1, read.prompt_bound), costs=costs))
 

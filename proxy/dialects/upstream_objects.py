@@ -32,11 +32,11 @@ _WRITTEN_BY_CLIENTS = frozenset(
     ("metadata", "parameters", "schema", "input_schema", "json_schema", _INPUT, "arguments", "logit_bias")
 )
 """What a tool takes, or a client notes: their names are the client's own. Under `input` the top's is looked into."""
-_SOUGHT = tuple(name.encode() for name in (*_NAMES, _REFERENCE) if name != "file_ids")  # "file_id" is in it
+_SOUGHT = tuple(name.encode() for name in (*_NAMES, _REFERENCE))
+_SPELLED = re.compile(rb'"(?:(?=[cfipv])(?:%b)"|prompt"[ \t\r\n]*+:[ \t\r\n]*+\{)' % b"|".join(_SOUGHT))
 _ODD = ("\u017f".encode(), "\u212a".encode())
 """The long s and the Kelvin sign, which fold to letters."""
-_TEMPLATE_BEGINS = re.compile(rb'"prompt"[ \t\r\n]*:[ \t\r\n]*\{')
-_ESCAPED = re.compile(rb"\\u(?:00[4-7]|017f|212a)")
+_HIDDEN = re.compile(rb"\\u(?:00[4-7]|017f|212a)")
 """A letter or underscore written as an escape, as no encoder does: it may hide a name."""
 
 _Object = tuple[tuple[str, Any], ...]
@@ -64,11 +64,10 @@ def named(body: bytes) -> str | None:
 def _may_name(text: bytes) -> bool:
     """Say whether a body in lower case may hold one of the names."""
     return (
-        any(name in text for name in _SOUGHT)
-        or (not text.isascii() and any(odd in text for odd in _ODD))
+        _SPELLED.search(text) is not None
         or (b'"input"' in text and b'"id"' in text)
-        or _TEMPLATE_BEGINS.search(text) is not None
-        or _ESCAPED.search(text) is not None
+        or (b"\\u" in text and _HIDDEN.search(text) is not None)
+        or (not text.isascii() and any(odd in text for odd in _ODD))
     )
 
 

@@ -35,6 +35,9 @@ class Expected:
     """What is reserved: at least the real count, where the prompt is plain text and the client bounds the answer."""
 
 
+NOTHING = Expected(Tokens(input_tokens=0, output_tokens=0), 0)
+
+
 def prompt_bound(body: bytes, token_ids: int = 0) -> int:
     """Return what a prompt comes to at most where it is plain text, by the raw request.
 

@@ -13,8 +13,9 @@ from collections import deque
 from enum import Enum
 from typing import Protocol
 
+from runtime.http.answers import CONTINUE
 from runtime.http.bounds import BodyFault, Bounds
-from runtime.http.exchange import CONTINUE, Exchange, Port, Route
+from runtime.http.exchange import Exchange, Port, Route
 from runtime.http.intake import Intake
 from runtime.http.reader import Reader, refusal
 from runtime.turns import Turns
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection."""
 
     __slots__ = (
-        "_ahead", "_bounds", "_current", "_intake", "_is_deaf", "_left_to_write", "_probe_at", "_reader", "_refusal",
+        "_ahead", "_bounds", "_current", "_intake", "_is_deaf", "_probe_at", "_reader", "_refusal",
         "_unread", "_waiting", "due", "is_lost", "loop", "port", "running", "transport", "undrained", "write_by",
     )  # fmt: skip
 
@@ -81,7 +82,6 @@ class Connection(asyncio.Protocol):
         self._waiting = Waiting.HEAD
         self.due = self.write_by = math.inf
         """On the loop's clock."""
-        self._left_to_write = 0
         self.undrained: asyncio.Future[None] | None = None
         self._refusal = 0
         """The status of what cannot be read, and ends the connection when its turn has come."""
@@ -163,14 +163,16 @@ class Connection(asyncio.Protocol):
         if now >= self.due:
             self._is_over()
         elif now >= self.write_by:
-            self._is_not_read()
+            self.transport.abort()
         elif (self._probe_at is not None or self._intake.is_paused) and not self.is_lost:
             self._look(now)
 
     def stop(self) -> None:
-        """End the connection, unless a request is under way: then after it."""
+        """End the connection, unless a request is under way: then after it, or when the rest of it does not come."""
         if self._current is None and (self._reader.incoming is None or self._waiting is Waiting.LINGER):
             self.transport.close()
+        elif self._waiting in (Waiting.HEAD, Waiting.BODY):
+            self.due = min(self.due, self.loop.time() + self._bounds.stopping_s)
 
     # --- reading
 
@@ -328,14 +330,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def _bound_writing(self) -> None:
-        self._left_to_write = self.transport.get_write_buffer_size()
-        self.write_by = self.loop.time() + self._bounds.write_within_s
-
-    def _is_not_read(self) -> None:
-        if self.transport.get_write_buffer_size() < self._left_to_write:
-            self._bound_writing()  # slowly, but it is read
-        else:
-            self.transport.abort()
+        self.write_by = self.loop.time() + self._bounds.write_within_s  # of all of it: it may be taken byte by byte
 
     def _look(self, now: float) -> None:
         """Find out whether a client is there whose end the transport does not watch for."""

@@ -14,7 +14,7 @@ from runtime import clock
 from runtime.beside import Beside
 from schemas.limits import LimitType
 from schemas.usage import Tokens, UsageSource
-from tests.unit.proxy import kit
+from tests.unit.proxy import fakes, kit
 from tests.unit.proxy.bodies import ASKED
 from tests.unit.proxy.fakes import FakeSlots, FakeWindows
 
@@ -29,7 +29,7 @@ class Desk:
         self.days = DayCounters(kit.INSTANCE)
         limit = DayLimit(LimitType.REQUEST, 1, kit.GROUP, kit.GROUP)
         self.admissions = Admissions(
-            directory=kit.FakeDirectory(
+            directory=fakes.FakeDirectory(
                 {kit.key().prefix: kit.key()}, {(kit.GROUP, kit.SLUG): kit.route(day_limits=(limit,))}
             ),
             day_counters=self.days,

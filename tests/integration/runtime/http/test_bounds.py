@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import socket
+import time
 from typing import Any
 
 import pytest
@@ -203,6 +205,33 @@ async def test_of_a_large_answer_little_is_kept_for_a_client_that_does_not_read(
         await wires.until(lambda: connections and connections[0].get_write_buffer_size())
         assert connections[0].get_write_buffer_size() <= 2 * PIECE_BYTES
         await wires.until(lambda: port.server.connections == 0)
+
+
+async def test_a_client_that_reads_byte_by_byte_is_cut_off() -> None:
+    """What it takes is no reason to wait on: it could hold the answer for days."""
+
+    async def large(exchange: Exchange) -> None:
+        exchange.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await exchange.answer(200, [], bytes(64 * MIB))
+
+    def read_slowly(address: tuple[str, int]) -> bool:
+        """Return whether the server ended the connection before 128 KiB were read."""
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.settimeout(BOUND_S)
+            client.connect(address)
+            client.sendall(request())
+            try:
+                for _ in range(512):
+                    if not client.recv(256):
+                        return True
+                    time.sleep(0.02)  # the pace is what is tested
+            except ConnectionError:
+                return True
+        return False
+
+    async with serving(echo, routes=routed(large), bounds=Bounds(write_within_s=0.5)) as port:
+        assert await asyncio.to_thread(read_slowly, (port.host, port.port))
 
 
 BODIES = {
