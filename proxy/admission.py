@@ -232,11 +232,8 @@ class Admissions:
             self.concurrency.release(places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        call = Call(
-            api, asked, route, request_id, event, expected.tokens, *held, slot, headers, self._large.costs, envelope
-        )
-        call.prompt_tokens = read.prompt_tokens
-        return call
+        holds = (*held, slot, headers, self._large.costs, envelope)
+        return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
 
     def _expected(self, read: Read, route: Route, api: ApiRoute) -> estimate.Expected:
         if api.is_opaque:
