@@ -26,7 +26,7 @@ class Bounds:
     max_head_bytes: int = 64 * 1024
     """Of a request's head; also of what stands between two bytes of a body: chunk extensions, trailers."""
     max_connections: int = 8192
-    """Beyond it a connection is answered with 503 and closed."""
+    """Beyond it one that has no request gives way, the oldest first; else the new one is answered 503 and closed."""
 
 
 class BodyFault(Enum):

@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         current = self._current
         if current is None:
             return False
-        # a client that has gone looks the same as one that waits for its answer, until something is written to it
+        # a client that has gone looks like one that waits for its answer, until something is written to it
         self._probe_at = self.loop.time() + (0 if current.is_chunked else _PROBE_AFTER_S)
         return True
 
@@ -138,16 +138,16 @@ class Connection(asyncio.Protocol):
         for exchange in self._ahead:
             exchange.close()
         self._ahead.clear()
-        if self._current is None:
-            self.port.forget(self)
-        else:
+        if self._current is not None:
             self._current.client_gone()
+        else:
+            self.port.forget(self)
 
     def pause_writing(self) -> None:
         """Bound how long the client may take nothing."""
         if self.undrained is None and not self.is_lost:
             self.undrained = self.loop.create_future()
-            self._bound_writing()
+            self.write_by = self.loop.time() + self._bounds.write_within_s  # of all: it may be taken byte by byte
 
     def resume_writing(self) -> None:
         """Let whoever waits write on."""
@@ -173,6 +173,13 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         elif self._waiting in (Waiting.HEAD, Waiting.BODY):
             self.due = min(self.due, self.loop.time() + self._bounds.stopping_s)
+
+    def give_way(self) -> bool:
+        """End the connection at once where no request is under way; return whether it did."""
+        is_idle = self._current is None and self._waiting in (Waiting.HEAD, Waiting.NEXT) and not self.is_lost
+        if is_idle:
+            self.transport.abort()
+        return is_idle
 
     # --- reading
 
@@ -300,7 +307,7 @@ class Connection(asyncio.Protocol):
         """End the connection; where the client may still send, only after it has had time to read its answer."""
         self._is_deaf = True
         self._unread = b""
-        self._bound_writing()
+        self.write_by = self.loop.time() + self._bounds.write_within_s
         if not may_send or self._refusal == 431 or self._probe_at is not None or self.port.is_stopping:
             self.due = math.inf
             self.transport.close()
@@ -328,9 +335,6 @@ class Connection(asyncio.Protocol):
             self._close(may_send=False)
         else:
             self.transport.abort()
-
-    def _bound_writing(self) -> None:
-        self.write_by = self.loop.time() + self._bounds.write_within_s  # of all of it: it may be taken byte by byte
 
     def _look(self, now: float) -> None:
         """Find out whether a client is there whose end the transport does not watch for."""

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -22,6 +23,8 @@ TICK_S = 0.25
 BACKLOG = 2048
 
 _CLOSING_S = 1
+_LOOKED_AT = 64
+"""Connections at most, for one that is taken in where there are as many as may be."""
 _NO_METHODS: Mapping[bytes, Route] = {}
 
 
@@ -52,7 +55,8 @@ class Server:
         self._grace_s = grace_s
         self._routes = routes or {}
         self._fallback = Route(asgi.AsgiHandler(app))
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
+        """The oldest first, but for those that were looked at and had a request under way."""
         self._stopped = asyncio.Event()
         self._emptied = asyncio.Event()
         self._clock: asyncio.TimerHandle | None = None
@@ -79,13 +83,14 @@ class Server:
     # --- what connections ask
 
     def opened(self, connection: Connection) -> bool:
-        """Take a connection in; return False where there are too many."""
-        self._connections.add(connection)
-        return len(self._connections) <= self.bounds.max_connections
+        """Take a connection in; return False where there are too many and none that is idle gives way."""
+        has_room = len(self._connections) < self.bounds.max_connections or self._make_room()
+        self._connections[connection] = None
+        return has_room
 
     def forget(self, connection: Connection) -> None:
         """Let go of a connection that has ended and whose request is over."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if self.is_stopping and not self._connections:
             self._emptied.set()
 
@@ -97,6 +102,15 @@ class Server:
             first = path[: path.find(b"/", 1) + 1]
             methods = self._routes.get(unquote_to_bytes(path).rstrip(b"/")) or self._routes.get(first)
         return (methods or _NO_METHODS).get(method, self._fallback)
+
+    def _make_room(self) -> bool:
+        """End the oldest connection without a request: who holds many must not keep others out."""
+        for connection in list(islice(self._connections, _LOOKED_AT)):
+            del self._connections[connection]
+            if connection.give_way():
+                return True
+            self._connections[connection] = None
+        return False
 
     # --- time
 

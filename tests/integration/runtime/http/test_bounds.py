@@ -164,18 +164,58 @@ async def test_an_idle_connection_between_two_requests_is_no_late_head() -> None
 
 
 async def test_connections_beyond_the_bound_are_told_so() -> None:
-    async with serving(echo, bounds=Bounds(max_connections=2)) as port:
+    begun, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        begun.release()
+        await go_on.wait()
+        await echo(scope, receive, send)
+
+    async with serving(waits, bounds=Bounds(max_connections=2)) as port:
         async with port.wire() as first, port.wire() as second:
             for wire in (first, second):
                 await wire.send(request(method="GET"))
-                assert (await wire.answer()).status == 200
+                await begun.acquire()
             async with port.wire() as third:
                 answer = await third.answer()
                 assert (answer.status, answer.headers["retry-after"], await third.ended()) == (503, "1", b"")
+            go_on.set()
+            for wire in (first, second):
+                assert (await wire.answer()).status == 200
         await wires.until(lambda: port.server.connections == 0)
         async with port.wire() as wire:
             await wire.send(request(method="GET"))
             assert (await wire.answer()).status == 200
+
+
+async def test_who_holds_connections_without_a_request_keeps_nobody_out() -> None:
+    """The oldest without a request gives way: idle, half a head, or nothing at all; one with a request never does."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            begun.set()
+            await go_on.wait()
+        await echo(scope, receive, send)
+
+    async with serving(waits, bounds=Bounds(max_connections=4)) as port, port.wire() as slow:
+        await slow.send(request(method="GET", path="/slow"))
+        await begun.wait()
+        held = [await port.connect() for _ in range(3)]
+        await held[0].send(request(method="GET"))
+        await held[0].answer()
+        await held[1].send(b"GET / HTTP/1.1\r\nx-half: ")
+        await wires.until(lambda: port.server.connections == 4)
+        for wire in tuple(held):
+            innocent = await port.connect()
+            held.append(innocent)
+            await innocent.send(request(method="GET"))
+            assert (await innocent.answer()).status == 200
+            assert await wire.ended() == b""
+        for wire in held:
+            wire.writer.close()
+        go_on.set()
+        assert (await slow.answer()).status == 200
 
 
 def routed(handler: Any, **rules: Any) -> Routes:
