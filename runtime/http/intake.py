@@ -43,7 +43,7 @@ class Intake:
             self._turn.add_done_callback(self._go_on)
 
     def close(self) -> None:
-        """Give the turn up: nothing comes any more."""
+        """Drop the turn: nothing comes any more."""
         if self._turn is not None:
             self._turn.cancel()
 
