@@ -40,10 +40,12 @@ class Directory(Protocol):
 class Windows(Protocol):
     """Rate windows."""
 
-    async def reserve(self, chain: windows.RateChain, tokens: int) -> windows.Reservation | windows.Refusal:
-        """Take a place in every window of the chain, or in none."""
+    async def reserve(
+        self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
+    ) -> windows.Reservation | windows.Refusal:
+        """Take a place in every window of the chain, or in none; `output_tokens` are part of `tokens`."""
 
-    def settle(self, reservation: windows.Reservation, tokens: int) -> None:
+    def settle(self, reservation: windows.Reservation, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used, sooner or later; no answer waits for it."""
 
     def release(self, reservation: windows.Reservation) -> None:
@@ -202,7 +204,7 @@ class Admissions:
         likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
         claims = (asked.choices, asked.max_tokens)
         expected = estimate.expected(asked.body, *claims, likely, self._most_output, asked.token_ids)
-        held = await self._reserve(route, expected.reserved, now)
+        held = await self._reserve(route, expected, now)
         if isinstance(held, Reply):
             return held
         day, rate, places = held
@@ -228,10 +230,11 @@ class Admissions:
         )
 
     async def _reserve(
-        self, route: Route, tokens: int, now: datetime
+        self, route: Route, expected: estimate.Expected, now: datetime
     ) -> tuple[days.DayReservation, windows.Reservation, concurrency.Places] | Reply:
         """Take a place in the day, then among those in flight, then in the rate windows, or in none of them."""
-        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens)
+        tokens, output = expected.reserved, expected.reserved_output
+        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
         if isinstance(day, days.DayRefusal):
             return replies.used_up(route.slug, day, now)
         places = self.concurrency.reserve(route.slug, route.concurrent) if route.concurrent else []
@@ -240,7 +243,7 @@ class Admissions:
             return replies.rate_limited(route.slug, places)
         rate: windows.Reservation | windows.Refusal | None = None
         try:
-            rate = await self._windows.reserve(route.rates, tokens)
+            rate = await self._windows.reserve(route.rates, tokens, output)
         finally:
             if not isinstance(rate, windows.Reservation):
                 self._days.release(day)
@@ -249,10 +252,11 @@ class Admissions:
 
     def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""
-        used = count.tokens.input_tokens + count.tokens.output_tokens
+        output = count.tokens.output_tokens
+        used = count.tokens.input_tokens + output
         self._in_flight.close_slot(call.slot)
-        self._days.settle(call.day, sequence, used)
-        self._windows.settle(call.rate, used)
+        self._days.settle(call.day, sequence, used, output)
+        self._windows.settle(call.rate, used, output)
         self.concurrency.release(call.places)
         if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:
             route = call.route  # where its client gave a bound, the answer says nothing of what one has without

@@ -193,7 +193,7 @@ class Proxy:
             if isinstance(one, Whole):
                 self._days.take_whole(one.lane, one.at)
             else:
-                part = Part(one.version, one.at, one.requests, one.tokens)
+                part = Part(one.version, one.at, one.requests, one.tokens, one.output_tokens)
                 self._days.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
 
     def take_decisions_by_sequence(self, decisions: Sequence[DecisionBySequence]) -> None:
@@ -279,7 +279,7 @@ class Proxy:
             event.charged_groups,
             event.model_slug,
             event.timestamp.date(),
-            Row(sequence, tokens, offset),
+            Row(sequence, tokens, offset, event.tokens.output_tokens),
             lane=lane,
             instance=file.instance,
         )

@@ -18,10 +18,12 @@ Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-
 
 
 class LimitType(StrEnum):
-    """What is counted: requests, or prompt plus completion tokens."""
+    """What is counted: requests, prompt plus completion tokens, or one of the two parts of these."""
 
     REQUEST = "REQUEST"
     TOKEN = "TOKEN"
+    INPUT_TOKEN = "INPUT_TOKEN"
+    OUTPUT_TOKEN = "OUTPUT_TOKEN"
 
 
 class RateLimitUnit(StrEnum):

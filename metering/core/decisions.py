@@ -6,6 +6,7 @@ Never judges a threshold that it was not handed: a proxy obeys only those that i
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from domain import amounts
 from domain.days import reset_at
 from domain.limit_tree import Threshold
 from metering.core.sums import LimitTotal
@@ -54,4 +55,4 @@ def decision(part: Part) -> Decision:
 
 def used(total: LimitTotal, type_: LimitType) -> int:
     """Return what of a total counts against a limit of this type."""
-    return total.requests if type_ is LimitType.REQUEST else total.tokens
+    return amounts.counted(type_, total.requests, total.tokens, total.output_tokens)

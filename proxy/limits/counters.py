@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from domain import amounts
 from schemas.decisions import DecisionBySequence
 from schemas.limits import LimitType
 
@@ -29,16 +30,19 @@ class Part(NamedTuple):
     at: int
     requests: int
     tokens: int
+    output_tokens: int = 0
+    """What of `tokens` are completions."""
 
 
 class Row:
-    """One spooled request."""
+    """One spooled request; `output_tokens` are part of `tokens`."""
 
-    __slots__ = ("counters", "offset", "sequence", "tokens")
+    __slots__ = ("counters", "offset", "output_tokens", "sequence", "tokens")
 
-    def __init__(self, sequence: int, tokens: int, offset: int | None = None) -> None:
+    def __init__(self, sequence: int, tokens: int, offset: int | None = None, output_tokens: int = 0) -> None:
         self.sequence = sequence
         self.tokens = tokens
+        self.output_tokens = output_tokens
         self.offset = offset
         """Where its lane has it, or an offset above that; None: not known yet."""
         self.counters: tuple[Counter, ...] = ()
@@ -66,14 +70,26 @@ def insert(rows: Rows, row: Row) -> bool:
 class Counter:
     """One (group, slug, day)."""
 
-    __slots__ = ("by_sequence", "in_flight_requests", "in_flight_tokens", "parts", "pending", "requests", "tokens")
+    __slots__ = (
+        "by_sequence",
+        "in_flight_output",
+        "in_flight_requests",
+        "in_flight_tokens",
+        "output_tokens",
+        "parts",
+        "pending",
+        "requests",
+        "tokens",
+    )
 
     def __init__(self) -> None:
         self.requests = 0
         self.tokens = 0
+        self.output_tokens = 0
         """The whole sum, in flight included."""
         self.in_flight_requests = 0
         self.in_flight_tokens = 0
+        self.in_flight_output = 0
         self.parts: dict[Lane, Part] = {}
         self.pending: dict[tuple[Lane, str], Rows] = {}
         """Rows that the sum holds beside what was told, by lane and spool."""
@@ -82,25 +98,26 @@ class Counter:
 
     def refuses(self, type_: LimitType, threshold: int) -> bool:
         """Whether the sum has reached a threshold."""
-        return (self.requests if type_ is LimitType.REQUEST else self.tokens) >= threshold
+        return amounts.counted(type_, self.requests, self.tokens, self.output_tokens) >= threshold
 
     def is_held(self, type_: LimitType, threshold: int) -> bool:
         """Whether a limit that refuses would admit without what is in flight."""
-        if type_ is LimitType.REQUEST:
-            return self.requests - self.in_flight_requests < threshold
-        return self.tokens - self.in_flight_tokens < threshold
+        in_flight = amounts.counted(type_, self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
+        return amounts.counted(type_, self.requests, self.tokens, self.output_tokens) - in_flight < threshold
 
-    def begin(self, tokens: int) -> None:
+    def begin(self, tokens: int, output_tokens: int) -> None:
         """Add a request in flight and its estimate."""
         self.in_flight_requests += 1
         self.in_flight_tokens += tokens
-        self._add(1, tokens)
+        self.in_flight_output += output_tokens
+        self._add(1, tokens, output_tokens)
 
-    def end(self, tokens: int) -> None:
+    def end(self, tokens: int, output_tokens: int) -> None:
         """Take a request that ended out again, with its estimate."""
         self.in_flight_requests -= 1
         self.in_flight_tokens -= tokens
-        self._add(-1, -tokens)
+        self.in_flight_output -= output_tokens
+        self._add(-1, -tokens, -output_tokens)
 
     def add_row(self, lane: Lane, instance: str, row: Row, whole: int) -> None:
         """Add a spooled row that what was told does not hold; `whole` is its lane's."""
@@ -114,7 +131,7 @@ class Counter:
         if rows is None:
             rows = self.pending[lane, instance] = deque()
         if insert(rows, row):
-            self._add(1, row.tokens)
+            self._add(1, row.tokens, row.output_tokens)
 
     def take_part(self, lane: Lane, part: Part, whole: int) -> None:
         """Take a lane's newest word; of several the one with the highest (version, at) is the newest."""
@@ -124,9 +141,9 @@ class Counter:
         self.parts[lane] = part
         if self.by_sequence is not None:
             return
-        self._add(part.requests, part.tokens)
+        self._add(*part[2:])
         if known is not None:
-            self._add(-known.requests, -known.tokens)
+            self._add(-known.requests, -known.tokens, -known.output_tokens)
         self.drop(lane, whole)
 
     def take_by_sequence(self, told: DecisionBySequence) -> None:
@@ -145,7 +162,7 @@ class Counter:
         for (lane, instance), rows in list(self.pending.items()):
             mark = told.counted.get(instance, 0)
             while rows and rows[0].sequence <= mark:
-                self._add(-1, -rows.popleft().tokens)
+                self._remove(rows.popleft())
             if not rows:
                 del self.pending[lane, instance]
 
@@ -156,7 +173,7 @@ class Counter:
             return
         self._add(-told.requests, -told.tokens)
         for part in self.parts.values():
-            self._add(part.requests, part.tokens)
+            self._add(*part[2:])
         for lane in {lane for lane, _ in self.pending}:
             self.drop(lane, wholes.get(lane, NOWHERE))
 
@@ -168,7 +185,7 @@ class Counter:
         for place in [place for place in self.pending if place[0] == lane]:
             rows = self.pending[place]
             while rows and rows[0].is_below(bound):
-                self._add(-1, -rows.popleft().tokens)
+                self._remove(rows.popleft())
             if not rows:
                 del self.pending[place]
 
@@ -176,9 +193,13 @@ class Counter:
         part = self.parts.get(lane)
         return whole if part is None else max(part.at, whole)
 
-    def _add(self, requests: int, tokens: int) -> None:
+    def _remove(self, row: Row) -> None:
+        self._add(-1, -row.tokens, -row.output_tokens)
+
+    def _add(self, requests: int, tokens: int, output_tokens: int = 0) -> None:
         self.requests += requests
         self.tokens += tokens
+        self.output_tokens += output_tokens
 
 
 def _highest(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

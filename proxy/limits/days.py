@@ -50,6 +50,8 @@ class DayReservation:
     """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     estimate: int
+    output: int
+    """What of the estimate is for the answer."""
     root: str
     """The last charged group, whose lane the event will lie in."""
     counters: tuple[Counter, ...]
@@ -89,28 +91,37 @@ class DayCounters:
         self._lane_of = lane_of
         self._untold = set(lanes)
 
-    def reserve(
-        self, day: date, slug: str, charged_groups: tuple[str, ...], limits: Sequence[DayLimit], tokens: int
+    def reserve(  # noqa: PLR0917 - the day, the route's parts, and both parts of an estimate
+        self,
+        day: date,
+        slug: str,
+        charged_groups: tuple[str, ...],
+        limits: Sequence[DayLimit],
+        tokens: int,
+        output_tokens: int = 0,
     ) -> DayReservation | DayRefusal:
-        """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any."""
+        """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any.
+
+        `output_tokens` are what of `tokens` is for the answer.
+        """
         for limit in limits:
             if self._counter(limit.counting_group, slug, day).refuses(limit.type, limit.threshold):
                 return self._refuse(day, slug, limits)
         counters = tuple([self._counter(group, slug, day) for group in charged_groups])
         for counter in counters:
-            counter.begin(tokens)
-        return DayReservation(tokens, charged_groups[-1], counters)
+            counter.begin(tokens, output_tokens)
+        return DayReservation(tokens, output_tokens, charged_groups[-1], counters)
 
-    def settle(self, reservation: DayReservation, sequence: int, tokens: int) -> None:
+    def settle(self, reservation: DayReservation, sequence: int, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used, spooled here as `sequence`; no offset of it was told yet."""
         if reservation.ended:
             return
         reservation.ended = True
         for counter in reservation.counters:
-            counter.end(reservation.estimate)
+            counter.end(reservation.estimate, reservation.output)
         lane = self._lane_of(reservation.root)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
-        self._await(lane, self._instance, Row(sequence, tokens, offset), reservation.counters)
+        self._await(lane, self._instance, Row(sequence, tokens, offset, output_tokens), reservation.counters)
 
     def release(self, reservation: DayReservation) -> None:
         """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
@@ -118,7 +129,7 @@ class DayCounters:
             return
         reservation.ended = True
         for counter in reservation.counters:
-            counter.end(reservation.estimate)
+            counter.end(reservation.estimate, reservation.output)
 
     def restore(self, group_ids: Sequence[str], slug: str, day: date, row: Row, *, lane: Lane, instance: str) -> None:
         """Count a row that a spool still holds at start, `group_ids` its charged groups. Twice is once.

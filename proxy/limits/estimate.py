@@ -33,6 +33,8 @@ class Expected:
     """The likely counts, at least 1 in: billed only where nothing better is ever known."""
     reserved: int
     """What is reserved: at least the real count, where the prompt is plain text and the client bounds the answer."""
+    reserved_output: int
+    """What of it is for the answer."""
 
 
 def expected(  # noqa: PLR0917 - what a client claims, what is likely, what is possible
@@ -54,6 +56,7 @@ def expected(  # noqa: PLR0917 - what a client claims, what is likely, what is p
             input_tokens=min(max(1, prompt), MOST_TOKENS), output_tokens=min(choices * min(bound, likely), MOST_TOKENS)
         ),
         reserved=prompt + choices * bound,
+        reserved_output=choices * bound,
     )
 
 

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from domain import amounts
 from schemas.limits import LimitType, RateLimitUnit
 
 SUB_BUCKETS = 20
@@ -76,11 +77,14 @@ class Reservation:
     slug: str
     limits: Sequence[WindowLimit]
     estimate: int
-    """Tokens charged to each TOKEN limit."""
+    """Tokens charged to each TOKEN limit, and those of its parts to the others."""
     admitted_us: int
     standings: tuple[LimitStanding, ...]
-    """Right after the admission: of each type the limit with the least remaining, of equals the last to reset."""
+    """Right after the admission: of requests, and of tokens of any type, the limit with the least remaining, of equals
+    the last to reset."""
     ended: bool = False
+    output: int = 0
+    """What of the estimate is for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +159,14 @@ class _Counter:
         log = self._exact(limit)
         return self.total if log is None else len(log)
 
-    def admit(self, limit: WindowLimit, tokens: int) -> None:
+    def admit(self, limit: WindowLimit, amount: int) -> None:
         """Add one request, or the tokens reserved for it."""
-        if limit.type is LimitType.REQUEST:
-            self.add(self.newest, 1)
-            if self.log is not None:
-                self.log.append(self.now_us)
-        else:
-            self.add(self.newest, tokens)
-            self.held[self.newest % _COUNTED] += tokens
-            self.held_total += tokens
+        self.add(self.newest, amount)
+        if limit.type is not LimitType.REQUEST:
+            self.held[self.newest % _COUNTED] += amount
+            self.held_total += amount
+        elif self.log is not None:
+            self.log.append(self.now_us)
 
     def add(self, bucket: int, amount: int) -> None:
         self.buckets[bucket % _COUNTED] += amount
@@ -247,8 +249,13 @@ class Windows:
     def __len__(self) -> int:
         return len(self._counters)
 
-    def reserve(self, slug: str, limits: Sequence[WindowLimit], tokens: int, now: float) -> Reservation | Refusal:
-        """Take one request and `tokens` (estimated, not negative) from every limit, or nothing from any."""
+    def reserve(
+        self, slug: str, limits: Sequence[WindowLimit], tokens: int, now: float, output_tokens: int = 0
+    ) -> Reservation | Refusal:
+        """Take one request and `tokens` (estimated, not negative) from every limit, or nothing from any.
+
+        `output_tokens` are what of `tokens` is for the answer.
+        """
         if not limits:
             return Reservation(slug, limits, tokens, 0, ())
         given_us, now_us = self._read(now)
@@ -257,10 +264,11 @@ class Windows:
             if counter.counted(limit) >= limit.threshold:
                 return refuse(limits, counters, given_us)
         for limit, counter in zip(limits, counters, strict=True):
-            counter.admit(limit, tokens)
-        return Reservation(slug, limits, tokens, now_us, standings(limits, counters, given_us))
+            counter.admit(limit, amounts.counted(limit.type, 1, tokens, output_tokens))
+        seen = standings(limits, counters, given_us)
+        return Reservation(slug, limits, tokens, now_us, seen, output=output_tokens)
 
-    def settle(self, reservation: Reservation, tokens: int, now: float) -> None:
+    def settle(self, reservation: Reservation, tokens: int, now: float, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used (not negative)."""
         if reservation.ended:
             return
@@ -269,18 +277,18 @@ class Windows:
             return
         _, now_us = self._read(now)
         for limit in reservation.limits:
-            if limit.type is LimitType.TOKEN:
+            if limit.type is not LimitType.REQUEST:
+                estimate = amounts.counted(limit.type, 1, reservation.estimate, reservation.output)
+                used = amounts.counted(limit.type, 1, tokens, output_tokens)
                 # Looked up again: an empty counter may have been forgotten meanwhile, and one in use never is.
-                self._counter(reservation.slug, limit, now_us).settle(
-                    reservation.admitted_us, reservation.estimate, tokens
-                )
+                self._counter(reservation.slug, limit, now_us).settle(reservation.admitted_us, estimate, used)
 
     def release(self, reservation: Reservation, now: float) -> None:
         """Give the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
         self.settle(reservation, 0, now)
 
     def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[LimitStanding, ...]:
-        """Return how the limits stand now: of each type the one with the least remaining."""
+        """Return how the limits stand now: of requests, and of tokens of any type, the one with the least remaining."""
         given_us, now_us = self._read(now)
         return standings(limits, [self._counter(slug, limit, now_us) for limit in limits], given_us)
 
@@ -328,12 +336,13 @@ def refuse(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us:
 
 
 def standings(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us: int) -> tuple[LimitStanding, ...]:
-    """Return of each type the limit with the least remaining, of equals the last to reset."""
-    least: dict[LimitType, LimitStanding] = {}
+    """Return of requests, and of tokens, the limit with the least remaining, of equals the last to reset."""
+    least: dict[bool, LimitStanding] = {}
     for limit, counter in zip(limits, counters, strict=True):
         remaining = max(0, limit.threshold - counter.counted(limit))
         reset_s = max(0, counter.empty_us(limit) - given_us) / 1_000_000
-        known = least.get(limit.type)
+        of_requests = limit.type is LimitType.REQUEST
+        known = least.get(of_requests)
         if known is None or (remaining, -reset_s) < (known.remaining, -known.reset_s):
-            least[limit.type] = LimitStanding(limit, remaining, reset_s)
+            least[of_requests] = LimitStanding(limit, remaining, reset_s)
     return tuple(least.values())

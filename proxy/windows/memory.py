@@ -20,13 +20,15 @@ class MemoryWindows:
         self._clock_s = clock_s
         self._windows = windows.Windows()
 
-    async def reserve(self, chain: windows.RateChain, tokens: int) -> windows.Reservation | windows.Refusal:
+    async def reserve(
+        self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
+    ) -> windows.Reservation | windows.Refusal:
         """Take one request and `tokens` (estimated) from every limit of the chain, or nothing from any."""
-        return self._windows.reserve(chain.slug, chain.limits, tokens, self._clock_s())
+        return self._windows.reserve(chain.slug, chain.limits, tokens, self._clock_s(), output_tokens)
 
-    def settle(self, reservation: windows.Reservation, tokens: int) -> None:
+    def settle(self, reservation: windows.Reservation, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used. A second end of a reservation is ignored."""
-        self._windows.settle(reservation, tokens, self._clock_s())
+        self._windows.settle(reservation, tokens, self._clock_s(), output_tokens)
 
     def release(self, reservation: windows.Reservation) -> None:
         """Give the tokens back, never the place in a REQUEST window: the upstream did not answer with 2xx."""
