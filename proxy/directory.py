@@ -26,7 +26,7 @@ from schemas.config import (
     WorkspaceRecord,
     WorkspaceState,
 )
-from schemas.limits import RateLimitUnit
+from schemas.limits import ANY_SLUG, EffectiveModelConfig, RateLimitUnit
 from schemas.targets import Provider, Target
 from schemas.usage import RouteName
 
@@ -197,17 +197,13 @@ class Directory:
         credential = self._credential(endpoint.target, key.workspace_id)
         if isinstance(credential, Unserved):
             return credential
-        limits = [
-            WindowLimit(
-                limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
-            )
-            for limit in model.rate_limits
-        ]
+        limits = _window_limits(chain, model)
+        days = _day_limits(chain, model)
+        over_all = limit_tree.effective_model(chain, ANY_SLUG)
+        if over_all is not None:
+            limits += _window_limits(chain, over_all)
+            days += _day_limits(chain, over_all)
         rates = tuple(limit for limit in limits if limit.unit is not RateLimitUnit.CONCURRENT)
-        days = tuple(
-            DayLimit(limit.type, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit))
-            for limit in model.usage_limits
-        )
         return Route(
             slug=slug,
             workspace_id=key.workspace_id,
@@ -225,6 +221,33 @@ class Directory:
             dialect=targets.dialect(endpoint.target),
             name=api.name,
         )
+
+
+def _window_limits(chain: limit_tree.Chain, model: EffectiveModelConfig) -> tuple[WindowLimit, ...]:
+    return tuple(
+        WindowLimit(
+            limit.type,
+            limit.unit,
+            limit.threshold,
+            limit.source_group,
+            limit_tree.counting_group(chain, limit),
+            over_all=model.slug == ANY_SLUG,
+        )
+        for limit in model.rate_limits
+    )
+
+
+def _day_limits(chain: limit_tree.Chain, model: EffectiveModelConfig) -> tuple[DayLimit, ...]:
+    return tuple(
+        DayLimit(
+            limit.type,
+            limit.threshold,
+            limit.source_group,
+            limit_tree.counting_group(chain, limit),
+            over_all=model.slug == ANY_SLUG,
+        )
+        for limit in model.usage_limits
+    )
 
 
 def _usable(secret: str, target: Target) -> str | None:

@@ -16,6 +16,19 @@ Threshold = Annotated[int, Field(ge=0, le=2**53)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
 """``{org_prefix}/{name}``."""
 
+ANY_SLUG = "*"
+"""Stands for all slugs of a group together. It grants none of them."""
+
+ListedSlug = Annotated[
+    str,
+    Field(
+        pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)$",
+        max_length=255,
+        description="A slug; or `*`, whose limits bound the sum over all slugs of the group, and which grants none.",
+    ),
+]
+"""What a group lists."""
+
 
 class LimitType(StrEnum):
     """What is counted: requests, prompt plus completion tokens, or one of the two parts of these."""
@@ -70,9 +83,9 @@ class UsageLimit(Message):
 
 
 class ModelConfig(Message):
-    """A slug that a group lists, with the limits that the group itself sets on it."""
+    """A slug that a group lists, or `*`, with the limits that the group itself sets on it."""
 
-    slug: Slug
+    slug: ListedSlug
     rate_limits: Annotated[tuple[RateLimit, ...], NullMeans(())] = ()
     usage_limits: Annotated[tuple[UsageLimit, ...], NullMeans(())] = ()
 
@@ -98,8 +111,8 @@ class EffectiveUsageLimit(UsageLimit):
 
 
 class EffectiveModelConfig(Message):
-    """A slug that a group may call, with every limit that holds for it."""
+    """A slug that a group may call, or `*`, with every limit that holds for it."""
 
-    slug: Slug
+    slug: ListedSlug
     rate_limits: tuple[EffectiveRateLimit, ...] = ()
     usage_limits: tuple[EffectiveUsageLimit, ...] = ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from domain import amounts
 from domain.days import reset_at
 from domain.limit_tree import Threshold
-from metering.core.sums import LimitTotal
+from metering.core.sums import LimitIncrement, LimitTotal
 from schemas.decisions import Decision, UsedUp
 from schemas.limits import LimitType
 
@@ -53,6 +53,6 @@ def decision(part: Part) -> Decision:
     )
 
 
-def used(total: LimitTotal, type_: LimitType) -> int:
+def used(total: LimitTotal | LimitIncrement, type_: LimitType) -> int:
     """Return what of a total counts against a limit of this type."""
     return amounts.counted(type_, total.requests, total.tokens, total.output_tokens)

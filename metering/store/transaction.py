@@ -13,7 +13,7 @@ from domain import positions
 from domain.positions import Progress
 from domain.sources import EventBatch
 from metering.core import sums
-from metering.core.sums import Counter, LimitTotal, Totals
+from metering.core.sums import Counter, LimitIncrement, LimitTotal, Totals
 from metering.store import events, insert, key_usage, totals
 from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
@@ -129,9 +129,19 @@ def current(connection: Connection, days: Collection[date]) -> tuple[tuple[Total
     return found, moved
 
 
-def limit_totals(connection: Connection, counters: Collection[Counter]) -> dict[Counter, LimitTotal]:
-    """Return the limit totals of these counters, over all lanes; those without an event are left out."""
-    return sums.whole_limits(map(limit_of, _rows_of(connection, LIMIT_DAILY, counters)))
+def limit_totals(
+    connection: Connection, group_ids: Collection[str], first: date, last: date
+) -> dict[tuple[str, str], LimitIncrement]:
+    """Return what counts against limits of groups by (group, slug), over all lanes and the days, both inclusive.
+
+    What had no event is left out.
+    """
+    columns = LIMIT_DAILY.c
+    place = (columns.group_id, columns.model_slug)
+    figures = [func.sum(columns[name]) for name in LimitIncrement._fields]
+    within = (columns.group_id.in_(group_ids), columns.day.between(first, last))
+    query = select(*place, *figures).where(*within).group_by(*place)
+    return {(row[0], row[1]): LimitIncrement(*map(int, row[2:])) for row in connection.execute(query)}
 
 
 def untold(  # noqa: PLR0917 - which rows

@@ -108,7 +108,7 @@ def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
     """429 for a rate limit; the wait is exact to one sub-bucket, and rounded up."""
     limit = refusal.limit
     unit = f"per {limit.unit.value}" if limit.unit is not RateLimitUnit.CONCURRENT else limit.unit.value
-    named = _named(slug, limit.type.value, unit, limit.threshold, limit.source_group)
+    named = _named(limit.counted_slug(slug), limit.type.value, unit, limit.threshold, limit.source_group)
     reply = error(429, f"Rate limit reached: {named}.", kind="rate_limit_error", code="rate_limit_exceeded")
     reply.headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
     reply.headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
@@ -122,7 +122,7 @@ def used_up(slug: str, refusal: days.DayRefusal, now: datetime) -> Reply:
     Where only requests in flight hold the day, it is asked for again in a second: they may use less than is reserved.
     """
     limit = refusal.limit
-    named = _named(slug, limit.type.value, "per DAY", limit.threshold, limit.source_group)
+    named = _named(limit.counted_slug(slug), limit.type.value, "per DAY", limit.threshold, limit.source_group)
     if refusal.rests_on_reservations:
         message = f"Usage limit held by requests in flight: {named}."
         reply = error(429, message, kind="rate_limit_error", code="rate_limit_exceeded")

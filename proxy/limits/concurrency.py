@@ -34,7 +34,7 @@ class Concurrency:
     def reserve(self, slug: str, limits: Sequence[WindowLimit]) -> Places | Refusal:
         """Take a place in every limit, or in none: then the refusal names the first that is full."""
         taken = self._taken
-        places = [(limit.counting_group, slug) for limit in limits]
+        places = [(limit.counting_group, limit.counted_slug(slug)) for limit in limits]
         for limit, place in zip(limits, places, strict=True):
             if taken.get(place, 0) >= limit.threshold:
                 return Refusal(limit, _WAIT_MS, ())

@@ -9,12 +9,12 @@ here until metering has passed the second of both: too high for a moment, never 
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from domain import amounts
 from schemas.decisions import DecisionBySequence
-from schemas.limits import LimitType
+from schemas.limits import ANY_SLUG, LimitType
 
 Lane = int | str
 """A partition of the usage topic; embedded, the instance of a spool."""
@@ -68,7 +68,7 @@ def insert(rows: Rows, row: Row) -> bool:
 
 
 class Counter:
-    """One (group, slug, day)."""
+    """One (group, slug, day); or the sum over all slugs of a group, which what counts for those alone adds to."""
 
     __slots__ = (
         "by_sequence",
@@ -76,6 +76,7 @@ class Counter:
         "in_flight_requests",
         "in_flight_tokens",
         "output_tokens",
+        "over_all",
         "parts",
         "pending",
         "requests",
@@ -95,6 +96,8 @@ class Counter:
         """Rows that the sum holds beside what was told, by lane and spool."""
         self.by_sequence: DecisionBySequence | None = None
         """The word of a metering of the version before; while it holds, `parts` are not in the sum."""
+        self.over_all: Counter | None = None
+        """The sum over all slugs of the group, where a limit asks for it."""
 
     def refuses(self, type_: LimitType, threshold: int) -> bool:
         """Whether the sum has reached a threshold."""
@@ -107,17 +110,18 @@ class Counter:
 
     def begin(self, tokens: int, output_tokens: int) -> None:
         """Add a request in flight and its estimate."""
-        self.in_flight_requests += 1
-        self.in_flight_tokens += tokens
-        self.in_flight_output += output_tokens
-        self._add(1, tokens, output_tokens)
+        self.add_in_flight(1, tokens, output_tokens)
 
     def end(self, tokens: int, output_tokens: int) -> None:
         """Take a request that ended out again, with its estimate."""
-        self.in_flight_requests -= 1
-        self.in_flight_tokens -= tokens
-        self.in_flight_output -= output_tokens
-        self._add(-1, -tokens, -output_tokens)
+        self.add_in_flight(-1, -tokens, -output_tokens)
+
+    def join(self, over_all: "Counter") -> None:
+        """Let what counts here count there too, from now on and what is counted already."""
+        flying = (self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
+        over_all.add_in_flight(*flying)
+        over_all.add(self.requests - flying[0], self.tokens - flying[1], self.output_tokens - flying[2])
+        self.over_all = over_all
 
     def add_row(self, lane: Lane, instance: str, row: Row, whole: int) -> None:
         """Add a spooled row that what was told does not hold; `whole` is its lane's."""
@@ -131,7 +135,7 @@ class Counter:
         if rows is None:
             rows = self.pending[lane, instance] = deque()
         if insert(rows, row):
-            self._add(1, row.tokens, row.output_tokens)
+            self.add(1, row.tokens, row.output_tokens)
 
     def take_part(self, lane: Lane, part: Part, whole: int) -> None:
         """Take a lane's newest word; of several the one with the highest (version, at) is the newest."""
@@ -141,9 +145,9 @@ class Counter:
         self.parts[lane] = part
         if self.by_sequence is not None:
             return
-        self._add(*part[2:])
+        self.add(*part[2:])
         if known is not None:
-            self._add(-known.requests, -known.tokens, -known.output_tokens)
+            self.add(-known.requests, -known.tokens, -known.output_tokens)
         self.drop(lane, whole)
 
     def take_by_sequence(self, told: DecisionBySequence) -> None:
@@ -154,11 +158,11 @@ class Counter:
         if known is not None and told.version < known.version:
             return
         if known is not None:
-            self._add(-known.requests, -known.tokens)
+            self.add(-known.requests, -known.tokens)
             if told.version == known.version:  # duplicates may have moved the marks
                 told = told.model_copy(update={"counted": _highest(known.counted, told.counted)})
         self.by_sequence = told
-        self._add(told.requests, told.tokens)
+        self.add(told.requests, told.tokens)
         for (lane, instance), rows in list(self.pending.items()):
             mark = told.counted.get(instance, 0)
             while rows and rows[0].sequence <= mark:
@@ -171,9 +175,9 @@ class Counter:
         told, self.by_sequence = self.by_sequence, None
         if told is None:
             return
-        self._add(-told.requests, -told.tokens)
+        self.add(-told.requests, -told.tokens)
         for part in self.parts.values():
-            self._add(*part[2:])
+            self.add(*part[2:])
         for lane in {lane for lane, _ in self.pending}:
             self.drop(lane, wholes.get(lane, NOWHERE))
 
@@ -193,13 +197,64 @@ class Counter:
         part = self.parts.get(lane)
         return whole if part is None else max(part.at, whole)
 
-    def _remove(self, row: Row) -> None:
-        self._add(-1, -row.tokens, -row.output_tokens)
-
-    def _add(self, requests: int, tokens: int, output_tokens: int = 0) -> None:
+    def add_in_flight(self, requests: int, tokens: int, output_tokens: int) -> None:
+        """Add requests in flight and their estimates; or take some out again: then these are negative."""
+        self.in_flight_requests += requests
+        self.in_flight_tokens += tokens
+        self.in_flight_output += output_tokens
         self.requests += requests
         self.tokens += tokens
         self.output_tokens += output_tokens
+        if self.over_all is not None:
+            self.over_all.add_in_flight(requests, tokens, output_tokens)
+
+    def _remove(self, row: Row) -> None:
+        self.add(-1, -row.tokens, -row.output_tokens)
+
+    def add(self, requests: int, tokens: int, output_tokens: int = 0) -> None:
+        """Add what has ended in the same way."""
+        self.requests += requests
+        self.tokens += tokens
+        self.output_tokens += output_tokens
+        if self.over_all is not None:
+            self.over_all.add(requests, tokens, output_tokens)
+
+
+class Period:
+    """The counters of one day, by group and slug; under `*` the sum over all slugs of a group, once it was asked for.
+
+    A group that nobody asks it of pays nothing for it.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[str, dict[str, Counter]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def __iter__(self) -> Iterator[Counter]:
+        """Go over the counters of slugs, without the sums over them."""
+        return (counter for slugs in self._groups.values() for slug, counter in slugs.items() if slug != ANY_SLUG)
+
+    def find(self, group: str, slug: str) -> Counter | None:
+        """Return a counter that is there."""
+        return self._groups.get(group, {}).get(slug)
+
+    def counter(self, group: str, slug: str) -> Counter:
+        """Return a counter, made where there is none."""
+        slugs = self._groups.get(group)
+        if slugs is None:
+            slugs = self._groups[group] = {}
+        counter = slugs.get(slug)
+        if counter is None:
+            counter = Counter()
+            if slug == ANY_SLUG:
+                for each in slugs.values():
+                    each.join(counter)
+            else:
+                counter.over_all = slugs.get(ANY_SLUG)
+            slugs[slug] = counter
+        return counter
 
 
 def _highest(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

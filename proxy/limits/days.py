@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Row, Rows, insert
+from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Period, Row, Rows, insert
 from schemas.decisions import DecisionBySequence
-from schemas.limits import LimitType
+from schemas.limits import ANY_SLUG, LimitType
+
+_NO_COUNTERS = Period()
 
 LaneOf = Callable[[str], Lane]
 """Says which lane the rows of a tree lie in, by the last of their charged groups."""
@@ -33,6 +35,12 @@ class DayLimit:
     threshold: int
     source_group: str
     counting_group: str
+    over_all: bool = False
+    """Whether it counts all slugs of the group together."""
+
+    def counted_slug(self, slug: str) -> str:
+        """Return the slug that its counter bears, for a request of `slug`."""
+        return ANY_SLUG if self.over_all else slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class DayCounters:
         self._instance = instance
         self._own_lane: Lane | None = lane
         self._lane_of: LaneOf = lambda _: lane
-        self._days: dict[date, dict[tuple[str, str], Counter]] = {}
+        self._days: dict[date, Period] = {}
         self._oldest = date.min
         self._wholes: dict[Lane, int] = {}
         self._untold: set[Lane] = set()
@@ -80,7 +88,7 @@ class DayCounters:
         """Those of them whose offset is not known, by sequence."""
 
     def __len__(self) -> int:
-        return sum(len(counters) for counters in self._days.values())
+        return sum(len(period) for period in self._days.values())
 
     def use_lanes(self, lanes: Iterable[Lane], lane_of: LaneOf) -> None:
         """Say which lanes the usage topic has. To be called before the first row and the first word.
@@ -105,7 +113,7 @@ class DayCounters:
         `output_tokens` are what of `tokens` is for the answer.
         """
         for limit in limits:
-            if self._counter(limit.counting_group, slug, day).refuses(limit.type, limit.threshold):
+            if self._counted(limit, slug, day).refuses(limit.type, limit.threshold):
                 return self._refuse(day, slug, limits)
         counters = tuple([self._counter(group, slug, day) for group in charged_groups])
         for counter in counters:
@@ -176,8 +184,8 @@ class DayCounters:
         if self._untold:
             self._untold.discard(lane)
             if not self._untold:
-                for counters in self._days.values():
-                    for counter in counters.values():
+                for period in self._days.values():
+                    for counter in period:
                         counter.go_by_parts(self._wholes)
         self._pass(lane, at)
 
@@ -189,14 +197,15 @@ class DayCounters:
             return True
         if not self._untold:
             return False
-        counters = self._days.get(day, {})
-        told = [counters[group, slug].by_sequence if (group, slug) in counters else None for group in group_ids]
+        period = self._days.get(day, _NO_COUNTERS)
+        counters = [period.find(group, slug) for group in group_ids]
+        told = [None if counter is None else counter.by_sequence for counter in counters]
         return all(one is not None and one.counted.get(instance, 0) >= sequence for one in told)
 
     def oldest_awaited(self, day: date) -> dict[str, int]:
         """Return, by instance, the lowest sequence of `day` that metering's word does not hold yet."""
         oldest: dict[str, int] = {}
-        for counter in self._days.get(day, {}).values():
+        for counter in self._days.get(day, _NO_COUNTERS):
             for (_, instance), rows in counter.pending.items():
                 oldest[instance] = min(rows[0].sequence, oldest.get(instance, rows[0].sequence))
         return oldest
@@ -209,7 +218,7 @@ class DayCounters:
 
     def total(self, group: str, slug: str, day: date) -> tuple[int, int]:
         """Return the sum as (requests, tokens)."""
-        counter = self._days.get(day, {}).get((group, slug))
+        counter = self._days.get(day, _NO_COUNTERS).find(group, slug)
         return (counter.requests, counter.tokens) if counter else (0, 0)
 
     def _await(self, lane: Lane, instance: str, row: Row, counters: tuple[Counter, ...]) -> None:
@@ -240,7 +249,7 @@ class DayCounters:
             counter.drop(lane, whole)
 
     def _refuse(self, day: date, slug: str, limits: Sequence[DayLimit]) -> DayRefusal:
-        counters = [(limit, self._counter(limit.counting_group, slug, day)) for limit in limits]
+        counters = [(limit, self._counted(limit, slug, day)) for limit in limits]
         refusing = [
             (limit, counter.is_held(limit.type, limit.threshold))
             for limit, counter in counters
@@ -249,11 +258,11 @@ class DayCounters:
         limit, is_held = min(refusing, key=lambda found: found[1])
         return DayRefusal(limit, is_held)
 
+    def _counted(self, limit: DayLimit, slug: str, day: date) -> Counter:
+        return self._counter(limit.counting_group, limit.counted_slug(slug), day)
+
     def _counter(self, group: str, slug: str, day: date) -> Counter:
-        counters = self._days.get(day)
-        if counters is None:
-            counters = self._days[day] = {}
-        counter = counters.get((group, slug))
-        if counter is None:
-            counter = counters[group, slug] = Counter()
-        return counter
+        period = self._days.get(day)
+        if period is None:
+            period = self._days[day] = Period()
+        return period.counter(group, slug)

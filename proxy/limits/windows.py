@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from domain import amounts
-from schemas.limits import LimitType, RateLimitUnit
+from schemas.limits import ANY_SLUG, LimitType, RateLimitUnit
 
 SUB_BUCKETS = 20
 _COUNTED = SUB_BUCKETS + 1
@@ -48,6 +48,12 @@ class WindowLimit:
     threshold: int
     source_group: str
     counting_group: str
+    over_all: bool = False
+    """Whether it counts all slugs of the group together."""
+
+    def counted_slug(self, slug: str) -> str:
+        """Return the slug that its counter bears, for a request of `slug`."""
+        return ANY_SLUG if self.over_all else slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +317,7 @@ class Windows:
         return given_us, self._latest_us
 
     def _counter(self, slug: str, limit: WindowLimit, now_us: int) -> _Counter:
-        key = (limit.counting_group, slug, limit.type, limit.unit)
+        key = (limit.counting_group, limit.counted_slug(slug), limit.type, limit.unit)
         counter = self._counters.get(key)
         if counter is None:
             counter = self._counters[key] = _Counter(WIDTH_US[limit.unit], now_us)

@@ -286,7 +286,8 @@ def _read(chain: RateChain, estimate: tuple[int, int], reply: Sequence[int]) -> 
 
 
 def _key(prefix: str, root_group: str, slug: str, limit: WindowLimit) -> str:
-    return f"{prefix}{{{root_group}}}:{limit.counting_group}:{limit.type.value}:{limit.unit.value}:{slug}"
+    what = f"{limit.type.value}:{limit.unit.value}:{limit.counted_slug(slug)}"
+    return f"{prefix}{{{root_group}}}:{limit.counting_group}:{what}"
 
 
 def _reserve_words(prefix: str, chain: RateChain, tokens: int, output_tokens: int) -> tuple[list[str], list[str | int]]:
