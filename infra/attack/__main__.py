@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from infra.attack import attackers
-from infra.attack.scene import Scene, scene
+from infra.attack.scene import SPARE_DESCRIPTORS, Scene, scene
 from infra.bench.servers import BenchError
 
 _LOOK_EVERY_S = 1.0
@@ -20,7 +20,8 @@ _AHEAD_S = 15.0
 """How long attackers are at it before the innocent tenant comes: then all they can hold is held."""
 _SPARE_S = 120.0
 _PER_S = 20.0
-_GROWTH, _GROWTH_MIB, _GROWTH_DESCRIPTORS = 1.2, 64.0, 200
+_INNOCENT_DESCRIPTORS = 200
+_GROWTH, _GROWTH_MIB = 1.2, 64.0
 """What the last third of the time may hold beyond what the first third did at most."""
 
 
@@ -71,7 +72,8 @@ def attack(folder: Path, seconds: float) -> int:
             time.sleep(_AHEAD_S)  # so that the attack is under way; what is watched is not timed by it
             with Watch(running) as watch:
                 seen = running.serve_innocent(seconds, _PER_S)
-        wrong = judge(watch.memory_mib, watch.descriptors, seen["failed"])
+        wrong = judge(watch.memory_mib, seen["failed"])
+        wrong += judge_descriptors(max(watch.descriptors) - running.descriptors_at_rest, running.left_open())
         for name, statuses in loose.items():
             print(f"{name:>14}  {statuses or 'no answer was read'}")
         for when, times in (("alone", quiet), ("attacked", seen)):
@@ -84,15 +86,25 @@ def attack(folder: Path, seconds: float) -> int:
     return 1 if wrong else 0
 
 
-def judge(memory_mib: list[float], descriptors: list[int], failed: list[str]) -> list[str]:
+def judge(memory_mib: list[float], failed: list[str]) -> list[str]:
     """Return what did not hold: one line each."""
     third = max(1, len(memory_mib) // 3)
     wrong = [f"the innocent tenant was refused {len(failed)} times: {', '.join(sorted(set(failed)))}"] if failed else []
     bound_mib = max(memory_mib[:third]) * _GROWTH + _GROWTH_MIB
     if max(memory_mib[-third:]) > bound_mib:
         wrong.append(f"memory grew to {max(memory_mib[-third:]):.0f} MiB, {bound_mib:.0f} were allowed")
-    if max(descriptors[-third:]) > max(descriptors[:third]) * _GROWTH + _GROWTH_DESCRIPTORS:
-        wrong.append(f"descriptors grew to {max(descriptors[-third:])}")
+    return wrong
+
+
+def judge_descriptors(most: int, left: int) -> list[str]:
+    """Return what did not hold of the descriptors beyond those at rest: at most two for each attacker's connection.
+
+    How many there are in between says nothing: it follows the attackers. None may be left when all have gone.
+    """
+    bound = 2 * sum(at_once for _, at_once in attackers.ATTACKS.values()) + _INNOCENT_DESCRIPTORS
+    wrong = [f"{most} descriptors were open, {bound} were allowed"] if most > bound else []
+    if left > SPARE_DESCRIPTORS:
+        wrong.append(f"{left} descriptors were left open")
     return wrong
 
 

@@ -68,7 +68,7 @@ class UpstreamRequest:
     header_lines: bytes = field(default=b"", repr=False)
     """Further ones, each with its end."""
     workspace_id: str = ""
-    """Whose share of the look-ups is used."""
+    """Whose share of the look-ups and of the turns is used."""
     on_sent: Callable[[], None] | None = field(default=None, repr=False)
     """Called once when all of it has been handed to the system, so that nobody here needs the body any more."""
     hold: Callable[[int], None] = field(default=_hold_nothing, repr=False)

@@ -13,6 +13,7 @@ import httptools
 
 from proxy.core.calls import BrokenOffError
 from runtime.deadlines import Deadlines
+from runtime.turns import Turns
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of an answer's head, interim answers before it included."""
@@ -33,6 +34,8 @@ _READ_BYTES = 64 * 1024
 """One read at most: of the smallest chunks there are it takes two milliseconds to tell them apart."""
 _PIECE_BYTES = 16 * 1024
 """What one read hands over at most: reading its events takes about a millisecond, then others have their turn."""
+_BUSY_BYTES = 1024
+"""A piece from this size on is no word of a model: whose stream has such pieces goes on in its turn only."""
 _JOINED_BYTES = 64 * 1024
 """A body up to this is copied behind its head: one buffer costs less to send than two."""
 _WANTED = frozenset(
@@ -69,13 +72,15 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_asked", "_buffer", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held", "_interim_left",
-        "_left", "_loop", "_more", "_on_sent", "_owner", "_parser", "_paused", "_reusable", "_silence_s",
-        "_transport", "_waiter", "address", "complete", "due", "end_expected", "headers", "is_made", "problem",
-        "status", "too_slow",
+        "_asked", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held", "_holder",
+        "_interim_left", "_left", "_loop", "_on_sent", "_owner", "_parser", "_paused", "_reusable", "_silence_s",
+        "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected", "headers", "is_made",
+        "problem", "status", "too_slow",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, address: str, deadlines: Deadlines, buffer: memoryview, silence_s: float) -> None:
+    def __init__(
+        self, owner: Owner, address: str, deadlines: Deadlines, buffer: memoryview, silence_s: float, *, turns: Turns
+    ) -> None:
         """`buffer` is `read_buffer`'s; `silence_s` bounds each wait for bytes, the first ones included."""
         self.address = address
         self.is_made = False
@@ -95,6 +100,8 @@ class Connection(asyncio.BufferedProtocol):
         """Whether only the end of the answer is missing, so that `release` may wait for it."""
         self._owner = owner
         self._deadlines = deadlines
+        self._turns = turns
+        self._holder = ""
         self._buffer = buffer
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
@@ -103,15 +110,10 @@ class Connection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._held = 0
-        self._more = False
         self._on_sent: Callable[[], None] | None = None
         self._paused = False
         self._asked = False
-        self._draining = False
         self._reusable = False
-        self._left = MAX_HEAD_BYTES
-        self._header_lines_left = MAX_HEADER_LINES
-        self._interim_left = MAX_INTERIM_ANSWERS
 
     # --- for whoever asks ---------------------------------------------------------------------------------------------
 
@@ -120,12 +122,16 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request may be sent."""
         return self.is_made and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None) -> None:
-        """Send a request. Only for a connection that is open and not in use. `on_sent` is called once all has gone."""
+    def send(self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None, *, holder: str = "") -> None:
+        """Send a request. Only for a connection that is open and not in use. `on_sent` is called once all has gone.
+
+        `holder` has a share of the turns, with all else that is its.
+        """
+        self._holder = holder
         self.due = math.inf
         self.status = 0
         self.headers = {}
-        self.complete = self.end_expected = self._more = self._draining = False
+        self.complete = self.end_expected = self._busy = self._draining = False
         self._left = MAX_HEAD_BYTES
         self._header_lines_left = MAX_HEADER_LINES
         self._interim_left = MAX_INTERIM_ANSWERS
@@ -149,11 +155,12 @@ class Connection(asyncio.BufferedProtocol):
     async def read(self) -> bytes | None:
         """Return what has come of the body, as soon as there is anything; None at its end.
 
-        At most `_PIECE_BYTES` at once, and between two pieces that were there already the event loop goes round, so
-        that an upstream that always has more keeps nobody from his turn. Raise BrokenOffError.
+        At most `_PIECE_BYTES` at once. After a piece of `_BUSY_BYTES` it takes its turn among all that had such, so
+        that upstreams that always have more keep nobody from his. Raise BrokenOffError.
         """
-        if self._more:
-            await asyncio.sleep(0)
+        if self._busy and (self._chunks or not self.complete):
+            self._busy = False
+            await self.turn()
         while not self._chunks:
             if self.complete:
                 return None
@@ -161,6 +168,10 @@ class Connection(asyncio.BufferedProtocol):
                 raise BrokenOffError(self.problem)
             await self.change()
         return self._take()
+
+    async def turn(self) -> None:
+        """Return when what is ready without a wait may go on."""
+        await self._turns.take(self._holder)
 
     def release(self) -> None:
         """Be done with the answer: the connection is kept if the answer is whole, or nearly and `end_expected`."""
@@ -296,8 +307,8 @@ class Connection(asyncio.BufferedProtocol):
     def _take(self) -> bytes:
         chunks = self._chunks
         chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._more = len(chunk) > _PIECE_BYTES
-        if self._more:
+        self._busy = len(chunk) >= _BUSY_BYTES
+        if len(chunk) > _PIECE_BYTES:
             self._chunks = [chunk[_PIECE_BYTES:]]
             self._held -= _PIECE_BYTES
             return chunk[:_PIECE_BYTES]

@@ -18,6 +18,7 @@ from proxy.upstream.connection import Connection
 from proxy.upstream.origins import RECHECK_S, Origin, Origins
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
+from runtime.turns import Turns
 
 MAX_CONNECTIONS = 16_384
 """At once, over all origins."""
@@ -63,14 +64,19 @@ class HttpAnswer:
 
     async def _read_decoded(self, connection: Connection) -> bytes | None:
         decoder = self._decoder = self._decoder or Decoder(self._coding)
-        while not (piece := decoder.take()):
+        if (
+            piece := decoder.take()
+        ):  # from bytes that were there before: however few, they stand for as many as they like
+            await connection.turn()
+            return piece
+        while not piece:
             chunk = await connection.read()
             if chunk is None:
                 if not decoder.is_whole:
                     raise BrokenOffError("its content coding is cut short")
                 return None
             decoder.feed(chunk)
-        await asyncio.sleep(0)  # however much a few bytes stand for, others have their turn
+            piece = decoder.take()
         return piece
 
 
@@ -106,6 +112,7 @@ class Upstreams:
             lookups=lookups or Lookups(),
         )
         self._deadlines = deadlines or Deadlines()
+        self._turns = Turns()
         self._buffer = connections.read_buffer()
 
     async def open(self, request: UpstreamRequest) -> HttpAnswer | Failure:
@@ -125,7 +132,7 @@ class Upstreams:
         connection = origin.take() or await self._connect(origin)
         if isinstance(connection, Failure):
             return connection
-        connection.send(_head(target.head, request), request.body, request.on_sent)
+        connection.send(_head(target.head, request), request.body, request.on_sent, holder=request.workspace_id)
         if request.on_sent is not None:
             request.body = b""  # the connection has what is not sent yet
         try:
@@ -166,7 +173,7 @@ class Upstreams:
 
     async def _connect_to(self, origin: Origin, address: str, until: float) -> Connection | Exception:
         place = origin.place
-        connection = Connection(origin, address, self._deadlines, self._buffer, self._read_timeout_s)
+        connection = Connection(origin, address, self._deadlines, self._buffer, self._read_timeout_s, turns=self._turns)
         origin.connections.add(connection)
         name = place.host.rstrip(".") if place.scheme == "https" else None
         context = self._tls() if name is not None else None

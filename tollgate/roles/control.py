@@ -3,11 +3,10 @@
 Never answers a developer's call: that is a proxy's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from litestar import Litestar
-from litestar.handlers import BaseRouteHandler
 
 from control import app as control_app
 from control.retention import Retention
@@ -17,7 +16,6 @@ from runtime import version
 from runtime.clock import SharedClock
 from runtime.database.leadership import PostgresLeadership
 from runtime.http import health
-from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.kafka import feed
 from runtime.kafka.writer import Kafka, Writer
@@ -38,7 +36,7 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     return lambda: Control(place, clock)
 
 
-class Control:
+class Control(Role):
     """The role; any number of processes may have it, and one of them at a time relays."""
 
     title = "the management API"
@@ -87,23 +85,9 @@ class Control:
             logging_config=None,
         )
 
-    def routes(self) -> Routes:
-        """Return none."""
-        return {}
-
-    def ops(self) -> Sequence[BaseRouteHandler]:
-        """Return nothing more."""
-        return ()
-
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show how the relay does."""
         self._broadcast.register_metrics(telemetry)
-
-    async def drain(self) -> None:
-        """Leave what is not relayed to the next process: it is in the database."""
-
-    async def close(self) -> None:
-        """Let go of nothing: the relay has closed its own."""
 
     async def _end_of_config(self) -> int:
         return sum((await feed.ends(self._kafka, GATEWAY_CONFIG)).values())

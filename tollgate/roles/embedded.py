@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from litestar import Litestar
-from litestar.handlers import BaseRouteHandler
 
 from control import app as control_app
 from control.retention import Retention
@@ -58,7 +57,7 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     return lambda: Embedded(place)
 
 
-class Embedded:
+class Embedded(Role):
     """The role of one process over one data directory, which the caller has locked and opened."""
 
     def __init__(self, place: Installation) -> None:
@@ -120,10 +119,6 @@ class Embedded:
     def routes(self) -> Routes:
         """Return the calls that are counted."""
         return self._proxy.routes()
-
-    def ops(self) -> Sequence[BaseRouteHandler]:
-        """Return nothing more."""
-        return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what all parts know."""

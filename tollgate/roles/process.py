@@ -9,10 +9,11 @@ import logging
 import resource
 import signal
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
@@ -53,37 +54,44 @@ class Addresses:
     ops: str
 
 
-class Role(Protocol):
-    """What a process does."""
+class Role(ABC):
+    """What a process does. A role says only what it has: by default it has no port, and nothing to end."""
 
     title: str
     """Names the process to people."""
 
     def is_new(self) -> bool:
-        """Whether nobody has been onboarded yet, so that the operator is told how."""
+        """Whether nobody has been onboarded yet, so that the operator is told how; control is to say so."""
+        return False
 
+    @abstractmethod
     def checks(self) -> Mapping[str, Check]:
         """Say what must hold before traffic may come."""
 
+    @abstractmethod
     async def start(self, spawn: Spawn) -> None:
         """Begin the background work; return when traffic may come."""
 
     def public(self, checks: Mapping[str, Check]) -> Litestar | None:
         """Return the application of the public port, once started; None: there is none."""
+        return None
 
     def routes(self) -> Routes:
         """Return what the public port answers without that application."""
+        return {}
 
     def ops(self) -> Sequence[BaseRouteHandler]:
         """Return what the operator's port has beside its health."""
+        return ()
 
+    @abstractmethod
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what this role's parts know, at `/metrics`."""
 
-    async def drain(self) -> None:
+    async def drain(self) -> None:  # noqa: B027 - most have something, control has not
         """Bring what is under way to its end, in bounded time; no request comes any more."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - the same
         """Let go of files and connections; the background work has ended."""
 
 

@@ -35,7 +35,7 @@ from schemas.topics import LIMITS_DECISIONS_V1, USAGE_EVENTS
 from tollgate import installation
 from tollgate.installation import InstallationError
 from tollgate.roles import base
-from tollgate.roles.process import Spawn
+from tollgate.roles.process import Role, Spawn
 
 PUBLISH_GRACE_S = 10
 """How long a stopping proxy may go on publishing; the rest waits in the spool for the next start."""
@@ -64,7 +64,7 @@ def _prepared(role: type["ProxyRole"], loaded: Settings, closing: ExitStack) -> 
     return lambda: role(loaded, vault, database)
 
 
-class ProxyRole:
+class ProxyRole(Role):
     """The role; any number of processes may have it, each with a data directory of its own."""
 
     def __init__(self, loaded: Settings, vault: Vault, database: Database | None) -> None:
@@ -82,10 +82,6 @@ class ProxyRole:
         self._writer = Writer(self._kafka, "the spool's publisher")
         self._ends = partial(feed.ends, self._kafka, USAGE_EVENTS)
         self._publisher = self._proxy.publisher(self._writer, self._ends, loaded.kafka_partitions)
-
-    def is_new(self) -> bool:
-        """Leave that to control."""
-        return False
 
     def checks(self) -> Mapping[str, Check]:
         """Ask the spool, and whether configuration and decisions have been read to their ends."""

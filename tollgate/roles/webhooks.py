@@ -3,26 +3,17 @@
 Never delivers what it has not written down, and shares the work with its like over the database alone.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import date
 
-from litestar.handlers import BaseRouteHandler
-from sqlalchemy import Connection
-
-from domain import days
-from domain.ledger_days import Days
-from domain.sources import EventBatch
-from metering.store import day_partitions, events, positions
+from metering.store.ledger_view import SqlLedgerView
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
-from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
-from schemas.usage import UsageEvent
 from tollgate import installation
 from tollgate.installation import Installation
 from tollgate.roles import base
@@ -39,31 +30,7 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     return lambda: WebhooksRole(place, clock)
 
 
-class MeteringsLedger:
-    """The ledger that metering keeps in the same database, as intake asks it (`webhooks.closed_days`)."""
-
-    def days(self, connection: Connection) -> Days:
-        """Return the days that it has."""
-        return day_partitions.open_days(connection)
-
-    def counted(
-        self, connection: Connection, batch: EventBatch, events: Sequence[UsageEvent]
-    ) -> Collection[str] | None:
-        """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
-        at = positions.position(connection, batch.topic, batch.partition)
-        if at is None or at < batch.next_offset:
-            return None
-        wanted = {event.idempotency_key for event in events}
-        found = [self._of(connection, day, wanted) for day in {days.day_of(event) for event in events}]
-        return {key for keys in found for key in keys}
-
-    def _of(self, connection: Connection, day: date, wanted: Collection[str]) -> Sequence[str]:
-        key = events.USAGE_EVENT.c.idempotency_key
-        query = events.rows(day, day, key.in_(wanted)).with_only_columns(key)
-        return connection.execute(query).scalars().all()
-
-
-class WebhooksRole:
+class WebhooksRole(Role):
     """The role; any number of processes may have it, those beyond the topic's partitions only deliver."""
 
     title = "webhooks"
@@ -74,14 +41,10 @@ class WebhooksRole:
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
         self._dispatcher = webhooks_app.Dispatcher(
-            place.database, place.vault, clock, place.settings, ledger=MeteringsLedger(), present=clock.present
+            place.database, place.vault, clock, place.settings, ledger=SqlLedgerView(), present=clock.present
         )
         self._config = ConfigFeed(self._kafka, self._apply, place.database, self._clock, kinds=(ConfigKind.WEBHOOK,))
         self._stream = IntakeConsumer(self._kafka, self._dispatcher.follow)
-
-    def is_new(self) -> bool:
-        """Leave that to control."""
-        return False
 
     def checks(self) -> Mapping[str, Check]:
         """Ask whether the receivers are known and intake has joined its group."""
@@ -98,17 +61,6 @@ class WebhooksRole:
         await base.heard(self._config, self._kafka)
         spawn("webhook intake", self._stream.run())
         spawn("webhook dispatch", self._dispatcher.run())
-
-    def public(self, checks: Mapping[str, Check]) -> None:
-        """Return nothing: nobody calls the dispatcher."""
-
-    def routes(self) -> Routes:
-        """Return none."""
-        return {}
-
-    def ops(self) -> Sequence[BaseRouteHandler]:
-        """Return nothing more."""
-        return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is delivered, and what is heard of the configuration."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.attack.__main__ import judge
+from infra.attack.__main__ import judge, judge_descriptors
 from infra.attack.scene import scene
 
 
@@ -21,12 +21,17 @@ def test_an_innocent_tenant_is_served_beside_one_at_his_bounds(tmp_path: Path) -
 
 
 def test_a_server_that_stays_as_it_was_holds() -> None:
-    assert not judge([100.0, 300.0, 200.0, 250.0, 300.0, 280.0], [50, 900, 700, 800, 900, 850], [])
+    assert not judge([100.0, 300.0, 200.0, 250.0, 300.0, 280.0], [])
+    assert not judge_descriptors(4000, 10)
 
 
 def test_growth_and_refusals_are_named() -> None:
-    memory = judge([100.0, 100.0, 100.0, 100.0, 185.0, 100.0], [50] * 6, [])
+    memory = judge([100.0, 100.0, 100.0, 100.0, 185.0, 100.0], [])
     assert memory == ["memory grew to 185 MiB, 184 were allowed"]
-    assert judge([100.0] * 6, [50, 50, 50, 50, 50, 261], []) == ["descriptors grew to 261"]
-    refused = judge([100.0], [50], ["HTTP/1.1 503 Service Unavailable", "TimeoutError", "TimeoutError"])
+    refused = judge([100.0], ["HTTP/1.1 503 Service Unavailable", "TimeoutError", "TimeoutError"])
     assert refused == ["the innocent tenant was refused 3 times: HTTP/1.1 503 Service Unavailable, TimeoutError"]
+
+
+def test_descriptors_beyond_the_attackers_and_those_that_stay_are_named() -> None:
+    assert judge_descriptors(100_000, 0)[0].startswith("100000 descriptors were open")
+    assert judge_descriptors(4000, 11) == ["11 descriptors were left open"]

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, select
 from domain import days, ledger_days
 from domain.sources import EventBatch
 from metering.store import day_partitions, events, transaction
+from metering.store.ledger_view import SqlLedgerView
 from runtime.database.engines import Database
 from tests.unit.webhooks import kit
-from tollgate.roles.webhooks import MeteringsLedger
 from webhooks.closed_days import ClosedDays
 
 DAY = timedelta(days=1)
@@ -28,7 +28,7 @@ class Desk:
         self.meanwhile: Callable[[], object] | None = None
         """Happens while intake waits."""
         self.waits = 0
-        self.open_days = ClosedDays(opened, self.clock, MeteringsLedger(), steady=self.clock.seconds, pause=self._pause)
+        self.open_days = ClosedDays(opened, self.clock, SqlLedgerView(), steady=self.clock.seconds, pause=self._pause)
 
     def batch(self, *days_off: int) -> EventBatch:
         """Return events of so many days behind START."""

@@ -12,13 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from domain import ledger_days
 from domain.ledger_days import DayClosedError, Days
 from metering.store import day_partitions, insert, positions, transaction
+from metering.upkeep import LedgerUpkeep
 from runtime import outage
 from runtime.clock import SharedClock
 from runtime.database.engines import Database
-from runtime.settings import Settings
 from tests.support import engines
 from tests.unit.metering.factories import NOON, HandClock, batch, event
-from tollgate.roles import metering
 
 TODAY = NOON.date()
 DAY = timedelta(days=1)
@@ -154,9 +153,8 @@ async def test_days_that_cannot_be_dropped_do_not_end_the_counting(
     view = f"CREATE VIEW kept AS SELECT day FROM {(TODAY - 9 * DAY).strftime('usage_event_%Y_%m_%d')}"
     fresh.write_now(lambda connection: connection.execute(text(view)))
     later = NOON + 100 * DAY
-    settings = Settings(kafka_bootstrap="127.0.0.1:1", ledger_days=100)
-    role = metering.MeteringRole(settings, fresh, SharedClock(later))
-    tidying = asyncio.create_task(role._tidy())
+    upkeep = LedgerUpkeep(fresh, SharedClock(later), keep_days=100)
+    tidying = asyncio.create_task(upkeep.run())
     async with asyncio.timeout(60):
         while "dropped later" not in caplog.text:  # noqa: ASYNC110 - it tells nobody but the log
             await asyncio.sleep(0.01)
@@ -169,9 +167,8 @@ async def test_days_that_cannot_be_dropped_do_not_end_the_counting(
     assert open_days(fresh) == Days(TODAY - 9 * DAY, TODAY + 107 * DAY)
 
     fresh.write_now(lambda connection: connection.execute(text("DROP VIEW kept")))
-    await role._drop(later.date())
+    await upkeep.drop(later.date())
     assert open_days(fresh).first == TODAY + DAY
-    await role.close()
 
 
 def test_on_sqlite_every_day_is_open_and_none_is_dropped(request: pytest.FixtureRequest, tmp_path: Path) -> None:

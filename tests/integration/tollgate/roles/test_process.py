@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +16,6 @@ from litestar.types import Receive, Scope, Send
 from proxy.spool.file import FOLDER
 from proxy.spool.writer import open_folder
 from runtime.http import health, server
-from runtime.http.exchange import Routes
 from runtime.kafka.writer import Writer
 from runtime.settings import Settings, SpoolSync
 from runtime.telemetry.metrics import Telemetry
@@ -27,7 +26,7 @@ from tollgate.roles.process import Addresses, Process, Spawn
 from tollgate.roles.proxy import ProxyRole
 
 
-class Role:
+class NotingRole(process.Role):
     """Notes what is asked of it; its draining and its background work may fail."""
 
     title = "a role"
@@ -37,9 +36,6 @@ class Role:
         self.handlers = handlers
         self.drain_fails = drain_fails
 
-    def is_new(self) -> bool:
-        return False
-
     def checks(self) -> Mapping[str, health.Check]:
         return {}
 
@@ -48,12 +44,6 @@ class Role:
 
     def public(self, checks: Mapping[str, health.Check]) -> Litestar:
         return Litestar(route_handlers=list(self.handlers), openapi_config=None, logging_config=None)
-
-    def routes(self) -> Routes:
-        return {}
-
-    def ops(self) -> Sequence[BaseRouteHandler]:
-        return ()
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show nothing."""
@@ -93,7 +83,7 @@ async def test_a_public_port_that_fails_leaves_no_step_of_the_end_out(
 
     is_open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     monkeypatch.setattr(server.Server, "run_until_stopped", run)
-    role = Role(drain_fails=drain_fails)
+    role = NotingRole(drain_fails=drain_fails)
     with pytest.raises(OSError, match="the public port fails"):
         await Process(Settings(port=0, ops_port=0), role).serve(lambda _: None)
     assert role.asked == ["drain", "cancelled", "close"]
@@ -118,7 +108,7 @@ async def test_streams_beyond_the_grace_are_one_line_together(
         await asyncio.Event().wait()
 
     addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
-    one = Process(Settings(port=0, ops_port=0), Role(endless))
+    one = Process(Settings(port=0, ops_port=0), NotingRole(endless))
     serving = asyncio.create_task(one.serve(addresses.set_result))
     host, port = urlsplit((await asyncio.wait_for(addresses, 60)).public or "").netloc.split(":")
     writers = []
@@ -146,7 +136,7 @@ def taken() -> Iterator[int]:
 async def announced(settings: Settings) -> Addresses:
     """Run a process until it has announced where it listens. Raise what it ends with before that."""
     addresses: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(Process(settings, Role()).serve(addresses.set_result))
+    serving = asyncio.create_task(Process(settings, NotingRole()).serve(addresses.set_result))
     waited: list[asyncio.Future[Any]] = [serving, addresses]
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if not addresses.done():

@@ -6,6 +6,7 @@ from proxy.upstream.connection import Connection, read_buffer
 from proxy.upstream.origins import Origins, Target
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
+from runtime.turns import Turns
 
 
 def target(places: Origins, number: int) -> Target:
@@ -27,7 +28,7 @@ async def test_places_in_use_are_kept_and_a_new_one_still_finds_room() -> None:
     used = []
     for number in range(3 * origins.UNUSED_ORIGINS):
         origin = target(places, number).origin
-        origin.connections.add(Connection(origin, "192.0.2.1", Deadlines(), read_buffer(), 1))
+        origin.connections.add(Connection(origin, "192.0.2.1", Deadlines(), read_buffer(), 1, turns=Turns()))
         used.append(origin)
     assert target(places, 0).origin is used[0]
     assert target(places, 10**6).origin not in used
