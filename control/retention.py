@@ -1,4 +1,5 @@
-"""Removes what control keeps no longer: the audit log beyond its days and, embedded, the configuration's old changes.
+"""Removes what control keeps no longer: the audit log beyond its days, corrections beyond the ledger's and, embedded,
+the configuration's old changes.
 
 Never because a clock is far ahead: ages are counted from a week beyond the newest entry at most.
 """
@@ -6,12 +7,14 @@ Never because a clock is far ahead: ages are counted from a week beyond the newe
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
-from control.store import audit
+from sqlalchemy import Connection
+
+from control.store import audit, corrections, published
 from runtime import loops
-from runtime.clock import Clock
+from runtime.clock import BELIEVED, Clock
 from runtime.config import log as config_log
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
@@ -21,6 +24,11 @@ STEP = 1000
 """Entries that one transaction removes."""
 
 _REST_S = 0.05
+
+_LATE = timedelta(days=7)
+"""How much longer than the ledger's days corrections are kept: a ledger may be late in closing one."""
+
+_PUBLISHED = partial(published.read, name=published.CORRECTIONS)
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +42,20 @@ class Retention:
         clock: Clock,
         *,
         audit_days: int,
+        ledger_days: int,
+        taken: Callable[[Connection], int] = _PUBLISHED,
         relayed: Callable[[], int] | None = None,
         pause: Pause = asyncio.sleep,
     ) -> None:
-        """`relayed` returns up to which version every reader of the changes has them; None: the relay removes them."""
+        """`relayed` returns up to which version every reader of the changes has them; None: the relay removes them.
+
+        `taken` returns up to which sequence every reader of the corrections has them.
+        """
         self._database = database
         self._clock = clock
         self._keep = timedelta(days=audit_days)
+        self._keep_corrections = timedelta(days=ledger_days) + _LATE
+        self._taken = taken
         self._relayed = relayed
         self._pause = pause
 
@@ -57,11 +72,21 @@ class Retention:
         now = self._clock()
         while await self._database.write(partial(audit.forget, now=now, keep=self._keep, limit=STEP)) == STEP:
             await self._rest()
+        while await self._database.write(partial(self._forget_corrections, now)) == STEP:
+            await self._rest()
         if self._relayed is None:
             return
         before, up_to = now - config_log.KEPT, self._relayed()
         while await self._database.write(partial(config_log.forget, before=before, up_to=up_to)):
             await self._rest()
+
+    def _forget_corrections(self, now: datetime, connection: Connection) -> int:
+        """What a correction corrects is older than itself, so it is gone from the ledger."""
+        newest = corrections.newest(connection)
+        if newest is None:
+            return 0
+        before = min(now, newest + BELIEVED) - self._keep_corrections
+        return corrections.forget(connection, before, self._taken(connection), STEP)
 
     async def _rest(self) -> None:
         loops.turned()

@@ -59,12 +59,19 @@ def missing(today: date, existing: Days) -> Days:
     """
     last = today + timedelta(days=AHEAD_DAYS)
     if existing == NONE:
-        return Days(today - timedelta(days=LATE_DAYS - 1), last)
+        return Days(first(today, LATE_DAYS), last)
+    if existing.last >= last:
+        return NONE
     return Days(after(existing.last), last)
+
+
+def first(today: date, keep_days: int) -> date:
+    """Return the first of the `keep_days` days that end with `today`."""
+    return today - timedelta(days=keep_days - 1)
 
 
 def expired(today: date, keep_days: int, existing: Days) -> Days:
     """Return the days to drop, today among the `keep_days`. Raise ValueError where a late event could still come."""
     if keep_days < LATE_DAYS:
         raise ValueError(f"the ledger must be kept at least {LATE_DAYS} days")
-    return Days(existing.first, min(existing.last, today - timedelta(days=keep_days)))
+    return Days(existing.first, min(existing.last, first(today, keep_days) - timedelta(days=1)))

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from schemas.usage import UsageEvent
 
+SPOOL = "spool/"
+"""Begins the topic of a spool; its instance follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:

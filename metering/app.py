@@ -6,12 +6,15 @@ Never lets a failure go unseen: what does not pass by itself ends the task that 
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import date
 
-from domain import sources
+from domain import days, sources
+from domain.ledger_days import DayClosedError
+from domain.sources import EventBatch
 from metering import flow
 from metering.core.decisions import Part
-from metering.store import transaction
+from metering.store import day_partitions, transaction
 from runtime import loops
 from runtime.clock import Clock
 from runtime.database.engines import Database
@@ -21,6 +24,7 @@ from schemas.daily import DailyUsage
 BATCH = 1000
 MIN_INTERVAL_S = 0.02
 _WAIT_S = 1.0
+_NAMED = 20  # keys in one line of the log
 
 _log = logging.getLogger(__name__)
 
@@ -71,14 +75,16 @@ class EmbeddedMetering:
         self._committed: dict[tuple[str, int], int] = {}
         self.counted = 0
         """Usage events counted since the start, repeats among them."""
+        self.left_out = 0
+        """Usage events since the start that came too late to be counted: the ledger's days of them are closed."""
 
     def committed(self, topic: str, partition: int) -> int:
         """Return the next offset to count: what lies below is counted and handed over. 0 until `follow` has read it."""
         return self._committed.get((topic, partition), 0)
 
-    async def hand_over(self, days: Collection[date], on_parts: Callable[[Sequence[Part]], None]) -> None:
-        """Hand over every part of `days` that the database has, then `whole`: what the proxy needs before it starts."""
-        lanes, positions = await self._database.read(lambda connection: transaction.current(connection, days))
+    async def hand_over(self, of_days: Collection[date], on_parts: Callable[[Sequence[Part]], None]) -> None:
+        """Hand over every part of `of_days`, then `whole`: what the proxy needs before it starts."""
+        lanes, positions = await self._database.read(lambda connection: transaction.current(connection, of_days))
         for totals in lanes:
             on_parts([Part(totals.lane, 0, totals.position, total) for total in totals.limits])
         for lane, at in positions.items():
@@ -102,12 +108,24 @@ class EmbeddedMetering:
         if batch.next_offset <= offset:
             await partition.wait(offset, _WAIT_S)
             return offset
-        await outage.ride_out(lambda: self._metering.process(batch))
+        await outage.ride_out(lambda: self._count(batch))
         self.counted += len(batch.events)
         self._committed[partition.topic, partition.index] = batch.next_offset
         if len(batch.events) < BATCH:
             await self._pause(self._min_interval_s)
         return batch.next_offset
+
+    async def _count(self, batch: EventBatch) -> None:
+        try:
+            await self._metering.process(batch)
+        except DayClosedError as error:
+            open_ = await self._database.read(day_partitions.open_days)
+            late = [event for event in batch.events if not open_.holds(days.day_of(event))]
+            keys = ", ".join(event.idempotency_key for event in late[:_NAMED])
+            _log.error("%d events of %s are not counted: %s (%s)", len(late), batch.topic, error, keys)
+            events = tuple(event for event in batch.events if open_.holds(days.day_of(event)))
+            await self._metering.process(replace(batch, events=events))
+            self.left_out += len(late)
 
 
 def _nobody_hears(_lane: str, _at: int) -> None:

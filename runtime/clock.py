@@ -5,9 +5,10 @@ Never steps back within the life of a process, but for `present`: a clock set ba
 where the source stepped back, the clock goes at half the speed until the source has caught up.
 """
 
+import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], datetime]
 """Return the present as an aware UTC time."""
@@ -15,8 +16,15 @@ Clock = Callable[[], datetime]
 Steady = Callable[[], float]
 """Return seconds that only ever pass, from no moment in particular: for durations within a process."""
 
+BELIEVED = timedelta(days=7)
+"""How far the clock may lie ahead of the newest that is known. Where it was longer still that nothing came, what has
+expired goes later than it could, and all of it after a start that finds something newer."""
+
 _CATCHING_UP = 0.5
 """The speed of a clock that is ahead of its source: right again after twice the step."""
+
+
+_log = logging.getLogger(__name__)
 
 
 def present() -> datetime:
@@ -43,6 +51,39 @@ def steady(source: Callable[[], float] = time.time, passing: Steady = time.monot
 def _since_boot() -> float:
     """Return seconds that pass also while the machine is suspended, where the system has such a clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class BelievedClock:
+    """A clock for what removes old things: it may lie at most BELIEVED beyond the newest that the data knew.
+
+    The data are asked once: after a step of the clock they would soon repeat what it says. From then on the bound moves
+    with the time that passes.
+    """
+
+    def __init__(self, clock: Clock, steady: Steady, *, what: str) -> None:
+        """`what` names in the log what expires by this clock."""
+        self._clock = clock
+        self._steady = steady
+        self._what = what
+        self._newest: tuple[datetime, float] | None = None
+        """What the data said, and when that was seen."""
+        self._is_doubted = False
+
+    def now(self, newest: Callable[[], datetime | None]) -> datetime:
+        """Return the present, as far as it is believed. `newest` asks the data; None: there are none to remove."""
+        now = self._clock()
+        if self._newest is None:
+            known = newest()
+            if known is None:
+                return now
+            self._newest = known, self._steady()
+        known, at_s = self._newest
+        bound = known + BELIEVED + timedelta(seconds=self._steady() - at_s)
+        if now > bound and not self._is_doubted:
+            text = "the clock says %s, but nothing was known to happen since %s: %s expire as of %s"
+            _log.warning(text, now.date(), known.date(), self._what, bound.date())
+        self._is_doubted = now > bound
+        return min(now, bound)
 
 
 class SharedClock:

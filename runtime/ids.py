@@ -23,6 +23,11 @@ def mint(at: datetime | None = None) -> str:
     return str(ULID() if at is None else ULID.from_datetime(at))
 
 
+def first_of(at: datetime) -> str:
+    """Return the lowest ULID of the millisecond of `at`: those of earlier ones are below it."""
+    return str(ULID.from_int(int(at.timestamp() * 1000) << 80))
+
+
 def request_id() -> str:
     """Return a new random UUID, as the answers' ``x-request-id``."""
     return str(uuid.uuid4())

@@ -8,13 +8,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -226,7 +224,7 @@ def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[engi
         opened = closing.enter_context(engines.postgres(url, direct, loaded.database_prepare_threshold))
     except engines.DatabaseUrlError as error:
         raise InstallationError(f"TOLLGATE_DATABASE_URL or TOLLGATE_DATABASE_DIRECT_URL: {error}") from None
-    parts = conninfo_to_dict(url)
+    parts = postgres.parts_of(url) or {}
     return opened, f"PostgreSQL {parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
@@ -235,8 +233,7 @@ def warnings(loaded: settings.Settings) -> list[str]:
     found = []
     for name in ("database_url", "database_direct_url"):
         url: SecretStr | None = getattr(loaded, name)
-        with suppress(psycopg.ProgrammingError):  # it is no URL: whoever opens it is told
-            found.append(url and postgres.tls_warning(settings.variable(name), url.get_secret_value()))
+        found.append(url and postgres.tls_warning(settings.variable(name), url.get_secret_value()))
     return [warning for warning in found if warning]
 
 

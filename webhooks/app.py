@@ -8,6 +8,7 @@ import contextlib
 import logging
 import random
 import uuid
+from collections.abc import Collection
 
 from domain.sources import EventBatch, EventSource
 from runtime import clock as clocks
@@ -41,6 +42,7 @@ class Dispatcher:
     """Takes usage events in and delivers them.
 
     Feed it the configuration with `apply` before `follow` begins: deliveries cut earlier would be `not_due`.
+    `spools` are the topics of those spools that exist: the positions of others are removed.
     """
 
     def __init__(
@@ -53,12 +55,11 @@ class Dispatcher:
         policies: Policies | None = None,
         resolver: guard.Resolver | None = None,
         ledger: LedgerView | None = None,
+        spools: Collection[str] = (),
         present: Clock = clocks.present,
     ) -> None:
         """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
-        policies = policies or Policies.of(settings)
-        for line in policies.contradictions():
-            _log.warning("%s", line)
+        policies = _checked(policies or Policies.of(settings))
         deliveries = delivery_store.StoredDeliveries(database, policies.claimed_for_s, policies.rule)
         self._database = database
         self._receivers = receivers.Receivers(vault)
@@ -77,7 +78,7 @@ class Dispatcher:
             limits=policies.limits,
             per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days)
+        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days, spools=spools)
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._draining = False
@@ -201,6 +202,12 @@ class Dispatcher:
     async def _attempt(self, claim: Claim) -> None:
         await self._dispatch.attempt(claim)
         self._wake.set()
+
+
+def _checked(policies: Policies) -> Policies:
+    for line in policies.contradictions():
+        _log.warning("%s", line)
+    return policies
 
 
 def _new_id() -> str:

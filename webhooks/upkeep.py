@@ -8,14 +8,14 @@ data said when the process began, and the time since.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
 
 from runtime import loops
-from runtime.clock import Clock, Steady
+from runtime.clock import BelievedClock, Clock, Steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
@@ -29,10 +29,6 @@ FIRST_REMOVE_S = 60.0
 
 KEYS_MARGIN = timedelta(days=7)
 """How much longer than the ledger's days their keys are kept: a ledger may be late in closing one."""
-
-BELIEVED = timedelta(days=7)
-"""How far the clock may lie ahead of the newest that is known. Where it was longer still that nothing came, what has
-expired goes later than it could, and all of it after a start that finds something newer."""
 
 _REST_S = 0.05
 
@@ -52,18 +48,17 @@ class Upkeep:
         *,
         rule: Rule,
         keep_days: int,
+        spools: Collection[str] = (),
         steady: Steady = time.monotonic,
         pause: Pause = asyncio.sleep,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._steady = steady
+        self._believed = BelievedClock(clock, steady, what="deliveries and keys")
         self._rule = rule
+        self._spools = spools
         self._keep_keys = timedelta(days=keep_days) + KEYS_MARGIN
         self._pause = pause
-        self._newest: tuple[datetime, float] | None = None
-        """What the data said, and when that was seen."""
-        self._is_doubted = False
 
     async def redrive(self) -> None:
         """Redrive for receivers that are back, for ever."""
@@ -100,6 +95,7 @@ class Upkeep:
             waited += await self._all(partial(_of_workspace, retention.give_up, workspace_id), retention.STEP)
             removed += await self._all(partial(_of_workspace, retention.remove, workspace_id), retention.STEP)
         forgotten = await self._all(self._forget, retention.KEY_STEP)
+        await self._all(self._forget_positions, retention.KEY_STEP)
         if waited:
             _log.warning("%d deliveries became dead letters: %s", waited, retention.WAITED)
         if removed or forgotten:
@@ -118,27 +114,11 @@ class Upkeep:
     def _forget(self, connection: Connection, now: datetime, limit: int) -> int:
         return retention.forget(connection, now.date() - self._keep_keys, limit)
 
+    def _forget_positions(self, connection: Connection, now: datetime, limit: int) -> int:
+        return retention.forget_positions(connection, now - self._keep_keys, self._spools, limit)
+
     def _now(self, connection: Connection) -> datetime:
-        return databases.now(connection, partial(self._believed, connection))
-
-    def _believed(self, connection: Connection) -> datetime:
-        """Return what the clock says, at most BELIEVED beyond the newest that the data knew, and the time since.
-
-        They are asked once: after a step of the clock they would soon repeat what it says.
-        """
-        now = self._clock()
-        if self._newest is None:
-            newest = retention.newest(connection)
-            if newest is None:  # nothing is there to be removed either
-                return now
-            self._newest = newest, self._steady()
-        known, at_s = self._newest
-        bound = known + BELIEVED + timedelta(seconds=self._steady() - at_s)
-        if now > bound and not self._is_doubted:
-            text = "the clock says %s, but nothing was known to happen since %s: deliveries and keys expire as of %s"
-            _log.warning(text, now.date(), known.date(), bound.date())
-        self._is_doubted = now > bound
-        return min(now, bound)
+        return databases.now(connection, lambda: self._believed.now(partial(retention.newest, connection)))
 
 
 def _of_workspace(

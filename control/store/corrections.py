@@ -1,7 +1,7 @@
 """The outbox of corrections: written by `tollgate correct`, followed by metering and webhooks like a spool.
 
-Never removes a row, and never gives a sequence twice or leaves one out: one locked counter row hands them out inside
-the correction's own transaction.
+Never removes what a reader may still want, and never gives a sequence twice or leaves one out: one locked counter row
+hands them out inside the correction's own transaction.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from control.store.tables import CORRECTION, CORRECTION_COUNTER
 from domain.sources import EventBatch
@@ -130,6 +130,19 @@ def unsent(connection: Connection, sent: int, limit: int) -> list[tuple[UsageEve
         charged = event.charged_groups if event is not None else ()
         found.append((correction, charged[-1] if charged else correction.group_id))
     return found
+
+
+def forget(connection: Connection, before: datetime, up_to: int, limit: int) -> int:
+    """Remove at most `limit` corrections made before `before`, of those up to the sequence `up_to`; return how many."""
+    columns = CORRECTION.c
+    old = select(columns.sequence).where(columns.created_at < before, columns.sequence <= up_to)
+    some = old.order_by(columns.sequence).limit(limit)
+    return connection.execute(delete(CORRECTION).where(columns.sequence.in_(some))).rowcount
+
+
+def newest(connection: Connection) -> datetime | None:
+    """Return when the newest correction was made."""
+    return connection.execute(select(func.max(CORRECTION.c.created_at))).scalar_one_or_none()
 
 
 def last(connection: Connection) -> Producer | None:

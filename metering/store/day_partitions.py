@@ -1,18 +1,27 @@
 """The ledger's days on PostgreSQL: one partition of `usage_event` for each UTC day, made ahead, dropped when expired.
 
 Never makes a day again that was dropped, and never blocks the ledger's writers for longer than a short wait for a lock.
-On SQLite the ledger is one table: every day is open, none is made and none is dropped.
+On SQLite the ledger is one table: none of its days is made, and what is closed (`close`) is removed row by row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, Date, Integer, Table, select, text
 
 from domain import ledger_days
 from domain.ledger_days import Days
 from metering.store import events
-from runtime.database import engines
+from runtime.database import engines, statements
+from runtime.database.engines import METADATA
+
+LEDGER_START = Table(
+    "ledger_start",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("first_day", Date, nullable=False),
+)
+"""One row, id 1, on SQLite alone: the first day that the ledger takes events of. No row: it takes every day."""
 
 _LOCK = "ledger days"
 _LOCK_WAIT = "2s"
@@ -28,9 +37,33 @@ _EXISTING = text(
 def open_days(connection: Connection) -> Days:
     """Return the days that the ledger takes events of, both inclusive; `days.NONE` before the first `ensure`."""
     if connection.dialect.name != "postgresql":
-        return ledger_days.EVERY
+        start = connection.execute(select(LEDGER_START.c.first_day)).scalar_one_or_none()
+        return Days(start or date.min, date.max)
     first, last = connection.execute(_EXISTING, {"parent": _TABLE}).one()
     return ledger_days.NONE if first is None else Days(_day(first), _day(last))
+
+
+def close(connection: Connection, first: date) -> date:
+    """Close all days before `first` on SQLite, for good; return the first open one, later where later ones are closed.
+
+    An event of a closed day is refused: its key may be gone, so it could count twice.
+    """
+    start = max(first, open_days(connection).first)
+    kept = statements.insert_into(connection.dialect.name, LEDGER_START)
+    connection.execute(
+        kept.on_conflict_do_update(index_elements=["id"], set_={"first_day": start}), {"id": 1, "first_day": start}
+    )
+    return start
+
+
+def check(connection: Connection, days: Collection[date]) -> None:
+    """Raise DayClosedError where the ledger takes no events of one of `days`. On PostgreSQL its partitions say so."""
+    if connection.dialect.name == "postgresql" or not days:
+        return
+    open_ = open_days(connection)
+    for day in (min(days), max(days)):
+        if not open_.holds(day):
+            raise ledger_days.DayClosedError(open_.refusal(day))
 
 
 def ensure(connection: Connection, today: date) -> Sequence[date]:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 
 from domain import days, ledger_days
+from metering.store import day_partitions
 from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
 from runtime.database import copy as bulk
 from runtime.database import statements
@@ -38,6 +39,7 @@ def record(connection: Connection, events: Sequence[UsageEvent], recorded_at: da
     firsts: dict[Key, UsageEvent] = {}
     for event in events:
         firsts.setdefault((days.day_of(event), event.idempotency_key), event)
+    day_partitions.check(connection, {day for day, _ in firsts})
     try:
         if not firsts or _insert_all(connection, firsts, recorded_at):
             new = list(firsts.values())

@@ -9,7 +9,7 @@ from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, bindparam, func, select, tuple_
 
-from domain import positions
+from domain import positions, sources
 from domain.positions import Progress
 from domain.sources import EventBatch
 from metering.core import sums
@@ -22,8 +22,6 @@ from runtime.database import statements
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
 from schemas.usage import UsageEvent
-
-_SPOOL = "spool/"
 
 PAGE = 2000
 """About how many rows of each kind are read at once to be published again."""
@@ -109,9 +107,9 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
 def counted_through(connection: Connection) -> dict[str, int]:
     """Return, by instance, the highest sequence of each spool of this data directory that is counted, inclusive."""
     return {
-        topic.removeprefix(_SPOOL): row.next_offset - 1
+        topic.removeprefix(sources.SPOOL): row.next_offset - 1
         for (topic, _), row in stored_positions.every(connection).items()
-        if topic.startswith(_SPOOL)
+        if topic.startswith(sources.SPOOL)
     }
 
 

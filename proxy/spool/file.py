@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from domain import sources
 from domain.sources import EventBatch
 from proxy.spool import segments
 from proxy.spool.placed import Placed
@@ -83,7 +84,7 @@ class SpoolFile:
         self._waiters: dict[asyncio.Future[None], int] = {}
         """Who waits, and for an event at which offset."""
         self._decoded: dict[int, UsageEvent] = {}
-        self.lane = self.topic = f"spool/{self.instance}"
+        self.lane = self.topic = sources.SPOOL + self.instance
         self._producer = b',"producer":{"instance":"%s","sequence":%%d}}' % self.instance.encode()
         self.first_offset = 1
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from google.auth import exceptions
 from google.auth.credentials import TokenState
 from google.oauth2 import service_account
@@ -46,6 +45,8 @@ def _post(
     url: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None, **_: Any
 ) -> _Response:
     """Send google-auth's request: redirects are not followed, and no proxy or netrc of the environment is asked."""
+    import httpx  # noqa: PLC0415 - few labs have such targets
+
     try:
         with httpx.Client(verify=tls.client_context(), timeout=_TIMEOUT_S, trust_env=False) as client:
             answer = client.request(method, url, content=body, headers=headers)

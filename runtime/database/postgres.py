@@ -5,8 +5,8 @@ Never changes anything there.
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Engine, func, select
 
 from runtime.database.engines import Database
@@ -44,12 +44,24 @@ def _shares(engine: Engine) -> bool:
     return len(set(pids)) == 1
 
 
+def parts_of(url: str) -> dict[str, Any] | None:
+    """Return what libpq reads in a URL, by its names; None where it is none."""
+    from psycopg import ProgrammingError, conninfo  # noqa: PLC0415 - most commands have a data directory and no server
+
+    try:
+        return conninfo.conninfo_to_dict(url)
+    except ProgrammingError:
+        return None
+
+
 def tls_warning(variable: str, url: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """Return one line where the server's certificate is not wholly checked, though it is on another machine.
 
     `sslmode=require` checks nothing, `verify-ca` not the name (PostgreSQL's documentation, "SSL Mode Descriptions").
     """
-    given = conninfo_to_dict(url)
+    given = parts_of(url)
+    if given is None:  # whoever opens it is told
+        return None
     hosts = str(given.get("host") or environment.get("PGHOST") or "").split(",")
     mode = str(given.get("sslmode") or environment.get("PGSSLMODE") or "prefer")
     if any("@" in host for host in hosts):  # a password that is not encoded: whoever opens it refuses the URL

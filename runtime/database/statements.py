@@ -4,10 +4,11 @@ Never runs a statement and never names a table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Table, bindparam, func, select
+from sqlalchemy import Column, Delete, Table, bindparam, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 Item = TypeVar("Item")
@@ -35,6 +36,16 @@ def insert_arrays(table: Table) -> postgresql.Insert:
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Turn rows, at least one and all with the same names, into a list of values for each name."""
     return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def removal(table: Table, before: date, limit: int) -> Delete:
+    """Remove at most `limit` rows of days before `before` from a table whose primary key begins with its `day`.
+
+    Never waits for a lock: rows that another transaction holds are left for the next time.
+    """
+    key = list(table.primary_key.columns)
+    old = select(*key).where(table.c.day < before).order_by(*key).limit(limit).with_for_update(skip_locked=True)
+    return delete(table).where(tuple_(*key).in_(old))
 
 
 def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

@@ -22,7 +22,6 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, UnsupportedSaslMec
 from aiokafka.protocol.metadata import MetadataRequest
 
 from runtime.kafka.security import SaslMechanism, Security
-from runtime.kafka.tokens import Tokens
 from runtime.settings import Settings
 
 _REASON_WITHIN_S = 5.0
@@ -63,6 +62,8 @@ def options(where: Kafka) -> dict[str, Any]:
     if sasl is not None:
         given["sasl_mechanism"] = sasl.mechanism.value
         if sasl.mechanism == SaslMechanism.OAUTHBEARER:
+            from runtime.kafka.tokens import Tokens  # noqa: PLC0415 - brings an HTTP client
+
             given["sasl_oauth_token_provider"] = Tokens(sasl)
         else:
             given |= {"sasl_plain_username": sasl.username, "sasl_plain_password": sasl.password}

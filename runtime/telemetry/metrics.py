@@ -10,9 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from inspect import isawaitable
 from itertools import accumulate
 
-from litestar import Response, get
-from litestar.handlers import HTTPRouteHandler
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -96,15 +94,6 @@ class Telemetry(Collector):
             return None
         self._failing.discard(name)
         return family
-
-    def handler(self) -> HTTPRouteHandler:
-        """Return ``/metrics``."""
-
-        @get(PATH, include_in_schema=False)
-        async def metrics() -> Response[bytes]:
-            return Response(await self.text(), headers={"content-type": CONTENT_TYPE_LATEST})
-
-        return metrics
 
     def _show(
         self,

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, TypeVar
 import click
 from sqlalchemy import Connection
 
-from control import sample_delivery
 from control.core.records import Scope
 from control.flow import webhooks as webhooks_flow
 from control.flow import workspaces as flow
@@ -149,6 +148,8 @@ def rotate_secret(where: Where, workspace_name: str, overlap_s: int, *, as_json:
 @_common
 def test_webhook(where: Where, workspace_name: str, *, as_json: bool) -> None:
     """Send a lab's receiver one signed delivery that bills nothing; exits 1 where it did not take it."""
+    from control import sample_delivery  # noqa: PLC0415 - no other command sends
+
     with commands.opened(where) as place:
         record, url = place.read(lambda connection: webhooks_flow.receiver(_of(_unit(connection), workspace_name)))
         sender = sample_delivery.SampleDelivery(place.vault, allow_private=place.settings.allow_private_receivers)

@@ -68,7 +68,10 @@ class Control(Role):
         """Begin to relay. The API answers also while Kafka is away."""
         spawn("the clock", base.keep_time(self._clock, self._place.database))
         spawn("the relay to Kafka", self._relay())
-        kept = Retention(self._place.database, self._clock, audit_days=self._place.settings.audit_days)
+        settings = self._place.settings
+        kept = Retention(
+            self._place.database, self._clock, audit_days=settings.audit_days, ledger_days=settings.ledger_days
+        )
         spawn("control's retention", kept.run())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:

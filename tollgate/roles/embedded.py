@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from litestar import Litestar
+from sqlalchemy import Connection
 
 from control import app as control_app
 from control.retention import Retention
@@ -19,8 +20,10 @@ from control.store import corrections, snapshot
 from control.store.workspaces import Workspaces
 from domain.sources import EventSource
 from metering import app as metering_app
+from metering import retention as metering_retention
 from metering.core.decisions import Part
-from metering.store import events
+from metering.store import events, positions
+from metering.store.ledger_view import SqlLedgerView
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
@@ -39,6 +42,7 @@ from tollgate import installation
 from tollgate.installation import Installation, InstallationError
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
+from webhooks.store import deliveries
 
 METERING_INTERVAL_S = 0.1
 """Between two batches: the one proxy knows its own part of every sum, so a late decision costs no exactness here,
@@ -78,14 +82,25 @@ class Embedded(Role):
             on_whole=self._proxy.take_whole,
             min_interval_s=METERING_INTERVAL_S,
         )
-        self._dispatcher = webhooks_app.Dispatcher(place.database, place.vault, self._clock, settings)
+        spools = [file.topic for file in self._files()]
+        self._dispatcher = webhooks_app.Dispatcher(
+            place.database, place.vault, self._clock, settings, ledger=SqlLedgerView(), spools=spools
+        )
         self._corrections = corrections.Outbox(place.database)
         subscribers = [self._proxy.apply, self._thresholds.apply, self._dispatcher.apply]
         at = place.read(lambda connection: snapshot.load(connection, *subscribers))
         self._propagation = Propagation(self._clock)
         self._relay = Relay(place.database, at, [*subscribers, self._propagation.applied])
         self._retention = Retention(
-            place.database, self._clock, audit_days=settings.audit_days, relayed=lambda: self._relay.version
+            place.database,
+            self._clock,
+            audit_days=settings.audit_days,
+            ledger_days=settings.ledger_days,
+            taken=_corrections_taken,
+            relayed=lambda: self._relay.version,
+        )
+        self._counted_retention = metering_retention.Retention(
+            place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
         )
 
     def is_new(self) -> bool:
@@ -130,6 +145,11 @@ class Embedded(Role):
             "Usage events counted, repeats among them.",
             lambda: self._metering.counted,
         )
+        telemetry.counter(
+            "tollgate_metering_unreadable_total",
+            "Usage events left out: the ledger no longer takes any of their days.",
+            lambda: self._metering.left_out,
+        )
         telemetry.gauge(
             "tollgate_metering_lag_events", "Usage events still to count, by spool.", self._lag, "partition"
         )
@@ -172,6 +192,7 @@ class Embedded(Role):
             "webhook dispatch": self._dispatcher.run,
             "the spool's trimming": self._trim,
             "control's retention": self._retention.run,
+            "metering's retention": self._counted_retention.run,
             **self._proxy.background(),
         }
         sources: Sequence[EventSource] = (*self._files(), self._corrections)
@@ -213,3 +234,9 @@ class Embedded(Role):
             async with asyncio.timeout(5):
                 while any(self._done_before(file) < file.end for file in self._files()):  # noqa: ASYNC110 (bounded)
                     await asyncio.sleep(0.02)
+
+
+def _corrections_taken(connection: Connection) -> int:
+    """Return up to which sequence both readers of the outbox have it."""
+    place = (corrections.TOPIC, corrections.Outbox.index)
+    return min((position(connection, *place) or 1) - 1 for position in (positions.position, deliveries.position))

@@ -6,6 +6,7 @@ Never keeps a number of its own: what is counted is in the database, and a worke
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
+from metering.retention import Retention
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
 from metering.upkeep import LedgerUpkeep
@@ -57,6 +58,8 @@ class MeteringRole(Role):
         spawn("metering", self._stream.run())
         days = LedgerUpkeep(self._database, self._clock, keep_days=self._settings.ledger_days)
         spawn("the ledger's days", days.run())
+        kept = Retention(self._database, self._clock, ledger_days=self._settings.ledger_days)
+        spawn("metering's retention", kept.run())
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is counted, and what is heard of the configuration."""

@@ -25,6 +25,7 @@ from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.loops import Loops
 from runtime.settings import Settings
+from runtime.telemetry import scrape
 from runtime.telemetry.metrics import Telemetry
 
 SHUTDOWN_GRACE_S = 30
@@ -119,13 +120,13 @@ class Process:
         settings = self._settings
         checks = {"process": self._not_ready, "loops": self._loops.problem, **self._role.checks()}
         telemetry = self._telemetry(checks)
-        shown = health.ops_app(checks, [*self._role.ops(), telemetry.handler()])
+        shown = health.ops_app(checks, [*self._role.ops(), scrape.handler(telemetry)])
         ops = self._open(shown, ops_listener(settings), grace_s=_OPS_GRACE_S)
         try:
             if await self._ends_unstopped(self._role.start(self.spawn)):
                 app = self._role.public(checks)
                 if app is not None and settings.public_metrics:
-                    app.register(telemetry.handler())
+                    app.register(scrape.handler(telemetry))
                 public = None if app is None else self._open_public(app, Bounds(max_connections=max_connections))
                 self._ready = True
                 gc.freeze()  # the snapshot is never garbage: later collections need not look through it

@@ -17,7 +17,7 @@ from domain.positions import BeyondPositionError
 from domain.sources import EventBatch
 from metering import app
 from metering.core.decisions import Part
-from metering.store import events, positions, transaction
+from metering.store import day_partitions, events, positions, transaction
 from metering.thresholds import GroupThresholds
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
@@ -220,3 +220,18 @@ async def test_a_spool_that_lost_rows_ends_the_task(opened: Database) -> None:
     with pytest.raises(BeyondPositionError):
         async with following(embedded(opened, Proxy()), Lossy(SPOOL)):
             pytest.fail("the failure was not seen")
+
+
+async def test_events_of_closed_days_are_left_out_and_the_others_counted(
+    opened: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened.write_now(lambda connection: day_partitions.close(connection, NOON.date()))
+    proxy, spool = Proxy(), ListPartition(SPOOL)
+    spool.put(event(1), event(2, timestamp=NOON - timedelta(days=1)), event(3))
+    metering = embedded(opened, proxy)
+    async with following(metering, spool):
+        assert (rows(opened), proxy.requests(), metering.left_out) == (2, 2, 1)
+        assert metering.committed(SPOOL, 0) == 4
+    (said,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert f"its day {NOON.date() - timedelta(days=1)} is no longer kept" in said.getMessage()
+    assert event(2, timestamp=NOON - timedelta(days=1)).idempotency_key in said.getMessage()

@@ -149,6 +149,7 @@ async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
             scene,
             "the configuration's relay",
             "control's retention",
+            "metering's retention",
             "the spool's upkeep",
             "the spool's trimming",
             "the limits' upkeep",
@@ -199,7 +200,12 @@ async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.
             async with running(metering.prepare, apart, monkeypatch) as scene:
                 parts = ("stream", "group offsets", "lanes", "watchdog")
                 await check(
-                    scene, *CONFIGURED, "the clock", "the ledger's days", *(f"metering's {one}" for one in parts)
+                    scene,
+                    *CONFIGURED,
+                    "the clock",
+                    "the ledger's days",
+                    "metering's retention",
+                    *(f"metering's {one}" for one in parts),
                 )
             monkeypatch.undo()
             async with running(webhooks.prepare, apart, monkeypatch) as scene:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from runtime import ids
 from runtime.database import engines as databases
 from runtime.database.engines import Database
 from tests.integration.webhooks.store.test_redrive import RULE, TRIED, Desk
@@ -164,6 +165,24 @@ async def test_keys_alone_say_what_is_known_where_their_deliveries_are_gone(plac
         clock = kit.HandClock(kit.after(365 * DAY_S))
         await Upkeep(opened, clock, rule=Rule(), keep_days=100, steady=clock.seconds).remove_all()
         assert count(desk, tables.DELIVERY_EVENT) == 4
+
+
+async def test_positions_go_with_their_spools_once_those_are_as_old_as_the_keys(place: Place) -> None:
+    if place.engine != "sqlite":
+        return  # spools are read there alone
+    with place.open() as opened:
+        desk = Desk(opened)
+        fill(desk)
+        made = {name: f"spool/{ids.mint(kit.after(at_s))}" for name, at_s in (("old", 0), ("kept", 0), ("new", DAY_S))}
+        for topic in made.values():
+            desk.write(deliveries.enqueue, [], kit.batch(kit.event(1), topic=topic), kit.START)
+        desk.keep("newest", at_s=107 * DAY_S)
+        clock = kit.HandClock(kit.after(107 * DAY_S + 1))
+        spools = [made["kept"]]
+        await Upkeep(opened, clock, rule=Rule(), keep_days=100, spools=spools, steady=clock.seconds).remove_all()
+        query = select(tables.WEBHOOK_POSITION.c.topic).where(tables.WEBHOOK_POSITION.c.topic.startswith("spool/"))
+        left = opened.read_now(lambda connection: set(connection.execute(query).scalars()))
+        assert left & set(made.values()) == {made["kept"], made["new"]}
 
 
 async def test_upkeep_redrives_for_receivers_that_are_back(desk: Desk) -> None:
