@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from proxy.core import endings, keys, replies, usage_event
-from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
+from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat, media, upstream_objects
@@ -69,6 +69,9 @@ class InFlight(Protocol):
         """Forget it: its event is durable, or there is to be none."""
 
 
+NOT_COUNTED = answers.Count(estimate.NOTHING.tokens, UsageSource.NONE)
+
+
 @dataclass(slots=True)
 class Call:
     """One admitted request on its way."""
@@ -89,6 +92,8 @@ class Call:
     """What every answer to it carries."""
     costs: media.Costs
     """Of media in its prompt."""
+    envelope: Envelope | None = None
+    """What goes on beside its body."""
     started_s: float = 0.0
     """On the event loop's clock, like `first_byte_s`."""
     answered: bool | None = None
@@ -100,17 +105,7 @@ class Call:
 
     def upstream_request(self) -> UpstreamRequest:
         """Return what is sent upstream."""
-        route = self.route
-        body = self.api.upstream_body(self.asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
-        return UpstreamRequest(
-            route.url,
-            body,
-            self.request_id,
-            route.credential,
-            route.by_operator,
-            route.dialect,
-            workspace_id=route.workspace_id,
-        )
+        return upstream_request(self.asked, self.route, self.api, self.request_id, self.envelope)
 
     def give_up_body(self) -> None:
         """Forget the body: it has been sent. What would be billed without counts is made of it first."""
@@ -127,6 +122,10 @@ class Call:
         if prompt is None:
             prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
         return self.expected.model_copy(update={"input_tokens": prompt})
+
+    def counted(self, count: answers.Count) -> answers.Count:
+        """Return what is billed of a count: of a route that is opaque to us nothing is estimated."""
+        return NOT_COUNTED if self.api.is_opaque and count.source is UsageSource.ESTIMATED else count
 
     def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
         """Return its usage event."""
@@ -188,22 +187,34 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def admit(
-        self, key: Key, request_id: str, body: bytes, api: ApiRoute = chat_completions.ROUTE
-    ) -> Call | Reply:
-        """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
+    async def find(
+        self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None
+    ) -> tuple[chat.ChatRequest, Route] | Reply:
+        """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
         asked = _read(api, body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(_read, api, body)
         if isinstance(asked, chat.Invalid):
             return replies.bad_request(asked.message, asked.param)
-        route = self._directory.route(key, asked.slug, api)
+        slug = asked.slug if slug is None else slug
+        route = self._directory.route(key, slug, api)
         if route is None:
-            return replies.model_not_found(asked.slug)
-        if isinstance(route, Unserved):
-            return replies.unserved(asked.slug)
+            return replies.model_not_found(slug)
+        return replies.unserved(slug) if isinstance(route, Unserved) else (asked, route)
+
+    async def admit(
+        self,
+        key: Key,
+        request_id: str,
+        body: bytes,
+        api: ApiRoute = chat_completions.ROUTE,
+        envelope: Envelope | None = None,
+    ) -> Call | Reply:
+        """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
+        found = await self.find(key, body, api, None if envelope is None else envelope.slug)
+        if isinstance(found, Reply):
+            return found
+        asked, route = found
         now = self._clock()
-        likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
-        claims = (asked.choices, asked.max_tokens)
-        expected = estimate.expected(asked.body, *claims, likely, self._most_output, asked.token_ids)
+        expected = self._expected(asked, route, api)
         held = await self._reserve(route, expected, now)
         if isinstance(held, Reply):
             return held
@@ -217,17 +228,23 @@ class Admissions:
             request_metadata=asked.metadata,
             stream=asked.stream,
         )
+        source = UsageSource.NONE if api.is_opaque else UsageSource.ESTIMATED
         try:
-            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens))
+            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, source))
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
             self.concurrency.release(places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        return Call(
-            api, asked, route, request_id, event, expected.tokens, day, rate, places, slot, headers, self._costs
-        )
+        return Call(api, asked, route, request_id, event, expected.tokens, *held, slot, headers, self._costs, envelope)
+
+    def _expected(self, asked: chat.ChatRequest, route: Route, api: ApiRoute) -> estimate.Expected:
+        if api.is_opaque:
+            return estimate.NOTHING
+        likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
+        claims = (asked.choices, asked.max_tokens)
+        return estimate.expected(asked.body, *claims, likely, self._most_output, asked.token_ids)
 
     async def _reserve(
         self, route: Route, expected: estimate.Expected, now: datetime
@@ -268,6 +285,22 @@ class Admissions:
         self._days.release(call.day)
         self._windows.release(call.rate)
         self.concurrency.release(call.places)
+
+
+def upstream_request(
+    asked: chat.ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
+) -> UpstreamRequest:
+    """Return what is sent upstream for a request."""
+    return UpstreamRequest(
+        route.url,
+        api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
+        request_id,
+        route.credential,
+        route.by_operator,
+        route.dialect,
+        workspace_id=route.workspace_id,
+        envelope=envelope,
+    )
 
 
 def _read(api: ApiRoute, body: bytes) -> chat.ChatRequest | chat.Invalid:

@@ -30,6 +30,7 @@ from proxy.spool import slots, writer
 from proxy.spool.file import SpoolFile
 from proxy.spool.slots import Slots
 from proxy.topic.publisher import Ends, SpoolPublisher, Writer
+from proxy.unmetered import Unmetered
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import Upstreams
 from proxy.upstream.providers import Providers
@@ -81,13 +82,14 @@ class Proxy:
         """The bytes of request bodies that are held, by workspace."""
         self._decided = 0
         self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
-        self._gateway = self._build(settings)
+        self._gateway, self._unmetered = self._build(settings)
 
     def routes(self) -> Routes:
         """Return what the public port hands to the flow itself."""
         settings = self._settings
         return routes.metered(
             self._gateway,
+            self._unmetered,
             self._wall,
             self._answered,
             max_body_bytes=settings.max_body_bytes,
@@ -107,7 +109,7 @@ class Proxy:
 
         return host_walls.middleware(owner, is_strict=self._settings.strict_hosts)
 
-    def _build(self, settings: Settings) -> Gateway:
+    def _build(self, settings: Settings) -> tuple[Gateway, Unmetered]:
         minter = ids.Minter()
         admissions = Admissions(
             directory=self.directory,
@@ -120,18 +122,17 @@ class Proxy:
             most_output_tokens=settings.default_max_output_tokens,
             costs=Costs(settings.estimate_image_tokens, settings.estimate_media_tokens),
         )
-        return Gateway(
-            admissions=admissions,
-            upstream=self._upstreams,
-            sink=self.spool,
-            drains=_drains(settings),
-            deadlines=self._deadlines,
-            first_byte_s=settings.upstream_first_byte_timeout_s,
-            idle_s=settings.upstream_idle_timeout_s,
-            request_s=settings.request_timeout_s,
-            mint=minter.request_id,
-            shares=_shares(settings),
-        )
+        of_both: dict[str, Any] = {
+            "admissions": admissions,
+            "upstream": self._upstreams,
+            "deadlines": self._deadlines,
+            "first_byte_s": settings.upstream_first_byte_timeout_s,
+            "idle_s": settings.upstream_idle_timeout_s,
+            "request_s": settings.request_timeout_s,
+            "shares": _shares(settings),
+        }
+        gateway = Gateway(sink=self.spool, drains=_drains(settings), mint=minter.request_id, **of_both)
+        return gateway, Unmetered(**of_both)
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
         """Count the rows that spools still hold, and bill what was in flight when the last process died.
@@ -331,6 +332,7 @@ def _places(settings: Settings) -> targets.ProviderUrls:
     return targets.ProviderUrls(
         openai=settings.openai_base_url,
         baseten=settings.baseten_url_template,
+        baseten_model=settings.baseten_model_url_template,
         baseten_model_api=settings.baseten_model_api_url,
         baseten_credential=None if operators is None else operators.get_secret_value(),
         anthropic=settings.anthropic_base_url,

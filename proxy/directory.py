@@ -26,7 +26,14 @@ from schemas.config import (
     WorkspaceRecord,
     WorkspaceState,
 )
-from schemas.limits import ANY_SLUG, EffectiveModelConfig, RateLimitUnit
+from schemas.limits import (
+    ANY_SLUG,
+    EffectiveModelConfig,
+    EffectiveRateLimit,
+    EffectiveUsageLimit,
+    LimitType,
+    RateLimitUnit,
+)
 from schemas.targets import Provider, Target
 from schemas.usage import RouteName
 
@@ -197,12 +204,11 @@ class Directory:
         credential = self._credential(endpoint.target, key.workspace_id)
         if isinstance(credential, Unserved):
             return credential
-        limits = _window_limits(chain, model)
-        days = _day_limits(chain, model)
+        limits, days = _limits_of(chain, model, api)
         over_all = limit_tree.effective_model(chain, ANY_SLUG)
         if over_all is not None:
-            limits += _window_limits(chain, over_all)
-            days += _day_limits(chain, over_all)
+            more = _limits_of(chain, over_all, api)
+            limits, days = limits + more[0], days + more[1]
         rates = tuple(limit for limit in limits if limit.unit is not RateLimitUnit.CONCURRENT)
         return Route(
             slug=slug,
@@ -210,7 +216,7 @@ class Directory:
             group_id=key.group_id,
             external_entity_id=chain[0].external_entity_id,
             charged_groups=limit_tree.charged_groups(chain),
-            url=targets.url(endpoint.target, self._places, api.upstream_path),
+            url=targets.url(endpoint.target, self._places, api.upstream_path, api.name),
             by_operator=targets.is_by_operator(endpoint.target),
             target_model=endpoint.target.target_model,
             credential=credential,
@@ -218,35 +224,28 @@ class Directory:
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
             concurrent=tuple(limit for limit in limits if limit.unit is RateLimitUnit.CONCURRENT),
-            dialect=targets.dialect(endpoint.target),
+            dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
         )
 
 
-def _window_limits(chain: limit_tree.Chain, model: EffectiveModelConfig) -> tuple[WindowLimit, ...]:
-    return tuple(
-        WindowLimit(
-            limit.type,
-            limit.unit,
-            limit.threshold,
-            limit.source_group,
-            limit_tree.counting_group(chain, limit),
-            over_all=model.slug == ANY_SLUG,
-        )
-        for limit in model.rate_limits
-    )
+def _limits_of(
+    chain: limit_tree.Chain, model: EffectiveModelConfig, api: ApiRoute
+) -> tuple[tuple[WindowLimit, ...], tuple[DayLimit, ...]]:
+    """Return those of a slug's limits, or of `*`, that bind calls of a route."""
+    over_all = model.slug == ANY_SLUG
 
+    def binds(limit: EffectiveRateLimit | EffectiveUsageLimit) -> bool:
+        return api.token_limits_bind or limit.type is LimitType.REQUEST
 
-def _day_limits(chain: limit_tree.Chain, model: EffectiveModelConfig) -> tuple[DayLimit, ...]:
-    return tuple(
-        DayLimit(
-            limit.type,
-            limit.threshold,
-            limit.source_group,
-            limit_tree.counting_group(chain, limit),
-            over_all=model.slug == ANY_SLUG,
-        )
-        for limit in model.usage_limits
+    def counting(limit: EffectiveRateLimit | EffectiveUsageLimit) -> tuple[int, str, str]:
+        return limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
+
+    rates = [limit for limit in model.rate_limits if binds(limit)]
+    usages = [limit for limit in model.usage_limits if binds(limit)]
+    return (
+        tuple(WindowLimit(limit.type, limit.unit, *counting(limit), over_all=over_all) for limit in rates),
+        tuple(DayLimit(limit.type, *counting(limit), over_all=over_all) for limit in usages),
     )
 
 

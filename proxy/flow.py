@@ -14,21 +14,13 @@ from functools import partial
 from proxy import reading, shares
 from proxy.admission import Admissions, Call
 from proxy.core import endings, replies
-from proxy.core.calls import (
-    BrokenOffError,
-    Failure,
-    Key,
-    Model,
-    SpoolUnavailableError,
-    UpstreamRequest,
-)
+from proxy.core.calls import BrokenOffError, Failure, Key, Model, SpoolUnavailableError, UpstreamRequest
 from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Reply
 from proxy.deadlines import Deadline, Drains
 from proxy.dialects import forms
-from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
-from proxy.ports import Client, Upstream, UsageSink
+from proxy.ports import Client, Story, Upstream, UsageSink
 from proxy.reading import Answer, Hold
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
@@ -67,8 +59,8 @@ class Gateway:
         self._mint = mint
         self._shares = shares
 
-    async def complete(self, client: Client, api: ApiRoute = chat_completions.ROUTE) -> None:
-        """Serve one request of a route."""
+    async def complete(self, client: Client, api: ApiRoute, story: Story | None = None) -> None:
+        """Serve one request of a route; `story`: of one that is not counted."""
         request_id = self._mint()
         key = self._admissions.expect(client.authorization)
         if isinstance(key, Reply):
@@ -79,7 +71,9 @@ class Gateway:
             await self.refuse(client, excess, request_id)
             return
         try:
-            await self._serve(client, key, request_id, api)
+            refusal = await (story or self._serve)(client, key, request_id, api)
+            if refusal is not None:
+                await self.refuse(client, refusal, request_id)
         except Exception:  # a fault of ours
             log.exception("request %s failed", request_id)
             if client.is_answered:
@@ -97,11 +91,10 @@ class Gateway:
         """Return what the key of an Authorization header may call."""
         return self._admissions.models(authorization)
 
-    async def _serve(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> None:
+    async def _serve(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Reply | None:
         call = await self._admit(client, key, request_id, api)
         if isinstance(call, Reply):
-            await self.refuse(client, call, request_id)
-            return
+            return call
         call.started_s = self._deadlines.loop.time()
         room = self._shares.room(key)
         try:
@@ -115,16 +108,21 @@ class Gateway:
             raise
         else:
             await self._end(client, call, ending)
+            return None
         finally:
             room.close()
 
     async def _admit(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Call | Reply:
         if self._sink.blocked is not None:
             return replies.unavailable("usage cannot be recorded")
+        envelope = client.envelope
+        if isinstance(envelope, Reply):
+            return envelope
         body = await client.body(key.workspace_id)
         if isinstance(body, Reply):
             return body
-        return self._shares.read(key, len(body)) or await self._admissions.admit(key, request_id, body, api)
+        excess = self._shares.read(key, len(body))
+        return excess or await self._admissions.admit(key, request_id, body, api, envelope)
 
     async def _forward(self, client: Client, call: Call, room: AnswerRoom) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
@@ -166,7 +164,8 @@ class Gateway:
         if not call.answered:
             body = await reading.whole(answer, bound, self._idle_s, hold)
             return Refused(replies.passed_on(answer.status, answer.headers, body))
-        begun, is_stream = await reading.beginning(answer, bound, self._idle_s, hold)
+        is_opaque = call.api.is_opaque
+        begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s, hold)
         if not is_stream:
             body = await reading.whole(answer, bound, self._idle_s, hold, begun)
             told = call.api.plain(body, call.route.slug)
@@ -174,7 +173,8 @@ class Gateway:
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
-        await client.start(answer.status, forms.stream_headers(answer.headers) + call.headers)
+        headers = answer.headers if is_opaque else forms.stream_headers(answer.headers)
+        await client.start(answer.status, headers + call.headers)
         if ready and not bound.gone:
             await client.send(ready)
         await self._follow(client, stream, answer, bound, hold)
@@ -219,6 +219,8 @@ class Gateway:
         if ending.reply is not None:
             ending.reply.headers.extend(call.headers)
             await client.reply(ending.reply)
+        elif ending.last is None:
+            client.abort()
         elif not ending.client_lost:
             await client.send(ending.last, last=True)
 
@@ -227,7 +229,7 @@ class Gateway:
         if isinstance(ending, Refused):
             self._admissions.release(call)
             return
-        count, loop = ending.count, self._deadlines.loop
+        count, loop = call.counted(ending.count), self._deadlines.loop
         durable: asyncio.Future[int | SpoolUnavailableError] = loop.create_future()
 
         def told(sequence: int | SpoolUnavailableError) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from proxy.core.calls import Failure, SpoolUnavailableError, UpstreamRequest
+from proxy.core.calls import Envelope, Failure, Key, SpoolUnavailableError, UpstreamRequest
 from proxy.core.replies import Headers, Reply
+from proxy.dialects.routes.api import ApiRoute
 from proxy.reading import Answer
 from schemas.usage import Outcome
 
@@ -13,6 +14,8 @@ class Client(Protocol):
     """The developer's side of one request."""
 
     authorization: bytes | None
+    envelope: Envelope | Reply | None
+    """What goes on beside the body, or why it may not; None: nothing does."""
 
     @property
     def is_answered(self) -> bool:
@@ -32,6 +35,9 @@ class Client(Protocol):
 
     async def reply(self, reply: Reply) -> None:
         """Return a whole answer."""
+
+    def abort(self) -> None:
+        """End an answer that was begun, so that its client sees that it is not whole."""
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call back once if the client goes away; None: it no longer matters."""
@@ -53,3 +59,10 @@ class UsageSink(Protocol):
 
     def append(self, event: bytes, outcome: Outcome, told: Callable[[int | SpoolUnavailableError], None]) -> None:
         """Keep an event; `told` hears its sequence once it is durable, or why it could not be kept."""
+
+
+class Story(Protocol):
+    """What becomes of a request that was let in."""
+
+    async def __call__(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Reply | None:
+        """Serve it, or return what it is to be answered."""

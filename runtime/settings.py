@@ -161,6 +161,9 @@ class Settings(BaseSettings):
     baseten_url_template: Annotated[str, Field(pattern=_BASETEN_URL)] = (
         "https://model-{model_id}.api.baseten.co/environments/{environment_name}/sync/v1"
     )
+    baseten_model_url_template: Annotated[str, Field(pattern=_BASETEN_URL)] = (
+        "https://model-{model_id}.api.baseten.co/environments/{environment_name}"
+    )
     baseten_api_key: SecretStr | None = None
     anthropic_base_url: HttpUrl = "https://api.anthropic.com"
     anthropic_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384

@@ -36,7 +36,9 @@ class Dialect(Enum):
     CHAT = "chat"
     """OpenAI's chat completions, with a bearer token."""
     MESSAGES = "messages"
-    """Anthropic's Messages API."""
+    """Anthropic's Messages API, translated."""
+    PASSED_MESSAGES = "passed_messages"
+    """The same, for clients that speak it themselves."""
     VERTEX = "vertex"
     """Chat completions, with tokens that a service account's key is exchanged for."""
 
@@ -47,6 +49,19 @@ class BrokenOffError(Exception):
 
 class SpoolUnavailableError(Exception):
     """A usage event could not be made durable: the disk is full or failing, or the spool is at its bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What of a client's request goes on beside its body; each part is checked before."""
+
+    slug: str | None = None
+    """Where the path names it."""
+    method: str = "POST"
+    suffix: str = ""
+    """Behind the route's URL: more of the path, or a query with its `?`."""
+    header_lines: bytes = field(default=b"", repr=False)
+    """Each with its end; `content-type` and `accept` among them."""
 
 
 def _hold_nothing(_: int) -> None:
@@ -69,6 +84,8 @@ class UpstreamRequest:
     """Further ones, each with its end."""
     workspace_id: str = ""
     """Whose share of the look-ups and of the turns is used."""
+    envelope: Envelope | None = None
+    """None: a JSON body is posted to the URL as it stands."""
     on_sent: Callable[[], None] | None = field(default=None, repr=False)
     """Called once when all of it has been handed to the system, so that nobody here needs the body any more."""
     hold: Callable[[int], None] = field(default=_hold_nothing, repr=False)

@@ -31,8 +31,8 @@ class Billed:
     count: answers.Count
     reply: Reply | None = None
     """The whole answer, where none was begun."""
-    last: bytes = b""
-    """Else what ends the stream."""
+    last: bytes | None = b""
+    """Else what ends the stream; None: only the end of the connection tells that it is not whole."""
     client_lost: bool = False
     """Whether the client takes nothing any more."""
 
@@ -82,8 +82,8 @@ def cut_short(
     return Billed(outcome, count, reply)
 
 
-def error_event(stream: Stream, reply: Reply) -> bytes:
-    """Return the event that ends a stream with an answer of the gateway's own."""
+def error_event(stream: Stream, reply: Reply) -> bytes | None:
+    """Return what ends a stream with an answer of the gateway's own; None where its form has nothing for it."""
     return stream.error_event(reply.status, reply.body)
 
 

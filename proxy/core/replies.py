@@ -28,11 +28,13 @@ class Reply:
     status: int
     headers: Headers
     body: bytes
+    is_error: bool = False
+    """Whether it is an error of the gateway's own, in OpenAI's shape."""
 
 
 def error(status: int, message: str, *, kind: str, code: str | None = None, param: str | None = None) -> Reply:
     """Return an error answer in OpenAI's shape; `kind` is its `type`."""
-    return Reply(status, list(_JSON), error_body(message, kind=kind, code=code, param=param))
+    return Reply(status, list(_JSON), error_body(message, kind=kind, code=code, param=param), is_error=True)
 
 
 def error_body(message: str, *, kind: str, code: str | None = None, param: str | None = None) -> bytes:

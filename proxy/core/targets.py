@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from proxy.core.calls import Dialect
 from schemas.targets import Provider, Target, VertexConfig
+from schemas.usage import RouteName
 
 _MESSAGES = "/v1/messages"
 _VERTEX_MULTI_REGIONS = ("us", "eu")
 _DEFAULT_ENVIRONMENT = "production"
+_MODEL_SERVER = frozenset((RouteName.PREDICT, RouteName.ASYNC_PREDICT, RouteName.SYNC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class ProviderUrls:
     openai: str
     baseten: str
     """A template: ``{model_id}`` and ``{environment_name}`` stand for the target's."""
+    baseten_model: str
+    """The same for the model server's own routes: it ends where theirs begin."""
     baseten_model_api: str
     baseten_credential: str | None = field(repr=False)
     """The operator's own, for BASETEN targets without a secret of workspaces that may use it."""
@@ -29,13 +33,17 @@ class ProviderUrls:
     """Scheme and host of all locations; None: each location has its own."""
 
 
-def url(target: Target, places: ProviderUrls, path: str) -> str:
-    """Return the URL that requests are posted to; `path` is that of the route, behind a base URL of OpenAI's kind."""
+def url(target: Target, places: ProviderUrls, path: str, name: RouteName = RouteName.CHAT_COMPLETIONS) -> str:
+    """Return the URL that a route's requests go to; `path` is the route's, behind a base URL of OpenAI's kind."""
+    if name in _MODEL_SERVER:
+        return _filled(places.baseten_model, target).rstrip("/") + path
     return _base_url(target, places).rstrip("/") + (_MESSAGES if target.provider is Provider.ANTHROPIC else path)
 
 
-def dialect(target: Target) -> Dialect:
-    """Return what a target speaks."""
+def dialect(target: Target, name: RouteName = RouteName.CHAT_COMPLETIONS) -> Dialect:
+    """Return what a target speaks with the clients of a route."""
+    if name is RouteName.MESSAGES:
+        return Dialect.PASSED_MESSAGES
     return _DIALECTS.get(target.provider, Dialect.CHAT)
 
 
@@ -53,13 +61,16 @@ def _base_url(target: Target, places: ProviderUrls) -> str:
         case Provider.BASETEN_MODEL_API:
             return places.baseten_model_api
         case Provider.BASETEN:
-            environment = target.environment_name or _DEFAULT_ENVIRONMENT
-            with_model = places.baseten.replace("{model_id}", target.model_id or "")
-            return with_model.replace("{environment_name}", environment)
+            return _filled(places.baseten, target)
         case Provider.ANTHROPIC:
             return places.anthropic
         case Provider.VERTEX:
             return _vertex(target.vertex_config, places) if target.vertex_config is not None else ""
+
+
+def _filled(template: str, target: Target) -> str:
+    with_model = template.replace("{model_id}", target.model_id or "")
+    return with_model.replace("{environment_name}", target.environment_name or _DEFAULT_ENVIRONMENT)
 
 
 def _vertex(config: VertexConfig, places: ProviderUrls) -> str:

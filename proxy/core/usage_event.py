@@ -84,9 +84,9 @@ def ended(
     )
 
 
-def in_flight(begun: bytes, expected: Tokens) -> bytes:
+def in_flight(begun: bytes, expected: Tokens, source: UsageSource = UsageSource.ESTIMATED) -> bytes:
     """Return what a slot keeps: the event as it would be if the gateway died now."""
-    return ended(begun, expected, UsageSource.ESTIMATED, Outcome.GATEWAY_INTERRUPTED, (None, None))
+    return ended(begun, expected, source, Outcome.GATEWAY_INTERRUPTED, (None, None))
 
 
 def interrupted(kept: bytes, *, bill: bool) -> UsageDraft:

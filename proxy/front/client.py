@@ -6,7 +6,9 @@ Never decides anything about a request; it says in the API's words what the port
 from collections.abc import Callable
 
 from proxy.core import replies
+from proxy.core.calls import Envelope
 from proxy.core.replies import Headers, Reply
+from proxy.dialects.routes import messages
 from runtime.http.bounds import BodyFault
 from runtime.http.exchange import NO_ANSWER, Exchange
 
@@ -17,11 +19,12 @@ STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering
 class HttpClient:
     """The `Client` port. `start`, `send` and `reply` wait while the client does not take what was sent before."""
 
-    __slots__ = ("_exchange", "authorization", "on_gone", "release_body")
+    __slots__ = ("_exchange", "authorization", "envelope", "on_gone", "release_body")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, envelope: Envelope | Reply | None = None) -> None:
         self._exchange = exchange
         self.authorization = exchange.authorization
+        self.envelope = envelope
         self.release_body: Callable[[], None] = exchange.release_body
         self.on_gone: Callable[[Callable[[], None] | None], None] = exchange.on_gone
 
@@ -49,6 +52,31 @@ class HttpClient:
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
         await self._exchange.answer(reply.status, reply.headers, reply.body)
+
+    def abort(self) -> None:
+        """End an answer that was begun, and with it the connection, without the end that it would have had."""
+        self._exchange.cut()
+
+
+class MessagesClient(HttpClient):
+    """A client of the Messages API: its key comes in one of three ways, and errors have that API's shape."""
+
+    __slots__ = ()
+
+    def __init__(self, exchange: Exchange, envelope: Envelope | Reply) -> None:
+        super().__init__(exchange, envelope)
+        own = next((value for name, value in reversed(exchange.headers) if name == b"x-api-key"), None)
+        if own is not None:
+            self.authorization = b"Api-Key " + own
+        elif (self.authorization or b"").lower().startswith(b"bearer "):
+            self.authorization = b"Api-Key " + (self.authorization or b"")[len(b"bearer ") :]
+
+    async def reply(self, reply: Reply) -> None:
+        """Send a whole answer."""
+        if reply.is_error:
+            request_id = next((value for name, value in reply.headers if name == b"x-request-id"), b"")
+            reply.body = messages.error(reply.status, reply.body, request_id.decode())
+        await super().reply(reply)
 
 
 def _refused(fault: BodyFault, exchange: Exchange) -> Reply:

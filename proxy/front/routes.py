@@ -5,6 +5,7 @@ Never decides anything about a request.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -15,10 +16,11 @@ from proxy.core import replies
 from proxy.core.calls import Model
 from proxy.core.replies import Reply
 from proxy.dialects.routes import table
-from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
-from proxy.front.client import HttpClient
+from proxy.front import envelopes
+from proxy.front.client import HttpClient, MessagesClient
 from proxy.front.host_wall import HostWall
+from proxy.unmetered import Unmetered
 from runtime.http.exchange import Exchange, Route, Routes
 from runtime.shares import Shares
 from schemas.usage import RouteName
@@ -29,10 +31,23 @@ _PATHS = {
     "/v1/embeddings": RouteName.EMBEDDINGS,
     "/v1/responses": RouteName.RESPONSES,
 }
+"""Where JSON is posted and nothing but the body goes on."""
+_MESSAGES = "/v1/messages"
+_COUNT_TOKENS = "/v1/messages/count_tokens"
+_MODEL_SERVER = {
+    "/predict/": (RouteName.PREDICT, (b"POST",)),
+    "/async_predict/": (RouteName.ASYNC_PREDICT, (b"POST",)),
+    "/sync/": (RouteName.SYNC, (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE")),
+}
+"""Prefixes, and their methods."""
+
+_Made = Callable[[Exchange], HttpClient]
+_Serve = Callable[[HttpClient], Awaitable[None]]
 
 
 def metered(
     gateway: Gateway,
+    unmetered: Unmetered,
     wall: HostWall,
     answered: Counter[int],
     *,
@@ -40,31 +55,47 @@ def metered(
     body_within_s: float,
     bodies: Shares,
 ) -> Routes:
-    """Return the routes whose use is counted; `answered` counts those that have ended, by status."""
+    """Return the routes that the flow serves; `answered` counts those that have ended, by status."""
 
-    def handler(api: ApiRoute) -> Callable[[Exchange], Awaitable[None]]:
-        async def complete(exchange: Exchange) -> None:
+    def route(made: _Made, serve: _Serve) -> Route:
+        async def counted(exchange: Exchange) -> None:
             try:
-                refusal = wall.refusal(exchange.host, exchange.authorization)
-                if refusal is None:
-                    await gateway.complete(HttpClient(exchange), api)
-                else:
-                    await gateway.refuse(HttpClient(exchange), refusal)
+                client = made(exchange)
+                refusal = wall.refusal(exchange.host, client.authorization)
+                await (serve(client) if refusal is None else gateway.refuse(client, refusal))
             finally:
                 answered[exchange.status] += 1
 
-        return complete
+        return Route(counted, max_body_bytes, body_within_s, bodies)
 
-    def route(name: RouteName) -> Route:
-        return Route(handler(table.ROUTES[name]), max_body_bytes, body_within_s, bodies)
+    def complete(name: RouteName) -> _Serve:
+        return partial(gateway.complete, api=table.ROUTES[name])
 
-    return {path.encode(): {b"POST": route(name)} for path, name in _PATHS.items()}
+    pass_on = partial(gateway.complete, api=table.ROUTES[RouteName.MESSAGES], story=unmetered.serve)
+    served = {path.encode(): {b"POST": route(HttpClient, complete(name))} for path, name in _PATHS.items()}
+    served[_MESSAGES.encode()] = {b"POST": route(_messages_client, complete(RouteName.MESSAGES))}
+    served[_COUNT_TOKENS.encode()] = {b"POST": route(_count_tokens_client, pass_on)}
+    for path, (name, methods) in _MODEL_SERVER.items():
+        served[path.encode()] = dict.fromkeys(methods, route(_model_server_client, complete(name)))
+    return served
+
+
+def _messages_client(exchange: Exchange) -> HttpClient:
+    return MessagesClient(exchange, envelopes.messages(exchange))
+
+
+def _count_tokens_client(exchange: Exchange) -> HttpClient:
+    return MessagesClient(exchange, envelopes.count_tokens(exchange))
+
+
+def _model_server_client(exchange: Exchange) -> HttpClient:
+    return HttpClient(exchange, envelopes.model_server(exchange))
 
 
 def handlers(gateway: Gateway, wall: HostWall) -> list[Any]:
     """Return the handlers of what is not counted."""
 
-    @asgi(list(_PATHS), copy_scope=False)
+    @asgi([*_PATHS, _MESSAGES, _COUNT_TOKENS], copy_scope=False)
     async def metered_only(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - it asks by name
         await _answer(send, _not_allowed(b"POST"))
 
@@ -74,7 +105,20 @@ def handlers(gateway: Gateway, wall: HostWall) -> list[Any]:
         allowed = scope.get("method") in ("GET", "HEAD")
         await _answer(send, _models(gateway, wall, scope) if allowed else _not_allowed(b"GET"))
 
-    return [metered_only, models]
+    return [metered_only, models, *_other_methods()]
+
+
+def _other_methods() -> list[Any]:
+    """Return the handlers of the methods that the model server's routes do not take."""
+
+    def handler(path: str, methods: tuple[bytes, ...]) -> Any:
+        @asgi(path.rstrip("/"), is_mount=True, copy_scope=False)
+        async def refused(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+            await _answer(send, _not_allowed(b", ".join(methods)))
+
+        return refused
+
+    return [handler(path, methods) for path, (_, methods) in _MODEL_SERVER.items()]
 
 
 async def _answer(send: Send, reply: Reply) -> None:

@@ -37,6 +37,9 @@ class Expected:
     """What of it is for the answer."""
 
 
+NOTHING = Expected(Tokens(input_tokens=0, output_tokens=0), 0, 0)
+
+
 def expected(  # noqa: PLR0917 - what a client claims, what is likely, what is possible
     body: bytes, n: int | None, max_tokens: int | None, likely: int, most: int, token_ids: int = 0
 ) -> Expected:

@@ -38,9 +38,8 @@ _BUSY_BYTES = 1024
 """A piece from this size on is no word of a model: whose stream has such pieces goes on in its turn only."""
 _JOINED_BYTES = 64 * 1024
 """A body up to this is copied behind its head: one buffer costs less to send than two."""
-_WANTED = frozenset(
-    b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms x-should-retry".split()
-)
+_TOLD = b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms"
+_WANTED = frozenset(_TOLD.split()) | {b"x-should-retry", b"request-id"}
 
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
@@ -72,10 +71,10 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_asked", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held", "_holder",
-        "_interim_left", "_left", "_loop", "_on_sent", "_owner", "_parser", "_paused", "_reusable", "_silence_s",
-        "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected", "headers", "is_made",
-        "problem", "status", "too_slow",
+        "_asked", "_bodiless", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held",
+        "_holder", "_interim_left", "_left", "_loop", "_on_sent", "_owner", "_parser", "_paused", "_reusable",
+        "_silence_s", "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected", "headers",
+        "is_made", "problem", "status", "too_slow",
     )  # fmt: skip
 
     def __init__(
@@ -127,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
 
         `holder` has a share of the turns, with all else that is its.
         """
-        self._holder = holder
+        self._holder, self._bodiless = holder, head.startswith(b"HEAD ")
         self.due = math.inf
         self.status = 0
         self.headers = {}
@@ -279,7 +278,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             raise AnswerError("its transfer coding is not known")
-        self._reusable = self._parser.should_keep_alive()
+        self.complete = self._bodiless  # the parser would wait for what the head tells of (RFC 9110 9.3.2)
+        self._reusable = self._parser.should_keep_alive() and not self._bodiless
         self._left = MAX_FRAMING_BYTES
         self.status = status
 

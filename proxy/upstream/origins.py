@@ -92,7 +92,10 @@ class Target(NamedTuple):
 
     origin: Origin
     head: bytes
-    """A request's head, as far as it is the same for each."""
+    """A request's head, as far as it is the same for each that posts JSON."""
+    path: str
+    common_lines: bytes
+    """The header lines of all requests."""
 
 
 class Origins:
@@ -185,13 +188,14 @@ class Origins:
             if len(self._origins) >= self._forget_at:
                 self._forget_unused()
             origin = self._origins[key] = Origin(place, by_operator)
-        head = (
-            f"POST {place.target} HTTP/1.1\r\nhost: {place.authority}\r\ncontent-type: application/json\r\n"
-            f"accept: */*\r\nuser-agent: {self._user_agent}\r\n"
+        common = f"host: {place.authority}\r\nuser-agent: {self._user_agent}\r\n".encode("ascii")
+        head = b"POST %b HTTP/1.1\r\n%bcontent-type: application/json\r\naccept: */*\r\n" % (
+            place.target.encode("ascii"),
+            common,
         )
         if len(self._targets) >= _MAX_TARGETS:
             self._targets.clear()
-        target = self._targets[url, by_operator] = Target(origin, head.encode("ascii"))
+        target = self._targets[url, by_operator] = Target(origin, head, place.target, common)
         return target
 
     def _forget_unused(self) -> None:

@@ -15,7 +15,7 @@ from proxy.upstream import connection as connections
 from proxy.upstream import tls
 from proxy.upstream.codings import Decoder
 from proxy.upstream.connection import Connection
-from proxy.upstream.origins import RECHECK_S, Origin, Origins
+from proxy.upstream.origins import RECHECK_S, Origin, Origins, Target
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
 from runtime.turns import Turns
@@ -24,6 +24,8 @@ MAX_CONNECTIONS = 16_384
 """At once, over all origins."""
 MAX_CONNECTIONS_OF_ORIGIN = 8_192
 
+_WITHOUT_BODIES = ("GET", "HEAD", "DELETE")
+"""Methods whose requests need no length where they have no body (RFC 9110 8.6)."""
 _PASSED_HEADERS = (b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
@@ -44,6 +46,12 @@ class HttpAnswer:
         self._connection: Connection | None = connection
         self._coding = found.get(b"content-encoding", b"identity").strip().lower()
         self._decoder: Decoder | None = None
+
+    def pass_header(self, name: bytes) -> None:
+        """Let one more of the upstream's headers pass to the client, where it is there."""
+        value = self._connection.headers.get(name) if self._connection is not None else None
+        if value is not None and value.isascii():
+            self.headers.append((name, value))
 
     def read_chunk(self) -> Coroutine[Any, Any, bytes | None]:
         """Return what has arrived, as soon as anything has; None at the end. Raise BrokenOffError."""
@@ -132,7 +140,7 @@ class Upstreams:
         connection = origin.take() or await self._connect(origin)
         if isinstance(connection, Failure):
             return connection
-        connection.send(_head(target.head, request), request.body, request.on_sent, holder=request.workspace_id)
+        connection.send(_head(target, request), request.body, request.on_sent, holder=request.workspace_id)
         if request.on_sent is not None:
             request.body = b""  # the connection has what is not sent yet
         try:
@@ -213,12 +221,17 @@ class Upstreams:
         return failure
 
 
-def _head(begun: bytes, request: UpstreamRequest) -> bytes:
+def _head(target: Target, request: UpstreamRequest) -> bytes:
+    begun, envelope = target.head, request.envelope
+    if envelope is not None:
+        line = f"{envelope.method} {target.path}{envelope.suffix} HTTP/1.1\r\n".encode("ascii")
+        begun = line + target.common_lines + envelope.header_lines
     credential = b"" if request.credential is None else b"authorization: Bearer %b\r\n" % request.credential.encode()
-    return b"%bx-request-id: %b\r\n%b%bcontent-length: %d\r\n\r\n" % (
+    has_length = envelope is None or request.body or envelope.method not in _WITHOUT_BODIES
+    return b"%bx-request-id: %b\r\n%b%b%b\r\n" % (
         begun,
         request.request_id.encode(),
         credential,
         request.header_lines,
-        len(request.body),
+        b"content-length: %d\r\n" % len(request.body) if has_length else b"",
     )

@@ -157,6 +157,7 @@ class Providers:
         self._by_dialect: dict[Dialect, Callable[[UpstreamRequest], Coroutine[Any, Any, _Opened]]] = {
             Dialect.CHAT: upstreams.open,
             Dialect.MESSAGES: self._messages,
+            Dialect.PASSED_MESSAGES: self._passed_messages,
             Dialect.VERTEX: self._vertex,
         }
 
@@ -193,6 +194,13 @@ class Providers:
         if opened.is_event_stream:
             return StreamedAnswer(opened, MessageStream(created=created))
         return WholeAnswer(opened, status, request.hold, lambda body: messages.plain(body, created=created))
+
+    async def _passed_messages(self, request: UpstreamRequest) -> _Opened:
+        line = f"x-api-key: {request.credential or ''}\r\n".encode()
+        opened = await self._upstreams.open(replace(request, credential=None, header_lines=line))
+        if isinstance(opened, HttpAnswer):
+            opened.pass_header(b"request-id")
+        return opened
 
     def _to_messages(self, body: bytes) -> bytes | Invalid:
         return messages_request.translate(body, default_max_tokens=self._default_max_tokens)

@@ -13,8 +13,9 @@ from collections import deque
 from enum import Enum
 from typing import Protocol
 
+from runtime.http.answers import CONTINUE
 from runtime.http.bounds import BodyFault, Bounds
-from runtime.http.exchange import CONTINUE, Exchange, Port, Route
+from runtime.http.exchange import Exchange, Port, Route
 from runtime.http.reader import Reader, refusal
 
 _SLICE_BYTES = 16 * 1024

@@ -5,12 +5,11 @@ timer; what it has to wait for is a future that the connection resolves.
 """
 
 import asyncio
-import http
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from runtime.http.answers import CONTINUE, STATUS_LINES, error_body
 from runtime.http.bounds import BodyFault
 from runtime.shares import Excess, Shares
 
@@ -24,10 +23,6 @@ READ_AHEAD_BYTES = 64 * 1024
 PIECE_BYTES = 256 * 1024
 """As much of a large answer is written before the client has taken what was written before."""
 
-STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in http.HTTPStatus
-}
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE = b"connection: close\r\n\r\n"
 
 
@@ -44,7 +39,7 @@ class Route:
 
 
 Routes = Mapping[bytes, Mapping[bytes, Route]]
-"""By path, then by method."""
+"""By path, then by method. A path that ends in a slash stands for all whose first segment it is."""
 
 
 class Port(Protocol):
@@ -222,6 +217,16 @@ class Exchange:
         while (waiting := self._line.undrained) is not None:
             await asyncio.wait((waiting,))  # others may wait for it too, so that it must outlive a cancellation
 
+    def cut(self) -> None:
+        """End the connection before the answer's end, so that its client cannot take it for whole."""
+        self.keep_alive = False
+        self.end()
+        transport = self._line.transport
+        if self.is_1_0:  # to which the end of the connection is the end of the answer
+            transport.abort()
+        else:
+            transport.close()
+
     def refuse(self, status: int, message: str) -> None:
         """Answer in the form that both APIs have for what is wrong with a request."""
         body = error_body(message)
@@ -342,9 +347,3 @@ class Exchange:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def error_body(message: str) -> bytes:
-    """Return the JSON of what is wrong with a request, as both APIs put it."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return json.dumps({"error": error}).encode("ascii")

@@ -10,7 +10,8 @@ from typing import Protocol
 import httptools
 
 from runtime.http import asgi
-from runtime.http.exchange import STATUS_LINES, Exchange, Line, error_body
+from runtime.http.answers import STATUS_LINES, error_body
+from runtime.http.exchange import Exchange, Line
 
 _LF = 10
 _NOTED = frozenset((b"authorization", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))

@@ -91,7 +91,9 @@ class Server:
         """Return what answers a request: by its target as it stands, else by the path that it means."""
         methods = self._routes.get(target)
         if methods is None and self._routes:
-            methods = self._routes.get(unquote_to_bytes(asgi.split(target)[0]).rstrip(b"/"))
+            path = asgi.split(target)[0]
+            first = path[: path.find(b"/", 1) + 1]
+            methods = self._routes.get(unquote_to_bytes(path).rstrip(b"/")) or self._routes.get(first)
         return (methods or _NO_METHODS).get(method, self._fallback)
 
     # --- time

@@ -49,8 +49,8 @@ class Stream(Protocol):
     def finish(self) -> None:
         """Take the end of the upstream's bytes."""
 
-    def error_event(self, status: int, error: bytes) -> bytes:
-        """Return what tells the client of an error of the gateway's own, given in OpenAI's shape."""
+    def error_event(self, status: int, error: bytes) -> bytes | None:
+        """Return what tells the client of an error of the gateway's own, given in OpenAI's shape; None: nothing can."""
 
 
 class UpstreamBody(Protocol):
@@ -89,3 +89,7 @@ class ApiRoute:
     prompt_tokens: PromptTokens = prompts.prompt_tokens
     has_output: bool = True
     """Whether a model writes anything."""
+    is_opaque: bool = False
+    """Whether bodies and answers are nobody's business here: they pass unchanged, and nothing is estimated."""
+    token_limits_bind: bool = True
+    """Whether an answer can tell of tokens at all."""

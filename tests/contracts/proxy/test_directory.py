@@ -19,7 +19,7 @@ from schemas.config import (
 )
 from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimit, RateLimitUnit
 from schemas.targets import Provider, Target
-from tests.unit.proxy import directories, kit
+from tests.unit.proxy import directories, fakes, kit
 
 OTHER_SLUG = "lab/other"
 
@@ -30,7 +30,7 @@ ROUTES = {LimitEnforcement.CASCADING: kit.route(), LimitEnforcement.INDEPENDENT:
 
 def fake(enforcement: LimitEnforcement) -> Port:
     """Return one key that may call one slug."""
-    return kit.FakeDirectory({kit.key().prefix: kit.key()}, {(kit.GROUP, kit.SLUG): ROUTES[enforcement]})
+    return fakes.FakeDirectory({kit.key().prefix: kit.key()}, {(kit.GROUP, kit.SLUG): ROUTES[enforcement]})
 
 
 def group(id_: str, ancestor_ids: tuple[str, ...], limit: RateLimit, enforcement: LimitEnforcement) -> GroupRecord:

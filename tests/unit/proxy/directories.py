@@ -29,6 +29,7 @@ PLACES = targets.ProviderUrls(
     vertex=None,
     openai="https://openai.example/v1",
     baseten="https://model-{model_id}.example/environments/{environment_name}/sync/v1",
+    baseten_model="https://model-{model_id}.own.example/environments/{environment_name}",
     baseten_model_api="https://models.example/v1",
     baseten_credential=OPERATORS,
 )

@@ -1,15 +1,40 @@
-"""The fakes behind which requests leave something: windows, slots and a sink, each held to the port's contract suite.
+"""The fakes of a directory, windows, slots and a sink, each held to its port's contract suite.
 
 Never touches a socket or a file.
 """
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
-from proxy.core.calls import SpoolUnavailableError
+from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
+from proxy.dialects.routes import chat_completions
+from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.windows import RateChain, Refusal, Reservation
 from proxy.windows.memory import MemoryWindows
 from schemas.usage import Outcome, UsageDraft
+
+NOW = datetime(2025, 3, 1, 12, 30, 15, 250_999, tzinfo=UTC)
+"""The time in tests that do not move it."""
+
+
+@dataclass
+class FakeDirectory:
+    """The `Directory` port over dicts."""
+
+    keys: dict[str, Key] = field(default_factory=dict)
+    routes: dict[tuple[str, str], Route | Unserved] = field(default_factory=dict)
+
+    def key(self, prefix: str) -> Key | None:
+        return self.keys.get(prefix)
+
+    def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
+        found = self.routes.get((key.group_id, slug))
+        return replace(found, name=api.name) if isinstance(found, Route) and found.name is not api.name else found
+
+    def models(self, key: Key) -> list[Model]:
+        return [Model(slug, NOW) for group, slug in self.routes if group == key.group_id]
 
 
 class FakeWindows(MemoryWindows):

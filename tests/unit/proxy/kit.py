@@ -6,12 +6,12 @@ Never touches a socket or a file. Times are those of the loop, which `virtual_ti
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from proxy.admission import Admissions
-from proxy.core.calls import Failure, Key, Model, Route, Unserved, UpstreamRequest
+from proxy.core.calls import Envelope, Failure, Key, Route, UpstreamRequest
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Drains
 from proxy.dialects.routes import chat_completions
@@ -20,12 +20,14 @@ from proxy.flow import Gateway
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
 from proxy.shares import ReadingRates, WorkspaceShares
+from proxy.unmetered import Unmetered
 from runtime.deadlines import Deadlines
 from runtime.shares import Shares
 from runtime.vault import Vault
 from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
-from tests.unit.proxy.fakes import FakeSlots, FakeWindows, ListSink
+from tests.unit.proxy import fakes
+from tests.unit.proxy.fakes import FakeDirectory, FakeSlots, FakeWindows, ListSink
 
 SLUG = "lab/model"
 GROUP = "group-1"
@@ -33,7 +35,7 @@ PARENT = "parent-1"
 CHARGED = (GROUP, PARENT)
 WORKSPACE = "workspace-1"
 TEXT_KEY = b"sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
-NOW = datetime(2025, 3, 1, 12, 30, 15, 250_999, tzinfo=UTC)
+NOW = fakes.NOW
 INSTANCE = "instance-1"
 
 FIRST_BYTE_S = 300.0
@@ -108,29 +110,13 @@ async def none_is_counted(_: str) -> bool:
     return False
 
 
-@dataclass
-class FakeDirectory:
-    """The `Directory` port over dicts."""
-
-    keys: dict[str, Key] = field(default_factory=dict)
-    routes: dict[tuple[str, str], Route | Unserved] = field(default_factory=dict)
-
-    def key(self, prefix: str) -> Key | None:
-        return self.keys.get(prefix)
-
-    def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
-        found = self.routes.get((key.group_id, slug))
-        return replace(found, name=api.name) if isinstance(found, Route) and found.name is not api.name else found
-
-    def models(self, key: Key) -> list[Model]:
-        return [Model(slug, NOW) for group, slug in self.routes if group == key.group_id]
-
-
 class FakeClient:
     """The `Client` port: keeps what it got, and goes away or stops reading when a test says so."""
 
     def __init__(self, journal: list[str], body: bytes | Reply, authorization: bytes | None) -> None:
         self.authorization = authorization
+        self.envelope: Envelope | Reply | None = None
+        self.aborted = False
         self.status: int | None = None
         self.headers: Headers = []
         self.got = b""
@@ -173,6 +159,12 @@ class FakeClient:
     async def reply(self, reply: Reply) -> None:
         await self.start(reply.status, reply.headers)
         await self.send(reply.body, last=True)
+
+    def abort(self) -> None:
+        assert self.status is not None
+        assert not self.ended
+        self.ended = self.aborted = True
+        self._journal.append("abort")
 
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         self.watcher = callback
@@ -303,18 +295,18 @@ class House:
             mint=lambda _: self._mint("key"),
             most_output_tokens=MOST_OUTPUT,
         )
-        self.gateway = Gateway(
-            admissions=admissions,
-            upstream=self.upstream,
-            sink=self.sink,
-            drains=self.drains,
-            deadlines=Deadlines(),
-            first_byte_s=FIRST_BYTE_S,
-            idle_s=IDLE_S,
-            request_s=REQUEST_S,
-            mint=lambda: self._mint("request"),
-            shares=shares,
-        )
+        of_both: dict[str, Any] = {
+            "admissions": admissions,
+            "upstream": self.upstream,
+            "deadlines": Deadlines(),
+            "first_byte_s": FIRST_BYTE_S,
+            "idle_s": IDLE_S,
+            "request_s": REQUEST_S,
+            "shares": shares,
+        }
+        mint = partial(self._mint, "request")
+        self.gateway = Gateway(sink=self.sink, drains=self.drains, mint=mint, **of_both)
+        self.unmetered = Unmetered(**of_both)
 
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:
         return FakeClient(self.journal, body, authorization)

@@ -12,7 +12,7 @@ from proxy.limits.days import DayCounters, DayLimit
 from runtime import clock
 from schemas.limits import LimitType
 from schemas.usage import Tokens, UsageSource
-from tests.unit.proxy import kit
+from tests.unit.proxy import fakes, kit
 from tests.unit.proxy.bodies import ASKED
 from tests.unit.proxy.fakes import FakeSlots, FakeWindows
 
@@ -27,7 +27,7 @@ class Desk:
         self.days = DayCounters(kit.INSTANCE)
         limit = DayLimit(LimitType.REQUEST, 1, kit.GROUP, kit.GROUP)
         self.admissions = Admissions(
-            directory=kit.FakeDirectory(
+            directory=fakes.FakeDirectory(
                 {kit.key().prefix: kit.key()}, {(kit.GROUP, kit.SLUG): kit.route(day_limits=(limit,))}
             ),
             day_counters=self.days,

@@ -193,6 +193,7 @@ def through(pieces: list[bytes], *, keep_usage: bool) -> tuple[list[bytes], endi
     sent = [stream.feed(piece) for piece in pieces]
     stream.finish()
     ending = endings.streamed(stream, lambda: LIKELY)
+    assert ending.last is not None
     return [*sent, ending.last], ending, stream
 
 

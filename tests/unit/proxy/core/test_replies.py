@@ -55,6 +55,7 @@ def test_replies_do_not_share_their_headers() -> None:
 
 def test_an_error_as_the_end_of_a_stream() -> None:
     event = endings.error_event(StreamReader("lab/model", keep_usage=True), replies.upstream_broke_off())
+    assert event is not None
     assert event.startswith(b"data: {")
     assert event.endswith(b"}\n\n")
     assert json.loads(event[6:])["error"]["code"] == "upstream_error"
