@@ -19,6 +19,8 @@ from schemas.limits import ANY_SLUG, LimitType
 Lane = int | str
 """A partition of the usage topic; embedded, the instance of a spool."""
 
+Place = tuple[Lane, str]
+"""A lane, and the instance of a spool whose rows lie in it."""
 NOWHERE = -1
 """Below every offset."""
 
@@ -58,6 +60,9 @@ Rows = deque[Row]
 
 def insert(rows: Rows, row: Row) -> bool:
     """Put a row in its place; False where its sequence is there already."""
+    if not rows or rows[-1].sequence < row.sequence:
+        rows.append(row)
+        return True
     place = len(rows)
     while place and rows[place - 1].sequence >= row.sequence:  # rows come in order but for a rare few
         if rows[place - 1].sequence == row.sequence:
@@ -92,7 +97,7 @@ class Counter:
         self.in_flight_tokens = 0
         self.in_flight_output = 0
         self.parts: dict[Lane, Part] = {}
-        self.pending: dict[tuple[Lane, str], Rows] = {}
+        self.pending: dict[Place, Rows] = {}
         """Rows that the sum holds beside what was told, by lane and spool."""
         self.by_sequence: DecisionBySequence | None = None
         """The word of a metering of the version before; while it holds, `parts` are not in the sum."""
@@ -123,17 +128,17 @@ class Counter:
         over_all.add(self.requests - flying[0], self.tokens - flying[1], self.output_tokens - flying[2])
         self.over_all = over_all
 
-    def add_row(self, lane: Lane, instance: str, row: Row, whole: int) -> None:
+    def add_row(self, place: Place, row: Row, whole: int) -> None:
         """Add a spooled row that what was told does not hold; `whole` is its lane's."""
         told = self.by_sequence
         if told is not None:
-            if told.counted.get(instance, 0) >= row.sequence:
+            if told.counted.get(place[1], 0) >= row.sequence:
                 return
-        elif row.is_below(self._bound(lane, whole)):
+        elif row.offset is not None and row.offset < self._bound(place[0], whole):
             return
-        rows = self.pending.get((lane, instance))
+        rows = self.pending.get(place)
         if rows is None:
-            rows = self.pending[lane, instance] = deque()
+            rows = self.pending[place] = deque()
         if insert(rows, row):
             self.add(1, row.tokens, row.output_tokens)
 
@@ -197,6 +202,9 @@ class Counter:
         part = self.parts.get(lane)
         return whole if part is None else max(part.at, whole)
 
+    def _remove(self, row: Row) -> None:
+        self.add(-1, -row.tokens, -row.output_tokens)
+
     def add_in_flight(self, requests: int, tokens: int, output_tokens: int) -> None:
         """Add requests in flight and their estimates; or take some out again: then these are negative."""
         self.in_flight_requests += requests
@@ -207,9 +215,6 @@ class Counter:
         self.output_tokens += output_tokens
         if self.over_all is not None:
             self.over_all.add_in_flight(requests, tokens, output_tokens)
-
-    def _remove(self, row: Row) -> None:
-        self.add(-1, -row.tokens, -row.output_tokens)
 
     def add(self, requests: int, tokens: int, output_tokens: int = 0) -> None:
         """Add what has ended in the same way."""

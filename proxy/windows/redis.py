@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from domain import amounts
-from proxy.limits import windows
+from proxy.limits import rolling, windows
 from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
 from proxy.windows import scripts
 from proxy.windows.memory import MemoryWindows
@@ -66,13 +66,13 @@ class _Seen(NamedTuple):
     admits_at: int
     empty_at: int
 
-    def counted(self, _limit: WindowLimit) -> int:
+    def counted(self, _threshold: int) -> int:
         return self.held
 
-    def admits_us(self, _limit: WindowLimit) -> int:
+    def admits_us(self, _threshold: int) -> int:
         return self.admits_at
 
-    def empty_us(self, _limit: WindowLimit) -> int:
+    def empty_us(self, _threshold: int) -> int:
         return self.empty_at
 
 
@@ -140,7 +140,7 @@ class SharedWindows:
         for limit in limits:
             estimate = amounts.counted(limit.type, 1, reservation.estimate, reservation.output)
             used = amounts.counted(limit.type, 1, tokens, output_tokens)
-            words += (windows.WIDTH_US[limit.unit], reservation.admitted_us, estimate, used)
+            words += (rolling.WIDTH_US[limit.unit], reservation.admitted_us, estimate, used)
         self._connection.send(
             "EVALSHA", scripts.SETTLE.sha1, len(keys), *keys, self._now(), *words, answered=self._settled
         )
@@ -297,5 +297,5 @@ def _reserve_words(prefix: str, chain: RateChain, tokens: int, output_tokens: in
         key = _key(prefix, chain.root_group, chain.slug, limit)
         keys += (key, f"{key}:log")
         amount = amounts.counted(limit.type, 1, tokens, output_tokens)
-        words += (limit.type.value, windows.WIDTH_US[limit.unit], limit.threshold, amount)
+        words += (limit.type.value, rolling.WIDTH_US[limit.unit], limit.threshold, amount)
     return keys, words
