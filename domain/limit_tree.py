@@ -24,6 +24,7 @@ from schemas.limits import (
     ModelConfig,
     RateLimit,
     UsageLimit,
+    UsageLimitUnit,
 )
 
 Chain = Sequence[GroupRecord]
@@ -34,10 +35,11 @@ MAX_LEVELS = 5
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A day threshold that metering judges for one counter."""
+    """A threshold of a day or a month that metering judges for one counter."""
 
     type: LimitType
     value: int
+    unit: UsageLimitUnit = UsageLimitUnit.DAY
 
 
 def chain(group_id: str, find: Callable[[str], GroupRecord | None]) -> Chain:
@@ -90,15 +92,25 @@ def counting_group(chain: Chain, limit: EffectiveRateLimit | EffectiveUsageLimit
     return chain[0].id
 
 
-def day_thresholds(chain: Chain, slug: str) -> tuple[Threshold, ...]:
-    """Return the day thresholds that are compared with the counter of the chain's own group for `slug`."""
+def thresholds(chain: Chain, slug: str) -> tuple[Threshold, ...]:
+    """Return the thresholds of usage limits that are compared with the counter of the chain's own group for `slug`."""
     model = effective_model(chain, slug)
     if model is None:
         return ()
     own = chain[0].id
     return tuple(
-        Threshold(limit.type, limit.threshold) for limit in model.usage_limits if counting_group(chain, limit) == own
+        Threshold(limit.type, limit.threshold, limit.unit)
+        for limit in model.usage_limits
+        if counting_group(chain, limit) == own
     )
+
+
+def is_monthly(chain: Chain, slug: str) -> bool:
+    """Whether a month's sum of the counter of the chain's own group for `slug` is compared with a limit, or with others
+    of the group's together.
+    """
+    listed = (*thresholds(chain, slug), *thresholds(chain, ANY_SLUG))
+    return any(threshold.unit is UsageLimitUnit.MONTH for threshold in listed)
 
 
 def _effective(chain: Chain, slug: str, settings: Mapping[str, ModelConfig]) -> EffectiveModelConfig:

@@ -15,6 +15,7 @@ from typing import Any
 
 from litestar.types import Middleware
 
+from domain.days import read_period
 from proxy.admission import Admissions
 from proxy.core import targets, usage_event
 from proxy.deadlines import Drains
@@ -50,6 +51,7 @@ from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.decisions import Decision, DecisionBySequence, Whole
+from schemas.limits import UsageLimitUnit
 from schemas.usage import Outcome, UsageDraft, UsageEvent
 
 _TIDY_EVERY_S = 5
@@ -199,17 +201,20 @@ class Proxy:
                 self._days.take_whole(one.lane, one.at)
             else:
                 part = Part(one.version, one.at, one.requests, one.tokens, one.output_tokens)
-                self._days.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
+                day, unit = read_period(one.period)
+                self.take_part(one.group_id, one.model_slug, day, one.lane, part, unit)
 
     def take_decisions_by_sequence(self, decisions: Sequence[DecisionBySequence]) -> None:
         """Take the word of a metering of the version before."""
         for decision in decisions:
             self._days.take_by_sequence(decision)
 
-    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:
-        """Take a part of a counter from the metering of this process."""
-        self._decided += 1
-        self._days.take_part(group, slug, day, lane, part)
+    def take_part(  # noqa: PLR0917 - a part, and what it is of
+        self, group: str, slug: str, day: date, lane: Lane, part: Part, unit: UsageLimitUnit = UsageLimitUnit.DAY
+    ) -> None:
+        """Take a part of a counter from metering; a month is named by its first day."""
+        take = self._days.take_part if unit is UsageLimitUnit.DAY else self._days.take_month
+        take(group, slug, day, lane, part)
 
     def take_whole(self, lane: Lane, at: int) -> None:
         """Take it that the metering of this process has told all of a lane below `at`."""

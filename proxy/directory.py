@@ -245,7 +245,7 @@ def _limits_of(
     usages = [limit for limit in model.usage_limits if binds(limit)]
     return (
         tuple(WindowLimit(limit.type, limit.unit, *counting(limit), over_all=over_all) for limit in rates),
-        tuple(DayLimit(limit.type, *counting(limit), over_all=over_all) for limit in usages),
+        tuple(DayLimit(limit.type, *counting(limit), over_all=over_all, unit=limit.unit) for limit in usages),
     )
 
 

@@ -178,7 +178,7 @@ class GroupTombstone(Message):
 
 
 class LimitUsage(Message):
-    """How far a usage limit in effect is used up today (UTC). Null until the day's first request that it counts."""
+    """How far a usage limit in effect is used up in its UTC day or month. Null until its first request that counts."""
 
     type: LimitType
     unit: UsageLimitUnit

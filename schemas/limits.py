@@ -48,9 +48,10 @@ class RateLimitUnit(StrEnum):
 
 
 class UsageLimitUnit(StrEnum):
-    """The period of a usage limit: the UTC day."""
+    """The period of a usage limit: the UTC day, or the UTC calendar month."""
 
     DAY = "DAY"
+    MONTH = "MONTH"
 
 
 class LimitEnforcement(StrEnum):
@@ -75,7 +76,7 @@ class RateLimit(Message):
 
 
 class UsageLimit(Message):
-    """At most `threshold` of `type` in a UTC day."""
+    """At most `threshold` of `type` in a UTC day or month."""
 
     type: LimitType
     unit: UsageLimitUnit

@@ -1,4 +1,4 @@
-"""What a group has used of its day limits (contract 2.2).
+"""What a group has used of its usage limits (contract 2.2).
 
 Never counts: the limit totals are metering's.
 """
@@ -12,7 +12,7 @@ from domain import days, limit_tree
 from metering.core import decisions
 from metering.core.sums import LimitIncrement
 from schemas.api import GroupUsage, LimitUsage
-from schemas.limits import ANY_SLUG, EffectiveUsageLimit
+from schemas.limits import ANY_SLUG, EffectiveUsageLimit, UsageLimitUnit
 
 Sums = Mapping[tuple[str, str], LimitIncrement]
 """What counts against limits, by group and slug."""
@@ -22,20 +22,23 @@ FindTotals = Callable[[Collection[str], date, date], Sums]
 
 
 def usage(chain: Chain, find: FindTotals, day: date) -> GroupUsage:
-    """Return every usage limit in effect with its use on the UTC day `day`."""
+    """Return every usage limit in effect with its use in the UTC day `day`, or in its month."""
     records = [group.record for group in chain]
     models = [model for model in limit_tree.effective_models(records) if model.usage_limits]
-    counting = {limit_tree.counting_group(records, limit) for model in models for limit in model.usage_limits}
-    found = find(counting, day, day) if counting else {}
+    counting: dict[UsageLimitUnit, set[str]] = {}
+    for model in models:
+        for limit in model.usage_limits:
+            counting.setdefault(limit.unit, set()).add(limit_tree.counting_group(records, limit))
+    found = {unit: find(groups, *days.first_and_last(day, unit)) for unit, groups in counting.items()}
 
     def use(slug: str, limit: EffectiveUsageLimit) -> LimitUsage:
-        total = _sum(found, limit_tree.counting_group(records, limit), slug)
+        total = _sum(found[limit.unit], limit_tree.counting_group(records, limit), slug)
         return LimitUsage(
             type=limit.type,
             unit=limit.unit,
             threshold=limit.threshold,
             current_usage=None if total is None else decisions.used(total, limit.type),
-            reset_at=None if total is None else days.reset_at(day),
+            reset_at=None if total is None else days.reset_at(day, limit.unit),
             source_group=limit.source_group,
         )
 

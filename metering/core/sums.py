@@ -82,6 +82,8 @@ class Totals:
     limits: tuple[LimitTotal, ...]
     position: int
     """The lane's next offset as the transaction left it: every event below is in the parts."""
+    months: tuple[Counter, ...] = ()
+    """Months that are to be told too; each bears its first day."""
 
 
 def counter_of(usage: DailyUsage) -> Counter:

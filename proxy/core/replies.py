@@ -119,19 +119,20 @@ def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
 
 
 def used_up(slug: str, refusal: days.DayRefusal, now: datetime) -> Reply:
-    """429 for a used-up day, until midnight UTC; a client that retried before would only lose time.
+    """429 for a used-up day or month, until the midnight UTC that ends it: who retried before would only lose time.
 
     Where only requests in flight hold the day, it is asked for again in a second: they may use less than is reserved.
     """
     limit = refusal.limit
-    named = _named(limit.counted_slug(slug), limit.type.value, "per DAY", limit.threshold, limit.source_group)
+    unit = f"per {limit.unit.value}"
+    named = _named(limit.counted_slug(slug), limit.type.value, unit, limit.threshold, limit.source_group)
     if refusal.rests_on_reservations:
         message = f"Usage limit held by requests in flight: {named}."
         reply = error(429, message, kind="rate_limit_error", code="rate_limit_exceeded")
         reply.headers.extend(((b"retry-after", b"1"), (b"retry-after-ms", b"1000")))
         return reply
     reply = error(429, f"Usage limit reached: {named}.", kind="insufficient_quota", code="insufficient_quota")
-    left = reset_at(now.date()) - now
+    left = reset_at(now.date(), limit.unit) - now
     reply.headers.append((b"retry-after", b"%d" % math.ceil(left.total_seconds())))
     reply.headers.append((b"x-should-retry", b"false"))
     return reply

@@ -73,13 +73,17 @@ def insert(rows: Rows, row: Row) -> bool:
 
 
 class Counter:
-    """One (group, slug, day); or the sum over all slugs of a group, which what counts for those alone adds to."""
+    """One (group, slug, day or month); or the sum over all slugs of a group, which only those add to.
+
+    A month has parts and rows of its own: metering tells it as it tells a day. Its days hand it their rows.
+    """
 
     __slots__ = (
         "by_sequence",
         "in_flight_output",
         "in_flight_requests",
         "in_flight_tokens",
+        "month",
         "output_tokens",
         "over_all",
         "parts",
@@ -103,6 +107,8 @@ class Counter:
         """The word of a metering of the version before; while it holds, `parts` are not in the sum."""
         self.over_all: Counter | None = None
         """The sum over all slugs of the group, where a limit asks for it."""
+        self.month: Counter | None = None
+        """The sum of the month that this day lies in, where a limit asks for it, or metering tells of it."""
 
     def refuses(self, type_: LimitType, threshold: int) -> bool:
         """Whether the sum has reached a threshold."""
@@ -128,8 +134,18 @@ class Counter:
         over_all.add(self.requests - flying[0], self.tokens - flying[1], self.output_tokens - flying[2])
         self.over_all = over_all
 
+    def lie_in(self, month: "Counter", wholes: Mapping[Lane, int]) -> None:
+        """Let what counts here from now on count for the month too, and what metering has not told of it."""
+        month.add_in_flight(self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
+        for place, rows in self.pending.items():
+            for row in rows:
+                month.add_row(place, row, wholes.get(place[0], NOWHERE))
+        self.month = month
+
     def add_row(self, place: Place, row: Row, whole: int) -> None:
         """Add a spooled row that what was told does not hold; `whole` is its lane's."""
+        if self.month is not None:
+            self.month.add_row(place, row, whole)
         told = self.by_sequence
         if told is not None:
             if told.counted.get(place[1], 0) >= row.sequence:
@@ -188,6 +204,8 @@ class Counter:
 
     def drop(self, lane: Lane, whole: int) -> None:
         """Take out the rows that a lane has counted; `whole` is the lane's."""
+        if self.month is not None:
+            self.month.drop(lane, whole)
         if self.by_sequence is not None:
             return
         bound = self._bound(lane, whole)
@@ -215,6 +233,8 @@ class Counter:
         self.output_tokens += output_tokens
         if self.over_all is not None:
             self.over_all.add_in_flight(requests, tokens, output_tokens)
+        if self.month is not None:
+            self.month.add_in_flight(requests, tokens, output_tokens)
 
     def add(self, requests: int, tokens: int, output_tokens: int = 0) -> None:
         """Add what has ended in the same way."""
@@ -226,9 +246,9 @@ class Counter:
 
 
 class Period:
-    """The counters of one day, by group and slug; under `*` the sum over all slugs of a group, once it was asked for.
+    """The counters of one day or month, by group and slug; under `*` the sum over all slugs of a group.
 
-    A group that nobody asks it of pays nothing for it.
+    That is kept from when it is first asked for. A group that nobody asks it of pays nothing for it.
     """
 
     def __init__(self) -> None:
@@ -240,6 +260,10 @@ class Period:
     def __iter__(self) -> Iterator[Counter]:
         """Go over the counters of slugs, without the sums over them."""
         return (counter for slugs in self._groups.values() for slug, counter in slugs.items() if slug != ANY_SLUG)
+
+    def slugs(self, group: str) -> list[str]:
+        """Return the slugs of which a group has a counter."""
+        return [slug for slug in self._groups.get(group, ()) if slug != ANY_SLUG]
 
     def find(self, group: str, slug: str) -> Counter | None:
         """Return a counter that is there."""

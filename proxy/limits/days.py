@@ -7,6 +7,9 @@ Rules:
 - The sum = over lanes (the part last told + rows spooled here that are not counted in it) + what is in flight.
 - A row is counted when its offset is known and below the part's `at` or the lane's `whole`, whichever is higher.
 - A limit admits while the sum is below its threshold.
+- A month is summed like a day, of its own parts: those of its days that are over are not known here. It is kept from
+  when a limit asks for it or metering tells of it; then its days hand it what they hold. A day that is over is kept
+  while rows of it are not counted: a month that is asked for later needs them.
 - A reservation charges every charged group or none, also groups without a limit: one may be set later in the day.
 - A refusal rests on reservations where, without those in flight, every limit would admit.
 - While a metering of the version before runs, its words hold (`counted`, by sequence) until each lane has told `whole`.
@@ -18,9 +21,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+from domain.days import month_of
 from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Period, Place, Row, Rows, insert
 from schemas.decisions import DecisionBySequence
-from schemas.limits import ANY_SLUG, LimitType
+from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
 _NO_COUNTERS = Period()
 
@@ -32,7 +36,7 @@ _MOST_CHARGED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DayLimit:
-    """At most `threshold` of `type` in a UTC day, set by `source_group`, counted for `counting_group`."""
+    """At most `threshold` of `type` in a UTC day or month, set by `source_group`, counted for `counting_group`."""
 
     type: LimitType
     threshold: int
@@ -40,6 +44,7 @@ class DayLimit:
     counting_group: str
     over_all: bool = False
     """Whether it counts all slugs of the group together."""
+    unit: UsageLimitUnit = UsageLimitUnit.DAY
 
     def counted_slug(self, slug: str) -> str:
         """Return the slug that its counter bears, for a request of `slug`."""
@@ -48,10 +53,10 @@ class DayLimit:
 
 @dataclass(frozen=True, slots=True)
 class DayRefusal:
-    """The day is used up: nothing was taken."""
+    """The day or the month is used up: nothing was taken."""
 
     limit: DayLimit
-    """The first limit that is used up; where none is, the first that requests in flight hold."""
+    """A month's limit that is used up, else the first day's; where none is, one that requests in flight hold."""
     rests_on_reservations: bool
     """Whether it is only held: it may admit as soon as one of them ends."""
 
@@ -93,6 +98,8 @@ class DayCounters:
         self._own_lane: Lane | None = lane
         self._lane_of: LaneOf = lambda _: lane
         self._days: dict[date, Period] = {}
+        self._months: dict[date, Period] = {}
+        """By their first days."""
         self._charged: dict[int, _Charged] = {}
         """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
         self._charged_day = date.min
@@ -106,7 +113,7 @@ class DayCounters:
         """Those of them whose offset is not known, by sequence."""
 
     def __len__(self) -> int:
-        return sum(len(period) for period in self._days.values())
+        return sum(len(period) for period in (*self._days.values(), *self._months.values()))
 
     def use_lanes(self, lanes: Iterable[Lane], lane_of: LaneOf) -> None:
         """Say which lanes the usage topic has. To be called before the first row and the first word.
@@ -191,6 +198,11 @@ class DayCounters:
         if day >= self._oldest:
             self._counter(group, slug, day).take_part(lane, part, self._wholes.get(lane, NOWHERE))
 
+    def take_month(self, group: str, slug: str, month: date, lane: Lane, part: Part) -> None:
+        """Take the same on the counter's month, which its first day names."""
+        if month >= month_of(self._oldest):
+            self._month(group, slug, month).take_part(lane, part, self._wholes.get(lane, NOWHERE))
+
     def take_by_sequence(self, told: DecisionBySequence) -> None:
         """Take the word of a metering of the version before, unless every lane has told `whole`."""
         if self._untold and told.day >= self._oldest:
@@ -231,11 +243,17 @@ class DayCounters:
         return oldest
 
     def forget(self, before: date) -> None:
-        """Drop all days before `before`, which no later reservation may name. What is in flight ends harmlessly."""
+        """Drop days and months before `before`, which no later reservation may name. What is in flight there ends well.
+
+        A day of this month is kept while rows of it are not counted.
+        """
         self._oldest = max(self._oldest, before)
         self._charged.clear()
         for day in [day for day in self._days if day < before]:
-            del self._days[day]
+            if day < month_of(before) or not any(counter.pending for counter in self._days[day]):
+                del self._days[day]
+        for month in [month for month in self._months if month < month_of(before)]:
+            del self._months[month]
 
     def total(self, group: str, slug: str, day: date) -> tuple[int, int]:
         """Return the sum as (requests, tokens)."""
@@ -276,7 +294,7 @@ class DayCounters:
             for limit, counter in counters
             if counter.refuses(limit.type, limit.threshold)
         ]
-        limit, is_held = min(refusing, key=lambda found: found[1])
+        limit, is_held = min(refusing, key=lambda found: (found[1], found[0].unit is UsageLimitUnit.DAY))
         return DayRefusal(limit, is_held)
 
     def _look_up(self, day: date, slug: str, charged_groups: tuple[str, ...], limits: Sequence[DayLimit]) -> _Charged:
@@ -294,10 +312,38 @@ class DayCounters:
         return found
 
     def _counted(self, limit: DayLimit, slug: str, day: date) -> Counter:
-        return self._counter(limit.counting_group, limit.counted_slug(slug), day)
+        find = self._counter if limit.unit is UsageLimitUnit.DAY else self._month
+        return find(limit.counting_group, limit.counted_slug(slug), day)
 
     def _counter(self, group: str, slug: str, day: date) -> Counter:
         period = self._days.get(day)
         if period is None:
             period = self._days[day] = Period()
-        return period.counter(group, slug)
+        counter = period.find(group, slug)
+        if counter is None:
+            counter = period.counter(group, slug)
+            months = self._months.get(month_of(day), _NO_COUNTERS) if self._months else _NO_COUNTERS
+            if slug != ANY_SLUG and (months.find(group, slug) or months.find(group, ANY_SLUG)):
+                counter.month = self._month(group, slug, day)
+        return counter
+
+    def _month(self, group: str, slug: str, day: date) -> Counter:
+        """Return the counter of the month that `day` lies in; where it is new, its days hand it what they hold."""
+        first = month_of(day)
+        period = self._months.get(first)
+        if period is None:
+            period = self._months[first] = Period()
+        month = period.find(group, slug)
+        if month is not None:
+            return month
+        of_days = [counters for each, counters in self._days.items() if month_of(each) == first]
+        if slug == ANY_SLUG:
+            for each in {each for counters in of_days for each in counters.slugs(group)}:
+                self._month(group, each, day)
+            return period.counter(group, slug)
+        month = period.counter(group, slug)
+        for counters in of_days:
+            counter = counters.find(group, slug)
+            if counter is not None:
+                counter.lie_in(month, self._wholes)
+        return month

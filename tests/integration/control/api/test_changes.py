@@ -1,6 +1,6 @@
 """What is changed and deleted through the API, and the audit log of it (contract 2.1, 2.2, 6)."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -128,9 +128,11 @@ async def test_a_group_of_another_workspace_cannot_be_deleted(lab: Lab, other: L
     assert (await lab.client.delete(f"{GROUPS}/nothing")).status_code == 404
 
 
-def count(database: Database, *charged: str, slug: str = "acme/small", number: int = 1) -> None:
-    """Let metering count one event of today, the lane's `number`th."""
-    now = clock.steady()()
+def count(
+    database: Database, *charged: str, slug: str = "acme/small", number: int = 1, at: datetime | None = None
+) -> None:
+    """Let metering count one event, by default of today, the lane's `number`th."""
+    now = clock.steady()() if at is None else at
     counted = factories.event(
         number,
         timestamp=now,
@@ -177,6 +179,26 @@ async def test_usage_over_all_slugs_and_of_each_kind_of_tokens(lab: Lab, databas
     count(database, made["id"], slug="acme/free", number=2)
     assert [limit["current_usage"] for limit in (await usage(lab, made))["usage"]["*"]] == [10, 8, 18, 2]
     assert (await lab.client.get(f"{GROUPS}/{made['id']}")).json() == made
+
+
+@pytest.mark.parametrize("slug", ["acme/small", "*"])
+async def test_usage_of_a_month_is_the_sum_of_its_days(lab: Lab, database: Database, slug: str) -> None:
+    await lab.endpoint("acme/small")
+    limit = {"type": "TOKEN", "unit": "MONTH", "threshold": 100}
+    made = await lab.made_group("cust", SMALL | {"usage_limits": [day_limit(9)]})
+    count(database, made["id"])
+    now = clock.steady()()
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    count(database, made["id"], number=2, at=first)
+    count(database, made["id"], number=3, at=first - timedelta(seconds=1))
+    models = [SMALL | {"usage_limits": [day_limit(9)]}] if slug == "*" else []
+    models += [{"slug": slug, "usage_limits": [day_limit(9), limit]}]
+    changed = await lab.client.patch(f"{GROUPS}/{made['id']}", json={"models": models})
+    assert changed.status_code == 200, changed.text
+    day, month = (await usage(lab, made))["usage"][slug]
+    assert day["current_usage"] == (18 if now.day == 1 else 9)
+    assert month["current_usage"] == 18
+    assert month["reset_at"] == (first + timedelta(days=31)).strftime("%Y-%m-01T00:00:00.000Z")
 
 
 async def test_an_entry_over_all_slugs_is_compared_with_its_like_alone(lab: Lab) -> None:
