@@ -139,6 +139,11 @@ class Obvious:
     def counted(self, now_us: int) -> int:
         return sum(amount for bucket, amount in self.entries if bucket > now_us // self.width - 21)
 
+    def held(self, type_: LimitType, flying: list[tuple[Reservation, int]], now_us: int) -> int:
+        """Return what of it requests in flight have reserved."""
+        counting = [each for each, at in flying if at // self.width > now_us // self.width - 21]
+        return sum(amount_of(type_, each.estimate, each.output) for each in counting)
+
     def settle(self, admitted_us: int, difference: int, now_us: int) -> None:
         if admitted_us // self.width > now_us // self.width - 21:
             self.entries.append((admitted_us // self.width, difference))
@@ -168,11 +173,7 @@ def test_tokens_against_the_obvious_implementation(
             outcome = windows.reserve(SLUG, [limit], estimate, seconds(now_us), output)
             assert isinstance(outcome, Reservation) == (counted < threshold)
             assert outcome.standings == windows.standings(SLUG, [limit], seconds(now_us))
-            held = sum(
-                amount_of(type_, each.estimate, each.output)
-                for each, at in flying
-                if at // model.width > latest_us // model.width - 21
-            )
+            held = model.held(type_, flying, latest_us)
             if isinstance(outcome, Refusal) and counted - held < threshold:  # it rests on reservations
                 assert outcome.retry_after_ms <= 1000 - (now_us - latest_us) // 1000
             if isinstance(outcome, Reservation):
