@@ -35,48 +35,52 @@ async def pause(_: float) -> None:
     raise AssertionError("nothing is away")
 
 
-async def test_months_are_told_at_the_takeover_after_a_change_of_limits_and_once_a_day() -> None:
-    clock, told = HandClock(), ListPublisher()
-    ledger = DictLedger(clock)
-    month = Threshold(LimitType.REQUEST, 9, UsageLimitUnit.MONTH)
-    thresholds = DictThresholds(**{f"group-{name}": (month,) for name in "abc"})
-    metering = flow.Metering(ledger, told, thresholds, clock)
+class Scene:
+    """Lanes over a ledger of four groups, three of which have a limit on months."""
 
-    async def publish(counted: Sequence[Counted]) -> bool:
-        await metering.publish(counted)
+    def __init__(self) -> None:
+        self.clock, self.told = HandClock(), ListPublisher()
+        self.ledger = DictLedger(self.clock)
+        month = Threshold(LimitType.REQUEST, 9, UsageLimitUnit.MONTH)
+        self.thresholds = DictThresholds(**{f"group-{name}": (month,) for name in "abc"})
+        self.metering = flow.Metering(self.ledger, self.told, self.thresholds, self.clock)
+        outage = Outage("metering", logging.getLogger("tests"), pause)
+        self.lanes = Lanes(
+            self.metering,
+            self.ledger,
+            cast("KafkaTotals", Topic()),
+            self.publish,
+            decisions=cast("Reader", None),
+            clock=self.clock,
+            database_outage=outage,
+            kafka_outage=outage,
+        )
+
+    async def publish(self, counted: Sequence[Counted]) -> bool:
+        await self.metering.publish(counted)
         return True
 
-    outage = Outage("metering", logging.getLogger("tests"), pause)
-    lanes = Lanes(
-        metering,
-        ledger,
-        cast("KafkaTotals", Topic()),
-        publish,
-        decisions=cast("Reader", None),
-        clock=clock,
-        database_outage=outage,
-        kafka_outage=outage,
-    )
+    async def look(self) -> list[str]:
+        """Return the groups whose months are told by one look."""
+        self.told.parts.clear()
+        await self.lanes.look(0)
+        return [part.total.counter.group_id for part in self.told.parts if part.unit is UsageLimitUnit.MONTH]
 
-    async def look() -> list[str]:
-        await lanes.look(0)
-        groups = [part.total.counter.group_id for part in told.parts if part.unit is UsageLimitUnit.MONTH]
-        told.parts.clear()
-        return groups
 
+async def test_months_are_told_at_the_takeover_after_a_change_of_limits_and_once_a_day() -> None:
+    scene = Scene()
     events = [event(number, group_id=f"group-{name}") for number, name in enumerate("abcd", 1)]
-    await ledger.apply(batch(events, 1, topic=USAGE_EVENTS, lane=lane_of(0)))
+    await scene.ledger.apply(batch(events, 1, topic=USAGE_EVENTS, lane=lane_of(0)))
     every = ["group-a", "group-b", "group-c"]
-    assert await lanes.take_over(0)
-    told.parts.clear()
-    assert await look() == every
-    assert await look() == []
-    thresholds.changed.append("group-b")
-    assert await look() == ["group-b"]
-    clock.now += timedelta(hours=23)
-    assert await look() == []
-    clock.now += timedelta(hours=1)
-    assert await look() == every
-    lanes.leave(0)
-    await look()
-    assert await look() == every, "a lane that is taken over anew"
+    assert await scene.lanes.take_over(0)
+    assert await scene.look() == every
+    assert await scene.look() == []
+    scene.thresholds.changed.append("group-b")
+    assert await scene.look() == ["group-b"]
+    scene.clock.now += timedelta(hours=23)
+    assert await scene.look() == []
+    scene.clock.now += timedelta(hours=1)
+    assert await scene.look() == every
+    scene.lanes.leave(0)
+    await scene.look()
+    assert await scene.look() == every, "a lane that is taken over anew"
