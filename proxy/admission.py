@@ -4,7 +4,7 @@ Never takes from one limit what another then refuses: all of them, over all char
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -53,6 +53,21 @@ class Windows(Protocol):
 
     def forget_idle(self) -> None:
         """Drop some of what counts nothing; to be called every few seconds."""
+
+
+class Places(Protocol):
+    """Places among the requests in flight that limits bound."""
+
+    def __len__(self) -> int:
+        """Return of how many limits places are taken here."""
+
+    async def reserve(
+        self, root_group: str, slug: str, limits: Sequence[windows.WindowLimit]
+    ) -> concurrency.Places | windows.Refusal:
+        """Take a place in every limit of a request, or in none."""
+
+    def release(self, places: concurrency.Places) -> None:
+        """Give the places back, once: what comes later is ignored."""
 
 
 class InFlight(Protocol):
@@ -144,6 +159,7 @@ class Admissions:
         directory: Directory,
         day_counters: days.DayCounters,
         rate_windows: Windows,
+        places: Places,
         in_flight: InFlight,
         accept_bearer: bool,
         clock: Clock,
@@ -159,7 +175,7 @@ class Admissions:
         self._clock = clock
         self._mint = mint
         self._costs = costs
-        self.concurrency = concurrency.Concurrency()
+        self.places = places
         self._most_output = most_output_tokens
         self._sizes = estimate.CompletionSizes()
 
@@ -234,7 +250,7 @@ class Admissions:
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
-            self.concurrency.release(places)
+            self.places.release(places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
         return Call(api, asked, route, request_id, event, expected.tokens, *held, slot, headers, self._costs, envelope)
@@ -254,17 +270,19 @@ class Admissions:
         day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
         if isinstance(day, days.DayRefusal):
             return replies.used_up(route.slug, day, now)
-        places = self.concurrency.reserve(route.slug, route.concurrent) if route.concurrent else []
-        if isinstance(places, windows.Refusal):
-            self._days.release(day)
-            return replies.rate_limited(route.slug, places)
+        places: concurrency.Places = []
         rate: windows.Reservation | windows.Refusal | None = None
         try:
+            if route.concurrent:
+                taken = await self.places.reserve(route.rates.root_group, route.slug, route.concurrent)
+                if isinstance(taken, windows.Refusal):
+                    return replies.rate_limited(route.slug, taken)
+                places = taken
             rate = await self._windows.reserve(route.rates, tokens, output)
         finally:
             if not isinstance(rate, windows.Reservation):
                 self._days.release(day)
-                self.concurrency.release(places)
+                self.places.release(places)
         return (day, rate, places) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
 
     def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
@@ -274,7 +292,7 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.settle(call.day, sequence, used, output)
         self._windows.settle(call.rate, used, output)
-        self.concurrency.release(call.places)
+        self.places.release(call.places)
         if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:
             route = call.route  # where its client gave a bound, the answer says nothing of what one has without
             self._sizes.learn(route.group_id, route.slug, count.tokens.output_tokens, count.choices)
@@ -284,7 +302,7 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.release(call.day)
         self._windows.release(call.rate)
-        self.concurrency.release(call.places)
+        self.places.release(call.places)
 
 
 def upstream_request(

@@ -36,8 +36,9 @@ from proxy.unmetered import Unmetered
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import Upstreams
 from proxy.upstream.providers import Providers
+from proxy.windows import leases
 from proxy.windows import redis as shared_windows
-from proxy.windows.memory import MemoryWindows
+from proxy.windows.leases import SharedPlaces
 from proxy.windows.redis import SharedWindows
 from runtime import ids, loops, shares
 from runtime.clock import Clock
@@ -77,7 +78,7 @@ class Proxy:
         self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
         self._days = DayCounters(self.spool.instance, self.spool.file.lane)
         self._partitions: int | None = None
-        self._windows = _windows(settings)
+        self._windows, self._places = leases.opened(settings)
         self._deadlines = Deadlines()
         self._upstreams = _providers(settings, self._deadlines, clock)
         self._settings = settings
@@ -120,6 +121,7 @@ class Proxy:
             directory=self.directory,
             day_counters=self._days,
             rate_windows=self._windows,
+            places=self._places,
             in_flight=self._slots,
             accept_bearer=settings.accept_bearer,
             clock=self._clock,
@@ -195,9 +197,9 @@ class Proxy:
 
     def take_decisions(self, told: Sequence[Decision | Whole]) -> None:
         """Take metering's word on day limits."""
-        self._decided += len(told)
         for one in told:
             if isinstance(one, Whole):
+                self._decided += 1
                 self._days.take_whole(one.lane, one.at)
             else:
                 part = Part(one.version, one.at, one.requests, one.tokens, one.output_tokens)
@@ -213,6 +215,7 @@ class Proxy:
         self, group: str, slug: str, day: date, lane: Lane, part: Part, unit: UsageLimitUnit = UsageLimitUnit.DAY
     ) -> None:
         """Take a part of a counter from metering; a month is named by its first day."""
+        self._decided += 1
         take = self._days.take_part if unit is UsageLimitUnit.DAY else self._days.take_month
         take(group, slug, day, lane, part)
 
@@ -263,8 +266,8 @@ class Proxy:
     def background(self) -> Mapping[str, Callable[[], Any]]:
         """Return the coroutines that run as long as the process, by the names of these loops."""
         running = {"the spool's upkeep": self.spool.maintain, "the limits' upkeep": self._tidy}
-        if isinstance(self._windows, SharedWindows):
-            running["the shared rate windows"] = self._windows.keep
+        if isinstance(self._places, SharedPlaces):
+            running |= {"the shared rate windows": self._places.windows.keep, "the leases of places": self._places.keep}
         return running
 
     async def close(self) -> None:
@@ -316,11 +319,6 @@ def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Provid
         default_max_tokens=settings.anthropic_max_tokens,
         now_s=lambda: clock().timestamp(),
     )
-
-
-def _windows(settings: Settings) -> MemoryWindows | SharedWindows:
-    where = shared_windows.place(settings)
-    return MemoryWindows() if where is None else SharedWindows(where, settings.redis_key_prefix)
 
 
 def _drains(settings: Settings) -> Drains:

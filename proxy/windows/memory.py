@@ -8,9 +8,9 @@ are always read from the same one, and a wall clock that stands still after a st
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from proxy.limits import windows
+from proxy.limits import concurrency, windows
 
 
 class MemoryWindows:
@@ -37,3 +37,23 @@ class MemoryWindows:
     def forget_idle(self) -> None:
         """Drop some of the counters that count nothing; to be called every few seconds."""
         self._windows.forget_idle(self._clock_s())
+
+
+class MemoryPlaces:
+    """The places among requests in flight that this proxy alone counts: the `Places` port."""
+
+    def __init__(self) -> None:
+        self._own = concurrency.Concurrency()
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    async def reserve(
+        self, root_group: str, slug: str, limits: Sequence[windows.WindowLimit]
+    ) -> concurrency.Places | windows.Refusal:
+        """Take a place in every limit of a request, or in none."""
+        return self._own.reserve(slug, limits)
+
+    def release(self, places: concurrency.Places) -> None:
+        """Give the places back, once."""
+        self._own.release(places)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from domain import amounts
 from proxy.limits import rolling, windows
@@ -29,7 +29,10 @@ PAUSE_S = 1.0
 """How long nothing is asked after `_FAILURES` failures in a row, and between two tries to connect."""
 _FAILURES = 3
 _HEARD_EVERY_S = 30.0
-_NEEDED = "auth, select, role, info, script|load, evalsha, get, set, exists, del, time, list commands on its key prefix"
+_NEEDED = (
+    "auth, select, role, info, script|load, evalsha, get, set, exists, del, pexpire, time, "
+    "list and sorted set commands on its key prefix"
+)
 _MAY_EVICT = frozenset({"allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-random"})
 _KINDS = frozenset(
     {
@@ -86,7 +89,7 @@ class SharedWindows:
         self, place: Place, prefix: str, clock_s: Callable[[], float] | None = None, own: MemoryWindows | None = None
     ) -> None:
         self._place = place
-        self._prefix = prefix
+        self.prefix = prefix
         self._clock_s = clock_s
         self._own = own or MemoryWindows()
         self._connection: Connection | None = None
@@ -115,7 +118,7 @@ class SharedWindows:
             elif isinstance(seen, _Shared):  # too late: another window has admitted it, or nobody waits any more
                 self.release(seen)
 
-        keys, words = _reserve_words(self._prefix, chain, tokens, output_tokens)
+        keys, words = _reserve_words(self.prefix, chain, tokens, output_tokens)
         self._connection.send("EVALSHA", scripts.RESERVE.sha1, len(keys), *keys, self._now(), *words, answered=answered)
         came = await asked
         if isinstance(came, RedisError):
@@ -135,7 +138,7 @@ class SharedWindows:
         limits = [limit for limit in reservation.limits if limit.type is not LimitType.REQUEST]
         if not limits or self._connection is None:  # what was reserved then counts until it has left the window
             return
-        keys = [_key(self._prefix, reservation.root_group, reservation.slug, limit) for limit in limits]
+        keys = [key_of(self.prefix, reservation.root_group, reservation.slug, limit) for limit in limits]
         words: list[int] = []
         for limit in limits:
             estimate = amounts.counted(limit.type, 1, reservation.estimate, reservation.output)
@@ -192,6 +195,28 @@ class SharedWindows:
     def _now(self) -> str:
         return "" if self._clock_s is None else str(round(self._clock_s() * 1_000_000))
 
+    def run(
+        self,
+        script: scripts.Script,
+        keys: Sequence[str],
+        words: Sequence[str | int],
+        answered: Callable[[Any], None] | None = None,
+    ) -> bool:
+        """Ask Redis to run a script, its time before `words`; say whether Redis is asked now.
+
+        `answered` hears of the reply, or of the RedisError that was counted as a failure.
+        """
+        if self._connection is None:
+            return False
+
+        def heard(reply: Any) -> None:
+            self._settled(reply)
+            if answered is not None:
+                answered(reply)
+
+        self._connection.send("EVALSHA", script.sha1, len(keys), *keys, self._now(), *words, answered=heard)
+        return True
+
     def _settled(self, reply: object) -> None:
         if isinstance(reply, RedisError):
             self._failed(reply)
@@ -219,7 +244,7 @@ class SharedWindows:
 async def _connect(where: Place) -> Connection:
     connection = await redis.connect(where, ANSWERS_WITHIN_S)
     try:
-        for script in (scripts.RESERVE, scripts.SETTLE):
+        for script in (scripts.RESERVE, scripts.SETTLE, scripts.TAKE, scripts.HOLD, scripts.LEAVE):
             await connection.ask("SCRIPT", "LOAD", script.text)
     except RedisError:
         connection.drop()
@@ -285,7 +310,8 @@ def _read(chain: RateChain, estimate: tuple[int, int], reply: Sequence[int]) -> 
     return _Shared(chain.slug, chain.limits, tokens, now_us, stand, output=output, root_group=chain.root_group)
 
 
-def _key(prefix: str, root_group: str, slug: str, limit: WindowLimit) -> str:
+def key_of(prefix: str, root_group: str, slug: str, limit: WindowLimit) -> str:
+    """Return what a limit's counter is called; all of a tree's lie together."""
     what = f"{limit.type.value}:{limit.unit.value}:{limit.counted_slug(slug)}"
     return f"{prefix}{{{root_group}}}:{limit.counting_group}:{what}"
 
@@ -294,7 +320,7 @@ def _reserve_words(prefix: str, chain: RateChain, tokens: int, output_tokens: in
     keys: list[str] = []
     words: list[str | int] = []
     for limit in chain.limits:
-        key = _key(prefix, chain.root_group, chain.slug, limit)
+        key = key_of(prefix, chain.root_group, chain.slug, limit)
         keys += (key, f"{key}:log")
         amount = amounts.counted(limit.type, 1, tokens, output_tokens)
         words += (limit.type.value, rolling.WIDTH_US[limit.unit], limit.threshold, amount)

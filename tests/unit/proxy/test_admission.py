@@ -146,7 +146,7 @@ async def test_as_many_in_flight_as_may_be(house: House) -> None:
     first = await house.admissions.admit(kit.key(), "r", ASKED)
     assert isinstance(first, Call)
     client = await house.serve(house.client(ASKED))
-    assert len(house.admissions.concurrency) == 1
+    assert len(house.admissions.places) == 1
     error = error_of(client.got)
     assert (client.status, error["code"], error["type"]) == (429, "rate_limit_exceeded", "rate_limit_error")
     for named in ("lab/model", "1 REQUEST CONCURRENT", kit.PARENT):

@@ -9,6 +9,7 @@ from proxy.core.replies import Reply
 from proxy.dialects.answers import Count
 from proxy.limits.counters import Part
 from proxy.limits.days import DayCounters, DayLimit
+from proxy.windows.memory import MemoryPlaces
 from runtime import clock
 from schemas.limits import LimitType
 from schemas.usage import Tokens, UsageSource
@@ -32,6 +33,7 @@ class Desk:
             ),
             day_counters=self.days,
             rate_windows=FakeWindows(),
+            places=MemoryPlaces(),
             in_flight=FakeSlots(),
             accept_bearer=False,
             clock=clock.steady(lambda: self.seconds),
