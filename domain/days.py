@@ -3,14 +3,15 @@
 from datetime import UTC, date, datetime, time, timedelta
 
 from schemas.limits import UsageLimitUnit
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 _LONGER_THAN_A_MONTH = timedelta(days=31)
 
 
-def day_of(event: UsageEvent) -> date:
+def day_of(event: AnyEvent) -> date:
     """Return the UTC day of an event's own timestamp, however late the event comes."""
-    return event.timestamp.astimezone(UTC).date()
+    moment = event.timestamp
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).date()
 
 
 def month_of(day: date) -> date:

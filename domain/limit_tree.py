@@ -6,8 +6,6 @@ Rules, over a chain that begins with the key's own group and ends with its root:
 - INDEPENDENT: for each (slug, type, unit) the closest group that sets a limit wins; only the own group is charged.
 - CASCADING: every limit on the chain holds; every group on the chain is charged.
 - What is listed under `*` follows the same rules as a slug does; it bounds the sum over all slugs and grants none.
-
-Never knows a group: callers hand over the chain, or the way to find its groups.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -79,7 +79,7 @@ class Thresholds(months.Thresholds, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CountedBatch:
     """What is to be told of one partition: the parts that a transaction of the ledger gave."""
 
     batch: EventBatch
@@ -110,29 +110,29 @@ class Metering:
         """
         await self.publish([await self.count(batch)])
 
-    async def count(self, batch: EventBatch) -> Counted:
+    async def count(self, batch: EventBatch) -> CountedBatch:
         """Count `batch`; what it names is still to be told. Raises as the ledger does."""
         began_at = self._clock()
-        return Counted(batch, await self._ledger.apply(batch), began_at)
+        return CountedBatch(batch, await self._ledger.apply(batch), began_at)
 
     async def untold(  # noqa: PLR0917 - which rows
         self, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None
-    ) -> Counted:
+    ) -> CountedBatch:
         """Find what of a lane is not known to be told, as the ledger's `untold` does."""
         began_at = self._clock()
         totals = await self._ledger.untold(topic, partition, lane, told, from_day, after)
-        return Counted(_nothing_read(topic, partition, totals), totals, began_at)
+        return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at)
 
-    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Counted:
+    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> CountedBatch:
         """Find what a lane has of counters by now, to tell it again."""
         began_at = self._clock()
         totals = await self._ledger.parts(topic, partition, lane, counters)
         totals = replace(totals, months=tuple(sorted(months.of(self._thresholds, counters))))
-        return Counted(_nothing_read(topic, partition, totals), totals, began_at)
+        return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at)
 
     async def months(  # noqa: PLR0917 - which months
         self, topic: str, partition: int, lane: str, month: date, since: int | None, after: tuple[str, str]
-    ) -> tuple[Counted, tuple[str, str] | None]:
+    ) -> tuple[CountedBatch, tuple[str, str] | None]:
         """Find a lane's months to be told again: all (`since` is None), or where a limit changed since.
 
         Some at a time, behind `after`; with where the next begins, None when there are no more.
@@ -140,16 +140,16 @@ class Metering:
         began_at = self._clock()
         named, wanted = await months.to_tell(self._ledger, self._thresholds, lane, month, since, after)
         totals = Totals(lane, (), (), await self._ledger.position(topic, partition) or 0, wanted)
-        return Counted(_nothing_read(topic, partition, totals), totals, began_at), named[-1] if named else None
+        return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at), named[-1] if named else None
 
-    async def publish(self, counted: Sequence[Counted]) -> None:
+    async def publish(self, counted: Sequence[CountedBatch]) -> None:
         """Tell the newest of every counter that `counted` names, each once a lane. It may be called again.
 
         What took longer than SEND_WITHIN is looked at again first: where another worker has moved the position since,
         its totals are left out, and PositionLostError is raised after the others were told.
         """
         owned, lost = await self._owned(counted)
-        by_lane: dict[str, list[Counted]] = {}
+        by_lane: dict[str, list[CountedBatch]] = {}
         for one in owned:
             by_lane.setdefault(one.totals.lane, []).append(one)
         parts: list[Part] = []
@@ -166,7 +166,9 @@ class Metering:
         if lost is not None:
             raise PositionLostError(lost)
 
-    async def _decide(self, lane: str, counted: Sequence[Counted]) -> tuple[list[Part], list[DailyUsage], set[Counter]]:
+    async def _decide(
+        self, lane: str, counted: Sequence[CountedBatch]
+    ) -> tuple[list[Part], list[DailyUsage], set[Counter]]:
         """Return a lane's newest parts, the daily usage that they change, and which of that other lanes change too."""
         newest = {
             total.counter: (one, total) for one in counted for total in one.totals.limits
@@ -201,10 +203,10 @@ class Metering:
             await self._publisher.publish((), moved)
             told |= {sums.counter_of(usage): usage.version for usage in moved}
 
-    async def _owned(self, counted: Sequence[Counted]) -> tuple[list[Counted], EventBatch | None]:
+    async def _owned(self, counted: Sequence[CountedBatch]) -> tuple[list[CountedBatch], EventBatch | None]:
         """Return what may be told, and one batch of those whose partition another worker has moved."""
         ends = {_place(one): one.totals.position for one in counted}  # several batches of one partition come in order
-        owned: list[Counted] = []
+        owned: list[CountedBatch] = []
         lost: EventBatch | None = None
         for one in counted:
             is_late = self._clock() - one.began_at > SEND_WITHIN
@@ -219,7 +221,7 @@ def _nothing_read(topic: str, partition: int, totals: Totals) -> EventBatch:
     return EventBatch(topic, partition, totals.lane, totals.position, totals.position, ())
 
 
-def _place(counted: Counted) -> tuple[str, int]:
+def _place(counted: CountedBatch) -> tuple[str, int]:
     return counted.batch.topic, counted.batch.partition
 
 

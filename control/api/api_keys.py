@@ -16,10 +16,10 @@ from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.api.description import DESCRIBED_BELOW
 from control.core.bodies import api_key
-from control.core.records import ApiKey as StoredApiKey
+from control.core.records import StoredApiKey
 from control.flow import api_keys as flow
 from control.flow import groups
-from control.store.api_keys import ApiKeys
+from control.store.api_keys import SqlApiKeys
 from control.unit_of_work import UnitOfWork
 from metering.store import key_usage
 from schemas.api import (
@@ -230,7 +230,7 @@ class ApiKeyController(_OneKeyController):
 
         def find(connection: Connection) -> Page[ApiKey]:
             groups.get(desk.unit(connection, caller), group_id)
-            found = ApiKeys(connection).page(group_id, after, limit + 1)
+            found = SqlApiKeys(connection).page(group_id, after, limit + 1)
             used = key_usage.last_used(connection, group_id, [key.record.prefix for key in found])
 
             def shown(key: StoredApiKey) -> ApiKey:

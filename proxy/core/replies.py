@@ -21,7 +21,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _RATE_NAMES = {
     type_: tuple(b"x-ratelimit-%b-%b" % (what, counted) for what in (b"limit", b"remaining", b"reset"))
-    for type_, counted in ((LimitType.REQUEST, b"requests"), (LimitType.TOKEN, b"tokens"))
+    for type_ in LimitType
+    for counted in [b"requests" if type_ is LimitType.REQUEST else b"tokens"]
 }
 _JSON: Headers = [(b"content-type", b"application/json")]
 

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 from domain.limit_tree import Threshold
 from metering import flow
-from metering.flow import Counted
+from metering.flow import CountedBatch
 from metering.topic.lanes import Lanes, lane_of
 from metering.topic.publisher import KafkaTotals
-from runtime.kafka.reader import Reader
+from runtime.kafka.reader import LogReader
 from runtime.outage import Outage
 from schemas.limits import LimitType, UsageLimitUnit
 from schemas.topics import USAGE_EVENTS
@@ -50,13 +50,13 @@ class Scene:
             self.ledger,
             cast("KafkaTotals", Topic()),
             self.publish,
-            decisions=cast("Reader", None),
+            decisions=cast("LogReader", None),
             clock=self.clock,
             database_outage=outage,
             kafka_outage=outage,
         )
 
-    async def publish(self, counted: Sequence[Counted]) -> bool:
+    async def publish(self, counted: Sequence[CountedBatch]) -> bool:
         await self.metering.publish(counted)
         return True
 
