@@ -37,7 +37,6 @@ from proxy.upstream.providers import Providers
 from proxy.windows import leases
 from proxy.windows import redis as shared_windows
 from proxy.windows.leases import SharedPlaces
-from proxy.windows.redis import SharedWindows
 from runtime import ids, loops, shares
 from runtime.beside import Beside
 from runtime.clock import Clock
@@ -247,8 +246,7 @@ class Proxy:
             "1 while no usage event could be kept, so that every request is answered with 503, else 0.",
             lambda: self.spool.blocked is not None,
         )
-        windows = self._windows
-        shared_windows.register_metrics(telemetry, windows if isinstance(windows, SharedWindows) else None)
+        shared_windows.register_metrics(telemetry, self._windows)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
         telemetry.gauge(
             "tollgate_feedback_lag_seconds",

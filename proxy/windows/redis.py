@@ -256,8 +256,9 @@ async def _connect(where: RedisAddress) -> RedisConnection:
     return connection
 
 
-def register_metrics(telemetry: Telemetry, shared: "SharedWindows | None") -> None:
+def register_metrics(telemetry: Telemetry, used: SharedWindows | MemoryWindows) -> None:
     """Show whether the windows are shared, and what was admitted or refused without Redis, and why."""
+    shared = used if isinstance(used, SharedWindows) else None
     telemetry.gauge(
         "tollgate_rate_windows_shared",
         "1 while rate windows are shared over Redis, 0 while this proxy goes by its own.",
