@@ -34,7 +34,7 @@ _HIDDEN = re.compile(rb"\\u00(?:5[fF]|[67][0-9a-fA-F])")
 
 def named(body: bytes) -> str | None:
     """Return the first member that names an object at the upstream; None where there is none, or no JSON."""
-    if _SPELLED.search(body) is None and (b"\\u00" not in body or _HIDDEN.search(body) is None):
+    if _SPELLED.search(body) is None and (body.find(b"\\u00") < 0 or _HIDDEN.search(body) is None):
         return None
     try:
         asked = json_text.loads(body)
