@@ -3,7 +3,7 @@
 Never gives a secret, sealed or open, nor the digest of a key.
 """
 
-from control.core.records import ApiKey, Endpoint, Group, ManagementKey, Secret, Shown
+from control.core.records import ManagementKey, Shown, StoredApiKey, StoredEndpoint, StoredGroup, StoredSecret
 from schemas.base import rfc3339
 from schemas.config import WebhookRecord, WorkspaceRecord
 
@@ -37,18 +37,18 @@ def webhook(record: WebhookRecord) -> Shown:
     return {"url": record.url, "enabled": record.enabled}
 
 
-def secret(kept: Secret) -> Shown:
+def secret(kept: StoredSecret) -> Shown:
     """Show a secret, without its value."""
     return {"name": kept.name}
 
 
-def endpoint(kept: Endpoint) -> Shown:
+def endpoint(kept: StoredEndpoint) -> Shown:
     """Show an endpoint."""
     target = kept.record.target.model_dump(mode="json", exclude_unset=True)
     return {"slug": kept.record.slug, "region": kept.region.value, "targets": [target]}
 
 
-def group(kept: Group) -> Shown:
+def group(kept: StoredGroup) -> Shown:
     """Show a group."""
     record = kept.record
     return {
@@ -60,7 +60,7 @@ def group(kept: Group) -> Shown:
     }
 
 
-def api_key(key: ApiKey) -> Shown:
+def api_key(key: StoredApiKey) -> Shown:
     """Show a developer's key."""
     expires_at = key.record.expires_at
     given = {

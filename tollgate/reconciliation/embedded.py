@@ -1,7 +1,5 @@
 """The accounts of an embedded server: its spools and slots on the disk, its database, and no topic (contract 4).
 
-Never writes, and never asks the server.
-
 How it stays exact:
 
 - The cut is each spool's and the outbox's last sequence at the start. An event is compared if its (instance, sequence)
@@ -26,13 +24,14 @@ from domain import days
 from metering.store import events
 from metering.store import transaction as metering_store
 from metering.store.events import Gap
-from schemas.usage import Kind, UsageEvent
+from schemas.spooled import AnyEvent
+from schemas.usage import Kind
 from tollgate import installation
 from tollgate.installation import Installation
 from tollgate.reconciliation import compare, stored
 from tollgate.reconciliation import cut as cuts
 from tollgate.reconciliation.accounts import Figures, Period, Place
-from tollgate.reconciliation.compare import Progress, ReconcileError, View
+from tollgate.reconciliation.compare import ReaderPositions, ReconcileError, View
 from tollgate.reconciliation.cut import Cut, Standing
 from tollgate.reconciliation.upstream_account import Event, Pairing
 
@@ -62,13 +61,13 @@ class EmbeddedAccounts:
         """Note where each spool and the outbox end."""
         self._cut = cuts.take(self._place)
 
-    def progress(self) -> Progress:
+    def progress(self) -> ReaderPositions:
         """Ask the positions, and whether the directory is served."""
         served = installation.is_served(self._place.folder)
         standings = self._place.read(lambda connection: cuts.standings(connection, self._cut))
-        return Progress(served, all(standing.passed for standing in standings))
+        return ReaderPositions(served, all(standing.passed for standing in standings))
 
-    def view(self, pairing: Pairing | None, progress: Progress) -> View:
+    def view(self, pairing: Pairing | None, progress: ReaderPositions) -> View:
         """Read every account in one transaction, and what waits from the disk."""
         for _ in range(_VIEWS):
             seen = self._place.read(partial(self._look, pairing=pairing))
@@ -139,7 +138,7 @@ class EmbeddedAccounts:
         unmoved = self._place.read(lambda connection: cuts.standings(connection, cut)) == standings
         return waiting if unmoved else None
 
-    def _add(self, waiting: _Waiting, standing: Standing, event: UsageEvent, pairing: Pairing | None) -> None:
+    def _add(self, waiting: _Waiting, standing: Standing, event: AnyEvent, pairing: Pairing | None) -> None:
         day, sequence = days.day_of(event), event.producer.sequence
         place = (event.workspace_id, day)
         if pairing is not None and sequence >= standing.counted and event.kind is Kind.USAGE:
@@ -157,7 +156,7 @@ def _missing(instance: str, following: int, found: int) -> tuple[Gap, ...]:
     return (Gap(instance, following, found - 1),) if found > following else ()
 
 
-def _event(event: UsageEvent, day: date) -> Event:
+def _event(event: AnyEvent, day: date) -> Event:
     return Event(
         event.request_id,
         event.idempotency_key,

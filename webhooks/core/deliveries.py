@@ -1,14 +1,11 @@
-"""What passes between the dispatcher's parts: deliveries on their way from a stretch of events to a receiver.
-
-Never decides anything, and never shows a secret in its repr.
-"""
+"""What passes between the dispatcher's parts: deliveries on their way from a stretch of events to a receiver."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from schemas.billing import DeliveryStatus
-from schemas.usage import UsageEvent
+from webhooks.core.batching import Billed
 from webhooks.core.retry import Decision
 
 
@@ -37,7 +34,7 @@ class Draft:
     """A UUID, the X-Baseten-Request-ID of all its attempts."""
     workspace_id: str
     status: Status
-    events: tuple[UsageEvent, ...]
+    events: tuple[Billed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingQueue:
     """The earliest moment at which a workspace has something to claim in one of its queues."""
 
     workspace_id: str

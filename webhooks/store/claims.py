@@ -5,12 +5,13 @@ Never gives a delivery to two dispatchers at once: a claim holds until it is set
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
 from runtime import ids
-from webhooks.core.deliveries import Claim, Queue, Share, Status, Waiting
+from webhooks.core.deliveries import Claim, Queue, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.store import receivers
 from webhooks.store.tables import DELIVERY, PENDING
@@ -27,11 +28,27 @@ class _Mark(NamedTuple):
     lease_ends_at: datetime
 
 
-def waiting(connection: Connection) -> list[Waiting]:
+def waiting(connection: Connection) -> list[WaitingQueue]:
     """Return each queue that has something to claim. Jumps from workspace to workspace in the index, never over rows.
 
     First attempts at a receiver that is held wait; its probe is a queue, whether or not there is anything to try.
     """
+    rows = connection.execute(_earliest())
+    held, paced = receivers.held_and_paced(connection)
+    queues = [
+        WaitingQueue(
+            workspace_id, queue, max(due_at, paced.get(workspace_id, due_at)) if queue is Queue.REDRIVEN else due_at
+        )
+        for workspace_id, *dues in rows
+        for queue, due_at in zip(_QUEUES, dues, strict=True)
+        if due_at is not None and (queue is Queue.RETRY or workspace_id not in held)
+    ]
+    return queues + [WaitingQueue(workspace_id, Queue.PROBE, probe_at) for workspace_id, probe_at in held.items()]
+
+
+# Building the statement costs more than running it, which is done at each turn.
+@cache
+def _earliest() -> Select[Any]:
     found = select(func.min(_COLUMNS.workspace_id).label("workspace_id")).where(PENDING).cte("found", recursive=True)
     beyond = select(func.min(_COLUMNS.workspace_id)).where(PENDING, _COLUMNS.workspace_id > found.c.workspace_id)
     found = found.union_all(select(beyond.scalar_subquery()).where(found.c.workspace_id.is_not(None)))
@@ -39,17 +56,7 @@ def waiting(connection: Connection) -> list[Waiting]:
         select(func.min(_COLUMNS.claimable_at)).where(*_in(found.c.workspace_id, queue)).scalar_subquery()
         for queue in _QUEUES
     ]
-    rows = connection.execute(select(found.c.workspace_id, *earliest).where(found.c.workspace_id.is_not(None)))
-    held, paced = receivers.held(connection), receivers.paced(connection)
-    queues = [
-        Waiting(
-            workspace_id, queue, max(due_at, paced.get(workspace_id, due_at)) if queue is Queue.REDRIVEN else due_at
-        )
-        for workspace_id, *dues in rows
-        for queue, due_at in zip(_QUEUES, dues, strict=True)
-        if due_at is not None and (queue is Queue.RETRY or workspace_id not in held)
-    ]
-    return queues + [Waiting(workspace_id, Queue.PROBE, probe_at) for workspace_id, probe_at in held.items()]
+    return select(found.c.workspace_id, *earliest).where(found.c.workspace_id.is_not(None))
 
 
 def claim(

@@ -1,7 +1,4 @@
-"""A proxy on a real port, in front of an upstream of the test's choice, with one key that may call one slug.
-
-Never runs metering or webhooks: what was counted is read from the spool.
-"""
+"""A proxy on a real port, in front of an upstream of the test's choice, with one key that may call one slug."""
 
 import asyncio
 import hashlib
@@ -16,11 +13,11 @@ import httpx
 import openai
 from litestar import Litestar
 
+from domain.sealing import secret_context
 from proxy.app import Proxy
 from runtime import clock
 from runtime.http import server
 from runtime.settings import Settings
-from runtime.vault import secret_context
 from schemas.config import (
     ConfigChange,
     ConfigKind,
@@ -35,6 +32,7 @@ from schemas.config import (
 from schemas.limits import LimitEnforcement, ModelConfig
 from schemas.targets import Provider, Target
 from schemas.usage import UsageEvent
+from tests.support.events import as_contract
 from tests.unit.proxy import kit
 from tests.unit.proxy.kit import NOW, SLUG
 
@@ -67,7 +65,7 @@ class Gate:
 
     @property
     def events(self) -> list[UsageEvent]:
-        return list(self.proxy.spool.file.remaining())
+        return list(map(as_contract, self.proxy.spool.file.remaining()))
 
     async def event(self) -> UsageEvent:
         """Wait for the one event there is."""

@@ -17,7 +17,7 @@ from metering.store import day_partitions
 from metering.store import transaction as metering_store
 from proxy.spool import file as spool_file
 from runtime import ids
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from schemas.spool import SpoolFigures
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import UsageEvent
@@ -28,6 +28,7 @@ from tollgate.reconciliation.accounts import Period, Report
 from tollgate.reconciliation.cluster import ClusterAccounts
 from tollgate.reconciliation.compare import Reconciliation
 from tollgate.reconciliation.topic import Topic
+from webhooks.core import batching
 from webhooks.core.deliveries import Draft, Status
 from webhooks.store import deliveries as webhooks_store
 
@@ -117,7 +118,7 @@ class ClusterDesk:
         await self.write(*((event.group_id.encode(), event.model_dump_json().encode()) for event in some))
 
     async def write(self, *pairs: tuple[bytes, bytes | None]) -> None:
-        await self.writer.write(USAGE_EVENTS, [Record(*pair) for pair in pairs])
+        await self.writer.write(USAGE_EVENTS, [KafkaRecord(*pair) for pair in pairs])
 
     async def count(self) -> None:
         """Let metering take what there is."""
@@ -127,7 +128,7 @@ class ClusterDesk:
     async def take(self, status: Status = Status.DELIVERED) -> None:
         """Let intake take what there is, into deliveries of `status`."""
         async for batch in self.intake.batches():
-            drafts = [Draft(ids.mint(), event.workspace_id, status, (event,)) for event in batch.events]
+            drafts = [Draft(ids.mint(), event.workspace_id, status, (batching.bill(event),)) for event in batch.events]
             self.place.write(partial(webhooks_store.enqueue, drafts=drafts, batch=batch, now=NOW))
 
     async def pass_on(self, some: list[UsageEvent]) -> None:

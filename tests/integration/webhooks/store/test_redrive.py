@@ -10,7 +10,7 @@ from sqlalchemy import select
 from runtime.database.engines import Database
 from tests.support.engines import Place
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Attempt, Queue, Settlement, Share, Status, Waiting
+from webhooks.core.deliveries import Attempt, Queue, Settlement, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, RetryAt
 from webhooks.store import claims, deliveries, receivers, redrive, tables
@@ -150,7 +150,7 @@ def test_whoever_redrives_has_the_receiver_probed_at_once(desk: Desk) -> None:
         desk.lose(f"lost-{number}")
     assert desk.queues() == {Queue.PROBE}
     desk.write(redrive.redrive, "ws", kit.after(2), 10.0)
-    assert desk.database.read_now(receivers.held) == {"ws": kit.after(2)}
+    assert desk.database.read_now(receivers.held_and_paced)[0] == {"ws": kit.after(2)}
 
 
 def test_a_receiver_that_is_back_has_its_last_day_redriven_once(desk: Desk) -> None:
@@ -228,8 +228,8 @@ def test_waiting_says_when_the_next_of_the_redriven_may_begin_and_live_deliverie
     desk.keep("live", at_s=50)
     assert redriven(desk, 60) == 1
     assert desk.database.read_now(claims.waiting) == [
-        Waiting("ws", Queue.FIRST, kit.after(50)),
-        Waiting("ws", Queue.REDRIVEN, kit.after(60.1)),
+        WaitingQueue("ws", Queue.FIRST, kit.after(50)),
+        WaitingQueue("ws", Queue.REDRIVEN, kit.after(60.1)),
     ]
     desk.end("live", decision=Delivered(), at_s=60)
     assert redriven(desk, 60.1) == 1
@@ -239,7 +239,7 @@ def test_what_fails_again_after_a_redrive_is_retried_when_it_is_planned(desk: De
     desk.lose("one")
     desk.write(redrive.redrive, "ws", kit.after(1), 10.0)
     desk.end("one", decision=RetryAt(kit.after(3)), at_s=2)
-    assert desk.database.read_now(claims.waiting) == [Waiting("ws", Queue.RETRY, kit.after(3))]
+    assert desk.database.read_now(claims.waiting) == [WaitingQueue("ws", Queue.RETRY, kit.after(3))]
 
 
 def test_two_dispatchers_share_one_rate(place: Place) -> None:
@@ -280,7 +280,7 @@ def test_what_a_receiver_refuses_neither_holds_it_nor_is_redriven_by_itself(desk
     names = [f"refused-{number:02}" for number in range(20)]
     desk.keep(*names)
     desk.end(*names, decision=GiveUp("answered 400", refused=True), at_s=1)
-    assert desk.database.read_now(receivers.held) == {}
+    assert desk.database.read_now(receivers.held_and_paced)[0] == {}
     desk.lose("down", at_s=16)
     succeed(desk, "good", 21)
     assert desk.write(redrive.redrive_returned, kit.after(22), RULE) == 1
