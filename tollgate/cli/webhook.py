@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -53,36 +55,45 @@ def listen_command(
     program on this machine gets the same request, and its answer is what Tollgate gets. Ends with Ctrl-C.
     """
     _check_forward(forward_to)
-    behaviour = receiver.Behaviour(status, fail_rate, slow_s)
 
     def announce(url: str) -> None:
         click.echo(json.dumps({"url": url}) if as_json else url)
 
-    def show(receipt: receiver.Receipt) -> None:
-        if as_json:
-            click.echo(json.dumps(receipt.as_dict()))
-            return
-        click.echo("\n".join(map(terminal.safe, receiver.pretty(receipt.body).split("\n"))))
-        if receipt.verified:
-            answered = "" if receipt.answered == 200 else f", answered {receipt.answered}"
-            click.secho(f"signature verified{answered}", fg="green")
-        else:
-            click.secho(f"signature not verified: {receipt.problem}", fg="red")
-
-    async def serve() -> None:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            forward = None if forward_to is None else receiver.forwarder(client, forward_to)
-            app = receiver.ReceiverApp(secrets, clock.steady(), receiver.keeper(show, out), behaviour, forward)
-            await receiver.serve(app, host, port, announce)
+    def made(forward: receiver.Forward | None) -> receiver.ReceiverApp:
+        keep = receiver.keeper(partial(_show, as_json=as_json), out)
+        return receiver.ReceiverApp(
+            secrets, clock.steady(), keep, receiver.Behaviour(status, fail_rate, slow_s), forward
+        )
 
     try:
         for secret in secrets:
             signing.decode(secret)
-        asyncio.run(serve())
+        asyncio.run(_serve(made, forward_to, partial(receiver.serve, host=host, port=port, announce=announce)))
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None
     except OSError as error:
         raise click.ClickException(str(error)) from None
+
+
+async def _serve(
+    made: Callable[[receiver.Forward | None], receiver.ReceiverApp],
+    forward_to: str | None,
+    serve: Callable[[receiver.ReceiverApp], Awaitable[None]],
+) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await serve(made(None if forward_to is None else receiver.forwarder(client, forward_to)))
+
+
+def _show(receipt: receiver.Receipt, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(receipt.as_dict()))
+        return
+    click.echo("\n".join(map(terminal.safe, receiver.pretty(receipt.body).split("\n"))))
+    if receipt.verified:
+        answered = "" if receipt.answered == 200 else f", answered {receipt.answered}"
+        click.secho(f"signature verified{answered}", fg="green")
+    else:
+        click.secho(f"signature not verified: {receipt.problem}", fg="red")
 
 
 def _check_forward(url: str | None) -> None:
