@@ -17,19 +17,19 @@ from proxy.admission import Admissions
 from proxy.core import targets, usage_event
 from proxy.deadlines import Drains
 from proxy.dialects.media import Costs
-from proxy.directory import Directory
+from proxy.directory import ConfiguredDirectory
 from proxy.flow import Gateway
 from proxy.front import routes
 from proxy.front.host_wall import HostWall
 from proxy.large import Large
-from proxy.limits.counters import Lane, Part, Row
+from proxy.limits.counters import Lane, LanePart, SpooledRow
 from proxy.limits.days import DayCounters
 from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
 from proxy.spool.file import SpoolFile
 from proxy.spool.slots import Slots
-from proxy.topic.publisher import Ends, SpoolPublisher, Writer
+from proxy.topic.publisher import Ends, EventWriter, SpoolPublisher
 from proxy.unmetered import Unmetered
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import Upstreams
@@ -68,7 +68,7 @@ class Proxy:
     """One proxy over a data directory that the caller has locked."""
 
     def __init__(self, settings: Settings, data_dir: Path, vault: Vault, clock: Clock) -> None:
-        self.directory = Directory(_places(settings), vault)
+        self.directory = ConfiguredDirectory(_places(settings), vault)
         self._spool_folder = data_dir / spool_file.FOLDER
         self.spool, older = writer.open_folder(
             self._spool_folder, sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
@@ -168,7 +168,7 @@ class Proxy:
         self._slots.forget_leftovers()
         return interrupted
 
-    def publisher(self, writer: Writer, ends: Ends, partitions: int) -> SpoolPublisher:
+    def publisher(self, writer: EventWriter, ends: Ends, partitions: int) -> SpoolPublisher:
         """Return what drains this proxy's spools to Kafka, where it runs apart from metering and webhooks.
 
         To be called before `recover`; the usage topic has `partitions`.
@@ -204,7 +204,7 @@ class Proxy:
                 self._decided += 1
                 self._days.take_whole(one.lane, one.at)
             else:
-                part = Part(one.version, one.at, one.requests, one.tokens, one.output_tokens)
+                part = LanePart(one.version, one.at, one.requests, one.tokens, one.output_tokens)
                 day, unit = read_period(one.period)
                 self.take_part(one.group_id, one.model_slug, day, one.lane, part, unit)
 
@@ -214,7 +214,7 @@ class Proxy:
             self._days.take_by_sequence(decision)
 
     def take_part(  # noqa: PLR0917 - a part, and what it is of
-        self, group: str, slug: str, day: date, lane: Lane, part: Part, unit: UsageLimitUnit = UsageLimitUnit.DAY
+        self, group: str, slug: str, day: date, lane: Lane, part: LanePart, unit: UsageLimitUnit = UsageLimitUnit.DAY
     ) -> None:
         """Take a part of a counter from metering; a month is named by its first day."""
         self._decided += 1
@@ -294,7 +294,7 @@ class Proxy:
             event.charged_groups,
             event.model_slug,
             event.timestamp.date(),
-            Row(sequence, tokens, offset, event.tokens.output_tokens),
+            SpooledRow(sequence, tokens, offset, event.tokens.output_tokens),
             lane=lane,
             instance=file.instance,
         )

@@ -51,7 +51,7 @@ class Opener(Protocol):
         """Return the text. Raise VaultError."""
 
 
-class Directory:
+class ConfiguredDirectory:
     """Keys, endpoints and groups by what a request names; routes are worked out on first use and kept."""
 
     def __init__(self, places: targets.ProviderUrls, opener: Opener) -> None:

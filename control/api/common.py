@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 
 from control.api import error_texts
 from control.api.paging import EncodedPage
-from control.api.turns import Turns
+from control.api.turns import ReadTurns
 from control.auth import Caller
 from control.core import preconditions
 from control.core.refusals import ConflictError, InvalidError, UnsupportedError
@@ -76,7 +76,7 @@ class Desk:
     """Return once what is committed is in force, as far as this process can see and wait for it."""
     ledger_now: Callable[[Connection], datetime]
     """The moment on the clock that every process of this database goes by."""
-    turns: Turns = field(default_factory=Turns)
+    turns: ReadTurns = field(default_factory=ReadTurns)
     under_way: set[str] = field(default_factory=set)
     """The repeatable calls that this process has not answered yet."""
 

@@ -20,7 +20,7 @@ from control.flow import deliveries as flow
 from schemas.api import Page
 from schemas.billing import AnsweredAttempt, Delivery, DeliveryStatus, RedriveDeliveries, Redriven, WholeDelivery
 from webhooks.store import pages, redrive
-from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed, Whole
+from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed, ShownDelivery
 
 _READ_AT_ONCE = 100
 
@@ -73,7 +73,7 @@ class DeliveryController(Controller):
         """Get one delivery with the body that every attempt sends and what each attempt was answered."""
         caller = request.auth
 
-        def find(connection: Connection) -> Whole:
+        def find(connection: Connection) -> ShownDelivery:
             flow.check_owner(caller.workspace_id, pages.owner(connection, delivery_id))
             found = pages.whole(connection, delivery_id)
             if found is None:

@@ -19,7 +19,7 @@ AT_ONCE = 256
 """The same of all workspaces together."""
 
 
-class Turns:
+class ReadTurns:
     """For one event loop."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from infra.bench import servers
 from infra.local import kafka as local_kafka
 from infra.local import parts, postgres
 from metering.store.events import USAGE_EVENT
-from proxy.limits.counters import Lane, Part
+from proxy.limits.counters import Lane, LanePart
 from proxy.limits.days import DayCounters
 from proxy.spool import writer as spool_writer
 from proxy.topic.decisions import DecisionsFeed
@@ -107,7 +107,7 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
                 if isinstance(one, Whole):
                     counters.take_whole(one.lane, one.at)
                     continue
-                part = Part(one.version, one.at, one.requests, one.tokens)
+                part = LanePart(one.version, one.at, one.requests, one.tokens)
                 counters.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
                 waiting = groups.get(one.group_id, [])
                 while waiting and counters.offsets.get(waiting[0], one.at) < one.at:

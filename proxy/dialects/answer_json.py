@@ -72,7 +72,7 @@ def read(text: bytes) -> dict[str, Any] | None:
         value = json_text.loads(text)
     except json_text.TooLargeError:
         return _outer_members(text)
-    except json_text.UnreadableError:
+    except json_text.UnreadableTextError:
         return None
     return value if isinstance(value, dict) else None
 
@@ -95,7 +95,7 @@ def _outer_members(text: bytes) -> dict[str, Any] | None:
     read: dict[str, Any] = {"choices": UNREAD}
     for name, value in found:
         if name in _Outer.__struct_fields__:
-            with suppress(json_text.UnreadableError):
+            with suppress(json_text.UnreadableTextError):
                 read[name] = json_text.loads(value)
     return read
 

@@ -23,11 +23,11 @@ _MOST_DIGITS = 400
 """Of a number: Python refuses to convert more than 4,300, JavaScript takes all of them for Infinity."""
 
 
-class UnreadableError(Exception):
+class UnreadableTextError(Exception):
     """No client reads the text."""
 
 
-class TooLargeError(UnreadableError):
+class TooLargeError(UnreadableTextError):
     """A client may read the text, but it has too many parts or is nested too deeply to be made into values here."""
 
 
@@ -56,7 +56,7 @@ def plain(text: bytes) -> bytes:
     except RecursionError:
         raise TooLargeError from None
     except ValueError:
-        raise UnreadableError from None
+        raise UnreadableTextError from None
 
 
 def in_utf8(text: bytes) -> bytes:

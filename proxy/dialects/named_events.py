@@ -61,7 +61,7 @@ def _outer(data: bytes) -> dict[str, Any] | None:
             for name, raw in msgspec.json.decode(data, type=dict[str, Raw]).items()
             if (value := bytes(raw))
         }
-    except (ValueError, RecursionError, json_text.UnreadableError):
+    except (ValueError, RecursionError, json_text.UnreadableTextError):
         return None
 
 

@@ -34,7 +34,7 @@ def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) ->
     """
     try:
         asked = json_text.loads(body)
-    except json_text.UnreadableError:
+    except json_text.UnreadableTextError:
         images = len(_IMAGE.findall(body))
         others = len(_OTHER.findall(body))
         return min(otherwise + images * costs.image + others * costs.other, MOST_TOKENS)

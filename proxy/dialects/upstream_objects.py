@@ -51,7 +51,7 @@ def named(body: bytes) -> str | None:
         asked = _members(body)
     except json_text.TooLargeError:  # it cannot be looked into, so what may be in it is in it
         return next((name.decode() for name in _SOUGHT if name in text), _NAMES[0])
-    except json_text.UnreadableError:
+    except json_text.UnreadableTextError:
         return None
     if not isinstance(asked, tuple):
         return None
@@ -79,7 +79,7 @@ def _members(body: bytes) -> Any:
     except RecursionError:
         raise json_text.TooLargeError from None
     except ValueError:
-        raise json_text.UnreadableError from None
+        raise json_text.UnreadableTextError from None
 
 
 def _within(asked: _Object) -> Iterator[str]:

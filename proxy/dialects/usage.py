@@ -25,7 +25,7 @@ class What(Enum):
     """Input that is not in the input count."""
 
 
-class Row(NamedTuple):
+class CountName(NamedTuple):
     """One name of one count."""
 
     what: What
@@ -39,20 +39,20 @@ _OPENAI = "https://platform.openai.com/docs/api-reference/chat/object"
 _RESPONSES = "https://platform.openai.com/docs/api-reference/responses/object"
 _MESSAGES = "https://platform.claude.com/docs/en/api/messages"
 ROWS = (
-    Row(What.USAGE, ("usage",), "OpenAI", _OPENAI),
-    Row(What.USAGE, ("choices", "*", "usage"), "Moonshot", "https://github.com/higress-group/higress/pull/1568"),
-    Row(What.USAGE, ("x_groq", "usage"), "Groq", "https://github.com/vercel/ai/issues/1651"),
-    Row(What.INPUT, ("prompt_tokens",), "OpenAI", _OPENAI),
-    Row(What.INPUT, ("input_tokens",), "Responses, Messages", _RESPONSES),
-    Row(What.OUTPUT, ("completion_tokens",), "OpenAI", _OPENAI),
-    Row(What.OUTPUT, ("output_tokens",), "Responses, Messages", _RESPONSES),
-    Row(What.CACHED, ("prompt_tokens_details", "cached_tokens"), "OpenAI", _OPENAI),
-    Row(What.CACHED, ("input_tokens_details", "cached_tokens"), "Responses", _RESPONSES),
-    Row(What.CACHED, ("cached_tokens",), "Moonshot", "https://platform.kimi.ai/docs/api/chat"),
-    Row(What.CACHED, ("prompt_cache_hit_tokens",), "DeepSeek", "https://api-docs.deepseek.com/guides/kv_cache"),
-    Row(What.CACHED, ("cache_read_input_tokens",), "Messages", _MESSAGES),
-    Row(What.BESIDE, ("cache_creation_input_tokens",), "Messages", _MESSAGES),
-    Row(What.BESIDE, ("cache_read_input_tokens",), "Messages", _MESSAGES),
+    CountName(What.USAGE, ("usage",), "OpenAI", _OPENAI),
+    CountName(What.USAGE, ("choices", "*", "usage"), "Moonshot", "https://github.com/higress-group/higress/pull/1568"),
+    CountName(What.USAGE, ("x_groq", "usage"), "Groq", "https://github.com/vercel/ai/issues/1651"),
+    CountName(What.INPUT, ("prompt_tokens",), "OpenAI", _OPENAI),
+    CountName(What.INPUT, ("input_tokens",), "Responses, Messages", _RESPONSES),
+    CountName(What.OUTPUT, ("completion_tokens",), "OpenAI", _OPENAI),
+    CountName(What.OUTPUT, ("output_tokens",), "Responses, Messages", _RESPONSES),
+    CountName(What.CACHED, ("prompt_tokens_details", "cached_tokens"), "OpenAI", _OPENAI),
+    CountName(What.CACHED, ("input_tokens_details", "cached_tokens"), "Responses", _RESPONSES),
+    CountName(What.CACHED, ("cached_tokens",), "Moonshot", "https://platform.kimi.ai/docs/api/chat"),
+    CountName(What.CACHED, ("prompt_cache_hit_tokens",), "DeepSeek", "https://api-docs.deepseek.com/guides/kv_cache"),
+    CountName(What.CACHED, ("cache_read_input_tokens",), "Messages", _MESSAGES),
+    CountName(What.BESIDE, ("cache_creation_input_tokens",), "Messages", _MESSAGES),
+    CountName(What.BESIDE, ("cache_read_input_tokens",), "Messages", _MESSAGES),
 )
 _USUAL_NAMES = {"prompt_tokens", "completion_tokens", "total_tokens"}
 """Where these are all, and right, nothing else is looked for."""

@@ -21,7 +21,7 @@ def error(status: int, body: bytes) -> bytes:
     """Return an error answer in OpenAI's shape: Vertex puts it in a list, with a number for its code."""
     try:
         told = json_text.loads(body)
-    except json_text.UnreadableError:
+    except json_text.UnreadableTextError:
         told = None
     if isinstance(told, list) and told:
         told = told[0]
@@ -73,7 +73,7 @@ class CallNumberer:
         text = data.strip()
         try:
             chunk = json_text.loads(text) if name == b"data" and colon else None
-        except json_text.UnreadableError:
+        except json_text.UnreadableTextError:
             chunk = None
         calls = [call for call in _calls(chunk) if isinstance(call, dict)]
         if all(type(call.get("index")) is int for call in calls):

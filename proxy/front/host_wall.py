@@ -6,13 +6,13 @@ Never looks at X-Forwarded-Host, and costs a call nothing where no lab has a hos
 from domain import hosts
 from proxy.core import keys, replies
 from proxy.core.replies import Reply
-from proxy.directory import Directory
+from proxy.directory import ConfiguredDirectory
 
 
 class HostWall:
     """`is_strict`: names that are nobody's are refused as well."""
 
-    def __init__(self, directory: Directory, *, accept_bearer: bool, is_strict: bool) -> None:
+    def __init__(self, directory: ConfiguredDirectory, *, accept_bearer: bool, is_strict: bool) -> None:
         self._directory = directory
         self._accept_bearer = accept_bearer
         self._is_strict = is_strict

@@ -18,7 +18,7 @@ from proxy.front import envelopes
 from proxy.front.client import HttpClient, MessagesClient
 from proxy.front.host_wall import HostWall
 from proxy.unmetered import Unmetered
-from runtime.http.exchange import Exchange, Route, Routes
+from runtime.http.exchange import Exchange, PathRoute, Routes
 from runtime.shares import Shares
 from schemas.usage import RouteName
 
@@ -54,7 +54,7 @@ def metered(
 ) -> Routes:
     """Return the routes that the flow serves; `answered` counts those that have ended, by status."""
 
-    def route(made: _Made, serve: _Serve) -> Route:
+    def route(made: _Made, serve: _Serve) -> PathRoute:
         async def counted(exchange: Exchange) -> None:
             try:
                 client = made(exchange)
@@ -63,7 +63,7 @@ def metered(
             finally:
                 answered[exchange.status] += 1
 
-        return Route(counted, max_body_bytes, body_within_s, bodies)
+        return PathRoute(counted, max_body_bytes, body_within_s, bodies)
 
     def complete(name: RouteName) -> _Serve:
         return partial(gateway.complete, api=table.ROUTES[name])

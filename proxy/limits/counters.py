@@ -25,7 +25,7 @@ NOWHERE = -1
 """Below every offset."""
 
 
-class Part(NamedTuple):
+class LanePart(NamedTuple):
     """What one lane has counted of a counter, below the lane's offset `at`."""
 
     version: int
@@ -36,7 +36,7 @@ class Part(NamedTuple):
     """What of `tokens` are completions."""
 
 
-class Row:
+class SpooledRow:
     """One spooled request; `output_tokens` are part of `tokens`."""
 
     __slots__ = ("counters", "offset", "output_tokens", "sequence", "tokens")
@@ -47,18 +47,18 @@ class Row:
         self.output_tokens = output_tokens
         self.offset = offset
         """Where its lane has it, or an offset above that; None: not known yet."""
-        self.counters: tuple[Counter, ...] = ()
+        self.counters: tuple[DayCounter, ...] = ()
 
     def is_below(self, bound: int) -> bool:
         """Whether a lane that is counted below `bound` has counted this row."""
         return self.offset is not None and self.offset < bound
 
 
-Rows = deque[Row]
+Rows = deque[SpooledRow]
 """Those of one lane and one spool, in the order of their sequences, so in that of their offsets."""
 
 
-def insert(rows: Rows, row: Row) -> bool:
+def insert(rows: Rows, row: SpooledRow) -> bool:
     """Put a row in its place; False where its sequence is there already."""
     if not rows or rows[-1].sequence < row.sequence:
         rows.append(row)
@@ -72,7 +72,7 @@ def insert(rows: Rows, row: Row) -> bool:
     return True
 
 
-class Counter:
+class DayCounter:
     """One (group, slug, day or month); or the sum over all slugs of a group, which only those add to.
 
     A month has parts and rows of its own: metering tells it as it tells a day. Its days hand it their rows.
@@ -100,14 +100,14 @@ class Counter:
         self.in_flight_requests = 0
         self.in_flight_tokens = 0
         self.in_flight_output = 0
-        self.parts: dict[Lane, Part] = {}
+        self.parts: dict[Lane, LanePart] = {}
         self.pending: dict[Place, Rows] = {}
         """Rows that the sum holds beside what was told, by lane and spool."""
         self.by_sequence: DecisionBySequence | None = None
         """The word of a metering of the version before; while it holds, `parts` are not in the sum."""
-        self.over_all: Counter | None = None
+        self.over_all: DayCounter | None = None
         """The sum over all slugs of the group, where a limit asks for it."""
-        self.month: Counter | None = None
+        self.month: DayCounter | None = None
         """The sum of the month that this day lies in, where a limit asks for it, or metering tells of it."""
 
     def refuses(self, type_: LimitType, threshold: int) -> bool:
@@ -127,14 +127,14 @@ class Counter:
         """Take a request that ended out again, with its estimate."""
         self.add_in_flight(-1, -tokens, -output_tokens)
 
-    def join(self, over_all: "Counter") -> None:
+    def join(self, over_all: "DayCounter") -> None:
         """Let what counts here count there too, from now on and what is counted already."""
         flying = (self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
         over_all.add_in_flight(*flying)
         over_all.add(self.requests - flying[0], self.tokens - flying[1], self.output_tokens - flying[2])
         self.over_all = over_all
 
-    def lie_in(self, month: "Counter", wholes: Mapping[Lane, int]) -> None:
+    def lie_in(self, month: "DayCounter", wholes: Mapping[Lane, int]) -> None:
         """Let what counts here from now on count for the month too, and what metering has not told of it."""
         month.add_in_flight(self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
         for place, rows in self.pending.items():
@@ -142,7 +142,7 @@ class Counter:
                 month.add_row(place, row, wholes.get(place[0], NOWHERE))
         self.month = month
 
-    def add_row(self, place: Place, row: Row, whole: int) -> None:
+    def add_row(self, place: Place, row: SpooledRow, whole: int) -> None:
         """Add a spooled row that what was told does not hold; `whole` is its lane's."""
         if self.month is not None:
             self.month.add_row(place, row, whole)
@@ -158,7 +158,7 @@ class Counter:
         if insert(rows, row):
             self.add(1, row.tokens, row.output_tokens)
 
-    def take_part(self, lane: Lane, part: Part, whole: int) -> None:
+    def take_part(self, lane: Lane, part: LanePart, whole: int) -> None:
         """Take a lane's newest word; of several the one with the highest (version, at) is the newest."""
         known = self.parts.get(lane)
         if known is not None and part[:2] < known[:2]:
@@ -220,7 +220,7 @@ class Counter:
         part = self.parts.get(lane)
         return whole if part is None else max(part.at, whole)
 
-    def _remove(self, row: Row) -> None:
+    def _remove(self, row: SpooledRow) -> None:
         self.add(-1, -row.tokens, -row.output_tokens)
 
     def add_in_flight(self, requests: int, tokens: int, output_tokens: int) -> None:
@@ -252,12 +252,12 @@ class Period:
     """
 
     def __init__(self) -> None:
-        self._groups: dict[str, dict[str, Counter]] = {}
+        self._groups: dict[str, dict[str, DayCounter]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 
-    def __iter__(self) -> Iterator[Counter]:
+    def __iter__(self) -> Iterator[DayCounter]:
         """Go over the counters of slugs, without the sums over them."""
         return (counter for slugs in self._groups.values() for slug, counter in slugs.items() if slug != ANY_SLUG)
 
@@ -265,18 +265,18 @@ class Period:
         """Return the slugs of which a group has a counter."""
         return [slug for slug in self._groups.get(group, ()) if slug != ANY_SLUG]
 
-    def find(self, group: str, slug: str) -> Counter | None:
+    def find(self, group: str, slug: str) -> DayCounter | None:
         """Return a counter that is there."""
         return self._groups.get(group, {}).get(slug)
 
-    def counter(self, group: str, slug: str) -> Counter:
+    def counter(self, group: str, slug: str) -> DayCounter:
         """Return a counter, made where there is none."""
         slugs = self._groups.get(group)
         if slugs is None:
             slugs = self._groups[group] = {}
         counter = slugs.get(slug)
         if counter is None:
-            counter = Counter()
+            counter = DayCounter()
             if slug == ANY_SLUG:
                 for each in slugs.values():
                     each.join(counter)

@@ -22,7 +22,7 @@ from datetime import date
 from typing import NamedTuple
 
 from domain.days import month_of
-from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Period, Place, Row, Rows, insert
+from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Period, Place, Rows, SpooledRow, insert
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
@@ -70,7 +70,7 @@ class DayReservation:
     """What of the estimate is for the answer."""
     root: str
     """The last charged group, whose lane the event will lie in."""
-    counters: tuple[Counter, ...]
+    counters: tuple[DayCounter, ...]
     ended: bool = False
 
 
@@ -80,9 +80,9 @@ class _Charged(NamedTuple):
     groups: tuple[str, ...]
     slug: str
     limits: Sequence[DayLimit]
-    counting: list[Counter]
+    counting: list[DayCounter]
     """Of each limit."""
-    counters: tuple[Counter, ...]
+    counters: tuple[DayCounter, ...]
     """Of each charged group."""
 
 
@@ -109,7 +109,7 @@ class DayCounters:
         """Lanes that have not told `whole`: until they have, words by sequence are taken."""
         self._awaited: dict[Place, Rows] = {}
         """Rows that `whole` has not passed, by lane and spool."""
-        self._unplaced: dict[Place, dict[int, Row]] = {}
+        self._unplaced: dict[Place, dict[int, SpooledRow]] = {}
         """Those of them whose offset is not known, by sequence."""
 
     def __len__(self) -> int:
@@ -156,7 +156,7 @@ class DayCounters:
             counter.end(reservation.estimate, reservation.output)
         lane = self._lane_of(reservation.root)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
-        self._await((lane, self._instance), Row(sequence, tokens, offset, output_tokens), reservation.counters)
+        self._await((lane, self._instance), SpooledRow(sequence, tokens, offset, output_tokens), reservation.counters)
 
     def release(self, reservation: DayReservation) -> None:
         """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
@@ -166,7 +166,9 @@ class DayCounters:
         for counter in reservation.counters:
             counter.end(reservation.estimate, reservation.output)
 
-    def restore(self, group_ids: Sequence[str], slug: str, day: date, row: Row, *, lane: Lane, instance: str) -> None:
+    def restore(
+        self, group_ids: Sequence[str], slug: str, day: date, row: SpooledRow, *, lane: Lane, instance: str
+    ) -> None:
         """Count a row that a spool still holds at start, `group_ids` its charged groups. Twice is once.
 
         Its offset is where its lane has it at the highest; None: it will be sent (again).
@@ -183,7 +185,7 @@ class DayCounters:
         found = [(unplaced.pop(sequence, None), offset) for sequence, offset in placed]
         if not unplaced:
             del self._unplaced[lane, instance]
-        touched: dict[Counter, None] = {}
+        touched: dict[DayCounter, None] = {}
         for row, offset in found:
             if row is not None:
                 row.offset = offset
@@ -193,12 +195,12 @@ class DayCounters:
             counter.drop(lane, whole)
         self._pass(lane, whole)
 
-    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:
+    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: LanePart) -> None:
         """Take metering's newest word on one counter's part in a lane; an older one is ignored."""
         if day >= self._oldest:
             self._counter(group, slug, day).take_part(lane, part, self._wholes.get(lane, NOWHERE))
 
-    def take_month(self, group: str, slug: str, month: date, lane: Lane, part: Part) -> None:
+    def take_month(self, group: str, slug: str, month: date, lane: Lane, part: LanePart) -> None:
         """Take the same on the counter's month, which its first day names."""
         if month >= month_of(self._oldest):
             self._month(group, slug, month).take_part(lane, part, self._wholes.get(lane, NOWHERE))
@@ -260,7 +262,7 @@ class DayCounters:
         counter = self._days.get(day, _NO_COUNTERS).find(group, slug)
         return (counter.requests, counter.tokens) if counter else (0, 0)
 
-    def _await(self, place: Place, row: Row, counters: tuple[Counter, ...]) -> None:
+    def _await(self, place: Place, row: SpooledRow, counters: tuple[DayCounter, ...]) -> None:
         whole = self._wholes.get(place[0], NOWHERE)
         if row.is_below(whole):
             return
@@ -277,7 +279,7 @@ class DayCounters:
 
     def _pass(self, lane: Lane, whole: int) -> None:
         """Let go of the rows that a lane's `whole` has passed."""
-        touched: dict[Counter, None] = {}
+        touched: dict[DayCounter, None] = {}
         for place in [place for place in self._awaited if place[0] == lane]:
             rows = self._awaited[place]
             while rows and rows[0].is_below(whole):
@@ -311,11 +313,11 @@ class DayCounters:
         )
         return found
 
-    def _counted(self, limit: DayLimit, slug: str, day: date) -> Counter:
+    def _counted(self, limit: DayLimit, slug: str, day: date) -> DayCounter:
         find = self._counter if limit.unit is UsageLimitUnit.DAY else self._month
         return find(limit.counting_group, limit.counted_slug(slug), day)
 
-    def _counter(self, group: str, slug: str, day: date) -> Counter:
+    def _counter(self, group: str, slug: str, day: date) -> DayCounter:
         period = self._days.get(day)
         if period is None:
             period = self._days[day] = Period()
@@ -327,7 +329,7 @@ class DayCounters:
                 counter.month = self._month(group, slug, day)
         return counter
 
-    def _month(self, group: str, slug: str, day: date) -> Counter:
+    def _month(self, group: str, slug: str, day: date) -> DayCounter:
         """Return the counter of the month that `day` lies in; where it is new, its days hand it what they hold."""
         first = month_of(day)
         period = self._months.get(first)

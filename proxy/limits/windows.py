@@ -124,7 +124,7 @@ class _Places(NamedTuple):
     counters: list[RollingCounter]
 
 
-class Windows:
+class RateWindows:
     """All rate windows of one proxy. `now` is seconds of a clock of the caller's choice, always the same one.
 
     A clock that steps back stands still here until it has caught up, so no window reopens (contract 7).

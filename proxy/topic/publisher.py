@@ -62,7 +62,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-class Writer(Protocol):
+class EventWriter(Protocol):
     """Where events go: `runtime.kafka.writer.Writer`."""
 
     async def partitions(self, topic: str) -> int:
@@ -133,7 +133,7 @@ class SpoolPublisher:
         spool: Spool,
         older_files: Sequence[SpoolFile],
         drained: dict[str, int],
-        writer: Writer,
+        writer: EventWriter,
         limits: Limits,
         ends: Ends,
     ) -> None:

@@ -47,10 +47,10 @@ _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 class Owner(Protocol):
     """Who made a connection."""
 
-    def keep(self, connection: "Connection") -> None:
+    def keep(self, connection: "UpstreamConnection") -> None:
         """Take back a connection that may be used again."""
 
-    def forget(self, connection: "Connection") -> None:
+    def forget(self, connection: "UpstreamConnection") -> None:
         """Note that a connection has ended."""
 
 
@@ -63,7 +63,7 @@ class AnswerError(Exception):
     """An answer breaks a rule or a bound; the message says which."""
 
 
-class Connection(asyncio.BufferedProtocol):
+class UpstreamConnection(asyncio.BufferedProtocol):
     """A connection, used for one request at a time.
 
     Whoever asks calls `send`, waits for `change` until there is a `status` or a `problem`, calls `read` until None, and

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from proxy.core.calls import Failure
-from proxy.upstream.connection import Connection
+from proxy.upstream.connection import UpstreamConnection
 from runtime import guard, version
 from runtime.lookups import Lookups
 
@@ -39,9 +39,9 @@ class Origin:
     addresses: tuple[str, ...] = ()
     """In the order in which they are tried."""
     checked_at: float = -math.inf
-    kept: list[Connection] = field(default_factory=list)
+    kept: list[UpstreamConnection] = field(default_factory=list)
     """Connections that wait for a request, the one used last at the end."""
-    connections: set[Connection] = field(default_factory=set)
+    connections: set[UpstreamConnection] = field(default_factory=set)
     """All, those that are being made included."""
     check: asyncio.Task[None] | None = None
     """The look-up under way."""
@@ -49,7 +49,7 @@ class Origin:
     """What was said of it last."""
     said_at: float = -math.inf
 
-    def take(self) -> Connection | None:
+    def take(self) -> UpstreamConnection | None:
         """Return a kept connection that is open, the one used last; None: there is none."""
         while self.kept:
             connection = self.kept.pop()
@@ -57,7 +57,7 @@ class Origin:
                 return connection
         return None
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: UpstreamConnection) -> None:
         """Take back a connection that may be used again."""
         if connection.address not in self.addresses:
             connection.end("its address was given up")
@@ -66,7 +66,7 @@ class Origin:
         if len(self.kept) > MAX_KEPT:
             self.kept[0].end("too many are kept")
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         """Note that a connection has ended."""
         self.connections.discard(connection)
         if connection in self.kept:
@@ -87,7 +87,7 @@ class Origin:
             self.addresses = self.addresses[turn:] + self.addresses[:turn]
 
 
-class Target(NamedTuple):
+class UrlParts(NamedTuple):
     """A URL that was taken apart."""
 
     origin: Origin
@@ -118,13 +118,13 @@ class Origins:
         self._monotonic = monotonic
         self._user_agent = version.user_agent("tollgate")
         self._origins: dict[tuple[str, str, int, bool], Origin] = {}
-        self._targets: dict[tuple[str, bool], Target] = {}
+        self._targets: dict[tuple[str, bool], UrlParts] = {}
         self._forget_at = UNUSED_ORIGINS
 
     def __len__(self) -> int:
         return len(self._origins)
 
-    def target(self, url: str, *, by_operator: bool) -> Target | Failure:
+    def target(self, url: str, *, by_operator: bool) -> UrlParts | Failure:
         """Take a URL apart; one that was met before costs a look into a dictionary."""
         found = self._targets.get((url, by_operator))
         return found if found is not None else self._read(url, by_operator=by_operator)
@@ -160,11 +160,11 @@ class Origins:
         """How many connections there are, those that are being made included."""
         return sum(len(origin.connections) for origin in self._origins.values())
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[UpstreamConnection]:
         """Return all connections, those that are being made included."""
         return [connection for origin in self._origins.values() for connection in origin.connections]
 
-    def oldest_kept(self) -> Connection | None:
+    def oldest_kept(self) -> UpstreamConnection | None:
         """Return a kept connection, the first of its origin; None: there is none."""
         kept = (connection for origin in self._origins.values() for connection in origin.kept)
         return next((connection for connection in kept if connection.is_open), None)
@@ -176,7 +176,7 @@ class Origins:
             check.cancel()
         await asyncio.gather(*checks, return_exceptions=True)
 
-    def _read(self, url: str, *, by_operator: bool) -> Target | Failure:
+    def _read(self, url: str, *, by_operator: bool) -> UrlParts | Failure:
         try:
             place = guard.parse_url(url, allow_private=by_operator or self._allow_private)
         except guard.AddressRefusedError as error:
@@ -195,7 +195,7 @@ class Origins:
         )
         if len(self._targets) >= _MAX_TARGETS:
             self._targets.clear()
-        target = self._targets[url, by_operator] = Target(origin, head, place.target, common)
+        target = self._targets[url, by_operator] = UrlParts(origin, head, place.target, common)
         return target
 
     def _forget_unused(self) -> None:

@@ -14,8 +14,8 @@ from proxy.core.replies import Headers
 from proxy.upstream import connection as connections
 from proxy.upstream import tls
 from proxy.upstream.codings import Decoder
-from proxy.upstream.connection import Connection
-from proxy.upstream.origins import RECHECK_S, Origin, Origins, Target
+from proxy.upstream.connection import UpstreamConnection
+from proxy.upstream.origins import RECHECK_S, Origin, Origins, UrlParts
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
 from runtime.turns import Turns
@@ -34,7 +34,7 @@ class HttpAnswer:
 
     __slots__ = ("_coding", "_connection", "_decoder", "headers", "is_event_stream", "status")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: UpstreamConnection) -> None:
         found = connection.headers
         self.status = connection.status
         self.headers: Headers = [
@@ -43,7 +43,7 @@ class HttpAnswer:
         """The few headers that may pass to the client."""
         self.is_event_stream = found.get(b"content-type", b"").lower().startswith(b"text/event-stream")
         """Whether its content type says that the body is server-sent events."""
-        self._connection: Connection | None = connection
+        self._connection: UpstreamConnection | None = connection
         self._coding = found.get(b"content-encoding", b"identity").strip().lower()
         self._decoder: Decoder | None = None
 
@@ -70,7 +70,7 @@ class HttpAnswer:
         if connection is not None:
             connection.release()
 
-    async def _read_decoded(self, connection: Connection) -> bytes | None:
+    async def _read_decoded(self, connection: UpstreamConnection) -> bytes | None:
         decoder = self._decoder = self._decoder or Decoder(self._coding)
         if (
             piece := decoder.take()
@@ -159,7 +159,7 @@ class Upstreams:
             connection.end("the gateway stops")
         await asyncio.gather(*(connection.change() for connection in open_ if connection.is_made))
 
-    async def _connect(self, origin: Origin) -> Connection | Failure:
+    async def _connect(self, origin: Origin) -> UpstreamConnection | Failure:
         """Make a connection to the first of an origin's addresses that can be reached; one alone is tried twice."""
         if not self._has_room(origin):
             self._origins.warn(origin, "as many connections are open as may be")
@@ -167,21 +167,23 @@ class Upstreams:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._connect_timeout_s
         turns = origin.addresses if len(origin.addresses) > 1 else origin.addresses * 2
-        outcome: Connection | Exception = OSError("it has no address")
+        outcome: UpstreamConnection | Exception = OSError("it has no address")
         for number, address in enumerate(turns):
             left = len(set(turns[number:]))  # each has its share, so that one that is dead leaves time for the next
             share = (until - loop.time()) / left
             outcome = await self._connect_to(origin, address, loop.time() + share)
-            if isinstance(outcome, Connection):
+            if isinstance(outcome, UpstreamConnection):
                 origin.call_first(address)
                 return outcome
         failure = Failure.CONNECT_TOO_SLOW if isinstance(outcome, TimeoutError) else Failure.UNREACHABLE
         self._origins.warn(origin, f"{failure.value} ({str(outcome) or type(outcome).__name__})")
         return failure
 
-    async def _connect_to(self, origin: Origin, address: str, until: float) -> Connection | Exception:
+    async def _connect_to(self, origin: Origin, address: str, until: float) -> UpstreamConnection | Exception:
         place = origin.place
-        connection = Connection(origin, address, self._deadlines, self._buffer, self._read_timeout_s, turns=self._turns)
+        connection = UpstreamConnection(
+            origin, address, self._deadlines, self._buffer, self._read_timeout_s, turns=self._turns
+        )
         origin.connections.add(connection)
         name = place.host.rstrip(".") if place.scheme == "https" else None
         context = self._tls() if name is not None else None
@@ -215,13 +217,13 @@ class Upstreams:
             self._ssl_context = tls.client_context()
         return self._ssl_context
 
-    def _failed(self, origin: Origin, connection: Connection) -> Failure:
+    def _failed(self, origin: Origin, connection: UpstreamConnection) -> Failure:
         failure = Failure.TOO_SLOW if connection.too_slow else Failure.BROKE_OFF
         self._origins.warn(origin, f"{failure.value} ({connection.problem})")
         return failure
 
 
-def _head(target: Target, request: UpstreamRequest) -> bytes:
+def _head(target: UrlParts, request: UpstreamRequest) -> bytes:
     begun, envelope = target.head, request.envelope
     if envelope is not None:
         line = f"{envelope.method} {target.path}{envelope.suffix} HTTP/1.1\r\n".encode("ascii")

@@ -15,7 +15,7 @@ from proxy.core.replies import Headers, Reply
 from proxy.dialects import vertex
 from proxy.dialects.anthropic import answer as messages
 from proxy.dialects.anthropic import request as messages_request
-from proxy.dialects.anthropic.stream import MessageStream
+from proxy.dialects.anthropic.stream import TranslatedStream
 from proxy.dialects.chat import Invalid
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import HttpAnswer, Upstreams
@@ -110,7 +110,7 @@ class WholeAnswer(TranslatedAnswer):
         self._ended = True
         try:
             return self._translate(bytes(self._body))
-        except messages.UnreadableError:
+        except messages.UnreadableAnswerError:
             raise BrokenOffError("the answer is none of the provider's API") from None
 
 
@@ -192,7 +192,7 @@ class Providers:
         if status >= 300:
             return opened
         if opened.is_event_stream:
-            return StreamedAnswer(opened, MessageStream(created=created))
+            return StreamedAnswer(opened, TranslatedStream(created=created))
         return WholeAnswer(opened, status, request.hold, lambda body: messages.plain(body, created=created))
 
     async def _passed_messages(self, request: UpstreamRequest) -> _Opened:

@@ -16,7 +16,7 @@ class MemoryWindows:
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
-        self._windows = windows.Windows()
+        self._windows = windows.RateWindows()
 
     async def reserve(
         self, chain: windows.RateChain, tokens: int, output_tokens: int = 0

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from runtime.http.answers import CONTINUE
 from runtime.http.bounds import BodyFault, Bounds
-from runtime.http.exchange import Exchange, Port, Route
-from runtime.http.intake import Intake
+from runtime.http.exchange import Exchange, PathRoute, Port
+from runtime.http.intake import SocketIntake
 from runtime.http.reader import Reader, refusal
 from runtime.turns import Turns
 
@@ -53,7 +53,7 @@ class Host(Port, Protocol):
     def forget(self, connection: "Connection") -> None:
         """Let go of a connection that has ended and whose request is over."""
 
-    def route(self, method: bytes, target: bytes) -> Route:
+    def route(self, method: bytes, target: bytes) -> PathRoute:
         """Return what answers a request."""
 
 
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect the first head."""
         self.transport = transport
-        self._intake = Intake(transport, self.port.turns)
+        self._intake = SocketIntake(transport, self.port.turns)
         if self.port.opened(self):
             self.due = self.loop.time() + self._bounds.head_within_s
         else:

@@ -26,7 +26,7 @@ _CLOSE = b"connection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class PathRoute:
     """What answers one method of one path, and what its bodies may take."""
 
     handler: Callable[["Exchange"], Awaitable[None]]
@@ -37,7 +37,7 @@ class Route:
     """What all bodies may take, in bytes. None: the handler takes the body piece by piece, so that little is held."""
 
 
-Routes = Mapping[bytes, Mapping[bytes, Route]]
+Routes = Mapping[bytes, Mapping[bytes, PathRoute]]
 """By path, then by method. A path that ends in a slash stands for all whose first segment it is."""
 
 
@@ -95,7 +95,7 @@ class Exchange:
         self.complete = False
         """Whether the body is whole too."""
         self.keep_alive = True
-        self.route: Route
+        self.route: PathRoute
         self.wanted = False
         self.size = 0
         self.fault: BodyFault | None = None

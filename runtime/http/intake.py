@@ -9,7 +9,7 @@ import asyncio
 from runtime.turns import Turns
 
 
-class Intake:
+class SocketIntake:
     """The reading side of one connection."""
 
     __slots__ = ("_transport", "_turn", "_turns", "is_paused")

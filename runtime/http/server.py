@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from runtime.http import asgi
 from runtime.http.bounds import Bounds
 from runtime.http.connection import Connection
-from runtime.http.exchange import Route, Routes
+from runtime.http.exchange import PathRoute, Routes
 from runtime.turns import Turns
 
 TICK_S = 0.25
@@ -22,7 +22,7 @@ BACKLOG = 2048
 _CLOSING_S = 1
 _LOOKED_AT = 64
 """Connections at most, for one that is taken in where there are as many as may be."""
-_NO_METHODS: Mapping[bytes, Route] = {}
+_NO_METHODS: Mapping[bytes, PathRoute] = {}
 
 
 class PortTakenError(OSError):
@@ -51,7 +51,7 @@ class Server:
         self._listener = listener
         self._grace_s = grace_s
         self._routes = routes or {}
-        self._fallback = Route(asgi.AsgiHandler(app))
+        self._fallback = PathRoute(asgi.AsgiHandler(app))
         self._connections: dict[Connection, None] = {}
         """The oldest first, but for those that were looked at and had a request under way."""
         self._stopped = asyncio.Event()
@@ -91,7 +91,7 @@ class Server:
         if self.is_stopping and not self._connections:
             self._emptied.set()
 
-    def route(self, method: bytes, target: bytes) -> Route:
+    def route(self, method: bytes, target: bytes) -> PathRoute:
         """Return what answers a request: by its target as it stands, else by the path that it means."""
         methods = self._routes.get(target)
         if methods is None and self._routes:

@@ -1,4 +1,4 @@
-"""The house's rules: what a folder may hold, who declares a port, what roles and `runtime/` may know (ADR 30)."""
+"""The rules of the house: folders, names and ports, and what roles and `runtime/` know (ADR 30)."""
 
 import ast
 from collections import Counter, defaultdict
@@ -50,6 +50,14 @@ def test_a_folder_holds_at_most_fifteen_modules() -> None:
 def test_the_rule_sees_a_crowded_folder() -> None:
     assert crowded([Path(f"proxy/module_{number}.py") for number in range(MOST_MODULES)]) == {}
     assert crowded([Path(f"proxy/module_{number}.py") for number in range(MOST_MODULES + 1)]) == {"proxy": 16}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    found = defaultdict(list)
+    for path, node in classes():
+        if not node.name.startswith("_"):  # nobody else sees those
+            found[node.name].append(path.as_posix())
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
 def test_a_port_is_declared_once() -> None:

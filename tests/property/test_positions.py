@@ -21,7 +21,7 @@ from domain.sources import EventBatch
 from metering import flow
 from metering.topic.lanes import Lanes, lane_of
 from metering.topic.publisher import KafkaTotals
-from proxy.limits.counters import Part, Row
+from proxy.limits.counters import LanePart, SpooledRow
 from proxy.limits.days import DayCounters
 from proxy.spool.placed import Placed
 from proxy.topic.decisions import DecisionsFeed
@@ -83,7 +83,7 @@ class Proxy:
                 self.queue[lane].append(sequence)
             self.unsure.add(sequence)  # its exact offset is not known, or it may be sent again
             self.days.restore(
-                [NAMES[group]], SLUG, DAY, Row(sequence, tokens, offset), lane=lane, instance=self.instance
+                [NAMES[group]], SLUG, DAY, SpooledRow(sequence, tokens, offset), lane=lane, instance=self.instance
             )
 
     def _take(self, told: Sequence[Decision | Whole]) -> None:
@@ -91,7 +91,7 @@ class Proxy:
             if isinstance(one, Whole):
                 self.days.take_whole(one.lane, one.at)
             else:
-                part = Part(one.version, one.at, one.requests, one.tokens)
+                part = LanePart(one.version, one.at, one.requests, one.tokens)
                 self.days.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
 
     def request(self, group: int, tokens: int, lane: int) -> None:

@@ -31,7 +31,7 @@ _ENVELOPE = len(_ENVELOPE_START + _ENVELOPE_END)
 _CORRECTION = {"kind", "corrects", "reason"}  # its own fields
 
 
-class Billed(NamedTuple):
+class RenderedEvent(NamedTuple):
     """An event, and its text in a delivery's body."""
 
     event: AnyEvent
@@ -105,7 +105,7 @@ _encode = msgspec.json.Encoder().encode
 
 def cut(
     events: Sequence[AnyEvent], delivery_size: int, delivery_bytes: int = DELIVERY_BYTES
-) -> list[tuple[Billed, ...]]:
+) -> list[tuple[RenderedEvent, ...]]:
     """Return the deliveries of a stretch, each of one workspace. Of a key that comes twice the first event is taken."""
     by_workspace: dict[str, dict[str, AnyEvent]] = {}
     for event in events:
@@ -113,8 +113,8 @@ def cut(
     return [part for keyed in by_workspace.values() for part in _parts(keyed.values(), delivery_size, delivery_bytes)]
 
 
-def _parts(events: Iterable[AnyEvent], most: int, most_bytes: int) -> Iterator[tuple[Billed, ...]]:
-    taken: list[Billed] = []
+def _parts(events: Iterable[AnyEvent], most: int, most_bytes: int) -> Iterator[tuple[RenderedEvent, ...]]:
+    taken: list[RenderedEvent] = []
     size = _ENVELOPE
     for event in events:
         billed = bill(event)
@@ -128,7 +128,7 @@ def _parts(events: Iterable[AnyEvent], most: int, most_bytes: int) -> Iterator[t
         yield tuple(taken)
 
 
-def bill(event: AnyEvent) -> Billed:
+def bill(event: AnyEvent) -> RenderedEvent:
     """Render an event as a delivery's body holds it: compact UTF-8 JSON; a correction's own fields on it alone."""
     counts = event.tokens
     tokens = _BilledTokens(counts.input_tokens, counts.output_tokens, counts.cached_input_tokens)
@@ -146,11 +146,11 @@ def bill(event: AnyEvent) -> Billed:
         event.outcome,
     )
     if event.kind is Kind.CORRECTION:
-        return Billed(event, _encode(_BilledCorrection(*given, event.kind, event.corrects, event.reason)))
-    return Billed(event, _encode(_Billed(*given)))
+        return RenderedEvent(event, _encode(_BilledCorrection(*given, event.kind, event.corrects, event.reason)))
+    return RenderedEvent(event, _encode(_Billed(*given)))
 
 
-def freeze(events: Iterable[Billed]) -> bytes:
+def freeze(events: Iterable[RenderedEvent]) -> bytes:
     """Return the body that every attempt sends."""
     return _ENVELOPE_START + b",".join([billed.text for billed in events]) + _ENVELOPE_END
 

@@ -11,7 +11,7 @@ from domain.sources import EventBatch
 from runtime.clock import Clock
 from runtime.outage import Pause
 from webhooks.core import batching
-from webhooks.core.batching import Billed, CutNow
+from webhooks.core.batching import CutNow, RenderedEvent
 from webhooks.core.deliveries import Draft, Status
 from webhooks.flow.pool import Place, Pool
 from webhooks.flow.ports import Deliveries, Receivers
@@ -51,7 +51,7 @@ class Intake:
         await self._deliveries.enqueue(drafts, batches, now)
         return any(draft.status is Status.PENDING for draft in drafts)
 
-    def _draft(self, events: tuple[Billed, ...], now: datetime) -> Draft:
+    def _draft(self, events: tuple[RenderedEvent, ...], now: datetime) -> Draft:
         workspace_id = events[0].event.workspace_id
         return Draft(self._new_id(), workspace_id, self._status(workspace_id, now), events)
 

@@ -47,7 +47,7 @@ class Listed:
     """The last of them, in their order."""
 
 
-class Whole(NamedTuple):
+class ShownDelivery(NamedTuple):
     """A delivery, its attempts with what was answered, and the bytes that each of them sent."""
 
     listed: Listed
@@ -102,14 +102,14 @@ def find(connection: Connection, delivery_id: str) -> Listed | None:
     return next(iter(_listed(connection, rows)), None)
 
 
-def whole(connection: Connection, delivery_id: str) -> Whole | None:
+def whole(connection: Connection, delivery_id: str) -> ShownDelivery | None:
     """Return one delivery with what was sent and answered, of whichever workspace."""
     listed = find(connection, delivery_id)
     if listed is None:
         return None
     body = connection.execute(select(_COLUMNS.body).where(_COLUMNS.id == delivery_id)).scalar_one()
     attempts = tuple(_attempts(connection, [delivery_id], [*_TRIED, ATTEMPT.c.answer]).get(delivery_id, ()))
-    return Whole(replace(listed, attempts=attempts), body)
+    return ShownDelivery(replace(listed, attempts=attempts), body)
 
 
 def owner(connection: Connection, delivery_id: str) -> str | None:

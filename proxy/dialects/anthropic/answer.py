@@ -41,7 +41,7 @@ _STATUSES = {
 """What an error that comes in a stream would have been (https://platform.claude.com/docs/en/api/errors)."""
 
 
-class UnreadableError(Exception):
+class UnreadableAnswerError(Exception):
     """An answer is not one of the Messages API."""
 
 
@@ -81,10 +81,10 @@ def plain(body: bytes, *, created: int) -> bytes:
     """Return a whole answer as a chat completion; `created` is in Unix seconds. Raise UnreadableError."""
     try:
         message = json_text.loads(body)
-    except json_text.UnreadableError:
-        raise UnreadableError from None
+    except json_text.UnreadableTextError:
+        raise UnreadableAnswerError from None
     if not isinstance(message, dict) or not isinstance(message.get("content"), list):
-        raise UnreadableError
+        raise UnreadableAnswerError
     stop = message.get("stop_reason")
     refused = explanation(message.get("stop_details")) if stop == "refusal" else None
     completion = {
@@ -125,7 +125,7 @@ def error(status: int, body: bytes) -> Error:
     """Return an answer that is no success in OpenAI's shape, with the status that it gets there."""
     try:
         told = json_text.loads(body)
-    except json_text.UnreadableError:
+    except json_text.UnreadableTextError:
         told = None
     return _error(status, told)
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from proxy.dialects.chat import Invalid
 
 
-class RefusedError(Exception):
+class UntranslatableError(Exception):
     """A request cannot be expressed in the Messages API."""
 
     def __init__(self, param: str, message: str) -> None:
@@ -16,7 +16,7 @@ class RefusedError(Exception):
 
 def refuse(param: str, why: str) -> NoReturn:
     """Raise RefusedError: "Field `param` `why`."."""
-    raise RefusedError(param, f"Field {param} {why}.")
+    raise UntranslatableError(param, f"Field {param} {why}.")
 
 
 def unsupported(param: str) -> NoReturn:

@@ -67,7 +67,7 @@ def translate(body: bytes, *, default_max_tokens: int) -> bytes | Invalid:
         return Invalid(f"The body cannot be read: {str(error) or 'it is nested too deeply'}.")
     try:
         return msgspec.json.encode(_translated(request, default_max_tokens))
-    except fields.RefusedError as refused:
+    except fields.UntranslatableError as refused:
         return refused.invalid
     except RecursionError:
         return Invalid("The body is nested too deeply.")

@@ -12,7 +12,7 @@ import msgspec
 
 from proxy.dialects import events, json_text
 from proxy.dialects.anthropic import answer, usage
-from proxy.dialects.anthropic.answer import UnreadableError
+from proxy.dialects.anthropic.answer import UnreadableAnswerError
 
 MOST_THINKING = 16 * 1024 * 1024
 """Characters of one stream that are kept until their blocks end: a client gets each block whole, with its signature."""
@@ -25,7 +25,7 @@ _THINKING = {"thinking": ("thinking", "signature"), "redacted_thinking": ("data"
 """Blocks whose members come in pieces, and which."""
 
 
-class MessageStream:
+class TranslatedStream:
     """One stream. After `feed` or `finish`, `done`, `failed` and `broken` say whether it has come to an end."""
 
     def __init__(self, *, created: int) -> None:
@@ -62,7 +62,7 @@ class MessageStream:
                 pieces += self._event(_read(data))
                 if self.done or self.failed:
                     return b"".join(pieces)
-        except UnreadableError:
+        except UnreadableAnswerError:
             pieces.append(self.cut())
         return b"".join(pieces) + (self.cut() if self._cutter.too_large else b"")
 
@@ -104,7 +104,7 @@ class MessageStream:
     def _start(self, event: dict[str, Any]) -> list[bytes]:
         index, block = _index(event), _member(event, "content_block")
         if len(self._blocks) + len(self._calls) >= MOST_BLOCKS:
-            raise UnreadableError
+            raise UnreadableAnswerError
         self._blocks[index] = block
         kind = block.get("type")
         if kind == "text":
@@ -181,7 +181,7 @@ class MessageStream:
         named = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": self._model}
         return _data(msgspec.json.encode(named | {"choices": choices} | (more or {})))
 
-    _READERS: ClassVar[dict[str, Callable[["MessageStream", dict[str, Any]], list[bytes]]]] = {
+    _READERS: ClassVar[dict[str, Callable[["TranslatedStream", dict[str, Any]], list[bytes]]]] = {
         "message_start": _message_start,
         "content_block_start": _start,
         "content_block_delta": _delta,
@@ -196,7 +196,7 @@ class MessageStream:
             self._thoughts.setdefault((index, name), []).append(text)
             self._kept += len(text)
             if self._kept > MOST_THINKING:
-                raise UnreadableError
+                raise UnreadableAnswerError
 
 
 def _choice(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
@@ -210,22 +210,22 @@ def _data(text: bytes) -> bytes:
 def _read(data: bytes) -> dict[str, Any]:
     try:
         event = json_text.loads(data)
-    except json_text.UnreadableError:
-        raise UnreadableError from None
+    except json_text.UnreadableTextError:
+        raise UnreadableAnswerError from None
     if not isinstance(event, dict):
-        raise UnreadableError
+        raise UnreadableAnswerError
     return event
 
 
 def _member(event: dict[str, Any], name: str) -> dict[str, Any]:
     value = event.get(name)
     if not isinstance(value, dict):
-        raise UnreadableError
+        raise UnreadableAnswerError
     return value
 
 
 def _index(event: dict[str, Any]) -> int:
     value = event.get("index")
     if not isinstance(value, int):
-        raise UnreadableError
+        raise UnreadableAnswerError
     return value

@@ -118,7 +118,7 @@ def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) ->
     """Return the tokens of the instructions, the input, the tools and the schema of the answer, at least 1."""
     try:
         asked = json_text.loads(body)
-    except json_text.UnreadableError:
+    except json_text.UnreadableTextError:
         return otherwise
     if not isinstance(asked, dict):
         return otherwise

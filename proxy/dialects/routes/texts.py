@@ -37,7 +37,7 @@ def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) ->
     """Return the tokens of the prompts, at least 1: of text its UTF-8 bytes / 4, of ids their number."""
     try:
         asked = json_text.loads(body)
-    except json_text.UnreadableError:
+    except json_text.UnreadableTextError:
         return otherwise
     given = asked.get("prompt", asked.get("input")) if isinstance(asked, dict) else None
     return min(max(1, _tokens(given)), MOST_TOKENS)

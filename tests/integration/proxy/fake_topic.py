@@ -120,7 +120,7 @@ async def no_ends() -> Mapping[int, int]:
 
 def publishing(
     sink: Spool,
-    writer: publisher.Writer,
+    writer: publisher.EventWriter,
     older: Sequence[spool_file.SpoolFile] = (),
     limits: publisher.Limits | None = None,
     ends: publisher.Ends = no_ends,

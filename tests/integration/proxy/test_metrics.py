@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.app import Proxy
-from proxy.limits.counters import Part
+from proxy.limits.counters import LanePart
 from proxy.spool.writer import Spool
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
@@ -47,7 +47,7 @@ async def test_the_lag_is_the_age_of_the_oldest_row_since_its_request_ended(tmp_
     await started.recover(kit.none_is_counted)
     lags_s = [(await shown(started))[LAG]]
     for through in (1, 2, 3):
-        part = Part(through, through + 1, through, 0)
+        part = LanePart(through, through + 1, through, 0)
         started.take_part(kit.GROUP, kit.SLUG, kit.NOW.date(), started.spool.file.lane, part)
         lags_s.append((await shown(started))[LAG])
     assert lags_s == [20, 5, 30, 0]

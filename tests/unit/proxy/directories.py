@@ -6,7 +6,7 @@ from typing import Any
 from domain.sealing import secret_context
 from proxy.core import targets
 from proxy.core.calls import Key, Route
-from proxy.directory import Directory
+from proxy.directory import ConfiguredDirectory
 from schemas.config import (
     ConfigChange,
     ConfigKind,
@@ -97,12 +97,12 @@ def end(version: int, kind: ConfigKind, id_: str) -> ConfigChange:
     return ConfigChange(version=version, kind=kind, id=id_, record=None)
 
 
-def empty() -> Directory:
+def empty() -> ConfiguredDirectory:
     """Return a directory that holds nothing yet."""
-    return Directory(PLACES, kit.VAULT)
+    return ConfiguredDirectory(PLACES, kit.VAULT)
 
 
-def directory(*records: ConfigRecord) -> Directory:
+def directory(*records: ConfigRecord) -> ConfiguredDirectory:
     """Return a directory of a workspace, an endpoint, a tree whose root lists it, and a key; `records` on top."""
     made = empty()
     house = (workspace(), endpoint(), group("root", model()), group("middle"), group("child"), key())
@@ -111,13 +111,13 @@ def directory(*records: ConfigRecord) -> Directory:
     return made
 
 
-def the_key(made: Directory) -> Key:
+def the_key(made: ConfiguredDirectory) -> Key:
     found = made.key(PREFIX)
     assert found is not None
     return found
 
 
-def the_route(made: Directory, slug: str = "lab/a") -> Route:
+def the_route(made: ConfiguredDirectory, slug: str = "lab/a") -> Route:
     found = made.route(the_key(made), slug)
     assert isinstance(found, Route)
     return found

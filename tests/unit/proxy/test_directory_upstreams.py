@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core import targets
 from proxy.core.calls import Dialect, Unserved
-from proxy.directory import Directory
+from proxy.directory import ConfiguredDirectory
 from runtime.vault import Vault
 from schemas.config import ConfigKind, ConfigRecord, SecretRecord
 from schemas.targets import Provider, VertexConfig
@@ -154,7 +154,7 @@ class CountingVault(Vault):
 
 def test_a_secret_is_opened_once_for_all_its_calls() -> None:
     vault = CountingVault(bytes(32))
-    made = Directory(PLACES, vault)
+    made = ConfiguredDirectory(PLACES, vault)
     house: tuple[ConfigRecord, ...] = (
         workspace(),
         secret(),

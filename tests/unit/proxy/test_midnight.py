@@ -8,7 +8,7 @@ from proxy.admission import Admissions, Call
 from proxy.core.replies import Reply
 from proxy.dialects.answers import Count
 from proxy.large import Large
-from proxy.limits.counters import Part
+from proxy.limits.counters import LanePart
 from proxy.limits.days import DayCounters, DayLimit
 from proxy.limits.estimate import TokenCounts
 from proxy.windows.memory import MemoryPlaces
@@ -100,5 +100,5 @@ async def test_a_clock_that_steps_back_over_midnight_reopens_no_day(desk: Desk) 
 
 async def test_yesterdays_decision_does_not_hold_today(desk: Desk) -> None:
     desk.seconds += 1
-    desk.days.take_part(kit.GROUP, kit.SLUG, BEFORE_MIDNIGHT.date(), "spool", Part(1, 10, 9, 9))
+    desk.days.take_part(kit.GROUP, kit.SLUG, BEFORE_MIDNIGHT.date(), "spool", LanePart(1, 10, 9, 9))
     await desk.use()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.core.calls import Failure, UpstreamRequest
-from proxy.upstream.connection import Connection
+from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.pool import HttpAnswer, Upstreams
 from tests.integration.proxy.tcp import TcpUpstream
 
@@ -35,11 +35,11 @@ class Caller:
         return b"".join(pieces)
 
     @property
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[UpstreamConnection]:
         return self.upstreams._origins.connections()
 
     @property
-    def kept(self) -> list[Connection]:
+    def kept(self) -> list[UpstreamConnection]:
         return [kept for origin in self.upstreams._origins._origins.values() for kept in origin.kept]
 
 

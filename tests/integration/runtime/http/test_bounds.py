@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runtime.http.bounds import BodyFault, Bounds
-from runtime.http.exchange import PIECE_BYTES, Exchange, Route, Routes
+from runtime.http.exchange import PIECE_BYTES, Exchange, PathRoute, Routes
 from runtime.shares import Shares
 from tests.integration.runtime.http import wire as wires
 from tests.integration.runtime.http.wire import BOUND_S, echo, request, serving
@@ -162,7 +162,7 @@ async def test_an_idle_connection_between_two_requests_is_no_late_head() -> None
 
 
 def routed(handler: Any, **rules: Any) -> Routes:
-    return {b"/a": {b"POST": Route(handler, **rules)}}
+    return {b"/a": {b"POST": PathRoute(handler, **rules)}}
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
@@ -285,7 +285,7 @@ async def test_routes_are_found_by_what_a_target_means() -> None:
     async def found(exchange: Exchange) -> None:
         await exchange.answer(200, [], b"found")
 
-    async with serving(refuses, routes={b"/a b": {b"POST": Route(found)}}) as port, port.wire() as wire:
+    async with serving(refuses, routes={b"/a b": {b"POST": PathRoute(found)}}) as port, port.wire() as wire:
         for path in ("/a%20b", "/a%20b/", "/a%20b?c=/d", "http://x/a%20b"):
             await wire.send(request(path=path))
             assert (await wire.answer()).body == b"found", path

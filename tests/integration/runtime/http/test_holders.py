@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from runtime.http.bounds import Bounds
-from runtime.http.exchange import Exchange, Route
+from runtime.http.exchange import Exchange, PathRoute
 from tests.integration.runtime.http import wire as wires
 from tests.integration.runtime.http.wire import BOUND_S, echo, request, serving
 
@@ -91,5 +91,5 @@ async def test_a_client_that_reads_byte_by_byte_is_cut_off() -> None:
                 return True
         return False
 
-    async with serving(echo, routes={b"/a": {b"POST": Route(large)}}, bounds=Bounds(write_within_s=0.5)) as port:
+    async with serving(echo, routes={b"/a": {b"POST": PathRoute(large)}}, bounds=Bounds(write_within_s=0.5)) as port:
         assert await asyncio.to_thread(read_slowly, (port.host, port.port))

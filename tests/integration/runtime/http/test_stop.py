@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runtime.http.bounds import BodyFault, Bounds
-from runtime.http.exchange import Exchange, Route
+from runtime.http.exchange import Exchange, PathRoute
 from tests.integration.runtime.http import wire as wires
 from tests.integration.runtime.http.wire import BOUND_S, echo, request, serving
 
@@ -88,7 +88,7 @@ async def test_a_request_that_is_half_there_does_not_hold_the_end_up(half: bytes
         assert isinstance(fault, BodyFault)
         exchange.refuse(fault.status, fault.value)
 
-    routes = {b"/a": {b"POST": Route(reads)}}
+    routes = {b"/a": {b"POST": PathRoute(reads)}}
     async with serving(echo, grace_s=3600, routes=routes, bounds=Bounds(stopping_s=0.1)) as port, port.wire() as wire:
         await wire.send(half)
         await wires.until(lambda: any(each._reader.incoming for each in port.server._connections))

@@ -31,7 +31,7 @@ from tollgate.reconciliation.accounts import Period, Report
 from tollgate.reconciliation.compare import Reconciliation
 from tollgate.reconciliation.embedded import EmbeddedAccounts
 from webhooks.core import batching
-from webhooks.core.batching import Billed
+from webhooks.core.batching import RenderedEvent
 from webhooks.core.deliveries import Draft, Status
 from webhooks.store import deliveries as webhooks_store
 
@@ -94,7 +94,7 @@ class Desk:
         self.place.write(lambda connection: metering_store.apply(connection, batch, lambda: NOW))
 
     def enqueue(self, batch: EventBatch, status: Status = Status.DELIVERED) -> None:
-        events: dict[str, list[Billed]] = {}
+        events: dict[str, list[RenderedEvent]] = {}
         for event in batch.events:
             events.setdefault(event.workspace_id, []).append(batching.bill(event))
         drafts = [Draft(ids.mint(), workspace, status, tuple(own)) for workspace, own in events.items()]

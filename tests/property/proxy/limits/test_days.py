@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from proxy.limits.counters import Part, Row
+from proxy.limits.counters import LanePart, SpooledRow
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
 from schemas.limits import LimitType
 
@@ -52,8 +52,8 @@ class Interleavings(RuleBasedStateMachine):
         )
         self.spools: dict[str, list[int]] = {ME: [], OLD: old, PEER: []}  # tokens of sequence 1, 2, ...
         self.marks = {ME: 0, OLD: 0, PEER: 0}
-        self.told: list[tuple[str, Part]] = []
-        self.newest: dict[str, Part] = {}  # the newest that arrived here, by lane
+        self.told: list[tuple[str, LanePart]] = []
+        self.newest: dict[str, LanePart] = {}  # the newest that arrived here, by lane
         self.flying: list[Flying] = []
         self.days = DayCounters(ME, ME)
         self._restore()
@@ -61,7 +61,7 @@ class Interleavings(RuleBasedStateMachine):
     def _restore(self) -> None:
         for instance in (OLD, ME):
             for sequence, tokens in enumerate(self.spools[instance], start=1):
-                row = Row(sequence, tokens, sequence, output_of(tokens))
+                row = SpooledRow(sequence, tokens, sequence, output_of(tokens))
                 self.days.restore((GROUP,), SLUG, DAY, row, lane=instance, instance=instance)
 
     def _sum(self, instance: str, up_to: int) -> tuple[int, int, int]:
@@ -117,14 +117,14 @@ class Interleavings(RuleBasedStateMachine):
     def metering_counts(self, data: st.DataObject) -> None:
         instance = data.draw(st.sampled_from([ME, OLD, PEER]))
         mark = self.marks[instance] = data.draw(st.integers(self.marks[instance], len(self.spools[instance])))
-        self.told.append((instance, Part(len(self.told) + 1, mark + 1, *self._sum(instance, mark))))
+        self.told.append((instance, LanePart(len(self.told) + 1, mark + 1, *self._sum(instance, mark))))
 
     @precondition(lambda self: self.told)
     @rule(data=st.data())
     def a_part_arrives(self, data: st.DataObject) -> None:
         self._hear(*data.draw(st.sampled_from(self.told[-4:])))
 
-    def _hear(self, lane: str, part: Part) -> None:
+    def _hear(self, lane: str, part: LanePart) -> None:
         self.days.take_part(GROUP, SLUG, DAY, lane, part)
         self.newest[lane] = max(part, self.newest.get(lane, part))
 

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from proxy.limits.counters import Part, Row
+from proxy.limits.counters import LanePart, SpooledRow
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
 from schemas.limits import LimitType, UsageLimitUnit
 
@@ -46,10 +46,10 @@ class Request:
 PLACES = [(group, slug) for group in (CHILD, ROOT) for slug in SLUGS]
 
 
-def part_of(counted: Sequence[Request], at: int) -> Part:
+def part_of(counted: Sequence[Request], at: int) -> LanePart:
     """Return what is told of requests that a lane has counted below the offset `at` + 1."""
     tokens, output = sum(each.tokens for each in counted), sum(each.output for each in counted)
-    return Part(len(counted), at + 1, len(counted), tokens, output)
+    return LanePart(len(counted), at + 1, len(counted), tokens, output)
 
 
 def day_limits() -> st.SearchStrategy[list[DayLimit]]:
@@ -104,7 +104,7 @@ class Sums(RuleBasedStateMachine):
             self._tell_months(lane, at)
         for request in self.requests:
             if request.lane == ME and request.sequence is not None:
-                row = Row(request.sequence, request.tokens, request.sequence, request.output)
+                row = SpooledRow(request.sequence, request.tokens, request.sequence, request.output)
                 self.days.restore(request.groups, request.slug, request.day, row, lane=ME, instance=ME)
         for lane, at in self.told.items():
             self.days.take_whole(lane, at + 1)

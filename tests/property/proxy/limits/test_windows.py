@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.limits.windows import LimitStanding, Refusal, Reservation, WindowLimit, Windows
+from proxy.limits.windows import LimitStanding, RateWindows, Refusal, Reservation, WindowLimit
 from schemas.limits import LimitType, RateLimitUnit
 
 SLUG = "lab/model"
@@ -40,7 +40,7 @@ def request_limit(unit: RateLimitUnit, threshold: int, group: str = "g") -> Wind
 @given(st.data(), units, starts, st.integers(1, 6))
 def test_requests_against_an_exact_log(data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int) -> None:
     unit_us, width = UNIT_US[unit], UNIT_US[unit] // 20
-    windows, limit = Windows(), request_limit(unit, threshold)
+    windows, limit = RateWindows(), request_limit(unit, threshold)
     log: list[int] = []
     now_us -= now_us % width * data.draw(st.integers(0, 1))  # half of the runs begin with a sub-bucket
     for step in data.draw(st.lists(steps(unit_us), max_size=40)):
@@ -60,7 +60,7 @@ def test_many_requests_against_an_exact_log(
     data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int
 ) -> None:
     unit_us, width = UNIT_US[unit], UNIT_US[unit] // 20
-    windows, limit = Windows(), request_limit(unit, threshold)
+    windows, limit = RateWindows(), request_limit(unit, threshold)
     log: list[int] = []
     for step, burst in data.draw(st.lists(st.tuples(steps(unit_us), st.integers(1, 600)), max_size=8)):
         now_us += step
@@ -80,7 +80,7 @@ def test_many_requests_against_an_exact_log(
 def test_a_threshold_that_changes_at_will_lets_no_window_hold_more(
     data: st.DataObject, unit: RateLimitUnit, now_us: int
 ) -> None:
-    windows, unit_us = Windows(), UNIT_US[unit]
+    windows, unit_us = RateWindows(), UNIT_US[unit]
     log: list[int] = []
     for step in data.draw(st.lists(steps(unit_us), max_size=40)):
         now_us += step
@@ -96,7 +96,7 @@ def test_a_retry_exactly_at_retry_after_gets_in(
     data: st.DataObject, unit: RateLimitUnit, now: float, threshold: int
 ) -> None:
     now = round(now, 6)  # our clocks' resolution
-    windows = Windows()
+    windows = RateWindows()
     others = st.builds(
         WindowLimit, st.sampled_from(list(LimitType)), units, st.integers(1, 40), st.just("source"), st.just("p")
     )
@@ -117,7 +117,7 @@ def test_a_retry_exactly_at_retry_after_gets_in(
 
 
 def test_a_retry_exactly_at_retry_after_gets_in_a_hundred_times_of_a_hundred() -> None:
-    windows = Windows()
+    windows = RateWindows()
     limits = [request_limit(RateLimitUnit.SECOND, 3), request_limit(RateLimitUnit.MINUTE, 120, "parent")]
     now_us, refused = EPOCH_US + 12_345, 0
     while refused < 100:
@@ -159,7 +159,7 @@ of_tokens = st.sampled_from([LimitType.TOKEN, LimitType.INPUT_TOKEN, LimitType.O
 def test_tokens_against_the_obvious_implementation(
     data: st.DataObject, type_: LimitType, unit: RateLimitUnit, now_us: int, threshold: int
 ) -> None:
-    windows, limit = Windows(), WindowLimit(type_, unit, threshold, "source", "g")
+    windows, limit = RateWindows(), WindowLimit(type_, unit, threshold, "source", "g")
     model, latest_us = Obvious(UNIT_US[unit] // 20), 0
     flying: list[tuple[Reservation, int]] = []
     for _ in range(data.draw(st.integers(0, 30))):
@@ -210,7 +210,7 @@ def _check_reset(standing: LimitStanding, model: Obvious, now_us: int, latest_us
 def test_tokens_overshoot_by_at_most_one_request_where_estimates_are_upper_bounds(
     data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int
 ) -> None:
-    windows, limit = Windows(), WindowLimit(LimitType.TOKEN, unit, threshold, "source", "g")
+    windows, limit = RateWindows(), WindowLimit(LimitType.TOKEN, unit, threshold, "source", "g")
     used: dict[int, tuple[int, int]] = {}
     flying: dict[int, Reservation] = {}
     for number in range(data.draw(st.integers(1, 30))):
@@ -228,7 +228,7 @@ def test_tokens_overshoot_by_at_most_one_request_where_estimates_are_upper_bound
 
 @given(st.data(), starts)
 def test_a_request_takes_from_each_limit_alone_or_from_none(data: st.DataObject, now_us: int) -> None:
-    windows = Windows()
+    windows = RateWindows()
     kinds = st.tuples(st.sampled_from(list(LimitType)), units, st.integers(1, 4))
     limits = [
         WindowLimit(type_, unit, threshold * (1 if type_ is LimitType.REQUEST else 20), "source", group)

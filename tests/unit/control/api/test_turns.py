@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from control.api import turns
-from control.api.turns import Turns
+from control.api.turns import ReadTurns
 from control.core.refusals import OverloadedError, ShareExceededError
 
 
@@ -29,7 +29,7 @@ async def turned() -> None:
 
 
 async def test_a_workspace_reads_one_at_a_time_and_holds_up_nobody_else() -> None:
-    taken, reads = Turns(), Reads()
+    taken, reads = ReadTurns(), Reads()
     waiting = [asyncio.create_task(taken.take("a", lambda: reads("a"))) for _ in range(8)]
     other = asyncio.create_task(taken.take("b", lambda: reads("b")))
     await turned()
@@ -41,7 +41,7 @@ async def test_a_workspace_reads_one_at_a_time_and_holds_up_nobody_else() -> Non
 
 async def test_the_turn_of_a_client_that_left_lasts_until_its_read_has_ended() -> None:
     """The thread reads on."""
-    taken, reads = Turns(), Reads()
+    taken, reads = ReadTurns(), Reads()
     first = asyncio.create_task(taken.take("a", lambda: reads("first")))
     await turned()
     first.cancel()
@@ -56,7 +56,7 @@ async def test_the_turn_of_a_client_that_left_lasts_until_its_read_has_ended() -
 async def test_who_waits_is_bounded_for_one_and_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "OF_ONE", 2)
     monkeypatch.setattr(turns, "AT_ONCE", 3)
-    taken, reads = Turns(), Reads()
+    taken, reads = ReadTurns(), Reads()
     waiting = [asyncio.create_task(taken.take(who, lambda: reads("x"))) for who in ("a", "a", "b")]
     await asyncio.sleep(0)
     with pytest.raises(ShareExceededError, match="2 reads of this workspace"):
@@ -69,7 +69,7 @@ async def test_who_waits_is_bounded_for_one_and_for_all(monkeypatch: pytest.Monk
 
 
 async def test_a_read_that_fails_gives_its_turn_back() -> None:
-    taken = Turns()
+    taken = ReadTurns()
 
     async def fail() -> None:
         raise ValueError("broken")

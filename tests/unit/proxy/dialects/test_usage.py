@@ -24,12 +24,12 @@ def at(path: tuple[str, ...], value: Any) -> Any:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.what is What.USAGE], ids=lambda row: row.dialect)
-def test_each_place_of_usage_is_read(row: usage.Row) -> None:
+def test_each_place_of_usage_is_read(row: usage.CountName) -> None:
     assert usage.reported(at(row.path, OPENAI)) == tokens(1000, 50)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.what is What.CACHED], ids=lambda row: row.dialect)
-def test_each_name_of_the_cached_part_is_read_and_is_never_above_the_input(row: usage.Row) -> None:
+def test_each_name_of_the_cached_part_is_read_and_is_never_above_the_input(row: usage.CountName) -> None:
     assert usage.counts(OPENAI | at(row.path, 640)) == tokens(1000, 50, 640)
     assert usage.counts(OPENAI | at(row.path, 1001)) == tokens(1000, 50, 1000)
     assert usage.counts(OPENAI | at(row.path, -1)) == usage.counts(OPENAI | at(row.path, "many")) == tokens(1000, 50)

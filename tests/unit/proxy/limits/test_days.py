@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from proxy.limits.counters import Part, Row
+from proxy.limits.counters import LanePart, SpooledRow
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
 from schemas.decisions import DecisionBySequence
 from schemas.limits import LimitType
@@ -30,11 +30,11 @@ def told(
     day: date = DAY,
 ) -> None:
     """Take a lane's part that counts the rows up to the sequence `through`; embedded, that is the offset."""
-    days.take_part(group, SLUG, day, lane, Part(version, through + 1, requests, tokens))
+    days.take_part(group, SLUG, day, lane, LanePart(version, through + 1, requests, tokens))
 
 
 def restore(days: DayCounters, sequence: int, tokens: int, *groups: str, instance: str = "me") -> None:
-    days.restore(groups or ("g1",), SLUG, DAY, Row(sequence, tokens, sequence), lane=instance, instance=instance)
+    days.restore(groups or ("g1",), SLUG, DAY, SpooledRow(sequence, tokens, sequence), lane=instance, instance=instance)
 
 
 def admit(
@@ -174,7 +174,7 @@ def apart(lanes: int = 2) -> DayCounters:
 def test_a_row_is_counted_only_once_its_offset_is_known() -> None:
     days = apart()
     days.settle(admit(days), 1, 10)
-    days.take_part("g1", SLUG, DAY, 1, Part(1, 9, 1, 10))
+    days.take_part("g1", SLUG, DAY, 1, LanePart(1, 9, 1, 10))
     assert days.total("g1", SLUG, DAY) == (2, 20), "it may be sent a second time"
     days.acknowledge(1, "me", [(1, 8)])
     assert days.total("g1", SLUG, DAY) == (1, 10)
@@ -185,7 +185,7 @@ def test_an_acknowledged_row_waits_for_its_offset() -> None:
     for sequence in (1, 2):
         days.settle(admit(days), sequence, 10)
     days.acknowledge(1, "me", [(1, 8), (2, 9)])
-    days.take_part("g1", SLUG, DAY, 1, Part(1, 9, 1, 10))
+    days.take_part("g1", SLUG, DAY, 1, LanePart(1, 9, 1, 10))
     assert days.total("g1", SLUG, DAY) == (2, 20)
     days.take_whole(0, 100)
     assert days.total("g1", SLUG, DAY) == (2, 20), "another lane's"
@@ -195,7 +195,7 @@ def test_an_acknowledged_row_waits_for_its_offset() -> None:
 
 def test_a_row_may_go_once_its_lane_has_passed_it() -> None:
     days = apart()
-    days.take_part("g1", SLUG, DAY, 1, Part(1, 9, 1, 10))
+    days.take_part("g1", SLUG, DAY, 1, LanePart(1, 9, 1, 10))
     assert not days.may_go(("g1",), SLUG, DAY, "me", 1, 8), "a part is of one counter"
     days.take_whole(1, 9)
     assert days.may_go(("g1",), SLUG, DAY, "me", 1, 8)
@@ -222,7 +222,7 @@ def test_words_by_sequence_hold_until_each_lane_has_told_whole() -> None:
     days.take_by_sequence(by_sequence(4, 10, {"me": 2}))
     assert days.total("g1", SLUG, DAY) == (11, 11)
 
-    days.take_part("g1", SLUG, DAY, 1, Part(5, 7, 12, 12))
+    days.take_part("g1", SLUG, DAY, 1, LanePart(5, 7, 12, 12))
     days.take_whole(1, 7)
     assert days.total("g1", SLUG, DAY) == (11, 11), "lane 0 has not told"
     days.take_whole(0, 0)
@@ -233,7 +233,7 @@ def test_words_by_sequence_hold_until_each_lane_has_told_whole() -> None:
 
 def test_a_word_by_sequence_that_comes_after_a_part_is_old() -> None:
     days = apart()
-    days.take_part("g1", SLUG, DAY, 1, Part(5, 7, 12, 12))
+    days.take_part("g1", SLUG, DAY, 1, LanePart(5, 7, 12, 12))
     days.take_by_sequence(by_sequence(4, 10, {}))
     assert days.total("g1", SLUG, DAY) == (12, 12)
 

@@ -1,12 +1,12 @@
 """What a refusal of rate limits and the standings name, and how long they ask to wait (contract 3.1)."""
 
-from proxy.limits.windows import Windows
+from proxy.limits.windows import RateWindows
 from schemas.limits import LimitType, RateLimitUnit
 from tests.unit.proxy.limits.test_windows import SLUG, START, admit, rate, refuse
 
 
 def test_a_refusal_names_the_limit_that_lasts_and_so_do_the_headers() -> None:
-    windows = Windows()
+    windows = RateWindows()
     start = 3_000_000.0
     child, root = rate(2, group="child"), rate(2, unit=RateLimitUnit.MINUTE, group="root")
     for limits in ([child, root], [root, child]):
@@ -19,7 +19,7 @@ def test_a_refusal_names_the_limit_that_lasts_and_so_do_the_headers() -> None:
 
 
 def test_a_refusal_that_rests_on_reservations_asks_for_a_second_at_most() -> None:
-    windows, limit = Windows(), rate(100, LimitType.TOKEN, RateLimitUnit.MINUTE)
+    windows, limit = RateWindows(), rate(100, LimitType.TOKEN, RateLimitUnit.MINUTE)
     first = admit(windows, [limit], START, tokens=200)
     assert refuse(windows, [limit], START).retry_after_ms == 1000
     windows.settle(first, 15, START + 0.6)
@@ -29,13 +29,13 @@ def test_a_refusal_that_rests_on_reservations_asks_for_a_second_at_most() -> Non
 
 
 def test_a_refusal_that_rests_on_reservations_asks_for_less_where_the_window_ends_sooner() -> None:
-    windows, limit = Windows(), rate(100, LimitType.TOKEN)
+    windows, limit = RateWindows(), rate(100, LimitType.TOKEN)
     admit(windows, [limit], START, tokens=200)
     assert refuse(windows, [limit], START + 0.9).retry_after_ms == 150
 
 
 def test_a_refusal_by_what_was_used_does_not_wait_for_reservations_to_leave() -> None:
-    windows, limit = Windows(), rate(100, LimitType.TOKEN, RateLimitUnit.MINUTE)
+    windows, limit = RateWindows(), rate(100, LimitType.TOKEN, RateLimitUnit.MINUTE)
     start = 3_000_000.0
     windows.settle(admit(windows, [limit], start, tokens=1), 99, start)
     admit(windows, [limit], start + 30, tokens=200)
@@ -47,13 +47,13 @@ def test_a_refusal_by_what_was_used_does_not_wait_for_reservations_to_leave() ->
 def test_a_threshold_of_zero_admits_nothing_and_asks_for_its_unit() -> None:
     for type_ in (LimitType.REQUEST, LimitType.TOKEN):
         for unit, unit_ms in ((RateLimitUnit.SECOND, 1000), (RateLimitUnit.MINUTE, 60_000)):
-            windows, limit = Windows(), rate(0, type_, unit)
+            windows, limit = RateWindows(), rate(0, type_, unit)
             refused = refuse(windows, [limit], START, tokens=0)
             assert (refused.limit, refused.retry_after_ms, refused.standings[0].remaining) == (limit, unit_ms, 0)
 
 
 def test_standings_name_the_limit_of_each_type_with_the_least_remaining() -> None:
-    windows = Windows()
+    windows = RateWindows()
     near, far = rate(5, group="child"), rate(3, group="parent")
     tokens = rate(100, LimitType.TOKEN, RateLimitUnit.MINUTE)
     start = 3_000_000.0
@@ -65,17 +65,17 @@ def test_standings_name_the_limit_of_each_type_with_the_least_remaining() -> Non
 def test_of_limits_with_the_same_remaining_the_one_that_resets_last_is_shown() -> None:
     first, second = rate(5, group="child"), rate(5, unit=RateLimitUnit.MINUTE, group="child")
     for limits in ([first, second], [second, first]):
-        (standing,) = admit(Windows(), limits, START).standings
+        (standing,) = admit(RateWindows(), limits, START).standings
         assert standing.limit is second
 
 
 def test_standings_of_an_untouched_limit_are_whole_and_reset_at_once() -> None:
-    (standing,) = Windows().standings(SLUG, [rate(7)], START)
+    (standing,) = RateWindows().standings(SLUG, [rate(7)], START)
     assert (standing.remaining, standing.reset_s) == (7, 0.0)
 
 
 def test_reset_is_when_the_newest_content_has_left() -> None:
-    windows = Windows()
+    windows = RateWindows()
     limit = rate(10)
     admit(windows, [limit], START)
     admit(windows, [limit], START + 0.5)
@@ -84,7 +84,7 @@ def test_reset_is_when_the_newest_content_has_left() -> None:
 
 
 def test_remaining_is_never_negative() -> None:
-    windows = Windows()
+    windows = RateWindows()
     limit = rate(10, LimitType.TOKEN)
     (standing,) = admit(windows, [limit], START, tokens=1000).standings
     assert standing.remaining == 0

@@ -5,7 +5,7 @@ import gzip
 from typing import cast
 
 from proxy.upstream.codings import PIECE_BYTES
-from proxy.upstream.connection import Connection
+from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.pool import HttpAnswer
 from runtime.turns import ROUNDS, Turns
 
@@ -38,7 +38,7 @@ async def read(answer: HttpAnswer, pieces: list[int]) -> None:
 async def test_many_compressed_answers_have_one_piece_a_turn_together() -> None:
     """The first piece of each comes with its read; beyond that there is one for all of them."""
     turns, pieces = Turns(lambda: 0.0), list[int]()  # rounds alone count
-    answers = [HttpAnswer(cast(Connection, Compressed(turns))) for _ in range(STREAMS)]
+    answers = [HttpAnswer(cast(UpstreamConnection, Compressed(turns))) for _ in range(STREAMS)]
     reading = [asyncio.create_task(read(answer, pieces)) for answer in answers]
     for _ in range(TURNS * ROUNDS):
         await asyncio.sleep(0)

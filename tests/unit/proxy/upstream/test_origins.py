@@ -2,16 +2,16 @@
 
 from proxy.core.calls import Failure
 from proxy.upstream import origins
-from proxy.upstream.connection import Connection, read_buffer
-from proxy.upstream.origins import Origins, Target
+from proxy.upstream.connection import UpstreamConnection, read_buffer
+from proxy.upstream.origins import Origins, UrlParts
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
 from runtime.turns import Turns
 
 
-def target(places: Origins, number: int) -> Target:
+def target(places: Origins, number: int) -> UrlParts:
     found = places.target(f"https://host-{number}.example/v1", by_operator=False)
-    assert isinstance(found, Target)
+    assert isinstance(found, UrlParts)
     return found
 
 
@@ -28,7 +28,7 @@ async def test_places_in_use_are_kept_and_a_new_one_still_finds_room() -> None:
     used = []
     for number in range(3 * origins.UNUSED_ORIGINS):
         origin = target(places, number).origin
-        origin.connections.add(Connection(origin, "192.0.2.1", Deadlines(), read_buffer(), 1, turns=Turns()))
+        origin.connections.add(UpstreamConnection(origin, "192.0.2.1", Deadlines(), read_buffer(), 1, turns=Turns()))
         used.append(origin)
     assert target(places, 0).origin is used[0]
     assert target(places, 10**6).origin not in used

@@ -125,7 +125,7 @@ def test_a_request_is_translated_or_refused_by_name(asked: dict[str, Any]) -> No
     | st.builds(lambda blocks, more: vendor.whole(blocks) | more, st.lists(VALUES), st.dictionaries(WORDS, VALUES))
 )
 def test_an_answer_is_translated_or_unreadable(told: Any) -> None:
-    with suppress(answer.UnreadableError):
+    with suppress(answer.UnreadableAnswerError):
         assert json.loads(answer.plain(json.dumps(told).encode(), created=1))["choices"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.dialects.anthropic import answer
-from proxy.dialects.anthropic.stream import MessageStream
+from proxy.dialects.anthropic.stream import TranslatedStream
 from tests.unit.proxy.dialects.anthropic import vendor
 
 TEXT = st.text('ab"\\{}: é\u2028\U0001f600\n\r', max_size=12)
@@ -28,8 +28,8 @@ STOPS = st.sampled_from(["end_turn", "tool_use", "max_tokens", "refusal", "new"]
 ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 
 
-def follow(chunks: list[bytes]) -> tuple[bytes, MessageStream]:
-    found = MessageStream(created=1)
+def follow(chunks: list[bytes]) -> tuple[bytes, TranslatedStream]:
+    found = TranslatedStream(created=1)
     return b"".join([found.feed(chunk) for chunk in chunks]) + found.finish(), found
 
 

@@ -132,7 +132,7 @@ def test_no_counts_are_no_usage_and_never_zeros(usage: Any) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"type":"message"}', b'{"content":"text"}'])
 def test_what_is_no_answer_of_the_api(body: bytes) -> None:
-    with pytest.raises(answer.UnreadableError):
+    with pytest.raises(answer.UnreadableAnswerError):
         answer.plain(body, created=1)
 
 

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from proxy.dialects.anthropic import stream
-from proxy.dialects.anthropic.stream import MessageStream
+from proxy.dialects.anthropic.stream import TranslatedStream
 from tests.unit.proxy.dialects.anthropic import sdk, vendor
 from tests.unit.proxy.dialects.anthropic.vendor import STOP, added, closed, delta, opened, start
 
@@ -16,8 +16,8 @@ TEXT = {"type": "text", "text": ""}
 DONE = b"data: [DONE]\n\n"
 
 
-def follow(*told: dict[str, Any]) -> tuple[bytes, MessageStream]:
-    found = MessageStream(created=1700000000)
+def follow(*told: dict[str, Any]) -> tuple[bytes, TranslatedStream]:
+    found = TranslatedStream(created=1700000000)
     sent = found.feed(vendor.wire(list(told)))
     return sent + found.finish(), found
 
@@ -176,7 +176,7 @@ def test_text_in_the_beginning_of_a_block_is_sent_row_49() -> None:
 
 
 def test_what_a_client_sees_nothing_of_is_a_comment_row_50() -> None:
-    found = MessageStream(created=1)
+    found = TranslatedStream(created=1)
     found.feed(vendor.wire([start(), opened(0, {"type": "thinking", "thinking": "", "signature": ""})]))
     hidden: list[dict[str, Any]] = [
         {"type": "ping"},
@@ -198,7 +198,7 @@ def test_one_reason_to_stop_whatever_comes_row_51() -> None:
 
 
 def test_a_whole_event_leaves_at_once_and_only_the_end_is_held() -> None:
-    found = MessageStream(created=1)
+    found = TranslatedStream(created=1)
     found.feed(vendor.wire([start(), opened(0, TEXT)]))
     assert b'"Hi"' in found.feed(vendor.wire([added(0, "text_delta", text="Hi")]))
     assert found.feed(vendor.wire([delta()])) == b""
@@ -217,7 +217,7 @@ def test_a_whole_event_leaves_at_once_and_only_the_end_is_held() -> None:
     ],
 )
 def test_what_is_no_event_of_the_api_breaks_it_after_what_came(told: bytes) -> None:
-    found = MessageStream(created=1)
+    found = TranslatedStream(created=1)
     sent = found.feed(vendor.wire([start(), opened(0, TEXT), added(0, "text_delta", text="Hel")]) + told)
     assert b'"Hel"' in sent
     assert found.broken
