@@ -26,7 +26,7 @@ MOST_LOOKS = 5
 """How often daily usage that several lanes change is looked at again after it was told."""
 
 
-class Ledger(months.Ledger, Protocol):
+class Ledger(months.MonthLedger, Protocol):
     """Counts each usage event once."""
 
     async def apply(self, batch: EventBatch) -> Totals:
@@ -71,7 +71,7 @@ class TotalsSink(Protocol):
         """Return when the readers' side has them for good."""
 
 
-class Thresholds(months.Thresholds, Protocol):
+class Thresholds(months.MonthThresholds, Protocol):
     """Knows the limits that groups set."""
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:

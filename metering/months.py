@@ -16,7 +16,7 @@ from metering.core.sums import Counter, LimitTotal, Totals
 from schemas.limits import UsageLimitUnit
 
 
-class Ledger(Protocol):
+class MonthLedger(Protocol):
     """Sums the days of a month, each named by its first day."""
 
     async def months(
@@ -28,7 +28,7 @@ class Ledger(Protocol):
         """Return (group, slug) that a lane counts in a month, in order, behind `after`; none when there are no more."""
 
 
-class Thresholds(Protocol):
+class MonthThresholds(Protocol):
     """Knows the limits on months that groups set."""
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
@@ -45,7 +45,7 @@ class Thresholds(Protocol):
         """Whether such a change, after the first `since` ones, may concern a group."""
 
 
-def of(thresholds: Thresholds, counters: Collection[Counter]) -> set[Counter]:
+def of(thresholds: MonthThresholds, counters: Collection[Counter]) -> set[Counter]:
     """Return the months of these days that are to be told."""
     return {
         counter._replace(day=days.month_of(counter.day))
@@ -54,7 +54,9 @@ def of(thresholds: Thresholds, counters: Collection[Counter]) -> set[Counter]:
     }
 
 
-async def parts(ledger: Ledger, thresholds: Thresholds, batch: EventBatch, names: Collection[Counter]) -> list[Part]:
+async def parts(
+    ledger: MonthLedger, thresholds: MonthThresholds, batch: EventBatch, names: Collection[Counter]
+) -> list[Part]:
     """Return what the batch's lane has of these months, and which thresholds all lanes have reached together."""
     if not names:
         return []
@@ -71,7 +73,7 @@ async def parts(ledger: Ledger, thresholds: Thresholds, batch: EventBatch, names
 
 
 async def to_tell(  # noqa: PLR0917 - which months
-    ledger: Ledger, thresholds: Thresholds, lane: str, month: date, since: int | None, after: tuple[str, str]
+    ledger: MonthLedger, thresholds: MonthThresholds, lane: str, month: date, since: int | None, after: tuple[str, str]
 ) -> tuple[Sequence[tuple[str, str]], tuple[Counter, ...]]:
     """Return some (group, slug) behind `after` that a lane counts, and the months of those that are to be told again.
 

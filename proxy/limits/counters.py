@@ -245,7 +245,7 @@ class DayCounter:
             self.over_all.add(requests, tokens, output_tokens)
 
 
-class Period:
+class CounterPeriod:
     """The counters of one day or month, by group and slug; under `*` the sum over all slugs of a group.
 
     That is kept from when it is first asked for. A group that nobody asks it of pays nothing for it.

@@ -22,11 +22,11 @@ from datetime import date
 from typing import NamedTuple
 
 from domain.days import month_of
-from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Period, Place, Rows, SpooledRow, insert
+from proxy.limits.counters import NOWHERE, CounterPeriod, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
-_NO_COUNTERS = Period()
+_NO_COUNTERS = CounterPeriod()
 
 LaneOf = Callable[[str], Lane]
 """Says which lane the rows of a tree lie in, by the last of their charged groups."""
@@ -97,8 +97,8 @@ class DayCounters:
         self._instance = instance
         self._own_lane: Lane | None = lane
         self._lane_of: LaneOf = lambda _: lane
-        self._days: dict[date, Period] = {}
-        self._months: dict[date, Period] = {}
+        self._days: dict[date, CounterPeriod] = {}
+        self._months: dict[date, CounterPeriod] = {}
         """By their first days."""
         self._charged: dict[int, _Charged] = {}
         """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
@@ -320,7 +320,7 @@ class DayCounters:
     def _counter(self, group: str, slug: str, day: date) -> DayCounter:
         period = self._days.get(day)
         if period is None:
-            period = self._days[day] = Period()
+            period = self._days[day] = CounterPeriod()
         counter = period.find(group, slug)
         if counter is None:
             counter = period.counter(group, slug)
@@ -334,7 +334,7 @@ class DayCounters:
         first = month_of(day)
         period = self._months.get(first)
         if period is None:
-            period = self._months[first] = Period()
+            period = self._months[first] = CounterPeriod()
         month = period.find(group, slug)
         if month is not None:
             return month
