@@ -189,14 +189,17 @@ class Admissions:
         self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None
     ) -> tuple[chat.ChatRequest, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
-        asked = _read(api, body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(_read, api, body)
+        at_once = len(body) <= _PARSED_AT_ONCE_BYTES
+        asked, named = _read(api, body) if at_once else await asyncio.to_thread(_read, api, body)
         if isinstance(asked, chat.Invalid):
             return replies.bad_request(asked.message, asked.param)
         slug = asked.slug if slug is None else slug
         route = self._directory.route(key, slug, api)
         if route is None:
             return replies.model_not_found(slug)
-        return replies.unserved(slug) if isinstance(route, Unserved) else (asked, route)
+        if isinstance(route, Unserved):
+            return replies.unserved(slug)
+        return (asked, route) if named is None or route.upstream_objects else replies.names_upstream_object(named)
 
     async def admit(
         self,
@@ -242,7 +245,8 @@ class Admissions:
             return estimate.NOTHING
         likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
         claims = (asked.choices, asked.max_tokens)
-        return estimate.expected(asked.body, *claims, likely, self._most_output, asked.token_ids)
+        most = route.max_output_tokens or self._most_output
+        return estimate.expected(asked.body, *claims, likely, most, asked.token_ids)
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime
@@ -296,12 +300,11 @@ def upstream_request(
         route.dialect,
         workspace_id=route.workspace_id,
         envelope=envelope,
+        max_output_tokens=route.max_output_tokens,
     )
 
 
-def _read(api: ApiRoute, body: bytes) -> chat.ChatRequest | chat.Invalid:
+def _read(api: ApiRoute, body: bytes) -> tuple[chat.ChatRequest | chat.Invalid, str | None]:
+    """Return what a body asks, and the first object at the upstream that it names."""
     asked = api.parse(body)
-    name = None if isinstance(asked, chat.Invalid) else upstream_objects.named(body)
-    if name is None:
-        return asked
-    return chat.Invalid(f"Field {name} names an object at the upstream, which this gateway does not allow.", name)
+    return asked, None if isinstance(asked, chat.Invalid) else upstream_objects.named(body)

@@ -199,11 +199,9 @@ class Directory:
         if isinstance(credential, Unserved):
             return credential
         limits = [
-            WindowLimit(
-                limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
-            )
-            for limit in model.rate_limits
-            if api.token_limits_bind or limit.type not in _TOKENS
+            WindowLimit(one.type, one.unit, one.threshold, one.source_group, limit_tree.counting_group(chain, one))
+            for one in model.rate_limits
+            if api.token_limits_bind or one.type not in _TOKENS
         ]
         rates = tuple(limit for limit in limits if limit.unit is not RateLimitUnit.CONCURRENT)
         days = tuple(
@@ -225,6 +223,8 @@ class Directory:
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
             concurrent=tuple(limit for limit in limits if limit.unit is RateLimitUnit.CONCURRENT),
+            max_output_tokens=endpoint.max_output_tokens,
+            upstream_objects=bool(endpoint.upstream_objects),
             dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
         )
