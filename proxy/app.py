@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ from schemas.decisions import Decision, DecisionBySequence, Whole
 from schemas.usage import Outcome, UsageDraft, UsageEvent
 
 _TIDY_EVERY_S = 5
+_LANES_KNOWN = 65_536
+"""Trees whose partition is remembered: working it out takes some microseconds."""
 _LARGEST_AT_ONCE = 2
 """Bodies of the largest size that a key may have read at once, before its rate holds it."""
 _KEPT_DAYS = timedelta(days=2)
@@ -165,7 +168,8 @@ class Proxy:
         To be called before `recover`; the usage topic has `partitions`.
         """
         self._partitions = partitions
-        self._days.use_lanes(range(partitions), lambda root: partition_of(root.encode(), partitions))
+        lane_of = lru_cache(_LANES_KNOWN)(lambda root: partition_of(root.encode(), partitions))
+        self._days.use_lanes(range(partitions), lane_of)
         drained = spool_file.drained_instances(self._spool_folder)
         return SpoolPublisher(self.spool, self.older_files, drained, writer, self._days, ends)
 

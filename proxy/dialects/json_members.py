@@ -71,6 +71,9 @@ def insert_first(text: bytes, member: bytes) -> bytes:
 
 def splice(text: bytes, replacements: list[tuple[Span, bytes]]) -> bytes:
     """Return `text` with each span replaced. The spans must not overlap."""
+    if len(replacements) == 1:
+        (start, stop), value = replacements[0]
+        return text[:start] + value + text[stop:]
     pieces: list[bytes] = []
     end = 0
     for (start, stop), value in sorted(replacements):

@@ -27,13 +27,14 @@ _WRITTEN_BY_CLIENTS = frozenset(
 )
 """What a tool takes, or a client notes: their names are the client's own. Under `input` the top's is looked into."""
 _SOUGHT = tuple(name.encode() for name in (*_NAMES, _REFERENCE))
-_ODD = re.compile(rb'"prompt"[ \t\r\n]*:[ \t\r\n]*\{|\\u00(?:5[fF]|[67][0-9a-fA-F])')
-"""A template, or a letter or underscore written as an escape, as no encoder does: it may hide a name."""
+_SPELLED = re.compile(rb'"(?:(?=[cfipv])(?:%b)"|prompt"[ \t\r\n]*+:[ \t\r\n]*+\{)' % b"|".join(_SOUGHT))
+_HIDDEN = re.compile(rb"\\u00(?:5[fF]|[67][0-9a-fA-F])")
+"""A letter or underscore written as an escape, as no encoder does: it may hide a name."""
 
 
 def named(body: bytes) -> str | None:
     """Return the first member that names an object at the upstream; None where there is none, or no JSON."""
-    if not any(name in body for name in _SOUGHT) and _ODD.search(body) is None:
+    if _SPELLED.search(body) is None and (b"\\u00" not in body or _HIDDEN.search(body) is None):
         return None
     try:
         asked = json_text.loads(body)

@@ -14,7 +14,8 @@ Rules:
 
 from collections.abc import Sequence
 
-from proxy.limits.windows import RESERVED_WAIT_US, Refusal, WindowLimit
+from proxy.limits.rolling import RESERVED_WAIT_US
+from proxy.limits.windows import Refusal, WindowLimit
 
 Places = list[tuple[str, str]]
 """What one request holds; emptied by its release."""

@@ -18,6 +18,9 @@ from schemas.limits import LimitType
 Lane = int | str
 """A partition of the usage topic; embedded, the instance of a spool."""
 
+Place = tuple[Lane, str]
+"""A lane, and the instance of a spool whose rows lie in it."""
+_REQUEST = LimitType.REQUEST
 NOWHERE = -1
 """Below every offset."""
 
@@ -54,6 +57,9 @@ Rows = deque[Row]
 
 def insert(rows: Rows, row: Row) -> bool:
     """Put a row in its place; False where its sequence is there already."""
+    if not rows or rows[-1].sequence < row.sequence:
+        rows.append(row)
+        return True
     place = len(rows)
     while place and rows[place - 1].sequence >= row.sequence:  # rows come in order but for a rare few
         if rows[place - 1].sequence == row.sequence:
@@ -75,14 +81,14 @@ class Counter:
         self.in_flight_requests = 0
         self.in_flight_tokens = 0
         self.parts: dict[Lane, Part] = {}
-        self.pending: dict[tuple[Lane, str], Rows] = {}
+        self.pending: dict[Place, Rows] = {}
         """Rows that the sum holds beside what was told, by lane and spool."""
         self.by_sequence: DecisionBySequence | None = None
         """The word of a metering of the version before; while it holds, `parts` are not in the sum."""
 
     def refuses(self, type_: LimitType, threshold: int) -> bool:
         """Whether the sum has reached a threshold."""
-        return (self.requests if type_ is LimitType.REQUEST else self.tokens) >= threshold
+        return (self.requests if type_ is _REQUEST else self.tokens) >= threshold
 
     def is_held(self, type_: LimitType, threshold: int) -> bool:
         """Whether a limit that refuses would admit without what is in flight."""
@@ -94,27 +100,30 @@ class Counter:
         """Add a request in flight and its estimate."""
         self.in_flight_requests += 1
         self.in_flight_tokens += tokens
-        self._add(1, tokens)
+        self.requests += 1
+        self.tokens += tokens
 
     def end(self, tokens: int) -> None:
         """Take a request that ended out again, with its estimate."""
         self.in_flight_requests -= 1
         self.in_flight_tokens -= tokens
-        self._add(-1, -tokens)
+        self.requests -= 1
+        self.tokens -= tokens
 
-    def add_row(self, lane: Lane, instance: str, row: Row, whole: int) -> None:
+    def add_row(self, place: Place, row: Row, whole: int) -> None:
         """Add a spooled row that what was told does not hold; `whole` is its lane's."""
         told = self.by_sequence
         if told is not None:
-            if told.counted.get(instance, 0) >= row.sequence:
+            if told.counted.get(place[1], 0) >= row.sequence:
                 return
-        elif row.is_below(self._bound(lane, whole)):
+        elif row.offset is not None and row.offset < self._bound(place[0], whole):
             return
-        rows = self.pending.get((lane, instance))
+        rows = self.pending.get(place)
         if rows is None:
-            rows = self.pending[lane, instance] = deque()
+            rows = self.pending[place] = deque()
         if insert(rows, row):
-            self._add(1, row.tokens)
+            self.requests += 1
+            self.tokens += row.tokens
 
     def take_part(self, lane: Lane, part: Part, whole: int) -> None:
         """Take a lane's newest word; of several the one with the highest (version, at) is the newest."""

@@ -16,13 +16,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
-from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Row, Rows, insert
+from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Place, Row, Rows, insert
 from schemas.decisions import DecisionBySequence
 from schemas.limits import LimitType
 
 LaneOf = Callable[[str], Lane]
 """Says which lane the rows of a tree lie in, by the last of their charged groups."""
+_MOST_CHARGED = 10_000
+"""Routes whose counters are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,18 @@ class DayReservation:
     ended: bool = False
 
 
+class _Charged(NamedTuple):
+    """What the requests of one route touch on one day."""
+
+    groups: tuple[str, ...]
+    slug: str
+    limits: Sequence[DayLimit]
+    counting: list[Counter]
+    """Of each limit."""
+    counters: tuple[Counter, ...]
+    """Of each charged group."""
+
+
 class DayCounters:
     """All day counters of one proxy, whose own spool is `instance`.
 
@@ -68,13 +83,16 @@ class DayCounters:
         self._own_lane: Lane | None = lane
         self._lane_of: LaneOf = lambda _: lane
         self._days: dict[date, dict[tuple[str, str], Counter]] = {}
+        self._charged: dict[int, _Charged] = {}
+        """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
+        self._charged_day = date.min
         self._oldest = date.min
         self._wholes: dict[Lane, int] = {}
         self._untold: set[Lane] = set()
         """Lanes that have not told `whole`: until they have, words by sequence are taken."""
-        self._awaited: dict[tuple[Lane, str], Rows] = {}
+        self._awaited: dict[Place, Rows] = {}
         """Rows that `whole` has not passed, by lane and spool."""
-        self._unplaced: dict[tuple[Lane, str], dict[int, Row]] = {}
+        self._unplaced: dict[Place, dict[int, Row]] = {}
         """Those of them whose offset is not known, by sequence."""
 
     def __len__(self) -> int:
@@ -93,13 +111,15 @@ class DayCounters:
         self, day: date, slug: str, charged_groups: tuple[str, ...], limits: Sequence[DayLimit], tokens: int
     ) -> DayReservation | DayRefusal:
         """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any."""
-        for limit in limits:
-            if self._counter(limit.counting_group, slug, day).refuses(limit.type, limit.threshold):
+        charged = self._charged.get(id(charged_groups)) if day == self._charged_day else None
+        if charged is None or charged.limits is not limits or charged.slug != slug:
+            charged = self._look_up(day, slug, charged_groups, limits)
+        for limit, counter in zip(limits, charged.counting, strict=True):
+            if counter.refuses(limit.type, limit.threshold):
                 return self._refuse(day, slug, limits)
-        counters = tuple([self._counter(group, slug, day) for group in charged_groups])
-        for counter in counters:
+        for counter in charged.counters:
             counter.begin(tokens)
-        return DayReservation(tokens, charged_groups[-1], counters)
+        return DayReservation(tokens, charged_groups[-1], charged.counters)
 
     def settle(self, reservation: DayReservation, sequence: int, tokens: int) -> None:
         """Replace the estimate by what was used, spooled here as `sequence`; no offset of it was told yet."""
@@ -110,7 +130,7 @@ class DayCounters:
             counter.end(reservation.estimate)
         lane = self._lane_of(reservation.root)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
-        self._await(lane, self._instance, Row(sequence, tokens, offset), reservation.counters)
+        self._await((lane, self._instance), Row(sequence, tokens, offset), reservation.counters)
 
     def release(self, reservation: DayReservation) -> None:
         """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
@@ -127,7 +147,7 @@ class DayCounters:
         """
         if day >= self._oldest:
             counters = tuple([self._counter(group, slug, day) for group in group_ids])
-            self._await(lane, instance, row, counters)
+            self._await((lane, instance), row, counters)
 
     def acknowledge(self, lane: Lane, instance: str, placed: Iterable[tuple[int, int]]) -> None:
         """Take the offsets that the broker gave to rows of a spool: (sequence, offset), ascending."""
@@ -193,6 +213,7 @@ class DayCounters:
     def forget(self, before: date) -> None:
         """Drop all days before `before`, which no later reservation may name. What is in flight ends harmlessly."""
         self._oldest = max(self._oldest, before)
+        self._charged.clear()
         for day in [day for day in self._days if day < before]:
             del self._days[day]
 
@@ -201,20 +222,20 @@ class DayCounters:
         counter = self._days.get(day, {}).get((group, slug))
         return (counter.requests, counter.tokens) if counter else (0, 0)
 
-    def _await(self, lane: Lane, instance: str, row: Row, counters: tuple[Counter, ...]) -> None:
-        whole = self._wholes.get(lane, NOWHERE)
+    def _await(self, place: Place, row: Row, counters: tuple[Counter, ...]) -> None:
+        whole = self._wholes.get(place[0], NOWHERE)
         if row.is_below(whole):
             return
-        rows = self._awaited.get((lane, instance))
+        rows = self._awaited.get(place)
         if rows is None:
-            rows = self._awaited[lane, instance] = deque()
+            rows = self._awaited[place] = deque()
         if not insert(rows, row):
             return
         row.counters = counters
         if row.offset is None:
-            self._unplaced.setdefault((lane, instance), {})[row.sequence] = row
+            self._unplaced.setdefault(place, {})[row.sequence] = row
         for counter in counters:
-            counter.add_row(lane, instance, row, whole)
+            counter.add_row(place, row, whole)
 
     def _pass(self, lane: Lane, whole: int) -> None:
         """Let go of the rows that a lane's `whole` has passed."""
@@ -237,6 +258,20 @@ class DayCounters:
         ]
         limit, is_held = min(refusing, key=lambda found: found[1])
         return DayRefusal(limit, is_held)
+
+    def _look_up(self, day: date, slug: str, charged_groups: tuple[str, ...], limits: Sequence[DayLimit]) -> _Charged:
+        """Find what a route's requests touch, once for all of them until `forget` or another day."""
+        if day != self._charged_day or len(self._charged) >= _MOST_CHARGED:
+            self._charged.clear()
+            self._charged_day = day
+        found = self._charged[id(charged_groups)] = _Charged(
+            charged_groups,
+            slug,
+            limits,
+            [self._counter(limit.counting_group, slug, day) for limit in limits],
+            tuple([self._counter(group, slug, day) for group in charged_groups]),
+        )
+        return found
 
     def _counter(self, group: str, slug: str, day: date) -> Counter:
         counters = self._days.get(day)

@@ -18,22 +18,17 @@ Rules:
 - Counters are kept by (counting group, slug, type, unit): a changed threshold finds the content it left.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from proxy.limits.rolling import WIDTH_US, RollingCounter
 from schemas.limits import LimitType, RateLimitUnit
 
-SUB_BUCKETS = 20
-_COUNTED = SUB_BUCKETS + 1
-WIDTH_US = {RateLimitUnit.SECOND: 1_000_000 // SUB_BUCKETS, RateLimitUnit.MINUTE: 60_000_000 // SUB_BUCKETS}
-"""The length of a unit's sub-bucket."""
 _SWEEP = 10_000
-LOGGED = 1000
-"""Up to this threshold requests are logged exactly: 8 KiB a window at the most."""
-RESERVED_WAIT_US = 1_000_000
-"""How long a refusal that rests on reservations asks to wait: they end with their requests, not with the window."""
+_MOST_PLACES = 10_000
+"""Chains whose counters are remembered, until `forget_idle`."""
+_REQUEST = LimitType.REQUEST
 
 _Key = tuple[str, str, LimitType, RateLimitUnit]
 
@@ -58,8 +53,7 @@ class RateChain:
     limits: tuple[WindowLimit, ...]
 
 
-@dataclass(slots=True)
-class LimitStanding:
+class LimitStanding(NamedTuple):
     """How one rate limit stands, for the ``x-ratelimit-*`` headers (contract 3)."""
 
     limit: WindowLimit
@@ -100,137 +94,24 @@ class Refusal:
 
 
 class Counted(Protocol):
-    """What is known of one limit's window now."""
+    """What is known of one limit's window now; each call names the limit's threshold."""
 
-    def counted(self, limit: WindowLimit) -> int:
-        """Return what counts against the limit, reservations included."""
+    def counted(self, threshold: int) -> int:
+        """Return what counts against a limit, reservations included."""
 
-    def admits_us(self, limit: WindowLimit) -> int:
-        """Return the time from which the limit admits, if nothing is added; it may lie in the past."""
+    def admits_us(self, threshold: int) -> int:
+        """Return the time from which a limit admits, if nothing is added; it may lie in the past."""
 
-    def empty_us(self, limit: WindowLimit) -> int:
+    def empty_us(self, threshold: int) -> int:
         """Return the time from which nothing that is counted now counts; it may lie in the past."""
 
 
-class _Counter:
-    """One window: 21 sub-buckets as a ring, and their sum; for requests a log beside it."""
+class _Places(NamedTuple):
+    """The counters of one chain."""
 
-    __slots__ = ("buckets", "held", "held_total", "log", "log_since_us", "newest", "now_us", "total", "width_us")
-
-    def __init__(self, width_us: int, now_us: int) -> None:
-        self.width_us = width_us
-        self.newest = now_us // width_us
-        self.now_us = now_us
-        self.buckets = [0] * _COUNTED
-        self.total = 0
-        self.held = [0] * _COUNTED
-        """What of each sub-bucket are estimates of requests in flight."""
-        self.held_total = 0
-        self.log: deque[int] | None = deque()
-        """When each request was admitted that is less than a unit ago; None while the threshold is above `LOGGED`."""
-        self.log_since_us = now_us - SUB_BUCKETS * width_us
-        """The log knows every request admitted since."""
-
-    def roll(self, now_us: int) -> None:
-        """Make the sub-bucket of `now_us` the newest, and drop what has left the window."""
-        self.now_us = now_us
-        bucket = now_us // self.width_us
-        steps = bucket - self.newest
-        if steps <= 0:
-            return
-        if steps >= _COUNTED:
-            self.buckets = [0] * _COUNTED
-            self.held = [0] * _COUNTED
-            self.total = self.held_total = 0
-        elif self.total:
-            for left in range(self.newest + 1, bucket + 1):
-                place = left % _COUNTED
-                self.total -= self.buckets[place]
-                self.held_total -= self.held[place]
-                self.buckets[place] = self.held[place] = 0
-        self.newest = bucket
-
-    def counted(self, limit: WindowLimit) -> int:
-        """Return what counts against the limit now, reservations included."""
-        log = self._exact(limit)
-        return self.total if log is None else len(log)
-
-    def admit(self, limit: WindowLimit, tokens: int) -> None:
-        """Add one request, or the tokens reserved for it."""
-        if limit.type is LimitType.REQUEST:
-            self.add(self.newest, 1)
-            if self.log is not None:
-                self.log.append(self.now_us)
-        else:
-            self.add(self.newest, tokens)
-            self.held[self.newest % _COUNTED] += tokens
-            self.held_total += tokens
-
-    def add(self, bucket: int, amount: int) -> None:
-        self.buckets[bucket % _COUNTED] += amount
-        self.total += amount
-
-    def settle(self, admitted_us: int, estimate: int, used: int) -> None:
-        """Correct an admission: in its own sub-bucket while that counts; later a refund is void, the rest is now's."""
-        bucket = admitted_us // self.width_us
-        if bucket > self.newest - _COUNTED:
-            self.held[bucket % _COUNTED] -= estimate
-            self.held_total -= estimate
-            self.add(bucket, used - estimate)
-        elif used > estimate:
-            self.add(self.newest, used - estimate)
-
-    def admits_us(self, limit: WindowLimit) -> int:
-        """Return the time from which the limit admits, if nothing is added; it may lie in the past.
-
-        What only reservations hold may be free sooner than the window's end: asked again after a second at most.
-        """
-        threshold = limit.threshold
-        if threshold == 0:
-            return self.now_us + SUB_BUCKETS * self.width_us
-        log = self._exact(limit)
-        if log is not None:
-            return log[-threshold] + SUB_BUCKETS * self.width_us if len(log) >= threshold else 0
-        whole_us = self._below_us(threshold, reserved=True)
-        if not self.held_total:
-            return whole_us
-        used_us = self._below_us(threshold, reserved=False)
-        return min(whole_us, max(used_us, self.now_us + RESERVED_WAIT_US))
-
-    def empty_us(self, limit: WindowLimit) -> int:
-        """Return the time from which nothing that is counted now counts; it may lie in the past."""
-        log = self._exact(limit)
-        if log is not None:
-            return log[-1] + SUB_BUCKETS * self.width_us if log else 0
-        if self.total == 0:
-            return 0
-        bucket = self.newest
-        while self.buckets[bucket % _COUNTED] == 0:
-            bucket -= 1
-        return (bucket + _COUNTED) * self.width_us
-
-    def _exact(self, limit: WindowLimit) -> deque[int] | None:
-        """Return the log of the last unit; None where the limit goes by sub-buckets."""
-        if limit.type is not LimitType.REQUEST:
-            return None
-        if limit.threshold > LOGGED:
-            self.log = None
-            return None
-        if self.log is None:
-            self.log, self.log_since_us = deque(), self.now_us
-        began_us = self.now_us - SUB_BUCKETS * self.width_us
-        while self.log and self.log[0] <= began_us:
-            self.log.popleft()
-        return self.log if self.log_since_us <= began_us else None
-
-    def _below_us(self, threshold: int, *, reserved: bool) -> int:
-        left = self.total if reserved else self.total - self.held_total
-        bucket = self.newest - _COUNTED
-        while left >= threshold:
-            bucket += 1
-            place = bucket % _COUNTED
-            left -= self.buckets[place] if reserved else self.buckets[place] - self.held[place]
-        return (bucket + _COUNTED) * self.width_us
+    slug: str
+    limits: Sequence[WindowLimit]
+    counters: list[RollingCounter]
 
 
 class Windows:
@@ -240,7 +121,9 @@ class Windows:
     """
 
     def __init__(self) -> None:
-        self._counters: dict[_Key, _Counter] = {}
+        self._counters: dict[_Key, RollingCounter] = {}
+        self._places: dict[int, _Places] = {}
+        """By the identity of the limits, which an entry keeps alive."""
         self._latest_us = 0
         self._to_sweep: list[_Key] = []
 
@@ -252,12 +135,12 @@ class Windows:
         if not limits:
             return Reservation(slug, limits, tokens, 0, ())
         given_us, now_us = self._read(now)
-        counters = [self._counter(slug, limit, now_us) for limit in limits]
+        counters = self._rolled(slug, limits, now_us)
         for limit, counter in zip(limits, counters, strict=True):
-            if counter.counted(limit) >= limit.threshold:
+            if counter.counted(limit.threshold) >= limit.threshold:
                 return refuse(limits, counters, given_us)
-        for limit, counter in zip(limits, counters, strict=True):
-            counter.admit(limit, tokens)
+        for counter in counters:
+            counter.admit(tokens)
         return Reservation(slug, limits, tokens, now_us, standings(limits, counters, given_us))
 
     def settle(self, reservation: Reservation, tokens: int, now: float) -> None:
@@ -268,12 +151,11 @@ class Windows:
         if not reservation.limits:
             return
         _, now_us = self._read(now)
-        for limit in reservation.limits:
-            if limit.type is LimitType.TOKEN:
-                # Looked up again: an empty counter may have been forgotten meanwhile, and one in use never is.
-                self._counter(reservation.slug, limit, now_us).settle(
-                    reservation.admitted_us, reservation.estimate, tokens
-                )
+        # Looked up again: an empty counter may have been forgotten meanwhile, and one in use never is.
+        counters = self._rolled(reservation.slug, reservation.limits, now_us)
+        for limit, counter in zip(reservation.limits, counters, strict=True):
+            if limit.type is not _REQUEST:
+                counter.settle(reservation.admitted_us, reservation.estimate, tokens)
 
     def release(self, reservation: Reservation, now: float) -> None:
         """Give the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
@@ -282,11 +164,12 @@ class Windows:
     def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[LimitStanding, ...]:
         """Return how the limits stand now: of each type the one with the least remaining."""
         given_us, now_us = self._read(now)
-        return standings(limits, [self._counter(slug, limit, now_us) for limit in limits], given_us)
+        return standings(limits, self._rolled(slug, limits, now_us), given_us)
 
     def forget_idle(self, now: float, at_most: int = _SWEEP) -> None:
         """Drop counters that count nothing. Looks at `at_most` of them, the next call goes on from there."""
         _, now_us = self._read(now)
+        self._places.clear()
         if not self._to_sweep:
             self._to_sweep = list(self._counters)
         for key in self._to_sweep[-at_most:]:
@@ -302,13 +185,25 @@ class Windows:
         self._latest_us = max(self._latest_us, given_us)
         return given_us, self._latest_us
 
-    def _counter(self, slug: str, limit: WindowLimit, now_us: int) -> _Counter:
+    def _rolled(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> list[RollingCounter]:
+        """Return the counters of a chain at `now_us`; they are looked up once for each chain until `forget_idle`."""
+        found = self._places.get(id(limits))
+        if found is None or found.slug != slug:
+            if len(self._places) >= _MOST_PLACES:
+                self._places.clear()
+            counters = [self._counter(slug, limit, now_us) for limit in limits]
+            found = self._places[id(limits)] = _Places(slug, limits, counters)
+        for counter in found.counters:
+            counter.roll(now_us)
+        return found.counters
+
+    def _counter(self, slug: str, limit: WindowLimit, now_us: int) -> RollingCounter:
         key = (limit.counting_group, slug, limit.type, limit.unit)
         counter = self._counters.get(key)
         if counter is None:
-            counter = self._counters[key] = _Counter(WIDTH_US[limit.unit], now_us)
-        else:
-            counter.roll(now_us)
+            counter = self._counters[key] = RollingCounter(
+                WIDTH_US[limit.unit], now_us, counts_requests=limit.type is _REQUEST
+            )
         return counter
 
 
@@ -319,9 +214,9 @@ def refuse(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us:
     """
     seen = standings(limits, counters, given_us)
     waits = [
-        (counter.admits_us(limit), counter.empty_us(limit), limit)
+        (counter.admits_us(limit.threshold), counter.empty_us(limit.threshold), limit)
         for limit, counter in zip(limits, counters, strict=True)
-        if counter.counted(limit) >= limit.threshold
+        if counter.counted(limit.threshold) >= limit.threshold
     ]
     admits_us, _, lasting = max(waits, key=lambda wait: wait[:2])
     return Refusal(lasting, -((given_us - admits_us) // 1000), seen)
@@ -331,8 +226,9 @@ def standings(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_
     """Return of each type the limit with the least remaining, of equals the last to reset."""
     least: dict[LimitType, LimitStanding] = {}
     for limit, counter in zip(limits, counters, strict=True):
-        remaining = max(0, limit.threshold - counter.counted(limit))
-        reset_s = max(0, counter.empty_us(limit) - given_us) / 1_000_000
+        remaining = max(0, limit.threshold - counter.counted(limit.threshold))
+        left_us = counter.empty_us(limit.threshold) - given_us
+        reset_s = left_us / 1_000_000 if left_us > 0 else 0.0
         known = least.get(limit.type)
         if known is None or (remaining, -reset_s) < (known.remaining, -known.reset_s):
             least[limit.type] = LimitStanding(limit, remaining, reset_s)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxy.limits import windows
+from proxy.limits import rolling, windows
 from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
 from proxy.windows import scripts
 from proxy.windows.memory import MemoryWindows
@@ -65,13 +65,13 @@ class _Seen(NamedTuple):
     admits_at: int
     empty_at: int
 
-    def counted(self, _limit: WindowLimit) -> int:
+    def counted(self, _threshold: int) -> int:
         return self.held
 
-    def admits_us(self, _limit: WindowLimit) -> int:
+    def admits_us(self, _threshold: int) -> int:
         return self.admits_at
 
-    def empty_us(self, _limit: WindowLimit) -> int:
+    def empty_us(self, _threshold: int) -> int:
         return self.empty_at
 
 
@@ -134,7 +134,7 @@ class SharedWindows:
         keys = [_key(self._prefix, reservation.root_group, reservation.slug, limit) for limit in limits]
         words: list[int] = []
         for limit in limits:
-            words += (windows.WIDTH_US[limit.unit], reservation.admitted_us, reservation.estimate, tokens)
+            words += (rolling.WIDTH_US[limit.unit], reservation.admitted_us, reservation.estimate, tokens)
         self._connection.send(
             "EVALSHA", scripts.SETTLE.sha1, len(keys), *keys, self._now(), *words, answered=self._settled
         )
@@ -288,5 +288,5 @@ def _reserve_words(prefix: str, chain: RateChain, tokens: int) -> tuple[list[str
         key = _key(prefix, chain.root_group, chain.slug, limit)
         keys += (key, f"{key}:log")
         amount = 1 if limit.type is LimitType.REQUEST else tokens
-        words += (limit.type.value, windows.WIDTH_US[limit.unit], limit.threshold, amount)
+        words += (limit.type.value, rolling.WIDTH_US[limit.unit], limit.threshold, amount)
     return keys, words

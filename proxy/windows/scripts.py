@@ -10,7 +10,7 @@ microseconds. Both end by themselves once they count nothing.
 import hashlib
 from typing import NamedTuple
 
-from proxy.limits.windows import LOGGED, RESERVED_WAIT_US, SUB_BUCKETS
+from proxy.limits.rolling import LOGGED, RESERVED_WAIT_US, SUB_BUCKETS
 
 
 class Script(NamedTuple):

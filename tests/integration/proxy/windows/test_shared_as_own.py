@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.limits.windows import LOGGED, RateChain, Refusal, Reservation, WindowLimit
+from proxy.limits.rolling import LOGGED
+from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
 from proxy.windows import redis
 from proxy.windows.memory import MemoryWindows
 from proxy.windows.redis import SharedWindows
