@@ -94,6 +94,9 @@ class EmbeddedMetering:
         """Count everything that comes on `partition`, forever. Ends only by an error that does not pass by itself."""
         place = (partition.topic, partition.index)
         outage = Outage(f"metering of {partition.topic}", _log, self._pause)
+        await outage.ride_out(
+            self._ledger.settle_clock
+        )  # the machine's clock may have been set back since the last run
         known = await outage.ride_out(lambda: self._ledger.position(*place))
         offset = partition.first_offset if known is None else known
         while True:

@@ -9,12 +9,15 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.store import day_partitions
+from metering.store import day_partitions, ledger_clock
 from proxy.windows import redis
-from runtime import settings
+from runtime import clock, settings
+from runtime.database import engines as databases
 from runtime.database import postgres
 from runtime.database.engines import Database
 from runtime.kafka import topics
@@ -24,6 +27,9 @@ from runtime.settings import Settings
 from runtime.vault import VaultError
 from tollgate import installation, migrations, stored_urls
 from tollgate.installation import DATABASE_FILE, InstallationError
+
+_AHEAD = timedelta(seconds=5)
+"""By how much the ledger's clock may be ahead before that is said."""
 
 _LEAST_FREE_BYTES = 1024 * 1024 * 1024
 _MEND_FIRST = "it cannot be tried on a database that is not as it must be: mend that first"
@@ -84,11 +90,24 @@ def _schema(loaded: Settings, *, apart: bool) -> Sequence[str]:
             if apart:
                 postgres.check_sessions(database)
             too_small = database.read_now(lambda view: day_partitions.advice(view, loaded.ledger_days))
-            return [*migrations.check(database), *([too_small] if too_small else [])]
+            outdated = migrations.check(database)
+            return [*outdated, *([too_small] if too_small else []), *([] if outdated else database.read_now(_clock))]
         except postgres.PooledError as error:
             return [str(error)]
         except SQLAlchemyError as error:
             return [installation.unusable(where, error)]
+
+
+def _clock(connection: Connection) -> Sequence[str]:
+    """Say by how much the ledger's clock is ahead of the machine's, or of PostgreSQL's."""
+    ahead = ledger_clock.ahead(connection, databases.now(connection, clock.present))
+    if ahead < _AHEAD:
+        return []
+    return [
+        f"the ledger's clock is {timedelta(seconds=round(ahead.total_seconds()))} ahead, since the clock it goes by "
+        "was set back; it goes at half the speed until it is right, and `recordedAt` and the hold-back of events go by "
+        "it: nothing is to be done, and nothing is lost"
+    ]
 
 
 def _master_key(loaded: Settings, *, apart: bool) -> Sequence[str]:

@@ -78,11 +78,12 @@ class Dispatcher:
             limits=policies.limits,
             per_s=policies.per_s,
         )
-        self._upkeep = Upkeep(database, clock, rule=policies.rule, keep_days=policies.keep_days, spools=spools)
+        self._upkeep = Upkeep(
+            *(database, clock, policies.rule, policies.keep_days), longest_wait_s=policies.longest_wait_s, spools=spools
+        )
         self._committed: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
-        self._draining = False
-        self._running = False
+        self._draining = self._running = False
         self._idle = asyncio.Event()
 
     def apply(self, change: ConfigChange) -> None:

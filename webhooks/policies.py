@@ -60,6 +60,11 @@ class Policies:
         """How long a claim holds. Longer than any attempt, so that it only runs out when its dispatcher went away."""
         return self.lease_s or self.policy.attempt_timeout_s + LEASE_MARGIN_S
 
+    @property
+    def longest_wait_s(self) -> float:
+        """How long a delivery that is due for no redrive, or a receiver's probe, waits at most for its next attempt."""
+        return max(self.policy.bound_s, self.claimed_for_s, self.rule.probe_every_s)
+
     def contradictions(self) -> list[str]:
         """Say in one line each which settings contradict each other."""
         return retry.contradictions(self.policy)

@@ -39,15 +39,19 @@ Step = Callable[[Connection, datetime, int], int]
 
 
 class Upkeep:
-    """Runs beside dispatch, in each dispatcher: what one does the others find done. `keep_days` is the ledger's."""
+    """Runs beside dispatch, in each dispatcher: what one does the others find done. `keep_days` is the ledger's.
+
+    Nothing but a redriven delivery waits longer than `longest_wait_s` for its next attempt.
+    """
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
-        *,
         rule: Rule,
         keep_days: int,
+        *,
+        longest_wait_s: float,
         spools: Collection[str] = (),
         steady: Steady = time.monotonic,
         pause: Pause = asyncio.sleep,
@@ -56,6 +60,7 @@ class Upkeep:
         self._clock = clock
         self._believed = BelievedClock(clock, steady, what="deliveries and keys")
         self._rule = rule
+        self._longest_wait = timedelta(seconds=longest_wait_s)
         self._spools = spools
         self._keep_keys = timedelta(days=keep_days) + KEYS_MARGIN
         self._pause = pause
@@ -73,9 +78,11 @@ class Upkeep:
     async def remove(self) -> None:
         """Remove what has expired, for ever."""
         outage = Outage("webhook retention", _log, self._pause)
+        await outage.ride_out(self.bring_forward)
         loops.turned(0, rest_s=FIRST_REMOVE_S)
         await self._pause(FIRST_REMOVE_S)
         while True:
+            await outage.ride_out(self.bring_forward)
             await outage.ride_out(self.remove_all)
             loops.turned(0, rest_s=REMOVE_EVERY_S)
             await self._pause(REMOVE_EVERY_S)
@@ -87,6 +94,12 @@ class Upkeep:
         if count:
             _log.info("%d dead letters are redriven: their receiver is back", count)
         return count is not None
+
+    async def bring_forward(self) -> None:
+        """Bring to now what a clock that ran ahead has planned for later than any rule allows."""
+        count = await self._all(self._bring_forward, redrive.STEP)
+        if count:
+            _log.warning("%d deliveries waited longer than any rule allows, as after a clock ran ahead: due now", count)
 
     async def remove_all(self) -> None:
         """Remove all that has expired by now."""
@@ -110,6 +123,10 @@ class Upkeep:
             if count < limit:
                 return total
             await self._pause(_REST_S)
+
+    def _bring_forward(self, connection: Connection, now: datetime, limit: int) -> int:
+        per_s = self._rule.redrive_per_s
+        return redrive.bring_forward(connection, now, self._longest_wait, per_s, limit)
 
     def _forget(self, connection: Connection, now: datetime, limit: int) -> int:
         return retention.forget(connection, now.date() - self._keep_keys, limit)

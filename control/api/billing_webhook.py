@@ -48,7 +48,11 @@ class BillingWebhookController(Controller):
     async def rotate(
         self, request: ManagementRequest, desk: AtDesk, data: JSONBody[RotateSecret], key: IdempotencyKey = None
     ) -> RotatedSecret:
-        """Make a new signing secret, shown this once; the one before signs too until the overlap ends."""
+        """Make a new signing secret, shown this once; the one before signs too until the overlap ends.
+
+        A rotation may begin within the overlap of another: the oldest secret signs until its promised time, so up to
+        three sign.
+        """
         overlap = timedelta(seconds=data.overlap_seconds)
         return await desk.post(request, RotatedSecret, lambda unit: flow.rotate_secret(unit, desk.vault, overlap), key)
 

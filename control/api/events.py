@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from control.api import common, errors, paging
 from control.api.common import AtDesk, Desk, Limit, ManagementRequest
 from control.core.refusals import InvalidError
-from metering.store import pages
+from metering.store import ledger_clock, pages
 from metering.store.pages import Entry, EventQuery, Order, PageStart
 from schemas.api import Page
 from schemas.billing import LedgerEvent
@@ -85,7 +85,7 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 
 
 def _read(connection: Connection, desk: Desk, workspace_id: str, asked: _Cursor, limit: int) -> list[Entry]:
-    now = desk.ledger_now(connection)
+    now = ledger_clock.now(connection, desk.ledger_now(connection))
     window = EventQuery(
         workspace_id,
         asked.order,

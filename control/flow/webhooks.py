@@ -1,6 +1,7 @@
 """Billing webhooks: where they go, and the secrets that sign them (contract 2.5, section 5).
 
-Never lets more than two secrets sign, and never gives a secret back but in the answer that makes it.
+Never lets more than three secrets sign, never ends one before the time that was told for it, and never gives a secret
+back but in the answer that makes it.
 """
 
 from datetime import timedelta
@@ -13,6 +14,9 @@ from runtime.vault import Vault, webhook_context
 from schemas.base import rfc3339
 from schemas.billing import BillingWebhook, RotatedSecret
 from schemas.config import SealedSecret, WebhookRecord
+
+MOST_SIGNING = 3
+"""Secrets that sign at once: a rotation may begin while the one before it is under way, a third may not."""
 
 
 def get(unit: UnitOfWork) -> WebhookRecord:
@@ -51,15 +55,17 @@ def save(unit: UnitOfWork, body: BillingWebhook, *, allow_private: bool) -> Webh
 
 
 def rotate_secret(unit: UnitOfWork, vault: Vault, overlap: timedelta) -> RotatedSecret:
-    """Make a new signing secret; the one before signs beside it for `overlap`.
+    """Make a new signing secret; the one before signs beside it for `overlap`, and one that ends signs to its end.
 
-    Raise InvalidError where an earlier rotation's overlap is not over yet and `overlap` would let three sign.
+    Raise InvalidError where `overlap` would let four sign.
     """
     current = get(unit)
-    ending = [secret.expires_at for secret in current.secrets if secret.expires_at and secret.expires_at > unit.now]
-    if ending and overlap:
+    ending = tuple(secret for secret in current.secrets if secret.expires_at and secret.expires_at > unit.now)
+    if overlap and len(ending) > MOST_SIGNING - 2:
+        ends_at = rfc3339(min(secret.expires_at for secret in ending if secret.expires_at))
         raise InvalidError(
-            f"overlap_seconds: the last rotation's overlap goes on until {rfc3339(max(ending))}; 0 ends it at once",
+            f"overlap_seconds: {MOST_SIGNING} secrets sign already, until {ends_at}; until then only 0 is possible, "
+            "which ends the current secret at once",
             param="overlap_seconds",
             code="rotation_under_way",
         )
@@ -70,7 +76,7 @@ def rotate_secret(unit: UnitOfWork, vault: Vault, overlap: timedelta) -> Rotated
     if expires_at is not None:
         before = next(secret for secret in current.secrets if secret.expires_at is None)
         sealed = (*sealed, before.model_copy(update={"expires_at": expires_at}))
-    unit.webhooks.save(current.model_copy(update={"secrets": sealed}), unit.now)
+    unit.webhooks.save(current.model_copy(update={"secrets": (*sealed, *ending)}), unit.now)
     after = {"previous_expires_at": None if expires_at is None else rfc3339(expires_at)}
     unit.journal.note(unit.workspace_id, "webhook.rotate_secret", unit.workspace_id, after=after)
     return RotatedSecret(secret=secret, previous_expires_at=expires_at)

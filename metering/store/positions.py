@@ -3,10 +3,26 @@
 Never moves a position but from where its caller saw it: another worker may own the partition by now.
 """
 
-from datetime import date, datetime
+from collections.abc import Collection
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Date, Integer, Row, String, Table, bindparam, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Date,
+    Integer,
+    Row,
+    String,
+    Table,
+    bindparam,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from domain import positions
 from domain.positions import Progress
@@ -21,20 +37,23 @@ METERING_POSITION = Table(
     Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("next_offset", BigInteger, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
+    Column("ahead_us", BigInteger, nullable=False, default=0, server_default=text("0")),
     Column("told_offset", BigInteger),
     Column("told_end", BigInteger),
     Column("told_at", UtcDateTime),
     Column("told_from_day", Date),
 )
-"""`recorded_at` is the ledger's clock at the last move: the newest of all is what the next may not run behind.
+"""`recorded_at` is the ledger's clock at the last move, and `ahead_us` by how many microseconds it was ahead of its
+source then (`metering.store.ledger_clock`).
 
 The rest is of partitions whose totals are told to a topic: every change below `told_offset` was told by `told_at`, and
 the decisions' partition ended at `told_end` then; all null before the first time. `told_from_day`: the oldest day that
 was changed since, where that is older than the day before.
 """
 
+_MICROSECOND = timedelta(microseconds=1)
 _COLUMNS = METERING_POSITION.c
-_EVERY = select(_COLUMNS.topic, _COLUMNS.partition, _COLUMNS.next_offset, _COLUMNS.recorded_at)
+_EVERY = select(_COLUMNS.topic, _COLUMNS.partition, _COLUMNS.next_offset, _COLUMNS.recorded_at, _COLUMNS.ahead_us)
 _MOVE = update(METERING_POSITION).where(
     _COLUMNS.topic == bindparam("of_topic"),
     _COLUMNS.partition == bindparam("of_partition"),
@@ -45,8 +64,8 @@ Place = tuple[str, int]
 """A topic and a partition of it."""
 
 
-def every(connection: Connection) -> dict[Place, Row[Any, Any, Any, Any]]:
-    """Return `next_offset` and `recorded_at` of every partition that was begun."""
+def every(connection: Connection) -> dict[Place, Row[Any, Any, Any, Any, Any]]:
+    """Return `next_offset`, `recorded_at` and `ahead_us` of every partition that was begun."""
     return {(row.topic, row.partition): row for row in connection.execute(_EVERY)}
 
 
@@ -63,9 +82,12 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
     return None if found is None else found.next_offset
 
 
-def move(connection: Connection, batch: EventBatch, at: int | None, now: datetime) -> None:
-    """Move the position from `at` to the batch's end. Raise PositionLostError where it is no longer `at`."""
-    target = {"next_offset": batch.next_offset, "recorded_at": now}
+def move(connection: Connection, batch: EventBatch, at: int | None, now: datetime, ahead: timedelta) -> None:
+    """Move the position from `at` to the batch's end. Raise PositionLostError where it is no longer `at`.
+
+    `now` is the ledger's clock, `ahead` by how much it is ahead of its source.
+    """
+    target = {"next_offset": batch.next_offset, "recorded_at": now, "ahead_us": ahead // _MICROSECOND}
     if at is None:
         begin = statements.insert_into(connection.dialect.name, METERING_POSITION).on_conflict_do_nothing()
         place = {"topic": batch.topic, "partition": batch.partition}
@@ -77,6 +99,13 @@ def move(connection: Connection, batch: EventBatch, at: int | None, now: datetim
         moved = connection.execute(_MOVE, {**here, **target}).rowcount
     if moved != 1:
         raise positions.PositionLostError(batch)
+
+
+def settle(connection: Connection, places: Collection[Place], now: datetime, ahead: timedelta) -> None:
+    """Note of partitions what the ledger's clock says, and by how much it is ahead of its source; they do not move."""
+    here = tuple_(_COLUMNS.topic, _COLUMNS.partition).in_(places)
+    noted = {"recorded_at": now, "ahead_us": ahead // _MICROSECOND}
+    connection.execute(update(METERING_POSITION).where(here, _COLUMNS.recorded_at <= now).values(noted))
 
 
 def lower_told_from(connection: Connection, topic: str, partition: int, day: date) -> None:

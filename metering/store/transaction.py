@@ -14,7 +14,7 @@ from domain.positions import Progress
 from domain.sources import EventBatch
 from metering.core import sums
 from metering.core.sums import Counter, LimitTotal, Totals
-from metering.store import events, insert, key_usage, totals
+from metering.store import events, insert, key_usage, ledger_clock, totals
 from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.clock import Clock
@@ -38,6 +38,11 @@ class SqlLedger:
         """Run `apply` as one transaction."""
         now_of = self._now_of
         return await self._database.write(lambda connection: apply(connection, batch, partial(now_of, connection)))
+
+    async def settle_clock(self) -> None:
+        """Run `ledger_clock.settle` as one transaction."""
+        now_of = self._now_of
+        await self._database.write(lambda connection: ledger_clock.settle(connection, now_of(connection)))
 
     async def position(self, topic: str, partition: int) -> int | None:
         """Return the committed next offset."""
@@ -89,8 +94,9 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
     unseen = positions.unseen(batch, at)
     if at is not None and batch.next_offset <= at:
         return _named(connection, batch.events, Totals(batch.lane, (), (), at))
-    now = max([clock(), *(row.recorded_at for row in moved.values())])
-    stored_positions.move(connection, batch, at, now)
+    source = clock()
+    now = ledger_clock.next_moment(moved.values(), source)
+    stored_positions.move(connection, batch, at, now, now - source)
     new = insert.record(connection, unseen, now)
     increments = sums.increments(new)
     daily = totals.add_daily(connection, batch, increments, new, now)

@@ -7,13 +7,14 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import click
 from sqlalchemy import Connection
 
 from control.flow import workspaces
 from control.store.workspaces import Workspaces
-from metering.store import pages
+from metering.store import ledger_clock, pages
 from metering.store.pages import Entry, EventQuery, Order, PageStart
 from runtime import clock
 from runtime.database import engines
@@ -50,7 +51,7 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Wher
     with commands.opened(where) as place:
         workspace_id = place.read(lambda view: workspaces.get(Workspaces(view), workspace_name).id)
         begun = clock.steady()
-        start = since.replace(tzinfo=UTC) if since else place.read(lambda view: engines.now(view, begun))
+        start = since.replace(tzinfo=UTC) if since else place.read(partial(_ledger_now, own=begun))
         if not once and not as_json:
             held_s = place.settings.events_hold_back_s
             click.echo(f"Events recorded from {rfc3339(start)} on, {held_s:g} s after each; Ctrl-C ends it.", err=True)
@@ -65,7 +66,7 @@ def _follow(place: Installation, workspace_id: str, start: datetime, *, once: bo
     after = PageStart(start, "")
 
     def read(connection: Connection) -> list[Entry]:
-        moment = engines.now(connection, now)
+        moment = _ledger_now(connection, now)
         return pages.page(connection, EventQuery(workspace_id, Order.RECORDED, after, moment), moment - held, _PAGE)
 
     while True:
@@ -78,6 +79,10 @@ def _follow(place: Installation, workspace_id: str, start: datetime, *, once: bo
         if once:
             return
         time.sleep(_POLL_S)
+
+
+def _ledger_now(connection: Connection, own: clock.Clock) -> datetime:
+    return ledger_clock.now(connection, engines.now(connection, own))
 
 
 def _as_json(entry: Entry) -> str:

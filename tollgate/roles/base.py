@@ -5,6 +5,7 @@ Never begins a role on topics that are not as the settings say.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
@@ -47,13 +48,15 @@ def database_clock(database: Database) -> SharedClock:
         raise failed("TOLLGATE_DATABASE_URL", error) from None
 
 
-async def keep_time(clock: SharedClock, database: Database) -> None:
-    """Set the clock anew every 10 s, for as long as the process runs."""
+async def keep_time(clock: SharedClock, database: Database, also: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Set the clock anew every 10 s, for as long as the process runs, and do `also`, which may fail as one does."""
     outage = Outage("the clock", log)
     while True:
         loops.turned(rest_s=_SET_EVERY_S)
         await asyncio.sleep(_SET_EVERY_S)
         clock.set(await outage.ride_out(lambda: database.read(_now)))
+        if also is not None:
+            await outage.ride_out(also)
 
 
 def _now(connection: Connection) -> datetime:

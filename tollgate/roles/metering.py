@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from metering.retention import Retention
+from metering.store import ledger_clock
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
 from metering.upkeep import LedgerUpkeep
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
+from runtime.database import engines as databases
 from runtime.database.engines import Database
 from runtime.http.health import Check
 from runtime.kafka.writer import Kafka, Writer
@@ -51,7 +53,7 @@ class MeteringRole(Role):
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the groups' thresholds, then count."""
-        spawn("the clock", base.keep_time(self._clock, self._database))
+        spawn("the clock", base.keep_time(self._clock, self._database, self._settle))
         await base.topics_are_there(self._kafka, self._settings)
         spawn("the configuration", self._config.run())
         await base.heard(self._config, self._kafka)
@@ -73,6 +75,10 @@ class MeteringRole(Role):
     async def close(self) -> None:
         """Close connections."""
         await self._writer.close()
+
+    async def _settle(self) -> None:
+        """Let the ledger's clock go on where the database's was set back."""
+        await self._database.write(lambda view: ledger_clock.settle(view, databases.now(view, self._clock)))
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:

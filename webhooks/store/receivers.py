@@ -5,7 +5,7 @@ waiting for one.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Row, select, update
 
@@ -79,6 +79,13 @@ def probe_soon(connection: Connection, workspace_id: str, now: datetime) -> None
     """Let the next probe of a held receiver come now: somebody says that it is back."""
     later = (_COLUMNS.workspace_id == workspace_id) & (_COLUMNS.probe_at > now)
     connection.execute(update(WEBHOOK_RECEIVER).where(later).values(probe_at=now))
+
+
+def bring_forward(connection: Connection, now: datetime, longest: timedelta) -> None:
+    """Bring to now each probe, and each step of redriven deliveries, that lies more than `longest` ahead."""
+    for column in (_COLUMNS.probe_at, _COLUMNS.redriven_at):
+        late = update(WEBHOOK_RECEIVER).where(column > now + longest)
+        connection.execute(late.values({column: now}))
 
 
 def next_redrive(connection: Connection, now: datetime) -> str | None:

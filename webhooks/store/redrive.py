@@ -8,7 +8,7 @@ restarts, also once moments have passed unused because the receiver was held or 
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, select, update
@@ -91,6 +91,37 @@ def redrive_returned(connection: Connection, now: datetime, rule: Rule, limit: i
         at = connection.execute(later.where(_COLUMNS.redrive_after > now)).scalar_one()
         receivers.redrive_next(connection, workspace_id, at)
     return count
+
+
+def bring_forward(connection: Connection, now: datetime, longest: timedelta, per_s: float, limit: int = STEP) -> int:
+    """Bring to now what waits longer than any rule allows, as after a clock that ran ahead; return how many.
+
+    `longest` is what a first attempt, a retry or a claim may lie ahead at most. Redriven deliveries are planned one
+    behind the other, `per_s` a second, so one may lie ahead by as much more as there are before it. Each begins a new
+    run: its clock had started in a time that did not come yet. Where it gives `limit` or more there may be others.
+    """
+    far = PENDING & (_COLUMNS.claimable_at > now + longest)
+    connection.execute(update(DELIVERY).where(far, _COLUMNS.claim.is_not(None)).values(claim=None))
+    is_redriven = _COLUMNS.queue == Queue.REDRIVEN.value
+    rows = connection.execute(_first(select(DELIVERY).where(far, ~is_redriven), limit)).all()
+    _put_back(connection, rows, [now] * len(rows), Queue.FIRST)
+    count = len(rows)
+    several = select(_COLUMNS.workspace_id, func.count()).where(PENDING, is_redriven).group_by(_COLUMNS.workspace_id)
+    for workspace_id, waiting in connection.execute(several.having(func.max(_COLUMNS.claimable_at) > now + longest)):
+        bound = now + longest + timedelta(seconds=waiting / per_s)
+        own = PENDING & is_redriven & (_COLUMNS.workspace_id == workspace_id)
+        rows = connection.execute(_first(select(DELIVERY).where(own, _COLUMNS.claimable_at > bound), limit)).all()
+        planned = select(func.max(_COLUMNS.claimable_at)).where(own, _COLUMNS.claimable_at <= bound)
+        busy_until = connection.execute(planned).scalar_one()
+        _put_back(connection, rows, pace.spread(now, busy_until, len(rows), per_s), Queue.REDRIVEN)
+        count += len(rows)
+    receivers.bring_forward(connection, now, longest)
+    return count
+
+
+def _first(query: Select[Any], limit: int) -> Select[Any]:
+    ordered = query.order_by(_COLUMNS.workspace_id, _COLUMNS.claimable_at, _COLUMNS.id)
+    return ordered.limit(limit).with_for_update(skip_locked=True)
 
 
 def _ended(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,17 @@ def test_an_embedded_directory_is_well_after_its_first_command(tmp_path: Path) -
     assert list(problems({"TOLLGATE_MASTER_KEY": OTHER_KEY})) == ["master key"]
     (unknown,) = problems({"TOLLGATE_PROT": "1"})["settings"]
     assert "the nearest name is TOLLGATE_PORT" in unknown
+
+
+def test_by_how_much_the_ledgers_clock_is_ahead() -> None:
+    run({}, "workspace", "create", "--name", "lab", "--org-prefix", "org")
+    with closing(sqlite3.connect("data/tollgate.db")) as connection:
+        tomorrow = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1, minutes=1)
+        place = "INSERT INTO metering_position (topic, partition, next_offset, recorded_at) VALUES ('spool/a', 0, 1, ?)"
+        connection.execute(place, (tomorrow.isoformat(" "),))
+        connection.commit()
+    (ahead,) = problems({})["database"]
+    assert ahead.startswith("the ledger's clock is 1 day, 0:0")
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -86,12 +86,21 @@ async def test_both_secrets_sign_until_the_overlap_ends(lab: Lab, database: Data
     assert secrets(database, lab, clock()) == [third["secret"]]
 
 
-async def test_rotating_twice_never_lets_three_secrets_sign(lab: Lab, database: Database, clock: HandClock) -> None:
-    await rotate(lab, 60)
+async def test_the_oldest_secret_keeps_its_promised_time_and_three_sign_at_most(
+    lab: Lab, database: Database, clock: HandClock
+) -> None:
+    (first,) = secrets(database, lab, clock())
+    second = (await rotate(lab, 60)).json()["secret"]
+    third = (await rotate(lab, 30)).json()["secret"]
+    assert secrets(database, lab, clock()) == [third, second, first]
     refused = await rotate(lab, 60)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "rotation_under_way")
-    assert len(secrets(database, lab, clock())) == 2
+    assert secrets(database, lab, clock()) == [third, second, first]
+    clock.advance(seconds=31)
+    assert secrets(database, lab, clock()) == [third, first]
     last = (await rotate(lab, 0)).json()["secret"]
+    assert secrets(database, lab, clock()) == [last, first]
+    clock.advance(seconds=30)
     assert secrets(database, lab, clock()) == [last]
 
 

@@ -79,14 +79,17 @@ def test_the_ledger_keeps_every_field(opened: Database, monkeypatch: pytest.Monk
 
 
 def test_both_ways_to_insert_leave_the_same_bytes(opened: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    columns = ", ".join({column.name for column in ledger_events.USAGE_EVENT.columns} - {"idempotency_key"})
-    query = f"SELECT {columns} FROM usage_event"
-    apply(opened, batch([every_field_set(1)]))
+    own = {"idempotency_key", "recorded_at"}
+    columns = ", ".join({column.name for column in ledger_events.USAGE_EVENT.columns} - own)
+    query = f"SELECT recorded_at, {columns} FROM usage_event ORDER BY recorded_at"
+    clock = HandClock(NOON + timedelta(microseconds=1))
+    apply(opened, batch([every_field_set(1)]), clock)
     monkeypatch.setattr(insert, "_insert_all", lambda *_: False)
-    apply(opened, batch([every_field_set(1).model_copy(update={"idempotency_key": key(2)})], 2))
+    apply(opened, batch([every_field_set(1).model_copy(update={"idempotency_key": key(2)})], 2), clock)
 
-    first, second = opened.read_now(lambda connection: connection.exec_driver_sql(query).all())
+    (recorded, *first), (later, *second) = opened.read_now(lambda connection: connection.exec_driver_sql(query).all())
     assert first == second
+    assert (type(recorded), len(str(recorded))) == (type(later), len(str(later)))
 
 
 def test_a_lost_comparison_rolls_back_everything(opened: Database) -> None:
@@ -186,7 +189,8 @@ def test_the_ledgers_clock_never_runs_behind(opened: Database) -> None:
 
     query = select(ledger_events.USAGE_EVENT.c.recorded_at).order_by(ledger_events.USAGE_EVENT.c.sequence)
     recorded: list[datetime] = list(opened.read_now(lambda connection: connection.execute(query).scalars()))
-    assert recorded == [NOON, NOON, NOON + timedelta(seconds=30)]
+    tick = timedelta(microseconds=1)
+    assert recorded == [NOON, NOON + tick, NOON + tick + timedelta(seconds=30)]  # half the speed: a minute has passed
 
 
 def test_one_transaction_has_one_clock_value(opened: Database) -> None:

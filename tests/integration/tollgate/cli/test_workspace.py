@@ -126,15 +126,17 @@ def test_a_secret_is_rotated_with_an_overlap_and_printed_once(data: Path) -> Non
     rotated = json.loads(result.stdout)
     assert set(rotated) == {"secret", "previous_expires_at"}
     assert opened(data, webhook(data, made["workspace_id"])) == [rotated["secret"], made["webhook_secret"]]
+    assert run(data, "rotate-secret", "--workspace", "lab", "--overlap", "60").exit_code == 0
     refused = run(data, "rotate-secret", "--workspace", "lab", "--overlap", "60")
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
     ended = run(data, "rotate-secret", "--workspace", "lab", "--overlap", "0")
     assert "not shown again" in ended.stderr
-    (last,) = opened(data, webhook(data, made["workspace_id"]))
+    last, *before = opened(data, webhook(data, made["workspace_id"]))
+    assert before == [rotated["secret"], made["webhook_secret"]]
     assert last in ended.stdout
     assert run(data, "rotate-secret", "--workspace", "lab").exit_code == 2
     noted = [entry for entry in audited(data) if entry["action"] == "webhook.rotate_secret"]
-    assert len(noted) == 2
+    assert len(noted) == 3
     assert last not in json.dumps(noted)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from metering.topic import faust_consumer
 from runtime import loops
 from runtime.kafka.writer import Kafka
 from runtime.loops import STILL_S, Loops
@@ -97,11 +98,25 @@ class Scene:
         self._clock.move(latest_s - self._clock.seconds() + STILL_S + 1)
 
 
+def stoppable_getmany(stop: Stop) -> Callable[..., AsyncIterator[Any]]:
+    """Return what Faust calls again and again in tasks of its own, which are not gone on with once all are stopped."""
+    plain = faust_consumer._Consumer.getmany
+
+    async def getmany(consumer: Any, timeout: float) -> AsyncIterator[Any]:  # noqa: ASYNC109 (Faust's signature)
+        while stop.is_set and not stop.ends:  # noqa: ASYNC110 (another task's doing)
+            await asyncio.sleep(0.02)
+        async for one in plain(consumer, timeout):
+            yield one
+
+    return getmany
+
+
 @asynccontextmanager
 async def running(prepare: Prepare, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     clock, stop = HandClock(), Stop()
     plain = loops.run
     monkeypatch.setattr(loops, "run", lambda name, work: plain(name, Stoppable(work, stop)))
+    monkeypatch.setattr(faust_consumer._Consumer, "getmany", stoppable_getmany(stop))
     monkeypatch.setattr(process, "Loops", lambda: Loops(clock.seconds))
     announced: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
     with ExitStack() as closing:

@@ -101,7 +101,7 @@ async def test_upkeep_removes_all_of_it_in_steps(desk: Desk, monkeypatch: pytest
 
     now = kit.HandClock(kit.after(EXPIRED_S + 1))
     monkeypatch.setattr(databases, "now", lambda _connection, _clock: now())
-    upkeep = Upkeep(desk.database, now, rule=Rule(), keep_days=100, pause=pause)
+    upkeep = Upkeep(desk.database, now, rule=Rule(), keep_days=100, longest_wait_s=30, pause=pause)
     await upkeep.remove_all()
     assert desk.row("waits").status == "dead"
     assert (count(desk, tables.DELIVERY), count(desk, tables.DELIVERY_EVENT)) == (1, 26)
@@ -125,7 +125,7 @@ async def test_a_clock_that_is_far_ahead_removes_nothing_and_forgets_nothing(
     today = {"day": known_at.date()}
     desk.database.write_now(lambda connection: connection.execute(update(tables.DELIVERY_EVENT).values(today)))
     clock, passing = kit.HandClock(known_at), kit.HandClock()
-    upkeep = Upkeep(desk.database, clock, rule=Rule(), keep_days=100, steady=passing.seconds)
+    upkeep = Upkeep(desk.database, clock, rule=Rule(), keep_days=100, longest_wait_s=30, steady=passing.seconds)
     clock.move(365 * DAY_S)
     for name in ("next", "last"):  # what comes meanwhile has the wrong clock's time
         await upkeep.remove_all()
@@ -145,7 +145,7 @@ async def test_on_sqlite_what_expires_while_the_process_runs_goes_in_its_time(pl
         desk = Desk(opened)
         fill(desk)
         clock = kit.HandClock()
-        upkeep = Upkeep(opened, clock, rule=Rule(), keep_days=100, steady=clock.seconds)
+        upkeep = Upkeep(opened, clock, rule=Rule(), keep_days=100, longest_wait_s=30, steady=clock.seconds)
         await upkeep.remove_all()
         clock.move(EXPIRED_S + 1)
         await upkeep.remove_all()
@@ -163,7 +163,7 @@ async def test_keys_alone_say_what_is_known_where_their_deliveries_are_gone(plac
         fill(desk)
         desk.write(retention.remove, "ws", kit.after(EXPIRED_S + 2 * DAY_S))
         clock = kit.HandClock(kit.after(365 * DAY_S))
-        await Upkeep(opened, clock, rule=Rule(), keep_days=100, steady=clock.seconds).remove_all()
+        await Upkeep(opened, clock, rule=Rule(), keep_days=100, longest_wait_s=30, steady=clock.seconds).remove_all()
         assert count(desk, tables.DELIVERY_EVENT) == 4
 
 
@@ -179,7 +179,9 @@ async def test_positions_go_with_their_spools_once_those_are_as_old_as_the_keys(
         desk.keep("newest", at_s=107 * DAY_S)
         clock = kit.HandClock(kit.after(107 * DAY_S + 1))
         spools = [made["kept"]]
-        await Upkeep(opened, clock, rule=Rule(), keep_days=100, spools=spools, steady=clock.seconds).remove_all()
+        await Upkeep(
+            opened, clock, rule=Rule(), keep_days=100, longest_wait_s=30, spools=spools, steady=clock.seconds
+        ).remove_all()
         query = select(tables.WEBHOOK_POSITION.c.topic).where(tables.WEBHOOK_POSITION.c.topic.startswith("spool/"))
         left = opened.read_now(lambda connection: set(connection.execute(query).scalars()))
         assert left & set(made.values()) == {made["kept"], made["new"]}
@@ -188,7 +190,7 @@ async def test_positions_go_with_their_spools_once_those_are_as_old_as_the_keys(
 async def test_upkeep_redrives_for_receivers_that_are_back(desk: Desk) -> None:
     for number in range(5):
         desk.lose(f"lost-{number}")
-    upkeep = Upkeep(desk.database, kit.HandClock(kit.after(99)), rule=Rule(), keep_days=100)
+    upkeep = Upkeep(desk.database, kit.HandClock(kit.after(99)), rule=Rule(), keep_days=100, longest_wait_s=30)
     assert not await upkeep.redrive_some()
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), timedelta(seconds=30), RULE)
     desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
