@@ -4,6 +4,7 @@ Never takes from one limit what another then refuses: all of them, over all char
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,9 +18,12 @@ from proxy.dialects import answers, chat, media, upstream_objects
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.limits import concurrency, days, estimate, windows
+from proxy.limits.estimate import TokenCounts
 from runtime.clock import Clock
-from schemas.usage import Outcome, Tokens, UsageSource
+from schemas.usage import Outcome, UsageSource
 
+_MOST_KNOWN = 100_000
+"""Authorization headers whose key is remembered, at 150 bytes each."""
 _PARSED_AT_ONCE_BYTES = 256 * 1024
 """A larger body is read beside the event loop: a hostile one takes seconds to look through."""
 
@@ -28,7 +32,7 @@ class Directory(Protocol):
     """Knows keys, and where they lead."""
 
     def key(self, prefix: str) -> Key | None:
-        """Return a live key by its prefix."""
+        """Return a live key by its prefix: the same object until something changes that it depends on."""
 
     def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
         """Return where a key's calls of a slug go, or why nowhere; None where it may not call it so."""
@@ -80,7 +84,7 @@ class Call:
     request_id: str
     event: bytes
     """The beginning of its usage event."""
-    expected: Tokens
+    expected: TokenCounts
     """The estimate to bill where the process dies; else `likely` is a better one."""
     day: days.DayReservation
     rate: windows.Reservation
@@ -114,12 +118,12 @@ class Call:
         """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""
         return endings.cut_short(outcome, reply, stream=self.stream, answered=self.answered, likely=self.likely)
 
-    def likely(self) -> Tokens:
+    def likely(self) -> TokenCounts:
         """Return the counts to bill where nobody has reported any: made from the body, so asked for only then."""
         prompt = self.prompt_tokens
         if prompt is None:
             prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
-        return self.expected.model_copy(update={"input_tokens": prompt})
+        return self.expected._replace(input_tokens=prompt)
 
     def counted(self, count: answers.Count) -> answers.Count:
         """Return what is billed of a count: of a route that is opaque to us nothing is estimated."""
@@ -157,23 +161,37 @@ class Admissions:
         self._clock = clock
         self._mint = mint
         self._costs = costs
+        self._known: dict[bytes, Key] = {}
+        """By the SHA-256 of an Authorization header the key that it was found to hold: never the key's own text."""
         self.concurrency = concurrency.Concurrency()
         self._most_output = most_output_tokens
         self._sizes = estimate.CompletionSizes()
 
     def authenticate(self, authorization: bytes | None) -> Key | Reply:
         """Return the key of an Authorization header, or the answer that refuses it."""
+        digest = hashlib.sha256(authorization or b"").digest()
+        key = self._known.get(digest)
+        if key is None or self._directory.key(key.prefix) is not key:  # something has changed that it depends on
+            found = self._look_up(authorization)
+            if isinstance(found, Reply):
+                return found
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[digest] = key = found
+        if key.disabled:
+            return replies.key_disabled()
+        if key.expires_at is not None and key.expires_at <= self._clock():
+            return replies.key_expired()
+        return replies.suspended() if key.suspended else key
+
+    def _look_up(self, authorization: bytes | None) -> Key | Reply:
         sent = keys.read(authorization, accept_bearer=self._accept_bearer)
         if isinstance(sent, keys.BadCredential):
             return replies.unauthorized(sent.message)
         key = self._directory.key(sent.prefix)
         if not keys.matches(sent.key, key.sha256 if key else b"") or key is None:
             return replies.unknown_key()
-        if key.disabled:
-            return replies.key_disabled()
-        if key.expires_at is not None and key.expires_at <= self._clock():
-            return replies.key_expired()
-        return replies.suspended() if key.suspended else key
+        return key
 
     def expect(self, authorization: bytes | None) -> Key | Reply:
         """Return the key of a call whose body may come, or the answer that refuses it before."""

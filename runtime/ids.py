@@ -42,6 +42,7 @@ class Minter:
     def __init__(self) -> None:
         self._random = b""
         self._used = 0
+        self._request_ids: list[str] = []
         self._moment = -1
         self._begun = ""
 
@@ -57,9 +58,14 @@ class Minter:
 
     def request_id(self) -> str:
         """Return a new random UUID (RFC 9562, version 4)."""
-        digits = self._take(16).hex()
-        variant = _VARIANTS[digits[16]]
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+        if not self._request_ids:
+            digits = os.urandom(_RANDOM_BYTES).hex()
+            self._request_ids = [
+                f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-4{digits[at + 13 : at + 16]}"
+                f"-{_VARIANTS[digits[at + 16]]}{digits[at + 17 : at + 20]}-{digits[at + 20 : at + 32]}"
+                for at in range(0, len(digits), 32)
+            ]
+        return self._request_ids.pop()
 
     def _take(self, size: int) -> bytes:
         start = self._used

@@ -10,7 +10,8 @@ from proxy.core import replies
 from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, forms
 from proxy.dialects.routes.api import Stream
-from schemas.usage import Outcome, Tokens, UsageSource
+from proxy.limits.estimate import TokenCounts
+from schemas.usage import Outcome, UsageSource
 
 MAX_PLAIN_BYTES = 16 * 1024 * 1024
 """An unstreamed answer that grows beyond this counts as broken off."""
@@ -40,7 +41,7 @@ class Billed:
 Ending = Refused | Billed
 
 
-def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable[[], Tokens]) -> Billed:
+def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable[[], TokenCounts]) -> Billed:
     """End a call that has its whole unstreamed answer.
 
     `likely` gives the counts to bill where nobody reports any; it costs a reading of the request's body.
@@ -50,7 +51,7 @@ def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable
     return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body))
 
 
-def streamed(stream: Stream, likely: Callable[[], Tokens]) -> Billed:
+def streamed(stream: Stream, likely: Callable[[], TokenCounts]) -> Billed:
     """End a call whose stream has come to its end, whole or not."""
     if stream.is_whole:
         count = answers.to_bill(stream.tokens, likely, stream.content_bytes, stream.choices)
@@ -65,7 +66,7 @@ def cut_short(
     *,
     stream: Stream | None,
     answered: bool | None,
-    likely: Callable[[], Tokens],
+    likely: Callable[[], TokenCounts],
 ) -> Ending:
     """End a call whose upstream had not come to its end.
 
@@ -87,7 +88,7 @@ def error_event(stream: Stream, reply: Reply) -> bytes | None:
     return stream.error_event(reply.status, reply.body)
 
 
-def _so_far(stream: Stream, likely: Callable[[], Tokens]) -> answers.Count:
+def _so_far(stream: Stream, likely: Callable[[], TokenCounts]) -> answers.Count:
     if stream.is_counted:
         return answers.to_bill(stream.tokens, likely, stream.content_bytes)
     return answers.cut_short(stream.tokens, likely, stream.content_bytes)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -18,6 +19,10 @@ from schemas.limits import LimitType, RateLimitUnit
 Headers = list[tuple[bytes, bytes]]
 """Lower-case names, as ASGI wants them."""
 
+_RATE_NAMES = {
+    type_: tuple(b"x-ratelimit-%b-%b" % (what, counted) for what in (b"limit", b"remaining", b"reset"))
+    for type_, counted in ((LimitType.REQUEST, b"requests"), (LimitType.TOKEN, b"tokens"))
+}
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 
@@ -144,12 +149,14 @@ def used_up(slug: str, refusal: days.DayRefusal, now: datetime) -> Reply:
 
 def rate_headers(standings: Sequence[windows.LimitStanding]) -> Headers:
     """Return the ``x-ratelimit-*`` headers: of each type the limit with the least remaining."""
-    headers = []
-    for standing in standings:
-        kind = b"requests" if standing.limit.type is LimitType.REQUEST else b"tokens"
-        headers.append((b"x-ratelimit-limit-" + kind, b"%d" % standing.limit.threshold))
-        headers.append((b"x-ratelimit-remaining-" + kind, b"%d" % standing.remaining))
-        headers.append((b"x-ratelimit-reset-" + kind, _span(standing.reset_s)))
+    headers: Headers = []
+    for limit, remaining, reset_s in standings:
+        limit_name, remaining_name, reset_name = _RATE_NAMES[limit.type]
+        headers += (
+            (limit_name, b"%d" % limit.threshold),
+            (remaining_name, b"%d" % remaining),
+            (reset_name, _span(math.ceil(reset_s))),
+        )
     return headers
 
 
@@ -227,7 +234,8 @@ def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -
     return f"{threshold} {kind} {unit} for {slug}, set by group {source_group}"
 
 
-def _span(seconds: float) -> bytes:
-    """Return a time as OpenAI's headers do: ``1s``, ``6m0s``; rounded up to whole seconds."""
-    minutes, rest = divmod(math.ceil(seconds), 60)
+@lru_cache(4096)
+def _span(seconds: int) -> bytes:
+    """Return a time as OpenAI's headers do: ``1s``, ``6m0s``."""
+    minutes, rest = divmod(seconds, 60)
     return b"%dm%ds" % (minutes, rest) if minutes else b"%ds" % rest

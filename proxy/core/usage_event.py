@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from proxy.limits.estimate import TokenCounts
 from schemas import base
 from schemas.usage import Outcome, RouteName, Tokens, UsageDraft, UsageSource
 
@@ -62,7 +63,7 @@ def begun(
 
 def ended(
     begun: bytes,
-    tokens: Tokens,
+    tokens: TokenCounts,
     source: UsageSource,
     outcome: Outcome,
     times_ms: tuple[int | None, int | None],
@@ -84,7 +85,7 @@ def ended(
     )
 
 
-def in_flight(begun: bytes, expected: Tokens, source: UsageSource = UsageSource.ESTIMATED) -> bytes:
+def in_flight(begun: bytes, expected: TokenCounts, source: UsageSource = UsageSource.ESTIMATED) -> bytes:
     """Return what a slot keeps: the event as it would be if the gateway died now."""
     return ended(begun, expected, source, Outcome.GATEWAY_INTERRUPTED, (None, None))
 

@@ -12,7 +12,6 @@ A usual event costs one decoding and one comparison with the beginning of the ev
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,8 +19,8 @@ import msgspec
 from proxy.dialects import answer_json, json_members, json_text, usage, written
 from proxy.dialects.json_members import Span
 from proxy.dialects.json_text import BOM
-from proxy.limits.estimate import BYTES_PER_TOKEN
-from schemas.usage import Tokens, UsageSource
+from proxy.limits.estimate import BYTES_PER_TOKEN, TokenCounts
+from schemas.usage import UsageSource
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """A server-sent event longer than this is passed on unread rather than gathered."""
@@ -37,11 +36,10 @@ _DATA_FIELD = re.compile(rb"^data(?::[ ]?(.*))?$", re.MULTILINE)
 _BLANK_LINES = b"\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """Token counts and where they come from."""
 
-    tokens: Tokens
+    tokens: TokenCounts
     source: UsageSource
     choices: int = 1
     """How many came, where its server counted."""
@@ -52,7 +50,7 @@ class Plain(NamedTuple):
 
     body: bytes
     """As the client may see it: with the slug as its model."""
-    tokens: Tokens | None
+    tokens: TokenCounts | None
     """The counts that it reports."""
     content_bytes: int
     """What the model wrote, where no counts are reported."""
@@ -70,7 +68,7 @@ def plain(
     body: bytes,
     slug: str,
     *,
-    counted: Callable[[dict[str, Any]], Tokens | None] = usage.reported,
+    counted: Callable[[dict[str, Any]], TokenCounts | None] = usage.reported,
     wrote: Callable[[dict[str, Any]], int] = _wrote,
 ) -> Plain:
     """Read an unstreamed answer. One that no client takes for a JSON object passes as it is.
@@ -90,18 +88,20 @@ def plain(
     return Plain(_named(body, answer, msgspec.json.encode(slug)), tokens, content, failed, came)
 
 
-def to_bill(reported: Tokens | None, likely: Callable[[], Tokens], content_bytes: int, choices: int = 1) -> Count:
+def to_bill(
+    reported: TokenCounts | None, likely: Callable[[], TokenCounts], content_bytes: int, choices: int = 1
+) -> Count:
     """Return the counts to bill: the provider's, else an estimate: at least 1 in, and 1 out where content was sent.
 
     `likely` gives the input to bill then; it is asked only where it is needed.
     """
     if reported is not None:
         return Count(reported, UsageSource.PROVIDER, choices)
-    tokens = Tokens(input_tokens=max(1, likely().input_tokens), output_tokens=_estimate(content_bytes))
+    tokens = TokenCounts(input_tokens=max(1, likely().input_tokens), output_tokens=_estimate(content_bytes))
     return Count(tokens, UsageSource.ESTIMATED)
 
 
-def cut_short(reported: Tokens | None, likely: Callable[[], Tokens], content_bytes: int) -> Count:
+def cut_short(reported: TokenCounts | None, likely: Callable[[], TokenCounts], content_bytes: int) -> Count:
     """Return the counts to bill of an answer that had not come to its end.
 
     `reported` is what its server had counted so far: output is that or the estimate of what came, if greater; input is
@@ -111,10 +111,10 @@ def cut_short(reported: Tokens | None, likely: Callable[[], Tokens], content_byt
     if reported is None or not reported.input_tokens:
         count = to_bill(None, likely, content_bytes)
         output = max(output, reported.output_tokens if reported is not None else 0)
-        return Count(count.tokens.model_copy(update={"output_tokens": output}), UsageSource.ESTIMATED)
+        return Count(count.tokens._replace(output_tokens=output), UsageSource.ESTIMATED)
     if reported.output_tokens >= output:
         return Count(reported, UsageSource.PROVIDER)
-    return Count(reported.model_copy(update={"output_tokens": output}), UsageSource.ESTIMATED)
+    return Count(reported._replace(output_tokens=output), UsageSource.ESTIMATED)
 
 
 class StreamReader:
@@ -124,7 +124,7 @@ class StreamReader:
     """
 
     def __init__(self, slug: str, *, keep_usage: bool) -> None:
-        self.tokens: Tokens | None = None
+        self.tokens: TokenCounts | None = None
         """The counts that were reported last, but for zeros."""
         self.content_bytes = 0
         """What the model wrote until now."""

@@ -8,7 +8,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, NamedTuple
 
-from schemas.usage import MOST_TOKENS, Tokens
+from proxy.limits.estimate import TokenCounts
+from schemas.usage import MOST_TOKENS
 
 
 class What(Enum):
@@ -53,6 +54,8 @@ ROWS = (
     Row(What.BESIDE, ("cache_creation_input_tokens",), "Messages", _MESSAGES),
     Row(What.BESIDE, ("cache_read_input_tokens",), "Messages", _MESSAGES),
 )
+_USUAL_NAMES = {"prompt_tokens", "completion_tokens", "total_tokens"}
+"""Where these are all, and right, nothing else is looked for."""
 TOTAL = "total_tokens"
 """Where it is above input and output together, the rest is output: reasoning that xAI counts there and nowhere else
 (https://docs.x.ai/docs/key-information/consumption-and-rate-limits)."""
@@ -65,12 +68,12 @@ def _paths(what: What) -> tuple[tuple[str, ...], ...]:
 _USAGES, _INPUTS, _OUTPUTS, _CACHED, _BESIDE = map(_paths, What)
 
 
-def reported(answer: Mapping[str, Any]) -> Tokens | None:
+def reported(answer: Mapping[str, Any]) -> TokenCounts | None:
     """Return the counts that an answer or chunk reports: the last that are not all zeros, in the first place with any.
 
     None where it reports none, or what cannot be a count (negative, a fraction, above `MOST_TOKENS`).
     """
-    zeros: Tokens | None = None
+    zeros: TokenCounts | None = None
     for path in _USAGES:
         for usage in reversed(_found(answer, path)):
             tokens = counts(usage)
@@ -80,15 +83,20 @@ def reported(answer: Mapping[str, Any]) -> Tokens | None:
     return zeros
 
 
-def is_counted(tokens: Tokens) -> bool:
+def is_counted(tokens: TokenCounts) -> bool:
     """Say whether counts are more than the zeros that servers send before they have counted."""
     return bool(tokens.input_tokens or tokens.output_tokens)
 
 
-def counts(usage: Any) -> Tokens | None:
+def counts(usage: Any) -> TokenCounts | None:
     """Return the counts of one usage object; None where the input is missing, or a count cannot be one."""
     if not isinstance(usage, dict):
         return None
+    if usage.keys() == _USUAL_NAMES:
+        prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
+        are_counts = type(prompt) is type(completion) is int and 0 < prompt <= MOST_TOKENS and completion > 0
+        if are_counts and completion <= MOST_TOKENS and usage[TOTAL] == prompt + completion:
+            return TokenCounts(prompt, completion)
     try:
         prompt, completion = _first(usage, _INPUTS), _first(usage, _OUTPUTS)
         if prompt is None:
@@ -101,7 +109,7 @@ def counts(usage: Any) -> Tokens | None:
     completion = max(completion or 0, total - prompt)
     if prompt > MOST_TOKENS or completion > MOST_TOKENS:
         return None
-    return Tokens(input_tokens=prompt, output_tokens=completion, cached_input_tokens=min(_cached(usage), prompt))
+    return TokenCounts(input_tokens=prompt, output_tokens=completion, cached_input_tokens=min(_cached(usage), prompt))
 
 
 def _cached(usage: dict[str, Any]) -> int:

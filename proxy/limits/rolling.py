@@ -68,6 +68,13 @@ class RollingCounter:
                 self.buckets[place] = self.held[place] = 0
         self.newest = bucket
 
+    def admits(self, threshold: int, now_us: int) -> bool:
+        """Roll to `now_us`; return whether less than the threshold counts then."""
+        self.now_us = now_us
+        if now_us // self.width_us > self.newest:
+            self.roll(now_us)
+        return (self.total if self.log is None and threshold > LOGGED else self.counted(threshold)) < threshold
+
     def counted(self, threshold: int) -> int:
         """Return what counts against the limit now, reservations included."""
         log = self._exact(threshold) if threshold <= LOGGED or self.log is not None else None

@@ -135,10 +135,10 @@ class Windows:
         if not limits:
             return Reservation(slug, limits, tokens, 0, ())
         given_us, now_us = self._read(now)
-        counters = self._rolled(slug, limits, now_us)
+        counters = self._found(slug, limits, now_us)
         for limit, counter in zip(limits, counters, strict=True):
-            if counter.counted(limit.threshold) >= limit.threshold:
-                return refuse(limits, counters, given_us)
+            if not counter.admits(limit.threshold, now_us):
+                return refuse(limits, self._rolled(slug, limits, now_us), given_us)
         for counter in counters:
             counter.admit(tokens)
         return Reservation(slug, limits, tokens, now_us, standings(limits, counters, given_us))
@@ -152,9 +152,9 @@ class Windows:
             return
         _, now_us = self._read(now)
         # Looked up again: an empty counter may have been forgotten meanwhile, and one in use never is.
-        counters = self._rolled(reservation.slug, reservation.limits, now_us)
-        for limit, counter in zip(reservation.limits, counters, strict=True):
-            if limit.type is not _REQUEST:
+        for counter in self._found(reservation.slug, reservation.limits, now_us):
+            if not counter.counts_requests:
+                counter.roll(now_us)
                 counter.settle(reservation.admitted_us, reservation.estimate, tokens)
 
     def release(self, reservation: Reservation, now: float) -> None:
@@ -186,15 +186,20 @@ class Windows:
         return given_us, self._latest_us
 
     def _rolled(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> list[RollingCounter]:
-        """Return the counters of a chain at `now_us`; they are looked up once for each chain until `forget_idle`."""
+        """Return the counters of a chain, rolled to `now_us`."""
+        counters = self._found(slug, limits, now_us)
+        for counter in counters:
+            counter.roll(now_us)
+        return counters
+
+    def _found(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> list[RollingCounter]:
+        """Return the counters of a chain; they are looked up once for each chain until `forget_idle`."""
         found = self._places.get(id(limits))
         if found is None or found.slug != slug:
             if len(self._places) >= _MOST_PLACES:
                 self._places.clear()
             counters = [self._counter(slug, limit, now_us) for limit in limits]
             found = self._places[id(limits)] = _Places(slug, limits, counters)
-        for counter in found.counters:
-            counter.roll(now_us)
         return found.counters
 
     def _counter(self, slug: str, limit: WindowLimit, now_us: int) -> RollingCounter:

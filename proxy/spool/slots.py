@@ -31,6 +31,8 @@ class Slots:
         count = max(count, used_before)
         os.ftruncate(self._file, count * SLOT_BYTES)
         self._memory = mmap.mmap(self._file, count * SLOT_BYTES)
+        self._spare = count - self._most
+        """How many of the slots are not to be used: the file of an earlier process may have more."""
         self._on_disk = [0] * count
         """How much of each slot is known to have its place on the disk."""
         self._free = []
@@ -49,7 +51,7 @@ class Slots:
     @property
     def is_full(self) -> bool:
         """Whether as many requests are in flight as there may be."""
-        return self.in_use >= self._most  # the file of an earlier process may have more slots
+        return len(self._free) <= self._spare
 
     def leftovers(self) -> list[bytes]:
         """Return what a process that is gone had in flight; its slots stay taken until `forget_leftovers`."""

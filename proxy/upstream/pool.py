@@ -38,7 +38,7 @@ class HttpAnswer:
         found = connection.headers
         self.status = connection.status
         self.headers: Headers = [
-            (name, value) for name in _PASSED_HEADERS if (value := found.get(name)) is not None and value.isascii()
+            (name, value) for name, value in found.items() if name in _PASSED_HEADERS and value.isascii()
         ]
         """The few headers that may pass to the client."""
         self.is_event_stream = found.get(b"content-type", b"").lower().startswith(b"text/event-stream")

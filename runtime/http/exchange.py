@@ -181,8 +181,7 @@ class Exchange:
         if not self.complete or self._line.port.is_stopping:  # what a refused client still sends is no request
             self.keep_alive = False
         head = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-        for name, value in headers:
-            head += name + b": " + value + b"\r\n"  # faster than formatting, and than joining a list
+        head += b"".join([b"%b: %b\r\n" % header for header in headers])
         self._bodiless = self.method == b"HEAD" or status in (204, 304)
         if length is not None:
             head += b"content-length: %d\r\n" % length

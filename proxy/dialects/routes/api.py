@@ -11,8 +11,9 @@ from proxy.dialects import answers, chat, prompts
 from proxy.dialects.answers import Plain
 from proxy.dialects.chat import ChatRequest, Invalid
 from proxy.dialects.media import Costs
+from proxy.limits.estimate import TokenCounts
 from schemas.targets import Provider
-from schemas.usage import RouteName, Tokens
+from schemas.usage import RouteName
 
 OPENAI_SPEAKERS = frozenset(Provider) - {Provider.ANTHROPIC}
 """Whose targets speak OpenAI's protocol."""
@@ -21,7 +22,7 @@ OPENAI_SPEAKERS = frozenset(Provider) - {Provider.ANTHROPIC}
 class Stream(Protocol):
     """A stream as it is read and passed on: `answers.StreamReader` says what each member means."""
 
-    tokens: Tokens | None
+    tokens: TokenCounts | None
     content_bytes: int
     done: bool
     failed: bool

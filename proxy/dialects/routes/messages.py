@@ -16,9 +16,9 @@ from proxy.dialects.chat import ChatRequest, Invalid
 from proxy.dialects.media import Costs
 from proxy.dialects.named_events import NamedStreamReader
 from proxy.dialects.routes.api import ApiRoute
-from proxy.limits.estimate import BYTES_PER_TOKEN
+from proxy.limits.estimate import BYTES_PER_TOKEN, TokenCounts
 from schemas.targets import Provider
-from schemas.usage import MOST_TOKENS, RouteName, Tokens
+from schemas.usage import MOST_TOKENS, RouteName
 
 _KINDS = {
     400: "invalid_request_error",
@@ -98,7 +98,7 @@ class MessageStream(NamedStreamReader):
         self.tokens = tokens if tokens is not None and usage.is_counted(tokens) else self.tokens
 
 
-def _counted(answer: dict[str, Any]) -> Tokens | None:
+def _counted(answer: dict[str, Any]) -> TokenCounts | None:
     told = answer.get("usage")
     return usage.counts(anthropic_usage.as_chat(told)) if isinstance(told, dict) else None
 

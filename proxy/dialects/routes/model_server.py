@@ -10,8 +10,9 @@ from proxy.dialects import answer_json, forms, usage
 from proxy.dialects.chat import ChatRequest
 from proxy.dialects.events import EventCutter
 from proxy.dialects.routes.api import ApiRoute
+from proxy.limits.estimate import TokenCounts
 from schemas.targets import Provider
-from schemas.usage import RouteName, Tokens
+from schemas.usage import RouteName
 
 MOST_LOOKED_AT_BYTES = 16 * 1024 * 1024
 """Of an answer; beyond it only a stream's events before count."""
@@ -42,7 +43,7 @@ class OpaqueStream:
     """Passes an answer on and looks for its usage on the side: the `Stream` port."""
 
     def __init__(self) -> None:
-        self.tokens: Tokens | None = None
+        self.tokens: TokenCounts | None = None
         self.content_bytes = 0
         self.done = False
         self.failed = False
@@ -104,7 +105,7 @@ class OpaqueStream:
             self.tokens = tokens or self.tokens
 
 
-def _tokens(answer: dict[str, Any]) -> Tokens | None:
+def _tokens(answer: dict[str, Any]) -> TokenCounts | None:
     """Return the counts of an answer, or of the `response` in an event of the Responses API."""
     inner = answer.get("response")
     return usage.reported(answer) or (usage.reported(inner) if isinstance(inner, dict) else None)

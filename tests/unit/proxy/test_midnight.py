@@ -9,9 +9,10 @@ from proxy.core.replies import Reply
 from proxy.dialects.answers import Count
 from proxy.limits.counters import Part
 from proxy.limits.days import DayCounters, DayLimit
+from proxy.limits.estimate import TokenCounts
 from runtime import clock
 from schemas.limits import LimitType
-from schemas.usage import Tokens, UsageSource
+from schemas.usage import UsageSource
 from tests.unit.proxy import fakes, kit
 from tests.unit.proxy.bodies import ASKED
 from tests.unit.proxy.fakes import FakeSlots, FakeWindows
@@ -48,7 +49,7 @@ class Desk:
         call = await self.ask()
         assert isinstance(call, Call)
         self.sequence += 1
-        count = Count(Tokens(input_tokens=1, output_tokens=1), UsageSource.PROVIDER)
+        count = Count(TokenCounts(input_tokens=1, output_tokens=1), UsageSource.PROVIDER)
         self.admissions.settle(call, self.sequence, count)
 
     async def refusal(self) -> Reply:
@@ -77,7 +78,7 @@ async def test_a_request_belongs_to_the_day_of_its_admission(desk: Desk) -> None
     call = await desk.ask()
     assert isinstance(call, Call)
     desk.seconds += 1
-    desk.admissions.settle(call, 1, Count(Tokens(input_tokens=5, output_tokens=5), UsageSource.PROVIDER))
+    desk.admissions.settle(call, 1, Count(TokenCounts(input_tokens=5, output_tokens=5), UsageSource.PROVIDER))
     yesterday = BEFORE_MIDNIGHT.date()
     assert desk.days.total(kit.GROUP, kit.SLUG, yesterday) == (1, 10)
     assert desk.days.total(kit.GROUP, kit.SLUG, yesterday + timedelta(days=1)) == (0, 0)

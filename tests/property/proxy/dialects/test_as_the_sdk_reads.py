@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from proxy.core import endings
 from proxy.dialects import answers
-from schemas.usage import Outcome, Tokens, UsageSource
+from proxy.limits.estimate import TokenCounts
+from schemas.usage import Outcome, UsageSource
 
 SLUG = "lab/model"
-LIKELY = Tokens(input_tokens=77, output_tokens=99)
+LIKELY = TokenCounts(input_tokens=77, output_tokens=99)
 BOM = "\ufeff"
 DONE = "data: [DONE]"
 BROKEN_OFF = ("error", "upstream_error")
@@ -99,7 +100,7 @@ ODD: st.SearchStrategy[Any] = st.sampled_from(
 
 
 @st.composite
-def usages(draw: st.DrawFn) -> tuple[dict[str, Any], Tokens]:
+def usages(draw: st.DrawFn) -> tuple[dict[str, Any], TokenCounts]:
     """Return a usage in one of its dialects, and what it says."""
     prompt, completion = draw(st.integers(1, 10**6)), draw(NUMBER)
     cached = draw(st.integers(0, prompt))
@@ -118,7 +119,7 @@ def usages(draw: st.DrawFn) -> tuple[dict[str, Any], Tokens]:
         )
     )
     usage |= draw(st.dictionaries(st.sampled_from(["cost", "queue_time", "details"]), ODD, max_size=2))
-    tokens = Tokens(input_tokens=prompt, output_tokens=completion + hidden, cached_input_tokens=cached)
+    tokens = TokenCounts(input_tokens=prompt, output_tokens=completion + hidden, cached_input_tokens=cached)
     return usage, tokens
 
 
@@ -161,7 +162,7 @@ def written(draw: st.DrawFn, value: Any) -> str:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[bytes, Tokens | None]:
+def streams(draw: st.DrawFn) -> tuple[bytes, TokenCounts | None]:
     """Return a stream, and the counts at its end if it has any."""
     name = draw(NAMES)
     ending = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
@@ -170,7 +171,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, Tokens | None]:
     for _ in range(draw(st.integers(0, 2))):
         odd = draw(st.sampled_from([": ping", "retry: 9", "unknown: x", "data: [1]", 'data: {"a":', "data\ndata: {}"]))
         events.insert(draw(st.integers(0, len(events))), odd.replace("\n", ending))
-    tokens: Tokens | None = None
+    tokens: TokenCounts | None = None
     if draw(st.booleans()):
         usage, tokens = draw(usages())
         events.append(data + written(draw, place(draw, usage, name)))
@@ -208,7 +209,7 @@ def seen(read: Read, *, keep_usage: bool) -> Read | None:
 
 @settings(max_examples=1000, deadline=None)
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=6), st.booleans())
-def test_a_stream(case: tuple[bytes, Tokens | None], places: list[int], keep_usage: bool) -> None:
+def test_a_stream(case: tuple[bytes, TokenCounts | None], places: list[int], keep_usage: bool) -> None:
     text, tokens = case
     came = SDK.stream([text.removeprefix(BOM.encode())])
     sent, ending, stream = through(cut(text, places), keep_usage=keep_usage)
@@ -232,14 +233,14 @@ def test_a_stream(case: tuple[bytes, Tokens | None], places: list[int], keep_usa
 
 
 @st.composite
-def plains(draw: st.DrawFn) -> tuple[bytes, Tokens | None]:
+def plains(draw: st.DrawFn) -> tuple[bytes, TokenCounts | None]:
     """Return a plain answer in an encoding that Python's reader takes, and its counts if it has any."""
     message = {"role": "assistant", "content": draw(TEXT)}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": draw(ODD)}
     members: list[tuple[str, Any]] = [("id", "c1"), ("choices", [choice]), ("odd", draw(ODD))]
     if draw(st.integers(0, 3)):
         members.append(("model", draw(NAMES)))
-    tokens: Tokens | None = None
+    tokens: TokenCounts | None = None
     if draw(st.booleans()):
         usage, tokens = draw(usages())
         where = draw(st.integers(0, 2))
@@ -258,7 +259,7 @@ def plains(draw: st.DrawFn) -> tuple[bytes, Tokens | None]:
 
 @settings(max_examples=1000, deadline=None)
 @given(plains())
-def test_a_plain_answer(case: tuple[bytes, Tokens | None]) -> None:
+def test_a_plain_answer(case: tuple[bytes, TokenCounts | None]) -> None:
     body, tokens = case
     came = SDK.plain(body)
     ending = endings.plain(200, [], answers.plain(body, SLUG), lambda: LIKELY)

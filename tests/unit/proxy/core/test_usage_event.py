@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import usage_event
+from proxy.limits.estimate import TokenCounts
 from proxy.spool.slots import SLOT_BYTES
 from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, Outcome, RouteName, Tokens, UsageDraft, UsageSource
 from tests.unit.proxy import kit
 
-EXPECTED = Tokens(input_tokens=11, output_tokens=512)
+EXPECTED = TokenCounts(11, 512)
 
 
 def begun(**changes: Any) -> bytes:
@@ -38,9 +39,7 @@ def kept(**changes: Any) -> bytes:
     name=st.text(max_size=20),
     metadata=st.none() | st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3),
     admitted_at=st.datetimes(),
-    tokens=st.tuples(*[st.integers(0, MOST_TOKENS)] * 3).map(
-        lambda counts: Tokens(input_tokens=counts[0], output_tokens=counts[1], cached_input_tokens=counts[2])
-    ),
+    tokens=st.tuples(*[st.integers(0, MOST_TOKENS)] * 3).map(lambda counts: TokenCounts(*counts)),
     times=st.tuples(*[st.none() | st.integers(0, 10**9)] * 2),
     ends=st.tuples(st.sampled_from(UsageSource), st.sampled_from(Outcome), st.booleans(), st.sampled_from(RouteName)),
 )
@@ -48,7 +47,7 @@ def test_the_bytes_are_what_the_contract_says(  # noqa: PLR0917 - hypothesis giv
     name: str,
     metadata: dict[str, str] | None,
     admitted_at: datetime,
-    tokens: Tokens,
+    tokens: TokenCounts,
     times: tuple[int | None, int | None],
     ends: tuple[UsageSource, Outcome, bool, RouteName],
 ) -> None:
@@ -74,7 +73,7 @@ def test_the_bytes_are_what_the_contract_says(  # noqa: PLR0917 - hypothesis giv
         api_key_prefix="sky_abcdefghijkl",
         model_slug=route.slug,
         request_metadata=metadata,
-        tokens=tokens,
+        tokens=Tokens(**tokens._asdict()),
         usage_source=source,
         outcome=outcome,
         route=came_by,
@@ -94,7 +93,7 @@ def test_an_interrupted_event_has_the_facts_of_the_real_one() -> None:
 def test_an_unbilled_interruption_differs_in_its_tokens_alone() -> None:
     left = kept()
     billed, unbilled = usage_event.interrupted(left, bill=True), usage_event.interrupted(left, bill=False)
-    assert billed.tokens == EXPECTED
+    assert billed.tokens == Tokens(input_tokens=11, output_tokens=512)
     assert unbilled == billed.model_copy(update={"tokens": Tokens(input_tokens=0, output_tokens=0)})
 
 
@@ -104,7 +103,7 @@ def test_the_largest_request_fits_its_slot_and_its_event_the_topic() -> None:
     route = kit.route(
         slug="s" * 255, external_entity_id="\x01" * 255, charged_groups=("g" * 26,) * 5, workspace_id="w" * 26
     )
-    most = Tokens(input_tokens=2**53, output_tokens=2**53, cached_input_tokens=2**53)
+    most = TokenCounts(2**53, 2**53, 2**53)
     start = begun(request_metadata=metadata, route=route.event, request_id="r" * 36, idempotency_key="k" * 26)
     whole = usage_event.ended(start, most, UsageSource.PROVIDER, Outcome.GATEWAY_INTERRUPTED, (10**9, 10**9))
     assert len(usage_event.in_flight(start, most)) <= SLOT_BYTES - 4

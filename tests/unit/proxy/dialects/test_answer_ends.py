@@ -3,7 +3,8 @@
 import pytest
 
 from proxy.dialects import answers
-from schemas.usage import Tokens, UsageSource
+from proxy.limits.estimate import TokenCounts
+from schemas.usage import UsageSource
 from tests.unit.proxy.dialects.test_answers import DONE, follow
 
 
@@ -43,13 +44,13 @@ def test_after_an_error_nothing_looks_like_success_and_the_error_is_told() -> No
     error = b'data: {"error":{"message":"no"},"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n'
     sent, stream = follow(error, DONE)
     assert sent == error
-    assert stream.tokens == Tokens(input_tokens=5, output_tokens=2)
+    assert stream.tokens == TokenCounts(input_tokens=5, output_tokens=2)
     assert follow(error[:-2])[0] == error, "a client drops an event without its blank line"
     assert follow(error.replace(b"\n", b"\r\n"), DONE.replace(b"\n", b"\r\n"))[0] == error.replace(b"\n", b"\r\n")
 
 
-def unlikely() -> Tokens:
-    return Tokens(input_tokens=9, output_tokens=99)
+def unlikely() -> TokenCounts:
+    return TokenCounts(input_tokens=9, output_tokens=99)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,6 @@ def unlikely() -> Tokens:
 def test_what_is_cut_short_is_never_billed_below_what_was_sent(
     reported: tuple[int, int] | None, written_bytes: int, billed: tuple[int, int, UsageSource]
 ) -> None:
-    tokens = None if reported is None else Tokens(input_tokens=reported[0], output_tokens=reported[1])
+    tokens = None if reported is None else TokenCounts(input_tokens=reported[0], output_tokens=reported[1])
     count = answers.cut_short(tokens, unlikely, written_bytes)
     assert (count.tokens.input_tokens, count.tokens.output_tokens, count.source) == billed

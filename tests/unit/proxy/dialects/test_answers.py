@@ -4,12 +4,13 @@ import pytest
 
 from proxy.dialects import answers, written
 from proxy.dialects.answers import StreamReader
-from schemas.usage import Tokens, UsageSource
+from proxy.limits.estimate import TokenCounts
+from schemas.usage import UsageSource
 
 SLUG = "lab/model"
 DONE = b"data: [DONE]\n\n"
 COUNTS = b'"usage":{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":3}}'
-COUNTED = Tokens(input_tokens=5, output_tokens=2, cached_input_tokens=3)
+COUNTED = TokenCounts(input_tokens=5, output_tokens=2, cached_input_tokens=3)
 
 
 def follow(*chunks: bytes, keep_usage: bool = False) -> tuple[bytes, StreamReader]:
@@ -170,21 +171,24 @@ def test_counts_that_cannot_be_are_none(counts: bytes) -> None:
 @pytest.mark.parametrize(
     ("counts", "tokens"),
     [
-        (b'{"prompt_tokens":5}', Tokens(input_tokens=5, output_tokens=0)),
-        (b'{"prompt_tokens":5.0,"completion_tokens":1e1}', Tokens(input_tokens=5, output_tokens=10)),
-        (b'{"prompt_tokens":5,"completion_tokens":null}', Tokens(input_tokens=5, output_tokens=0)),
-        (b'{"prompt_tokens":5,"completion_tokens":2,"x":"\xff"}', Tokens(input_tokens=5, output_tokens=2)),
-        (b'{"prompt_tokens":5,"completion_tokens":2,"cost":1e400}', Tokens(input_tokens=5, output_tokens=2)),
-        (b'{"prompt_tokens":5,"prompt_tokens_details":null}', Tokens(input_tokens=5, output_tokens=0)),
+        (b'{"prompt_tokens":5}', TokenCounts(input_tokens=5, output_tokens=0)),
+        (b'{"prompt_tokens":5.0,"completion_tokens":1e1}', TokenCounts(input_tokens=5, output_tokens=10)),
+        (b'{"prompt_tokens":5,"completion_tokens":null}', TokenCounts(input_tokens=5, output_tokens=0)),
+        (b'{"prompt_tokens":5,"completion_tokens":2,"x":"\xff"}', TokenCounts(input_tokens=5, output_tokens=2)),
+        (b'{"prompt_tokens":5,"completion_tokens":2,"cost":1e400}', TokenCounts(input_tokens=5, output_tokens=2)),
+        (b'{"prompt_tokens":5,"prompt_tokens_details":null}', TokenCounts(input_tokens=5, output_tokens=0)),
         (
             b'{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}',
-            Tokens(input_tokens=5, output_tokens=0, cached_input_tokens=5),
+            TokenCounts(input_tokens=5, output_tokens=0, cached_input_tokens=5),
         ),
-        (b'{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":-9}}', Tokens(input_tokens=5, output_tokens=0)),
-        (b'{"prompt_tokens":5,"prompt_tokens_details":[9]}', Tokens(input_tokens=5, output_tokens=0)),
+        (
+            b'{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":-9}}',
+            TokenCounts(input_tokens=5, output_tokens=0),
+        ),
+        (b'{"prompt_tokens":5,"prompt_tokens_details":[9]}', TokenCounts(input_tokens=5, output_tokens=0)),
     ],
 )
-def test_counts_that_are_odd_but_can_be(counts: bytes, tokens: Tokens) -> None:
+def test_counts_that_are_odd_but_can_be(counts: bytes, tokens: TokenCounts) -> None:
     body = b'{"choices":[],"usage":' + counts + b"}"
     assert answers.plain(body, SLUG).tokens == tokens
     assert follow(b"data: " + body + b"\n\n")[1].tokens == tokens
@@ -245,16 +249,16 @@ def test_what_counts_as_content_where_nothing_can_be_read(text: bytes, length: i
     [(0, 0, (1, 0)), (1, 0, (1, 1)), (4, 7, (7, 1)), (5, 7, (7, 2))],
 )
 def test_an_estimate_is_never_zero_where_something_was_sent(content: int, prompt: int, tokens: tuple[int, int]) -> None:
-    count = answers.to_bill(None, lambda: Tokens(input_tokens=prompt, output_tokens=9), content)
+    count = answers.to_bill(None, lambda: TokenCounts(input_tokens=prompt, output_tokens=9), content)
     assert count.source is UsageSource.ESTIMATED
     assert (count.tokens.input_tokens, count.tokens.output_tokens) == tokens
 
 
 def test_the_providers_counts_are_taken_as_they_are() -> None:
-    def unasked() -> Tokens:
+    def unasked() -> TokenCounts:
         raise AssertionError("an estimate was made for nothing")
 
-    nothing = Tokens(input_tokens=0, output_tokens=0)
+    nothing = TokenCounts(input_tokens=0, output_tokens=0)
     assert answers.to_bill(nothing, unasked, 8) == answers.Count(nothing, UsageSource.PROVIDER)
 
 
@@ -291,4 +295,4 @@ def test_counts_that_come_again_take_nothing_back() -> None:
     stream = answers.StreamReader(SLUG, keep_usage=False)
     for tokens in (5, 9, 0):
         stream.feed(b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}\n\n' % (tokens, tokens))
-    assert stream.tokens == Tokens(input_tokens=9, output_tokens=9)
+    assert stream.tokens == TokenCounts(input_tokens=9, output_tokens=9)

@@ -6,13 +6,14 @@ import pytest
 
 from proxy.dialects import usage
 from proxy.dialects.usage import ROWS, What
-from schemas.usage import MOST_TOKENS, Tokens
+from proxy.limits.estimate import TokenCounts
+from schemas.usage import MOST_TOKENS
 
 OPENAI = {"prompt_tokens": 1000, "completion_tokens": 50}
 
 
-def tokens(prompt: int, completion: int, cached: int = 0) -> Tokens:
-    return Tokens(input_tokens=prompt, output_tokens=completion, cached_input_tokens=cached)
+def tokens(prompt: int, completion: int, cached: int = 0) -> TokenCounts:
+    return TokenCounts(input_tokens=prompt, output_tokens=completion, cached_input_tokens=cached)
 
 
 def at(path: tuple[str, ...], value: Any) -> Any:
@@ -61,7 +62,7 @@ def test_each_name_of_the_cached_part_is_read_and_is_never_above_the_input(row: 
         (None, None),
     ],
 )
-def test_what_a_usage_says(reported: Any, counted: Tokens | None) -> None:
+def test_what_a_usage_says(reported: Any, counted: TokenCounts | None) -> None:
     assert usage.counts(reported) == counted
 
 

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from proxy.limits.estimate import FIRST_SIZE, CompletionSizes, expected
-from schemas.usage import Tokens
+from proxy.limits.estimate import FIRST_SIZE, CompletionSizes, TokenCounts, expected
 
 MOST = 16_384
 
@@ -24,10 +23,10 @@ def test_choices_multiply_the_completion_and_the_mean_stands_in_for_max_tokens()
 
 
 def test_what_is_likely_is_the_mean_or_the_clients_lower_bound() -> None:
-    assert expected(b"x" * 40, 2, None, 30, MOST).tokens == Tokens(input_tokens=10, output_tokens=60)
-    assert expected(b"x" * 40, 2, 1000, 30, MOST).tokens == Tokens(input_tokens=10, output_tokens=60)
-    assert expected(b"x" * 40, 2, 5, 30, MOST).tokens == Tokens(input_tokens=10, output_tokens=10)
-    assert expected(b"", 1, None, 0, MOST).tokens == Tokens(input_tokens=1, output_tokens=0)
+    assert expected(b"x" * 40, 2, None, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=60)
+    assert expected(b"x" * 40, 2, 1000, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=60)
+    assert expected(b"x" * 40, 2, 5, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=10)
+    assert expected(b"", 1, None, 0, MOST).tokens == TokenCounts(input_tokens=1, output_tokens=0)
 
 
 @pytest.mark.parametrize("absurd", [0, -1, -(10**40)])

@@ -6,10 +6,10 @@ import pytest
 
 from proxy.dialects.routes import model_server
 from proxy.dialects.routes.model_server import OpaqueStream
-from schemas.usage import Tokens
+from proxy.limits.estimate import TokenCounts
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
-COUNTED = Tokens(input_tokens=5, output_tokens=2)
+COUNTED = TokenCounts(input_tokens=5, output_tokens=2)
 
 
 def follow(*pieces: bytes) -> tuple[bytes, OpaqueStream]:

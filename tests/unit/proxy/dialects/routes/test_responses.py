@@ -8,10 +8,10 @@ import pytest
 from proxy.dialects.chat import ChatRequest, Invalid
 from proxy.dialects.routes import responses
 from proxy.dialects.routes.responses import ResponseStream
-from schemas.usage import Tokens
+from proxy.limits.estimate import TokenCounts
 from tests.unit.proxy.dialects.routes.responses_events import created, delta, event, last, response
 
-COUNTED = Tokens(input_tokens=9, output_tokens=6, cached_input_tokens=4)
+COUNTED = TokenCounts(input_tokens=9, output_tokens=6, cached_input_tokens=4)
 
 
 def read(**members: Any) -> ChatRequest | Invalid:
