@@ -1,7 +1,4 @@
-"""Judges the form of an upstream's or receiver's URL when it is set (contract 2.1, section 5).
-
-Never resolves a name: the proxy and the dispatcher check the address they connect to, each time.
-"""
+"""Judges the form of an upstream's or receiver's URL when it is set (contract 2.1, section 5)."""
 
 from urllib.parse import urlsplit
 
@@ -16,7 +13,7 @@ def problem(url: str, *, allow_private: bool, allow_query: bool) -> str | None:
         return f"the URL must hold at most {MAX_URL_LENGTH} characters"
     try:
         place = guard.parse_url(url, allow_private=allow_private)
-    except guard.RefusedError as error:
+    except guard.AddressRefusedError as error:
         return str(error)
     if "#" in url or ("?" in url and not allow_query):
         return "the URL must not hold a fragment" if allow_query else "the URL must not hold a query or a fragment"

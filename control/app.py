@@ -34,12 +34,12 @@ from control.api.secrets import SecretController
 from control.api.usage import PriceController, UsageController
 from control.console import router as console
 from control.sample_delivery import SampleDelivery
-from control.store.workspaces import Keys
+from control.store.workspaces import SqlCredentials
 from domain import hosts
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import TRANSACTION_BOUND_S, Database
-from runtime.database.readers import Reader
+from runtime.database.readers import ReaderKind
 from runtime.http import host_wall as host_walls
 from runtime.settings import Settings
 from runtime.vault import Vault
@@ -66,7 +66,7 @@ def host_wall(database: Database, settings: Settings) -> Middleware:
     """Return what the application that mounts the router hides under a lab's own host name."""
 
     async def owner(host: str) -> str | None:
-        return await database.read(lambda view: Keys(view).host_owner(host), Reader.SIGN_IN)
+        return await database.read(lambda view: SqlCredentials(view).host_owner(host), ReaderKind.SIGN_IN)
 
     return host_walls.middleware(owner, is_strict=settings.strict_hosts)
 
@@ -75,36 +75,7 @@ UNROUTED: ExceptionHandlersMap = {HTTPException: errors.not_served}
 """For the application that mounts the router: what no route takes never reaches a router's own handlers."""
 
 
-def build(
-    database: Database,
-    vault: Vault,
-    clock: Clock,
-    settings: Settings,
-    in_force: Callable[[], Awaitable[None]],
-    *,
-    ledger_now: Callable[[Connection], datetime] | None = None,
-) -> Router:
-    """Make the router of ``/v1/gateway`` and ``/v1/secrets``. `in_force` is awaited after every committed
-    change, before its answer.
-
-    `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
-    """
-    return _management(_desk(database, vault, clock, settings, in_force, ledger_now=ledger_now))
-
-
-def handlers(
-    database: Database,
-    vault: Vault,
-    clock: Clock,
-    settings: Settings,
-    in_force: Callable[[], Awaitable[None]],
-) -> Sequence[ControllerRouterHandler]:
-    """Return the management API, as `build` makes it, and the console beside it, at one desk."""
-    desk = _desk(database, vault, clock, settings, in_force)
-    return [_management(desk), *console.build(desk)]
-
-
-def _desk(
+def desk(
     database: Database,
     vault: Vault,
     clock: Clock,
@@ -113,6 +84,11 @@ def _desk(
     *,
     ledger_now: Callable[[Connection], datetime] | None = None,
 ) -> Desk:
+    """Return what the API and the console work at. `in_force` is awaited after every committed change, before its
+    answer.
+
+    `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
+    """
     _warn(settings)
     return Desk(
         database=database,
@@ -125,7 +101,13 @@ def _desk(
     )
 
 
-def _management(desk: Desk) -> Router:
+def handlers(desk: Desk) -> Sequence[ControllerRouterHandler]:
+    """Return the management API, as `build` makes it, and the console beside it."""
+    return [build(desk), *console.build(desk)]
+
+
+def build(desk: Desk) -> Router:
+    """Make the router of ``/v1/gateway`` and ``/v1/secrets``."""
     return Router(
         path="/v1",
         route_handlers=(*_CONTROLLERS, RegisterPrefixController, BatchPrefixController),
@@ -153,7 +135,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
         title="Tollgate",
         version=version,
         openapi_router=Router("/schema", route_handlers=[], response_headers=page.HEADERS, include_in_schema=False),
-        render_plugins=[JsonRenderPlugin(), page.Page()],
+        render_plugins=[JsonRenderPlugin(), page.SchemaPage()],
         components=Components(security_schemes={SECURITY_SCHEME: scheme}),
         use_handler_docstrings=True,
         controllers=_CONTROLLERS,
@@ -190,7 +172,7 @@ def _guard(database: Database) -> Guard:
         header, method = connection.headers.get("authorization"), str(connection.scope.get("method"))
         host = hosts.named(connection.headers.get("host", ""))
         connection.scope["auth"] = await database.read(
-            lambda view: auth.identify(Keys(view), header, method, host), Reader.SIGN_IN
+            lambda view: auth.identify(SqlCredentials(view), header, method, host), ReaderKind.SIGN_IN
         )
         error_texts.check_query(handler, list(connection.query_params.multi_items()))
 

@@ -13,9 +13,10 @@ from datetime import datetime
 import httpx
 
 from control.core.refusals import OverloadedError, ShareExceededError
+from domain.sealing import webhook_context
 from runtime import clock, ids
 from runtime.lookups import Lookups
-from runtime.vault import Vault, webhook_context
+from runtime.vault import Vault
 from schemas.billing import TestedWebhook
 from schemas.config import WebhookRecord
 from schemas.usage import Outcome as Ending
@@ -23,7 +24,7 @@ from schemas.usage import Producer, Tokens, UsageEvent, UsageSource
 from webhooks.core import batching, signing
 from webhooks.core.deliveries import Prepared
 from webhooks.core.retry import AttemptResult
-from webhooks.sender import Sender
+from webhooks.sender import HttpSender
 
 WITHIN_S = 10.0
 """How long the one attempt may take (contract 5)."""
@@ -75,7 +76,7 @@ class SampleDelivery:
     async def _attempt(self, prepared: Prepared) -> AttemptResult:
         if self._ssl is None:  # reads every root certificate: not on the event loop
             self._ssl = await asyncio.to_thread(httpx.create_ssl_context)
-        sender = Sender(allow_private=self._allow_private, ssl_context=self._ssl, lookups=self._lookups)
+        sender = HttpSender(allow_private=self._allow_private, ssl_context=self._ssl, lookups=self._lookups)
         try:
             return await sender.send(prepared)
         finally:

@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, LimitBelow, ManagementKey, Secret, Shown
+from control.core.records import (
+    Chain,
+    KeptAnswer,
+    LimitBelow,
+    ManagementKey,
+    Shown,
+    StoredApiKey,
+    StoredEndpoint,
+    StoredGroup,
+    StoredSecret,
+)
 from schemas.config import WebhookRecord, WorkspaceRecord
 from schemas.money import Prices
 
@@ -91,38 +101,38 @@ class Endpoints(Protocol):
     def missing(self, workspace_id: str, slugs: Iterable[str]) -> Sequence[str]:
         """Return those slugs that name no endpoint of the workspace, in their order."""
 
-    def find(self, endpoint_id: str) -> Endpoint | None:
+    def find(self, endpoint_id: str) -> StoredEndpoint | None:
         """Return the endpoint of any workspace."""
 
-    def add(self, endpoint: Endpoint) -> None:
+    def add(self, endpoint: StoredEndpoint) -> None:
         """Keep a new endpoint and tell the other processes."""
 
-    def replace(self, endpoint: Endpoint) -> None:
+    def replace(self, endpoint: StoredEndpoint) -> None:
         """Keep an endpoint's new slug and target and tell the other processes."""
 
-    def remove(self, endpoint: Endpoint, now: datetime) -> None:
+    def remove(self, endpoint: StoredEndpoint, now: datetime) -> None:
         """Forget an endpoint and tell the other processes."""
 
 
 class Secrets(Protocol):
     """The stored secrets and who uses them."""
 
-    def find(self, secret_id: str) -> Secret | None:
+    def find(self, secret_id: str) -> StoredSecret | None:
         """Return the secret of any workspace."""
 
-    def named(self, workspace_id: str, name: str) -> Secret | None:
+    def named(self, workspace_id: str, name: str) -> StoredSecret | None:
         """Return the workspace's secret of this name."""
 
     def user(self, secret_id: str) -> str | None:
         """Return the slug of an endpoint whose target names the secret."""
 
-    def add(self, secret: Secret) -> None:
+    def add(self, secret: StoredSecret) -> None:
         """Keep a new secret and tell the other processes."""
 
-    def replace(self, secret: Secret, now: datetime) -> None:
+    def replace(self, secret: StoredSecret, now: datetime) -> None:
         """Keep a secret's new value and tell the other processes."""
 
-    def remove(self, secret: Secret, now: datetime) -> None:
+    def remove(self, secret: StoredSecret, now: datetime) -> None:
         """Forget a secret and tell the other processes."""
 
 
@@ -138,29 +148,29 @@ class Groups(Protocol):
     def external_id_owner(self, workspace_id: str, external_entity_id: str) -> str | None:
         """Return the id of the live group of the workspace that has this external id."""
 
-    def add(self, group: Group) -> None:
+    def add(self, group: StoredGroup) -> None:
         """Keep a new group and tell the other processes."""
 
-    def replace(self, group: Group, before: Group) -> None:
+    def replace(self, group: StoredGroup, before: StoredGroup) -> None:
         """Keep the new name and models of a group; tell the other processes where its record is not as `before`."""
 
-    def remove(self, group: Group, now: datetime) -> None:
+    def remove(self, group: StoredGroup, now: datetime) -> None:
         """Forget a group and all below it, revoke their keys, and tell the other processes."""
 
 
 class ApiKeys(Protocol):
     """Developers' keys that are not revoked."""
 
-    def find(self, prefix: str) -> ApiKey | None:
+    def find(self, prefix: str) -> StoredApiKey | None:
         """Return the key of any group."""
 
-    def add(self, key: ApiKey) -> None:
+    def add(self, key: StoredApiKey) -> None:
         """Keep a new key and tell the other processes."""
 
-    def replace(self, key: ApiKey, now: datetime) -> None:
+    def replace(self, key: StoredApiKey, now: datetime) -> None:
         """Keep what a change may set of a key and tell the other processes."""
 
-    def revoke(self, key: ApiKey, now: datetime) -> None:
+    def revoke(self, key: StoredApiKey, now: datetime) -> None:
         """Let a key work no longer and tell the other processes."""
 
 

@@ -1,7 +1,4 @@
-"""What a host name is to us: under which name a request was sent (contract 6).
-
-Never resolves a name.
-"""
+"""What a host name is to us: under which name a request was sent (contract 6)."""
 
 import re
 

@@ -1,7 +1,4 @@
-"""Which UTC days the ledger takes events of (contract 4: "Kept").
-
-Never decides by the clock alone: the days are what the database has, and this only compares with them.
-"""
+"""Which UTC days the ledger takes events of (contract 4: "Kept")."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta

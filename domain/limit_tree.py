@@ -5,8 +5,6 @@ Rules, over a chain that begins with the key's own group and ends with its root:
 - A group may call every slug that it or an ancestor lists.
 - INDEPENDENT: for each (slug, type, unit) the closest group that sets a limit wins; only the own group is charged.
 - CASCADING: every limit on the chain holds; every group on the chain is charged.
-
-Never knows a group: callers hand over the chain, or the way to find its groups.
 """
 
 from collections.abc import Callable, Mapping, Sequence

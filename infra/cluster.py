@@ -1,7 +1,6 @@
 """`./run cluster`: the whole product as separate processes over Kafka, PostgreSQL and Redis, on this machine.
 
 Starts the services and the processes on data of an earlier start or new ones, watches them, and ends them in order.
-Never starts again what has ended: it says which part that was, why, and ends the rest.
 """
 
 import argparse
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from infra.local import install, kafka, parts, postgres, process, redis
 from infra.local.parts import Part
 from infra.local.process import LocalError, Process
@@ -186,10 +185,10 @@ class Cluster:
 
     def _is_new(self) -> bool:
         with installation.opened(self._loaded()) as place:
-            return not place.read(lambda connection: Workspaces(connection).every())
+            return not place.read(lambda connection: SqlWorkspaces(connection).every())
 
     def addresses(self) -> dict[str, Any]:
-        """Return where everything is, and whether no lab is onboarded yet. Raise WorkplaceError without a database."""
+        """Return where everything is, and whether there is no lab yet. Raise InstallationError without a database."""
         said = {member.part.name: member.announced() or {} for member in self.members}
         public = {name: one["url"] for name, one in said.items() if one.get("url")}
         return {

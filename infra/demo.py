@@ -3,8 +3,6 @@
 Starts a gateway, a mock upstream and a webhook receiver as processes of their own, plays the operator, the lab and the
 developer, and ends with three independent accounts side by side: what the upstream says it served, what the ledger
 holds, what the lab received. Exits 0 only if they agree.
-
-Never leaves a process or a file behind.
 """
 
 import hashlib

@@ -78,7 +78,7 @@ class Thresholds(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CountedBatch:
     """What is to be told of one partition: the parts that a transaction of the ledger gave."""
 
     batch: EventBatch
@@ -104,33 +104,33 @@ class Metering:
         """
         await self.publish([await self.count(batch)])
 
-    async def count(self, batch: EventBatch) -> Counted:
+    async def count(self, batch: EventBatch) -> CountedBatch:
         """Count `batch`; what it names is still to be told. Raises as the ledger does."""
         began_at = self._clock()
-        return Counted(batch, await self._ledger.apply(batch), began_at)
+        return CountedBatch(batch, await self._ledger.apply(batch), began_at)
 
     async def untold(  # noqa: PLR0917 - which rows
         self, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None
-    ) -> Counted:
+    ) -> CountedBatch:
         """Find what of a lane is not known to be told, as the ledger's `untold` does."""
         began_at = self._clock()
         totals = await self._ledger.untold(topic, partition, lane, told, from_day, after)
-        return Counted(_nothing_read(topic, partition, totals), totals, began_at)
+        return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at)
 
-    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Counted:
+    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> CountedBatch:
         """Find what a lane has of counters by now, to tell it again."""
         began_at = self._clock()
         totals = await self._ledger.parts(topic, partition, lane, counters)
-        return Counted(_nothing_read(topic, partition, totals), totals, began_at)
+        return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at)
 
-    async def publish(self, counted: Sequence[Counted]) -> None:
+    async def publish(self, counted: Sequence[CountedBatch]) -> None:
         """Tell the newest of every counter that `counted` names, each once a lane. It may be called again.
 
         What took longer than SEND_WITHIN is looked at again first: where another worker has moved the position since,
         its totals are left out, and PositionLostError is raised after the others were told.
         """
         owned, lost = await self._owned(counted)
-        by_lane: dict[str, list[Counted]] = {}
+        by_lane: dict[str, list[CountedBatch]] = {}
         for one in owned:
             by_lane.setdefault(one.totals.lane, []).append(one)
         parts: list[Part] = []
@@ -147,7 +147,9 @@ class Metering:
         if lost is not None:
             raise PositionLostError(lost)
 
-    async def _decide(self, lane: str, counted: Sequence[Counted]) -> tuple[list[Part], list[DailyUsage], set[Counter]]:
+    async def _decide(
+        self, lane: str, counted: Sequence[CountedBatch]
+    ) -> tuple[list[Part], list[DailyUsage], set[Counter]]:
         """Return a lane's newest parts, the daily usage that they change, and which of that other lanes change too."""
         newest = {
             total.counter: (one, total) for one in counted for total in one.totals.limits
@@ -180,10 +182,10 @@ class Metering:
             await self._publisher.publish((), moved)
             told |= {sums.counter_of(usage): usage.version for usage in moved}
 
-    async def _owned(self, counted: Sequence[Counted]) -> tuple[list[Counted], EventBatch | None]:
+    async def _owned(self, counted: Sequence[CountedBatch]) -> tuple[list[CountedBatch], EventBatch | None]:
         """Return what may be told, and one batch of those whose partition another worker has moved."""
         ends = {_place(one): one.totals.position for one in counted}  # several batches of one partition come in order
-        owned: list[Counted] = []
+        owned: list[CountedBatch] = []
         lost: EventBatch | None = None
         for one in counted:
             is_late = self._clock() - one.began_at > SEND_WITHIN
@@ -198,7 +200,7 @@ def _nothing_read(topic: str, partition: int, totals: Totals) -> EventBatch:
     return EventBatch(topic, partition, totals.lane, totals.position, totals.position, ())
 
 
-def _place(counted: Counted) -> tuple[str, int]:
+def _place(counted: CountedBatch) -> tuple[str, int]:
     return counted.batch.topic, counted.batch.partition
 
 

@@ -26,7 +26,7 @@ _REST_S = 0.05
 _log = logging.getLogger(__name__)
 
 
-class Retention:
+class LedgerRetention:
     """Runs beside the counting, in each of its processes: what one removes the others find gone."""
 
     def __init__(

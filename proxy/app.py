@@ -1,7 +1,4 @@
-"""Wires one proxy: the only place that sees both its flow and what the flow talks to.
-
-Never decides anything, and never serves before `recover` has put back what an earlier process left.
-"""
+"""Wires one proxy: the only place that sees both its flow and what the flow talks to."""
 
 import asyncio
 import logging
@@ -140,7 +137,7 @@ class Proxy:
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
         """Count the rows that spools still hold, and bill what was in flight when the last process died.
 
-        Gives the events of the latter. `is_counted` knows the keys of the ledger: after a power cut a slot may be back
+        Return the events of the latter. `is_counted` knows the keys of the ledger: after a power cut a slot may be back
         whose event was long counted. To be called once, before the first request.
         """
         spooled = set()
@@ -192,7 +189,7 @@ class Proxy:
                 )
 
     def take_decisions(self, told: Sequence[Decision | Whole]) -> None:
-        """Take metering's word on day limits."""
+        """Take decisions on day limits."""
         self._decided += len(told)
         for one in told:
             if isinstance(one, Whole):
@@ -216,7 +213,7 @@ class Proxy:
         self._days.take_whole(lane, at)
 
     def register_metrics(self, telemetry: Telemetry) -> None:
-        """Show what is known of requests, of the spool and of metering's word."""
+        """Show what is known of requests, of the spool and of decisions."""
         telemetry.counter(
             "tollgate_requests_total",
             "Chat completions that have ended, by the HTTP status of the answer; 0: the client left before it began.",

@@ -1,7 +1,4 @@
-"""Bounds every wait of one request, and how long its upstream is read on once its client has gone (contract 3).
-
-Never decides what a request that ran out of patience costs: that is the flow's matter.
-"""
+"""Bounds every wait of one request, and how long its upstream is read on once its client has gone (contract 3)."""
 
 import asyncio
 import math

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from domain import limit_tree
+from domain.sealing import secret_context
 from proxy.core import service_accounts, targets
 from proxy.core.calls import Dialect, Key, Model, Route, Unserved
 from proxy.dialects.routes import chat_completions
@@ -15,7 +16,7 @@ from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
 from runtime.config.newest import Newest
-from runtime.vault import VaultError, secret_context
+from runtime.vault import VaultError
 from schemas.config import (
     ConfigChange,
     ConfigKind,

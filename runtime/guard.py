@@ -68,7 +68,7 @@ _ACE = "xn--"
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
-class RefusedError(Exception):
+class AddressRefusedError(Exception):
     """A URL, host or address may not be called; the message says why, and `detail` what the operator alone may read."""
 
     def __init__(self, message: str, detail: str | None = None) -> None:
@@ -94,30 +94,30 @@ class Place(NamedTuple):
 def parse_url(url: str, *, allow_private: bool) -> Place:
     """Take a URL apart and check all of it that needs no look-up. Raise RefusedError."""
     if _FORBIDDEN_IN_URL.search(url):
-        raise RefusedError("the URL must not contain spaces, control characters or backslashes")
+        raise AddressRefusedError("the URL must not contain spaces, control characters or backslashes")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise RefusedError(f"the URL cannot be read: {error}") from None
+        raise AddressRefusedError(f"the URL cannot be read: {error}") from None
     if parts.scheme not in _PORTS or (parts.scheme == "http" and not allow_private):
-        raise RefusedError(
+        raise AddressRefusedError(
             "the URL must begin with https:// or http://"
             if allow_private
             else "the URL must begin with https:// (http, ports and private places are allowed by"
             " TOLLGATE_ALLOW_PRIVATE_UPSTREAMS and TOLLGATE_ALLOW_PRIVATE_RECEIVERS)"
         )
     if parts.username is not None or parts.password is not None:
-        raise RefusedError("the URL must not carry a user name or password")
+        raise AddressRefusedError("the URL must not carry a user name or password")
     if port is not None and not (allow_private and port > 0) and port != _PORTS[parts.scheme]:
-        raise RefusedError("the URL must not name a port")
+        raise AddressRefusedError("the URL must not name a port")
     host = parts.hostname or ""
     if parts.netloc.lower() not in _authorities(host, port):
-        raise RefusedError("the URL's host cannot be read")
+        raise AddressRefusedError("the URL's host cannot be read")
     literal = check_host(host)
     reason = check_address(literal) if literal and not allow_private else None
     if reason:
-        raise RefusedError(reason)
+        raise AddressRefusedError(reason)
     target = quote(parts.path or "/", safe=_SAFE_IN_PATH)
     if parts.query:
         target += "?" + quote(parts.query, safe=_SAFE_IN_PATH + "?[]")
@@ -133,17 +133,17 @@ def _authorities(host: str, port: int | None) -> tuple[str, ...]:
 def check_host(host: str) -> IPv4Address | IPv6Address | None:
     """Return the address that `host` is written as, None for a name. Raise RefusedError for what is neither."""
     if "%" in host:
-        raise RefusedError("the host must not carry a zone id")
+        raise AddressRefusedError("the host must not carry a zone id")
     try:
         return ip_address(host)
     except ValueError:
         pass
     if not _HOST.fullmatch(host) or len(host) > 253:
-        raise RefusedError("the host must be a name in its ASCII form, or an address")
+        raise AddressRefusedError("the host must be a name in its ASCII form, or an address")
     if any(label.startswith(_ACE) and not _decodes(label) for label in host.lower().split(".")):
-        raise RefusedError("the host holds a label that begins with xn-- and is no Punycode (RFC 3492)")
+        raise AddressRefusedError("the host holds a label that begins with xn-- and is no Punycode (RFC 3492)")
     if _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-        raise RefusedError("the host must not be an address in decimal, octal, hex or short form")
+        raise AddressRefusedError("the host must not be an address in decimal, octal, hex or short form")
     return None
 
 
@@ -172,8 +172,8 @@ async def resolve(host: str, port: int, *, allow_private: bool, resolver: Resolv
         reason = None if allow_private else check_address(address)
         if reason:
             if address == host:
-                raise RefusedError(reason)
-            raise RefusedError(f"{host}: has an address that is not public", detail=f"{host}: {reason}")
+                raise AddressRefusedError(reason)
+            raise AddressRefusedError(f"{host}: has an address that is not public", detail=f"{host}: {reason}")
     return found
 
 

@@ -1,7 +1,4 @@
-"""Mints identifiers.
-
-Never mints a credential: those need `secrets` and are minted by the package that stores their hash.
-"""
+"""Mints identifiers."""
 
 import os
 import uuid

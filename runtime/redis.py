@@ -39,7 +39,7 @@ Answered = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RedisAddress:
     """Where a server is, and as whom it is used."""
 
     host: str
@@ -50,7 +50,7 @@ class Place:
     tls: ssl.SSLContext | None
 
 
-def place(url: str, ca_file: Path | None = None) -> Place:
+def place(url: str, ca_file: Path | None = None) -> RedisAddress:
     """Read `redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`. Raise ValueError, without its secrets."""
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES or not parts.hostname or parts.query or parts.fragment:
@@ -60,7 +60,7 @@ def place(url: str, ca_file: Path | None = None) -> Place:
         database = int(parts.path.strip("/") or 0)
     except ValueError:
         raise ValueError("its port and its database must be numbers") from None
-    return Place(
+    return RedisAddress(
         parts.hostname,
         port,
         unquote(parts.username) if parts.username else None,
@@ -79,7 +79,7 @@ class _Waiting:
         self.bound_s = bound_s
 
 
-class Connection(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """One connection. `answers_within_s` bounds each answer once it is made; see `connect`."""
 
     def __init__(self, answers_within_s: float) -> None:
@@ -185,13 +185,13 @@ class Connection(asyncio.Protocol):
             self._waiting.popleft().answered(error)
 
 
-async def connect(where: Place, answers_within_s: float) -> Connection:
+async def connect(where: RedisAddress, answers_within_s: float) -> RedisConnection:
     """Return a connection to a server that may be written to. Raise RedisError."""
-    connection: Connection | None = None
+    connection: RedisConnection | None = None
     try:
         async with asyncio.timeout(CONNECTS_WITHIN_S):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(answers_within_s), where.host, where.port, ssl=where.tls
+                lambda: RedisConnection(answers_within_s), where.host, where.port, ssl=where.tls
             )
             await _introduce(connection, where)
             return connection
@@ -206,7 +206,7 @@ async def connect(where: Place, answers_within_s: float) -> Connection:
     raise failed
 
 
-async def _introduce(connection: Connection, where: Place) -> None:
+async def _introduce(connection: RedisConnection, where: RedisAddress) -> None:
     if where.password is not None:
         user = () if where.username is None else (where.username,)
         await connection.ask("AUTH", *user, where.password)

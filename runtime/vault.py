@@ -16,16 +16,6 @@ KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
-def webhook_context(workspace_id: str) -> str:
-    """Return the context that a workspace's webhook secrets are sealed in."""
-    return f"webhook:{workspace_id}"
-
-
-def secret_context(workspace_id: str, secret_id: str) -> str:
-    """Return the context that one secret of a workspace is sealed in."""
-    return f"secret:{workspace_id}:{secret_id}"
-
-
 class VaultError(Exception):
     """The master key is unusable, or it is not the one that sealed a text."""
 
@@ -40,7 +30,7 @@ class Vault:
         self._master_key = master_key
 
     def seal(self, plaintext: str, context: str) -> str:
-        """Encrypt under a fresh nonce; gives base64 text."""
+        """Encrypt under a fresh nonce; return base64 text."""
         nonce = os.urandom(_NONCE_BYTES)
         return base64.b64encode(nonce + self._cipher.encrypt(nonce, plaintext.encode(), context.encode())).decode()
 

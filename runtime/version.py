@@ -1,7 +1,4 @@
-"""Says which version runs, and names it to those we call.
-
-Never reads anything but the installed package.
-"""
+"""Says which version runs, and names it to those we call."""
 
 from functools import cache
 from importlib import metadata

@@ -1,7 +1,4 @@
-"""What all contracts share: field naming, times, and the base classes.
-
-Never holds a contract of its own.
-"""
+"""What all contracts share: field naming, times, and the base classes."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -74,7 +71,7 @@ class NullMeans:
         return self._value if value is None else value
 
 
-class Record(BaseModel):
+class InternalRecord(BaseModel):
     """A contract between our own processes. Unknown fields of a newer version are ignored."""
 
     model_config = ConfigDict(

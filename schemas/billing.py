@@ -1,18 +1,15 @@
-"""Bodies of the management API about billing: the ledger's events, webhook settings, deliveries (contract 2.5).
-
-Never holds a secret, but in the answer of the rotation that makes it.
-"""
+"""Bodies of the management API about billing: the ledger's events, webhook settings, deliveries (contract 2.5)."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import LONGEST_OVERLAP_S, GivenMoment, Message, Record, Timestamp
+from schemas.base import LONGEST_OVERLAP_S, GivenMoment, InternalRecord, Message, Timestamp
 from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
-class LedgerEvent(Record):
+class LedgerEvent(InternalRecord):
     """The webhook's event without `requestMetadata`. The last three fields are there for corrections only."""
 
     idempotency_key: str

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.base import Record, Timestamp
+from schemas.base import InternalRecord, Timestamp
 from schemas.limits import LimitEnforcement, ModelConfig
 from schemas.targets import Target
 
@@ -30,7 +30,7 @@ class WorkspaceState(StrEnum):
     SUSPENDED = "suspended"
 
 
-class WorkspaceRecord(Record):
+class WorkspaceRecord(InternalRecord):
     """A lab's tenant. `id` is the change's id."""
 
     id: str
@@ -40,7 +40,7 @@ class WorkspaceRecord(Record):
     hosts: tuple[str, ...] = Field(default=(), description="Host names under which this workspace alone is served.")
 
 
-class EndpointRecord(Record):
+class EndpointRecord(InternalRecord):
     """A slug and its one target."""
 
     id: str
@@ -54,7 +54,7 @@ class EndpointRecord(Record):
     )
 
 
-class GroupRecord(Record):
+class GroupRecord(InternalRecord):
     """A node of a customer tree. Parents never change, so the way to the root is fixed."""
 
     id: str
@@ -70,7 +70,7 @@ KEY_PREFIX_LENGTH = 16
 """A key is known by its first 16 characters (contract 1)."""
 
 
-class KeyRecord(Record):
+class KeyRecord(InternalRecord):
     """A developer's credential; the change's id is its prefix (first 16 characters)."""
 
     prefix: str
@@ -81,7 +81,7 @@ class KeyRecord(Record):
     disabled: bool = False
 
 
-class SecretRecord(Record):
+class SecretRecord(InternalRecord):
     """An upstream's credential that an endpoint's target names; the change's id is `id`."""
 
     id: str
@@ -89,14 +89,14 @@ class SecretRecord(Record):
     sealed: str = Field(description="Encrypted with the master key, for this workspace and id (`runtime.vault`).")
 
 
-class SealedSecret(Record):
+class SealedSecret(InternalRecord):
     """A signing secret, encrypted with the master key (`runtime.vault`)."""
 
     sealed: str
     expires_at: Timestamp | None = Field(default=None, description="End of the overlap; null for the current one.")
 
 
-class WebhookRecord(Record):
+class WebhookRecord(InternalRecord):
     """Where a workspace's billing webhooks go; the change's id is the workspace's."""
 
     workspace_id: str
@@ -119,7 +119,7 @@ RECORD_OF: dict[ConfigKind, type[ConfigRecord]] = {
 """What a change of each kind holds."""
 
 
-class ConfigChange(Record):
+class ConfigChange(InternalRecord):
     """One step of the configuration's history. Versions compare per (kind, id); a lower one is ignored."""
 
     version: int

@@ -7,10 +7,10 @@ from datetime import date
 
 from pydantic import Field
 
-from schemas.base import Record, Timestamp
+from schemas.base import InternalRecord, Timestamp
 
 
-class DailyUsage(Record):
+class DailyUsage(InternalRecord):
     """One (group, slug, day). Corrections are apart, so that a day's own figures never change by one."""
 
     workspace_id: str

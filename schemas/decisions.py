@@ -1,4 +1,4 @@
-"""The decision: metering's word to the proxies on one (group, slug, period), lane by lane (contract 4, counting 5, 6).
+"""The decision: what metering tells the proxies of one (group, slug, period), lane by lane (contract 4, counting 5, 6).
 
 A lane is one partition of the usage topic, and its decisions are in the partition of the same number. What is told of a
 lane says as an offset how far the lane is counted (`at`), and a proxy knows the offsets of its own events from the
@@ -10,11 +10,11 @@ from datetime import date
 
 from pydantic import Field
 
-from schemas.base import Record, Timestamp
+from schemas.base import InternalRecord, Timestamp
 from schemas.limits import LimitType, UsageLimitUnit
 
 
-class UsedUp(Record):
+class UsedUp(InternalRecord):
     """A threshold that the totals over all lanes have reached."""
 
     type: LimitType
@@ -22,7 +22,7 @@ class UsedUp(Record):
     threshold: int
 
 
-class Decision(Record):
+class Decision(InternalRecord):
     """One lane's part of the limit totals of one (group, slug, period). Key: ``counter/group/slug/period``."""
 
     lane: int = Field(ge=0)
@@ -39,14 +39,14 @@ class Decision(Record):
     version: int
 
 
-class Whole(Record):
+class Whole(InternalRecord):
     """Every change of the lane below `at` was told before this record. Key: ``whole``."""
 
     lane: int = Field(ge=0)
     at: int
 
 
-class DecisionBySequence(Record):
+class DecisionBySequence(InternalRecord):
     """A record of ``limits.decisions.v1``, which metering of the version before wrote; read while versions change."""
 
     group_id: str

@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import Record, Timestamp
+from schemas.base import InternalRecord, Timestamp
 from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
-class BillingEvent(Record):
+class BillingEvent(InternalRecord):
     """A usage event as a lab sees it. The last three fields are there for corrections only, `kind` for tests too."""
 
     idempotency_key: str
@@ -32,13 +32,13 @@ class BillingEvent(Record):
     reason: str | None = None
 
 
-class DeliveryData(Record):
+class DeliveryData(InternalRecord):
     """The events of one delivery."""
 
     events: tuple[BillingEvent, ...] = Field(min_length=1, max_length=100)
 
 
-class DeliveryBody(Record):
+class DeliveryBody(InternalRecord):
     """What is POSTed to a lab."""
 
     type: Literal["API_BILLING_USAGE", "API_BILLING_TEST"] = Field(

@@ -1,7 +1,4 @@
-"""Limits as groups set them and as they hold after inheritance (contract 2.2, 3.1).
-
-Never says how use is measured against them: that is `metering.core` and `proxy.core`.
-"""
+"""Limits as groups set them and as they hold after inheritance (contract 2.2, 3.1)."""
 
 from enum import StrEnum
 from typing import Annotated, Self

@@ -1,15 +1,12 @@
-"""Writes the JSON Schemas of what others read from us into a folder.
-
-Never invents a schema: each is what its contract generates.
-"""
+"""Writes the JSON Schemas of what others read from us into a folder."""
 
 import json
 from pathlib import Path
 
 from schemas import delivery, topics
-from schemas.base import Record
+from schemas.base import InternalRecord
 
-PUBLISHED: dict[str, type[Record]] = {**topics.VALUES, "billing.webhook.v1": delivery.DeliveryBody}
+PUBLISHED: dict[str, type[InternalRecord]] = {**topics.VALUES, "billing.webhook.v1": delivery.DeliveryBody}
 """File name without its ending to the contract behind it."""
 
 

@@ -1,7 +1,4 @@
-"""The upstream target of an endpoint, by provider (contract 2.1).
-
-Never builds a URL: that is the proxy's directory.
-"""
+"""The upstream target of an endpoint, by provider (contract 2.1)."""
 
 from enum import StrEnum
 from typing import Annotated

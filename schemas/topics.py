@@ -1,9 +1,6 @@
-"""Names and keys of the topics that finance and our own processes read (contract 4).
+"""Names and keys of the topics that finance and our own processes read (contract 4)."""
 
-Never holds a partition count or a retention: those belong to the operator's settings.
-"""
-
-from schemas.base import Record
+from schemas.base import InternalRecord
 from schemas.config import ConfigChange
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
@@ -20,7 +17,7 @@ GATEWAY_CONFIG = "gateway.config.v1"
 USAGE_UNREADABLE = "usage.events.unreadable.v1"
 """Records of USAGE_EVENTS that could not be decoded or placed, as they came; the reason is in their headers."""
 
-VALUES: dict[str, type[Record]] = {
+VALUES: dict[str, type[InternalRecord]] = {
     USAGE_EVENTS: UsageEvent,
     USAGE_DAILY: DailyUsage,
     LIMITS_DECISIONS: Decision,

@@ -1,14 +1,11 @@
-"""The usage event: what one request consumed (contract 4).
-
-Never changed after it was written to a spool; a mistake is mended by a correction.
-"""
+"""The usage event: what one request consumed (contract 4)."""
 
 from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Record, Timestamp
+from schemas.base import InternalRecord, Timestamp
 
 MAX_EVENT_BYTES = 32 * 1024
 """The largest usage event as JSON; request metadata is refused long before (contract 3)."""
@@ -60,7 +57,7 @@ class Kind(StrEnum):
     CORRECTION = "correction"
 
 
-class Tokens(Record):
+class Tokens(InternalRecord):
     """Token counts. Signed, because a correction may take back; a usage event's are not negative."""
 
     input_tokens: int
@@ -68,14 +65,14 @@ class Tokens(Record):
     cached_input_tokens: int = Field(default=0, description="Part of inputTokens, not beside it.")
 
 
-class Producer(Record):
+class Producer(InternalRecord):
     """Who wrote the event and as which one: gapless per instance, so that a loss shows."""
 
     instance: str = Field(description="Id kept in the spool file.")
     sequence: Annotated[int, Field(ge=1, le=MOST_NUMBER, description="Gapless from 1, never reused.")]
 
 
-class UsageDraft(Record):
+class UsageDraft(InternalRecord):
     """A usage event before a spool has numbered it."""
 
     idempotency_key: str = Field(description="ULID minted at admission.")

@@ -22,7 +22,7 @@ from runtime.database import postgres
 from runtime.database.engines import Database
 from runtime.kafka import topics
 from runtime.kafka.writer import Kafka, KafkaAwayError
-from runtime.redis import Place
+from runtime.redis import RedisAddress
 from runtime.settings import Settings
 from runtime.vault import VaultError
 from tollgate import installation, migrations, stored_urls
@@ -147,6 +147,6 @@ def _topics(loaded: Settings) -> Sequence[str]:
     return topics.report(asyncio.run(topics.ensure(Kafka.of(loaded), topics.plans(loaded), create=False)))
 
 
-async def _rate_windows(where: Place, prefix: str) -> Sequence[str]:
+async def _rate_windows(where: RedisAddress, prefix: str) -> Sequence[str]:
     problem = await redis.problem(where, prefix)
     return [problem] if problem else []

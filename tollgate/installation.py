@@ -1,7 +1,4 @@
-"""What a command or a server works on, opened: settings, database and master key, and the lock of a data directory.
-
-Never makes a second copy of anything: every command and every role opens its place here.
-"""
+"""What a command or a server works on, opened: settings, database and master key, and the lock of a data directory."""
 
 import fcntl
 import os
@@ -17,7 +14,8 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from control.store.workspaces import Webhooks
+from control.store.workspaces import SqlWebhooks
+from domain import sealing
 from runtime import settings, vault
 from runtime.config import log as config_log
 from runtime.database import engines, postgres
@@ -62,7 +60,7 @@ class Installation:
 
     @property
     def vault(self) -> Vault:
-        """Return what opens and seals secrets. Raise WorkplaceError where there is no master key."""
+        """Return what opens and seals secrets. Raise InstallationError where there is no master key."""
         if self.master_key is None:
             lost = f"{self.folder / MASTER_KEY_FILE} is missing; put it back, or set TOLLGATE_MASTER_KEY to what it was"
             raise InstallationError(_NO_KEY if self.settings.database_url else lost)
@@ -71,10 +69,10 @@ class Installation:
     def sealer(self, connection: Connection) -> Vault:
         """Return what seals secrets in this transaction: it opens every secret that signs webhooks by now.
 
-        Raise WorkplaceError where another master key sealed one, so that no second key gets in.
+        Raise InstallationError where another master key sealed one, so that no second key gets in.
         """
         opener = self.vault
-        sealed = [webhook for webhook in Webhooks(connection).every() if webhook.secrets]
+        sealed = [webhook for webhook in SqlWebhooks(connection).every() if webhook.secrets]
         others = [webhook.workspace_id for webhook in sealed if not _opens(opener, webhook)]
         if others:
             raise InstallationError(
@@ -84,11 +82,11 @@ class Installation:
         return opener
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` in one transaction. Raise WorkplaceError where the database does not answer."""
+        """Run `work` in one transaction. Raise InstallationError where the database does not answer."""
         return self._run(self.database.write_now, config_log.in_turn(work))
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` on one consistent view. Raise WorkplaceError where the database does not answer."""
+        """Run `work` on one consistent view. Raise InstallationError where the database does not answer."""
         return self._run(self.database.read_now, work)
 
     def _run(
@@ -102,7 +100,7 @@ class Installation:
 
 @contextmanager
 def opened(loaded: settings.Settings, *, new: bool = False) -> Iterator[Installation]:
-    """Open the database that `TOLLGATE_DATABASE_URL` names, else the data directory. Raise WorkplaceError.
+    """Open the database that `TOLLGATE_DATABASE_URL` names, else the data directory. Raise InstallationError.
 
     The directory's own is migrated here, and `new` makes one where there is none, and a master key where none has
     sealed anything; a database that several processes share is migrated by `tollgate migrate` alone.
@@ -143,27 +141,27 @@ def _kept_key(loaded: settings.Settings) -> bytes | None:
 
 
 def _has_sealed(connection: Connection) -> bool:
-    return any(webhook.secrets for webhook in Webhooks(connection).every())
+    return any(webhook.secrets for webhook in SqlWebhooks(connection).every())
 
 
 def _opens(opener: Vault, webhook: WebhookRecord) -> bool:
     try:
         for secret in webhook.secrets:
-            opener.open(secret.sealed, vault.webhook_context(webhook.workspace_id))
+            opener.open(secret.sealed, sealing.webhook_context(webhook.workspace_id))
     except vault.VaultError:
         return False
     return True
 
 
 def as_found(loaded: settings.Settings, closing: ExitStack) -> Installation:
-    """Open what is there as it stands: nothing is made, migrated or written. Raise WorkplaceError, VaultError."""
+    """Open what is there as it stands: nothing is made, migrated or written. Raise InstallationError, VaultError."""
     main, where = database_as_found(loaded, closing)
     key = None if loaded.database_url and not loaded.master_key else _kept_key(loaded)
     return Installation(loaded.data_dir, where, loaded, main, key)
 
 
 def database_as_found(loaded: settings.Settings, closing: ExitStack) -> tuple[engines.Database, str]:
-    """Return the database as it stands, whatever its schema, with a name for people. Raise WorkplaceError."""
+    """Return the database as it stands, whatever its schema, with a name for people. Raise InstallationError."""
     if loaded.database_url is not None:
         return shared_database(loaded, closing)
     return closing.enter_context(_only_read(loaded.data_dir / DATABASE_FILE)), str(loaded.data_dir.resolve())
@@ -191,7 +189,7 @@ def _shared(loaded: settings.Settings, closing: ExitStack) -> Installation:
 
 
 def current_database(loaded: settings.Settings, closing: ExitStack) -> engines.Database:
-    """Open the database that `TOLLGATE_DATABASE_URL` names. Raise WorkplaceError where its schema is not current."""
+    """Open the database that `TOLLGATE_DATABASE_URL` names. Raise InstallationError where its schema is not current."""
     main, where = shared_database(loaded, closing)
     _check_schema(main, where)
     return main
@@ -212,7 +210,7 @@ def _check_schema(main: engines.Database, where: str) -> None:
 def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[engines.Database, str]:
     """Open the database that `TOLLGATE_DATABASE_URL` names, whatever its schema; return it with a name for people.
 
-    Asks nothing of the server yet. Raise WorkplaceError where the setting is missing or no such URL.
+    Asks nothing of the server yet. Raise InstallationError where the setting is missing or no such URL.
     """
     if loaded.database_url is None:
         raise InstallationError(
@@ -251,7 +249,7 @@ def named(loaded: settings.Settings) -> str:
 
 
 def given_key(loaded: settings.Settings) -> bytes:
-    """Return the master key that every process of an installation shares. Raise WorkplaceError, VaultError."""
+    """Return the master key that every process of an installation shares. Raise InstallationError, VaultError."""
     if loaded.master_key is None:
         raise InstallationError(_NO_KEY)
     return vault.decode_key(loaded.master_key.get_secret_value())
@@ -264,7 +262,7 @@ def make(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the directory for the one process that serves it. Raise WorkplaceError where another one does.
+    """Hold the directory for the one process that serves it. Raise InstallationError where another one does.
 
     The operating system gives the lock back when its process dies, however it dies.
     """
@@ -297,7 +295,7 @@ def is_served(folder: Path) -> bool:
 
 
 def check_master_key(place: Installation) -> None:
-    """Raise WorkplaceError where there is no master key, or another one sealed something that the database holds."""
+    """Raise InstallationError where there is no master key, or another one sealed something that the database holds."""
     place.read(place.sealer)
 
 

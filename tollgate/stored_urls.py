@@ -1,7 +1,4 @@
-"""Judges the URLs that labs have stored by the present settings, as a proxy and a dispatcher do at each call.
-
-Never connects to one of them; it looks names up, within a bound.
-"""
+"""Judges the URLs that labs have stored by the present settings, as a proxy and a dispatcher do at each call."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from control.store.endpoints import Endpoints
-from control.store.workspaces import Webhooks, Workspaces
+from control.store.endpoints import SqlEndpoints
+from control.store.workspaces import SqlWebhooks, SqlWorkspaces
 from runtime import guard, settings
 from runtime.settings import Settings
 
@@ -49,13 +46,13 @@ def refused(loaded: Settings, stored: Sequence[Stored], resolver: guard.Resolver
 
 
 def _stored(connection: Connection) -> Iterator[Stored]:
-    names = {one.id: one.name for one in Workspaces(connection).every()}
-    for endpoint in Endpoints(connection).every():
+    names = {one.id: one.name for one in SqlWorkspaces(connection).every()}
+    for endpoint in SqlEndpoints(connection).every():
         record = endpoint.record
         if record.target.base_url is not None:
             owner = f"endpoint {record.slug} of workspace {names[record.workspace_id]}"
             yield Stored(owner, record.target.base_url, "allow_private_upstreams")
-    for webhook in Webhooks(connection).every():
+    for webhook in SqlWebhooks(connection).every():
         if webhook.url is not None and webhook.enabled:
             yield Stored(f"webhook of workspace {names[webhook.workspace_id]}", webhook.url, "allow_private_receivers")
 
@@ -63,7 +60,7 @@ def _stored(connection: Connection) -> Iterator[Stored]:
 def _form(url: str) -> str | None:
     try:
         guard.parse_url(url, allow_private=False)
-    except guard.RefusedError as error:
+    except guard.AddressRefusedError as error:
         return str(error)
     return None
 
@@ -84,7 +81,7 @@ async def _private_hosts(hosts: Sequence[str], resolver: guard.Resolver) -> Mapp
     async def judge(host: str) -> None:
         try:
             await guard.resolve(host, 443, allow_private=False, resolver=resolver)
-        except guard.RefusedError as error:
+        except guard.AddressRefusedError as error:
             found[host] = error.detail
         except OSError:
             pass  # not known here, which need not be so where the proxies run

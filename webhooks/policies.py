@@ -1,7 +1,4 @@
-"""How a dispatcher delivers, as the settings ask for it: the retry rule, bounds, rates, leases.
-
-Never decides by them, and says which of them contradict each other.
-"""
+"""How a dispatcher delivers, as the settings ask for it: the retry rule, bounds, rates, leases."""
 
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -9,7 +6,7 @@ from typing import Self
 from runtime.settings import Settings
 from webhooks.core import retry
 from webhooks.core.batching import Batching
-from webhooks.core.fairness import Limits
+from webhooks.core.fairness import AttemptLimits
 from webhooks.core.health import Rule
 from webhooks.core.retry import STANDARD, Policy
 
@@ -26,7 +23,7 @@ class Policies:
 
     batching: Batching = field(default_factory=lambda: Batching(100, 1.0, READ_LIMIT))
     policy: Policy = field(default_factory=Policy)
-    limits: Limits = field(default_factory=Limits)
+    limits: AttemptLimits = field(default_factory=AttemptLimits)
     rule: Rule = field(default_factory=Rule)
     per_s: int | None = None
     """Attempts at one receiver that begin within a second; None: no bound."""
@@ -49,7 +46,7 @@ class Policies:
                 backoff_first_s=settings.webhook_backoff_first_s,
                 backoff_most_s=settings.webhook_backoff_most_s,
             ),
-            limits=Limits(first_per_receiver=at_once, retries_per_receiver=2 * at_once),
+            limits=AttemptLimits(first_per_receiver=at_once, retries_per_receiver=2 * at_once),
             rule=Rule(redrives=settings.webhook_auto_redrive, redrive_per_s=settings.webhook_redrive_per_s),
             per_s=settings.webhook_rate_per_s,
             keep_days=settings.ledger_days,

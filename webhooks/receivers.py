@@ -7,8 +7,9 @@ import logging
 from datetime import datetime
 from typing import NamedTuple
 
+from domain.sealing import webhook_context
 from runtime.config.newest import Newest
-from runtime.vault import Vault, VaultError, webhook_context
+from runtime.vault import Vault, VaultError
 from schemas.config import ConfigChange, ConfigKind, WebhookRecord
 from webhooks.core import signing
 from webhooks.core.deliveries import Receiver
@@ -23,7 +24,7 @@ class _Setting(NamedTuple):
     secrets: tuple[_Secret, ...]
 
 
-class Receivers:
+class ConfiguredReceivers:
     """Webhook settings by workspace. Feed it before intake starts: an unknown workspace's deliveries are `not_due`."""
 
     def __init__(self, vault: Vault) -> None:

@@ -36,8 +36,8 @@ _TEXT_LIMIT = 200
 Place = tuple[bytes, bytes, int]
 
 
-class Sender:
-    """The `Sender` port on httpcore.
+class HttpSender:
+    """The `HttpSender` port on httpcore.
 
     A connection is made to an address that was checked, with the URL's host in SNI, certificate check and Host; it is
     used again for the same (scheme, host, port), for MAX_AGE_S.
@@ -67,7 +67,7 @@ class Sender:
             # anyio's timeout, not asyncio's: httpcore shields its own clean-up from anyio's cancellation alone.
             with anyio.fail_after(prepared.timeout_s):
                 await self._post(prepared, answers)
-        except guard.RefusedError as refusal:
+        except guard.AddressRefusedError as refusal:
             error, final = f"refused: {refusal}", True
         except (TimeoutError, httpcore.TimeoutException):
             error = f"no answer within {prepared.timeout_s:.3g} s"
@@ -221,7 +221,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Refuse: a receiver is never a local socket."""
-        raise guard.RefusedError("a receiver must not be a local socket")
+        raise guard.AddressRefusedError("a receiver must not be a local socket")
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as the pool asks."""

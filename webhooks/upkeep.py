@@ -35,7 +35,7 @@ _REST_S = 0.05
 _log = logging.getLogger(__name__)
 
 Step = Callable[[Connection, datetime, int], int]
-"""Removes at most so many of what has expired at a moment; gives how many."""
+"""Removes at most so many of what has expired at a moment; returns how many."""
 
 
 class Upkeep:
@@ -88,7 +88,7 @@ class Upkeep:
             await self._pause(REMOVE_EVERY_S)
 
     async def redrive_some(self) -> bool:
-        """Take one step; give whether there may be another."""
+        """Take one step; return whether there may be another."""
         now, rule = self._clock(), self._rule
         count = await self._database.write(lambda connection: redrive.redrive_returned(connection, now, rule))
         if count:

@@ -18,7 +18,7 @@ from control.api.description import DESCRIBED_BELOW
 from control.core.bodies import api_key
 from control.flow import api_keys as flow
 from control.flow import groups
-from control.store.api_keys import ApiKeys
+from control.store.api_keys import SqlApiKeys
 from control.unit_of_work import UnitOfWork
 from schemas.api import (
     ApiKey,
@@ -224,7 +224,7 @@ class ApiKeyController(_OneKeyController):
 
         def find(connection: Connection) -> Page[ApiKey]:
             groups.get(desk.unit(connection, caller), group_id)
-            found = ApiKeys(connection).page(group_id, after, limit + 1)
+            found = SqlApiKeys(connection).page(group_id, after, limit + 1)
             return paging.filled(found, limit, api_key, lambda key: common.id_cursor(key.id))
 
         return await desk.look(caller, find)

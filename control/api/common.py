@@ -37,7 +37,7 @@ from control.unit_of_work import UnitOfWork
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.database.engines import Database
-from runtime.database.readers import Reader
+from runtime.database.readers import ReaderKind
 from runtime.settings import Settings
 from runtime.vault import Vault
 from schemas.api import ApiKey, Endpoint, Group, Page, Pagination
@@ -125,7 +125,7 @@ class Desk:
 
     async def look(self, caller: Caller, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on one consistent view, in the turn of the caller's workspace. Raise RefusalError."""
-        return await self.turns.take(caller.workspace_id, lambda: self.database.read(work, Reader.MANAGEMENT))
+        return await self.turns.take(caller.workspace_id, lambda: self.database.read(work, ReaderKind.MANAGEMENT))
 
 
 AtDesk = NamedDependency[Desk]

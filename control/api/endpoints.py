@@ -1,7 +1,4 @@
-"""Routes of endpoints (contract 2.1).
-
-Never judges a body beyond its contract: that is the flow's.
-"""
+"""Routes of endpoints (contract 2.1)."""
 
 from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
@@ -11,7 +8,7 @@ from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.core import bodies
 from control.flow import endpoints as flow
-from control.store.endpoints import Endpoints
+from control.store.endpoints import SqlEndpoints
 from control.unit_of_work import UnitOfWork
 from schemas.api import CreateEndpoint, Endpoint, EndpointTombstone, Page, UpdateEndpoint
 
@@ -47,7 +44,7 @@ class EndpointController(Controller):
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
 
         def find(connection: Connection) -> Page[Endpoint]:
-            found = Endpoints(connection).page(workspace_id, after, limit + 1, slug)
+            found = SqlEndpoints(connection).page(workspace_id, after, limit + 1, slug)
             return paging.filled(found, limit, bodies.endpoint, lambda one: common.id_cursor(one.record.id))
 
         return await desk.look(request.auth, find)

@@ -73,7 +73,7 @@ def database_failed(request: Any, error: DBAPIError) -> Response[ErrorBody]:
 
 def unavailable(_: Any, error: Exception) -> Response[ErrorBody]:
     """Answer where the database cannot be reached or does not end a transaction."""
-    _log.warning("a management request failed for want of the database: %s", type(error).__name__)
+    _log.warning("a management request failed, the database was away: %s", type(error).__name__)
     return answer(503, "the database is unavailable; send it again later", code="database_unavailable")
 
 

@@ -15,7 +15,7 @@ from control.api import common, errors, paging
 from control.api.common import AtDesk, Desk, Limit, ManagementRequest
 from control.core.refusals import InvalidError
 from metering.store import ledger_clock, pages
-from metering.store.pages import Entry, EventQuery, Order, PageStart
+from metering.store.pages import EventQuery, LedgerEntry, Order, PageStart
 from schemas.api import Page
 from schemas.billing import LedgerEvent
 from schemas.usage import Kind
@@ -84,7 +84,7 @@ class EventController(Controller):
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
-def _read(connection: Connection, desk: Desk, workspace_id: str, asked: _Cursor, limit: int) -> list[Entry]:
+def _read(connection: Connection, desk: Desk, workspace_id: str, asked: _Cursor, limit: int) -> list[LedgerEntry]:
     now = ledger_clock.now(connection, desk.ledger_now(connection))
     window = EventQuery(
         workspace_id,
@@ -97,12 +97,12 @@ def _read(connection: Connection, desk: Desk, workspace_id: str, asked: _Cursor,
     return pages.page(connection, window, now - timedelta(seconds=desk.settings.events_hold_back_s), limit)
 
 
-def _behind(asked: _Cursor, last: Entry) -> str:
+def _behind(asked: _Cursor, last: LedgerEntry) -> str:
     place = pages.place_of(last, asked.order)
     return common.cursor_of(asked._replace(moment=place.moment, key=place.key))
 
 
-def _at_end(asked: _Cursor, last: Entry | None) -> str | None:
+def _at_end(asked: _Cursor, last: LedgerEntry | None) -> str | None:
     """Return what a follower resumes from; by admission there is nothing to resume."""
     if asked.order is Order.TIMESTAMP:
         return None
@@ -136,7 +136,7 @@ def _moment(name: str, text: str | None) -> datetime | None:
     raise InvalidError(f"{name}: must be a time with a zone, as 2026-01-31T12:00:00Z", param=name, code="invalid_query")
 
 
-def _body(entry: Entry) -> LedgerEvent:
+def _body(entry: LedgerEntry) -> LedgerEvent:
     event = entry.event
     fields = {name: getattr(event, name) for name in LedgerEvent.model_fields if name in type(event).model_fields}
     if event.kind is not Kind.CORRECTION:

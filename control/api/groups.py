@@ -1,7 +1,4 @@
-"""Routes of groups (contract 2.2).
-
-Never judges a limit: that is the flow's; what is effective is metering's hierarchy.
-"""
+"""Routes of groups (contract 2.2)."""
 
 import asyncio
 from functools import partial
@@ -15,7 +12,7 @@ from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, Managemen
 from control.core import bodies
 from control.flow import groups as flow
 from control.flow import usage
-from control.store.groups import Groups
+from control.store.groups import SqlGroups
 from control.unit_of_work import UnitOfWork
 from metering.store import transaction
 from schemas.api import CreateGroup, Group, GroupTombstone, GroupUsage, Page, UpdateGroup
@@ -47,7 +44,7 @@ class GroupController(Controller):
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
 
         def find(connection: Connection) -> Page[Group]:
-            found = Groups(connection).page(workspace_id, after, limit + 1, external_entity_id)
+            found = SqlGroups(connection).page(workspace_id, after, limit + 1, external_entity_id)
             return paging.filled(found, limit, bodies.group, lambda chain: common.id_cursor(chain[0].record.id))
 
         return await desk.look(request.auth, find)

@@ -1,7 +1,4 @@
-"""The OpenAPI document as a page for people: one file of plain HTML, at ``/schema``.
-
-Never asks another host for anything, and holds no script: whoever reads it tells nobody.
-"""
+"""The OpenAPI document as a page for people: one file of plain HTML, at ``/schema``."""
 
 import base64
 import hashlib
@@ -35,7 +32,7 @@ HEADERS = {
 """Of the page and the document: a browser that shows them runs nothing, asks nobody and is put in no frame."""
 
 
-class Page(OpenAPIRenderPlugin):
+class SchemaPage(OpenAPIRenderPlugin):
     """Renders the page. For the root of the schema's path."""
 
     def __init__(self) -> None:

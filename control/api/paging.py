@@ -1,7 +1,4 @@
-"""Pages of lists: how much one holds, and its JSON, made where the page is read and not on the event loop.
-
-Never takes more of what was found than it shows, and one item to know that there is more.
-"""
+"""Pages of lists: how much one holds, and its JSON, made where the page is read and not on the event loop."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, Limit, ManagementRequest
-from control.core.records import Secret as StoredSecret
+from control.core.records import StoredSecret
 from control.flow import secrets as flow
-from control.store.secrets import Secrets
+from control.store.secrets import SqlSecrets
 from schemas.api import CreateSecret, Page, Secret, SecretTombstone
 
 
@@ -45,7 +45,7 @@ class SecretController(Controller):
         workspace_id, after = request.auth.workspace_id, common.after(cursor)
 
         def find(connection: Connection) -> Page[Secret]:
-            found = Secrets(connection).page(workspace_id, after, limit + 1)
+            found = SqlSecrets(connection).page(workspace_id, after, limit + 1)
             return paging.filled(found, limit, _body, lambda secret: common.id_cursor(secret.record.id))
 
         return await desk.look(request.auth, find)

@@ -1,7 +1,4 @@
-"""Routes of usage and prices (contract 2.5).
-
-Never reads the ledger: sums come from the daily tables.
-"""
+"""Routes of usage and prices (contract 2.5)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +19,7 @@ from control.core import usage_lines
 from control.core.refusals import InvalidError
 from control.core.usage_csv import written
 from control.flow import prices as flow
-from control.store.prices import PriceLists
+from control.store.prices import SqlPriceLists
 from domain.money import PriceBook
 from metering.core.consumed import Place
 from metering.store import consumption
@@ -135,8 +132,8 @@ class _Found(NamedTuple):
 
 @contextmanager
 def _lines(connection: Connection, workspace_id: str, asked: _Cursor) -> Iterator[Iterator[_Found]]:
-    """Give the lines behind the cursor, as they are read."""
-    book = PriceBook(PriceLists(connection).find(workspace_id).root)
+    """Return the lines behind the cursor, as they are read."""
+    book = PriceBook(SqlPriceLists(connection).find(workspace_id).root)
     start = (workspace_id, *asked.place) if asked.shown else None
     query = UsageQuery(asked.first, asked.last, asked.by, workspace_id, priced=bool(book), start=start)
     with consumption.consumed(connection, query) as rows:

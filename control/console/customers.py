@@ -1,7 +1,4 @@
-"""Pages of the customers: the tree of groups, and what makes, changes and deletes one.
-
-Never judges a limit: that is the flow's, whose refusal is shown at the form.
-"""
+"""Pages of the customers: the tree of groups, and what makes, changes and deletes one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +18,9 @@ from control.core.records import Chain
 from control.core.refusals import RefusalError
 from control.flow import groups as flow
 from control.flow import usage
-from control.store.api_keys import ApiKeys
-from control.store.endpoints import Endpoints
-from control.store.groups import Groups
+from control.store.api_keys import SqlApiKeys
+from control.store.endpoints import SqlEndpoints
+from control.store.groups import SqlGroups
 from metering.store import transaction
 from schemas.api import CreateGroup, Group, GroupUsage, UpdateGroup
 from schemas.limits import LimitEnforcement
@@ -39,7 +36,7 @@ class _Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CustomerRow:
     """A group in a list."""
 
     group: Group
@@ -65,11 +62,11 @@ class CustomerController(Controller):
         """List the roots, or the groups whose external id begins with `q`."""
         caller, text = request.auth, q.strip()[:255]
 
-        def find(connection: Connection) -> tuple[list[Row], str | None]:
+        def find(connection: Connection) -> tuple[list[CustomerRow], str | None]:
             if not text:
                 return _branch(connection, desk, caller.workspace_id, None, cursor)
             after = common.read_cursor(cursor, _Place).external_entity_id if cursor else ""
-            found = Groups(connection).beginning_with(caller.workspace_id, text, after, ROWS + 1)
+            found = SqlGroups(connection).beginning_with(caller.workspace_id, text, after, ROWS + 1)
             shown, following = pages.cut(found, ROWS, _place)
             return _rows(connection, desk, shown), following
 
@@ -89,7 +86,7 @@ class CustomerController(Controller):
         """List the children of one group, as a part of the tree."""
         caller = request.auth
 
-        def find(connection: Connection) -> tuple[list[Row], str | None]:
+        def find(connection: Connection) -> tuple[list[CustomerRow], str | None]:
             flow.get(desk.unit(connection, caller), group_id)
             return _branch(connection, desk, caller.workspace_id, group_id, cursor)
 
@@ -150,7 +147,7 @@ class CustomerController(Controller):
 
         def find(connection: Connection) -> tuple[Group, int]:
             chain = flow.get(desk.unit(connection, caller), group_id)
-            return bodies.group(chain), Groups(connection).count_below(group_id)
+            return bodies.group(chain), SqlGroups(connection).count_below(group_id)
 
         group, below = await desk.look(request.auth, find)
         return templates.page(request, "customer_delete.html", group=group, below=below)
@@ -169,7 +166,7 @@ async def found(request: ManagementRequest, desk: Desk, group_id: str) -> dict[s
 
     def find(connection: Connection) -> dict[str, Any]:
         chain = flow.get(desk.unit(connection, caller), group_id)
-        keys = ApiKeys(connection).page(group_id, "", ROWS + 1)
+        keys = SqlApiKeys(connection).page(group_id, "", ROWS + 1)
         rows, following = _branch(connection, desk, caller.workspace_id, group_id, "")
         group = bodies.group(chain)
         return {
@@ -205,14 +202,14 @@ async def _offered(request: ManagementRequest, desk: Desk, parent: str) -> dict[
 
 
 def _slugs(connection: Connection, workspace_id: str) -> list[str]:
-    found = Endpoints(connection).page(workspace_id, "", _OFFERED_SLUGS, None)
+    found = SqlEndpoints(connection).page(workspace_id, "", _OFFERED_SLUGS, None)
     return sorted(endpoint.record.slug for endpoint in found)
 
 
 def _branch(
     connection: Connection, desk: Desk, workspace_id: str, parent: str | None, cursor: str
-) -> tuple[list[Row], str | None]:
-    found = Groups(connection).branch(workspace_id, parent, common.after(cursor or None), ROWS + 1)
+) -> tuple[list[CustomerRow], str | None]:
+    found = SqlGroups(connection).branch(workspace_id, parent, common.after(cursor or None), ROWS + 1)
     shown, following = pages.cut(found, ROWS, lambda chain: common.id_cursor(chain[0].record.id))
     return _rows(connection, desk, shown), following
 
@@ -221,10 +218,10 @@ def _place(chain: Chain) -> str:
     return common.cursor_of(_Place(chain[0].record.external_entity_id))
 
 
-def _rows(connection: Connection, desk: Desk, chains: Sequence[Chain]) -> list[Row]:
-    having = Groups(connection).parents([chain[0].record.id for chain in chains])
+def _rows(connection: Connection, desk: Desk, chains: Sequence[Chain]) -> list[CustomerRow]:
+    having = SqlGroups(connection).parents([chain[0].record.id for chain in chains])
     return [
-        Row(bodies.group(chain), chain[0].record.id in having, _fullest(_used(connection, desk, chain)))
+        CustomerRow(bodies.group(chain), chain[0].record.id in having, _fullest(_used(connection, desk, chain)))
         for chain in chains
     ]
 

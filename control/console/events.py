@@ -1,7 +1,4 @@
-"""Pages of the events: the ledger's newest, filtered by what the address says, and one of them.
-
-Never hides a late event: the list is for looking; who bills follows the API's `order=recorded`.
-"""
+"""Pages of the events: the ledger's newest, filtered by what the address says, and one of them."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -16,7 +13,7 @@ from control.console import forms, pages
 from control.console.sign_in import AtPages
 from control.core.refusals import ForbiddenError, NotFoundError
 from metering.store import events as ledger
-from metering.store.pages import Entry, EventQuery, Order, PageStart, newest
+from metering.store.pages import EventQuery, LedgerEntry, Order, PageStart, newest
 from schemas.usage import UsageEvent
 
 ROWS = 50
@@ -30,7 +27,7 @@ class _Place(NamedTuple):
     key: str
 
 
-class EventController(Controller):
+class EventPageController(Controller):
     """``/console/events``."""
 
     path = "/events"
@@ -85,7 +82,7 @@ class EventController(Controller):
         return templates.page(request, "event.html", event=found)
 
 
-def _place(entry: Entry) -> str:
+def _place(entry: LedgerEntry) -> str:
     return common.cursor_of(_Place(entry.event.timestamp, entry.event.idempotency_key))
 
 

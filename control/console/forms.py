@@ -1,7 +1,4 @@
-"""Turns the fields of a form into the bodies of the management API, so that the same contracts judge both.
-
-Never judges a value itself: an empty field is one that was left out, and everything else goes to the contract.
-"""
+"""Turns the fields of a form into the bodies of the management API, so that the same contracts judge both."""
 
 import json
 from collections.abc import Mapping

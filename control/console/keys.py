@@ -14,7 +14,7 @@ from control.api.common import AtDesk, Desk, ManagementRequest
 from control.auth import Caller
 from control.console import customers, forms, pages, seats
 from control.console.sign_in import AtPages
-from control.core.records import ApiKey
+from control.core.records import StoredApiKey
 from control.core.refusals import RefusalError
 from control.flow import api_keys as flow
 from control.flow import groups
@@ -71,7 +71,9 @@ class KeyController(Controller):
         return pages.moved(pages.address("customers", group_id) + "#keys")
 
 
-def _in_use(connection: Connection, desk: Desk, caller: Caller, group_id: str, prefix: str) -> tuple[ApiKey, Any, int]:
+def _in_use(
+    connection: Connection, desk: Desk, caller: Caller, group_id: str, prefix: str
+) -> tuple[StoredApiKey, Any, int]:
     unit = desk.unit(connection, caller)
     key, chain = flow.get(unit, group_id, prefix), groups.get(unit, group_id)
     now = desk.clock()

@@ -1,7 +1,4 @@
-"""Pages of the models: endpoints with their targets, and the secrets that targets name.
-
-Never shows a secret's value, and never calls an upstream.
-"""
+"""Pages of the models: endpoints with their targets, and the secrets that targets name."""
 
 from typing import Any
 
@@ -14,13 +11,13 @@ from control.api.common import AtDesk, Desk, ManagementRequest
 from control.console import forms, pages, seats
 from control.console.sign_in import AtPages
 from control.core import bodies, preconditions
-from control.core.records import Secret
+from control.core.records import StoredSecret
 from control.core.refusals import RefusalError
 from control.flow import endpoints as flow
 from control.flow import secrets
-from control.store.endpoints import Endpoints
-from control.store.secrets import Secrets
-from control.store.workspaces import Workspaces
+from control.store.endpoints import SqlEndpoints
+from control.store.secrets import SqlSecrets
+from control.store.workspaces import SqlWorkspaces
 from schemas.api import CreateEndpoint, CreateSecret, Endpoint, Region, UpdateEndpoint
 from schemas.targets import Provider
 
@@ -149,7 +146,7 @@ async def _listed(request: ManagementRequest, desk: Desk, cursor: str) -> dict[s
     workspace_id = request.auth.workspace_id
 
     def find(connection: Connection) -> dict[str, Any]:
-        found = Endpoints(connection).page(workspace_id, common.after(cursor or None), ROWS + 1, None)
+        found = SqlEndpoints(connection).page(workspace_id, common.after(cursor or None), ROWS + 1, None)
         shown, following = pages.cut(found, ROWS, lambda endpoint: common.id_cursor(endpoint.record.id))
         kept = _secrets(connection, workspace_id)
         return {
@@ -157,7 +154,7 @@ async def _listed(request: ManagementRequest, desk: Desk, cursor: str) -> dict[s
             "following": following,
             "secrets": kept,
             "secret_names": {secret.record.id: secret.name for secret in kept},
-            "prefixes": Workspaces(connection).org_prefixes(workspace_id),
+            "prefixes": SqlWorkspaces(connection).org_prefixes(workspace_id),
         }
 
     return await desk.look(request.auth, find)
@@ -169,11 +166,11 @@ async def _offered(request: ManagementRequest, desk: Desk) -> dict[str, Any]:
     def find(connection: Connection) -> dict[str, Any]:
         return {
             "secrets": _secrets(connection, workspace_id),
-            "prefixes": Workspaces(connection).org_prefixes(workspace_id),
+            "prefixes": SqlWorkspaces(connection).org_prefixes(workspace_id),
         }
 
     return {**await desk.look(request.auth, find), "providers": list(Provider), "regions": list(Region)}
 
 
-def _secrets(connection: Connection, workspace_id: str) -> list[Secret]:
-    return list(Secrets(connection).page(workspace_id, "", _OFFERED_SECRETS))
+def _secrets(connection: Connection, workspace_id: str) -> list[StoredSecret]:
+    return list(SqlSecrets(connection).page(workspace_id, "", _OFFERED_SECRETS))

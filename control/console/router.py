@@ -12,14 +12,14 @@ from control.api import common
 from control.api.common import AtDesk, Desk, ManagementRequest
 from control.console import errors, pages, seats
 from control.console.customers import CustomerController
-from control.console.events import EventController
+from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
 from control.console.pages import Pages
 from control.console.sign_in import AtPages, Attempts, SignInController
 from control.console.webhook import WebhookController
 from control.core.refusals import NotFoundError
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 
 
 @get("/", opt={"both": True})
@@ -34,7 +34,7 @@ async def operator(request: ManagementRequest, desk: AtDesk, templates: AtPages)
     found = await desk.look(
         request.auth,
         lambda connection: [
-            (one, Workspaces(connection).org_prefixes(one.id)) for one in Workspaces(connection).every()
+            (one, SqlWorkspaces(connection).org_prefixes(one.id)) for one in SqlWorkspaces(connection).every()
         ],
     )
     return templates.page(request, "operator.html", workspaces=sorted(found, key=lambda one: one[0].name))
@@ -66,7 +66,7 @@ async def from_the_root(request: Request[Any, Any, Any]) -> Response[None]:
 def build(desk: Desk) -> list[ControllerRouterHandler]:
     """Return what an application mounts to have the console: the router, and the way to it from ``/``."""
     made, attempts = Pages(), Attempts()
-    controllers = (SignInController, CustomerController, KeyController, ModelController, EventController)
+    controllers = (SignInController, CustomerController, KeyController, ModelController, EventPageController)
     router = Router(
         path="/console",
         route_handlers=[*controllers, WebhookController, begin, operator, static, nothing],

@@ -18,10 +18,10 @@ from control.core.records import Scope, Session
 from control.core.refusals import ForbiddenError, InvalidError, UnauthorizedError, UnsupportedError
 from control.flow import sessions as flow
 from control.store.audit import OPERATOR
-from control.store.sessions import Sessions
-from control.store.workspaces import Keys, Workspaces
+from control.store.sessions import SqlSessions
+from control.store.workspaces import SqlCredentials, SqlWorkspaces
 from domain import hosts
-from runtime.database.readers import Reader
+from runtime.database.readers import ReaderKind
 
 COOKIE = "tollgate_console"
 SIGN_IN_COOKIE = "tollgate_console_sign_in"
@@ -144,18 +144,18 @@ async def _seated(desk: Desk, token: str | None, under: str) -> Seat:
     now = desk.clock()
 
     def find(connection: Connection) -> tuple[Session, Seat] | None:
-        session = flow.alive(Sessions(connection), token, now)
-        owner = Keys(connection).host_owner(under)  # on a lab's own host its console alone is served
+        session = flow.alive(SqlSessions(connection), token, now)
+        owner = SqlCredentials(connection).host_owner(under)  # on a lab's own host its console alone is served
         if session is None or owner not in (None, session.workspace_id):
             return None
         return _of(connection, session, token)
 
-    found = await desk.database.read(find, Reader.SIGN_IN)
+    found = await desk.database.read(find, ReaderKind.SIGN_IN)
     if found is None:
         raise UnauthorizedError("your session has ended; sign in again")
     session, seat = found
     if flow.is_to_be_noted(session, now):
-        await desk.database.write(lambda connection: Sessions(connection).touch(session.sha256, now))
+        await desk.database.write(lambda connection: SqlSessions(connection).touch(session.sha256, now))
     return seat
 
 
@@ -163,8 +163,8 @@ def _of(connection: Connection, session: Session, token: str) -> tuple[Session, 
     form_token = flow.form_token(token)
     if session.workspace_id is None:
         return session, Seat("", OPERATOR, "", Scope.MANAGE, form_token, session.sha256)
-    key = flow.key_of(Keys(connection), session)
-    workspace = Workspaces(connection).find(session.workspace_id)
+    key = flow.key_of(SqlCredentials(connection), session)
+    workspace = SqlWorkspaces(connection).find(session.workspace_id)
     if key is None or workspace is None:
         return None
     return session, Seat(workspace.id, key.prefix, workspace.name, key.scope, form_token, session.sha256)

@@ -19,9 +19,9 @@ from control.console import pages, seats
 from control.console.pages import Pages
 from control.core.refusals import RefusalError, UnauthorizedError
 from control.flow import sessions as flow
-from control.store.sessions import Sessions
-from control.store.workspaces import Keys
-from runtime.database.readers import Reader
+from control.store.sessions import SqlSessions
+from control.store.workspaces import SqlCredentials
+from runtime.database.readers import ReaderKind
 
 _PERIOD = timedelta(minutes=1)
 _WRONG_OF_A_PREFIX = 5
@@ -73,7 +73,8 @@ class SignInController(Controller):
         try:
             async with attempts.one_of_few:
                 caller = await desk.database.read(
-                    lambda view: auth.identify(Keys(view), f"Api-Key {key}", "GET", seats.host(request)), Reader.SIGN_IN
+                    lambda view: auth.identify(SqlCredentials(view), f"Api-Key {key}", "GET", seats.host(request)),
+                    ReaderKind.SIGN_IN,
                 )
         except RefusalError as error:
             many = isinstance(error, UnauthorizedError) and attempts.too_many(credentials.prefix(key), now)
@@ -86,7 +87,7 @@ class SignInController(Controller):
             return again
         token = await desk.database.write(
             lambda connection: flow.begin(
-                Sessions(connection), now, workspace_id=caller.workspace_id, key_prefix=caller.key_prefix
+                SqlSessions(connection), now, workspace_id=caller.workspace_id, key_prefix=caller.key_prefix
             )
         )
         return await _entered(request, desk, token, come_back)
@@ -101,14 +102,14 @@ class SignInController(Controller):
         """Begin the operator's session and use the link up."""
         form = await seats.form(request)
         now, given = desk.clock(), form.get("t", "")
-        token = await desk.database.write(lambda connection: flow.use_link(Sessions(connection), given, now))
+        token = await desk.database.write(lambda connection: flow.use_link(SqlSessions(connection), given, now))
         return await _entered(request, desk, token, "/console")
 
     @post("/sign-out", opt={"both": True, "any_scope": True}, status_code=200)
     async def sign_out(self, request: ManagementRequest, desk: AtDesk) -> Response[None]:
         """End the session."""
         seat = request.scope["auth"]
-        await desk.database.write(lambda connection: Sessions(connection).end(seat.sha256))
+        await desk.database.write(lambda connection: SqlSessions(connection).end(seat.sha256))
         gone = pages.moved("/console/sign-in")
         gone.cookies = [seats.no_cookie()]
         return gone
@@ -126,7 +127,7 @@ def _form(
 async def _entered(request: ManagementRequest, desk: Desk, token: str, path: str) -> Response[None]:
     before = request.cookies.get(seats.COOKIE)
     if before:  # who signs in anew leaves no session behind
-        await desk.database.write(lambda connection: Sessions(connection).end(flow.digest(before)))
+        await desk.database.write(lambda connection: SqlSessions(connection).end(flow.digest(before)))
     answer = pages.moved(path)
     answer.cookies = [seats.cookie(request, token), seats.no_cookie(seats.SIGN_IN_COOKIE)]
     return answer

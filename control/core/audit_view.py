@@ -3,7 +3,7 @@
 Never gives a secret, sealed or open, nor the digest of a key.
 """
 
-from control.core.records import ApiKey, Endpoint, Group, ManagementKey, Secret, Shown
+from control.core.records import ManagementKey, Shown, StoredApiKey, StoredEndpoint, StoredGroup, StoredSecret
 from schemas.base import rfc3339
 from schemas.config import WebhookRecord, WorkspaceRecord
 
@@ -37,12 +37,12 @@ def webhook(record: WebhookRecord) -> Shown:
     return {"url": record.url, "enabled": record.enabled}
 
 
-def secret(kept: Secret) -> Shown:
+def secret(kept: StoredSecret) -> Shown:
     """Show a secret, without its value."""
     return {"name": kept.name}
 
 
-def endpoint(kept: Endpoint) -> Shown:
+def endpoint(kept: StoredEndpoint) -> Shown:
     """Show an endpoint."""
     target = kept.record.target.model_dump(mode="json", exclude_unset=True)
     return {
@@ -54,7 +54,7 @@ def endpoint(kept: Endpoint) -> Shown:
     }
 
 
-def group(kept: Group) -> Shown:
+def group(kept: StoredGroup) -> Shown:
     """Show a group."""
     record = kept.record
     return {
@@ -66,7 +66,7 @@ def group(kept: Group) -> Shown:
     }
 
 
-def api_key(key: ApiKey) -> Shown:
+def api_key(key: StoredApiKey) -> Shown:
     """Show a developer's key."""
     expires_at = key.record.expires_at
     given = {

@@ -1,9 +1,6 @@
 """What the API shows of each thing that may be read and sent back (contract 2.1, 2.2)."""
 
-from control.core.records import ApiKey as StoredApiKey
-from control.core.records import Chain
-from control.core.records import Endpoint as StoredEndpoint
-from control.core.records import Group as StoredGroup
+from control.core.records import Chain, StoredApiKey, StoredEndpoint, StoredGroup
 from domain import limit_tree
 from schemas.api import ApiKey, Endpoint, Group, GroupHierarchy, GroupMetadata
 from schemas.limits import ModelConfig

@@ -1,7 +1,4 @@
-"""What control keeps about each thing beyond what it tells the other processes.
-
-Never holds a query or a rule: the store fills these, the flow judges them.
-"""
+"""What control keeps about each thing beyond what it tells the other processes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +32,7 @@ class ManagementKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class StoredEndpoint:
     """An endpoint as it is stored."""
 
     record: EndpointRecord
@@ -44,7 +41,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class StoredGroup:
     """A live group as it is stored."""
 
     record: GroupRecord
@@ -62,12 +59,12 @@ class LimitBelow(NamedTuple):
     threshold: int
 
 
-Chain = Sequence[Group]
+Chain = Sequence[StoredGroup]
 """The group itself first, its parent next, the root last."""
 
 
 @dataclass(frozen=True, slots=True)
-class ApiKey:
+class StoredApiKey:
     """A developer's key as it is stored. `id` orders lists; the prefix names it to the outside."""
 
     id: str
@@ -82,7 +79,7 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
+class StoredSecret:
     """An upstream's credential as it is stored: encrypted."""
 
     record: SecretRecord

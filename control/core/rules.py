@@ -1,7 +1,4 @@
-"""Rules that need no other records: org prefixes, names, and limits along a tree (contract 2.1, 2.2).
-
-Never judges an address: that takes the process's own guard.
-"""
+"""Rules that need no other records: org prefixes, names, and limits along a tree (contract 2.1, 2.2)."""
 
 import math
 import re

@@ -1,7 +1,4 @@
-"""Which fields belong to a target of each provider (contract 2.1).
-
-Never judges an address or a secret: those take the process's own guard and the workspace's records.
-"""
+"""Which fields belong to a target of each provider (contract 2.1)."""
 
 from dataclasses import dataclass
 

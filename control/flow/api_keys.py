@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from control import credentials
 from control.core import audit_view, bodies, fixed, preconditions, registered_keys
-from control.core.records import ApiKey
+from control.core.records import StoredApiKey
 from control.core.refusals import InvalidError, NotFoundError
 from control.flow import groups
 from control.unit_of_work import UnitOfWork
@@ -41,7 +41,7 @@ def mint_all(unit: UnitOfWork, group_id: str, body: CreateApiKeys) -> CreatedApi
     return CreatedApiKeys(items=tuple(_minted(unit, group_id, each) for each in body.items))
 
 
-def update(unit: UnitOfWork, group_id: str, prefix: str, body: UpdateApiKey) -> ApiKey:
+def update(unit: UnitOfWork, group_id: str, prefix: str, body: UpdateApiKey) -> StoredApiKey:
     """Change what a key may have; null takes it away. Raise RefusalError."""
     before = get(unit, group_id, prefix)
     shown = bodies.api_key(before)
@@ -87,7 +87,7 @@ def rotate(unit: UnitOfWork, group_id: str, prefix: str, overlap: timedelta) -> 
     return RotatedApiKey(api_key=minted.api_key, prefix=minted.prefix, name=minted.name, previous_expires_at=end)
 
 
-def register(unit: UnitOfWork, group_id: str, body: RegisterApiKey, signature: str | None, raw: bytes) -> ApiKey:
+def register(unit: UnitOfWork, group_id: str, body: RegisterApiKey, signature: str | None, raw: bytes) -> StoredApiKey:
     """Take over a key that the lab made, for a group of its own. Raise RefusalError.
 
     `signature` is that of the `raw` body, by the private half of the workspace's public key.
@@ -111,7 +111,7 @@ def check_signature(public_key: str | None, signature: str | None, body: bytes) 
         raise InvalidError("Signature verification failed", param="X-Baseten-Signature", code="invalid_signature")
 
 
-def revoke(unit: UnitOfWork, group_id: str, prefix: str) -> ApiKey:
+def revoke(unit: UnitOfWork, group_id: str, prefix: str) -> StoredApiKey:
     """Let a key of the group work no longer. Raise NotFoundError."""
     key = get(unit, group_id, prefix)
     preconditions.check(unit.if_match, bodies.api_key(key))
@@ -120,7 +120,7 @@ def revoke(unit: UnitOfWork, group_id: str, prefix: str) -> ApiKey:
     return key
 
 
-def get(unit: UnitOfWork, group_id: str, prefix: str) -> ApiKey:
+def get(unit: UnitOfWork, group_id: str, prefix: str) -> StoredApiKey:
     """Return a key of the group. Raise NotFoundError, also for a key of another group."""
     groups.get(unit, group_id)
     key = unit.api_keys.find(prefix)
@@ -138,7 +138,7 @@ def _minted(unit: UnitOfWork, group_id: str, body: CreateApiKey, action: str = "
     return CreatedApiKey(api_key=plaintext, prefix=key.record.prefix, name=body.name)
 
 
-def _key(unit: UnitOfWork, group_id: str, plaintext: str, body: CreateApiKey) -> ApiKey:
+def _key(unit: UnitOfWork, group_id: str, plaintext: str, body: CreateApiKey) -> StoredApiKey:
     record = KeyRecord(
         prefix=credentials.prefix(plaintext),
         workspace_id=unit.workspace_id,
@@ -146,4 +146,4 @@ def _key(unit: UnitOfWork, group_id: str, plaintext: str, body: CreateApiKey) ->
         sha256=credentials.digest(plaintext),
         expires_at=body.expires_at,
     )
-    return ApiKey(id=ids.mint(), record=record, name=body.name, created_at=unit.now, metadata=body.metadata)
+    return StoredApiKey(id=ids.mint(), record=record, name=body.name, created_at=unit.now, metadata=body.metadata)

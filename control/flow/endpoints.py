@@ -1,13 +1,10 @@
-"""Endpoints: creating, changing, deleting one, and looking one up (contract 2.1).
-
-Never touches a table: what it needs of the others' records it asks for through its port.
-"""
+"""Endpoints: creating, changing, deleting one, and looking one up (contract 2.1)."""
 
 from dataclasses import replace
 
 from control import addresses
 from control.core import audit_view, bodies, fixed, preconditions, rules, targets
-from control.core.records import Endpoint
+from control.core.records import StoredEndpoint
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork
 from runtime import ids
@@ -19,7 +16,7 @@ _OWN = ("max_output_tokens", "upstream_objects")
 """What a PATCH may take away again with null."""
 
 
-def create(unit: UnitOfWork, body: CreateEndpoint, *, allow_private: bool) -> Endpoint:
+def create(unit: UnitOfWork, body: CreateEndpoint, *, allow_private: bool) -> StoredEndpoint:
     """Make an endpoint. Raise InvalidError. `allow_private`: whether its upstream may be at a private address."""
     _check_prefix(unit, body.slug)
     target = _checked(unit, body.targets[0], allow_private=allow_private)
@@ -33,13 +30,13 @@ def create(unit: UnitOfWork, body: CreateEndpoint, *, allow_private: bool) -> En
         max_output_tokens=body.max_output_tokens,
         upstream_objects=body.upstream_objects,
     )
-    endpoint = Endpoint(record=record, region=body.region, updated_at=unit.now)
+    endpoint = StoredEndpoint(record=record, region=body.region, updated_at=unit.now)
     unit.endpoints.add(endpoint)
     unit.journal.note(unit.workspace_id, "endpoint.create", record.id, after=audit_view.endpoint(endpoint))
     return endpoint
 
 
-def update(unit: UnitOfWork, endpoint_id: str, body: UpdateEndpoint, *, allow_private: bool) -> Endpoint:
+def update(unit: UnitOfWork, endpoint_id: str, body: UpdateEndpoint, *, allow_private: bool) -> StoredEndpoint:
     """Change an endpoint; groups keep naming the slug they name. Raise RefusalError."""
     before = get(unit, endpoint_id)
     shown = bodies.endpoint(before)
@@ -78,7 +75,7 @@ def delete(unit: UnitOfWork, endpoint_id: str) -> EndpointRecord:
     return endpoint.record
 
 
-def get(unit: UnitOfWork, endpoint_id: str) -> Endpoint:
+def get(unit: UnitOfWork, endpoint_id: str) -> StoredEndpoint:
     """Return one of the workspace's endpoints. Raise NotFoundError or ForbiddenError."""
     endpoint = unit.endpoints.find(endpoint_id)
     if endpoint is None:

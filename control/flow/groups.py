@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from control.core import audit_view, bodies, fixed, preconditions, rules
-from control.core.records import Chain, Group
+from control.core.records import Chain, StoredGroup
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork
 from domain import limit_tree
@@ -42,7 +42,7 @@ def create(unit: UnitOfWork, body: CreateGroup) -> Chain:
     rules.check_models(body.models)
     _check_slugs(unit, body.models, known=())
     _check_cascade(record, parents)
-    group = Group(record=record, name=body.metadata.name, created_at=unit.now, updated_at=unit.now)
+    group = StoredGroup(record=record, name=body.metadata.name, created_at=unit.now, updated_at=unit.now)
     unit.groups.add(group)
     unit.journal.note(unit.workspace_id, "group.create", record.id, after=audit_view.group(group))
     return (group, *parents)
@@ -74,7 +74,7 @@ def update(unit: UnitOfWork, group_id: str, body: UpdateGroup) -> Chain:
     return (group, *parents)
 
 
-def delete(unit: UnitOfWork, group_id: str) -> Group:
+def delete(unit: UnitOfWork, group_id: str) -> StoredGroup:
     """Delete a group and everything below it; return what it was. Raise NotFoundError or ForbiddenError."""
     chain = get(unit, group_id)
     preconditions.check(unit.if_match, bodies.group(chain))

@@ -1,7 +1,4 @@
-"""Prices of the use of slugs.
-
-Never judges a slug: a price may be set before its endpoint is made, and what was used of a deleted one is billed still.
-"""
+"""Prices of the use of slugs."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta

@@ -6,16 +6,17 @@ Never gives a value back: what comes in leaves only as a sealed text, for its wo
 from dataclasses import replace
 
 from control.core import audit_view
-from control.core.records import Secret
+from control.core.records import StoredSecret
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork
+from domain.sealing import secret_context
 from runtime import ids
-from runtime.vault import Vault, secret_context
+from runtime.vault import Vault
 from schemas.api import CreateSecret
 from schemas.config import SecretRecord
 
 
-def save(unit: UnitOfWork, vault: Vault, body: CreateSecret) -> Secret:
+def save(unit: UnitOfWork, vault: Vault, body: CreateSecret) -> StoredSecret:
     """Keep a value under its name, in place of the one before; the id stays."""
     before = unit.secrets.named(unit.workspace_id, body.name)
     id_ = before.record.id if before else ids.mint()
@@ -27,13 +28,13 @@ def save(unit: UnitOfWork, vault: Vault, body: CreateSecret) -> Secret:
         shown = audit_view.secret(before), audit_view.secret(secret)
         unit.journal.note(unit.workspace_id, "secret.replace", id_, before=shown[0], after=shown[1])
     else:
-        secret = Secret(record=record, name=body.name, created_at=unit.now)
+        secret = StoredSecret(record=record, name=body.name, created_at=unit.now)
         unit.secrets.add(secret)
         unit.journal.note(unit.workspace_id, "secret.create", id_, after=audit_view.secret(secret))
     return secret
 
 
-def delete(unit: UnitOfWork, secret_id: str) -> Secret:
+def delete(unit: UnitOfWork, secret_id: str) -> StoredSecret:
     """Delete a secret that no endpoint names; return what it was. Raise RefusalError."""
     secret = unit.secrets.find(secret_id)
     if secret is None:

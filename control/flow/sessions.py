@@ -46,7 +46,7 @@ class Sessions(Protocol):
         """Use a link up; return whether it was there and had not expired."""
 
 
-class Keys(Protocol):
+class ManagementKeys(Protocol):
     """Looks up management keys."""
 
     def management_key(self, prefix: str) -> ManagementKey | None:
@@ -69,7 +69,7 @@ def alive(sessions: Sessions, token: str, now: datetime) -> Session | None:
     return found
 
 
-def key_of(keys: Keys, session: Session) -> ManagementKey | None:
+def key_of(keys: ManagementKeys, session: Session) -> ManagementKey | None:
     """Return the management key that a lab's session began with; None where it was revoked or its lab suspended."""
     found = keys.management_key(session.key_prefix or "")
     suspended = found is not None and found.workspace_state is WorkspaceState.SUSPENDED

@@ -1,7 +1,4 @@
-"""What a group has used of its day limits (contract 2.2).
-
-Never counts: the limit totals are metering's.
-"""
+"""What a group has used of its day limits (contract 2.2)."""
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import date

@@ -10,7 +10,8 @@ from control import addresses, credentials
 from control.core import audit_view
 from control.core.refusals import InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork
-from runtime.vault import Vault, webhook_context
+from domain.sealing import webhook_context
+from runtime.vault import Vault
 from schemas.base import rfc3339
 from schemas.billing import BillingWebhook, RotatedSecret
 from schemas.config import SealedSecret, WebhookRecord

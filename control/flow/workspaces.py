@@ -12,8 +12,9 @@ from control.core.records import ManagementKey, Scope
 from control.core.refusals import InvalidError, NotFoundError
 from control.unit_of_work import UnitOfWork, Workspaces
 from domain import hosts
+from domain.sealing import webhook_context
 from runtime import ids
-from runtime.vault import Vault, webhook_context
+from runtime.vault import Vault
 from schemas.config import SealedSecret, WebhookRecord, WorkspaceRecord, WorkspaceState
 
 

@@ -14,7 +14,7 @@ MOST = 10_000
 _COLUMNS = KEPT_ANSWERS.c
 
 
-class Answers:
+class SqlAnswers:
     """The kept answers of all workspaces, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:

@@ -14,12 +14,13 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from control.store.tables import CORRECTION, CORRECTION_COUNTER
 from domain.sources import EventBatch
-from metering.store import events
+from metering.store import events, positions
 from runtime import ids
 from runtime.database import statements
 from runtime.database.engines import Database
 from runtime.outage import Outage
 from schemas.usage import Producer, Tokens, UsageDraft, UsageEvent
+from webhooks.store import deliveries
 
 TOPIC = "corrections"
 LANE = "corrections"
@@ -35,7 +36,7 @@ _ROWS = select(CORRECTION.c.sequence, CORRECTION.c.event, CORRECTION_COUNTER.c.i
 )
 
 
-class Corrections:
+class SqlCorrections:
     """The corrections and what they correct, in one transaction that writes."""
 
     def __init__(self, connection: Connection) -> None:
@@ -130,6 +131,12 @@ def unsent(connection: Connection, sent: int, limit: int) -> list[tuple[UsageEve
         charged = event.charged_groups if event is not None else ()
         found.append((correction, charged[-1] if charged else correction.group_id))
     return found
+
+
+def taken(connection: Connection) -> int:
+    """Return up to which sequence both readers of the outbox have it, where they follow it in the same database."""
+    place = (TOPIC, Outbox.index)
+    return min((position(connection, *place) or 1) - 1 for position in (positions.position, deliveries.position))
 
 
 def forget(connection: Connection, before: datetime, up_to: int, limit: int) -> int:

@@ -1,7 +1,4 @@
-"""Queries of endpoints and of who owns a slug.
-
-Never judges a request: that is the flow's.
-"""
+"""Queries of endpoints and of who owns a slug."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -9,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
-from control.core.records import Endpoint
+from control.core.records import StoredEndpoint
 from control.store import workspaces
 from control.store.tables import ENDPOINTS
 from runtime.config import log as config_log
@@ -18,7 +15,7 @@ from schemas.api import Region
 from schemas.config import ConfigKind, EndpointRecord
 
 
-class Endpoints:
+class SqlEndpoints:
     """The endpoints of all workspaces, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
@@ -33,7 +30,7 @@ class Endpoints:
         query = select(ENDPOINTS.c.id).where(ENDPOINTS.c.slug == slug)
         return self._connection.execute(query).first() is not None
 
-    def find(self, endpoint_id: str) -> Endpoint | None:
+    def find(self, endpoint_id: str) -> StoredEndpoint | None:
         """Return the endpoint of any workspace."""
         row = self._connection.execute(select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)).first()
         return None if row is None else _read(row)
@@ -46,41 +43,41 @@ class Endpoints:
         there = {slug for query in queries for slug in self._connection.execute(query).scalars()}
         return [slug for slug in named if slug not in there]
 
-    def add(self, endpoint: Endpoint) -> None:
+    def add(self, endpoint: StoredEndpoint) -> None:
         """Keep a new endpoint; the change goes to the log in the same transaction."""
         record = endpoint.record
         fixed = {"id": record.id, "workspace_id": record.workspace_id, "created_at": record.created_at}
         self._connection.execute(insert(ENDPOINTS).values(fixed | _values(endpoint)))
         config_log.append(self._connection, endpoint.updated_at, ConfigKind.ENDPOINT, record.id, record)
 
-    def replace(self, endpoint: Endpoint) -> None:
+    def replace(self, endpoint: StoredEndpoint) -> None:
         """Keep an endpoint's new slug and target; the change goes to the log in the same transaction."""
         record = endpoint.record
         self._connection.execute(update(ENDPOINTS).where(ENDPOINTS.c.id == record.id).values(_values(endpoint)))
         config_log.append(self._connection, endpoint.updated_at, ConfigKind.ENDPOINT, record.id, record)
 
-    def remove(self, endpoint: Endpoint, now: datetime) -> None:
+    def remove(self, endpoint: StoredEndpoint, now: datetime) -> None:
         """Forget an endpoint; the change goes to the log in the same transaction."""
         self._connection.execute(delete(ENDPOINTS).where(ENDPOINTS.c.id == endpoint.record.id))
         config_log.append(self._connection, now, ConfigKind.ENDPOINT, endpoint.record.id, None)
 
-    def page(self, workspace_id: str, after: str, limit: int, slug: str | None = None) -> Sequence[Endpoint]:
+    def page(self, workspace_id: str, after: str, limit: int, slug: str | None = None) -> Sequence[StoredEndpoint]:
         """Return at most `limit` endpoints of the workspace with an id above `after`, by id; of one slug or of all."""
         query = select(ENDPOINTS).where(ENDPOINTS.c.workspace_id == workspace_id, ENDPOINTS.c.id > after)
         if slug is not None:
             query = query.where(ENDPOINTS.c.slug == slug)
         return self._all(query.order_by(ENDPOINTS.c.id).limit(limit))
 
-    def every(self) -> Iterator[Endpoint]:
+    def every(self) -> Iterator[StoredEndpoint]:
         """Return all of them, by id, one after the other."""
         query = select(ENDPOINTS).order_by(ENDPOINTS.c.id)
         return (_read(row) for row in self._connection.execute(query, execution_options=statements.STREAMED))
 
-    def _all(self, query: Select[Any]) -> Sequence[Endpoint]:
+    def _all(self, query: Select[Any]) -> Sequence[StoredEndpoint]:
         return [_read(row) for row in self._connection.execute(query)]
 
 
-def _values(endpoint: Endpoint) -> dict[str, Any]:
+def _values(endpoint: StoredEndpoint) -> dict[str, Any]:
     target = endpoint.record.target
     return {
         "slug": endpoint.record.slug,
@@ -93,7 +90,7 @@ def _values(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _read(row: Row[Any]) -> Endpoint:
+def _read(row: Row[Any]) -> StoredEndpoint:
     record = EndpointRecord(
         id=row.id,
         workspace_id=row.workspace_id,
@@ -103,4 +100,4 @@ def _read(row: Row[Any]) -> Endpoint:
         max_output_tokens=row.max_output_tokens,
         upstream_objects=row.upstream_objects,
     )
-    return Endpoint(record=record, region=Region(row.region), updated_at=row.updated_at)
+    return StoredEndpoint(record=record, region=Region(row.region), updated_at=row.updated_at)

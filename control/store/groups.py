@@ -1,7 +1,4 @@
-"""Queries of groups: a group's way to the root, what lies below it, pages of them.
-
-Never judges a limit, and never gives a deleted group.
-"""
+"""Queries of groups: a group's way to the root, what lies below it, pages of them."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -10,7 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import CTE, ColumnElement, Connection, Row, Text, cast, func, insert, select, update
 
-from control.core.records import Chain, Group, LimitBelow
+from control.core.records import Chain, LimitBelow, StoredGroup
 from control.core.usage_lines import GroupOnTheWay
 from control.store.tables import API_KEYS, GROUPS
 from runtime.config import log as config_log
@@ -38,7 +35,7 @@ class _Listed(msgspec.Struct):
     usage_limits: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-class Groups:
+class SqlGroups:
     """The live groups of all workspaces, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
@@ -77,7 +74,7 @@ class Groups:
         owner: str | None = self._connection.execute(query).scalar()
         return owner
 
-    def add(self, group: Group) -> None:
+    def add(self, group: StoredGroup) -> None:
         """Keep a new group; the change goes to the log in the same transaction."""
         record = group.record
         values = {
@@ -97,7 +94,7 @@ class Groups:
         self._connection.execute(insert(GROUPS).values(values))
         config_log.append(self._connection, group.created_at, ConfigKind.GROUP, record.id, record)
 
-    def replace(self, group: Group, before: Group) -> None:
+    def replace(self, group: StoredGroup, before: StoredGroup) -> None:
         """Keep the new name and models of a group.
 
         Where its record is not as `before` the change goes to the log in the same transaction; a name is control's own.
@@ -109,7 +106,7 @@ class Groups:
             config_log.append(self._connection, group.updated_at, ConfigKind.GROUP, group.record.id, group.record)
         self._connection.execute(change.values(values))
 
-    def remove(self, group: Group, now: datetime) -> None:
+    def remove(self, group: StoredGroup, now: datetime) -> None:
         """Forget a group and all below it, and revoke their keys.
 
         One end goes to the log in the same transaction: who has it refuses each key whose way to the root it was on.
@@ -169,17 +166,17 @@ class Groups:
         ]
         return {id_ for query in queries for id_ in self._connection.execute(query).scalars()}
 
-    def every(self) -> Iterator[Group]:
+    def every(self) -> Iterator[StoredGroup]:
         """Return all of them, parents before children, one after the other."""
         query = select(GROUPS).where(_LIVE).order_by(GROUPS.c.depth)
         return (_read(row) for row in self._connection.execute(query, execution_options=statements.STREAMED))
 
-    def _chains(self, groups: Sequence[Group]) -> Sequence[Chain]:
+    def _chains(self, groups: Sequence[StoredGroup]) -> Sequence[Chain]:
         wanted = {ancestor for group in groups for ancestor in group.record.ancestor_ids}
         ancestors = {group.record.id: group for group in self._named(sorted(wanted))}
         return [(group, *(ancestors[ancestor] for ancestor in group.record.ancestor_ids)) for group in groups]
 
-    def _named(self, ids: Sequence[str]) -> Sequence[Group]:
+    def _named(self, ids: Sequence[str]) -> Sequence[StoredGroup]:
         return [_read(row) for some in statements.chunks(ids) for row in self._select(some)]
 
     def _select(self, ids: Sequence[str]) -> Iterable[Row[Any]]:
@@ -197,7 +194,7 @@ def _models(record: GroupRecord) -> list[dict[str, Any]]:
     return [model.model_dump(mode="json") for model in record.models]
 
 
-def _read(row: Row[Any]) -> Group:
+def _read(row: Row[Any]) -> StoredGroup:
     record = GroupRecord(
         id=row.id,
         workspace_id=row.workspace_id,
@@ -208,4 +205,4 @@ def _read(row: Row[Any]) -> Group:
         models=row.models,
     )
     updated_at = row.updated_at or row.created_at  # null: not changed since before it was kept
-    return Group(record=record, name=row.name, created_at=row.created_at, updated_at=updated_at)
+    return StoredGroup(record=record, name=row.name, created_at=row.created_at, updated_at=updated_at)

@@ -9,7 +9,7 @@ from runtime.database import statements
 from schemas.money import Prices
 
 
-class PriceLists:
+class SqlPriceLists:
     """The prices of all workspaces, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:

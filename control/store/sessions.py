@@ -13,7 +13,7 @@ from control.store.tables import CONSOLE_LINKS, CONSOLE_SESSIONS
 _SESSION = CONSOLE_SESSIONS.c
 
 
-class Sessions:
+class SqlSessions:
     """The sessions and links of all people, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:

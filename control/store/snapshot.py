@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 from sqlalchemy import Connection
 
-from control.store.api_keys import ApiKeys
-from control.store.endpoints import Endpoints
-from control.store.groups import Groups
-from control.store.secrets import Secrets
-from control.store.workspaces import Webhooks, Workspaces
+from control.store.api_keys import SqlApiKeys
+from control.store.endpoints import SqlEndpoints
+from control.store.groups import SqlGroups
+from control.store.secrets import SqlSecrets
+from control.store.workspaces import SqlWebhooks, SqlWorkspaces
 from runtime.config import log as config_log
 from schemas.config import ConfigChange, ConfigKind, ConfigRecord
 
@@ -39,15 +39,15 @@ def load(connection: Connection, *subscribers: Callable[[ConfigChange], None]) -
 
 
 def _records(connection: Connection) -> Iterator[tuple[ConfigKind, str, ConfigRecord]]:
-    for workspace in Workspaces(connection).every():
+    for workspace in SqlWorkspaces(connection).every():
         yield ConfigKind.WORKSPACE, workspace.id, workspace
-    for secret in Secrets(connection).every():
+    for secret in SqlSecrets(connection).every():
         yield ConfigKind.SECRET, secret.record.id, secret.record
-    for endpoint in Endpoints(connection).every():
+    for endpoint in SqlEndpoints(connection).every():
         yield ConfigKind.ENDPOINT, endpoint.record.id, endpoint.record
-    for group in Groups(connection).every():
+    for group in SqlGroups(connection).every():
         yield ConfigKind.GROUP, group.record.id, group.record
-    for key in ApiKeys(connection).every():
+    for key in SqlApiKeys(connection).every():
         yield ConfigKind.KEY, key.record.prefix, key.record
-    for webhook in Webhooks(connection).every():
+    for webhook in SqlWebhooks(connection).every():
         yield ConfigKind.WEBHOOK, webhook.workspace_id, webhook

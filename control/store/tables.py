@@ -1,7 +1,4 @@
-"""Control's tables.
-
-Never holds a query: those lie beside this module, one file for each kind of thing.
-"""
+"""Control's tables."""
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
 

@@ -4,14 +4,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from control.store.answers import Answers
-from control.store.api_keys import ApiKeys
+from control.store.answers import SqlAnswers
+from control.store.api_keys import SqlApiKeys
 from control.store.audit import OPERATOR, Audit
-from control.store.endpoints import Endpoints
-from control.store.groups import Groups
-from control.store.prices import PriceLists
-from control.store.secrets import Secrets
-from control.store.workspaces import Webhooks, Workspaces
+from control.store.endpoints import SqlEndpoints
+from control.store.groups import SqlGroups
+from control.store.prices import SqlPriceLists
+from control.store.secrets import SqlSecrets
+from control.store.workspaces import SqlWebhooks, SqlWorkspaces
 from control.unit_of_work import UnitOfWork
 
 
@@ -28,13 +28,13 @@ def over(
         workspace_id=workspace_id,
         now=now,
         journal=Audit(connection, actor, now),
-        workspaces=Workspaces(connection),
-        webhooks=Webhooks(connection),
-        prices=PriceLists(connection),
-        endpoints=Endpoints(connection),
-        secrets=Secrets(connection),
-        groups=Groups(connection),
-        api_keys=ApiKeys(connection),
-        answers=Answers(connection),
+        workspaces=SqlWorkspaces(connection),
+        webhooks=SqlWebhooks(connection),
+        prices=SqlPriceLists(connection),
+        endpoints=SqlEndpoints(connection),
+        secrets=SqlSecrets(connection),
+        groups=SqlGroups(connection),
+        api_keys=SqlApiKeys(connection),
+        answers=SqlAnswers(connection),
         if_match=if_match,
     )

@@ -1,7 +1,4 @@
-"""Queries of workspaces, their org prefixes, management keys and webhook settings.
-
-Never opens a sealed secret.
-"""
+"""Queries of workspaces, their org prefixes, management keys and webhook settings."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from control.core.records import ManagementKey, Scope
-from control.store.api_keys import ApiKeys
+from control.store.api_keys import SqlApiKeys
 from control.store.tables import MANAGEMENT_KEYS, ORG_PREFIXES, WEBHOOK_SETTINGS, WORKSPACE_HOSTS, WORKSPACES
 from runtime.config import log as config_log
 from schemas.config import ConfigKind, WebhookRecord, WorkspaceRecord, WorkspaceState
@@ -30,7 +27,7 @@ def prefix_owner(connection: Connection, prefix: str) -> str | None:
     return owner
 
 
-class Workspaces:
+class SqlWorkspaces:
     """All workspaces, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
@@ -61,7 +58,7 @@ class Workspaces:
 
     def host_owner(self, host: str) -> str | None:
         """Return the workspace that alone is served under the host name."""
-        return Keys(self._connection).host_owner(host)
+        return SqlCredentials(self._connection).host_owner(host)
 
     def add_prefix(self, workspace_id: str, org_prefix: str) -> None:
         """Let the workspace own one more org prefix."""
@@ -86,7 +83,7 @@ class Workspaces:
 
     def management_key(self, prefix: str) -> ManagementKey | None:
         """Return the management key that is not revoked, of any workspace."""
-        return Keys(self._connection).management_key(prefix)
+        return SqlCredentials(self._connection).management_key(prefix)
 
     def management_keys(self, workspace_id: str) -> Sequence[ManagementKey]:
         """Return the workspace's management keys that are not revoked, the oldest first."""
@@ -130,7 +127,7 @@ class Workspaces:
             self._connection.execute(insert(WORKSPACE_HOSTS).values(host=new, workspace_id=workspace.id))
 
 
-class Keys:
+class SqlCredentials:
     """Credentials by their prefix, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
@@ -149,11 +146,11 @@ class Keys:
 
     def developer_key_sha256(self, prefix: str) -> str | None:
         """Return the digest of the developer's key that is not revoked."""
-        key = ApiKeys(self._connection).find(prefix)
+        key = SqlApiKeys(self._connection).find(prefix)
         return None if key is None else key.record.sha256
 
 
-class Webhooks:
+class SqlWebhooks:
     """Where the billing webhooks of each workspace go, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:

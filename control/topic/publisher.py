@@ -27,7 +27,7 @@ from runtime.config import records as config_records
 from runtime.config.rounds import Rounds
 from runtime.database.engines import Database
 from runtime.database.leadership import Leadership, LeadershipLostError
-from runtime.kafka.writer import KafkaAwayError, Record, RecordTooLargeError, cloud_event
+from runtime.kafka.writer import KafkaAwayError, KafkaRecord, RecordTooLargeError, cloud_event
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
 from schemas.topics import GATEWAY_CONFIG, USAGE_EVENTS
@@ -58,10 +58,10 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-class Writer(Protocol):
+class ConfigWriter(Protocol):
     """Writes to Kafka; `runtime.kafka.writer.Writer` is the real one."""
 
-    async def write(self, topic: str, records: Sequence[Record]) -> None:
+    async def write(self, topic: str, records: Sequence[KafkaRecord]) -> None:
         """Return when the broker has all of them. Raise KafkaAwayError, RecordTooLargeError."""
 
     async def close(self) -> None:
@@ -74,7 +74,7 @@ class ConfigPublisher:
     def __init__(
         self,
         database: Database,
-        writer: Writer,
+        writer: ConfigWriter,
         leadership: Leadership,
         end_of_config: Callable[[], Awaitable[int]],
         clock: Clock,
@@ -266,7 +266,7 @@ class ConfigPublisher:
         if rows:
             await self._publish(GATEWAY_CONFIG, [config_records.encode(*row) for row in rows])
 
-    async def _publish(self, topic: str, records: Sequence[Record]) -> None:
+    async def _publish(self, topic: str, records: Sequence[KafkaRecord]) -> None:
         await self._leadership.check()
         try:
             await self._writer.write(topic, records)
@@ -286,9 +286,9 @@ class ConfigPublisher:
         return await self._database.write(lambda connection: query(connection, *arguments))
 
 
-def _correction(event: UsageEvent, group: str) -> Record:
+def _correction(event: UsageEvent, group: str) -> KafkaRecord:
     headers = cloud_event(f"tollgate.{USAGE_EVENTS}", event.idempotency_key, event.producer.instance, event.timestamp)
-    return Record(group.encode(), event.model_dump_json(by_alias=True).encode(), headers)
+    return KafkaRecord(group.encode(), event.model_dump_json(by_alias=True).encode(), headers)
 
 
 def _pages(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

@@ -1,7 +1,4 @@
-"""The attackers, each a program of its own: `python -m infra.attack.attackers NAME PORT SECONDS`; a key in ATTACK_KEY.
-
-Never reaches anything but 127.0.0.1, and ends by itself when its time is over.
-"""
+"""The attackers, each a program: `python -m infra.attack.attackers NAME PORT SECONDS`; a key in ATTACK_KEY."""
 
 import asyncio
 import os

@@ -1,7 +1,4 @@
-"""The innocent tenant, a program of its own: `python -m infra.attack.innocent PORT SECONDS PER_S`; a key in ATTACK_KEY.
-
-Never sends faster than it was told to: what its server owes it is seen in how long answers take.
-"""
+"""The innocent tenant, a program: `python -m infra.attack.innocent PORT SECONDS PER_S`; a key in ATTACK_KEY."""
 
 import asyncio
 import json

@@ -1,7 +1,4 @@
-"""A real `tollgate serve` with two tenants, an upstream beside it, and attackers to let loose on it.
-
-Never leaves a process behind, and listens on 127.0.0.1 alone.
-"""
+"""A real `tollgate serve` with two tenants, an upstream beside it, and attackers to let loose on it."""
 
 import contextlib
 import json

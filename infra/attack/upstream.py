@@ -1,7 +1,4 @@
-"""The upstream of attacked gateways, a program of its own: it does what the model's name says, for as long as it runs.
-
-Never answers twice on a connection that it does not keep: only `quick` ends its answers.
-"""
+"""The upstream of attacked gateways, a program of its own: it does what the model's name says."""
 
 import asyncio
 import re

@@ -1,7 +1,4 @@
-"""`./run bench [NAME ...]`: what the product costs and manages, each beside what it is to be measured against.
-
-Never reports a figure of work whose result was not checked.
-"""
+"""`./run bench [NAME ...]`: what the product costs and manages, each beside what it is to be measured against."""
 
 import argparse
 import importlib

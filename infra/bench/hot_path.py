@@ -1,7 +1,7 @@
 """What the hot path costs, beside nginx as a reverse proxy in the same run: `./run bench hot_path [--quick] [--json]`.
 
 The whole pipeline is on: keys, two day and two rate limits, spool, and in one process ledger and deliveries, apart the
-publisher on a real Kafka. Never reports a figure of requests that were not all counted.
+publisher on a real Kafka.
 """
 
 import contextlib

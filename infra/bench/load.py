@@ -1,7 +1,4 @@
-"""Puts load on a server with wrk, and reads what it measured.
-
-Never averages: each round is given as it was.
-"""
+"""Puts load on a server with wrk, and reads what it measured."""
 
 import json
 import os

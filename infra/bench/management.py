@@ -1,7 +1,4 @@
-"""The management API over a large installation: start-up, memory, and each call's time on the embedded default.
-
-Never touches an installation that is there: it fills one of its own.
-"""
+"""The management API over a large installation: start-up, memory, and each call's time on the embedded default."""
 
 import contextlib
 import json

@@ -1,7 +1,7 @@
 """What one tenant at his bounds, or a stranger, costs an innocent one: answers with and without each attack in turn.
 
-Never compares answers that were refused: a round in which the innocent tenant was refused one fails. Attackers have
-what the others leave of their core (`scene.LAST_IN_LINE`); how much of its own core the server needed is shown beside.
+Attackers have what the others leave of their core (`scene.LAST_IN_LINE`); how much of its own core the
+server needed is shown beside.
 """
 
 import statistics

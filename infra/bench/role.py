@@ -1,7 +1,4 @@
-"""Runs `tollgate serve proxy` over a Kafka of its own, whose configuration the bench writes itself.
-
-Never counts on control, metering or a database: what a request costs at a proxy does not depend on them.
-"""
+"""Runs `tollgate serve proxy` over a Kafka of its own, whose configuration the bench writes itself."""
 
 import asyncio
 import base64
@@ -22,7 +19,7 @@ from infra.cluster import tollgate
 from infra.local import parts, process
 from runtime.config import records as config_records
 from runtime.kafka import topics
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from runtime.settings import Settings
 from schemas.config import (
     ConfigChange,
@@ -121,7 +118,7 @@ async def _configure(where: Kafka, upstreams: dict[str, int], keys: dict[int, st
             page = range(first, min(first + _PAGE, key_count))
             numbered = [_of_key(f"g-{MAIN}-0", _key(number)) for number in page]
             await writer.write(GATEWAY_CONFIG, [config_records.of(_change(*each), now) for each in numbered], _WRITE_S)
-        beat: Record = config_records.heartbeat(1, now)
+        beat: KafkaRecord = config_records.heartbeat(1, now)
         await writer.write(GATEWAY_CONFIG, [beat], _WRITE_S)
     finally:
         await writer.close()

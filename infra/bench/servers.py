@@ -1,7 +1,4 @@
-"""Starts and stops what the bench measures: upstreams, nginx as reverse proxy, and the gateway in one process.
-
-Never leaves a process behind, and listens on 127.0.0.1 alone.
-"""
+"""Starts and stops what the bench measures: upstreams, nginx as reverse proxy, and the gateway in one process."""
 
 import contextlib
 import json

@@ -1,7 +1,4 @@
-"""The stream: what metering counts a second, and how long feedback takes.
-
-Never reports a figure without having seen every event counted exactly once.
-"""
+"""The stream: what metering counts a second, and how long feedback takes."""
 
 import asyncio
 import base64
@@ -87,7 +84,7 @@ async def _bench(folder: Path, where: Kafka, opened: Database, environment: dict
 
 
 async def _count(opened: Database, process: subprocess.Popen[bytes], total: int) -> tuple[float, float]:
-    """Wait until all are counted; give events/s and CPU an event, from the first batch on."""
+    """Wait until all are counted; return events/s and CPU an event, from the first batch on."""
     async with asyncio.timeout(WITHIN_S):
         while (first := await opened.read(_rows)) == 0:  # noqa: ASYNC110 (another process tells nobody)
             await asyncio.sleep(0.005)
@@ -98,7 +95,7 @@ async def _count(opened: Database, process: subprocess.Popen[bytes], total: int)
 
 
 async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
-    """Spool events evenly; give for each how long it took until a decision counted it."""
+    """Spool events evenly; return for each how long it took until a decision counted it."""
     put_at: dict[int, float] = {}
     seen: dict[int, float] = {}
     groups: dict[str, list[int]] = {}

@@ -1,7 +1,4 @@
-"""Follows paced streams and says how long their chunks were under way; a program of its own, with a core of its own.
-
-Never counts a stream that did not come to its end.
-"""
+"""Follows paced streams and says how long their chunks were under way; a program of its own, with a core of its own."""
 
 import asyncio
 import json

@@ -1,7 +1,4 @@
-"""The table of `./run bench hot_path`: medians over the rounds, and their ratios to nginx's.
-
-Never measures.
-"""
+"""The table of `./run bench hot_path`: medians over the rounds, and their ratios to nginx's."""
 
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,4 @@
-"""The dispatcher: events signed, delivered and settled a second, and what receivers that hang cost the others.
-
-Never reports a figure without having seen every event arrive at the receiver exactly once.
-"""
+"""The dispatcher: events signed, delivered and settled a second, and what receivers that hang cost the others."""
 
 import argparse
 import asyncio
@@ -21,6 +18,7 @@ from typing import Any
 import uvloop
 from sqlalchemy import Connection, func, select
 
+from domain.sealing import webhook_context
 from domain.sources import EventBatch
 from infra.bench import servers
 from infra.local import postgres
@@ -28,7 +26,7 @@ from runtime import clock
 from runtime.database import engines
 from runtime.database.engines import Database
 from runtime.settings import Settings
-from runtime.vault import Vault, webhook_context
+from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind, SealedSecret, WebhookRecord
 from schemas.usage import Outcome, Producer, Tokens, UsageEvent, UsageSource
 from tollgate import migrations

@@ -1,7 +1,4 @@
-"""Finds out which programs of a service this machine lacks, and installs them where that is wanted and allowed.
-
-Never starts a server of the system's own, and never installs anything unless the caller asked for it.
-"""
+"""Finds out which programs of a service this machine lacks, and installs them where that is wanted and allowed."""
 
 import fcntl
 import os

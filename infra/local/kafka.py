@@ -1,7 +1,4 @@
-"""A Kafka broker on this machine: one KRaft node, from the jars that infra/kafka/pom.xml names.
-
-Never departs from a stock broker's settings, but for what one node on any port needs: what works here works elsewhere.
-"""
+"""A Kafka broker on this machine: one KRaft node, from the jars that infra/kafka/pom.xml names."""
 
 import base64
 import fcntl

@@ -1,7 +1,4 @@
-"""The processes of one installation on this machine: which there are, with which words and settings they start.
-
-Never starts one itself: `infra/cluster.py` and the tests each do it in their own way.
-"""
+"""The processes of one installation on this machine: which there are, with which words and settings they start."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""A PgBouncer on this machine, in front of a PostgreSQL server: a pool in transaction mode.
-
-Never asks a client for a password, and never uses the system's own.
-"""
+"""A PgBouncer on this machine, in front of a PostgreSQL server: a pool in transaction mode."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager

@@ -1,7 +1,4 @@
-"""A PostgreSQL server on this machine, from its own binaries, in a folder of its own.
-
-Never runs as root (PostgreSQL refuses to), and never uses the system's own cluster.
-"""
+"""A PostgreSQL server on this machine, from its own binaries, in a folder of its own."""
 
 import os
 import pwd

@@ -1,7 +1,4 @@
-"""One process of another program: started with its output in a file, awaited, stopped, killed by its id.
-
-Never outlives this process where the system can see to that, and never waits without a bound.
-"""
+"""One process of another program: started with its output in a file, awaited, stopped, killed by its id."""
 
 import os
 import random

@@ -1,7 +1,4 @@
-"""A Redis server on this machine that keeps nothing on disk.
-
-Never uses the system's own server.
-"""
+"""A Redis server on this machine that keeps nothing on disk."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

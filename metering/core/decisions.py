@@ -1,7 +1,4 @@
-"""The decision on one counter: a lane's part of its limit totals, which day thresholds all lanes have reached together.
-
-Never judges a threshold that it was not handed: a proxy obeys only those that it holds itself (contract 3.1).
-"""
+"""The decision on one counter: a lane's part of its limit totals, and which day thresholds all lanes have reached."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

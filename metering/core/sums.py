@@ -5,8 +5,6 @@ Rules:
 - Daily usage: the key's own group alone; corrections apart, in their own figures and nowhere else.
 - Limit totals: one request to each charged group, with its prompt plus completion tokens; corrections add nothing.
 - The day is the UTC day of the event's own timestamp, however late the event comes.
-
-Never sees an event twice: callers hand over only those whose key was new.
 """
 
 from collections import defaultdict

@@ -1,7 +1,4 @@
-"""Sums of usage over UTC days, from the daily tables and never from the ledger.
-
-Never prices anything: each row says the slug, the customer and the day by which it is priced.
-"""
+"""Sums of usage over UTC days, from the daily tables and never from the ledger."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -46,7 +43,7 @@ class UsageQuery:
 
 @contextmanager
 def consumed(connection: Connection, query: UsageQuery) -> Iterator[Iterator[Consumed]]:
-    """Give the sums, sorted by place, without holding them all; what is not read to its end is closed."""
+    """Return the sums, sorted by place, without holding them all; what is not read to its end is closed."""
     with ExitStack() as closing:
         found = _consumption(connection, query, closing)
         if query.priced and Dimension.KEY not in query.by:

@@ -1,7 +1,4 @@
-"""The ledger: one row for each usage event, by its key; and the numbers of those dropped as duplicates (contract 4).
-
-Never changes or removes a row, and never refuses an event for its size: that would stop its partition for good.
-"""
+"""The ledger: one row for each usage event, by its key; and the numbers of those dropped as duplicates (contract 4)."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,8 +19,11 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    and_,
     case,
+    false,
     func,
+    or_,
     select,
     true,
     union_all,
@@ -81,7 +81,7 @@ METERING_DUPLICATE = Table(
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class LedgerTally:
     """Sums over one workspace and UTC day; the corrected tokens are signed and in no other figure."""
 
     workspace_id: str
@@ -120,32 +120,74 @@ def within(marks: Mapping[str, int]) -> ColumnElement[bool]:
     return USAGE_EVENT.c.sequence <= case({"": 0, **marks}, value=USAGE_EVENT.c.instance, else_=0)
 
 
+def between(marks: Mapping[str, tuple[int, int]]) -> ColumnElement[bool]:
+    """Tell of a row whether its number is above its instance's first mark and at most its second."""
+    columns = USAGE_EVENT.c
+    return or_(
+        false(),
+        *(
+            and_(columns.instance == instance, columns.sequence > low, columns.sequence <= high)
+            for instance, (low, high) in marks.items()
+            if low < high
+        ),
+    )
+
+
+def of_requests(request_ids: Collection[str]) -> ColumnElement[bool]:
+    """Tell of a row whether it is of one of these requests."""
+    return USAGE_EVENT.c.request_id.in_(request_ids)
+
+
 def rows(from_day: date, to_day: date, which: ColumnElement[bool]) -> Select[Any]:
     """Query the ledger's rows of these days, both inclusive, for a reader that streams or joins them."""
     return select(USAGE_EVENT).where(USAGE_EVENT.c.day.between(from_day, to_day), which)
 
 
+def usage(from_day: date, to_day: date, which: ColumnElement[bool], *names: str) -> Select[Any]:
+    """Query columns of `rows`, by their names, without the corrections among them."""
+    columns = USAGE_EVENT.c
+    found = rows(from_day, to_day, which).where(columns.kind == Kind.USAGE.value)
+    return found.with_only_columns(*(columns[name] for name in names))
+
+
+def request_ids(connection: Connection, from_day: date, to_day: date, which: ColumnElement[bool]) -> list[str]:
+    """Return the request ids of `rows`."""
+    wanted = rows(from_day, to_day, which).with_only_columns(USAGE_EVENT.c.request_id)
+    return list(connection.execute(wanted).scalars())
+
+
+def keys(from_day: date, to_day: date, which: ColumnElement[bool]) -> Select[Any]:
+    """Query the workspaces and keys of `rows`."""
+    return rows(from_day, to_day, which).with_only_columns(USAGE_EVENT.c.workspace_id, USAGE_EVENT.c.idempotency_key)
+
+
+def instances(connection: Connection, from_day: date, to_day: date) -> set[str]:
+    """Return every producer instance that has events on these days."""
+    wanted = rows(from_day, to_day, true()).with_only_columns(USAGE_EVENT.c.instance)
+    return set(connection.execute(wanted.distinct()).scalars())
+
+
 def tallies(
     connection: Connection, from_day: date, to_day: date, which: ColumnElement[bool] | None = None
-) -> tuple[Tally, ...]:
+) -> tuple[LedgerTally, ...]:
     """Sum the ledger (or `which` of its rows) per workspace and day, both days inclusive, in that order."""
     columns = USAGE_EVENT.c
-    usage, correction = columns.kind == Kind.USAGE.value, columns.kind == Kind.CORRECTION.value
+    usages, corrections = columns.kind == Kind.USAGE.value, columns.kind == Kind.CORRECTION.value
     sums = [
         func.sum(case((condition, value), else_=0))
         for condition, value in (
-            (usage, 1),
-            (usage, columns.input_tokens),
-            (usage, columns.output_tokens),
-            (correction, 1),
-            (correction, columns.input_tokens),
-            (correction, columns.output_tokens),
+            (usages, 1),
+            (usages, columns.input_tokens),
+            (usages, columns.output_tokens),
+            (corrections, 1),
+            (corrections, columns.input_tokens),
+            (corrections, columns.output_tokens),
         )
     ]
     owner = (columns.workspace_id, columns.day)
     query = rows(from_day, to_day, true() if which is None else which).with_only_columns(*owner, *sums)
     found = connection.execute(query.group_by(*owner).order_by(*owner))
-    return tuple(Tally(row[0], row[1], *map(int, row[2:])) for row in found)
+    return tuple(LedgerTally(row[0], row[1], *map(int, row[2:])) for row in found)
 
 
 def gaps(

@@ -32,7 +32,7 @@ _INSERT = str(sqlite.insert(USAGE_EVENT).on_conflict_do_nothing().compile(dialec
 
 
 def record(connection: Connection, events: Sequence[UsageEvent], recorded_at: datetime) -> list[UsageEvent]:
-    """Insert `events`; give those whose key was new. Of one key's events within the batch the first is taken.
+    """Insert `events`; return those whose key was new. Of one key's events within the batch the first is taken.
 
     Raise DayClosedError where one's day has no place (`metering.store.day_partitions`); then none of them is in.
     """

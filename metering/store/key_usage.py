@@ -1,7 +1,4 @@
-"""Adds what a batch's new events count to daily usage by key, with each key's last use.
-
-Never adds anything that it was not handed: that each event counts once is its caller's transaction.
-"""
+"""Adds what a batch's new events count to daily usage by key, with each key's last use."""
 
 from collections import defaultdict
 from collections.abc import Sequence

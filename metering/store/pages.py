@@ -31,7 +31,7 @@ class PageStart(NamedTuple):
     key: str
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """An event and when the ledger took it, by the ledger's own clock."""
 
     event: UsageEvent
@@ -51,7 +51,7 @@ class EventQuery:
     external_entity_id: str | None = None
 
 
-def page(connection: Connection, window: EventQuery, recorded_before: datetime, limit: int) -> list[Entry]:
+def page(connection: Connection, window: EventQuery, recorded_before: datetime, limit: int) -> list[LedgerEntry]:
     """Return at most `limit` events of a window, in its order, of those recorded before `recorded_before`."""
     columns = USAGE_EVENT.c
     moment = columns.recorded_at if window.order is Order.RECORDED else columns.timestamp
@@ -70,7 +70,7 @@ def page(connection: Connection, window: EventQuery, recorded_before: datetime, 
     return [_entry(row) for row in connection.execute(query).mappings()]
 
 
-def newest(connection: Connection, window: EventQuery, before: PageStart | None, limit: int) -> list[Entry]:
+def newest(connection: Connection, window: EventQuery, before: PageStart | None, limit: int) -> list[LedgerEntry]:
     """Return at most `limit` events of a window, the newest admission first, of those below `before`.
 
     For people who look: what was recorded a moment ago is among them, and an earlier event may still come.
@@ -90,13 +90,13 @@ def newest(connection: Connection, window: EventQuery, before: PageStart | None,
     return [_entry(row) for row in connection.execute(query).mappings()]
 
 
-def place_of(entry: Entry, order: Order) -> PageStart:
+def place_of(entry: LedgerEntry, order: Order) -> PageStart:
     """Return the place that the next page begins behind."""
     moment = entry.recorded_at if order is Order.RECORDED else entry.event.timestamp
     return PageStart(moment, entry.event.idempotency_key)
 
 
-def days(connection: Connection, first: date, last: date) -> Iterator[Entry]:
+def days(connection: Connection, first: date, last: date) -> Iterator[LedgerEntry]:
     """Return every event of some UTC days, both inclusive, of all workspaces, by day, without holding them all."""
     columns = USAGE_EVENT.c
     query = select(USAGE_EVENT).where(columns.day.between(first, last)).order_by(columns.day, columns.idempotency_key)
@@ -109,5 +109,5 @@ def _named(window: EventQuery) -> list[ColumnElement[bool]]:
     return [column == wanted for column, wanted in asked if wanted is not None]
 
 
-def _entry(row: RowMapping) -> Entry:
-    return Entry(events.event_of(row), row["recorded_at"])
+def _entry(row: RowMapping) -> LedgerEntry:
+    return LedgerEntry(events.event_of(row), row["recorded_at"])

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Row,
     String,
     Table,
-    bindparam,
     or_,
     select,
     text,
@@ -24,10 +23,9 @@ from sqlalchemy import (
     update,
 )
 
-from domain import positions
-from domain.positions import Progress
+from domain.positions import PositionLostError, Progress
 from domain.sources import EventBatch
-from runtime.database import statements
+from runtime.database import positions
 from runtime.database.engines import METADATA, UtcDateTime
 
 METERING_POSITION = Table(
@@ -54,11 +52,6 @@ was changed since, where that is older than the day before.
 _MICROSECOND = timedelta(microseconds=1)
 _COLUMNS = METERING_POSITION.c
 _EVERY = select(_COLUMNS.topic, _COLUMNS.partition, _COLUMNS.next_offset, _COLUMNS.recorded_at, _COLUMNS.ahead_us)
-_MOVE = update(METERING_POSITION).where(
-    _COLUMNS.topic == bindparam("of_topic"),
-    _COLUMNS.partition == bindparam("of_partition"),
-    _COLUMNS.next_offset == bindparam("of_offset"),
-)
 
 Place = tuple[str, int]
 """A topic and a partition of it."""
@@ -87,18 +80,9 @@ def move(connection: Connection, batch: EventBatch, at: int | None, now: datetim
 
     `now` is the ledger's clock, `ahead` by how much it is ahead of its source.
     """
-    target = {"next_offset": batch.next_offset, "recorded_at": now, "ahead_us": ahead // _MICROSECOND}
-    if at is None:
-        begin = statements.insert_into(connection.dialect.name, METERING_POSITION).on_conflict_do_nothing()
-        place = {"topic": batch.topic, "partition": batch.partition}
-        # RETURNING, because not every driver counts the rows of an INSERT.
-        begun = connection.execute(begin.returning(_COLUMNS.partition), {**place, **target})
-        moved = len(begun.all())
-    else:
-        here = {"of_topic": batch.topic, "of_partition": batch.partition, "of_offset": at}
-        moved = connection.execute(_MOVE, {**here, **target}).rowcount
-    if moved != 1:
-        raise positions.PositionLostError(batch)
+    place, values = (batch.topic, batch.partition), {"recorded_at": now, "ahead_us": ahead // _MICROSECOND}
+    if not positions.move(connection, METERING_POSITION, place, at, next_offset=batch.next_offset, **values):
+        raise PositionLostError(batch)
 
 
 def settle(connection: Connection, places: Collection[Place], now: datetime, ahead: timedelta) -> None:

@@ -1,7 +1,7 @@
 """The tables of what is counted: daily usage and limit totals, each in parts by lane; and their rows as values.
 
-Never runs a statement. A row has one writer, its lane's owner. What each batch changes is in no index, so that
-PostgreSQL changes a row in its place. `changed_at` is the lane's next offset as the last change left it.
+A row has one writer, its lane's owner. What each batch changes is in no index, so that PostgreSQL changes a row in its
+place. `changed_at` is the lane's next offset as the last change left it.
 """
 
 from sqlalchemy import BigInteger, Column, Date, Index, RowMapping, String, Table

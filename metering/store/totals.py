@@ -1,7 +1,4 @@
-"""Adds what a batch's new events count to a lane's parts of daily usage and limit totals (counting 4).
-
-Never adds anything that it was not handed: that each event counts once is its caller's transaction.
-"""
+"""Adds what a batch's new events count to a lane's parts of daily usage and limit totals (counting 4)."""
 
 from collections.abc import Sequence
 from datetime import datetime

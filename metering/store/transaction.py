@@ -196,7 +196,7 @@ def limits_behind(connection: Connection, after: Counter, to_day: date) -> tuple
     return tuple(Totals(lane, (), tuple(limits), moved.get(lane, 0)) for lane, limits in sorted(lanes.items()))
 
 
-def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[events.Tally, ...]:
+def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[events.LedgerTally, ...]:
     """Sum daily usage per workspace and day, both days inclusive, in that order; the twin of `ledger.tallies`."""
     columns = USAGE_DAILY.c
     owner = (columns.workspace_id, columns.day)
@@ -204,7 +204,7 @@ def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[event
     corrected = ("corrections", "corrected_input_tokens", "corrected_output_tokens")
     sums = [func.sum(columns[name]) for name in figures + corrected]
     query = select(*owner, *sums).where(columns.day.between(from_day, to_day)).group_by(*owner).order_by(*owner)
-    return tuple(events.Tally(row[0], row[1], *map(int, row[2:])) for row in connection.execute(query))
+    return tuple(events.LedgerTally(row[0], row[1], *map(int, row[2:])) for row in connection.execute(query))
 
 
 def _named(connection: Connection, events: Sequence[UsageEvent], counted: Totals) -> Totals:

@@ -14,7 +14,7 @@ from domain import ledger_days, validity
 from domain.ledger_days import Days
 from domain.sources import EventBatch
 from metering import flow
-from metering.flow import Counted
+from metering.flow import CountedBatch
 from metering.store import day_partitions
 from metering.topic import unreadable
 from metering.topic.faust_consumer import Fetch
@@ -91,7 +91,7 @@ class Counting:
         self.put_aside = 0
         """How many records were put aside since the start."""
 
-    async def count(self, fetch: Fetch) -> list[Counted]:
+    async def count(self, fetch: Fetch) -> list[CountedBatch]:
         """Count every event of a fetch; return what is to be published, in order.
 
         Raise BeyondPositionError, PositionLostError, and what the database refuses for another reason than the data.
@@ -118,7 +118,7 @@ class Counting:
         await self._put_aside(refused)
         return items
 
-    async def _count(self, stretch: _Stretch) -> list[Counted]:
+    async def _count(self, stretch: _Stretch) -> list[CountedBatch]:
         try:
             return [await self._database_outage.ride_out(lambda: self._metering.count(stretch.batch()))]
         except ledger_days.DayClosedError:
@@ -131,7 +131,7 @@ class Counting:
                 raise
             return await self._count_apart(stretch, error)
 
-    async def _count_apart(self, stretch: _Stretch, error: DBAPIError) -> list[Counted]:
+    async def _count_apart(self, stretch: _Stretch, error: DBAPIError) -> list[CountedBatch]:
         """Find what the database refuses by halves, and put it aside."""
         if len(stretch.items) > 1:
             first, second = stretch.halves()

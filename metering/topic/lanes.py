@@ -17,12 +17,12 @@ from domain import positions
 from domain.positions import Progress
 from metering import flow
 from metering.core.sums import Counter
-from metering.flow import Counted
+from metering.flow import CountedBatch
 from metering.store.transaction import PAGE
 from metering.topic import publisher
 from metering.topic.publisher import KafkaTotals
 from runtime.clock import Clock
-from runtime.kafka.reader import Reader
+from runtime.kafka.reader import LogReader
 from runtime.outage import Outage
 from schemas.topics import USAGE_EVENTS
 
@@ -32,7 +32,7 @@ WHOLE_WITHIN = timedelta(seconds=30)
 WHOLE_SOON = timedelta(seconds=5)
 """And so often where the lane has moved: what proxies keep of it may go."""
 
-Publish = Callable[[Sequence[Counted]], Awaitable[bool]]
+Publish = Callable[[Sequence[CountedBatch]], Awaitable[bool]]
 """Says whether Kafka has all of it; what another worker is to tell is left out."""
 
 
@@ -66,7 +66,7 @@ class Lanes:
         totals: KafkaTotals,
         publish: Publish,
         *,
-        decisions: Reader,
+        decisions: LogReader,
         clock: Clock,
         database_outage: Outage,
         kafka_outage: Outage,
@@ -163,7 +163,7 @@ class Lanes:
         return True
 
 
-def _names(found: Counted) -> set[Counter]:
+def _names(found: CountedBatch) -> set[Counter]:
     totals = found.totals
     return {total.counter for total in totals.limits} | {
         Counter(usage.day, usage.group_id, usage.model_slug) for usage in totals.daily

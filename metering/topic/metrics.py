@@ -1,7 +1,4 @@
-"""What a metering worker shows of itself.
-
-Never counts: each figure is read where it is kept.
-"""
+"""What a metering worker shows of itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Writes decisions and daily usage to their topics, for the proxies and for finance (contract 4, counting 5).
 
-Never writes two versions of one counter side by side: whoever calls hands over each counter of a lane once.
-
 A lane's decisions are in the partition of its number. Who owns it writes there alone, so the broker gives one offset
 after another; where some are left out, another worker has written late, and compaction would keep its old figures:
 `gaps` says which counters are to be told again.
@@ -16,8 +14,8 @@ from metering.core import decisions
 from metering.core.decisions import Part
 from metering.core.sums import Counter
 from runtime.clock import Clock
-from runtime.kafka.reader import Bounds, Reader
-from runtime.kafka.writer import UNKNOWN, PlainRecord, Record, RecordTooLargeError, Writer, cloud_event
+from runtime.kafka.reader import LogBounds, LogReader
+from runtime.kafka.writer import UNKNOWN, KafkaRecord, PlainRecord, RecordTooLargeError, Writer, cloud_event
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision, Whole
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY, WHOLE_KEY
@@ -37,7 +35,7 @@ class KafkaTotals:
         self._put_aside = put_aside
         self._ends: dict[int, int | None] = {}
         """By partition of the decisions: which offset follows; None: not known."""
-        self._gaps: dict[int, Bounds] = {}
+        self._gaps: dict[int, LogBounds] = {}
 
     def begin(self, partition: int, end: int | None) -> None:
         """Take over a partition of the decisions, which ended at `end` when it was noted."""
@@ -48,14 +46,14 @@ class KafkaTotals:
         """Return the offset that follows the last one written; None: not known."""
         return self._ends.get(partition)
 
-    def gap(self, partition: int) -> Bounds | None:
+    def gap(self, partition: int) -> LogBounds | None:
         """Return the stretch of a partition of the decisions that another has written, once; None: there is none."""
         return self._gaps.pop(partition, None)
 
     async def publish(self, parts: Sequence[Part], daily: Sequence[DailyUsage]) -> None:
         """Return when the broker has all of both. Raise KafkaAwayError; any of them may be there then."""
         now = self._clock()
-        lanes: defaultdict[int, list[Record]] = defaultdict(list)
+        lanes: defaultdict[int, list[KafkaRecord]] = defaultdict(list)
         for part in parts:
             lanes[part.partition].append(_decision(decisions.decision(part), now))
         usages = [_usage(usage) for usage in daily]
@@ -72,9 +70,9 @@ class KafkaTotals:
         """Say that all of a lane below `at` was told. Raise KafkaAwayError."""
         whole = Whole(lane=partition, at=at)
         headers = cloud_event(f"tollgate.{LIMITS_DECISIONS}", f"whole/{partition}/{at}", _SOURCE, self._clock())
-        await self._write_to(partition, [Record(WHOLE_KEY, whole.model_dump_json().encode(), headers)])
+        await self._write_to(partition, [KafkaRecord(WHOLE_KEY, whole.model_dump_json().encode(), headers)])
 
-    async def _write_to(self, partition: int, records: Sequence[Record]) -> None:
+    async def _write_to(self, partition: int, records: Sequence[KafkaRecord]) -> None:
         for start in range(0, len(records), _SLICE):
             some = records[start : start + _SLICE]
             for offset in await _fitting(
@@ -89,10 +87,10 @@ class KafkaTotals:
             return
         if expected is not None and offset != expected:
             known = self._gaps.get(partition)
-            self._gaps[partition] = Bounds(min(expected, known.begin if known else expected), offset)
+            self._gaps[partition] = LogBounds(min(expected, known.begin if known else expected), offset)
         self._ends[partition] = offset + 1
 
-    async def _write(self, records: Sequence[Record]) -> None:
+    async def _write(self, records: Sequence[KafkaRecord]) -> None:
         async def write(fitting: Sequence[PlainRecord]) -> list[int]:
             await self._writer.write(USAGE_DAILY, fitting)
             return []
@@ -120,12 +118,12 @@ async def _fitting(
         return [*await _fitting(records[:middle], write, aside), *await _fitting(records[middle:], write, aside)]
 
 
-async def told_counters(reader: Reader, partition: int, gap: Bounds) -> set[Counter]:
+async def told_counters(reader: LogReader, partition: int, gap: LogBounds) -> set[Counter]:
     """Return the counters that a stretch of the decisions names, as far as it is still there. Raise KafkaAwayError."""
-    kept: Mapping[int, Bounds] = await reader.bounds()
+    kept: Mapping[int, LogBounds] = await reader.bounds()
     if partition not in kept:
         return set()
-    stretch = Bounds(max(gap.begin, kept[partition].begin), min(gap.end, kept[partition].end))
+    stretch = LogBounds(max(gap.begin, kept[partition].begin), min(gap.end, kept[partition].end))
     found = set()
     async for records in reader.until({partition: stretch}):
         for record in records:
@@ -155,13 +153,13 @@ def counter_of(key: str) -> Counter | None:
         return None
 
 
-def _decision(told: Decision, at: datetime) -> Record:
+def _decision(told: Decision, at: datetime) -> KafkaRecord:
     key = f"{_COUNTER}{told.group_id}/{told.model_slug}/{told.period}"
     headers = cloud_event(f"tollgate.{LIMITS_DECISIONS}", f"{key}/{told.lane}/{told.version}", _SOURCE, at)
-    return Record(key.encode(), told.model_dump_json().encode(), headers)
+    return KafkaRecord(key.encode(), told.model_dump_json().encode(), headers)
 
 
-def _usage(usage: DailyUsage) -> Record:
+def _usage(usage: DailyUsage) -> KafkaRecord:
     key = key_of(usage.group_id, usage.model_slug, usage.day)
     headers = cloud_event(f"tollgate.{USAGE_DAILY}", f"{key}/{usage.version}", _SOURCE, usage.updated_at)
-    return Record(key.encode(), usage.model_dump_json().encode(), headers)
+    return KafkaRecord(key.encode(), usage.model_dump_json().encode(), headers)

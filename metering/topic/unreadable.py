@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from runtime.kafka.reader import Reader
-from runtime.kafka.writer import Kafka, Record
+from runtime.kafka.reader import LogReader
+from runtime.kafka.writer import Kafka, KafkaRecord
 from schemas.topics import USAGE_UNREADABLE
 
 CUT_BYTES = 256 * 1024
@@ -39,7 +39,7 @@ class Aside:
     source_offset: int
     is_cut: bool
     """Whether some of it is missing, so that it cannot be sent back."""
-    record: Record
+    record: KafkaRecord
     """As it came."""
 
     @property
@@ -49,7 +49,7 @@ class Aside:
         return hashlib.sha256(b"%d:%b%b" % (len(key), key, value)).digest()
 
 
-def aside(found: Any, reason: str) -> Record:
+def aside(found: Any, reason: str) -> KafkaRecord:
     """Return the record that puts `found` (aiokafka's ConsumerRecord) aside, for `reason`."""
     key, value = found.key or b"", found.value
     headers = [(name, body or b"") for name, body in found.headers if name not in _OURS]
@@ -65,7 +65,7 @@ def aside(found: Any, reason: str) -> Record:
         (_OFFSET, b"%d" % found.offset),
         *cut,
     ]
-    return Record(key, value, (*headers, *ours))
+    return KafkaRecord(key, value, (*headers, *ours))
 
 
 def of(found: Any) -> Aside:
@@ -80,20 +80,20 @@ def of(found: Any) -> Aside:
         source_partition=_number(ours.get(_PARTITION)),
         source_offset=_number(ours.get(_OFFSET)),
         is_cut=_CUT in ours,
-        record=Record(found.key or b"", found.value, headers),
+        record=KafkaRecord(found.key or b"", found.value, headers),
     )
 
 
 async def stored(where: Kafka) -> AsyncIterator[Sequence[Aside]]:
     """Return everything that lies aside now, some at a time, each partition in its order. Raise KafkaAwayError."""
-    async with Reader(where, USAGE_UNREADABLE) as reader:
+    async with LogReader(where, USAGE_UNREADABLE) as reader:
         async for records in reader.until(await reader.bounds()):
             yield [of(record) for record in records]
 
 
 async def at(where: Kafka, partition: int, offset: int) -> Aside | None:
     """Return the one at this place of the unreadable topic; None where there is none. Raise KafkaAwayError."""
-    async with Reader(where, USAGE_UNREADABLE) as reader:
+    async with LogReader(where, USAGE_UNREADABLE) as reader:
         bounds = (await reader.bounds()).get(partition)
         if bounds is None or not bounds.begin <= offset < bounds.end:
             return None

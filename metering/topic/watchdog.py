@@ -12,7 +12,7 @@ from domain import positions
 from metering.core.stalls import Backlog, Log
 from metering.topic.lanes import lane_of
 from runtime import loops, outage
-from runtime.kafka.reader import Bounds
+from runtime.kafka.reader import LogBounds
 from runtime.kafka.writer import KafkaAwayError
 from runtime.outage import Pause
 
@@ -26,7 +26,7 @@ LEFT_OUT_S = 300.0
 
 
 PositionOf = Callable[[int], Awaitable[int | None]]
-BoundsOf = Callable[[], Awaitable[Mapping[int, Bounds]]]
+BoundsOf = Callable[[], Awaitable[Mapping[int, LogBounds]]]
 
 
 class StalledError(Exception):

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain import positions
 from domain.positions import BeyondPositionError, PositionLostError, Start
 from metering import flow
-from metering.flow import Counted
+from metering.flow import CountedBatch
 from metering.store import transaction
 from metering.topic import metrics
 from metering.topic.batches import Counting, joined
@@ -40,7 +40,8 @@ from runtime import loops
 from runtime.clock import Clock
 from runtime.database import engines as databases
 from runtime.database.engines import Database
-from runtime.kafka.reader import Reader
+from runtime.kafka import outages
+from runtime.kafka.reader import LogReader
 from runtime.kafka.writer import Kafka, KafkaAwayError, Writer
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
@@ -79,16 +80,16 @@ class MeteringWorker:
         self._totals = KafkaTotals(writer, clock, self._put_record_aside)
         self._metering = flow.Metering(self._ledger, self._totals, thresholds, clock)
         self._database = Outage("metering", log, self._rest)
-        self._kafka = Outage("metering", log, self._rest, of="Kafka", passes=_is_away)
+        self._kafka = outages.outage("metering", log, self._rest)
         self._counting = Counting(
             self._metering, database, writer, clock, database_outage=self._database, kafka_outage=self._kafka
         )
         self._fetches = Fetches(where, USAGE_EVENTS, GROUP, self, self._take)
-        self._logs = Reader(where, USAGE_EVENTS)
+        self._logs = LogReader(where, USAGE_EVENTS)
         self._watchdog = Watchdog(self._position, self._logs.bounds, self._owned, stalled_s=stalled_s)
         self._turn = asyncio.Lock()
         """Held by whoever counts or tells, so that no total of ours overtakes a newer one."""
-        self._decisions = Reader(where, LIMITS_DECISIONS)
+        self._decisions = LogReader(where, LIMITS_DECISIONS)
         told = (self._metering, self._ledger, self._totals, self._publish)
         self._lanes = Lanes(
             *told, decisions=self._decisions, clock=clock, database_outage=self._database, kafka_outage=self._kafka
@@ -227,9 +228,9 @@ class MeteringWorker:
         for fetch in fetches:
             self._fetches.consumer.done(fetch)
 
-    async def _count(self, fetches: Sequence[Fetch]) -> list[Counted]:
+    async def _count(self, fetches: Sequence[Fetch]) -> list[CountedBatch]:
         """Count fetches of one partition; return what is to be published."""
-        counted: list[Counted] = []
+        counted: list[CountedBatch] = []
         try:
             for fetch in joined(fetches):
                 counted += await self._counting.count(fetch)
@@ -243,7 +244,7 @@ class MeteringWorker:
             log.info("%s; the partition is no longer ours", error)
         return counted
 
-    async def _publish(self, counted: Sequence[Counted]) -> bool:
+    async def _publish(self, counted: Sequence[CountedBatch]) -> bool:
         """Publish; say whether that was all, or some of it was left to another worker."""
         try:
             await self._kafka.ride_out(lambda: self._database.ride_out(lambda: self._metering.publish(counted)))
@@ -342,7 +343,3 @@ def _outcome(ended: asyncio.Future[Any]) -> None:
     if ended.cancelled():
         raise RuntimeError(f"{ended.get_name() if isinstance(ended, asyncio.Task) else ended} was cancelled")
     ended.result()
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, KafkaAwayError)

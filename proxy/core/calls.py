@@ -1,7 +1,4 @@
-"""The values that pass between the flow and what it talks to: upstreams and the spool.
-
-Never holds behaviour beyond naming what happened.
-"""
+"""The values that pass between the flow and what it talks to: upstreams and the spool."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

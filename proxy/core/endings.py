@@ -1,7 +1,4 @@
-"""What a call comes to: what is billed, and what its client still gets (contract 3, 4).
-
-Never sends or records anything.
-"""
+"""What a call comes to: what is billed, and what its client still gets (contract 3, 4)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

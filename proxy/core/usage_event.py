@@ -1,7 +1,7 @@
 """Builds the usage event of a request, from what was known at its admission and what came of it (contract 4).
 
-Never numbers an event: the spool does. The bytes are made once: the slot takes the beginning with an estimate, the
-spool the same beginning with what was used. What they hold is `schemas.usage.UsageDraft`, which a test compares.
+The bytes are made once: the slot takes the beginning with an estimate, the spool the same beginning with what was used.
+What they hold is `schemas.usage.UsageDraft`, which a test compares.
 """
 
 from datetime import datetime

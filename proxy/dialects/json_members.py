@@ -1,7 +1,5 @@
 """Finds the top-level members of a JSON object in its original bytes, so that they can be replaced in place.
 
-Never checks the JSON (callers have decoded it before) and never re-serialises any of it.
-
 It takes what no decoder would; what is a request is read by `request_members`.
 """
 

@@ -1,7 +1,5 @@
 """Finds members of a request that name objects at the upstream: one credential serves all of a lab's customers, so one
 customer could name another's stored response, file or conversation.
-
-Never reads a body that cannot have any: that costs a search for a few names.
 """
 
 import re

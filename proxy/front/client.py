@@ -1,7 +1,4 @@
-"""One request's client as the flow sees it, over the exchange of the port.
-
-Never decides anything about a request; it says in the API's words what the port has found wrong with a body.
-"""
+"""One request's client as the flow sees it, over the exchange of the port."""
 
 from collections.abc import Callable
 

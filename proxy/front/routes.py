@@ -1,7 +1,4 @@
-"""The inference API's paths: what is counted straight from the port to the flow, the rest by way of Litestar.
-
-Never decides anything about a request.
-"""
+"""The inference API's paths: what is counted straight from the port to the flow, the rest by way of Litestar."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """Decides whether a request's CONCURRENT limits admit it: how many are in flight on this proxy (contract 3.1).
 
-Never waits and never reads a clock: a place is free once its request has ended.
-
 Rules:
 
 - A request is in flight from its admission until its event is durable or it is known that there is none, also after its

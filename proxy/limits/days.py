@@ -203,7 +203,7 @@ class DayCounters:
         return all(one is not None and one.counted.get(instance, 0) >= sequence for one in told)
 
     def oldest_awaited(self, day: date) -> dict[str, int]:
-        """Return, by instance, the lowest sequence of `day` that metering's word does not hold yet."""
+        """Return, by instance, the lowest sequence of `day` that no decision counts yet."""
         oldest: dict[str, int] = {}
         for counter in self._days.get(day, {}).values():
             for (_, instance), rows in counter.pending.items():

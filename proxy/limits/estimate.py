@@ -1,7 +1,4 @@
-"""Decides how many tokens a request is expected to use, before anyone knows (contract 3.1).
-
-Never takes a client's number for more than a claim, and never looks at an answer: that is `dialects.answers`.
-"""
+"""Decides how many tokens a request is expected to use, before anyone knows (contract 3.1)."""
 
 import re
 from bisect import bisect_left, insort

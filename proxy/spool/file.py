@@ -1,7 +1,5 @@
 """One spool: what it is called, and how it is read (counting 1).
 
-Never writes an event: that is `proxy.spool.writer`, for the one spool of this boot.
-
 A spool is a folder: its segments, `identity` (instance and boot, written once) and `state` (the first sequence that is
 still wanted, up to which one the topic holds every event, and where: `proxy.spool.placed`), which is replaced whole.
 """

@@ -1,4 +1,4 @@
-"""Follows ``limits.decisions.v2``: metering's word on the days that this proxy counts (counting 5, 6).
+"""Follows ``limits.decisions.v2``: what metering has counted of the days that this proxy counts (counting 5, 6).
 
 Never decodes a decision of another day: the topic holds those of 48 hours. Never tells a lane's `whole` while something
 told before it may not be read yet.
@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from runtime.clock import Clock
 from runtime.kafka import feed
-from runtime.kafka.feed import Consumer, Feed, FeedRecord, SkippedRecords
+from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka
 from runtime.outage import Pause
 from schemas.decisions import Decision, DecisionBySequence, Whole
@@ -40,7 +40,7 @@ class DecisionsFeed(Feed):
         *,
         steady: Callable[[], float] = time.monotonic,
         pause: Pause = asyncio.sleep,
-        connect: Callable[[Kafka], Consumer] = feed.connect,
+        connect: Callable[[Kafka], FeedConsumer] = feed.connect,
     ) -> None:
         super().__init__(
             where, LIMITS_DECISIONS, self._take, silence_s=SILENCE_S, steady=steady, pause=pause, connect=connect

@@ -1,7 +1,4 @@
-"""A spool's row as the publisher needs it: the record that Kafka gets, and what its retention asks.
-
-Never decodes more of an event than that.
-"""
+"""A spool's row as the publisher needs it: the record that Kafka gets, and what its retention asks."""
 
 from collections.abc import Callable
 

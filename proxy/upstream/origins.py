@@ -142,7 +142,7 @@ class Origins:
             return None
         try:
             await asyncio.shield(check)  # others may wait for it too
-        except (guard.RefusedError, ValueError):  # the latter of a name that no resolver takes
+        except (guard.AddressRefusedError, ValueError):  # the latter of a name that no resolver takes
             return Failure.REFUSED_ADDRESS
         except OSError as error:
             return Failure.CONNECT_TOO_SLOW if isinstance(error, TimeoutError) else Failure.UNREACHABLE
@@ -179,7 +179,7 @@ class Origins:
     def _read(self, url: str, *, by_operator: bool) -> Target | Failure:
         try:
             place = guard.parse_url(url, allow_private=by_operator or self._allow_private)
-        except guard.RefusedError as error:
+        except guard.AddressRefusedError as error:
             log.debug("an upstream's URL may not be called: %s", error)
             return Failure.REFUSED_ADDRESS
         key = (place.scheme, place.host, place.port, by_operator)
@@ -218,4 +218,4 @@ class Origins:
 
 def _said(error: BaseException) -> str:
     """Return what the operator reads in the log."""
-    return error.detail if isinstance(error, guard.RefusedError) else str(error) or type(error).__name__
+    return error.detail if isinstance(error, guard.AddressRefusedError) else str(error) or type(error).__name__

@@ -1,7 +1,5 @@
 """Keeps the rate windows in this process's memory: the proxy's `Windows` port (contract 3.1).
 
-Never waits, and shares nothing with other proxies: a restart begins with empty windows.
-
 `reserve` is a coroutine because Redis has to be awaited; here it never suspends, which costs about 0.1 us. An adapter
 reads its own clock, here a monotonic one, there Redis' `TIME`, so that the admission and the settlement of a request
 are always read from the same one, and a wall clock that stands still after a step back does not stop the windows.

@@ -18,7 +18,7 @@ from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
 from proxy.windows import scripts
 from proxy.windows.memory import MemoryWindows
 from runtime import loops, redis
-from runtime.redis import Connection, Place, RedisError
+from runtime.redis import RedisAddress, RedisConnection, RedisError
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.limits import LimitType
@@ -82,13 +82,17 @@ class SharedWindows:
     """
 
     def __init__(
-        self, place: Place, prefix: str, clock_s: Callable[[], float] | None = None, own: MemoryWindows | None = None
+        self,
+        place: RedisAddress,
+        prefix: str,
+        clock_s: Callable[[], float] | None = None,
+        own: MemoryWindows | None = None,
     ) -> None:
         self._place = place
         self._prefix = prefix
         self._clock_s = clock_s
         self._own = own or MemoryWindows()
-        self._connection: Connection | None = None
+        self._connection: RedisConnection | None = None
         self.connected = asyncio.Event()
         """Set while Redis is asked."""
         self._failed_in_row = 0
@@ -173,7 +177,7 @@ class SharedWindows:
             loops.turned(rest_s=PAUSE_S)
             await asyncio.sleep(PAUSE_S)
 
-    async def _until_lost(self, connection: Connection) -> None:
+    async def _until_lost(self, connection: RedisConnection) -> None:
         while not connection.lost.is_set():
             loops.turned(self._reserved, rest_s=_HEARD_EVERY_S)
             self._reserved = 0
@@ -204,13 +208,13 @@ class SharedWindows:
             self._give_up(connection)
         return error
 
-    def _give_up(self, connection: Connection) -> None:
+    def _give_up(self, connection: RedisConnection) -> None:
         self._connection = None
         self.connected.clear()
         connection.drop()
 
 
-async def _connect(where: Place) -> Connection:
+async def _connect(where: RedisAddress) -> RedisConnection:
     connection = await redis.connect(where, ANSWERS_WITHIN_S)
     try:
         for script in (scripts.RESERVE, scripts.SETTLE):
@@ -236,14 +240,14 @@ def register_metrics(telemetry: Telemetry, shared: "SharedWindows | None") -> No
     )
 
 
-def place(settings: Settings) -> Place | None:
+def place(settings: Settings) -> RedisAddress | None:
     """Return where the settings say that Redis is; None where they name none."""
     if settings.redis_url is None:
         return None
     return redis.place(settings.redis_url.get_secret_value(), settings.redis_tls_ca_file)
 
 
-async def problem(where: Place, prefix: str) -> str | None:
+async def problem(where: RedisAddress, prefix: str) -> str | None:
     """Ask a server for what the windows need of it; return what is wrong, and what to do, or None."""
     try:
         connection = await _connect(where)

@@ -21,7 +21,7 @@ from runtime.config import records as config_records
 from runtime.config.lag import Propagation
 from runtime.database.engines import Database
 from runtime.kafka import feed
-from runtime.kafka.feed import Consumer, Feed, FeedRecord, SkippedRecords
+from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
@@ -61,7 +61,7 @@ class ConfigFeed:
         read_every_s: float = READ_EVERY_S,
         steady: Callable[[], float] = time.monotonic,
         pause: Pause = asyncio.sleep,
-        connect: Callable[[Kafka], Consumer] = feed.connect,
+        connect: Callable[[Kafka], FeedConsumer] = feed.connect,
     ) -> None:
         self.version = 0  # the newest known
         self._on_changes = on_changes

@@ -1,7 +1,4 @@
-"""How long changes of the configuration take from their commit until this process has applied them (contract 2).
-
-Never sees what is read at start or comes again: whoever hands changes in knows which are news.
-"""
+"""How long changes of the configuration take from their commit until this process has applied them (contract 2)."""
 
 from collections.abc import Callable
 

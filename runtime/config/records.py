@@ -1,7 +1,5 @@
 """The records of ``gateway.config.v1``: a change of the configuration, or the relay's heartbeat (counting 8).
 
-Never decodes a kind that the reader did not ask for, nor one that this version does not know.
-
 The key of a change is ``kind/id``. A tombstone has no value: its kind, id and version are headers. When compaction has
 removed it (`delete.retention.ms`, 7 days), a reader that starts knows of the thing no more than if it never was.
 """
@@ -13,7 +11,7 @@ from typing import Any
 
 from runtime.config import log as config_log
 from runtime.kafka.feed import FeedRecord
-from runtime.kafka.writer import Headers, Record, cloud_event
+from runtime.kafka.writer import Headers, KafkaRecord, cloud_event
 from schemas import base
 from schemas.config import ConfigChange, ConfigKind
 from schemas.topics import GATEWAY_CONFIG
@@ -29,7 +27,7 @@ _HEARTBEAT_TYPE = "tollgate.gateway.config.heartbeat.v1"
 OnUnreadable = Callable[[FeedRecord, Exception], None]
 
 
-def encode(version: int, kind: str, id_: str, record: Mapping[str, Any] | None, at: datetime) -> Record:
+def encode(version: int, kind: str, id_: str, record: Mapping[str, Any] | None, at: datetime) -> KafkaRecord:
     """Return the record of a change committed at `at`; `record` is its state as JSON, None where the thing is gone.
 
     Takes any kind, so that a relay passes on what a newer version of control wrote.
@@ -38,7 +36,7 @@ def encode(version: int, kind: str, id_: str, record: Mapping[str, Any] | None, 
     return _record(headers, version, kind, id_, record, base.rfc3339(at))
 
 
-def of(change: ConfigChange, at: datetime) -> Record:
+def of(change: ConfigChange, at: datetime) -> KafkaRecord:
     """Return the record of what holds at `at`; unlike a change's, it does not tell when it was committed."""
     kind, record = change.kind.value, change.record
     headers = cloud_event(_CHANGE_TYPE, f"{kind}/{change.id}/{change.version}", _SOURCE, at)
@@ -46,10 +44,10 @@ def of(change: ConfigChange, at: datetime) -> Record:
     return _record(headers, change.version, kind, change.id, state, None)
 
 
-def heartbeat(version: int, at: datetime) -> Record:
+def heartbeat(version: int, at: datetime) -> KafkaRecord:
     """Return the sign that the relay is alive and has sent everything up to `version`."""
     headers = cloud_event(_HEARTBEAT_TYPE, f"heartbeat/{version}", _SOURCE, at)
-    return Record(HEARTBEAT_KEY, b'{"version":%d}' % version, headers)
+    return KafkaRecord(HEARTBEAT_KEY, b'{"version":%d}' % version, headers)
 
 
 def decode(
@@ -75,13 +73,13 @@ def decode(
 
 def _record(  # noqa: PLR0917 - a change's fields, in their order
     headers: Headers, version: int, kind: str, id_: str, state: Mapping[str, Any] | None, at: str | None
-) -> Record:
+) -> KafkaRecord:
     key = f"{kind}/{id_}".encode()
     if state is None:
         end = {"kind": kind, "id": id_, "version": str(version)} | ({} if at is None else {"at": at})
-        return Record(key, None, headers + tuple((name, value.encode()) for name, value in end.items()))
+        return KafkaRecord(key, None, headers + tuple((name, value.encode()) for name, value in end.items()))
     body = {"version": version, "kind": kind, "id": id_, "record": state, "at": at}
-    return Record(key, json.dumps(body, separators=(",", ":")).encode(), headers)
+    return KafkaRecord(key, json.dumps(body, separators=(",", ":")).encode(), headers)
 
 
 def _change(kind: ConfigKind, record: FeedRecord) -> ConfigChange:

@@ -27,7 +27,7 @@ _TYPES: tuple[tuple[type[Any], str], ...] = (
 def copy(connection: Connection, table: Table, rows: Iterable[Sequence[Any]]) -> bool:
     """Insert `rows`, their values in the order of the columns, JSON as text; or none where a key is already there.
 
-    Gives whether they are in. Raises SQLAlchemy's DBAPIError, as its own statements do.
+    Return whether they are in. Raises SQLAlchemy's DBAPIError, as its own statements do.
     """
     statement, types = _how(table)
     driver: Any = connection.dialect.loaded_dbapi

@@ -1,7 +1,4 @@
-"""The relational database: engines, transactions in threads, and the column types all tables share.
-
-Never holds a query of a table: each table's SQL lives in one module of the package that owns it.
-"""
+"""The relational database: engines, transactions in threads, and the column types all tables share."""
 
 import asyncio
 import os
@@ -28,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.pool import QueuePool
 
 from runtime.database import readers, replicas
-from runtime.database.readers import Reader, ReadThreads
+from runtime.database.readers import ReaderKind, ReadThreads
 
 Result = TypeVar("Result")
 
@@ -130,7 +127,7 @@ class Database:
         """Run `work` in a transaction; commits when it returns, rolls back when it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._write_threads, self.write_now, work)
 
-    async def read(self, work: Callable[[Connection], Result], reader: Reader = Reader.WORK) -> Result:
+    async def read(self, work: Callable[[Connection], Result], reader: ReaderKind = ReaderKind.WORK) -> Result:
         """Run `work` on one consistent view, in a thread of that kind of reader; it must not write."""
         return await asyncio.get_running_loop().run_in_executor(self._read_threads.of(reader), self.read_now, work)
 

@@ -1,7 +1,4 @@
-"""What of a PostgreSQL server's surroundings is dangerous: a pooler that nobody told of, a certificate not checked.
-
-Never changes anything there.
-"""
+"""What of a PostgreSQL server's surroundings is dangerous: a pooler that nobody told of, a certificate not checked."""
 
 import os
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from enum import Enum
 
 
-class Reader(Enum):
+class ReaderKind(Enum):
     """Who reads; the value is how many threads, and connections, that kind has."""
 
     SIGN_IN = (1, "sign-in")
@@ -20,7 +20,7 @@ class Reader(Enum):
         return self.value[0]
 
 
-AT_ONCE = sum(reader.threads for reader in Reader)
+AT_ONCE = sum(reader.threads for reader in ReaderKind)
 
 
 class ReadThreads:
@@ -29,10 +29,10 @@ class ReadThreads:
     def __init__(self) -> None:
         self._threads = {
             reader: ThreadPoolExecutor(reader.threads, thread_name_prefix=f"db-read-{reader.value[1]}")
-            for reader in Reader
+            for reader in ReaderKind
         }
 
-    def of(self, reader: Reader) -> Executor:
+    def of(self, reader: ReaderKind) -> Executor:
         """Return the threads of one kind."""
         return self._threads[reader]
 

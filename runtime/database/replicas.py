@@ -1,7 +1,4 @@
-"""What a replica's refusal to write means: after a failover it may stand where the primary was.
-
-Never asks a server anything.
-"""
+"""What a replica's refusal to write means: after a failover it may stand where the primary was."""
 
 from typing import Any
 

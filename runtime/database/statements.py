@@ -1,7 +1,4 @@
-"""What every store's SQL needs that differs by engine: inserts that can name a conflict, and how much is taken at once.
-
-Never runs a statement and never names a table.
-"""
+"""What every store's SQL needs that differs by engine: inserts that name a conflict, and how much is taken at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date

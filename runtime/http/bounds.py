@@ -1,7 +1,4 @@
-"""What a client may take of a port: bytes, seconds, connections.
-
-Never decides what becomes of who takes more; that is the connection's matter.
-"""
+"""What a client may take of a port: bytes, seconds, connections."""
 
 from dataclasses import dataclass
 from enum import Enum

@@ -1,7 +1,6 @@
 """One request and its answer, as the handler of its route sees them.
 
-Never reads the socket: the connection fills the request in while it is parsed. A plain request costs one object and no
-timer; what it has to wait for is a future that the connection resolves.
+A plain request costs one object and no timer; what it has to wait for is a future that the connection resolves.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""One listening port: its connections, the clock that walks their bounds, and its orderly end.
-
-Never installs a signal handler: the process that composes the parts decides when it ends.
-"""
+"""One listening port: its connections, the clock that walks their bounds, and its orderly end."""
 
 import asyncio
 import contextlib

@@ -62,9 +62,9 @@ def options(where: Kafka) -> dict[str, Any]:
     if sasl is not None:
         given["sasl_mechanism"] = sasl.mechanism.value
         if sasl.mechanism == SaslMechanism.OAUTHBEARER:
-            from runtime.kafka.tokens import Tokens  # noqa: PLC0415 - brings an HTTP client
+            from runtime.kafka.tokens import KafkaTokens  # noqa: PLC0415 - brings an HTTP client
 
-            given["sasl_oauth_token_provider"] = Tokens(sasl)
+            given["sasl_oauth_token_provider"] = KafkaTokens(sasl)
         else:
             given |= {"sasl_plain_username": sasl.username, "sasl_plain_password": sasl.password}
     return given

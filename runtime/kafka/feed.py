@@ -18,9 +18,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from runtime import loops
-from runtime.kafka import consumers, writer
+from runtime.kafka import consumers, outages, writer
 from runtime.kafka.writer import Kafka, KafkaAwayError
-from runtime.outage import Outage, Pause
+from runtime.outage import Pause
 
 SILENCE_S = 10.0
 """A consumer that heard nothing for so long is replaced; whoever is heard oftener than that is alive."""
@@ -56,7 +56,7 @@ OnRecords = Callable[[Sequence[FeedRecord]], None]
 """Takes records in the order of their partitions, at most BATCH at once. What it raises ends the feed."""
 
 
-class Consumer(Protocol):
+class FeedConsumer(Protocol):
     """What a feed needs of a consumer of aiokafka's."""
 
     async def start(self) -> None:
@@ -89,10 +89,10 @@ class Consumer(Protocol):
         """Let go of the connections."""
 
 
-def connect(where: Kafka) -> Consumer:
+def connect(where: Kafka) -> FeedConsumer:
     """Make a consumer without a group."""
     writer.hush()
-    consumer: Consumer = consumers.Consumer(
+    consumer: FeedConsumer = consumers.Consumer(
         where,
         group_id=None,
         enable_auto_commit=False,
@@ -120,7 +120,7 @@ class Feed:
         silence_s: float = SILENCE_S,
         steady: Callable[[], float] = time.monotonic,
         pause: Pause = asyncio.sleep,
-        connect: Callable[[Kafka], Consumer] = connect,
+        connect: Callable[[Kafka], FeedConsumer] = connect,
     ) -> None:
         self.heard_at = steady()
         """When something was heard last, in seconds of `steady`; at first when this was made."""
@@ -131,8 +131,8 @@ class Feed:
         self._silence_s = silence_s
         self._steady = steady
         self._connect = connect
-        self._outage = Outage(f"the reader of {topic}", log, pause, of="Kafka", passes=_is_away)
-        self._consumer: Consumer | None = None
+        self._outage = outages.outage(f"the reader of {topic}", log, pause)
+        self._consumer: FeedConsumer | None = None
         self._opened_at = 0.0
         self._places: list[TopicPartition] = []
         self._read_to: dict[int, int] = {}
@@ -206,7 +206,7 @@ class Feed:
             for record in batch
         ]
 
-    async def _open(self) -> Consumer:
+    async def _open(self) -> FeedConsumer:
         consumer = self._consumer = self._connect(self._where)
         self._opened_at = self._steady()
         self._places = await _start(consumer, self._where.name(self._topic))
@@ -244,7 +244,7 @@ class SkippedRecords:
             self._unsaid, self._said_at = 0, now
 
 
-async def ends(where: Kafka, topic: str, connect: Callable[[Kafka], Consumer] = connect) -> dict[int, int]:
+async def ends(where: Kafka, topic: str, connect: Callable[[Kafka], FeedConsumer] = connect) -> dict[int, int]:
     """Return what the next record of each partition will get as its offset. Raise KafkaAwayError."""
     consumer = connect(where)
     try:
@@ -257,7 +257,7 @@ async def ends(where: Kafka, topic: str, connect: Callable[[Kafka], Consumer] = 
         await consumers.stop(consumer)
 
 
-async def _start(consumer: Consumer, name: str) -> list[TopicPartition]:
+async def _start(consumer: FeedConsumer, name: str) -> list[TopicPartition]:
     """Connect; return the topic's partitions, at least one. Raise KafkaAwayError where there is no such topic."""
     consumer.assign([TopicPartition(name, 0)])  # so that it asks for this topic, and waits for the answer
     with suppress(UnknownTopicOrPartitionError):
@@ -269,7 +269,3 @@ async def _start(consumer: Consumer, name: str) -> list[TopicPartition]:
 
 def _away(error: Exception) -> KafkaAwayError:
     return KafkaAwayError(str(error) or f"no answer within {_ANSWER_S:g} s")
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, KafkaAwayError)

@@ -21,7 +21,7 @@ _RECORDS = 500
 _POLL_MS = 1000
 
 
-class Bounds(NamedTuple):
+class LogBounds(NamedTuple):
     """The first offset that a log still holds, and the one that its next record will get."""
 
     begin: int
@@ -35,7 +35,7 @@ class First(NamedTuple):
     at: datetime
 
 
-class Reader:
+class LogReader:
     """The logs of one topic. Connects on first use, and anew after Kafka was away. `until` is for one caller alone."""
 
     def __init__(self, where: Kafka, topic: str) -> None:
@@ -50,7 +50,7 @@ class Reader:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def bounds(self) -> Mapping[int, Bounds]:
+    async def bounds(self) -> Mapping[int, LogBounds]:
         """Return the bounds of every partition. Raise KafkaAwayError."""
         async with self._asking:
             return await self._bounds()
@@ -72,7 +72,7 @@ class Reader:
             if first is not None
         }
 
-    async def until(self, bounds: Mapping[int, Bounds]) -> AsyncIterator[Sequence[Any]]:
+    async def until(self, bounds: Mapping[int, LogBounds]) -> AsyncIterator[Sequence[Any]]:
         """Return the records (aiokafka's ConsumerRecord) between `bounds`, some at a time. Raise KafkaAwayError."""
         left = {TopicPartition(self._name, one): log.end for one, log in bounds.items() if log.begin < log.end}
         async with self._guarded(_SILENCE_S):
@@ -101,13 +101,13 @@ class Reader:
         if consumer is not None:
             await consumers.stop(consumer)
 
-    async def _bounds(self) -> Mapping[int, Bounds]:
+    async def _bounds(self) -> Mapping[int, LogBounds]:
         async with self._guarded(), asyncio.timeout(_ANSWER_S):
             consumer = self._consumer or await self._connect()
             await consumer._client._wait_on_metadata(self._name)  # noqa: SLF001 - what is not assigned is not known
             places = [TopicPartition(self._name, one) for one in consumer.partitions_for_topic(self._name)]
             begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-        return {place.partition: Bounds(begins[place], ends[place]) for place in places}
+        return {place.partition: LogBounds(begins[place], ends[place]) for place in places}
 
     @asynccontextmanager
     async def _guarded(self, within_s: float = _ANSWER_S) -> AsyncIterator[None]:

@@ -27,7 +27,7 @@ class _Answer(BaseModel):
     """Seconds; where it is missing, which RFC 6749 5.1 allows, each connection has a token of its own."""
 
 
-class Tokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
+class KafkaTokens(AbstractTokenProvider):  # type: ignore[misc]  # it has no types
     """The tokens of one Kafka client, whose event loop is the only one that may ask.
 
     aiokafka asks at each new connection, and never authenticates an open one again: a broker closes that when its

@@ -54,7 +54,7 @@ class RecordTooLargeError(ValueError):
 Headers = tuple[tuple[str, bytes], ...]
 
 
-class Record(NamedTuple):
+class KafkaRecord(NamedTuple):
     """One record to write; `value` None is a tombstone."""
 
     key: bytes

@@ -1,8 +1,4 @@
-"""What a process shows of itself at ``/metrics``, as Prometheus text (contract 6).
-
-Never counts anything itself and never keeps a global registry: each fact is read, at the scrape, from the module that
-knows it.
-"""
+"""What a process shows of itself at ``/metrics``, as Prometheus text (contract 6)."""
 
 import logging
 from bisect import bisect_left

@@ -1,7 +1,4 @@
-"""Finds the project's own files.
-
-Never gives a file that git ignores.
-"""
+"""Finds the project's own files."""
 
 import subprocess
 import tomllib

@@ -1,5 +1,7 @@
 """What the documentation names exists: files and folders in backticks, and every setting."""
 
+import ast
+import builtins
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,3 +95,64 @@ def test_the_rule_sees_what_is_missing(text: str) -> None:
 )
 def test_the_rule_lets_the_rest_be(text: str) -> None:
     assert not [*missing_paths(text), *unknown_settings(text)]
+
+
+CITED = {"contract": "docs/contract.md", "counting": "docs/counting.md"}
+CITATION = re.compile(r"\b(contract|counting) (\d+(?:\.\d+)?(?:(?:, | and )\d+(?:\.\d+)?)*)\b(?!\.\d)")
+ELSEWHERE = re.compile(r"\b(spec|design) \d")
+"""Pages that are not in the repository."""
+
+
+def sections(name: str) -> set[str]:
+    text = (sources.ROOT / CITED[name]).read_text(encoding="utf-8")
+    return set(re.findall(r"^##+ (\d+(?:\.\d+)?)\.? ", text, re.MULTILINE))
+
+
+def wrong_citations(text: str) -> Iterator[str]:
+    for name, numbers in CITATION.findall(text):
+        yield from (f"{name} {one}" for one in re.findall(r"\d+(?:\.\d+)?", numbers) if one not in sections(name))
+    yield from (found.group() for found in ELSEWHERE.finditer(text))
+
+
+def test_code_cites_sections_that_are_there() -> None:
+    own = {path: (sources.ROOT / path).read_text(encoding="utf-8") for path in sources.modules()}
+    wrong = {path.as_posix(): [*wrong_citations(text)] for path, text in own.items() if path.name != "test_docs.py"}
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+@pytest.mark.parametrize("text", ["contract 9", "(contract 2.1, 3.7)", "counting 4 and 12", "spec 3.1", "design 3.6"])
+def test_the_rule_sees_a_citation_of_nothing(text: str) -> None:
+    assert [*wrong_citations(text)]
+
+
+def test_the_rule_lets_citations_be() -> None:
+    assert not [
+        *wrong_citations("contract 2.1, 3 and 4; counting 8; RFC 9112, section 5.2; an API's contract. 12 of 30")
+    ]
+
+
+def test_docstrings_say_return_and_not_give() -> None:
+    """What gives a resource back may say so."""
+    gives = re.compile(r'(?:"""|; )[Gg]ives? (?!.*\bback\b)')
+    packages = set(sources.project()["tool"]["coverage"]["run"]["source_pkgs"])
+    own = {path: (sources.ROOT / path).read_text("utf-8") for path in sources.modules() if path.parts[0] in packages}
+    assert {path.as_posix(): gives.findall(text) for path, text in own.items() if gives.search(text)} == {}
+
+
+def test_errors_that_docstrings_name_are_there() -> None:
+    error = re.compile(r"\b[A-Z]\w*Error\b")
+    packages = set(sources.project()["tool"]["coverage"]["run"]["source_pkgs"])
+    known = set(dir(builtins))
+    said: set[tuple[str, str]] = set()
+    for path in sources.modules():
+        if path.parts[0] not in packages:
+            continue
+        tree = ast.parse((sources.ROOT / path).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef | ast.alias):
+                known.add(node.name.rpartition(".")[2])
+            if isinstance(node, ast.Attribute):
+                known.add(node.attr)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                said.update((path.as_posix(), name) for name in error.findall(ast.get_docstring(node) or ""))
+    assert sorted((path, name) for path, name in said if name not in known) == []

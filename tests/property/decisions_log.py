@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.kafka.feed import FeedRecord
-from runtime.kafka.reader import Bounds
+from runtime.kafka.reader import LogBounds
 from runtime.kafka.writer import UNKNOWN
 from schemas.topics import LIMITS_DECISIONS
 
@@ -47,11 +47,12 @@ class DecisionsTopic:
     async def write(self, topic: str, records: Sequence[Any]) -> None:
         """Take daily usage, which this test does not look at."""
 
-    async def bounds(self) -> Mapping[int, Bounds]:
+    async def bounds(self) -> Mapping[int, LogBounds]:
         return {
-            lane: Bounds(log.records[0][0] if log.records else log.end, log.end) for lane, log in enumerate(self._logs)
+            lane: LogBounds(log.records[0][0] if log.records else log.end, log.end)
+            for lane, log in enumerate(self._logs)
         }
 
-    async def until(self, bounds: Mapping[int, Bounds]) -> Any:
+    async def until(self, bounds: Mapping[int, LogBounds]) -> Any:
         for lane, (begin, end) in bounds.items():
             yield [FeedRecord(key, value) for offset, key, value in self._logs[lane].records if begin <= offset < end]

@@ -58,7 +58,7 @@ class Worker:
             kafka_outage=outage,
         )
 
-    async def publish(self, counted: Sequence[flow.Counted]) -> bool:
+    async def publish(self, counted: Sequence[flow.CountedBatch]) -> bool:
         await self.metering.publish(counted)
         return True
 

@@ -1,7 +1,4 @@
-"""The product as separate processes, for tests: each can be killed and replaced alone.
-
-Never starts Kafka or PostgreSQL: it runs on those it is given, in a database and under a topic prefix of its own test.
-"""
+"""The product as separate processes, for tests: each can be killed and replaced alone."""
 
 import base64
 import os

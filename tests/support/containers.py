@@ -1,7 +1,4 @@
-"""Real services in Docker, where a daemon answers: the second place that `tests/support/services.py` looks in.
-
-Never leaves a container behind: it goes with the ExitStack, and with testcontainers' own reaper if we are killed.
-"""
+"""Real services in Docker, where a daemon answers: the second place that `tests/support/services.py` looks in."""
 
 import gc
 import importlib

@@ -1,7 +1,4 @@
-"""PostgreSQL databases for tests: fresh ones, and one that tests use in turn, each of which finds it as the first did.
-
-Never lends a database again whose schema a test has changed: it is dropped, and the next test gets another.
-"""
+"""PostgreSQL databases for tests: fresh ones, and one that tests use in turn, each finds it as the first did."""
 
 import secrets
 from collections.abc import Callable, Iterator

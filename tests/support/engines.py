@@ -1,7 +1,4 @@
-"""Both engines for every test of SQL: a database that can be opened several times, as several processes do.
-
-Never tells a test which engine it has, unless the test asks: what holds on one holds on the other.
-"""
+"""Both engines for every test of SQL: a database that can be opened several times, as several processes do."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -80,7 +77,7 @@ def open_day(opened: Database, day: date) -> None:
 
 @contextmanager
 def away(opened: Database, failures: int) -> Iterator[Callable[[], int]]:
-    """Let the next statements fail as if the database were away; gives how many of the `failures` are left."""
+    """Let the next statements fail as if the database were away; return how many of the `failures` are left."""
     left = failures
 
     def fail(*_: object) -> None:

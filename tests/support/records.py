@@ -1,7 +1,4 @@
-"""Reads whole topics, as finance would: without a consumer group, from the beginning to the present end.
-
-Never waits for what is written later.
-"""
+"""Reads whole topics, as finance would: without a consumer group, from the beginning to the present end."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence

@@ -1,6 +1,6 @@
 """Finds Kafka, PostgreSQL and Redis for the tests: as the environment names them, in Docker, or started here.
 
-Never skips: a test whose service is missing fails, with the line to type. A run that needs no service starts none.
+A run that needs no service starts none.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ INSTALL = "TOLLGATE_TEST_INSTALL"
 _READY_S = 60
 
 Way = Callable[[ExitStack], str]
-"""Starts a service that ends when the stack closes; gives its address. Raise LocalError where it cannot."""
+"""Starts a service that ends when the stack closes; returns its address. Raise LocalError where it cannot."""
 
 
 class Finder(NamedTuple):

@@ -1,7 +1,4 @@
-"""`tollgate audit`: who changed what, when, and from what to what (contract 6).
-
-Never prints a secret: the log holds none.
-"""
+"""`tollgate audit`: who changed what, when, and from what to what (contract 6)."""
 
 import json
 from typing import Any
@@ -12,7 +9,7 @@ from sqlalchemy import Connection
 from control.core.records import AuditEntry
 from control.flow import workspaces
 from control.store import audit as store
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from schemas import base
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
@@ -27,7 +24,7 @@ def audit(*, workspace_name: str | None, limit: int, where: Where, as_json: bool
     """Show the newest changes, oldest first."""
 
     def find(connection: Connection) -> list[AuditEntry]:
-        named = workspaces.get(Workspaces(connection), workspace_name).id if workspace_name is not None else None
+        named = workspaces.get(SqlWorkspaces(connection), workspace_name).id if workspace_name is not None else None
         return list(store.newest(connection, named, limit))
 
     with commands.opened(where) as place:

@@ -1,7 +1,4 @@
-"""What commands share: the installation they work on, how they list, and one line for why they failed.
-
-Never does a command's own work.
-"""
+"""What commands share: the installation they work on, how they list, and one line for why they failed."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +44,7 @@ def _warn(text: str) -> None:
 
 def load(where: Where, say: Callable[[str], None] = _warn, **overrides: Any) -> Settings:
     """Load the settings; `say` is told what is set and changes nothing. Raise SettingsError."""
-    for warning in settings.warnings():  # before what may be refused for want of a name that is misspelt
+    for warning in settings.warnings():  # first: a misspelt name may be why something is refused below
         say(warning)
     loaded = settings.load(where.config, data_dir=where.data, **overrides)
     for warning in installation.warnings(loaded):

@@ -8,14 +8,14 @@ import json
 import click
 
 from control.flow import sessions as flow
-from control.store.sessions import Sessions
+from control.store.sessions import SqlSessions
 from runtime import clock
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def console() -> None:
     """Enter the console as the operator."""
 
@@ -27,7 +27,7 @@ def link(where: Where, *, as_json: bool) -> None:
     """Print a link that makes whoever opens it the operator: once, within ten minutes."""
     now = clock.steady()()
     with commands.opened(where) as place:
-        token = place.write(lambda connection: flow.make_link(Sessions(connection), now))
+        token = place.write(lambda connection: flow.make_link(SqlSessions(connection), now))
         url = f"{place.settings.console_url}/console/link?t={token}"
     click.echo(json.dumps({"url": url}) if as_json else url)
     if not as_json:

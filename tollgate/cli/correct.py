@@ -10,7 +10,7 @@ import click
 from sqlalchemy import Connection
 
 from control.flow import corrections as flow
-from control.store.corrections import Corrections
+from control.store.corrections import SqlCorrections
 from runtime import clock
 from runtime.database import engines
 from schemas.usage import UsageEvent
@@ -40,7 +40,7 @@ def correct(
 
     def work(connection: Connection) -> UsageEvent:
         made = flow.correct(
-            Corrections(connection),
+            SqlCorrections(connection),
             partial(engines.present, connection, clock.present),
             event_key=event_key,
             input_tokens=input_tokens,

@@ -1,7 +1,4 @@
-"""`tollgate dead-letters`: the deliveries that were given up, and their way back (contract 2.5 and 5).
-
-Never attempts a delivery itself: what is put back is the dispatcher's.
-"""
+"""`tollgate dead-letters`: the deliveries that were given up, and their way back (contract 2.5 and 5)."""
 
 import functools
 import json
@@ -15,12 +12,12 @@ from sqlalchemy import Connection
 from control.flow import deliveries as flow
 from control.flow import workspaces
 from control.store import units
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from schemas.base import rfc3339
 from schemas.billing import Delivery, DeliveryStatus
 from tollgate.cli import commands, progress, terminal
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 from tollgate.installation import Installation
 from webhooks.store import pages, redrive
 from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
@@ -38,14 +35,14 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), options, commands.located(command))
 
 
-@click.group("dead-letters", cls=Group)
+@click.group("dead-letters", cls=Menu)
 def dead_letters() -> None:
     """Deliveries that were given up on."""
 
 
 @dead_letters.command("list")
 @click.option("--workspace", "workspace_name", help="Its name or id.  [default: all]")
-@click.option("--not-due", is_flag=True, help="Those that were put aside for want of an enabled URL instead.")
+@click.option("--not-due", is_flag=True, help="Those that were put aside because no URL was enabled instead.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Of each workspace, the newest.")
 @_common
 def list_(
@@ -104,7 +101,7 @@ def _workspaces(place: Installation, name: str | None) -> list[tuple[str, str]]:
     """Return ids and names. Raise NotFoundError."""
 
     def find(connection: Connection) -> list[tuple[str, str]]:
-        stored = Workspaces(connection)
+        stored = SqlWorkspaces(connection)
         found = stored.every() if name is None else [workspaces.get(stored, name)]
         return [(one.id, one.name) for one in found]
 

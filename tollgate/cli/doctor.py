@@ -1,7 +1,4 @@
-"""`tollgate doctor`: checks every dependency and says what to do (contract 6).
-
-Never changes anything: that is `tollgate.doctor`, and what it advises.
-"""
+"""`tollgate doctor`: checks every dependency and says what to do (contract 6)."""
 
 import json
 import sys

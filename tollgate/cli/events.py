@@ -13,22 +13,22 @@ import click
 from sqlalchemy import Connection
 
 from control.flow import workspaces
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from metering.store import ledger_clock, pages
-from metering.store.pages import Entry, EventQuery, Order, PageStart
+from metering.store.pages import EventQuery, LedgerEntry, Order, PageStart
 from runtime import clock
 from runtime.database import engines
 from schemas.base import rfc3339
 from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 from tollgate.installation import Installation
 
 _POLL_S = 1.0
 _PAGE = 1000
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def events() -> None:
     """Look at the ledger's events."""
 
@@ -49,7 +49,7 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Wher
     The newest are held back for TOLLGATE_EVENTS_HOLD_BACK_S seconds, so that none is missed.
     """
     with commands.opened(where) as place:
-        workspace_id = place.read(lambda view: workspaces.get(Workspaces(view), workspace_name).id)
+        workspace_id = place.read(lambda view: workspaces.get(SqlWorkspaces(view), workspace_name).id)
         begun = clock.steady()
         start = since.replace(tzinfo=UTC) if since else place.read(partial(_ledger_now, own=begun))
         if not once and not as_json:
@@ -60,12 +60,12 @@ def tail(*, workspace_name: str, since: datetime | None, once: bool, where: Wher
         commands.print_list(lines, "No events so far.", as_json=as_json)
 
 
-def _follow(place: Installation, workspace_id: str, start: datetime, *, once: bool) -> Iterator[Entry]:
+def _follow(place: Installation, workspace_id: str, start: datetime, *, once: bool) -> Iterator[LedgerEntry]:
     now = clock.steady()
     held = timedelta(seconds=place.settings.events_hold_back_s)
     after = PageStart(start, "")
 
-    def read(connection: Connection) -> list[Entry]:
+    def read(connection: Connection) -> list[LedgerEntry]:
         moment = _ledger_now(connection, now)
         return pages.page(connection, EventQuery(workspace_id, Order.RECORDED, after, moment), moment - held, _PAGE)
 
@@ -85,11 +85,11 @@ def _ledger_now(connection: Connection, own: clock.Clock) -> datetime:
     return ledger_clock.now(connection, engines.now(connection, own))
 
 
-def _as_json(entry: Entry) -> str:
+def _as_json(entry: LedgerEntry) -> str:
     return json.dumps({**entry.event.model_dump(mode="json"), "recordedAt": rfc3339(entry.recorded_at)})
 
 
-def _as_line(entry: Entry) -> str:
+def _as_line(entry: LedgerEntry) -> str:
     event = entry.event
     tokens = f"{event.tokens.input_tokens:>8,} in {event.tokens.output_tokens:>8,} out"
     what = event.outcome.value if event.corrects is None else f"correction of {event.corrects}"

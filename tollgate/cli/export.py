@@ -12,7 +12,7 @@ import click
 from sqlalchemy import Connection
 
 from metering.store import pages
-from metering.store.pages import Entry
+from metering.store.pages import LedgerEntry
 from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
 from tollgate.reports import exports
@@ -50,7 +50,7 @@ def export(
     with commands.opened(where) as place, progress.bar(prints_meanwhile=out is None) as shown:
         task = shown.add_task(f"events of {named}", total=None)
 
-        def counted(entries: Iterable[Entry]) -> Iterator[Entry]:
+        def counted(entries: Iterable[LedgerEntry]) -> Iterator[LedgerEntry]:
             for entry in entries:
                 yield entry
                 shown.advance(task)

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 
 _COMMANDS = {
     "audit": ("tollgate.cli.audit", "audit"),
@@ -31,7 +31,7 @@ _COMMANDS = {
 }
 
 
-class _Menu(Group):
+class _Menu(Menu):
     """Finds commands by name in `_COMMANDS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -9,7 +9,7 @@ _UNCUT = 1_000
 """Characters that a command's summary may have: click cuts off what is longer."""
 
 
-class Group(click.Group):
+class Menu(click.Group):
     """A group of commands whose help gives the first sentence of each command whole, over several lines if need be."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

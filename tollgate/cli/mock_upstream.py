@@ -1,7 +1,4 @@
-"""`tollgate mock-upstream`: an OpenAI-compatible upstream for trying things out (contract 6).
-
-Never decides an answer: that is `tollgate.tools.mock_answers`.
-"""
+"""`tollgate mock-upstream`: an OpenAI-compatible upstream for trying things out (contract 6)."""
 
 import asyncio
 import json

@@ -1,7 +1,4 @@
-"""The progress bar of a command that may take long.
-
-Never in a log or a file: the bar is for a person at a terminal.
-"""
+"""The progress bar of a command that may take long."""
 
 import sys
 

@@ -1,7 +1,4 @@
-"""`tollgate reconcile`: shows whether what was counted, delivered and served agrees (contract 4).
-
-Never decides what a difference is: that is `tollgate.reconciliation`.
-"""
+"""`tollgate reconcile`: shows whether what was counted, delivered and served agrees (contract 4)."""
 
 import json
 import sys
@@ -18,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from runtime import clock, settings
 from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
@@ -27,13 +24,13 @@ from tollgate.cli import commands, progress, terminal
 from tollgate.cli.commands import Where
 from tollgate.installation import Installation
 from tollgate.reconciliation import compare, upstream_account
-from tollgate.reconciliation.accounts import Figures, Line, Period, Report, TopicFigures
+from tollgate.reconciliation.accounts import AccountLine, Figures, Period, Report, TopicFigures
 from tollgate.reconciliation.cluster import ClusterAccounts
 from tollgate.reconciliation.compare import Accounts
 from tollgate.reconciliation.embedded import EmbeddedAccounts
 from tollgate.reconciliation.proxies import Proxies
 from tollgate.reconciliation.topic import Topic
-from tollgate.reconciliation.upstream_account import Comparison, Listing, Request
+from tollgate.reconciliation.upstream_account import Comparison, Listing, MatchedRequest
 
 MAX_APART = 0.01
 """The default of --max-apart."""
@@ -116,7 +113,7 @@ def reconcile(
         with progress.bar() as shown:
             shown.add_task("comparing, when metering and intake have passed the cut", total=None)
             report = run.run(upstream)
-        names = {record.id: record.name for record in place.read(lambda connection: Workspaces(connection).every())}
+        names = {record.id: record.name for record in place.read(lambda connection: SqlWorkspaces(connection).every())}
     if as_json:
         click.echo(json.dumps(_as_json(report, most)))
     else:
@@ -199,7 +196,7 @@ def _show(report: Report, names: dict[str, str], max_apart: float, console: Cons
         console.print("[bold green]No difference.[/]")
 
 
-def _rows(line: Line, *, topic: bool) -> Iterator[tuple[str, list[str]]]:
+def _rows(line: AccountLine, *, topic: bool) -> Iterator[tuple[str, list[str]]]:
     yield from _of("unpublished in spools", line.unpublished)
     if topic:
         yield from _of("topic", line.topic) if line.topic is not None else [("topic", [_EXPIRED])]
@@ -274,7 +271,7 @@ def _show_upstream(upstream: Comparison, console: Console) -> None:
             console.print(f"  and {listing.count - _SHOWN} more; --json lists {upstream_account.LISTED} of each kind")
 
 
-def _told(request: Request) -> str:
+def _told(request: MatchedRequest) -> str:
     def side(name: str, counts: Iterable[int | None]) -> str:
         known = [count for count in counts if count is not None]
         return f"{name} {known[0]} in, {known[1]} out" if known else f"{name} none"
@@ -307,7 +304,7 @@ def _unreadable_as_json(topic: TopicFigures) -> dict[str, Any]:
     return {"count": topic.unreadable, "records": [record._asdict() for record in topic.named]}
 
 
-def _line_as_json(line: Line, *, topic: bool) -> dict[str, Any]:
+def _line_as_json(line: AccountLine, *, topic: bool) -> dict[str, Any]:
     deliveries, difference = line.deliveries, line.delivery_difference
     records, records_difference = line.topic, line.topic_difference
     absent = _EXPIRED if topic else None

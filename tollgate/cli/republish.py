@@ -1,7 +1,5 @@
 """`tollgate republish`: writes daily usage to its topic again, as the database has it, and today's decisions.
 
-Never changes a figure or its version: whoever has them already is told nothing new.
-
 A total that a worker counts and writes meanwhile may stand in the topic before the one that was read here. The worker
 sees from the broker's offsets that another has written, and tells those counters again.
 """

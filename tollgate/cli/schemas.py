@@ -1,7 +1,4 @@
-"""`tollgate schemas`: gives out the contracts of what others read from us.
-
-Never writes anywhere but into the folder that was named.
-"""
+"""`tollgate schemas`: gives out the contracts of what others read from us."""
 
 import json
 from pathlib import Path
@@ -9,10 +6,10 @@ from pathlib import Path
 import click
 
 from schemas import publish
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def schemas() -> None:
     """JSON Schemas of topics and webhooks."""
 

@@ -1,7 +1,4 @@
-"""Text of others on its way to a terminal, which would obey some of it: colours, cursor, title, clipboard.
-
-Never changes what is printed as JSON: that form escapes by itself.
-"""
+"""Text of others on its way to a terminal, which would obey some of it: colours, cursor, title, clipboard."""
 
 import unicodedata
 

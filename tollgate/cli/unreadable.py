@@ -14,20 +14,20 @@ import click
 from metering.topic import unreadable as store
 from metering.topic.unreadable import Aside
 from runtime import settings
-from runtime.kafka.reader import Reader
+from runtime.kafka.reader import LogReader
 from runtime.kafka.writer import Kafka, KafkaAwayError, RecordTooLargeError, Writer
 from schemas import base
 from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE
 from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 
 _WITHIN_S = 30.0
 
 Result = TypeVar("Result")
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def unreadable() -> None:
     """Records of the usage topic that could not be counted."""
 
@@ -139,7 +139,7 @@ async def _retry_one(where: Kafka, partition: int, offset: int) -> tuple[int, in
 
 
 async def _size(where: Kafka) -> int:
-    async with Reader(where, USAGE_UNREADABLE) as reader:
+    async with LogReader(where, USAGE_UNREADABLE) as reader:
         return sum(log.end - log.begin for log in (await reader.bounds()).values())
 
 

@@ -1,7 +1,4 @@
-"""`tollgate usage`: what was used in a month, and what it costs (contract 6).
-
-Never reads the ledger: sums come from the daily tables, those that `tollgate reconcile` compares with the ledger.
-"""
+"""`tollgate usage`: what was used in a month, and what it costs (contract 6)."""
 
 import csv
 import json
@@ -22,9 +19,9 @@ from control.core import usage_csv, usage_lines
 from control.core.usage_lines import Books
 from control.flow import prices as flow
 from control.flow import workspaces
-from control.store.groups import Groups
-from control.store.prices import PriceLists
-from control.store.workspaces import Workspaces
+from control.store.groups import SqlGroups
+from control.store.prices import SqlPriceLists
+from control.store.workspaces import SqlWorkspaces
 from domain.money import PriceBook
 from metering.core.consumed import Consumed
 from metering.store import consumption
@@ -102,7 +99,7 @@ def usage(
 
         def show(connection: Connection) -> None:
             flow.check_days(first, last)
-            found = Workspaces(connection)
+            found = SqlWorkspaces(connection)
             one = None if workspace_name is None else workspaces.get(found, workspace_name).id
             names = {record.id: record.name for record in found.every()}
             books = _books(connection, names, given)
@@ -115,7 +112,7 @@ def usage(
 def _days(month: datetime | None, from_: datetime | None, to: datetime | None) -> tuple[date, date]:
     if month is not None:
         if from_ or to:
-            raise click.UsageError("--month goes without --from and --to")
+            raise click.UsageError("--month cannot be combined with --from and --to")
         following = (month + timedelta(days=31)).replace(day=1)
         return month.date(), (following - timedelta(days=1)).date()
     today = datetime.now(UTC).date()
@@ -140,7 +137,7 @@ def _books(connection: Connection, names: Mapping[str, str], given: Prices | Non
     if given is not None:
         book = PriceBook(given.root)
         return dict.fromkeys(names, book)
-    return {id_: PriceBook(prices.root) for id_, prices in PriceLists(connection).every().items()}
+    return {id_: PriceBook(prices.root) for id_, prices in SqlPriceLists(connection).every().items()}
 
 
 def _lines(connection: Connection, query: UsageQuery, books: Books, *, tree: bool) -> Iterator[tuple[str, UsageLine]]:
@@ -150,7 +147,7 @@ def _lines(connection: Connection, query: UsageQuery, books: Books, *, tree: boo
     with consumption.consumed(connection, wanted) as found:
         rows: Iterable[Consumed] = found
         if tree:
-            rows = usage_lines.along_tree(rows, query.by, Groups(connection).ways(query.workspace_id))
+            rows = usage_lines.along_tree(rows, query.by, SqlGroups(connection).ways(query.workspace_id))
         for place, line in usage_lines.lines(rows, query.by, books):
             yield place[0], line
 

@@ -1,7 +1,4 @@
-"""`tollgate webhook`: what a lab tries its receiver against (contract 6).
-
-Never verifies by itself: that is `webhooks.core.signing`.
-"""
+"""`tollgate webhook`: what a lab tries its receiver against (contract 6)."""
 
 import asyncio
 import json
@@ -11,12 +8,12 @@ import click
 
 from runtime import clock
 from tollgate.cli import terminal
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 from tollgate.tools import receiver
 from webhooks.core import signing
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def webhook() -> None:
     """Receive and check billing webhooks."""
 
@@ -70,7 +67,7 @@ def listen_command(
     try:
         for secret in secrets:
             signing.decode(secret)
-        app = receiver.Receiver(secrets, clock.steady(), receiver.keeper(show, out), behaviour)
+        app = receiver.ReceiverApp(secrets, clock.steady(), receiver.keeper(show, out), behaviour)
         asyncio.run(receiver.serve(app, host, port, announce))
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None

@@ -17,7 +17,7 @@ from control.core.records import Scope
 from control.flow import webhooks as webhooks_flow
 from control.flow import workspaces as flow
 from control.store import units
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from control.unit_of_work import UnitOfWork
 from runtime import clock
 from runtime.vault import Vault
@@ -26,7 +26,7 @@ from schemas.billing import BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
-from tollgate.cli.menu import Group
+from tollgate.cli.menu import Menu
 from tollgate.installation import Installation
 
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 _which = click.option("--workspace", "workspace_name", required=True, help="Its name or id.")
 
 
-@click.group(cls=Group)
+@click.group(cls=Menu)
 def workspace() -> None:
     """Onboard and administer labs."""
 
@@ -72,7 +72,7 @@ def create(where: Where, name: str, org_prefix: str, *, operator_credential: boo
 def list_(where: Where, *, as_json: bool) -> None:
     """Show every lab with its id and state, by name."""
     with commands.opened(where) as place:
-        found = place.read(lambda connection: Workspaces(connection).every())
+        found = place.read(lambda connection: SqlWorkspaces(connection).every())
     records = sorted(found, key=lambda one: one.name)
     width = max((len(one.name) for one in records), default=0)
     lines = (
@@ -276,7 +276,7 @@ def _identity(record: WorkspaceRecord) -> dict[str, Any]:
 
 def _shown(connection: Connection, name: str) -> dict[str, Any]:
     """Return what the operator set of a workspace, without any secret. Raise NotFoundError."""
-    workspaces = Workspaces(connection)
+    workspaces = SqlWorkspaces(connection)
     record = flow.get(workspaces, name)
     webhook = webhooks_flow.get(_unit(connection).of(record.id))
     keys = workspaces.management_keys(record.id)

@@ -1,6 +1,6 @@
 """What Alembic runs to reach the database: the connection that `scripts` hands it.
 
-Never opens a connection of its own. To write 0001 anew while no release has it, at the top of a checkout:
+To write 0001 anew while no release has it, at the top of a checkout:
 
     rm tollgate/migrations/versions/0001_*.py
     .venv/bin/python -c 'from tollgate.migrations import scripts; scripts.draft("0001", "initial")'

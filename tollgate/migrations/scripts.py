@@ -1,7 +1,4 @@
-"""Runs and writes the migrations with Alembic; the one module that imports it, a tenth of a command's start.
-
-Never opens a connection of its own but for a draft, whose database is in memory.
-"""
+"""Runs and writes the migrations with Alembic; the one module that imports it, a tenth of a command's start."""
 
 import importlib
 

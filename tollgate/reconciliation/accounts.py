@@ -1,7 +1,4 @@
-"""The accounts that a reconciliation lays side by side, and what their figures must satisfy (contract 4).
-
-Never reads anything: it is handed the figures.
-"""
+"""The accounts that a reconciliation lays side by side, and what their figures must satisfy (contract 4)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -46,25 +43,25 @@ class Figures(NamedTuple):
         return Figures(*(own + times * others for own, others in zip(self, other, strict=True)))
 
     @property
-    def sums(self) -> "Sums":
+    def sums(self) -> "AccountSums":
         """The same with corrections in the sums."""
-        return Sums(
+        return AccountSums(
             self.requests + self.corrections,
             self.input_tokens + self.corrected_input_tokens,
             self.output_tokens + self.corrected_output_tokens,
         )
 
 
-class Sums(NamedTuple):
+class AccountSums(NamedTuple):
     """Sums over events, corrections among them."""
 
     events: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
 
-    def plus(self, other: "Sums", times: int = 1) -> "Sums":
+    def plus(self, other: "AccountSums", times: int = 1) -> "AccountSums":
         """Add `other`, or take it off with -1."""
-        return Sums(*(own + times * others for own, others in zip(self, other, strict=True)))
+        return AccountSums(*(own + times * others for own, others in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +127,7 @@ class TopicFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AccountLine:
     """One workspace and UTC day as every account has it."""
 
     workspace_id: str
@@ -139,9 +136,9 @@ class Line:
     """Still in a spool or the outbox, and not in the ledger."""
     ledger: Figures
     daily: Figures
-    deliveries: Mapping[Status, Sums] | None
+    deliveries: Mapping[Status, AccountSums] | None
     """None: past their retention."""
-    untaken: Sums
+    untaken: AccountSums
     """Still in a spool, the outbox or the topic, and in no delivery."""
     topic: Figures | None = None
     """None: past its retention, or there is no topic."""
@@ -157,7 +154,7 @@ class Line:
         return None if self.topic is None else self.topic.plus(self.ledger, -1)
 
     @property
-    def delivery_difference(self) -> Sums | None:
+    def delivery_difference(self) -> AccountSums | None:
         """What deliveries have above all events there are; None where they are not compared."""
         if self.deliveries is None:
             return None
@@ -183,7 +180,7 @@ class Report:
     """Events before the cut that they had not."""
     in_flight: int
     """Requests that were in flight when the server died; 0 where it runs. The next start bills them."""
-    lines: tuple[Line, ...]
+    lines: tuple[AccountLine, ...]
     gaps: tuple[Gap, ...]
     upstream: Comparison | None
     topic: TopicFigures | None = None
@@ -202,9 +199,9 @@ def starts_at(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def sum_up(all_sums: Iterable[Sums]) -> Sums:
+def sum_up(all_sums: Iterable[AccountSums]) -> AccountSums:
     """Add sums."""
-    total = Sums()
+    total = AccountSums()
     for sums in all_sums:
         total = total.plus(sums)
     return total

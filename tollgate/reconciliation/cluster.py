@@ -1,7 +1,5 @@
 """The accounts of a cluster: the spools as its proxies report them, the topic, and the shared database (contract 4).
 
-Never writes, and never reads a file of a proxy.
-
 How it stays exact while load goes on:
 
 - The cut is taken in the order that an event goes: the proxies' marks first, then the ends of the topic's logs. So
@@ -20,7 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Connection, and_, false, or_
+from sqlalchemy import Connection
 
 from control.store import corrections, published
 from domain import days
@@ -28,14 +26,14 @@ from domain.ledger_days import Days
 from metering.store import day_partitions, events
 from metering.store import positions as metering_positions
 from metering.store import transaction as metering_store
-from runtime.kafka.reader import Bounds
+from runtime.kafka.reader import LogBounds
 from schemas.spool import SpoolFigures
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import UsageEvent
 from tollgate.installation import Installation
 from tollgate.reconciliation import stored
-from tollgate.reconciliation.accounts import Figures, Period, Place, Sums, TopicFigures, starts_at
-from tollgate.reconciliation.compare import Progress, ReconcileError, View
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place, TopicFigures, starts_at
+from tollgate.reconciliation.compare import ReaderPositions, ReconcileError, View
 from tollgate.reconciliation.topic import Take
 from tollgate.reconciliation.topic_sums import TopicSums
 from tollgate.reconciliation.upstream_account import Pairing
@@ -59,11 +57,11 @@ class Spools(Protocol):
 class Events(Protocol):
     """The topic of the usage events; as `topic.Topic`."""
 
-    def logs(self) -> Mapping[int, Bounds]:
+    def logs(self) -> Mapping[int, LogBounds]:
         """Return where each partition's log begins and ends now."""
 
     def read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
-        """Hand over records; give before which moment some may be gone."""
+        """Hand over records; return before which moment some may be gone."""
 
 
 class _Marks(NamedTuple):
@@ -75,7 +73,7 @@ class _Marks(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    logs: Mapping[int, Bounds]
+    logs: Mapping[int, LogBounds]
     producers: Mapping[str, _Marks]
     unpublished: Mapping[Place, Figures]
     """What the producers hold between their two marks."""
@@ -89,7 +87,7 @@ class _Positions(NamedTuple):
     open_days: Days
     """The days that the ledger takes."""
 
-    def waiting(self, logs: Mapping[int, Bounds]) -> int:
+    def waiting(self, logs: Mapping[int, LogBounds]) -> int:
         """Return how many records before the cut one of the two has not passed."""
         behind = (log.end - min(self.counted[one], self.taken[one]) for one, log in logs.items())
         return sum(max(0, records) for records in behind)
@@ -138,12 +136,12 @@ class ClusterAccounts:
             unpublished[place] = unpublished.get(place, Figures()).plus(figures)
         self._cut = _Cut(self._events.logs(), producers, unpublished)
 
-    def progress(self) -> Progress:
+    def progress(self) -> ReaderPositions:
         """Ask the positions."""
         positions = self._place.read(self._positions)
-        return Progress(served=True, passed=not positions.waiting(self._cut.logs))
+        return ReaderPositions(served=True, passed=not positions.waiting(self._cut.logs))
 
-    def view(self, pairing: Pairing | None, progress: Progress) -> View:
+    def view(self, pairing: Pairing | None, progress: ReaderPositions) -> View:
         """Read the database in one transaction, then the topic up to where that one had come."""
         view, positions = self._place.read(partial(self._look, pairing=pairing))
         with TopicSums(self._period, *positions) as sums:
@@ -151,7 +149,7 @@ class ClusterAccounts:
             figures, lag = sums.sums()
             view.topic = TopicFigures(figures, gone_before, sums.unreadable, tuple(sums.named))
         view.untaken = {
-            place: view.unpublished.get(place, Figures()).sums.plus(lag.get(place, Sums()))
+            place: view.unpublished.get(place, Figures()).sums.plus(lag.get(place, AccountSums()))
             for place in {*view.unpublished, *lag}
         }
         return view
@@ -160,8 +158,7 @@ class ClusterAccounts:
         """Look in the ledger again, for a while: a served request gets there within moments, unless it is lost."""
         until = time.monotonic() + self._late_s
         while lacking := pairing.lacking(_LACKING):
-            which = events.USAGE_EVENT.c.request_id.in_(lacking)
-            look = partial(stored.request_ids, period=self._period, which=which)
+            look = partial(stored.request_ids, period=self._period, which=events.of_requests(lacking))
             pairing.forgive(self._place.read(look))
             if time.monotonic() >= until:
                 return
@@ -176,7 +173,7 @@ class ClusterAccounts:
         days = (period.first, period.last)
         if pairing is not None:
             pairing.add(stored.usage_events(connection, period))
-        arrived = stored.by_place(events.tallies(connection, *days, _between(producers)))
+        arrived = stored.by_place(events.tallies(connection, *days, events.between(_bounds(producers))))
         acknowledged = {instance: both.acknowledged for instance, both in producers.items()}
         seen = stored.instances(connection, period)
         late = dict.fromkeys(seen - producers.keys() - self._ignored, 0)  # began behind the cut: left to the next run
@@ -240,17 +237,8 @@ def _corrections(connection: Connection, first: int) -> Iterator[UsageEvent]:
         first = events[-1].producer.sequence + 1
 
 
-def _between(producers: Mapping[str, _Marks]) -> ColumnElement[bool]:
-    """Tell of a row whether its number lies between its producer's two marks."""
-    columns = events.USAGE_EVENT.c
-    return or_(
-        false(),
-        *(
-            and_(columns.instance == instance, columns.sequence > both.acknowledged, columns.sequence <= both.last)
-            for instance, both in producers.items()
-            if both.acknowledged < both.last
-        ),
-    )
+def _bounds(producers: Mapping[str, _Marks]) -> dict[str, tuple[int, int]]:
+    return {instance: (both.acknowledged, both.last) for instance, both in producers.items()}
 
 
 def _less(figures: Mapping[Place, Figures], other: Mapping[Place, Figures], period: Period) -> dict[Place, Figures]:

@@ -1,7 +1,4 @@
-"""Lays what was counted beside what was published, summed up, delivered, and served by the upstream (contract 4).
-
-Never changes anything, and never looks behind its cut: so its figures are exact while traffic goes on.
-"""
+"""Lays what was counted beside what was published, summed up, delivered, and served by the upstream (contract 4)."""
 
 import sqlite3
 import time
@@ -12,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from metering.store.events import Gap
 from proxy.spool.file import SpoolFileError
-from tollgate.reconciliation.accounts import Figures, Line, Period, Place, Report, Sums, TopicFigures
+from tollgate.reconciliation.accounts import AccountLine, AccountSums, Figures, Period, Place, Report, TopicFigures
 from tollgate.reconciliation.upstream_account import Comparison, Pairing
 from webhooks.core.deliveries import Status
 
@@ -26,7 +23,7 @@ class ReconcileError(Exception):
     """Nothing could be compared; the message is one line that says why."""
 
 
-class Progress(NamedTuple):
+class ReaderPositions(NamedTuple):
     """How far metering and intake are."""
 
     served: bool
@@ -41,9 +38,9 @@ class View:
 
     ledger: Mapping[Place, Figures] = field(default_factory=dict)
     daily: Mapping[Place, Figures] = field(default_factory=dict)
-    deliveries: Mapping[Place, Mapping[Status, Sums]] = field(default_factory=dict)
+    deliveries: Mapping[Place, Mapping[Status, AccountSums]] = field(default_factory=dict)
     unpublished: Mapping[Place, Figures] = field(default_factory=dict)
-    untaken: Mapping[Place, Sums] = field(default_factory=dict)
+    untaken: Mapping[Place, AccountSums] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     waiting: int = 0
     in_flight: int = 0
@@ -56,10 +53,10 @@ class Accounts(Protocol):
     def take_cut(self) -> None:
         """Note how far events are compared."""
 
-    def progress(self) -> Progress:
+    def progress(self) -> ReaderPositions:
         """Say whether metering and intake have passed the cut."""
 
-    def view(self, pairing: Pairing | None, progress: Progress) -> View:
+    def view(self, pairing: Pairing | None, progress: ReaderPositions) -> View:
         """Return the accounts, and hand the usage events to `pairing`."""
 
     def forgive(self, pairing: Pairing) -> None:
@@ -88,7 +85,7 @@ class Reconciliation:
     def run(self, account: Path | None = None) -> Report:
         """Compare, the upstream's `account` too where it is given.
 
-        Raise ReconcileError, AccountError and WorkplaceError.
+        Raise ReconcileError, AccountError and InstallationError.
         """
         try:
             self._accounts.take_cut()
@@ -102,7 +99,7 @@ class Reconciliation:
         except (sqlite3.Error, SpoolFileError) as error:
             raise ReconcileError(f"a spool or a temporary file cannot be used: {error}") from None
 
-    def _await(self) -> Progress:
+    def _await(self) -> ReaderPositions:
         """Wait until both readers have passed the cut; where nobody serves, they never will."""
         until = time.monotonic() + self._wait_s
         while True:
@@ -122,7 +119,7 @@ class Reconciliation:
         self._accounts.apply_corrections(pairing)
         return pairing.compare()
 
-    def _report(self, view: View, progress: Progress, upstream: Comparison | None) -> Report:
+    def _report(self, view: View, progress: ReaderPositions, upstream: Comparison | None) -> Report:
         topic = {} if view.topic is None else view.topic.figures
         places = {*view.ledger, *view.daily, *view.deliveries, *view.unpublished, *view.untaken, *topic}
         return Report(
@@ -137,16 +134,16 @@ class Reconciliation:
             topic=view.topic,
         )
 
-    def _line(self, place: Place, view: View) -> Line:
+    def _line(self, place: Place, view: View) -> AccountLine:
         day = place[1]
         ledger = view.ledger.get(place, Figures())
-        nothing = dict.fromkeys(Status, Sums())
-        return Line(
+        nothing = dict.fromkeys(Status, AccountSums())
+        return AccountLine(
             *place,
             unpublished=view.unpublished.get(place, Figures()),
             ledger=ledger,
             daily=view.daily.get(place, Figures()),
             deliveries=view.deliveries.get(place, nothing) if day >= self._period.whole_from else None,
-            untaken=view.untaken.get(place, Sums()),
+            untaken=view.untaken.get(place, AccountSums()),
             topic=None if view.topic is None else view.topic.of(place, ledger, self._period.whole_from),
         )

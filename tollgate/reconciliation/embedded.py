@@ -1,7 +1,5 @@
 """The accounts of an embedded server: its spools and slots on the disk, its database, and no topic (contract 4).
 
-Never writes, and never asks the server.
-
 How it stays exact:
 
 - The cut is each spool's and the outbox's last sequence at the start. An event is compared if its (instance, sequence)
@@ -32,7 +30,7 @@ from tollgate.installation import Installation
 from tollgate.reconciliation import compare, stored
 from tollgate.reconciliation import cut as cuts
 from tollgate.reconciliation.accounts import Figures, Period, Place
-from tollgate.reconciliation.compare import Progress, ReconcileError, View
+from tollgate.reconciliation.compare import ReaderPositions, ReconcileError, View
 from tollgate.reconciliation.cut import Cut, Standing
 from tollgate.reconciliation.upstream_account import Event, Pairing
 
@@ -62,13 +60,13 @@ class EmbeddedAccounts:
         """Note where each spool and the outbox end."""
         self._cut = cuts.take(self._place)
 
-    def progress(self) -> Progress:
+    def progress(self) -> ReaderPositions:
         """Ask the positions, and whether the directory is served."""
         served = installation.is_served(self._place.folder)
         standings = self._place.read(lambda connection: cuts.standings(connection, self._cut))
-        return Progress(served, all(standing.passed for standing in standings))
+        return ReaderPositions(served, all(standing.passed for standing in standings))
 
-    def view(self, pairing: Pairing | None, progress: Progress) -> View:
+    def view(self, pairing: Pairing | None, progress: ReaderPositions) -> View:
         """Read every account in one transaction, and what waits from the disk."""
         for _ in range(_VIEWS):
             seen = self._place.read(partial(self._look, pairing=pairing))

@@ -1,7 +1,4 @@
-"""What the database holds of the accounts: sums by workspace and day, and the usage events to be paired (contract 4).
-
-Never writes, and leaves it to its caller that all of one view is read in one transaction.
-"""
+"""What the database holds of the accounts: sums by workspace and day, the usage events to be paired (contract 4)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,9 +10,8 @@ from ulid import ULID
 
 from control.store import corrections
 from metering.store import events
-from metering.store.events import Gap, Tally
-from schemas.usage import Kind
-from tollgate.reconciliation.accounts import Figures, Period, Place, Sums
+from metering.store.events import Gap, LedgerTally
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place
 from tollgate.reconciliation.upstream_account import Event, Pairing
 from webhooks.core.deliveries import Status
 from webhooks.store import deliveries as webhooks_store
@@ -23,7 +19,7 @@ from webhooks.store import deliveries as webhooks_store
 _ROWS = 1000
 
 
-def by_place(tallies: Iterable[Tally]) -> dict[Place, Figures]:
+def by_place(tallies: Iterable[LedgerTally]) -> dict[Place, Figures]:
     """Return sums by the workspace and day they are of."""
     return {
         (tally.workspace_id, tally.day): Figures(*(getattr(tally, name) for name in Figures._fields))
@@ -33,8 +29,7 @@ def by_place(tallies: Iterable[Tally]) -> dict[Place, Figures]:
 
 def instances(connection: Connection, period: Period) -> set[str]:
     """Return every producer instance that has events on these days."""
-    query = events.rows(period.first, period.last, true()).with_only_columns(events.USAGE_EVENT.c.instance)
-    return set(connection.execute(query.distinct()).scalars())
+    return events.instances(connection, period.first, period.last)
 
 
 def usage_events(connection: Connection, period: Period, which: ColumnElement[bool] | None = None) -> Iterator[Event]:
@@ -42,18 +37,7 @@ def usage_events(connection: Connection, period: Period, which: ColumnElement[bo
 
     A day more at both ends: a request may end on another day than it began.
     """
-    columns = events.USAGE_EVENT.c
-    query = events.rows(*_with_neighbours(period), true() if which is None else which)
-    wanted = query.where(columns.kind == Kind.USAGE.value).with_only_columns(
-        columns.request_id,
-        columns.idempotency_key,
-        columns.workspace_id,
-        columns.day,
-        columns.input_tokens,
-        columns.output_tokens,
-        columns.usage_source,
-        columns.outcome,
-    )
+    wanted = events.usage(*_with_neighbours(period), true() if which is None else which, *Event._fields)
     for row in connection.execute(wanted, execution_options={"yield_per": _ROWS}):
         yield Event._make(row)
 
@@ -61,26 +45,22 @@ def usage_events(connection: Connection, period: Period, which: ColumnElement[bo
 def request_ids(connection: Connection, period: Period, which: ColumnElement[bool]) -> list[str]:
     """Return the request ids of `which` of the ledger's rows, those of today too."""
     first, last = _with_neighbours(period)
-    query = events.rows(first, max(last, period.today + timedelta(days=1)), which)
-    wanted = query.with_only_columns(events.USAGE_EVENT.c.request_id)
-    return list(connection.execute(wanted).scalars())
+    return events.request_ids(connection, first, max(last, period.today + timedelta(days=1)), which)
 
 
 def deliveries(
     connection: Connection, period: Period, behind: ColumnElement[bool] | None = None
-) -> Mapping[Place, Mapping[Status, Sums]]:
+) -> Mapping[Place, Mapping[Status, AccountSums]]:
     """Sum the deliveries' events, without those of the ledger's rows that lie `behind` the cut."""
     first = max(period.first, period.whole_from)
     parts: list[tuple[int, Select[Any] | None]] = [(1, None)]
     if behind is not None:
-        columns = events.USAGE_EVENT.c
-        rows = events.rows(first, period.last, behind)
-        parts.append((-1, rows.with_only_columns(columns.workspace_id, columns.idempotency_key)))
-    found: dict[Place, dict[Status, Sums]] = defaultdict(lambda: dict.fromkeys(Status, Sums()))
+        parts.append((-1, events.keys(first, period.last, behind)))
+    found: dict[Place, dict[Status, AccountSums]] = defaultdict(lambda: dict.fromkeys(Status, AccountSums()))
     for sign, only in parts:
         for tally in webhooks_store.tallies(connection, first, period.last, only):
             sums = found[tally.workspace_id, tally.day]
-            own = Sums(tally.events, tally.input_tokens, tally.output_tokens)
+            own = AccountSums(tally.events, tally.input_tokens, tally.output_tokens)
             sums[tally.status] = sums[tally.status].plus(own, sign)
     return found
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from runtime.kafka.reader import Bounds, Reader
+from runtime.kafka.reader import LogBounds, LogReader
 from runtime.kafka.writer import Kafka, KafkaAwayError
 from schemas.topics import USAGE_EVENTS
 from tollgate.reconciliation.compare import ReconcileError
@@ -27,7 +27,7 @@ class Topic:
     def __init__(self, where: Kafka) -> None:
         self._where = where
 
-    def logs(self) -> Mapping[int, Bounds]:
+    def logs(self) -> Mapping[int, LogBounds]:
         """Return where each partition's log begins and ends now. Raise ReconcileError."""
         with self._told():
             return asyncio.run(self._logs())
@@ -35,17 +35,17 @@ class Topic:
     def read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
         """Hand over every record written at or after `since`, of each partition up to its offset `until`, exclusive.
 
-        Gives before which moment records may be gone, None where none is. Raise ReconcileError.
+        Return before which moment records may be gone, None where none is. Raise ReconcileError.
         """
         with self._told():
             return asyncio.run(self._read(since, until, take))
 
-    async def _logs(self) -> Mapping[int, Bounds]:
-        async with Reader(self._where, USAGE_EVENTS) as reader:
+    async def _logs(self) -> Mapping[int, LogBounds]:
+        async with LogReader(self._where, USAGE_EVENTS) as reader:
             return await reader.bounds()
 
     async def _read(self, since: datetime, until: Mapping[int, int], take: Take) -> datetime | None:
-        async with Reader(self._where, USAGE_EVENTS) as reader:
+        async with LogReader(self._where, USAGE_EVENTS) as reader:
             logs = await reader.bounds()
             for partition, offset in until.items():
                 if logs[partition].end < offset:
@@ -55,7 +55,7 @@ class Topic:
                     )
             starts = await reader.first_since(since - CLOCK_MARGIN)
             wanted = {
-                partition: Bounds(min(starts.get(partition, (offset,))[0], offset), offset)
+                partition: LogBounds(min(starts.get(partition, (offset,))[0], offset), offset)
                 for partition, offset in until.items()
             }
             async for records in reader.until(wanted):
@@ -70,7 +70,7 @@ class Topic:
             raise ReconcileError(f"Kafka at {self._where.bootstrap}: {error}") from None
 
 
-async def _gone_before(reader: Reader, logs: Mapping[int, Bounds]) -> datetime | None:
+async def _gone_before(reader: LogReader, logs: Mapping[int, LogBounds]) -> datetime | None:
     """Return the newest of the first records' times of the logs that have lost some; what was before it may be gone."""
     cut_off = [partition for partition, log in logs.items() if log.begin > 0]
     if not cut_off:

@@ -11,7 +11,7 @@ from domain import days, validity
 from domain.ledger_days import Days
 from domain.validity import UnreadableError
 from schemas.usage import Kind
-from tollgate.reconciliation.accounts import Figures, Period, Place, Sums, UnreadableRecord
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place, UnreadableRecord
 
 NAMED = 100
 """How many unreadable records are named; the others are only counted."""
@@ -85,12 +85,12 @@ class TopicSums:
         self._scratch.executemany(_ADD, filter(None, map(self._row, records)))
         self._scratch.execute("COMMIT")
 
-    def sums(self) -> tuple[dict[Place, Figures], dict[Place, Sums]]:
+    def sums(self) -> tuple[dict[Place, Figures], dict[Place, AccountSums]]:
         """Return what metering has passed, and what of it intake has not (negative where intake is ahead)."""
         places = list(self._places)
         found = self._scratch.execute(_SUMS).fetchall()
         figures = {places[place]: Figures(*(figure or 0 for figure in row[:6])) for place, *row in found}
-        lag = {places[place]: Sums(*row[6:]) for place, *row in found}
+        lag = {places[place]: AccountSums(*row[6:]) for place, *row in found}
         return figures, {place: sums for place, sums in lag.items() if any(sums)}
 
     def _row(self, record: TopicRecord) -> tuple[str, int, bool, int, int, bool, bool] | None:

@@ -72,7 +72,7 @@ class _Line(msgspec.Struct):
     completed_at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class Request(NamedTuple):
+class MatchedRequest(NamedTuple):
     """One request as both sides know it; None where a side does not."""
 
     request_id: str
@@ -93,7 +93,7 @@ class Listing:
     """How many requests there are of a kind, and the first of them."""
 
     count: int
-    requests: tuple[Request, ...]
+    requests: tuple[MatchedRequest, ...]
 
 
 class BothSides(NamedTuple):
@@ -242,7 +242,7 @@ class Pairing:
 
     def _listing(self, query: str) -> Listing:
         found = self._scratch.execute(f"SELECT {_COLUMNS} {query} ORDER BY 4, 1 LIMIT {LISTED}", self._days)
-        return Listing(self._count(query), tuple(Request(*row) for row in found))
+        return Listing(self._count(query), tuple(MatchedRequest(*row) for row in found))
 
 
 def _read(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, str, int, int]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from domain import spreadsheets
-from metering.store.pages import Entry
+from metering.store.pages import LedgerEntry
 from runtime.database import statements
 from schemas.base import rfc3339
 
@@ -49,7 +49,7 @@ class MissingLibraryError(Exception):
     """The library that writes Parquet is not installed; the message says how it comes."""
 
 
-def write_csv(entries: Iterable[Entry], out: Path | None) -> int:
+def write_csv(entries: Iterable[LedgerEntry], out: Path | None) -> int:
     """Write a header and one line for each event, to standard output without `out`; return how many."""
     if out is None:
         return _csv(entries, sys.stdout)
@@ -57,7 +57,7 @@ def write_csv(entries: Iterable[Entry], out: Path | None) -> int:
         return _csv(entries, text)
 
 
-def write_parquet(entries: Iterable[Entry], out: Path) -> int:
+def write_parquet(entries: Iterable[LedgerEntry], out: Path) -> int:
     """Write a Parquet file; return how many events it holds. Raise MissingLibraryError."""
     try:
         import pyarrow as arrow  # noqa: PLC0415 (an extra: most installations do without)
@@ -113,7 +113,7 @@ def _opened(out: Path) -> Iterator[IO[bytes]]:
         fresh.unlink(missing_ok=True)
 
 
-def _csv(entries: Iterable[Entry], file: IO[str]) -> int:
+def _csv(entries: Iterable[LedgerEntry], file: IO[str]) -> int:
     # The library quotes what holds a character of its line end: so this one holds all that any reader may split on.
     writer = csv.writer(_Lines(file), lineterminator=_SPLITS)
     writer.writerow(COLUMNS)
@@ -137,7 +137,7 @@ class _Lines:
         return self._file.write(line.removesuffix(_SPLITS) + "\r\n")
 
 
-def _row(entry: Entry) -> dict[str, Any]:
+def _row(entry: LedgerEntry) -> dict[str, Any]:
     event = entry.event
     values = {
         **dict(event),

@@ -1,7 +1,4 @@
-"""What the roles that run apart share: an installation's services, and the topics they need before they begin.
-
-Never begins a role on topics that are not as the settings say.
-"""
+"""What the roles that run apart share: an installation's services, and the topics they need before they begin."""
 
 import asyncio
 import logging
@@ -16,8 +13,8 @@ from runtime import loops
 from runtime.clock import SharedClock, steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
-from runtime.kafka import topics
-from runtime.kafka.writer import Kafka, KafkaAwayError
+from runtime.kafka import outages, topics
+from runtime.kafka.writer import Kafka
 from runtime.outage import Outage
 from runtime.settings import Settings
 from schemas.topics import GATEWAY_CONFIG
@@ -40,7 +37,7 @@ class Follows(Protocol):
 def database_clock(database: Database) -> SharedClock:
     """Return the database's time, for what its processes compare with each other's: leases, what changed lately.
 
-    Raise WorkplaceError where the database does not answer.
+    Raise InstallationError where the database does not answer.
     """
     try:
         return SharedClock(database.read_now(_now))
@@ -65,11 +62,11 @@ def _now(connection: Connection) -> datetime:
 
 def outage_of_kafka() -> Outage:
     """Return what waits for Kafka at a start."""
-    return Outage("the start", log, of="Kafka", passes=lambda error: isinstance(error, KafkaAwayError))
+    return outages.outage("the start", log)
 
 
 async def topics_are_there(where: Kafka, loaded: Settings) -> None:
-    """Create the topics that are missing, and wait while Kafka is away. Raise WorkplaceError at a mismatch."""
+    """Create the topics that are missing, and wait while Kafka is away. Raise InstallationError at a mismatch."""
     problems = await outage_of_kafka().ride_out(lambda: topics.ensure(where, topics.plans(loaded), create=True))
     if problems:
         raise InstallationError(topics.told(problems))

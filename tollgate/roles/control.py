@@ -1,7 +1,4 @@
-"""`tollgate serve control`: the management API, and the relay of its changes to Kafka (counting 8).
-
-Never answers a developer's call: that is a proxy's.
-"""
+"""`tollgate serve control`: the management API, and the relay of its changes to Kafka (counting 8)."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -10,7 +7,7 @@ from litestar import Litestar
 
 from control import app as control_app
 from control.retention import Retention
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from control.topic.publisher import ConfigPublisher
 from runtime import version
 from runtime.clock import SharedClock
@@ -29,7 +26,7 @@ from tollgate.roles.process import Role, Spawn
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raise WorkplaceError where its schema is not current, or the master key another's."""
+    """Open the database. Raise InstallationError where its schema is not current, or the master key another's."""
     place = closing.enter_context(installation.opened(loaded))
     installation.check_master_key(place)
     clock = base.database_clock(place.database)  # what it puts back, its dispatchers look at by theirs
@@ -45,7 +42,7 @@ class Control(Role):
         self._place = place
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
-        self._broadcast = ConfigPublisher(
+        self._publisher = ConfigPublisher(
             place.database,
             Writer(self._kafka, "the relay"),
             PostgresLeadership(place.database, "relay"),
@@ -56,7 +53,7 @@ class Control(Role):
     def is_new(self) -> bool:
         """Ask the database; no where it is away, for a hint is no reason to end."""
         try:
-            return not self._place.read(lambda connection: Workspaces(connection).every())
+            return not self._place.read(lambda connection: SqlWorkspaces(connection).every())
         except InstallationError:
             return False
 
@@ -78,7 +75,7 @@ class Control(Role):
         """Return the management API."""
         place = self._place
         management = control_app.handlers(
-            place.database, place.vault, self._clock, place.settings, self._broadcast.in_force
+            control_app.desk(place.database, place.vault, self._clock, place.settings, self._publisher.in_force)
         )
         return Litestar(
             route_handlers=[*management, *health.health_handlers(checks)],
@@ -90,11 +87,11 @@ class Control(Role):
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show how the relay does."""
-        self._broadcast.register_metrics(telemetry)
+        self._publisher.register_metrics(telemetry)
 
     async def _end_of_config(self) -> int:
         return sum((await feed.ends(self._kafka, GATEWAY_CONFIG)).values())
 
     async def _relay(self) -> None:
         await base.topics_are_there(self._kafka, self._place.settings)
-        await self._broadcast.run()
+        await self._publisher.run()

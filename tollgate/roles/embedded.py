@@ -1,7 +1,4 @@
-"""The embedded default: control, proxy, metering and webhooks in one process on SQLite.
-
-Never does any of their work: it hands one part's output to the next in memory.
-"""
+"""The embedded default: control, proxy, metering and webhooks in one process on SQLite."""
 
 import asyncio
 import logging
@@ -12,49 +9,45 @@ from functools import partial
 from typing import Any
 
 from litestar import Litestar
-from sqlalchemy import Connection
 
 from control import app as control_app
 from control.retention import Retention
 from control.store import corrections, snapshot
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from domain.sources import EventSource
 from metering import app as metering_app
-from metering import retention as metering_retention
 from metering.core.decisions import Part
-from metering.store import events, positions
+from metering.retention import LedgerRetention
+from metering.store import events
 from metering.store.ledger_view import SqlLedgerView
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
 from proxy.core.calls import SpoolUnavailableError
 from proxy.limits import counters
 from proxy.spool import file as spool_file
-from runtime import clock, loops, outage, version
+from proxy.spool.retention import SpoolRetention
+from runtime import clock, version
 from runtime.config.lag import Propagation
 from runtime.config.relay import Relay
 from runtime.http import health
 from runtime.http.exchange import Routes
 from runtime.http.health import Check
-from runtime.outage import Outage
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
-from webhooks.store import deliveries
 
 METERING_INTERVAL_S = 0.1
 """Between two batches: the one proxy knows its own part of every sum, so a late decision costs no exactness here,
 while each transaction costs the hot path about a millisecond of the interpreter."""
 
-_TRIM_EVERY_S = 1.0
-
 log = logging.getLogger(__name__)
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Lock and open the data directory, made where there is none. Raise WorkplaceError."""
+    """Lock and open the data directory, made where there is none. Raise InstallationError."""
     closing.enter_context(installation.locked(loaded.data_dir))
     place = closing.enter_context(installation.opened(loaded, new=True))
     installation.check_master_key(place)
@@ -96,16 +89,16 @@ class Embedded(Role):
             self._clock,
             audit_days=settings.audit_days,
             ledger_days=settings.ledger_days,
-            taken=_corrections_taken,
+            taken=corrections.taken,
             relayed=lambda: self._relay.version,
         )
-        self._counted_retention = metering_retention.Retention(
+        self._counted_retention = LedgerRetention(
             place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
         )
 
     def is_new(self) -> bool:
         """Ask the database."""
-        return not self._place.read(lambda connection: Workspaces(connection).every())
+        return not self._place.read(lambda connection: SqlWorkspaces(connection).every())
 
     def checks(self) -> Mapping[str, Check]:
         """Ask the spool: the rest is there once `start` has returned."""
@@ -121,7 +114,7 @@ class Embedded(Role):
         """Return management and inference on one port."""
         place = self._place
         management = control_app.handlers(
-            place.database, place.vault, self._clock, place.settings, self._relay.in_force
+            control_app.desk(place.database, place.vault, self._clock, place.settings, self._relay.in_force)
         )
         return Litestar(
             route_handlers=[*management, *self._proxy.handlers(), *health.health_handlers(checks)],
@@ -187,10 +180,11 @@ class Embedded(Role):
         return await self._place.database.read(lambda connection: events.find(connection, key)) is not None
 
     def _background(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
+        spool = self._proxy.spool
         works: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "the configuration's relay": self._relay.run,
             "webhook dispatch": self._dispatcher.run,
-            "the spool's trimming": self._trim,
+            "the spool's trimming": SpoolRetention(spool, self._proxy.older_files, self._done_before).run,
             "control's retention": self._retention.run,
             "metering's retention": self._counted_retention.run,
             **self._proxy.background(),
@@ -203,22 +197,6 @@ class Embedded(Role):
 
     def _files(self) -> Sequence[spool_file.SpoolFile]:
         return (*self._proxy.older_files, self._proxy.spool.file)
-
-    async def _trim(self) -> None:
-        """Let spool rows go once both readers have committed past them."""
-        disk = Outage("the removal of delivered usage events", log, of="the disk", passes=outage.is_of_disk)
-        emptied: list[spool_file.SpoolFile] = []
-        while True:
-            loops.turned(rest_s=_TRIM_EVERY_S)
-            await asyncio.sleep(_TRIM_EVERY_S)
-            await disk.ride_out(lambda: self._trim_once(emptied))
-
-    async def _trim_once(self, emptied: list[spool_file.SpoolFile]) -> None:
-        self._proxy.spool.trim(self._done_before(self._proxy.spool.file))
-        for file in [older for older in self._proxy.older_files if self._done_before(older) >= older.end]:
-            if file not in emptied:
-                await file.let_go(file.end, 0)  # removed at the next start
-                emptied.append(file)
 
     def _lag(self) -> dict[str, int]:
         committed = self._metering.committed
@@ -234,9 +212,3 @@ class Embedded(Role):
             async with asyncio.timeout(5):
                 while any(self._done_before(file) < file.end for file in self._files()):  # noqa: ASYNC110 (bounded)
                     await asyncio.sleep(0.02)
-
-
-def _corrections_taken(connection: Connection) -> int:
-    """Return up to which sequence both readers of the outbox have it."""
-    place = (corrections.TOPIC, corrections.Outbox.index)
-    return min((position(connection, *place) or 1) - 1 for position in (positions.position, deliveries.position))

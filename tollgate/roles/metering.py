@@ -1,12 +1,9 @@
-"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (counting 4, 5).
-
-Never keeps a number of its own: what is counted is in the database, and a worker that is lost loses nothing.
-"""
+"""`tollgate serve metering`: counts what the proxies publish, and tells them and finance the totals (counting 4, 5)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from metering.retention import Retention
+from metering.retention import LedgerRetention
 from metering.store import ledger_clock
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
@@ -26,7 +23,7 @@ from tollgate.roles.process import Role, Spawn
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raise WorkplaceError where its schema is not current."""
+    """Open the database. Raise InstallationError where its schema is not current."""
     database = installation.current_database(loaded, closing)
     clock = base.database_clock(database)
     return lambda: MeteringRole(loaded, database, clock)
@@ -60,7 +57,7 @@ class MeteringRole(Role):
         spawn("metering", self._stream.run())
         days = LedgerUpkeep(self._database, self._clock, keep_days=self._settings.ledger_days)
         spawn("the ledger's days", days.run())
-        kept = Retention(self._database, self._clock, ledger_days=self._settings.ledger_days)
+        kept = LedgerRetention(self._database, self._clock, ledger_days=self._settings.ledger_days)
         spawn("metering's retention", kept.run())
 
     def register_metrics(self, telemetry: Telemetry) -> None:

@@ -1,7 +1,4 @@
-"""`tollgate serve proxy`: the inference API, its spool, and what it hears from control and metering.
-
-Never needs the database: it serves from what it heard over Kafka, and falls back on the database only in silence.
-"""
+"""`tollgate serve proxy`: the inference API, its spool, and what it hears from control and metering."""
 
 import asyncio
 import logging
@@ -25,7 +22,7 @@ from runtime.http import health
 from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.kafka import feed
-from runtime.kafka.reader import Reader
+from runtime.kafka.reader import LogReader
 from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
@@ -48,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], "ProxyRole"]:
-    """Lock the data directory. Raise WorkplaceError, VaultError."""
+    """Lock the data directory. Raise InstallationError, VaultError."""
     return _prepared(ProxyRole, loaded, closing)
 
 
@@ -142,7 +139,7 @@ class ProxyRole(Role):
 
     async def _hear_version_before(self, spawn: Spawn) -> None:
         """Hear metering of the version before, where it has ever told anything: proxies are upgraded first."""
-        async with Reader(self._kafka, LIMITS_DECISIONS_V1) as reader:
+        async with LogReader(self._kafka, LIMITS_DECISIONS_V1) as reader:
             is_there = await base.outage_of_kafka().ride_out(reader.exists)
         if is_there:
             spawn("the decisions of the version before", self._by_sequence.run())

@@ -1,7 +1,4 @@
-"""`tollgate serve webhooks`: turns what the proxies publish into deliveries, and brings each to an end (contract 5).
-
-Never delivers what it has not written down, and shares the work with its like over the database alone.
-"""
+"""`tollgate serve webhooks`: turns what the proxies publish into deliveries, and brings each to an end (contract 5)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +20,7 @@ from webhooks.topic.consumer import IntakeConsumer
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
-    """Open the database. Raise WorkplaceError where its schema is not current, or the master key another's."""
+    """Open the database. Raise InstallationError where its schema is not current, or the master key another's."""
     place = closing.enter_context(installation.opened(loaded))
     installation.check_master_key(place)
     clock = base.database_clock(place.database)

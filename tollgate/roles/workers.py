@@ -1,8 +1,8 @@
 """Several workers of `tollgate serve proxy` on one port: starts them, restarts one that died, ends them together.
 
-Never serves anything itself. A worker is a whole proxy with a data directory of its own, so that nothing is shared but
-the port, whose connections the system deals out; the first one works in the directory that is named. A directory that
-no worker has any more is given to one without a public port, which publishes what is left in it and ends.
+A worker is a whole proxy with a data directory of its own, so that nothing is shared but the port, whose connections
+the system deals out; the first one works in the directory that is named. A directory that no worker has any more is
+given to one without a public port, which publishes what is left in it and ends.
 """
 
 import asyncio

@@ -73,7 +73,7 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = False
 
 
-class Request(msgspec.Struct):
+class MockRequest(msgspec.Struct):
     """What of a chat completion request changes its answer; everything else is read over."""
 
     model: str
@@ -88,7 +88,7 @@ class Request(msgspec.Struct):
     response_format: _ResponseFormat | None = None
 
 
-class Answer(NamedTuple):
+class MockAnswer(NamedTuple):
     """One answer, by value, so that equal ones are rendered once."""
 
     model: str
@@ -105,7 +105,7 @@ class Answer(NamedTuple):
     """Whether the counts are told."""
 
 
-class Stream(NamedTuple):
+class MockStream(NamedTuple):
     """A streamed answer's events, each without its beginning (`beginning`)."""
 
     head: tuple[bytes, ...]
@@ -113,10 +113,10 @@ class Stream(NamedTuple):
     tail: tuple[bytes, ...]
 
 
-_decoder = msgspec.json.Decoder(Request)
+_decoder = msgspec.json.Decoder(MockRequest)
 
 
-def parse(body: bytes) -> Request:
+def parse(body: bytes) -> MockRequest:
     """Read a request's body. Raise BadRequestError."""
     try:
         return _decoder.decode(body)
@@ -124,7 +124,7 @@ def parse(body: bytes) -> Request:
         raise BadRequestError(str(error)) from None
 
 
-def decide(request: Request, tokens: int, cached_tokens: int = 0, usage: bool = True) -> Answer:
+def decide(request: MockRequest, tokens: int, cached_tokens: int = 0, usage: bool = True) -> MockAnswer:
     """Return the answer to `request` where a choice has at most `tokens` output tokens."""
     each = min(tokens, request.max_completion_tokens or request.max_tokens or tokens)
     n = request.n or 1
@@ -141,7 +141,7 @@ def decide(request: Request, tokens: int, cached_tokens: int = 0, usage: bool = 
     told = usage and (not request.stream or bool(request.stream_options and request.stream_options.include_usage))
     name = None if tool is None else tool.name
     cached = min(cached_tokens, input_tokens)
-    return Answer(request.model, n, text, name, finish, input_tokens, each * n, cached, told)
+    return MockAnswer(request.model, n, text, name, finish, input_tokens, each * n, cached, told)
 
 
 def beginning(serial: int, created_s: int) -> bytes:
@@ -150,7 +150,7 @@ def beginning(serial: int, created_s: int) -> bytes:
 
 
 @lru_cache(maxsize=512)
-def plain(answer: Answer) -> bytes:
+def plain(answer: MockAnswer) -> bytes:
     """Render a plain answer, without its beginning."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
     if answer.tool is not None:
@@ -165,7 +165,7 @@ def plain(answer: Answer) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def stream(answer: Answer) -> Stream:
+def stream(answer: MockAnswer) -> MockStream:
     """Render a streamed answer: a role, then the content piece by piece, then finish and counts."""
     opening: dict[str, Any] = {"role": "assistant", "content": ""}
     if answer.tool is not None:
@@ -175,7 +175,7 @@ def stream(answer: Answer) -> Stream:
     tail = [_event(answer, [_choice(index, {}, answer.finish)]) for index in range(answer.n)]
     if answer.usage:
         tail.append(_event(answer, [], usage=_usage(answer)))
-    return Stream(
+    return MockStream(
         head=tuple(_event(answer, [_choice(index, opening)]) for index in range(answer.n)),
         pieces=tuple(
             _event(answer, [_choice(index, _delta(answer, part))]) for part in parts for index in range(answer.n)
@@ -235,7 +235,7 @@ def _content_bytes(content: str | list[_Part] | None) -> int:
     return sum(len(part.text.encode()) for part in content or ())
 
 
-def _tool_called(request: Request) -> _Function | None:
+def _tool_called(request: MockRequest) -> _Function | None:
     """Return the tool to call: none once its result is there, or a client that loops would loop for ever."""
     if not request.tools or request.tool_choice == "none":
         return None
@@ -268,20 +268,20 @@ def _choice(index: int, delta: dict[str, Any], finish: str | None = None) -> dic
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
 
 
-def _delta(answer: Answer, part: str) -> dict[str, Any]:
+def _delta(answer: MockAnswer, part: str) -> dict[str, Any]:
     if answer.tool is None:
         return {"content": part}
     return {"tool_calls": [{"index": 0, "function": {"arguments": part}}]}
 
 
-def _event(answer: Answer, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
+def _event(answer: MockAnswer, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
     rest: dict[str, Any] = {"object": "chat.completion.chunk", "model": answer.model, "choices": choices}
     if answer.usage:
         rest["usage"] = usage  # null in every chunk but the last, as the providers do
     return _continued(rest) + b"\n\n"
 
 
-def _usage(answer: Answer) -> dict[str, Any]:
+def _usage(answer: MockAnswer) -> dict[str, Any]:
     return {
         "prompt_tokens": answer.input_tokens,
         "completion_tokens": answer.output_tokens,

@@ -1,7 +1,5 @@
 """Serves an OpenAI-compatible upstream that costs nothing, and keeps its own account of what it answered.
 
-Never asks for a credential, and never counts by anything but the rule in `tollgate.tools.mock_answers`.
-
 `POST {anything}/chat/completions`, `GET {anything}/models`, `GET /account`. The account has one line for each request
 that was answered 200: written before the answer's last byte is handed over, so whoever has read an answer finds it
 there. A stream that its client or `break_rate` cut short is there with the output that was counted by then; a plain
@@ -93,7 +91,7 @@ class Account:
             self._add(line["input_tokens"], line["output_tokens"])
         self._file = LineFile(path) if path else None
 
-    def enter(self, request_id: str | None, answer: mock_answers.Answer, output_tokens: int) -> None:
+    def enter(self, request_id: str | None, answer: mock_answers.MockAnswer, output_tokens: int) -> None:
         """Enter one answered request. Raise OSError where the file cannot take it."""
         if self._file is not None:
             entry = {
@@ -187,7 +185,7 @@ class MockUpstream:
         await _answer(send, 200, beginning + mock_answers.plain(answer))
 
     async def _stream(
-        self, request_id: str | None, answer: mock_answers.Answer, beginning: bytes, receive: Receive, send: Send
+        self, request_id: str | None, answer: mock_answers.MockAnswer, beginning: bytes, receive: Receive, send: Send
     ) -> None:
         rendered = mock_answers.stream(answer)
         opening = b"data: " + beginning

@@ -52,7 +52,7 @@ class Receipt:
         return asdict(self)
 
 
-class Receiver:
+class ReceiverApp:
     """The ASGI application."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Receiver:
         return 500 if next(self._fails) else self._behaviour.status
 
 
-async def serve(app: Receiver, host: str, port: int, announce: Callable[[str], None]) -> None:
+async def serve(app: ReceiverApp, host: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `announce` gets the URL once requests are taken. Raise OSError."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,7 +1,5 @@
 """Since when a dispatcher has looked after its receivers without a gap: what was due before that found nobody there.
 
-Never reads a clock, and never asks why nobody was there.
-
 Who was away for long looks on for a while before it takes over claims whose leases ran out. The database may have been
 away for all, and then whoever made those attempts has their outcomes in hand: written first, they keep what has arrived
 from being sent again.

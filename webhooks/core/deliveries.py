@@ -1,7 +1,4 @@
-"""What passes between the dispatcher's parts: deliveries on their way from a stretch of events to a receiver.
-
-Never decides anything, and never shows a secret in its repr.
-"""
+"""What passes between the dispatcher's parts: deliveries on their way from a stretch of events to a receiver."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -61,7 +58,7 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingQueue:
     """The earliest moment at which a workspace has something to claim in one of its queues."""
 
     workspace_id: str

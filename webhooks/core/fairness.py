@@ -1,7 +1,5 @@
 """Who gets the next attempts, so that one slow or dead receiver does not slow another lab's deliveries (contract 5).
 
-Never looks at more than what waits and what is in flight: both are handed in.
-
 Each workspace has queues with bounds of their own: retries, the probe, and first attempts, redriven or not, which
 share one. A retry therefore never waits behind first attempts that hang, and comes when the retry rule planned it.
 
@@ -12,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from webhooks.core.deliveries import Queue, Share, Waiting
+from webhooks.core.deliveries import Queue, Share, WaitingQueue
 
 Place = tuple[str, Queue]
 """A workspace and one of its queues."""
@@ -21,7 +19,7 @@ _FIRSTS = (Queue.FIRST, Queue.REDRIVEN)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AttemptLimits:
     """Attempts in flight at once."""
 
     overall: int = 128
@@ -34,10 +32,10 @@ class Limits:
 
 
 def share(
-    waiting: Sequence[Waiting],
+    waiting: Sequence[WaitingQueue],
     in_flight: Mapping[Place, int],
     failing: Collection[str],
-    limits: Limits,
+    limits: AttemptLimits,
     left: Mapping[str, int],
 ) -> list[Share]:
     """Divide what is free among the queues that are due: retries first, then the least busy, then the longest due.
@@ -66,17 +64,17 @@ def share(
     return shares
 
 
-def _rank(one: Waiting, in_flight: Mapping[Place, int]) -> tuple[object, ...]:
+def _rank(one: WaitingQueue, in_flight: Mapping[Place, int]) -> tuple[object, ...]:
     return (one.queue is not Queue.RETRY, _busy(one, in_flight), one.due_at, one.workspace_id)
 
 
-def _busy(one: Waiting, begun: Mapping[Place, int]) -> int:
+def _busy(one: WaitingQueue, begun: Mapping[Place, int]) -> int:
     """Return how much of the queue's bound is taken."""
     queues = _FIRSTS if one.queue in _FIRSTS else (one.queue,)
     return sum(begun.get((one.workspace_id, queue), 0) for queue in queues)
 
 
-def _bound(one: Waiting, failing: Collection[str], limits: Limits) -> int:
+def _bound(one: WaitingQueue, failing: Collection[str], limits: AttemptLimits) -> int:
     match one.queue:
         case Queue.RETRY:
             return limits.retries_per_receiver

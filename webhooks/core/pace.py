@@ -1,7 +1,4 @@
-"""How fast attempts at one receiver may begin: live ones by a bound on any second, redriven ones spread out ahead.
-
-Never reads a clock: whoever begins attempts says when, in seconds that no setting of a clock changes.
-"""
+"""How fast attempts at one receiver may begin: live ones by a bound on any second, redriven ones spread out ahead."""
 
 from collections import deque
 from collections.abc import Iterable

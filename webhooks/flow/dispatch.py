@@ -20,7 +20,7 @@ from webhooks.core.deliveries import (
     Settlement,
     Status,
 )
-from webhooks.core.fairness import Limits
+from webhooks.core.fairness import AttemptLimits
 from webhooks.core.pace import Pace
 from webhooks.core.retry import Policy
 from webhooks.flow.ports import Deliveries, Receivers, Sender
@@ -44,7 +44,7 @@ class Dispatch:
         present: Clock,
         jitter: Callable[[], float],
         policy: Policy,
-        limits: Limits,
+        limits: AttemptLimits,
         per_s: int | None = None,
         steady: Steady = time.monotonic,
     ) -> None:
@@ -59,7 +59,7 @@ class Dispatch:
         self._policy = policy
         self._limits = limits
         self._pace = Pace(per_s)
-        self._attendance = Absences(policy.away_after_s)
+        self._absences = Absences(policy.away_after_s)
         self._in_flight: Counter[fairness.Place] = Counter()
         self._failing: set[str] = set()
         self._losing: set[str] = set()
@@ -98,11 +98,11 @@ class Dispatch:
         waiting = [
             one for one in await self._deliveries.waiting() if self._receivers.receiver(one.workspace_id, now).is_ready
         ]
-        self._attendance.note((one.workspace_id for one in waiting), now)
+        self._absences.note((one.workspace_id for one in waiting), now)
         due = [one for one in waiting if one.due_at <= now]
         left = self._pace.left({one.workspace_id for one in due}, now_s)
         shares = fairness.share(due, self._in_flight, self._failing, self._limits, left)
-        takes_over = self._attendance.takes_over(now)
+        takes_over = self._absences.takes_over(now)
         claims = await self._deliveries.claim(shares, now, takes_over=takes_over) if shares else ()
         for claim in claims:
             self._in_flight[claim.workspace_id, claim.queue] += 1
@@ -123,7 +123,7 @@ class Dispatch:
 
     async def _deliver(self, claim: Claim) -> Settlement:
         started_at = self._clock()
-        turn = self._attendance.turn(claim, started_at)
+        turn = self._absences.turn(claim, started_at)
         try:
             prepared = self._prepare(claim, turn)
             if prepared is None or not claim.holds(started_at, prepared.timeout_s):

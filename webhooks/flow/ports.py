@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from domain.sources import EventBatch
-from webhooks.core.deliveries import Claim, Draft, Prepared, Receiver, Settlement, Share, Waiting
+from webhooks.core.deliveries import Claim, Draft, Prepared, Receiver, Settlement, Share, WaitingQueue
 from webhooks.core.retry import AttemptResult
 
 
@@ -18,7 +18,10 @@ class Deliveries(Protocol):
         Raise PositionLostError where the position is not the batch's first offset; nothing is kept then.
         """
 
-    async def waiting(self) -> Sequence[Waiting]:
+    async def position(self, topic: str, partition: int) -> int | None:
+        """Return the next offset to take in of a partition; None where nothing of it was taken in yet."""
+
+    async def waiting(self) -> Sequence[WaitingQueue]:
         """Return each queue that has something to claim, with the earliest moment it may be claimed."""
 
     async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
 from runtime import ids
-from webhooks.core.deliveries import Claim, Queue, Share, Status, Waiting
+from webhooks.core.deliveries import Claim, Queue, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.store import receivers
 from webhooks.store.tables import DELIVERY, PENDING
@@ -27,7 +27,7 @@ class _Mark(NamedTuple):
     lease_ends_at: datetime
 
 
-def waiting(connection: Connection) -> list[Waiting]:
+def waiting(connection: Connection) -> list[WaitingQueue]:
     """Return each queue that has something to claim. Jumps from workspace to workspace in the index, never over rows.
 
     First attempts at a receiver that is held wait; its probe is a queue, whether or not there is anything to try.
@@ -42,14 +42,14 @@ def waiting(connection: Connection) -> list[Waiting]:
     rows = connection.execute(select(found.c.workspace_id, *earliest).where(found.c.workspace_id.is_not(None)))
     held, paced = receivers.held(connection), receivers.paced(connection)
     queues = [
-        Waiting(
+        WaitingQueue(
             workspace_id, queue, max(due_at, paced.get(workspace_id, due_at)) if queue is Queue.REDRIVEN else due_at
         )
         for workspace_id, *dues in rows
         for queue, due_at in zip(_QUEUES, dues, strict=True)
         if due_at is not None and (queue is Queue.RETRY or workspace_id not in held)
     ]
-    return queues + [Waiting(workspace_id, Queue.PROBE, probe_at) for workspace_id, probe_at in held.items()]
+    return queues + [WaitingQueue(workspace_id, Queue.PROBE, probe_at) for workspace_id, probe_at in held.items()]
 
 
 def claim(

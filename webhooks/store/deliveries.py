@@ -22,12 +22,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import days, positions
+from domain import days
+from domain.positions import PositionLostError
 from domain.sources import EventBatch
-from runtime.database import statements
+from runtime.database import positions, statements
 from runtime.database.engines import Database
 from webhooks.core import batching
-from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, Waiting
+from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt, Split
 from webhooks.store import claims, receivers, split
@@ -38,7 +39,7 @@ LEASE_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class DeliveryTally:
     """Sums over the events of one workspace and UTC day in deliveries of one status; corrections are among them."""
 
     workspace_id: str
@@ -61,7 +62,11 @@ class StoredDeliveries:
         """Keep what is new and move the position. Raise PositionLostError."""
         await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
 
-    async def waiting(self) -> Sequence[Waiting]:
+    async def position(self, topic: str, partition: int) -> int | None:
+        """Return the next offset to take in."""
+        return await self._database.read(lambda connection: position(connection, topic, partition))
+
+    async def waiting(self) -> Sequence[WaitingQueue]:
         """Return the queues that have something to claim."""
         return await self._database.read(claims.waiting)
 
@@ -149,7 +154,9 @@ def finish(connection: Connection, settlements: Sequence[Settlement], now: datet
     receivers.note(connection, [(row.workspace_id, one.decision) for row, one in counted], now, rule)
 
 
-def tallies(connection: Connection, from_day: date, to_day: date, among: Select[Any] | None = None) -> list[Tally]:
+def tallies(
+    connection: Connection, from_day: date, to_day: date, among: Select[Any] | None = None
+) -> list[DeliveryTally]:
     """Sum per workspace, day and status, both days inclusive; of all, or of the (workspace, key) pairs of `among`."""
     event = DELIVERY_EVENT.c
     owner = (event.workspace_id, event.day, DELIVERY.c.status)
@@ -158,30 +165,19 @@ def tallies(connection: Connection, from_day: date, to_day: date, among: Select[
     if among is not None:
         query = query.where(tuple_(event.workspace_id, event.idempotency_key).in_(among))
     rows = connection.execute(query.where(event.day.between(from_day, to_day)))
-    return [Tally(workspace, day, Status(status), *map(int, sums)) for workspace, day, status, *sums in rows]
+    return [DeliveryTally(workspace, day, Status(status), *map(int, sums)) for workspace, day, status, *sums in rows]
 
 
 def _move_position(connection: Connection, batch: EventBatch) -> None:
-    columns = WEBHOOK_POSITION.c
-    moved = connection.execute(
-        update(WEBHOOK_POSITION)
-        .where(
-            columns.topic == batch.topic,
-            columns.partition == batch.partition,
-            columns.next_offset == batch.first_offset,
-        )
-        .values(next_offset=batch.next_offset)
-    )
-    if moved.rowcount == 0:
-        first = statements.insert_into(connection.dialect.name, WEBHOOK_POSITION).on_conflict_do_nothing()
-        values = {"topic": batch.topic, "partition": batch.partition, "next_offset": batch.next_offset}
-        # RETURNING, because not every driver counts the rows of an INSERT
-        if connection.execute(first.returning(columns.partition), values).first() is None:
-            raise positions.PositionLostError(batch)
+    place = (batch.topic, batch.partition)
+    for at in (batch.first_offset, None):  # None: nothing of the partition was taken in yet
+        if positions.move(connection, WEBHOOK_POSITION, place, at, next_offset=batch.next_offset):
+            return
+    raise PositionLostError(batch)
 
 
 def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple[str, str]]:
-    """Insert each draft's events; give (delivery id, key) of those whose key was new in their workspace."""
+    """Insert each draft's events; return (delivery id, key) of those whose key was new in their workspace."""
     rows = [
         {
             "day": days.day_of(event),

@@ -1,7 +1,6 @@
 """How each receiver does, as every dispatcher sees it: all SQL on `webhook_receiver` (contract 5).
 
-Never decides when a receiver is held: `core.health` does. Locks its rows after those of deliveries, never before
-waiting for one.
+Locks its rows after those of deliveries, never before waiting for one.
 """
 
 from collections.abc import Iterable
@@ -64,7 +63,7 @@ def take_probe(connection: Connection, workspace_id: str, now: datetime, rule: R
 def take_redriven(connection: Connection, workspace_id: str, now: datetime, rule: Rule, count: int) -> bool:
     """Take the step that is due of a workspace's redriven deliveries, for `count`, and plan the next.
 
-    Gives whether it is the caller's: only one dispatcher gets it.
+    Return whether it is the caller's: only one dispatcher gets it.
     """
     row = {"workspace_id": workspace_id, "dead_in_row": 0, "redriven_at": rule.next_redriven(now, count)}
     step = statements.insert_into(connection.dialect.name, WEBHOOK_RECEIVER).values(row)

@@ -1,7 +1,4 @@
-"""The tables of the dispatcher: deliveries, their events, their attempts and the position of intake.
-
-Never holds a query: the modules beside this one ask them, each for its own purpose.
-"""
+"""The tables of the dispatcher: deliveries, their events, their attempts and the position of intake."""
 
 from sqlalchemy import (
     BigInteger,

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 from domain.positions import PositionLostError
 from domain.sources import EventSource
 from runtime import loops
-from runtime.kafka import consumers, feed, writer
+from runtime.kafka import consumers, feed, outages, writer
 from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.outage import Outage, Pause
 from schemas import topics
@@ -63,7 +63,7 @@ class IntakeConsumer:
         self._follow = follow
         self._group = where.name(group)
         self._watch_s = watch_s
-        self._outage = Outage("webhook intake", _log, pause, of="Kafka", passes=_is_away)
+        self._outage = outages.outage("webhook intake", _log, pause)
         self._pause = pause
         self._unreadable = feed.SkippedRecords(topics.USAGE_EVENTS)
         self._session: _Session | None = None
@@ -223,7 +223,3 @@ async def _answered(work: Awaitable[Result]) -> Result:
             return await work
     except (OSError, TimeoutError) as error:
         raise KafkaAwayError(str(error) or f"no answer within {_ANSWER_S:g} s") from error
-
-
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, KafkaAwayError)

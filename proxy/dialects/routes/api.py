@@ -84,7 +84,7 @@ class ApiRoute:
     parse: Callable[[bytes], ChatRequest | Invalid] = chat.parse
     upstream_body: UpstreamBody = chat.upstream_body
     stream: Callable[[ChatRequest, str], Stream] = _chat_stream
-    """Gives the reader of a stream, from the request and its slug."""
+    """Returns the reader of a stream, from the request and its slug."""
     plain: Callable[[bytes, str], Plain] = answers.plain
     """Reads a whole answer; takes the slug too."""
     prompt_tokens: PromptTokens = prompts.prompt_tokens

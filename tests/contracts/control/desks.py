@@ -12,14 +12,14 @@ from control import unit_of_work as ports
 from control.core.records import Shown
 from control.flow import corrections
 from control.store import audit
-from control.store.answers import Answers
-from control.store.api_keys import ApiKeys
-from control.store.corrections import Corrections
-from control.store.endpoints import Endpoints
-from control.store.groups import Groups
-from control.store.prices import PriceLists
-from control.store.secrets import Secrets
-from control.store.workspaces import Keys, Webhooks, Workspaces
+from control.store.answers import SqlAnswers
+from control.store.api_keys import SqlApiKeys
+from control.store.corrections import SqlCorrections
+from control.store.endpoints import SqlEndpoints
+from control.store.groups import SqlGroups
+from control.store.prices import SqlPriceLists
+from control.store.secrets import SqlSecrets
+from control.store.workspaces import SqlCredentials, SqlWebhooks, SqlWorkspaces
 from metering.store import transaction
 from schemas.usage import UsageEvent
 from tests.integration.control.rows import row
@@ -154,16 +154,16 @@ def database(connection: Connection, now: datetime) -> Desk:
         ]
 
     return Desk(
-        workspaces=Workspaces(connection),
-        webhooks=Webhooks(connection),
-        prices=PriceLists(connection),
-        credentials=Keys(connection),
-        endpoints=Endpoints(connection),
-        secrets=Secrets(connection),
-        groups=Groups(connection),
-        api_keys=ApiKeys(connection),
-        answers=Answers(connection),
-        corrections=Corrections(connection),
+        workspaces=SqlWorkspaces(connection),
+        webhooks=SqlWebhooks(connection),
+        prices=SqlPriceLists(connection),
+        credentials=SqlCredentials(connection),
+        endpoints=SqlEndpoints(connection),
+        secrets=SqlSecrets(connection),
+        groups=SqlGroups(connection),
+        api_keys=SqlApiKeys(connection),
+        answers=SqlAnswers(connection),
+        corrections=SqlCorrections(connection),
         deliveries=StoredDeliveries(connection),
         journal=audit.Audit(connection, ACTOR, now),
         notes=notes,

@@ -3,15 +3,15 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from control.core.records import Secret
+from control.core.records import StoredSecret
 from schemas.config import SecretRecord
 from schemas.targets import Provider, Target
 from tests.contracts.control.desks import Desk
 from tests.unit.control.fakes import NOW, endpoint
 
 
-def secret(id_: str, name: str = "upstream", *, workspace_id: str = "lab", sealed: str = "sealed") -> Secret:
-    return Secret(SecretRecord(id=id_, workspace_id=workspace_id, sealed=sealed), name, NOW)
+def secret(id_: str, name: str = "upstream", *, workspace_id: str = "lab", sealed: str = "sealed") -> StoredSecret:
+    return StoredSecret(SecretRecord(id=id_, workspace_id=workspace_id, sealed=sealed), name, NOW)
 
 
 def test_an_endpoint_of_any_workspace_is_found_as_it_was_kept(desk: Desk) -> None:

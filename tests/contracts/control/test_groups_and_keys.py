@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from control.core.records import ApiKey, Group
+from control.core.records import StoredApiKey, StoredGroup
 from schemas.config import GroupRecord, KeyRecord
 from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimit, RateLimitUnit
 from tests.contracts.control.desks import Desk
@@ -13,7 +13,7 @@ LATER = NOW + timedelta(seconds=1)
 RATE = RateLimit(type=LimitType.TOKEN, unit=RateLimitUnit.MINUTE, threshold=2**53)
 
 
-def group(id_: str, *ancestors: str, customer: str | None = None, workspace_id: str = "lab") -> Group:
+def group(id_: str, *ancestors: str, customer: str | None = None, workspace_id: str = "lab") -> StoredGroup:
     record = GroupRecord(
         id=id_,
         workspace_id=workspace_id,
@@ -23,19 +23,19 @@ def group(id_: str, *ancestors: str, customer: str | None = None, workspace_id: 
         limit_enforcement=LimitEnforcement.CASCADING,
         models=(ModelConfig(slug="acme/m", rate_limits=(RATE,)),),
     )
-    return Group(record, None, NOW, NOW)
+    return StoredGroup(record, None, NOW, NOW)
 
 
-def api_key(prefix: str, group_id: str) -> ApiKey:
+def api_key(prefix: str, group_id: str) -> StoredApiKey:
     record = KeyRecord(prefix=prefix, workspace_id="lab", group_id=group_id, sha256=prefix.ljust(64, "0"))
-    return ApiKey(f"id of {prefix}", record, "prod", NOW)
+    return StoredApiKey(f"id of {prefix}", record, "prod", NOW)
 
 
 ROOT, MIDDLE, LEAF, SIBLING = group("a"), group("b", "a"), group("c", "b", "a"), group("d", "a")
 TREE = (ROOT, MIDDLE, LEAF, SIBLING)
 
 
-def furnish(desk: Desk, *groups: Group) -> None:
+def furnish(desk: Desk, *groups: StoredGroup) -> None:
     for each in groups:
         desk.groups.add(each)
 

@@ -1,7 +1,4 @@
-"""Usage events to put into sinks.
-
-Never two alike: the number is in the key.
-"""
+"""Usage events to put into sinks."""
 
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 from tests.unit.proxy import kit

@@ -10,7 +10,7 @@ from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Prepared
 from webhooks.core.retry import AttemptResult
 from webhooks.flow.ports import Sender
-from webhooks.sender import Sender as RealSender
+from webhooks.sender import HttpSender as RealSender
 
 Made = tuple[Sender, str]
 

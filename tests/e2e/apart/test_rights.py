@@ -15,7 +15,7 @@ from infra.local import parts
 from runtime.kafka import clients
 from runtime.kafka.clients import Kafka
 from runtime.kafka.security import Sasl, SaslMechanism
-from runtime.kafka.writer import KafkaAwayError, Record, Writer
+from runtime.kafka.writer import KafkaAwayError, KafkaRecord, Writer
 from schemas.topics import GATEWAY_CONFIG, LIMITS_DECISIONS, USAGE_DAILY, USAGE_EVENTS
 from tests.architecture import sources
 from tests.e2e.apart import lab as labs
@@ -102,7 +102,7 @@ def as_user(broker: Secured, user: str) -> Kafka:
 async def write(where: Kafka, topic: str) -> None:
     writer = Writer(where, "test")
     try:
-        await writer.write(topic, [Record(b"key", b"{}")])
+        await writer.write(topic, [KafkaRecord(b"key", b"{}")])
     finally:
         await writer.close()
 

@@ -112,7 +112,9 @@ def application(database: Database) -> Litestar:
     settings = Settings(allow_private_receivers=True)
     later = HandClock(NOON)
     later.advance(hours=1)
-    router = control_app.build(database, VAULT, clock, settings, helpers.at_once, ledger_now=lambda _: later())
+    router = control_app.build(
+        control_app.desk(database, VAULT, clock, settings, helpers.at_once, ledger_now=lambda _: later())
+    )
     openapi = control_app.openapi_config("0.1.0")
     return Litestar([router], openapi_config=openapi, exception_handlers=control_app.UNROUTED, logging_config=None)
 

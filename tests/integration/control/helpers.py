@@ -94,7 +94,9 @@ def application(database: Database, in_force: Callable[[], Awaitable[None]] = at
     if named not in _BUILT:
         current = Current()
         stand_in = cast("Database", current)
-        router = control_app.build(stand_in, VAULT, clock.steady(), Settings(**settings), current.changed)
+        router = control_app.build(
+            control_app.desk(stand_in, VAULT, clock.steady(), Settings(**settings), current.changed)
+        )
         openapi = control_app.openapi_config("0.1.0")
         handlers = control_app.UNROUTED
         app = Litestar([router], openapi_config=openapi, exception_handlers=handlers, logging_config=None)

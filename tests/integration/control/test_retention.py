@@ -9,7 +9,7 @@ from control.core.records import AuditEntry
 from control.retention import Retention
 from control.store import audit, corrections
 from control.store.audit import Audit
-from control.store.corrections import Corrections
+from control.store.corrections import SqlCorrections
 from runtime.config import log as config_log
 from runtime.database.engines import Database
 from schemas.config import ConfigKind
@@ -77,7 +77,7 @@ async def test_changes_go_once_they_are_old_and_everybody_has_them_where_this_pr
 
 def correct(database: Database, *days: int) -> None:
     def write(connection: Connection) -> None:
-        outbox = Corrections(connection)
+        outbox = SqlCorrections(connection)
         outbox.lock()
         for day in days:
             outbox.put(draft(day), NOW + day * DAY)

@@ -9,9 +9,9 @@ import pytest
 from control import sample_delivery
 from control.core.refusals import OverloadedError, RefusalError, ShareExceededError
 from control.sample_delivery import SampleDelivery
+from domain.sealing import webhook_context
 from runtime import clock
 from runtime.database.engines import Database
-from runtime.vault import webhook_context
 from schemas.config import SealedSecret, WebhookRecord
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
@@ -19,7 +19,7 @@ from tests.integration.webhooks.scene import hang, serving, status
 from tests.unit.webhooks import kit
 from webhooks.core import signing
 from webhooks.core.deliveries import Prepared
-from webhooks.sender import Sender
+from webhooks.sender import HttpSender
 
 NOW = kit.START
 
@@ -115,7 +115,7 @@ async def test_the_answer_does_not_tell_where_an_internal_name_leads(address: st
     async def internal(_host: str, _port: int) -> list[str]:
         return [address]
 
-    sender = Sender(allow_private=False, resolver=internal)
+    sender = HttpSender(allow_private=False, resolver=internal)
     try:
         error = (await sender.send(Prepared("https://db.internal.example/", {}, b"{}", 2.0))).error or ""
     finally:
@@ -128,7 +128,7 @@ async def test_nor_where_a_connection_failed() -> None:
     async def private(_host: str, _port: int) -> list[str]:
         return ["127.0.0.9"]
 
-    sender = Sender(allow_private=True, resolver=private)
+    sender = HttpSender(allow_private=True, resolver=private)
     try:
         error = (await sender.send(Prepared("http://db.internal.example:1/", {}, b"{}", 2.0))).error or ""
     finally:

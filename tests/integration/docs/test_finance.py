@@ -31,7 +31,7 @@ from proxy.spool.writer import Spool
 from runtime.database.engines import Database
 from runtime.database.leadership import PostgresLeadership
 from runtime.kafka import feed
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from schemas.topics import GATEWAY_CONFIG, USAGE_DAILY, USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 from tests.architecture import sources
@@ -90,7 +90,7 @@ class Company:
     async def correct(self, key: str, input_tokens: int, output_tokens: int) -> None:
         made = self.database.write_now(
             lambda connection: corrections_flow.correct(
-                corrections.Corrections(connection),
+                corrections.SqlCorrections(connection),
                 lambda: NOW,
                 event_key=key,
                 input_tokens=input_tokens,
@@ -143,7 +143,7 @@ class Company:
             for source, _, day, *figures in rows
         }
 
-    def ledger(self) -> dict[date, events.Tally]:
+    def ledger(self) -> dict[date, events.LedgerTally]:
         found = self.database.read_now(partial(events.tallies, from_day=YESTERDAY, to_day=TODAY))
         return {tally.day: tally for tally in found}
 
@@ -232,10 +232,10 @@ async def test_the_consumer_of_the_docs_books_each_event_once(company: Company) 
     }
     assert await company.consume() == expected
     again = await company.records(USAGE_EVENTS)
-    await company.writer.write(USAGE_EVENTS, [Record(record.key, record.value) for record in again])
+    await company.writer.write(USAGE_EVENTS, [KafkaRecord(record.key, record.value) for record in again])
     old = await company.records(USAGE_DAILY)
-    await company.writer.write(USAGE_DAILY, [Record(record.key, record.value) for record in old[::-1]])
-    await company.writer.write(USAGE_EVENTS, [Record(b"root", b'{"kind": "usage"}'), Record(b"root", None)])
+    await company.writer.write(USAGE_DAILY, [KafkaRecord(record.key, record.value) for record in old[::-1]])
+    await company.writer.write(USAGE_EVENTS, [KafkaRecord(b"root", b'{"kind": "usage"}'), KafkaRecord(b"root", None)])
     assert await company.consume() == expected, "what comes again, and an old version that comes late, change nothing"
     assert company.errors.decode().count("left out: ") == 2
     await company.pass_on(used(40, "leaf"))

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, func, insert, select
 
 from domain import ledger_days
-from metering.retention import Retention
+from metering.retention import LedgerRetention
 from metering.store import day_partitions, retention, transaction
 from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
 from metering.store.positions import METERING_POSITION
@@ -46,7 +46,7 @@ class Scene:
     async def remove(self, day: int, *, ledger: int = 130, spools: tuple[str, ...] = ("spool/A",)) -> None:
         """Remove what has expired as of a day after TODAY, in a process that began with what it finds."""
         self.clock.now = NOON + day * DAY
-        kept = Retention(
+        kept = LedgerRetention(
             self.opened,
             self.clock,
             ledger_days=ledger,

@@ -1,7 +1,7 @@
 """A process of its own that spools until it is killed: run by test_killed.py, never imported.
 
-Never ends by itself. Each sequence that `put` returned is a line of its output, `<sequence> <number>`; what it has in
-flight when it dies is in its slots.
+Each sequence that `put` returned is a line of its output, `<sequence> <number>`; what it has in flight when it dies is
+in its slots.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""A topic in memory behind the publisher's `Writer`, and publishers over real spool files.
-
-Never takes a write of a spool and partition while another of them is under way: that is what the publisher promises.
-"""
+"""A topic in memory behind the publisher's `Writer`, and publishers over real spool files."""
 
 import asyncio
 from collections import defaultdict
@@ -18,7 +15,7 @@ from proxy.spool.writer import Spool
 from proxy.topic import publisher
 from proxy.topic.publisher import SpoolPublisher
 from runtime.kafka import writer as kafka_writer
-from runtime.kafka.writer import KafkaAwayError, PlainRecord, Record
+from runtime.kafka.writer import KafkaAwayError, KafkaRecord, PlainRecord
 from runtime.settings import SpoolSync
 from schemas.usage import UsageDraft, UsageEvent
 from tests.contracts.proxy.drafts import draft
@@ -32,7 +29,7 @@ class Topic:
     """What was written; partitions in `away` refuse, those in `held` wait until they are let go."""
 
     def __init__(self) -> None:
-        self.records: defaultdict[int, list[Record]] = defaultdict(list)
+        self.records: defaultdict[int, list[KafkaRecord]] = defaultdict(list)
         self.away: set[int] = set()
         self.held: dict[int, asyncio.Event] = {}
         self.unplaced: set[int] = set()
@@ -49,7 +46,7 @@ class Topic:
 
     async def write_to(self, topic: str, partition: int, records: Sequence[PlainRecord], within_s: float) -> list[int]:
         assert 0 < within_s <= 10
-        named = [Record(*record) for record in records]
+        named = [KafkaRecord(*record) for record in records]
         assert {partition} == {kafka_writer.partition_of(record.key, PARTITIONS) for record in named}
         (instance,) = {dict(record.headers)["ce_source"] for record in named}
         assert (instance, partition) not in self._under_way

@@ -1,7 +1,4 @@
-"""A proxy on a real port, in front of an upstream of the test's choice, with one key that may call one slug.
-
-Never runs metering or webhooks: what was counted is read from the spool.
-"""
+"""A proxy on a real port, in front of an upstream of the test's choice, with one key that may call one slug."""
 
 import asyncio
 import hashlib
@@ -16,11 +13,11 @@ import httpx
 import openai
 from litestar import Litestar
 
+from domain.sealing import secret_context
 from proxy.app import Proxy
 from runtime import clock
 from runtime.http import server
 from runtime.settings import Settings
-from runtime.vault import secret_context
 from schemas.config import (
     ConfigChange,
     ConfigKind,

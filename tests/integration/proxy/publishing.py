@@ -1,6 +1,6 @@
 """A process of its own that spools and publishes until it is killed: run by test_publisher_on_kafka.py, never imported.
 
-Never ends by itself. Each sequence that `put` returned is a line of its output.
+Each sequence that `put` returned is a line of its output.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""An upstream on a real socket that does what a test wrote down, byte by byte.
-
-Never answers by itself: every request is handed to the test's own `play`.
-"""
+"""An upstream on a real socket that does what a test wrote down, byte by byte."""
 
 import asyncio
 import ssl

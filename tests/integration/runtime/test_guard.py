@@ -13,7 +13,7 @@ from proxy.upstream.pool import HttpAnswer, Upstreams
 from runtime.lookups import Lookups
 from tests.unit.runtime.test_guard import NOT_PUBLIC, REFUSED_URLS
 from webhooks.core.deliveries import Prepared
-from webhooks.sender import Sender
+from webhooks.sender import HttpSender
 
 PUBLIC = "192.0.3.1"
 """Public by every rule; nobody is called there, since connections are only noted."""
@@ -59,8 +59,8 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 async def deliver(url: str, names: Names, *, times: int = 1) -> list[str | None]:
-    """Make attempts at a receiver; give their errors."""
-    sender = Sender(allow_private=False, resolver=names)
+    """Make attempts at a receiver; return their errors."""
+    sender = HttpSender(allow_private=False, resolver=names)
     try:
         return [(await sender.send(Prepared(url, {}, b"{}", 2.0))).error for _ in range(times)]
     finally:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from control.core.records import Endpoint
-from control.store.endpoints import Endpoints
+from control.core.records import StoredEndpoint
+from control.store.endpoints import SqlEndpoints
 from runtime import ids, settings
 from runtime.clock import steady
 from runtime.kafka.writer import Kafka
@@ -140,7 +140,7 @@ def store_private_urls() -> None:
         id=ids.mint(), workspace_id=made["workspace_id"], slug="org/small", target=target, created_at=now
     )
     with installation.opened(settings.load()) as place:
-        place.write(lambda view: Endpoints(view).add(Endpoint(record, Region.UNRESTRICTED, now)))
+        place.write(lambda view: SqlEndpoints(view).add(StoredEndpoint(record, Region.UNRESTRICTED, now)))
 
 
 def test_stored_urls_that_are_refused_now_are_named() -> None:

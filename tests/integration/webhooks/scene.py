@@ -22,7 +22,7 @@ from tests.unit.webhooks import kit
 from webhooks.app import Dispatcher
 from webhooks.closed_days import LedgerView
 from webhooks.core.deliveries import Claim
-from webhooks.core.fairness import Limits
+from webhooks.core.fairness import AttemptLimits
 from webhooks.core.health import Rule
 from webhooks.core.retry import Policy
 from webhooks.policies import Policies
@@ -205,7 +205,7 @@ async def dispatching(
     place: Place,
     *,
     policy: Policy = SHORT,
-    limits: Limits | None = None,
+    limits: AttemptLimits | None = None,
     rule: Rule | None = None,
     ledger: LedgerView | None = None,
     now: clock.Clock | None = None,

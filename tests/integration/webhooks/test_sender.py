@@ -20,7 +20,7 @@ from runtime.clock import Steady
 from tests.unit.webhooks import kit
 from webhooks.core.deliveries import Prepared
 from webhooks.core.retry import AttemptResult
-from webhooks.sender import Sender
+from webhooks.sender import HttpSender
 
 BODY = b'{"a":1}'
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -87,8 +87,8 @@ async def sending(
     allow_private: bool = True,
     context: ssl.SSLContext | None = None,
     steady: Steady = time.monotonic,
-) -> AsyncIterator[Sender]:
-    sender = Sender(allow_private=allow_private, resolver=resolver, ssl_context=context, steady=steady)
+) -> AsyncIterator[HttpSender]:
+    sender = HttpSender(allow_private=allow_private, resolver=resolver, ssl_context=context, steady=steady)
     try:
         yield sender
     finally:
@@ -172,7 +172,7 @@ async def test_a_look_up_that_fails_is_tried_again() -> None:
     async def fail(host: str, port: int) -> list[str]:
         raise OSError("no such host")
 
-    sender = Sender(allow_private=True, resolver=fail)
+    sender = HttpSender(allow_private=True, resolver=fail)
     outcome = await sender.send(prepared("http://lab.example/"))
     await sender.aclose()
     assert (outcome.error, outcome.final) == ("name look-up failed: no such host", False)
@@ -321,7 +321,7 @@ async def test_an_error_holds_nothing_that_a_database_would_refuse() -> None:
     async def fail(host: str, port: int) -> list[str]:
         raise OSError("no\x00 \ud800\x1b[31m\nhost")
 
-    sender = Sender(allow_private=True, resolver=fail)
+    sender = HttpSender(allow_private=True, resolver=fail)
     outcome = await sender.send(prepared("http://lab.example/"))
     await sender.aclose()
     assert outcome.error == "name look-up failed: no? ??[31m?host"

@@ -1,6 +1,6 @@
 """A dispatcher in a process of its own: `python -m tests.integration.webhooks.worker DATABASE_URL JSON`.
 
-Says "ready" once it runs, ends in order at SIGTERM. Never takes anything in: it delivers what the database holds.
+Says "ready" once it runs, ends in order at SIGTERM.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from webhooks.policies import Policies
 
 @contextmanager
 def running(url: str, receivers: Mapping[str, str], lease_s: float | None = None, **settings: Any) -> Iterator[Any]:
-    """Run one for the length of a `with` block; gives its Popen. `receivers` are URLs by workspace.
+    """Run one for the length of a `with` block; return its Popen. `receivers` are URLs by workspace.
 
     A `lease_s` must be longer than an attempt may take: nothing is sent that could outlast its lease.
     """

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from control.core import rules
-from control.core.records import ApiKey, Chain, Endpoint, Group, KeptAnswer, LimitBelow, ManagementKey, Secret, Shown
+from control.core.records import (
+    Chain,
+    KeptAnswer,
+    LimitBelow,
+    ManagementKey,
+    Shown,
+    StoredApiKey,
+    StoredEndpoint,
+    StoredGroup,
+    StoredSecret,
+)
 from control.unit_of_work import UnitOfWork
 from schemas.api import Region
 from schemas.config import EndpointRecord, WebhookRecord, WorkspaceRecord
@@ -24,7 +34,7 @@ class FakeEndpoints:
 
     def __init__(self, workspaces: "FakeWorkspaces | None" = None) -> None:
         self.workspaces = workspaces or FakeWorkspaces()
-        self.kept: dict[str, Endpoint] = {}
+        self.kept: dict[str, StoredEndpoint] = {}
 
     def prefix_owner(self, prefix: str) -> str | None:
         return self.workspaces.prefix_owner(prefix)
@@ -36,25 +46,25 @@ class FakeEndpoints:
     def slug_taken(self, slug: str) -> bool:
         return any(endpoint.record.slug == slug for endpoint in self.kept.values())
 
-    def find(self, endpoint_id: str) -> Endpoint | None:
+    def find(self, endpoint_id: str) -> StoredEndpoint | None:
         return self.kept.get(endpoint_id)
 
-    def add(self, endpoint: Endpoint) -> None:
+    def add(self, endpoint: StoredEndpoint) -> None:
         self.kept[endpoint.record.id] = endpoint
 
-    def replace(self, endpoint: Endpoint) -> None:
+    def replace(self, endpoint: StoredEndpoint) -> None:
         self.kept[endpoint.record.id] = endpoint
 
-    def remove(self, endpoint: Endpoint, now: datetime) -> None:
+    def remove(self, endpoint: StoredEndpoint, now: datetime) -> None:
         del self.kept[endpoint.record.id]
 
 
-def endpoint(id_: str, slug: str, *, workspace_id: str = "w", secret_id: str | None = None) -> Endpoint:
+def endpoint(id_: str, slug: str, *, workspace_id: str = "w", secret_id: str | None = None) -> StoredEndpoint:
     """Make an endpoint whose target may name a secret."""
     named = {} if secret_id is None else {"secret_id": secret_id}
     target = Target(provider=Provider.BASETEN, model_id="abc", **named)
     record = EndpointRecord(id=id_, workspace_id=workspace_id, slug=slug, target=target, created_at=NOW)
-    return Endpoint(record, Region.UNRESTRICTED, NOW)
+    return StoredEndpoint(record, Region.UNRESTRICTED, NOW)
 
 
 def serve(endpoints: FakeEndpoints, *slugs: str) -> None:
@@ -67,12 +77,12 @@ class FakeSecrets:
 
     def __init__(self, endpoints: FakeEndpoints | None = None) -> None:
         self.endpoints = endpoints or FakeEndpoints()
-        self.kept: dict[str, Secret] = {}
+        self.kept: dict[str, StoredSecret] = {}
 
-    def find(self, secret_id: str) -> Secret | None:
+    def find(self, secret_id: str) -> StoredSecret | None:
         return self.kept.get(secret_id)
 
-    def named(self, workspace_id: str, name: str) -> Secret | None:
+    def named(self, workspace_id: str, name: str) -> StoredSecret | None:
         named = (workspace_id, name)
         return next((kept for kept in self.kept.values() if (kept.record.workspace_id, kept.name) == named), None)
 
@@ -80,13 +90,13 @@ class FakeSecrets:
         users = self.endpoints.kept.values()
         return next((user.record.slug for user in users if user.record.target.secret_id == secret_id), None)
 
-    def add(self, secret: Secret) -> None:
+    def add(self, secret: StoredSecret) -> None:
         self.kept[secret.record.id] = secret
 
-    def replace(self, secret: Secret, now: datetime) -> None:
+    def replace(self, secret: StoredSecret, now: datetime) -> None:
         self.kept[secret.record.id] = secret
 
-    def remove(self, secret: Secret, now: datetime) -> None:
+    def remove(self, secret: StoredSecret, now: datetime) -> None:
         del self.kept[secret.record.id]
 
 
@@ -111,7 +121,7 @@ class FakeGroups:
 
     def __init__(self, keys: "FakeApiKeys | None" = None) -> None:
         self.keys = keys or FakeApiKeys()
-        self.kept: dict[str, Group] = {}
+        self.kept: dict[str, StoredGroup] = {}
 
     def chain(self, group_id: str) -> Chain:
         group = self.kept.get(group_id)
@@ -128,13 +138,13 @@ class FakeGroups:
         owners = (one for one in groups if (one.record.workspace_id, one.record.external_entity_id) == named)
         return next((owner.record.id for owner in owners), None)
 
-    def add(self, group: Group) -> None:
+    def add(self, group: StoredGroup) -> None:
         self.kept[group.record.id] = group
 
-    def replace(self, group: Group, before: Group) -> None:
+    def replace(self, group: StoredGroup, before: StoredGroup) -> None:
         self.kept[group.record.id] = group
 
-    def remove(self, group: Group, now: datetime) -> None:
+    def remove(self, group: StoredGroup, now: datetime) -> None:
         for gone in [group, *(one for one in self.kept.values() if group.record.id in one.record.ancestor_ids)]:
             del self.kept[gone.record.id]
             for key in [key for key in self.keys.kept.values() if key.record.group_id == gone.record.id]:
@@ -145,18 +155,18 @@ class FakeApiKeys:
     """Implements `ApiKeys`."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, ApiKey] = {}
+        self.kept: dict[str, StoredApiKey] = {}
 
-    def find(self, prefix: str) -> ApiKey | None:
+    def find(self, prefix: str) -> StoredApiKey | None:
         return self.kept.get(prefix)
 
-    def add(self, key: ApiKey) -> None:
+    def add(self, key: StoredApiKey) -> None:
         self.kept[key.record.prefix] = key
 
-    def replace(self, key: ApiKey, now: datetime) -> None:
+    def replace(self, key: StoredApiKey, now: datetime) -> None:
         self.kept[key.record.prefix] = key
 
-    def revoke(self, key: ApiKey, now: datetime) -> None:
+    def revoke(self, key: StoredApiKey, now: datetime) -> None:
         del self.kept[key.record.prefix]
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from control import auth, credentials
-from control.core.records import ApiKey, ManagementKey, Scope
+from control.core.records import ManagementKey, Scope, StoredApiKey
 from control.core.refusals import ForbiddenError, UnauthorizedError
 from schemas.config import KeyRecord, WorkspaceRecord, WorkspaceState
 from tests.unit.control.fakes import NOW, FakeApiKeys, FakeCredentials, FakeWorkspaces
@@ -16,7 +16,7 @@ def known(scope: Scope = Scope.MANAGE, state: WorkspaceState = WorkspaceState.AC
     workspaces.add_key(ManagementKey(KEY[:16], "workspace", state, credentials.digest(KEY), scope), NOW)
     sha256 = credentials.digest(DEVELOPERS)
     record = KeyRecord(prefix=DEVELOPERS[:16], workspace_id="workspace", group_id="g", sha256=sha256)
-    api_keys.add(ApiKey("k", record, None, NOW))
+    api_keys.add(StoredApiKey("k", record, None, NOW))
     return FakeCredentials(workspaces, api_keys)
 
 

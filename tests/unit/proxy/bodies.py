@@ -1,7 +1,4 @@
-"""What clients ask, upstreams answer and both are counted as, in the tests of the flow.
-
-Never stands for anything that Tollgate makes itself: what a client gets is spelled out by each test.
-"""
+"""What clients ask, upstreams answer and both are counted as, in the tests of the flow."""
 
 import json
 from typing import Any

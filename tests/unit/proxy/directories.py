@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from domain.sealing import secret_context
 from proxy.core import targets
 from proxy.core.calls import Key, Route
 from proxy.directory import Directory
-from runtime.vault import secret_context
 from schemas.config import (
     ConfigChange,
     ConfigKind,

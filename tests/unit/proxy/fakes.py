@@ -1,7 +1,4 @@
-"""The fakes of a directory, windows, slots and a sink, each held to its port's contract suite.
-
-Never touches a socket or a file.
-"""
+"""The fakes of a directory, windows, slots and a sink, each held to its port's contract suite."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """A gateway whose every neighbour is a fake: what its client and its upstream do is written down by each test.
 
-Never touches a socket or a file. Times are those of the loop, which `virtual_time` moves.
+Times are those of the loop, which `virtual_time` moves.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""An event loop for tests whose time jumps to whatever is due next.
-
-Never waits: a wait without a bound fails the test at once.
-"""
+"""An event loop for tests whose time jumps to whatever is due next."""
 
 import asyncio
 import functools

@@ -62,7 +62,7 @@ def test_the_reason_names_address_and_range() -> None:
 
 @pytest.mark.parametrize("url", REFUSED_URLS)
 def test_urls_that_lead_elsewhere_than_they_say_are_refused(url: str) -> None:
-    with pytest.raises(guard.RefusedError):
+    with pytest.raises(guard.AddressRefusedError):
         guard.parse_url(url, allow_private=False)
 
 
@@ -86,7 +86,7 @@ def test_where_private_places_are_allowed_so_are_http_and_ports() -> None:
     assert guard.parse_url("http://127.0.0.1:8080/x", allow_private=True) == ("http", "127.0.0.1", 8080, "/x")
     assert guard.parse_url("http://receiver/", allow_private=True).port == 80
     for url in ("http://127.1/", "https://2130706433/", "http://user@127.0.0.1/", "http://[fe80::1%25lo]/", "ftp://a/"):
-        with pytest.raises(guard.RefusedError):
+        with pytest.raises(guard.AddressRefusedError):
             guard.parse_url(url, allow_private=True)
 
 
@@ -122,14 +122,14 @@ async def test_every_address_of_a_host_must_be_public() -> None:
         "2600::1",
     ]
     for bad in NOT_PUBLIC:
-        with pytest.raises(guard.RefusedError, match=r"lab\.example: "):
+        with pytest.raises(guard.AddressRefusedError, match=r"lab\.example: "):
             await guard.resolve("lab.example", 443, allow_private=False, resolver=Resolver("8.8.8.8", bad))
 
 
 async def test_an_address_is_not_looked_up() -> None:
     resolver = Resolver("8.8.8.8")
     assert await guard.resolve("1.1.1.1", 443, allow_private=False, resolver=resolver) == ["1.1.1.1"]
-    with pytest.raises(guard.RefusedError, match=r"^127\.0\.0\.1 is not a public address \(loopback\)$"):
+    with pytest.raises(guard.AddressRefusedError, match=r"^127\.0\.0\.1 is not a public address \(loopback\)$"):
         await guard.resolve("127.0.0.1", 443, allow_private=False, resolver=resolver)
     assert resolver.asked == []
 
@@ -143,7 +143,7 @@ async def test_private_addresses_pass_where_they_are_allowed_but_odd_forms_never
     resolver = Resolver("10.0.0.1", "10.0.0.1")
     assert await guard.resolve("receiver", 80, allow_private=True, resolver=resolver) == ["10.0.0.1"]
     for host in ("0x7f.1", "127.1", "fe80::1%lo"):
-        with pytest.raises(guard.RefusedError):
+        with pytest.raises(guard.AddressRefusedError):
             await guard.resolve(host, 80, allow_private=True, resolver=resolver)
 
 
@@ -167,7 +167,7 @@ async def test_the_systems_resolver_answers_with_plain_addresses(monkeypatch: py
 )
 @pytest.mark.parametrize("allow_private", [True, False])
 def test_text_around_an_address_in_brackets_is_refused(url: str, allow_private: bool) -> None:
-    with pytest.raises(guard.RefusedError):
+    with pytest.raises(guard.AddressRefusedError):
         guard.parse_url(url, allow_private=allow_private)
 
 
@@ -176,7 +176,7 @@ def test_text_around_an_address_in_brackets_is_refused(url: str, allow_private: 
 )
 def test_a_label_that_claims_to_be_punycode_must_be(host: str) -> None:
     """A client of TLS or of the name service would raise what nobody expects."""
-    with pytest.raises(guard.RefusedError, match="xn--"):
+    with pytest.raises(guard.AddressRefusedError, match="xn--"):
         guard.parse_url(f"https://{host}/v1", allow_private=True)
 
 

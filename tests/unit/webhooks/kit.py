@@ -19,7 +19,7 @@ from webhooks.core.deliveries import (
     Settlement,
     Share,
     Status,
-    Waiting,
+    WaitingQueue,
 )
 from webhooks.core.health import Health, Rule
 from webhooks.core.retry import AttemptResult as AttemptOutcome
@@ -204,14 +204,17 @@ class ListDeliveries:
             if new:
                 self.kept[one.id] = _Kept(Draft(one.id, one.workspace_id, one.status, new), now)
 
-    async def waiting(self) -> Sequence[Waiting]:
+    async def position(self, topic: str, partition: int) -> int | None:
+        return self.positions.get((topic, partition))
+
+    async def waiting(self) -> Sequence[WaitingQueue]:
         held = {name: known.probe_at for name, known in self.health.items() if known.probe_at is not None}
         earliest: dict[tuple[str, Queue], datetime] = {(name, Queue.PROBE): at for name, at in held.items()}
         for kept in self._pending():
             place = (kept.draft.workspace_id, kept.queue)
             if kept.queue is not Queue.FIRST or kept.draft.workspace_id not in held:
                 earliest[place] = min(earliest.get(place, kept.claimable_at), kept.claimable_at)
-        return [Waiting(workspace_id, queue, due_at) for (workspace_id, queue), due_at in earliest.items()]
+        return [WaitingQueue(workspace_id, queue, due_at) for (workspace_id, queue), due_at in earliest.items()]
 
     async def claim(self, shares: Sequence[Share], now: datetime, *, takes_over: bool = True) -> Sequence[Claim]:
         claims = []

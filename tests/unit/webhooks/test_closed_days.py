@@ -25,7 +25,7 @@ async def _read(work: Callable[[Any], Any]) -> Any:
 
 
 class Desk:
-    """`OpenDays` over a ledger; `pauses` are taken in turn while metering's word is waited for."""
+    """`OpenDays` over a ledger; `pauses` are taken in turn while metering is waited for."""
 
     def __init__(self, known: Days, *pauses: Callable[[], None]) -> None:
         self.clock = kit.HandClock()

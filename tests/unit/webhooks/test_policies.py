@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from runtime.settings import Settings
-from webhooks.core.fairness import Limits
+from webhooks.core.fairness import AttemptLimits
 from webhooks.core.health import Rule
 from webhooks.core.retry import STANDARD, Policy
 from webhooks.policies import LEASE_MARGIN_S, Policies
@@ -27,14 +27,14 @@ def test_every_setting_of_delivering_reaches_what_goes_by_it() -> None:
     )
     assert (policies.batching.delivery_size, policies.batching.linger_s) == (7, 0.25)
     assert policies.policy == Policy(bound_s=3600, attempt_timeout_s=4, backoff_first_s=2, backoff_most_s=60)
-    assert policies.limits == Limits(first_per_receiver=3, retries_per_receiver=6)
+    assert policies.limits == AttemptLimits(first_per_receiver=3, retries_per_receiver=6)
     assert policies.rule == Rule(redrives=False, redrive_per_s=2.5)
     assert (policies.rule.redrive_per_s, policies.per_s, policies.keep_days) == (2.5, 11, 123)
 
 
 def test_without_settings_it_is_what_the_spec_says() -> None:
     said, default = Policies.of(Settings()), Policies()
-    assert (said.policy, said.limits, said.rule, said.per_s) == (Policy(), Limits(), Rule(), None)
+    assert (said.policy, said.limits, said.rule, said.per_s) == (Policy(), AttemptLimits(), Rule(), None)
     assert (default.policy, default.limits, default.rule) == (said.policy, said.limits, said.rule)
     assert said.rule.redrive_per_s == 10
 

@@ -15,7 +15,7 @@ from tests.integration.tollgate.reconciliation import desk as desks
 from tests.integration.tollgate.reconciliation.cluster_desk import ClusterDesk
 from tests.integration.tollgate.reconciliation.desk import Desk
 from tollgate.installation import Installation
-from tollgate.reconciliation.accounts import Figures, Period, Sums
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period
 from tollgate.reconciliation.cluster import ClusterAccounts
 from tollgate.reconciliation.compare import Accounts, View
 from tollgate.reconciliation.embedded import EmbeddedAccounts
@@ -147,7 +147,7 @@ async def test_what_one_of_the_two_lacks_is_known(scene: Scene) -> None:
     await cut(scene)
     found = await view(scene)
     place = ("ws", scene.day)
-    assert (found.ledger[place], found.untaken[place], found.waiting) == (TWO, Sums(2, 20, 10), 2)
+    assert (found.ledger[place], found.untaken[place], found.waiting) == (TWO, AccountSums(2, 20, 10), 2)
     assert not any(found.unpublished.values())
 
 

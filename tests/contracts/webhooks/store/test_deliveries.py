@@ -8,7 +8,7 @@ import pytest
 from domain.positions import PositionLostError
 from tests.contracts.webhooks.store.steps import LEASE_S, TRIED, Stage, claim_one, ids_due, keep, lose, share
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Attempt, Queue, Settlement, Status, Waiting
+from webhooks.core.deliveries import Attempt, Queue, Settlement, Status, WaitingQueue
 from webhooks.core.retry import Decision, Delivered, GiveUp, Release, RetryAt
 from webhooks.flow.ports import Deliveries
 
@@ -40,6 +40,13 @@ async def test_a_position_that_another_worker_moved_keeps_nothing(deliveries: De
         [kit.draft("next", kit.event(9))], kit.batch(kit.event(9), first=2, topic="spool/ws"), kit.START
     )
     assert await ids_due(deliveries, 0) == ["next"]
+
+
+async def test_the_position_is_where_the_last_batch_ends(deliveries: Deliveries) -> None:
+    assert await deliveries.position("spool/ws", 0) is None
+    await keep(deliveries, "one")
+    assert await deliveries.position("spool/ws", 0) == 2
+    assert await deliveries.position("spool/ws", 1) is None
 
 
 async def test_an_event_that_is_known_is_dropped_and_the_rest_is_kept(deliveries: Deliveries) -> None:
@@ -83,9 +90,9 @@ async def test_waiting_names_each_lane_with_its_earliest_moment(deliveries: Deli
     await deliveries.finish([Settlement(claim, TRIED, Delivered())], kit.START)
     assert sorted(await deliveries.waiting(), key=repr) == sorted(
         [
-            Waiting("a", Queue.FIRST, kit.START),
-            Waiting("a", Queue.RETRY, kit.after(7)),
-            Waiting("b", Queue.FIRST, kit.START),
+            WaitingQueue("a", Queue.FIRST, kit.START),
+            WaitingQueue("a", Queue.RETRY, kit.after(7)),
+            WaitingQueue("b", Queue.FIRST, kit.START),
         ],
         key=repr,
     )
@@ -190,7 +197,7 @@ async def test_a_delivery_that_has_arrived_is_not_settled_again(stage: Stage) ->
     await lose(deliveries, *"abcde", at_s=1)
     await deliveries.finish([arrived], kit.after(2))
     assert stage.attempts("one") == [TRIED]
-    assert await deliveries.waiting() == [Waiting("ws", Queue.PROBE, kit.after(31))], (
+    assert await deliveries.waiting() == [WaitingQueue("ws", Queue.PROBE, kit.after(31))], (
         "the receiver is held all the same"
     )
     await deliveries.finish([Settlement(arrived.claim, TRIED, GiveUp("late"))], kit.after(2))

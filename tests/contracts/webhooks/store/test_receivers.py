@@ -2,7 +2,7 @@
 
 from tests.contracts.webhooks.store.steps import TRIED, claim_one, hold, ids_due, keep, lose, share
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Queue, Settlement, Waiting
+from webhooks.core.deliveries import Queue, Settlement, WaitingQueue
 from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Release, RetryAt
 from webhooks.flow.ports import Deliveries
 
@@ -12,9 +12,9 @@ PROBE = Queue.PROBE
 async def test_four_dead_deliveries_do_not_hold_a_receiver_and_five_in_a_row_do(deliveries: Deliveries) -> None:
     await keep(deliveries, "a", "b", "c", "d", "e", "f")
     await lose(deliveries, *"abcd")
-    assert Waiting("ws", Queue.FIRST, kit.START) in await deliveries.waiting()
+    assert WaitingQueue("ws", Queue.FIRST, kit.START) in await deliveries.waiting()
     await lose(deliveries, "e", at_s=1)
-    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(31))]
+    assert await deliveries.waiting() == [WaitingQueue("ws", PROBE, kit.after(31))]
 
 
 async def test_a_delivery_that_arrives_begins_the_row_anew(deliveries: Deliveries) -> None:
@@ -26,7 +26,7 @@ async def test_a_delivery_that_arrives_begins_the_row_anew(deliveries: Deliverie
     await lose(deliveries, *"f")
     assert await deliveries.waiting() == []
     await keep(deliveries, "g", first=7)
-    assert await deliveries.waiting() == [Waiting("ws", Queue.FIRST, kit.START)]
+    assert await deliveries.waiting() == [WaitingQueue("ws", Queue.FIRST, kit.START)]
 
 
 async def test_the_row_counts_what_one_settling_brings_in_its_order(deliveries: Deliveries) -> None:
@@ -35,7 +35,7 @@ async def test_the_row_counts_what_one_settling_brings_in_its_order(deliveries: 
     decisions: list[Decision] = [Delivered(), *[GiveUp("gone")] * 5]
     settlements = [Settlement(claim, TRIED, decision) for claim, decision in zip(claims, decisions, strict=True)]
     await deliveries.finish(settlements, kit.START)
-    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(30))]
+    assert await deliveries.waiting() == [WaitingQueue("ws", PROBE, kit.after(30))]
 
 
 async def test_the_probe_is_the_oldest_that_waits_and_is_taken_once_in_thirty_seconds(deliveries: Deliveries) -> None:
@@ -44,7 +44,7 @@ async def test_the_probe_is_the_oldest_that_waits_and_is_taken_once_in_thirty_se
     assert await ids_due(deliveries, 29.9, share(queue=PROBE)) == []
     assert await ids_due(deliveries, 30, share(queue=PROBE)) == ["new"]
     assert await ids_due(deliveries, 30, share(queue=PROBE)) == []
-    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(60))]
+    assert await deliveries.waiting() == [WaitingQueue("ws", PROBE, kit.after(60))]
 
 
 async def test_a_probe_that_fails_starts_no_clock_and_leaves_the_delivery_as_it_was(deliveries: Deliveries) -> None:
@@ -63,7 +63,7 @@ async def test_where_none_waits_the_oldest_dead_letter_of_a_day_is_the_probe(del
     probe = await claim_one(deliveries, 30, queue=PROBE)
     assert probe.delivery_id == "lost-0"
     await deliveries.finish([Settlement(probe, TRIED, Leave())], kit.after(31))
-    assert await deliveries.waiting() == [Waiting("ws", PROBE, kit.after(60))]
+    assert await deliveries.waiting() == [WaitingQueue("ws", PROBE, kit.after(60))]
     assert (await claim_one(deliveries, 86_400, queue=PROBE)).delivery_id == "lost-0"
     assert await ids_due(deliveries, 86_430.1, share(queue=PROBE)) == []
 
@@ -91,7 +91,7 @@ async def test_a_probe_that_arrives_ends_the_hold(deliveries: Deliveries) -> Non
     await keep(deliveries, "new", "newer", first=6)
     probe = await claim_one(deliveries, 30, queue=PROBE)
     await deliveries.finish([Settlement(probe, TRIED, Delivered())], kit.after(31))
-    assert await deliveries.waiting() == [Waiting("ws", Queue.FIRST, kit.START)]
+    assert await deliveries.waiting() == [WaitingQueue("ws", Queue.FIRST, kit.START)]
     assert await ids_due(deliveries, 32) == ["newer"]
 
 
@@ -104,7 +104,7 @@ async def test_retries_of_a_receiver_that_is_held_go_on_and_one_that_arrives_end
     names = [f"lost-{number}" for number in range(5)]
     await keep(deliveries, *names, first=2)
     await lose(deliveries, *names)
-    assert Waiting("ws", Queue.RETRY, kit.after(1)) in await deliveries.waiting()
+    assert WaitingQueue("ws", Queue.RETRY, kit.after(1)) in await deliveries.waiting()
     again = await claim_one(deliveries, 1, queue=Queue.RETRY)
     await deliveries.finish([Settlement(again, TRIED, Delivered())], kit.after(1))
     assert await deliveries.waiting() == []

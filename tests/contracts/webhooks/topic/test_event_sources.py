@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from domain.sources import EventSource
 from proxy.spool import writer
 from runtime.kafka.feed import SkippedRecords
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from runtime.settings import SpoolSync
 from schemas import topics
 from schemas.usage import UsageDraft, UsageEvent
@@ -48,7 +48,7 @@ async def in_kafka(where: Kafka) -> AsyncIterator[Made]:
 
     async def put(event: UsageEvent) -> None:
         value = event.model_dump_json(by_alias=True).encode()
-        await writer.write(topics.USAGE_EVENTS, [Record(b"group", value)])
+        await writer.write(topics.USAGE_EVENTS, [KafkaRecord(b"group", value)])
 
     await put(kit.event(99))  # every partition of this suite begins at 1
     consumer.assign([place])

@@ -10,12 +10,12 @@ from sqlalchemy import func, select
 from standardwebhooks import Webhook
 
 from control import app as control_app
-from control.store.workspaces import Webhooks
+from control.store.workspaces import SqlWebhooks
+from domain.sealing import webhook_context
 from metering.store.events import USAGE_EVENT
 from runtime.clock import steady
 from runtime.database.engines import Database
 from runtime.settings import Settings
-from runtime.vault import webhook_context
 from tests.integration.control import helpers
 from tests.integration.control.helpers import VAULT, Lab
 from tests.integration.webhooks.scene import serving, status
@@ -33,13 +33,13 @@ def clock() -> HandClock:
 @pytest.fixture
 def app(database: Database, clock: HandClock) -> Litestar:
     settings = Settings(allow_private_receivers=True)
-    router = control_app.build(database, VAULT, clock, settings, helpers.at_once)
+    router = control_app.build(control_app.desk(database, VAULT, clock, settings, helpers.at_once))
     return Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
 
 
 def secrets(database: Database, lab: Lab, now: datetime) -> list[str]:
     """Return the plaintexts that sign now, newest first."""
-    record = database.read_now(lambda connection: Webhooks(connection).find(lab.id))
+    record = database.read_now(lambda connection: SqlWebhooks(connection).find(lab.id))
     assert record is not None
     valid = [secret for secret in record.secrets if secret.expires_at is None or now < secret.expires_at]
     return [VAULT.open(secret.sealed, webhook_context(lab.id)) for secret in valid]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from control.store.groups import Groups
+from control.store.groups import SqlGroups
 from runtime.database.engines import Database
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
@@ -25,15 +25,15 @@ def limited(threshold: int) -> dict[str, Any]:
 def meeting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two changes meet after each has looked and before it writes, if anything lets them."""
     both = threading.Barrier(2)
-    replace = Groups.replace
+    replace = SqlGroups.replace
 
-    def after_both_have_looked(self: Groups, *arguments: Any) -> None:
+    def after_both_have_looked(self: SqlGroups, *arguments: Any) -> None:
         with suppress(threading.BrokenBarrierError):
             both.wait(TOGETHER_S)
         replace(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Groups, "replace", after_both_have_looked)
+        patched.setattr(SqlGroups, "replace", after_both_have_looked)
         yield
 
 

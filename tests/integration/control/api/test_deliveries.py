@@ -31,7 +31,9 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def app(database: Database, clock: HandClock) -> Litestar:
-    router = control_app.build(database, VAULT, clock, Settings(webhook_redrive_per_s=2), helpers.at_once)
+    router = control_app.build(
+        control_app.desk(database, VAULT, clock, Settings(webhook_redrive_per_s=2), helpers.at_once)
+    )
     return Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
 
 

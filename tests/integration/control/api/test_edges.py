@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from litestar import Litestar
 
 from control.api import common
-from control.store.endpoints import Endpoints
+from control.store.endpoints import SqlEndpoints
 from runtime.database.engines import Database
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
@@ -196,7 +196,7 @@ async def test_a_bug_of_ours_is_said_in_the_log_and_hidden_from_the_lab(
     def fail(*_: Any) -> None:
         raise LookupError("a detail of ours")
 
-    monkeypatch.setattr(Endpoints, "page", fail)
+    monkeypatch.setattr(SqlEndpoints, "page", fail)
     answer = await lab.client.get(ENDPOINTS)
     assert answer.status_code == 500
     assert "detail" not in error(answer)["message"]
@@ -205,7 +205,7 @@ async def test_a_bug_of_ours_is_said_in_the_log_and_hidden_from_the_lab(
 
 async def test_a_name_taken_at_the_same_moment_is_a_bad_request(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     await lab.endpoint("acme/m")
-    monkeypatch.setattr(Endpoints, "slug_taken", lambda *_: False)
+    monkeypatch.setattr(SqlEndpoints, "slug_taken", lambda *_: False)
     answer = await lab.client.post(ENDPOINTS, json=helpers.endpoint_body("acme/m"))
     assert answer.status_code == 400
     assert error(answer)["code"] == "conflict"

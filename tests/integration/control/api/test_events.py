@@ -42,7 +42,9 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def app(database: Database, clock: HandClock) -> Litestar:
-    router = control_app.build(database, VAULT, clock, Settings(), helpers.at_once, ledger_now=lambda _: clock())
+    router = control_app.build(
+        control_app.desk(database, VAULT, clock, Settings(), helpers.at_once, ledger_now=lambda _: clock())
+    )
     return Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
 
 
@@ -245,7 +247,7 @@ async def test_an_empty_window_is_no_error(lab: Lab, clock: HandClock) -> None:
 def test_a_hold_back_that_a_transaction_may_outlive_is_said_at_start(
     database: Database, clock: HandClock, caplog: pytest.LogCaptureFixture, held_s: float, warns: bool
 ) -> None:
-    control_app.build(database, VAULT, clock, Settings(events_hold_back_s=held_s), helpers.at_once)
+    control_app.desk(database, VAULT, clock, Settings(events_hold_back_s=held_s), helpers.at_once)
     assert [record.getMessage().split(" is ")[0] for record in caplog.records] == ["events_hold_back_s"] * warns
 
 
@@ -291,7 +293,9 @@ async def test_a_follower_misses_nothing_of_a_worker_that_commits_late_and_whose
     def ledger_now(connection: Connection) -> datetime:
         return databases.now(connection, steady()) + ahead
 
-    router = control_app.build(postgres, VAULT, steady(), Settings(), helpers.at_once, ledger_now=ledger_now)
+    router = control_app.build(
+        control_app.desk(postgres, VAULT, steady(), Settings(), helpers.at_once, ledger_now=ledger_now)
+    )
     async with helpers.client(Litestar([router], logging_config=None), onboarded.api_key) as client:
         query: dict[str, Any] = {"start_time": rfc3339(today - timedelta(hours=1)), "order": "recorded"}
         for seconds in (0, 30, 54):
@@ -319,7 +323,7 @@ async def test_unless_told_otherwise_the_hold_back_goes_by_the_databases_clock(
     old = counter.record(timestamp=theirs)
     recorded_at.now = theirs
     counter.record(timestamp=theirs)
-    router = control_app.build(postgres, VAULT, HandClock(theirs + off), Settings(), helpers.at_once)
+    router = control_app.build(control_app.desk(postgres, VAULT, HandClock(theirs + off), Settings(), helpers.at_once))
     async with helpers.client(Litestar([router], logging_config=None), onboarded.api_key) as client:
         query = {"start_time": rfc3339(theirs - timedelta(hours=1)), "order": "recorded"}
         page = (await client.get(PATH, params=query)).json()

@@ -27,7 +27,9 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def app(database: Database, clock: HandClock) -> Litestar:
-    router = control_app.build(database, VAULT, clock, Settings(), helpers.at_once, ledger_now=lambda _: clock())
+    router = control_app.build(
+        control_app.desk(database, VAULT, clock, Settings(), helpers.at_once, ledger_now=lambda _: clock())
+    )
     return Litestar([router], exception_handlers=control_app.UNROUTED, logging_config=None)
 
 

@@ -108,7 +108,9 @@ async def test_no_answer_is_kept_longer_than_a_day_once_any_workspace_keeps_one(
     lab: Lab, other: Lab, database: Database
 ) -> None:
     clock = HandClock()
-    app = Litestar([control_app.build(database, VAULT, clock, Settings(), helpers.at_once)], logging_config=None)
+    app = Litestar(
+        [control_app.build(control_app.desk(database, VAULT, clock, Settings(), helpers.at_once))], logging_config=None
+    )
     for whose, slug in ((lab, "acme/m"), (other, "globex/m")):
         async with helpers.client(app, whose.api_key) as client:
             body = helpers.endpoint_body(slug)
@@ -123,7 +125,9 @@ async def test_after_a_day_and_beyond_the_bound_a_key_is_new(
     monkeypatch.setattr(answers, "MOST", 2)
     clock = HandClock()
     (_, _, (path, body), *_) = await calls(lab)
-    app = Litestar([control_app.build(database, VAULT, clock, Settings(), helpers.at_once)], logging_config=None)
+    app = Litestar(
+        [control_app.build(control_app.desk(database, VAULT, clock, Settings(), helpers.at_once))], logging_config=None
+    )
     async with helpers.client(app, lab.api_key) as client:
 
         async def made(key: str) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
+from domain.sealing import secret_context
 from runtime.database.engines import Database
-from runtime.vault import secret_context
 from schemas.config import ConfigKind, SecretRecord, WebhookRecord
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab

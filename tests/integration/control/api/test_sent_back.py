@@ -63,7 +63,9 @@ async def test_an_endpoints_fields_that_never_change(lab: Lab, field: str, value
 
 async def test_an_endpoint_that_somebody_else_changed_meanwhile_is_refused(lab: Lab, database: Database) -> None:
     clock = HandClock()
-    app = Litestar([control_app.build(database, VAULT, clock, Settings(), helpers.at_once)], logging_config=None)
+    app = Litestar(
+        [control_app.build(control_app.desk(database, VAULT, clock, Settings(), helpers.at_once))], logging_config=None
+    )
     made = await lab.endpoint("acme/m")
     path = f"{ENDPOINTS}/{made['id']}"
     read = (await lab.client.get(path)).headers["etag"]

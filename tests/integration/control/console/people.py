@@ -9,7 +9,7 @@ from litestar import Litestar
 
 from control import app as control_app
 from control.flow import sessions as flow
-from control.store.sessions import Sessions
+from control.store.sessions import SqlSessions
 from runtime import clock
 from runtime.database.engines import Database
 from runtime.settings import Settings
@@ -21,7 +21,7 @@ _TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
 
 def application(database: Database) -> Litestar:
     settings = Settings(allow_private_receivers=True)
-    handlers = control_app.handlers(database, VAULT, clock.steady(), settings, at_once)
+    handlers = control_app.handlers(control_app.desk(database, VAULT, clock.steady(), settings, at_once))
     return Litestar(
         [*handlers],
         openapi_config=control_app.openapi_config("0.1.0"),
@@ -63,7 +63,7 @@ class Person:
 def link(database: Database) -> str:
     """Return the token of a new link of the operator's, as the command makes one."""
     now = clock.steady()()
-    return database.write_now(lambda connection: flow.make_link(Sessions(connection), now))
+    return database.write_now(lambda connection: flow.make_link(SqlSessions(connection), now))
 
 
 def said(answer: httpx.Response) -> str:

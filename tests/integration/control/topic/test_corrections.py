@@ -19,7 +19,7 @@ from tests.unit.metering.factories import NOON, HandClock, batch, event
 def correct(database: Database, corrected: UsageEvent) -> UsageEvent:
     return database.write_now(
         lambda connection: flow.correct(
-            corrections.Corrections(connection),
+            corrections.SqlCorrections(connection),
             lambda: NOON + timedelta(days=1),
             event_key=corrected.idempotency_key,
             input_tokens=-1,

@@ -11,7 +11,7 @@ from runtime.config import log as config_log
 from runtime.config.log import CONFIG_CHANGE
 from runtime.database.engines import Database
 from runtime.database.leadership import LeadershipLostError
-from runtime.kafka.writer import KafkaAwayError, Record, RecordTooLargeError
+from runtime.kafka.writer import KafkaAwayError, KafkaRecord, RecordTooLargeError
 from schemas import base
 from tests.integration.runtime.config import kit, scene
 from tests.integration.runtime.config.kit import Scene
@@ -215,7 +215,7 @@ async def test_an_outage_is_waited_out_and_said_once(database: Database, caplog:
     begun.change("a")
     left = 5
 
-    def refuse(record: Record) -> Exception | None:
+    def refuse(record: KafkaRecord) -> Exception | None:
         nonlocal left
         left -= 1
         return KafkaAwayError("away") if left > 0 else None

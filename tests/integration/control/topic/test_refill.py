@@ -8,7 +8,7 @@ import pytest
 from control.topic import publisher
 from runtime.config.log import CONFIG_CHANGE
 from runtime.database.engines import Database
-from runtime.kafka.writer import KafkaAwayError, Record
+from runtime.kafka.writer import KafkaAwayError, KafkaRecord
 from schemas.topics import GATEWAY_CONFIG
 from tests.integration.control import helpers
 from tests.integration.runtime.config import scene
@@ -94,7 +94,7 @@ async def test_a_relay_that_is_stopped_while_it_publishes_everything_leaves_no_t
     write = begun.topics.write
     ended_before: list[bool] = []
 
-    async def slow_write(topic: str, records: Sequence[Record]) -> None:
+    async def slow_write(topic: str, records: Sequence[KafkaRecord]) -> None:
         begun_to_write.set()
         await may_go_on.wait()
         ended_before.append(running.done())
@@ -123,7 +123,7 @@ async def test_a_page_that_takes_too_long_is_given_up_before_the_next_attempt(
     begun = Scene(database)
     ended: list[str] = []
 
-    async def never(topic: str, records: Sequence[Record]) -> None:
+    async def never(topic: str, records: Sequence[KafkaRecord]) -> None:
         try:
             await asyncio.Event().wait()
         finally:

@@ -209,9 +209,9 @@ def test_ledger_and_daily_usage_tally_to_the_same(opened: Database) -> None:
     apply(opened, batch([event(9, number=1, instance="replayed")], topic="again"))
 
     expected = (
-        ledger_events.Tally("workspace-a", TODAY, 2, 11, 7, 1, -3, -1),
-        ledger_events.Tally("workspace-a", TOMORROW.date(), 1, 10, 5, 0, 0, 0),
-        ledger_events.Tally("workspace-b", TODAY, 1, 10, 5, 0, 0, 0),
+        ledger_events.LedgerTally("workspace-a", TODAY, 2, 11, 7, 1, -3, -1),
+        ledger_events.LedgerTally("workspace-a", TOMORROW.date(), 1, 10, 5, 0, 0, 0),
+        ledger_events.LedgerTally("workspace-b", TODAY, 1, 10, 5, 0, 0, 0),
     )
     with opened.engine.connect() as connection:
         for tallies in (ledger_events.tallies, transaction.tallies):

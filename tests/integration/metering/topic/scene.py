@@ -16,7 +16,7 @@ from metering.thresholds import GroupThresholds
 from metering.topic.worker import GROUP, MeteringWorker
 from runtime import clock
 from runtime.database.engines import Database
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY, USAGE_EVENTS, USAGE_UNREADABLE, WHOLE_KEY
@@ -57,7 +57,7 @@ class Scene:
 
     async def write(self, pairs: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Write any keys and values to the usage topic."""
-        await self.writer.write(USAGE_EVENTS, [Record(key, value, (("ce_id", b"x"),)) for key, value in pairs])
+        await self.writer.write(USAGE_EVENTS, [KafkaRecord(key, value, (("ce_id", b"x"),)) for key, value in pairs])
 
     def worker(self, **options: Any) -> MeteringWorker:
         """Make a worker that shares everything but its memory with the others."""

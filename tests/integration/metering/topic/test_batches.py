@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from metering.store import day_partitions
 from metering.topic import unreadable
-from runtime.kafka.writer import Kafka, KafkaAwayError, PlainRecord, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, PlainRecord, Writer
 from schemas.topics import USAGE_EVENTS, USAGE_UNREADABLE
 from schemas.usage import UsageEvent
 from tests.integration.metering.topic.scene import Scene, running, until
@@ -190,7 +190,7 @@ async def test_what_lies_aside_is_read_and_can_be_found_by_its_place(scene: Scen
 
     found = [one async for some in unreadable.stored(scene.where) for one in some]
     assert [one.reason for one in found] == [f"reason {number}" for number in range(1200)]
-    assert found[700].record == Record(b"k", b"v")
+    assert found[700].record == KafkaRecord(b"k", b"v")
     assert await unreadable.at(scene.where, 0, 700) == found[700]
     for partition, offset in ((0, 1200), (1, 0)):
         assert await unreadable.at(scene.where, partition, offset) is None

@@ -8,7 +8,7 @@ import pytest
 
 from metering.core.sums import Counter
 from metering.topic.publisher import KafkaTotals, counter_of, key_of
-from runtime.kafka.reader import Bounds
+from runtime.kafka.reader import LogBounds
 from runtime.kafka.writer import Kafka, KafkaAwayError, PlainRecord, RecordTooLargeError, Writer, partition_of
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY
 from tests.contracts.metering.topic.test_totals_sink import DAY, part, usage
@@ -89,7 +89,7 @@ async def test_a_stretch_that_another_wrote_is_a_gap() -> None:
     assert (totals.gap(1), totals.end_of(1)) == (None, 2)
     writer.written += [b"late"] * 3
     await totals.publish([part("a", 2)], [])
-    assert (totals.gap(1), totals.end_of(1)) == (Bounds(2, 5), 6)
+    assert (totals.gap(1), totals.end_of(1)) == (LogBounds(2, 5), 6)
     assert totals.gap(1) is None, "it is told once"
 
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 import pytest
 from click.testing import CliRunner, Result
 
-from control.core.records import Group
-from control.store.groups import Groups
+from control.core.records import StoredGroup
+from control.store.groups import SqlGroups
 from metering.store import day_partitions, transaction
 from metering.thresholds import GroupThresholds
 from runtime.kafka.writer import Kafka
@@ -53,7 +53,9 @@ async def test_a_topic_that_was_lost_gets_the_figures_of_its_days_with_their_ver
     limited = group("group-2", requests=2).model_copy(update={"workspace_id": lab})
     thresholds = GroupThresholds()
     thresholds.apply(change(1, "group-2", limited))
-    scene.database.write_now(lambda connection: Groups(connection).add(Group(limited, "limited", scene.now, scene.now)))
+    scene.database.write_now(
+        lambda connection: SqlGroups(connection).add(StoredGroup(limited, "limited", scene.now, scene.now))
+    )
     days = [scene.now - 2 * DAY, scene.now - DAY, scene.now]
     numbers = range(1, 22)
     events = [scene.event(one, f"group-{one % 5}", timestamp=days[one % 3], tokens=(one, 0, 0)) for one in numbers]

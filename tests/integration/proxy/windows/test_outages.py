@@ -13,7 +13,7 @@ from infra.local.redis import Server
 from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
 from proxy.windows import redis
 from proxy.windows.redis import SharedWindows
-from runtime.redis import Place, RedisError, connect, place
+from runtime.redis import RedisAddress, RedisError, connect, place
 from schemas.limits import LimitType, RateLimitUnit
 from tests.integration.runtime.http.wire import until
 from tests.support import secured, services
@@ -31,7 +31,7 @@ def tokens(threshold: int) -> RateChain:
 
 
 @asynccontextmanager
-async def proxy(where: Place, prefix: str, *, answers: bool = True) -> AsyncIterator[SharedWindows]:
+async def proxy(where: RedisAddress, prefix: str, *, answers: bool = True) -> AsyncIterator[SharedWindows]:
     windows = SharedWindows(where, prefix)
     kept = asyncio.create_task(windows.keep())
     if answers:

@@ -13,7 +13,7 @@ from runtime.config.log import CONFIG_CHANGE
 from runtime.database.engines import Database
 from runtime.database.leadership import LeadershipLostError
 from runtime.kafka.feed import FeedRecord
-from runtime.kafka.writer import Record
+from runtime.kafka.writer import KafkaRecord
 from schemas.config import ConfigChange
 from schemas.topics import GATEWAY_CONFIG
 from tests.integration.runtime.config import scene
@@ -26,16 +26,16 @@ class Topics:
     """Implements the relay's `Writer`, and its `Leadership` of one who nobody contests."""
 
     def __init__(self) -> None:
-        self.written: list[tuple[str, Record]] = []
+        self.written: list[tuple[str, KafkaRecord]] = []
         self.end = 0
-        self.refuses: Callable[[Record], Exception | None] = lambda record: None
-        self.loses: Callable[[Record], bool] = lambda record: False
+        self.refuses: Callable[[KafkaRecord], Exception | None] = lambda record: None
+        self.loses: Callable[[KafkaRecord], bool] = lambda record: False
         self.is_leading = True
         self.is_free = True
         self.is_closed = False
         self._asked = asyncio.Event()
 
-    async def write(self, topic: str, records: Sequence[Record]) -> None:
+    async def write(self, topic: str, records: Sequence[KafkaRecord]) -> None:
         await asyncio.sleep(0)
         assert self.is_leading, "sent without the lock"
         for record in records:
@@ -74,7 +74,7 @@ class Topics:
     async def arrived(self, id_: str) -> None:
         await self.until(lambda: id_ in dict(self.names()))
 
-    def config(self) -> list[Record]:
+    def config(self) -> list[KafkaRecord]:
         """Return the changes that were written, without the heartbeats."""
         return [record for topic, record in self.written if topic == GATEWAY_CONFIG and record.key != b"heartbeat"]
 
@@ -96,7 +96,7 @@ def fail(record: FeedRecord, error: Exception) -> None:
     raise error
 
 
-def decoded(records: Sequence[Record]) -> list[ConfigChange]:
+def decoded(records: Sequence[KafkaRecord]) -> list[ConfigChange]:
     return config_records.decode([FeedRecord(*record) for record in records], config_records.EVERY_KIND, fail)[0]
 
 

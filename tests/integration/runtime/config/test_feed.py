@@ -15,7 +15,7 @@ from runtime.config import log as config_log
 from runtime.config import records as config_records
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
-from runtime.database.readers import Reader
+from runtime.database.readers import ReaderKind
 from runtime.kafka.writer import Kafka
 from schemas.config import ConfigChange, ConfigKind
 from tests.integration.runtime.config import scene
@@ -33,7 +33,7 @@ class Timely(Database):
         self._real = real
         self._time = time
 
-    async def read(self, work: Callable[[Connection], Any], reader: Reader = Reader.WORK) -> Any:
+    async def read(self, work: Callable[[Connection], Any], reader: ReaderKind = ReaderKind.WORK) -> Any:
         self._time.busy += 1
         try:
             return await self._real.read(work, reader)

@@ -1,7 +1,4 @@
-"""A client that writes bytes as they stand, and an application that tells what it was given.
-
-Never mends what a test wrote down: what is sent is what the test says.
-"""
+"""A client that writes bytes as they stand, and an application that tells what it was given."""
 
 import asyncio
 import gc

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from runtime.kafka import consumers
 from runtime.kafka.consumers import Consumer
-from runtime.kafka.writer import Kafka, KafkaAwayError, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, Writer
 from schemas.topics import USAGE_EVENTS
 
 
@@ -71,6 +71,6 @@ async def test_a_writers_first_write_that_is_cut_off_leaves_no_connection(kafka:
 
         async def write() -> None:
             with suppress(KafkaAwayError):
-                await writer.write(USAGE_EVENTS, [Record(b"key", b"value")])
+                await writer.write(USAGE_EVENTS, [KafkaRecord(b"key", b"value")])
 
         assert await left_open(asyncio.create_task(write()), gate, writer.close()) == []

@@ -13,7 +13,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from domain.positions import Start
 from metering.topic.faust_consumer import Fetch, Fetches
 from runtime.kafka import consumers, feed, topics
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from schemas.topics import USAGE_EVENTS
 from tests.support import records
 from webhooks.topic import consumer as intake_consumer
@@ -39,7 +39,7 @@ async def admin(where: Kafka) -> None:
 async def producer(where: Kafka) -> None:
     writer = Writer(where, "test")
     try:
-        await writer.write(USAGE_EVENTS, [Record(b"key", b"value")], within_s=WITHIN_S)
+        await writer.write(USAGE_EVENTS, [KafkaRecord(b"key", b"value")], within_s=WITHIN_S)
     finally:
         await writer.close()
 

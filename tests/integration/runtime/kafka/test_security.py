@@ -10,9 +10,9 @@ import pytest
 from runtime.database.engines import Database
 from runtime.kafka import feed, topics
 from runtime.kafka.clients import Kafka
-from runtime.kafka.reader import Reader
+from runtime.kafka.reader import LogReader
 from runtime.kafka.security import SaslMechanism, Security, SecurityProtocol, Tls
-from runtime.kafka.writer import KafkaAwayError, Record, Writer
+from runtime.kafka.writer import KafkaAwayError, KafkaRecord, Writer
 from schemas.topics import USAGE_EVENTS
 from tests.integration.metering.topic import scene as metering
 from tests.support import records, secured, tokens
@@ -41,11 +41,11 @@ async def passes(where: Kafka) -> None:
     await records.make_topics(where, partitions=1, only=[USAGE_EVENTS])
     writer = Writer(where, "test")
     try:
-        await writer.write(USAGE_EVENTS, [Record(b"key", b"value")])
+        await writer.write(USAGE_EVENTS, [KafkaRecord(b"key", b"value")])
     finally:
         await writer.close()
     assert await feed.ends(where, USAGE_EVENTS) == {0: 1}
-    async with Reader(where, USAGE_EVENTS) as reader:
+    async with LogReader(where, USAGE_EVENTS) as reader:
         assert (await reader.bounds())[0].end == 1
     assert [one.value for one in (await records.read(where, USAGE_EVENTS))[0]] == [b"value"]
     member = intake.connect(where, where.name("group"))

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from runtime.kafka import feed, topics
-from runtime.kafka.writer import Kafka, KafkaAwayError, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, Writer
 from runtime.settings import Settings
 from schemas.topics import GATEWAY_CONFIG, USAGE_EVENTS
 from tests.support import records
@@ -43,7 +43,7 @@ async def made_by_a_stock_client(where: Kafka) -> None:
 
 async def write(where: Kafka, topic: str) -> None:
     writer = Writer(where, "test")
-    await writer.write(topic, [Record(b"key", b"value")])
+    await writer.write(topic, [KafkaRecord(b"key", b"value")])
     await writer.close()
 
 

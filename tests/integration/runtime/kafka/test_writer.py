@@ -9,7 +9,7 @@ from infra.local.kafka import Broker
 from runtime.kafka import topics
 from runtime.kafka import writer as runtime_kafka
 from runtime.kafka.topics import Plan
-from runtime.kafka.writer import Kafka, KafkaAwayError, Record, RecordTooLargeError, Writer
+from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, RecordTooLargeError, Writer
 from schemas.topics import GATEWAY_CONFIG, USAGE_DAILY, USAGE_EVENTS
 from tests.support import records
 from tests.support.records import firsts
@@ -26,8 +26,8 @@ async def writer(kafka: Kafka) -> AsyncIterator[Writer]:
     await writer.close()
 
 
-def numbered(count: int, first: int = 0, size: int = 0) -> list[Record]:
-    return [Record(KEY, b"%d" % number + b" " * size) for number in range(first, first + count)]
+def numbered(count: int, first: int = 0, size: int = 0) -> list[KafkaRecord]:
+    return [KafkaRecord(KEY, b"%d" % number + b" " * size) for number in range(first, first + count)]
 
 
 async def numbers(where: Kafka, topic: str = USAGE_EVENTS) -> list[int]:
@@ -36,7 +36,7 @@ async def numbers(where: Kafka, topic: str = USAGE_EVENTS) -> list[int]:
 
 
 async def test_records_arrive_whole_each_in_its_keys_partition(kafka: Kafka, writer: Writer) -> None:
-    sent = [Record(b"key %d" % number, b"value %d" % number, (("a", b"%d" % number),)) for number in range(50)]
+    sent = [KafkaRecord(b"key %d" % number, b"value %d" % number, (("a", b"%d" % number),)) for number in range(50)]
 
     await writer.write(USAGE_EVENTS, sent)
 
@@ -48,7 +48,7 @@ async def test_records_arrive_whole_each_in_its_keys_partition(kafka: Kafka, wri
 
 
 async def test_a_tombstone_is_a_record_without_a_value(kafka: Kafka, writer: Writer) -> None:
-    await writer.write(GATEWAY_CONFIG, [Record(b"group/1", None, (("version", b"3"),))])
+    await writer.write(GATEWAY_CONFIG, [KafkaRecord(b"group/1", None, (("version", b"3"),))])
 
     (record,) = (await records.read(kafka, GATEWAY_CONFIG))[0]
     assert (record.key, record.value, record.headers) == (b"group/1", None, (("version", b"3"),))
@@ -103,7 +103,7 @@ async def test_nothing_is_no_work(writer: Writer) -> None:
 
 
 async def test_a_record_too_large_is_refused_before_anything_is_sent(kafka: Kafka, writer: Writer) -> None:
-    too_large = Record(KEY, b"x" * 1_000_000)
+    too_large = KafkaRecord(KEY, b"x" * 1_000_000)
 
     with pytest.raises(RecordTooLargeError, match=USAGE_EVENTS):
         await writer.write(USAGE_EVENTS, [*numbered(3), too_large])
@@ -114,7 +114,7 @@ async def test_a_record_too_large_is_refused_before_anything_is_sent(kafka: Kafk
 
 
 async def test_the_largest_record_is_taken(kafka: Kafka, writer: Writer) -> None:
-    await writer.write(USAGE_EVENTS, [Record(KEY, b"x" * 999_800)])
+    await writer.write(USAGE_EVENTS, [KafkaRecord(KEY, b"x" * 999_800)])
 
     assert sum(map(len, (await records.read(kafka, USAGE_EVENTS)).values())) == 1
 
@@ -126,9 +126,11 @@ async def test_a_topic_that_takes_less_than_a_batch_is_no_outage(kafka: Kafka) -
     writer = Writer(kafka, "test")
 
     with pytest.raises(RecordTooLargeError, match=r"raise its max\.message\.bytes"):
-        await writer.write(USAGE_DAILY, [Record(KEY, b"x" * 2000)])
+        await writer.write(USAGE_DAILY, [KafkaRecord(KEY, b"x" * 2000)])
 
-    await writer.write(USAGE_DAILY, [Record(KEY, b"1")])  # on a new producer: the old one's numbers do not fit any more
+    await writer.write(
+        USAGE_DAILY, [KafkaRecord(KEY, b"1")]
+    )  # on a new producer: the old one's numbers do not fit any more
     assert await numbers(kafka, USAGE_DAILY) == [1]
     await writer.close()
 

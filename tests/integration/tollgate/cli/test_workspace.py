@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from control import auth, credentials
 from control.core.refusals import ForbiddenError, UnauthorizedError
 from control.store import snapshot
-from control.store.workspaces import Keys, Webhooks, Workspaces
+from control.store.workspaces import SqlCredentials, SqlWebhooks, SqlWorkspaces
+from domain import sealing
 from runtime import clock, vault
 from runtime.database import engines as databases
 from schemas.config import WebhookRecord
@@ -46,7 +47,7 @@ def create(data: Path, *arguments: str) -> dict[str, Any]:
 
 def webhook(data: Path, workspace_id: str) -> WebhookRecord:
     with databases.sqlite(data / "tollgate.db") as database:
-        found = database.read_now(lambda connection: Webhooks(connection).find(workspace_id))
+        found = database.read_now(lambda connection: SqlWebhooks(connection).find(workspace_id))
     assert found is not None
     return found
 
@@ -58,7 +59,7 @@ def test_create_works_before_the_first_serve(data: Path) -> None:
     with databases.sqlite(data / "tollgate.db") as database:
         header = f"Api-Key {made['api_key']}"
         caller = database.read_now(
-            lambda connection: auth.identify(Keys(connection), header, "POST", "api.gateway.example")
+            lambda connection: auth.identify(SqlCredentials(connection), header, "POST", "api.gateway.example")
         )
     assert caller.workspace_id == made["workspace_id"]
     assert made["api_key"].startswith("tgm_")
@@ -70,7 +71,7 @@ def test_the_webhook_secret_is_sealed_for_its_workspace(data: Path) -> None:
     assert len(base64.b64decode(made["webhook_secret"].removeprefix("whsec_"), validate=True)) == 32
     (sealed,) = webhook(data, made["workspace_id"]).secrets
     opener = vault.Vault(vault.load_or_create_key(data / "master.key"))
-    assert opener.open(sealed.sealed, vault.webhook_context(made["workspace_id"])) == made["webhook_secret"]
+    assert opener.open(sealed.sealed, sealing.webhook_context(made["workspace_id"])) == made["webhook_secret"]
     assert made["webhook_secret"].encode() not in (data / "tollgate.db").read_bytes()
 
 
@@ -117,7 +118,7 @@ def test_set_webhook_keeps_the_secret_and_can_disable(data: Path) -> None:
 
 def opened(data: Path, record: WebhookRecord) -> list[str]:
     opener = vault.Vault(vault.load_or_create_key(data / "master.key"))
-    return [opener.open(secret.sealed, vault.webhook_context(record.workspace_id)) for secret in record.secrets]
+    return [opener.open(secret.sealed, sealing.webhook_context(record.workspace_id)) for secret in record.secrets]
 
 
 def test_a_secret_is_rotated_with_an_overlap_and_printed_once(data: Path) -> None:
@@ -245,7 +246,9 @@ def test_a_file_that_is_no_database_is_one_line(data: Path) -> None:
 def caller(data: Path, key: str, method: str = "POST") -> auth.Caller:
     with databases.sqlite(data / "tollgate.db") as database:
         return database.read_now(
-            lambda connection: auth.identify(Keys(connection), f"Api-Key {key}", method, "api.gateway.example")
+            lambda connection: auth.identify(
+                SqlCredentials(connection), f"Api-Key {key}", method, "api.gateway.example"
+            )
         )
 
 
@@ -300,7 +303,7 @@ def test_a_public_key_is_read_from_a_file(data: Path, tmp_path: Path) -> None:
     assert "not shown" not in refused.output
     assert run(data, *arguments, str(tmp_path / "nothing.pem")).exit_code == 2
     with databases.sqlite(data / "tollgate.db") as database:
-        kept = database.read_now(lambda connection: Workspaces(connection).public_key(made["workspace_id"]))
+        kept = database.read_now(lambda connection: SqlWorkspaces(connection).public_key(made["workspace_id"]))
     assert kept == credentials.public_key(PEM)
 
 

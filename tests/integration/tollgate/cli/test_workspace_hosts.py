@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from control.store.workspaces import Workspaces
+from control.store.workspaces import SqlWorkspaces
 from runtime.database import engines as databases
 from tollgate.cli import workspace as cli
 
@@ -34,5 +34,5 @@ def test_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
         assert message in refused.stderr
     with databases.sqlite(data / "tollgate.db") as database:
-        kept = database.read_now(lambda connection: Workspaces(connection).every())
+        kept = database.read_now(lambda connection: SqlWorkspaces(connection).every())
     assert [record.hosts for record in kept if record.hosts] == [("api.your-lab.com",)]

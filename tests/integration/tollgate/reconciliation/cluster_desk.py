@@ -17,7 +17,7 @@ from metering.store import day_partitions
 from metering.store import transaction as metering_store
 from proxy.spool import file as spool_file
 from runtime import ids
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from schemas.spool import SpoolFigures
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import UsageEvent
@@ -117,7 +117,7 @@ class ClusterDesk:
         await self.write(*((event.group_id.encode(), event.model_dump_json().encode()) for event in some))
 
     async def write(self, *pairs: tuple[bytes, bytes | None]) -> None:
-        await self.writer.write(USAGE_EVENTS, [Record(*pair) for pair in pairs])
+        await self.writer.write(USAGE_EVENTS, [KafkaRecord(*pair) for pair in pairs])
 
     async def count(self) -> None:
         """Let metering take what there is."""

@@ -133,7 +133,7 @@ def correct(place: Installation, key: str, input_tokens: int, output_tokens: int
     """Keep a correction in the outbox."""
     return place.write(
         lambda connection: corrections_flow.correct(
-            corrections.Corrections(connection),
+            corrections.SqlCorrections(connection),
             lambda: now,
             event_key=key,
             input_tokens=input_tokens,

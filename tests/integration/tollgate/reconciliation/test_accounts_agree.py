@@ -17,7 +17,7 @@ from schemas.usage import UsageDraft
 from tests.integration.proxy.spool.kit import damage
 from tests.integration.tollgate.reconciliation.desk import TODAY, Desk, days_ago, draft, numbered
 from tollgate import installation
-from tollgate.reconciliation.accounts import Figures, Report, Sums
+from tollgate.reconciliation.accounts import AccountSums, Figures, Report
 from tollgate.reconciliation.compare import ReconcileError
 from webhooks.core.deliveries import Status
 
@@ -36,8 +36,8 @@ async def test_what_everybody_has_passed_agrees(desk: Desk) -> None:
         ("ws", TODAY, 3),
     ]
     line = report.lines[-1]
-    assert (line.ledger, line.daily, line.unpublished, line.untaken) == (THREE, THREE, Figures(), Sums())
-    assert line.deliveries == dict.fromkeys(Status, Sums()) | {Status.DELIVERED: Sums(3, 30, 15)}
+    assert (line.ledger, line.daily, line.unpublished, line.untaken) == (THREE, THREE, Figures(), AccountSums())
+    assert line.deliveries == dict.fromkeys(Status, AccountSums()) | {Status.DELIVERED: AccountSums(3, 30, 15)}
 
 
 async def test_only_the_days_asked_for_are_compared(desk: Desk) -> None:
@@ -54,22 +54,22 @@ async def test_each_status_of_a_delivery_counts(desk: Desk) -> None:
         await desk.take(status=status)
     (line,) = desk.reconcile().lines
     assert line.agrees
-    assert line.deliveries == dict.fromkeys(Status, Sums(1, 10, 5))
+    assert line.deliveries == dict.fromkeys(Status, AccountSums(1, 10, 5))
 
 
 @pytest.mark.parametrize(
     ("damage", "daily", "delivery"),
     [
-        ("DELETE FROM usage_event WHERE sequence = 2", Figures(1, 10, 5), Sums(1, 10, 5)),
-        ("UPDATE usage_event SET input_tokens = 11 WHERE sequence = 2", Figures(0, -1, 0), Sums(0, -1, 0)),
-        ("UPDATE usage_daily SET requests = 4", Figures(1, 0, 0), Sums()),
-        ("UPDATE usage_daily SET corrected_output_tokens = -2", Figures(0, 0, 0, 0, 0, -2), Sums()),
-        ("DELETE FROM usage_daily", Figures(-3, -30, -15), Sums()),
-        ("DELETE FROM delivery_event WHERE rowid = 1", Figures(), Sums(-1, -10, -5)),
-        ("UPDATE delivery_event SET output_tokens = 6 WHERE rowid = 1", Figures(), Sums(0, 0, 1)),
+        ("DELETE FROM usage_event WHERE sequence = 2", Figures(1, 10, 5), AccountSums(1, 10, 5)),
+        ("UPDATE usage_event SET input_tokens = 11 WHERE sequence = 2", Figures(0, -1, 0), AccountSums(0, -1, 0)),
+        ("UPDATE usage_daily SET requests = 4", Figures(1, 0, 0), AccountSums()),
+        ("UPDATE usage_daily SET corrected_output_tokens = -2", Figures(0, 0, 0, 0, 0, -2), AccountSums()),
+        ("DELETE FROM usage_daily", Figures(-3, -30, -15), AccountSums()),
+        ("DELETE FROM delivery_event WHERE rowid = 1", Figures(), AccountSums(-1, -10, -5)),
+        ("UPDATE delivery_event SET output_tokens = 6 WHERE rowid = 1", Figures(), AccountSums(0, 0, 1)),
     ],
 )
-async def test_a_difference_is_found_and_told(desk: Desk, damage: str, daily: Figures, delivery: Sums) -> None:
+async def test_a_difference_is_found_and_told(desk: Desk, damage: str, daily: Figures, delivery: AccountSums) -> None:
     await desk.pass_on(*numbered(3))
     desk.execute(damage)
     report = desk.reconcile()
@@ -102,7 +102,7 @@ async def test_without_a_server_what_waits_in_the_spool_is_told_and_no_differenc
     (line,) = report.lines
     assert report.agrees
     assert (report.passed, report.waiting) == (False, 2)
-    assert (line.ledger.requests, line.unpublished, line.untaken) == (1, Figures(2, 20, 10), Sums(2, 20, 10))
+    assert (line.ledger.requests, line.unpublished, line.untaken) == (1, Figures(2, 20, 10), AccountSums(2, 20, 10))
 
 
 async def test_one_reader_may_have_come_further_than_the_other(desk: Desk) -> None:
@@ -153,7 +153,7 @@ async def test_what_comes_behind_the_cut_is_in_no_figure(desk: Desk) -> None:
     assert (report.served, report.passed, report.agrees) == (True, True, True)
     assert line.ledger == line.daily == Figures(2, 20, 10)
     assert line.deliveries is not None
-    assert line.deliveries[Status.DELIVERED] == Sums(2, 20, 10)
+    assert line.deliveries[Status.DELIVERED] == AccountSums(2, 20, 10)
 
 
 async def test_a_view_with_intake_ahead_is_taken_again(desk: Desk) -> None:
@@ -170,7 +170,7 @@ async def test_a_view_with_intake_ahead_is_taken_again(desk: Desk) -> None:
     assert report.agrees
     assert line.ledger == line.daily == Figures(2, 20, 10)
     assert line.deliveries is not None
-    assert line.deliveries[Status.DELIVERED] == Sums(2, 20, 10)
+    assert line.deliveries[Status.DELIVERED] == AccountSums(2, 20, 10)
 
 
 async def test_a_server_that_does_not_pass_the_cut_is_no_agreement(desk: Desk) -> None:
@@ -224,7 +224,7 @@ async def test_corrections_are_rows_of_their_own(desk: Desk) -> None:
     report = desk.reconcile()
     (line,) = report.lines
     assert report.agrees
-    assert (report.waiting, line.unpublished, line.untaken) == (1, Figures(0, 0, 0, 1, -4, 2), Sums(1, -4, 2))
+    assert (report.waiting, line.unpublished, line.untaken) == (1, Figures(0, 0, 0, 1, -4, 2), AccountSums(1, -4, 2))
     batch = await desk.corrections_batch()
     desk.apply(batch)
     desk.enqueue(batch)
@@ -233,7 +233,7 @@ async def test_corrections_are_rows_of_their_own(desk: Desk) -> None:
     assert report.agrees
     assert (report.waiting, line.ledger) == (0, Figures(1, 10, 5, 1, -4, 2))
     assert line.deliveries is not None
-    assert line.deliveries[Status.DELIVERED] == Sums(2, 6, 7)
+    assert line.deliveries[Status.DELIVERED] == AccountSums(2, 6, 7)
     desk.execute("UPDATE usage_daily SET corrections = 0")
     assert desk.reconcile().lines[0].daily_difference == Figures(0, 0, 0, -1, 0, 0)
     desk.execute("DELETE FROM usage_event WHERE kind = 'correction'")

@@ -18,7 +18,7 @@ from schemas.topics import USAGE_EVENTS
 from schemas.usage import Kind, Tokens
 from tests.integration.tollgate.reconciliation import cluster_desk
 from tests.integration.tollgate.reconciliation.cluster_desk import NOW, TODAY, ClusterDesk, events, row
-from tollgate.reconciliation.accounts import Figures, Sums
+from tollgate.reconciliation.accounts import AccountSums, Figures
 from tollgate.reconciliation.compare import ReconcileError
 from webhooks.core.deliveries import Status
 
@@ -39,8 +39,8 @@ async def test_what_everybody_has_agrees(cluster: ClusterDesk) -> None:
     ]
     line = report.lines[-1]
     assert line.topic == line.ledger == line.daily == TEN
-    assert (line.unpublished, line.untaken) == (Figures(), Sums())
-    assert line.deliveries == dict.fromkeys(Status, Sums()) | {Status.DELIVERED: Sums(10, 100, 50)}
+    assert (line.unpublished, line.untaken) == (Figures(), AccountSums())
+    assert line.deliveries == dict.fromkeys(Status, AccountSums()) | {Status.DELIVERED: AccountSums(10, 100, 50)}
 
 
 async def test_a_record_that_is_there_twice_is_no_difference(cluster: ClusterDesk) -> None:
@@ -58,24 +58,24 @@ async def test_a_record_that_is_there_twice_is_no_difference(cluster: ClusterDes
 @pytest.mark.parametrize(
     ("damage", "topic", "daily", "delivery"),
     [
-        ("DELETE FROM usage_event WHERE sequence = 10", Figures(1, 10, 5), Figures(1, 10, 5), Sums(1, 10, 5)),
-        ("UPDATE usage_event SET input_tokens = 9 WHERE sequence = 2", Figures(0, 1), Figures(0, 1), Sums(0, 1)),
+        ("DELETE FROM usage_event WHERE sequence = 10", Figures(1, 10, 5), Figures(1, 10, 5), AccountSums(1, 10, 5)),
+        ("UPDATE usage_event SET input_tokens = 9 WHERE sequence = 2", Figures(0, 1), Figures(0, 1), AccountSums(0, 1)),
         (
             "UPDATE usage_daily SET requests = requests + 1 WHERE group_id = 'group 1 of ws'",
             Figures(),
             Figures(1),
-            Sums(),
+            AccountSums(),
         ),
         (
             "DELETE FROM delivery_event WHERE idempotency_key IN (SELECT min(idempotency_key) FROM delivery_event)",
             Figures(),
             Figures(),
-            Sums(-1, -10, -5),
+            AccountSums(-1, -10, -5),
         ),
     ],
 )
 async def test_a_difference_is_found_and_told(
-    cluster: ClusterDesk, damage: str, topic: Figures, daily: Figures, delivery: Sums
+    cluster: ClusterDesk, damage: str, topic: Figures, daily: Figures, delivery: AccountSums
 ) -> None:
     await cluster.pass_on(events(10))
     cluster.execute(damage)
@@ -92,7 +92,7 @@ async def test_an_event_that_metering_never_counted_is_a_gap_too(cluster: Cluste
     report = await cluster.reconcile()
     (line,) = report.lines
     assert (line.topic_difference, line.daily_difference) == (Figures(1, 10, 5), Figures())
-    assert (line.delivery_difference, report.gaps) == (Sums(1, 10, 5), (Gap("a", 4, 4),))
+    assert (line.delivery_difference, report.gaps) == (AccountSums(1, 10, 5), (Gap("a", 4, 4),))
 
 
 async def test_a_position_beyond_the_logs_end_is_one_line(cluster: ClusterDesk) -> None:
@@ -115,7 +115,7 @@ async def test_what_a_proxy_has_not_published_is_told_and_no_difference(cluster:
     report = await cluster.reconcile()
     (line,) = report.lines
     assert report.agrees, report
-    assert (line.unpublished, line.untaken, line.ledger) == (Figures(2, 20, 10), Sums(2, 20, 10), TEN)
+    assert (line.unpublished, line.untaken, line.ledger) == (Figures(2, 20, 10), AccountSums(2, 20, 10), TEN)
 
 
 async def test_what_was_published_after_the_report_counts_once(cluster: ClusterDesk) -> None:
@@ -156,7 +156,7 @@ async def test_an_instance_that_begins_behind_the_cut_is_left_to_the_next_run(cl
     (line,) = report.lines
     assert report.gaps == ()
     assert line.agrees
-    assert (line.topic, line.ledger, line.untaken) == (Figures(6, 60, 30), line.topic, Sums(2, 20, 10))
+    assert (line.topic, line.ledger, line.untaken) == (Figures(6, 60, 30), line.topic, AccountSums(2, 20, 10))
 
 
 async def test_intake_may_be_behind_metering_or_ahead_of_it(cluster: ClusterDesk) -> None:
@@ -165,14 +165,14 @@ async def test_intake_may_be_behind_metering_or_ahead_of_it(cluster: ClusterDesk
     await cluster.count()
     (line,) = (await cluster.reconcile(wait_s=0)).lines
     assert line.agrees
-    assert (line.ledger.requests, line.untaken) == (20, Sums(10, 100, 50))
+    assert (line.ledger.requests, line.untaken) == (20, AccountSums(10, 100, 50))
     await cluster.take()
     await cluster.publish(events(5, first=21))
     await cluster.take()
     report = await cluster.reconcile(wait_s=0)
     (line,) = report.lines
     assert line.agrees
-    assert (line.ledger.requests, line.topic, line.untaken) == (20, line.ledger, Sums(-5, -50, -25))
+    assert (line.ledger.requests, line.topic, line.untaken) == (20, line.ledger, AccountSums(-5, -50, -25))
     assert (report.passed, report.waiting, report.agrees) == (False, 5, False)
 
 

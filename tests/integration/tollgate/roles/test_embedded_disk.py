@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.spool import writer
+from proxy.spool import retention, writer
 from runtime.settings import Settings
 from tests.contracts.proxy.drafts import draft
 from tests.integration.proxy import fake_topic as topics
@@ -21,7 +21,7 @@ async def test_an_older_file_is_emptied_once_the_disk_lets_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(embedded, "_TRIM_EVERY_S", 0.01)
+    monkeypatch.setattr(retention, "EVERY_S", 0.01)
     monkeypatch.setattr(writer, "boot_id", lambda: "before")
     old, _ = topics.opened(tmp_path / "spool")
     await old.put(draft(0))

@@ -8,7 +8,7 @@ import pytest
 from runtime.database.engines import Database
 from tests.integration.webhooks.store.test_redrive import Desk
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Queue, Share, Waiting
+from webhooks.core.deliveries import Queue, Share, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.core.retry import RetryAt
 from webhooks.policies import Policies
@@ -29,7 +29,7 @@ def brought(desk: Desk, limit: int = redrive.STEP, per_s: float = RULE.redrive_p
     return count
 
 
-def waiting(desk: Desk) -> set[Waiting]:
+def waiting(desk: Desk) -> set[WaitingQueue]:
     return set(desk.database.read_now(claims.waiting))
 
 
@@ -49,7 +49,7 @@ def test_an_attempt_planned_a_day_ahead_is_due_and_begins_a_new_run(
 ) -> None:
     planned(desk)
     assert brought(desk) == 1
-    assert waiting(desk) == {Waiting("ws", Queue.FIRST, kit.START)}
+    assert waiting(desk) == {WaitingQueue("ws", Queue.FIRST, kit.START)}
     row = desk.row("one")
     assert (row.first_attempt_at, row.run_attempts, row.claim) == (None, 0, None)
     assert brought(desk) == 0

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from runtime.database.engines import Database
 from tests.support.engines import Place
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Attempt, Queue, Settlement, Share, Status, Waiting
+from webhooks.core.deliveries import Attempt, Queue, Settlement, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, RetryAt
 from webhooks.store import claims, deliveries, receivers, redrive, tables
@@ -228,8 +228,8 @@ def test_waiting_says_when_the_next_of_the_redriven_may_begin_and_live_deliverie
     desk.keep("live", at_s=50)
     assert redriven(desk, 60) == 1
     assert desk.database.read_now(claims.waiting) == [
-        Waiting("ws", Queue.FIRST, kit.after(50)),
-        Waiting("ws", Queue.REDRIVEN, kit.after(60.1)),
+        WaitingQueue("ws", Queue.FIRST, kit.after(50)),
+        WaitingQueue("ws", Queue.REDRIVEN, kit.after(60.1)),
     ]
     desk.end("live", decision=Delivered(), at_s=60)
     assert redriven(desk, 60.1) == 1
@@ -239,7 +239,7 @@ def test_what_fails_again_after_a_redrive_is_retried_when_it_is_planned(desk: De
     desk.lose("one")
     desk.write(redrive.redrive, "ws", kit.after(1), 10.0)
     desk.end("one", decision=RetryAt(kit.after(3)), at_s=2)
-    assert desk.database.read_now(claims.waiting) == [Waiting("ws", Queue.RETRY, kit.after(3))]
+    assert desk.database.read_now(claims.waiting) == [WaitingQueue("ws", Queue.RETRY, kit.after(3))]
 
 
 def test_two_dispatchers_share_one_rate(place: Place) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 
 from runtime import clock
 from runtime.database.engines import Database
-from runtime.kafka.writer import Kafka, Record, Writer
+from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from runtime.settings import Settings
 from schemas import topics
 from schemas.usage import UsageEvent
@@ -60,7 +60,7 @@ class Scene:
         """Spread the events over the partitions by their keys."""
         values = [(event.idempotency_key, event.model_dump_json(by_alias=True).encode()) for event in events]
         values += [(str(number), value) for number, value in enumerate(others)]
-        await self._writer.write(TOPIC, [Record(key.encode(), value) for key, value in values])
+        await self._writer.write(TOPIC, [KafkaRecord(key.encode(), value) for key, value in values])
 
     def taken(self) -> Counter[str]:
         """Count in how many deliveries each key is."""

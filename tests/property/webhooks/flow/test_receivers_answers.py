@@ -8,7 +8,7 @@ import logging
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import httpcore
 import hypothesis
@@ -16,19 +16,18 @@ import pytest
 from hypothesis import strategies as st
 
 from runtime.clock import Clock
-from runtime.outage import Outage
 from runtime.settings import Settings
-from runtime.vault import Vault
 from tests.property.webhooks.flow import wires
 from tests.property.webhooks.flow.wires import Answer, End, Fault, Network
 from tests.unit.proxy.virtual_time import VirtualLoop
 from tests.unit.webhooks import kit
-from webhooks import app, sender
+from webhooks import sender
 from webhooks.core.deliveries import Prepared, Receiver, Status
 from webhooks.core.retry import AttemptResult
 from webhooks.flow import dispatch
+from webhooks.flow.loops import DispatchLoop
 from webhooks.policies import Policies
-from webhooks.sender import Sender
+from webhooks.sender import HttpSender
 
 TLS = ssl.create_default_context()
 WELL = "well"
@@ -45,7 +44,7 @@ are slow."""
 class Watched:
     """The sender, and when the well receiver had its deliveries."""
 
-    def __init__(self, inner: Sender, now: Clock) -> None:
+    def __init__(self, inner: HttpSender, now: Clock) -> None:
         self._inner = inner
         self._now = now
         self.came: dict[str, datetime] = {}
@@ -72,10 +71,9 @@ class Scene:
         policies = Policies.of(Settings())
         self.deliveries = kit.ListDeliveries(policies.claimed_for_s, policies.rule)
         self._names = [name for name in of if name != WELL]
-        inner = Sender(allow_private=True, resolver=network.resolve, ssl_context=TLS, steady=loop.time)
+        inner = HttpSender(allow_private=True, resolver=network.resolve, ssl_context=TLS, steady=loop.time)
         self.sender = Watched(inner, self.now)
-        self.dispatcher = app.Dispatcher(cast(Any, None), Vault(bytes(32)), self.now, Settings(), policies=policies)
-        self.dispatcher._dispatch = dispatch.Dispatch(
+        story = dispatch.Dispatch(
             self.deliveries,
             kit.FixedReceivers(**{name: _receiver(name, answer) for name, answer in of.items()}),
             self.sender,
@@ -86,6 +84,8 @@ class Scene:
             policy=policies.policy,
             limits=policies.limits,
         )
+        self._wake = asyncio.Event()
+        self._delivering = DispatchLoop(story, self._wake)
 
     def now(self) -> datetime:
         return kit.after(asyncio.get_running_loop().time() - self._from_s)
@@ -94,13 +94,13 @@ class Scene:
         drafts = [kit.draft(f"{name}-{number}", kit.event(number, name, key=f"{name}-{number}")) for number in numbers]
         batch = kit.batch(*(event for one in drafts for event in one.events), topic=f"{name}-{numbers[0]}")
         await self.deliveries.enqueue(drafts, batch, self.now())
-        self.dispatcher._wake.set()
+        self._wake.set()
 
     async def run(self) -> dict[str, float]:
         """Run until all is over; return how long each delivery of the well receiver took, in seconds."""
         put_at: dict[str, datetime] = {}
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(self.dispatcher._run(tasks, Outage("dispatch", logging.getLogger("test"))))
+            running = tasks.create_task(self._delivering.run({}))
             for name in self._names:
                 await self.put(name, *range(1, EACH + 1))
             for number in range(1, int(FOR_S / EVERY_S) + 1):
@@ -108,8 +108,7 @@ class Scene:
                 await self.put(WELL, number)
                 await asyncio.sleep(EVERY_S)
             assert not running.done()
-            self.dispatcher._draining = True
-            self.dispatcher._wake.set()
+            assert await self._delivering.drain(FOR_S)
         return {name: (self.sender.came[name] - at).total_seconds() for name, at in put_at.items()}
 
 
@@ -129,7 +128,6 @@ def check(answers: Sequence[Answer]) -> None:
 
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner(loop_factory=VirtualLoop) as runner:
         patch.setattr(httpcore, "AnyIOBackend", lambda: network)
-        patch.setattr(app, "_sender", lambda *_: None)  # the scene has its own
         scene, took = runner.run(whole())
     assert max(took.values()) <= MOST_S
     policy = Policies().policy

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from control.core import audit_view
-from control.core.records import ApiKey, Endpoint, Group, ManagementKey, Scope, Secret, Shown
+from control.core.records import ManagementKey, Scope, Shown, StoredApiKey, StoredEndpoint, StoredGroup, StoredSecret
 from schemas.api import Region
 from schemas.config import (
     EndpointRecord,
@@ -53,12 +53,12 @@ LIMIT = UsageLimit(type=LimitType.TOKEN, unit=UsageLimitUnit.DAY, threshold=5)
             for enabled in (True, False)
         ),
         (
-            audit_view.secret(Secret(SecretRecord(id="s", workspace_id="w", sealed="sealed"), "upstream", NOW)),
+            audit_view.secret(StoredSecret(SecretRecord(id="s", workspace_id="w", sealed="sealed"), "upstream", NOW)),
             {"name": "upstream"},
         ),
         (
             audit_view.endpoint(
-                Endpoint(
+                StoredEndpoint(
                     EndpointRecord(id="e", workspace_id="w", slug="acme/m", target=TARGET, created_at=NOW),
                     Region.EU,
                     NOW,
@@ -74,7 +74,7 @@ LIMIT = UsageLimit(type=LimitType.TOKEN, unit=UsageLimitUnit.DAY, threshold=5)
         ),
         (
             audit_view.group(
-                Group(
+                StoredGroup(
                     GroupRecord(
                         id="g",
                         workspace_id="w",
@@ -105,7 +105,9 @@ LIMIT = UsageLimit(type=LimitType.TOKEN, unit=UsageLimitUnit.DAY, threshold=5)
         ),
         (
             audit_view.api_key(
-                ApiKey("k", KeyRecord(prefix="sky_abc", workspace_id="w", group_id="g", sha256="digest"), "prod", NOW)
+                StoredApiKey(
+                    "k", KeyRecord(prefix="sky_abc", workspace_id="w", group_id="g", sha256="digest"), "prod", NOW
+                )
             ),
             {"group_id": "g", "name": "prod"},
         ),

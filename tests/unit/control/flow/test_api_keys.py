@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from control import credentials
 from control.core import registered_keys
-from control.core.records import Group
+from control.core.records import StoredGroup
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError, RefusalError
 from control.flow import api_keys
 from schemas.api import CreateApiKey, CreateApiKeys, RegisterApiKey, UpdateApiKey
@@ -38,7 +38,7 @@ def stores() -> FakeStores:
             limit_enforcement=LimitEnforcement.INDEPENDENT,
             models=(),
         )
-        made.groups.add(Group(record, None, NOW, NOW))
+        made.groups.add(StoredGroup(record, None, NOW, NOW))
     made.workspaces.set_public_key("w", base64.b64encode(PRIVATE.public_key().public_bytes_raw()).decode())
     return made
 

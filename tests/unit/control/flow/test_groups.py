@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from control.core import rules
-from control.core.records import Group
+from control.core.records import StoredGroup
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import groups
 from runtime.config import records as config_records
@@ -24,7 +24,7 @@ def stores() -> FakeStores:
 
 def make_group(
     stored: FakeStores, name: str, threshold: int | None = None, parent: str | None = None, mode: str | None = None
-) -> Group:
+) -> StoredGroup:
     body = {
         "metadata": {"external_entity_id": name},
         "models": [model(threshold)],
@@ -38,7 +38,7 @@ def model(threshold: int | None) -> dict[str, Any]:
     return {"slug": SLUG, "usage_limits": limits}
 
 
-def patch(stored: FakeStores, group: Group, **body: Any) -> Group:
+def patch(stored: FakeStores, group: StoredGroup, **body: Any) -> StoredGroup:
     return groups.update(stored.unit(), group.record.id, UpdateGroup.model_validate(body))[0]
 
 

@@ -1,9 +1,10 @@
 import pytest
 
-from control.core.records import Secret
+from control.core.records import StoredSecret
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import secrets
-from runtime.vault import Vault, VaultError, secret_context
+from domain.sealing import secret_context
+from runtime.vault import Vault, VaultError
 from schemas.api import CreateSecret
 from tests.unit.control.fakes import NOW, FakeStores, endpoint
 
@@ -11,11 +12,11 @@ VAULT = Vault(bytes(32))
 
 
 class Office(FakeStores):
-    def save(self, value: str, name: str = "upstream", workspace_id: str = "w") -> Secret:
+    def save(self, value: str, name: str = "upstream", workspace_id: str = "w") -> StoredSecret:
         body = CreateSecret(name=name, value=value)
         return secrets.save(self.unit(workspace_id), VAULT, body)
 
-    def delete(self, secret_id: str) -> Secret:
+    def delete(self, secret_id: str) -> StoredSecret:
         return secrets.delete(self.unit(), secret_id)
 
 

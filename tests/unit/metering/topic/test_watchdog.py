@@ -4,7 +4,7 @@ import pytest
 
 from domain.positions import LogShrunkError
 from metering.topic.watchdog import StalledError, Watchdog
-from runtime.kafka.reader import Bounds
+from runtime.kafka.reader import LogBounds
 from runtime.kafka.writer import KafkaAwayError
 
 
@@ -23,11 +23,11 @@ class Services:
         self.asked.append("position")
         return self.positions[partition]
 
-    async def bounds(self) -> dict[int, Bounds]:
+    async def bounds(self) -> dict[int, LogBounds]:
         self.asked.append("bounds")
         if self.failure is not None:
             raise self.failure
-        return {partition: Bounds(0, end) for partition, end in self.ends.items()}
+        return {partition: LogBounds(0, end) for partition, end in self.ends.items()}
 
 
 class StopError(Exception):

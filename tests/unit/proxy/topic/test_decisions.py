@@ -7,7 +7,7 @@ import pytest
 
 from domain import days
 from proxy.topic.decisions import DecisionsFeed
-from runtime.kafka.writer import Kafka, Record
+from runtime.kafka.writer import Kafka, KafkaRecord
 from schemas.decisions import Decision, UsedUp, Whole
 from schemas.limits import LimitType
 from tests.unit.runtime.kafka.fakes import Broker, HandTime
@@ -33,15 +33,15 @@ def decision(day: date = TODAY, version: int = 1, lane: int = 0) -> Decision:
     )
 
 
-def record(of: Decision) -> Record:
-    return Record(b"counter/g/a/b/day", of.model_dump_json(by_alias=True).encode())
+def record(of: Decision) -> KafkaRecord:
+    return KafkaRecord(b"counter/g/a/b/day", of.model_dump_json(by_alias=True).encode())
 
 
-def whole(at: int, lane: int = 0) -> Record:
-    return Record(b"whole", Whole(lane=lane, at=at).model_dump_json(by_alias=True).encode())
+def whole(at: int, lane: int = 0) -> KafkaRecord:
+    return KafkaRecord(b"whole", Whole(lane=lane, at=at).model_dump_json(by_alias=True).encode())
 
 
-GONE = Record(b"compacted away", b"")
+GONE = KafkaRecord(b"compacted away", b"")
 
 
 class Scene:
@@ -102,7 +102,9 @@ async def test_days_that_no_request_names_any_more_are_left_out_before_they_are_
 async def test_what_cannot_be_read_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
     quoted = f'"{TODAY}"'.encode()
-    scene.broker.put(Record(b"k", b"not JSON " + quoted), Record(b"k", b"{" + quoted), Record(b"k", None))
+    scene.broker.put(
+        KafkaRecord(b"k", b"not JSON " + quoted), KafkaRecord(b"k", b"{" + quoted), KafkaRecord(b"k", None)
+    )
     scene.broker.put(record(decision()))
     async with scene.running():
         await scene.feed.caught_up()

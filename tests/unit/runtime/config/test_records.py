@@ -6,7 +6,7 @@ import pytest
 from runtime.config import log as config_log
 from runtime.config import records as config_records
 from runtime.kafka.feed import FeedRecord
-from runtime.kafka.writer import Record
+from runtime.kafka.writer import KafkaRecord
 from schemas.config import (
     RECORD_OF,
     ConfigChange,
@@ -65,7 +65,7 @@ class Skipped:
         self.errors.append(error)
 
 
-def decode(*records: Record) -> tuple[list[ConfigChange], int, list[Exception]]:
+def decode(*records: KafkaRecord) -> tuple[list[ConfigChange], int, list[Exception]]:
     skipped = Skipped()
     given = [FeedRecord(*record) for record in records]
     changes, newest = config_records.decode(given, config_records.EVERY_KIND, skipped)
@@ -116,7 +116,7 @@ def test_a_heartbeat_is_no_change_and_says_the_version() -> None:
 
 def test_what_the_reader_does_not_ask_for_is_not_even_looked_at() -> None:
     unknown = config_records.encode(3, "quota", "q", {"some": "thing"}, AT)
-    broken = Record(b"group/g", b"not JSON")
+    broken = KafkaRecord(b"group/g", b"not JSON")
     skipped = Skipped()
     given = [FeedRecord(*record) for record in (unknown, broken)]
     assert config_records.decode(given, {ConfigKind.KEY}, skipped) == ([], 0)
@@ -126,22 +126,22 @@ def test_what_the_reader_does_not_ask_for_is_not_even_looked_at() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        Record(b"group/g", b"not JSON"),
-        Record(b"group/g", b"\xff"),
-        Record(b"group/g", b'{"version": 1, "kind": "group", "id": "g", "record": {}}'),
-        Record(b"group/g", None),
-        Record(b"group/g", None, (("version", b"x"), ("id", b"g"))),
-        Record(b"group/g", None, (("version", b"1"), ("id", b"\xff"))),
-        Record(b"heartbeat", None),
-        Record(b"heartbeat", b"[]"),
-        Record(b"heartbeat", b"{}"),
-        Record(b"heartbeat", b'{"version":1e999}'),
-        Record(b"heartbeat", b'{"version":99999999999999999999}'),
-        Record(b"heartbeat", b"[" * 100_000),
-        Record(b"group/g", None, (("version", b"1"), ("id", None))),  # type: ignore[arg-type]  # a header may be null
+        KafkaRecord(b"group/g", b"not JSON"),
+        KafkaRecord(b"group/g", b"\xff"),
+        KafkaRecord(b"group/g", b'{"version": 1, "kind": "group", "id": "g", "record": {}}'),
+        KafkaRecord(b"group/g", None),
+        KafkaRecord(b"group/g", None, (("version", b"x"), ("id", b"g"))),
+        KafkaRecord(b"group/g", None, (("version", b"1"), ("id", b"\xff"))),
+        KafkaRecord(b"heartbeat", None),
+        KafkaRecord(b"heartbeat", b"[]"),
+        KafkaRecord(b"heartbeat", b"{}"),
+        KafkaRecord(b"heartbeat", b'{"version":1e999}'),
+        KafkaRecord(b"heartbeat", b'{"version":99999999999999999999}'),
+        KafkaRecord(b"heartbeat", b"[" * 100_000),
+        KafkaRecord(b"group/g", None, (("version", b"1"), ("id", None))),  # type: ignore[arg-type]  # a header may be null
     ],
 )
-def test_a_record_that_cannot_be_read_is_skipped_and_the_others_are_not(record: Record) -> None:
+def test_a_record_that_cannot_be_read_is_skipped_and_the_others_are_not(record: KafkaRecord) -> None:
     good = config_records.encode(2, "group", "other", None, AT)
     changes, newest, errors = decode(record, good)
     assert [change.id for change in changes] == ["other"]

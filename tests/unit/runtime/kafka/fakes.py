@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 
-from runtime.kafka.writer import Kafka, Record
+from runtime.kafka.writer import Kafka, KafkaRecord
 
 
 class Stored(NamedTuple):
@@ -53,7 +53,7 @@ class Broker:
         self.consumers.append(consumer)
         return consumer
 
-    def put(self, *records: Record, partition: int = 0) -> None:
+    def put(self, *records: KafkaRecord, partition: int = 0) -> None:
         log = self.partitions[partition]
         for record in records:
             log.append(Stored(record.key, record.value, record.headers, len(log)))

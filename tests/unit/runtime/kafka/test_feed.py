@@ -7,7 +7,7 @@ import pytest
 
 from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedRecord, SkippedRecords
-from runtime.kafka.writer import Kafka, KafkaAwayError, Record
+from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord
 from tests.unit.runtime.kafka.fakes import Broker, HandTime
 
 WHERE = Kafka("nowhere:1")
@@ -61,8 +61,8 @@ class Scene:
         await self.until(lambda: len(self.heard) >= count)
 
 
-def records(*keys: str) -> list[Record]:
-    return [Record(key.encode(), b"v") for key in keys]
+def records(*keys: str) -> list[KafkaRecord]:
+    return [KafkaRecord(key.encode(), b"v") for key in keys]
 
 
 async def test_everything_from_the_beginning_then_what_comes() -> None:
@@ -77,7 +77,7 @@ async def test_everything_from_the_beginning_then_what_comes() -> None:
             FeedRecord(b"b", b"v", (), 0, 1),
             FeedRecord(b"c", b"v", (), 1, 0),
         ]
-        scene.broker.put(Record(b"d", None, (("version", b"7"),)))
+        scene.broker.put(KafkaRecord(b"d", None, (("version", b"7"),)))
         await scene.until(lambda: len(scene.heard) == 4)
     assert scene.heard[-1] == FeedRecord(b"d", None, (("version", b"7"),), 0, 2)
     assert scene.ends == 1

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from runtime.kafka import consumers, reader
-from runtime.kafka.reader import Bounds, Reader
+from runtime.kafka.reader import LogBounds, LogReader
 from runtime.kafka.writer import Kafka, KafkaAwayError
 from tests.unit.proxy.virtual_time import in_virtual_time
 
@@ -69,12 +69,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Hanging]:
     return Hanging.made
 
 
-async def until(reader: Reader) -> None:
-    async for _ in reader.until({0: Bounds(0, 1)}):
+async def until(reader: LogReader) -> None:
+    async for _ in reader.until({0: LogBounds(0, 1)}):
         pytest.fail("there is nothing")
 
 
-ASKING: dict[str, Callable[[Reader], Awaitable[object]]] = {
+ASKING: dict[str, Callable[[LogReader], Awaitable[object]]] = {
     "bounds": lambda reader: reader.bounds(),
     "first_since": lambda reader: reader.first_since(datetime.now(UTC)),
     "until": until,
@@ -88,13 +88,13 @@ async def test_a_start_that_hangs_is_given_up_in_time(
     monkeypatch.setattr(reader, "_ANSWER_S", 0)
     async with asyncio.timeout(30):
         with pytest.raises(KafkaAwayError, match="no answer from Kafka"):
-            await ASKING[asking](Reader(Kafka("b:1"), "a.topic"))
+            await ASKING[asking](LogReader(Kafka("b:1"), "a.topic"))
     assert [consumer.is_stopped for consumer in made] == [True]
 
 
 @pytest.mark.parametrize("asking", ASKING)
 async def test_a_start_that_is_cut_off_leaves_nothing(asking: str, made: list[Hanging]) -> None:
-    reader = Reader(Kafka("b:1"), "a.topic")
+    reader = LogReader(Kafka("b:1"), "a.topic")
     task = asyncio.ensure_future(ASKING[asking](reader))
     await asyncio.sleep(0)
     await made[0].starting.wait()
@@ -109,7 +109,7 @@ async def test_a_kafka_that_goes_away_in_mid_reading_is_given_up_in_time(monkeyp
     monkeypatch.setattr(consumers, "Consumer", Silent)
     loop, read = asyncio.get_running_loop(), dict[int, float]()
     with pytest.raises(KafkaAwayError, match="no answer from Kafka within 30 s"):
-        async for records in Reader(Kafka("b:1"), "a.topic").until({0: Bounds(0, 2)}):
+        async for records in LogReader(Kafka("b:1"), "a.topic").until({0: LogBounds(0, 2)}):
             await asyncio.sleep(3600)  # what its caller does meanwhile is not Kafka's silence
             read |= {record.offset: loop.time() for record in records}
     assert list(read) == [0]

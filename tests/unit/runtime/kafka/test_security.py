@@ -12,7 +12,7 @@ from runtime import settings
 from runtime.kafka import clients
 from runtime.kafka.clients import Kafka
 from runtime.kafka.security import Sasl, SaslMechanism, Security, SecurityError, SecurityProtocol, Tls
-from runtime.kafka.tokens import Tokens
+from runtime.kafka.tokens import KafkaTokens
 from runtime.settings import Settings
 from tests.support import secured
 
@@ -105,7 +105,7 @@ async def test_faust_gets_the_same_as_every_other_client(tmp_path: Path) -> None
         bearer = Sasl(SaslMechanism.OAUTHBEARER, token_url="http://x", client_id="c", client_secret="hush")
         tokens = faust_thread.credentials(Kafka("b:1", "", Security(protocol, sasl=bearer)))
         assert isinstance(tokens, OAuthCredentials)
-        assert isinstance(tokens.oauth_cb, Tokens)
+        assert isinstance(tokens.oauth_cb, KafkaTokens)
         assert tokens.protocol.value == protocol
 
 

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from runtime.kafka.security import Sasl, SaslMechanism
-from runtime.kafka.tokens import Tokens
+from runtime.kafka.tokens import KafkaTokens
 
 SASL = Sasl(
     SaslMechanism.OAUTHBEARER,
@@ -29,8 +29,8 @@ class Server:
             200, json={"access_token": f"token-{number}", "expires_in": 100}
         )
 
-    def tokens(self) -> Tokens:
-        return Tokens(SASL, transport=httpx.MockTransport(self._handle), steady=lambda: self.now_s)
+    def tokens(self) -> KafkaTokens:
+        return KafkaTokens(SASL, transport=httpx.MockTransport(self._handle), steady=lambda: self.now_s)
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.store.pages import Entry
+from metering.store.pages import LedgerEntry
 from tests.unit.metering.factories import event
 from tollgate.cli import events, terminal
 from tollgate.reports import exports
@@ -38,7 +38,7 @@ def test_no_text_keeps_anything_that_is_obeyed(text: str) -> None:
 
 def test_an_event_of_the_tail_is_one_line_without_controls() -> None:
     """Ids of groups that were made before they were refused."""
-    entry = Entry(event(1, external_entity_id="\x1b]52;c;Y3VybA==\x07\nforged"), event(1).timestamp)
+    entry = LedgerEntry(event(1, external_entity_id="\x1b]52;c;Y3VybA==\x07\nforged"), event(1).timestamp)
     line = events._as_line(entry)
     assert "\x1b" not in line
     assert "\n" not in line
@@ -47,7 +47,7 @@ def test_an_event_of_the_tail_is_one_line_without_controls() -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_spreadsheet_calculates_no_cell(start: str) -> None:
     file = io.StringIO()
-    exports._csv([Entry(event(1, external_entity_id=f"{start}cmd|' /C calc'!A0"), event(1).timestamp)], file)
+    exports._csv([LedgerEntry(event(1, external_entity_id=f"{start}cmd|' /C calc'!A0"), event(1).timestamp)], file)
     (row,) = csv.DictReader(io.StringIO(file.getvalue(), newline=""))
     assert row["external_entity_id"] == f"'{start}cmd|' /C calc'!A0"
     assert row["input_tokens"] == "10"

@@ -6,21 +6,21 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from metering.store.events import Gap
-from tollgate.reconciliation.accounts import Figures, Line, Period, Report, Sums, TopicFigures
-from tollgate.reconciliation.upstream_account import Comparison, Listing, Request
+from tollgate.reconciliation.accounts import AccountLine, AccountSums, Figures, Period, Report, TopicFigures
+from tollgate.reconciliation.upstream_account import Comparison, Listing, MatchedRequest
 from webhooks.core.deliveries import Status
 
 DAY = date(2026, 3, 10)
 LEDGER = Figures(4, 40, 20, 1, -3, 2)
-NOTHING: dict[Status, Sums] = dict.fromkeys(Status, Sums())
-LINE = Line(
+NOTHING: dict[Status, AccountSums] = dict.fromkeys(Status, AccountSums())
+LINE = AccountLine(
     workspace_id="ws",
     day=DAY,
     unpublished=Figures(1, 10, 5),
     ledger=LEDGER,
     daily=LEDGER,
-    deliveries=NOTHING | {Status.DELIVERED: Sums(3, 27, 17), Status.DEAD: Sums(2, 10, 5)},
-    untaken=Sums(1, 10, 5),
+    deliveries=NOTHING | {Status.DELIVERED: AccountSums(3, 27, 17), Status.DEAD: AccountSums(2, 10, 5)},
+    untaken=AccountSums(1, 10, 5),
 )
 REPORT = Report(
     Period(DAY, DAY, DAY), served=True, passed=True, waiting=0, in_flight=0, lines=(LINE,), gaps=(), upstream=None
@@ -29,17 +29,17 @@ NONE = Listing(0, ())
 EQUAL = Comparison(
     agreeing=1, later=1, missing_in_ledger=NONE, missing_at_upstream=NONE, different_counts=NONE, apart=NONE
 )
-ONE = Listing(1, (Request("request", None, None, "2026-03-10", None, None, None, None, 10, 5),))
+ONE = Listing(1, (MatchedRequest("request", None, None, "2026-03-10", None, None, None, None, 10, 5),))
 
 
 def test_corrections_are_in_the_sums_and_apart_in_the_figures() -> None:
-    assert LEDGER.sums == Sums(5, 37, 22)
+    assert LEDGER.sums == AccountSums(5, 37, 22)
     assert LEDGER.plus(LEDGER, -1) == Figures()
 
 
 def test_a_line_agrees_where_every_event_is_on_both_sides() -> None:
     assert LINE.agrees
-    assert LINE.delivery_difference == Sums()
+    assert LINE.delivery_difference == AccountSums()
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_a_line_agrees_where_every_event_is_on_both_sides() -> None:
         replace(LINE, topic=LEDGER._replace(requests=3)),
         replace(LINE, daily=LEDGER._replace(corrections=0)),
         replace(LINE, unpublished=Figures()),
-        replace(LINE, untaken=Sums(1, 10, 6)),
+        replace(LINE, untaken=AccountSums(1, 10, 6)),
         replace(LINE, deliveries=NOTHING),
     ],
 )
-def test_a_line_differs_where_one_account_does(changed: Line) -> None:
+def test_a_line_differs_where_one_account_does(changed: AccountLine) -> None:
     assert not changed.agrees
     assert not replace(REPORT, lines=(LINE, changed)).agrees
 

@@ -10,7 +10,7 @@ from domain import ledger_days
 from schemas.usage import Kind
 from tests.unit.metering.factories import NOON, event
 from tollgate.reconciliation import topic_sums
-from tollgate.reconciliation.accounts import Figures, Period, Place, Sums, UnreadableRecord
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place, UnreadableRecord
 from tollgate.reconciliation.topic_sums import TopicSums
 
 DAY = NOON.date()
@@ -34,7 +34,7 @@ def record(offset: int, key: str = "", partition: int = 0, **fields: Any) -> Mad
 @dataclass(frozen=True)
 class Found:
     figures: dict[Place, Figures]
-    lag: dict[Place, Sums]
+    lag: dict[Place, AccountSums]
     unreadable: int
     named: list[UnreadableRecord]
 
@@ -71,8 +71,8 @@ def test_other_days_are_left_out(day: datetime) -> None:
 def test_what_lies_between_the_two_positions_is_the_lag() -> None:
     records = [record(number) for number in range(5)]
     behind, ahead = summed(records, counted={0: 4}, taken={0: 1}), summed(records, counted={0: 2}, taken={0: 5})
-    assert (behind.figures, behind.lag) == ({PLACE: Figures(4, 40, 20)}, {PLACE: Sums(3, 30, 15)})
-    assert (ahead.figures, ahead.lag) == ({PLACE: Figures(2, 20, 10)}, {PLACE: Sums(-3, -30, -15)})
+    assert (behind.figures, behind.lag) == ({PLACE: Figures(4, 40, 20)}, {PLACE: AccountSums(3, 30, 15)})
+    assert (ahead.figures, ahead.lag) == ({PLACE: Figures(2, 20, 10)}, {PLACE: AccountSums(-3, -30, -15)})
 
 
 def test_a_second_record_behind_a_position_changes_nothing() -> None:

@@ -18,7 +18,7 @@ class Scene:
     def __init__(self, *secrets: str, behaviour: receiver.Behaviour | None = None) -> None:
         self.kept: list[receiver.Receipt] = []
         self.sent: list[MutableMapping[str, Any]] = []
-        self.app = receiver.Receiver(secrets or (kit.SECRET,), kit.HandClock(), self.kept.append, behaviour)
+        self.app = receiver.ReceiverApp(secrets or (kit.SECRET,), kit.HandClock(), self.kept.append, behaviour)
 
     async def post(self, *parts: bytes, headers: dict[str, str] | None = None, method: str = "POST") -> int:
         messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
@@ -70,7 +70,7 @@ async def test_the_file_has_the_receipt_before_the_answer_goes(tmp_path: Path) -
     out = tmp_path / "received.jsonl"
     shown: list[str] = []
     keep = receiver.keeper(lambda receipt: shown.append(out.read_text()), out)
-    app = receiver.Receiver([kit.SECRET], kit.HandClock(), keep)
+    app = receiver.ReceiverApp([kit.SECRET], kit.HandClock(), keep)
     scene = Scene()
     scene.app = app
     await scene.post(BODY)

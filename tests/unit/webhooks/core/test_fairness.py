@@ -2,14 +2,14 @@
 
 from tests.unit.webhooks import kit
 from webhooks.core import fairness
-from webhooks.core.deliveries import Queue, Share, Waiting
-from webhooks.core.fairness import Limits, Place
+from webhooks.core.deliveries import Queue, Share, WaitingQueue
+from webhooks.core.fairness import AttemptLimits, Place
 
-LIMITS = Limits(overall=10, first_per_receiver=4, first_per_failing_receiver=1, retries_per_receiver=3)
+LIMITS = AttemptLimits(overall=10, first_per_receiver=4, first_per_failing_receiver=1, retries_per_receiver=3)
 
 
-def queue(workspace_id: str, which: Queue = Queue.FIRST, *, due_s: float = 0) -> Waiting:
-    return Waiting(workspace_id, which, kit.after(due_s))
+def queue(workspace_id: str, which: Queue = Queue.FIRST, *, due_s: float = 0) -> WaitingQueue:
+    return WaitingQueue(workspace_id, which, kit.after(due_s))
 
 
 def test_each_lane_gets_what_its_bound_leaves() -> None:
@@ -20,7 +20,7 @@ def test_each_lane_gets_what_its_bound_leaves() -> None:
 
 def test_the_least_busy_comes_first_then_the_longest_due() -> None:
     waiting = [queue("late", due_s=2), queue("early", due_s=1), queue("busy")]
-    limits = Limits(overall=6, first_per_receiver=3, first_per_failing_receiver=1, retries_per_receiver=1)
+    limits = AttemptLimits(overall=6, first_per_receiver=3, first_per_failing_receiver=1, retries_per_receiver=1)
     shares = fairness.share(waiting, {("busy", Queue.FIRST): 1}, (), limits, {})
     assert shares == [Share("early", Queue.FIRST, 3), Share("late", Queue.FIRST, 2)]
 
@@ -38,7 +38,7 @@ def test_hanging_receivers_leave_room_for_the_others() -> None:
 
 def test_however_many_receivers_hang_their_retries_leave_room_for_the_others() -> None:
     hanging = [f"hangs-{number}" for number in range(50)]
-    limits = Limits(overall=10, first_per_receiver=4, retries_per_receiver=3, overall_to_failing=6)
+    limits = AttemptLimits(overall=10, first_per_receiver=4, retries_per_receiver=3, overall_to_failing=6)
     waiting = [*(queue(name, Queue.RETRY) for name in hanging), queue("well", due_s=9)]
     busy: dict[Place, int] = {(hanging[0], Queue.RETRY): 3}
     shares = fairness.share(waiting, busy, set(hanging), limits, {})
@@ -60,5 +60,5 @@ def test_first_attempts_share_one_bound_whether_redriven_or_not() -> None:
 
 def test_the_pace_bounds_all_lanes_of_a_receiver_together() -> None:
     waiting = [queue("a"), queue("a", Queue.RETRY), queue("b"), queue("c")]
-    shares = fairness.share(waiting, {}, (), Limits(), {"a": 9, "b": 0})
+    shares = fairness.share(waiting, {}, (), AttemptLimits(), {"a": 9, "b": 0})
     assert shares == [Share("a", Queue.RETRY, 8), Share("a", Queue.FIRST, 1), Share("c", Queue.FIRST, 4)]

@@ -41,7 +41,7 @@ class Scene:
             steady=self.clock.seconds,
             jitter=lambda: 0.0,
             policy=Policy(),
-            limits=fairness.Limits(),
+            limits=fairness.AttemptLimits(),
             per_s=self.per_s,
         )
 

@@ -37,7 +37,7 @@ WITHIN_S = 30
 def correct(database: Database, input_tokens: int, output_tokens: int = 0) -> UsageEvent:
     return database.write_now(
         lambda connection: flow.correct(
-            corrections.Corrections(connection),
+            corrections.SqlCorrections(connection),
             lambda: TOMORROW,
             event_key=EVENT.idempotency_key,
             input_tokens=input_tokens,

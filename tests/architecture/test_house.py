@@ -1,0 +1,93 @@
+"""The house's rules: what a folder may hold, who declares a port, what roles and `runtime/` may know (ADR 30)."""
+
+import ast
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from tests.architecture import sources
+
+MOST_MODULES = 15
+MANY_COMMANDS = "tollgate/cli"
+"""A file for each command: they are found by the command's name."""
+ROLES = ("control", "embedded", "metering", "proxy", "webhooks")
+FOREIGN_TO_RUNTIME = {"event", "delivery", "usage", "ledger", "billing", "webhook", "completion", "prompt", "tenant"}
+"""Words of requests, events and deliveries; `runtime/http` speaks of HTTP's requests, which are any program's."""
+
+
+def product() -> list[Path]:
+    packages = set(sources.project()["tool"]["coverage"]["run"]["source_pkgs"])
+    return [path for path in sources.modules() if path.parts[0] in packages]
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse((sources.ROOT / path).read_text(encoding="utf-8"))
+
+
+def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
+    for path in product():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef):
+                yield path, node
+
+
+def words(name: str) -> set[str]:
+    spaced = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    return {word.removesuffix("s") for word in spaced.split("_") if word}
+
+
+def crowded(paths: Sequence[Path]) -> dict[str, int]:
+    held = Counter(path.parent.as_posix() for path in paths if path.name != "__init__.py")
+    return {folder: count for folder, count in held.items() if count > MOST_MODULES and folder != MANY_COMMANDS}
+
+
+def test_a_folder_holds_at_most_fifteen_modules() -> None:
+    assert crowded([*product(), *(path for path in sources.modules() if path.parts[0] == "infra")]) == {}
+
+
+def test_the_rule_sees_a_crowded_folder() -> None:
+    assert crowded([Path(f"proxy/module_{number}.py") for number in range(MOST_MODULES)]) == {}
+    assert crowded([Path(f"proxy/module_{number}.py") for number in range(MOST_MODULES + 1)]) == {"proxy": 16}
+
+
+def test_a_port_is_declared_once() -> None:
+    """Two ports with the same methods, named and typed alike, are one that was written twice."""
+    found = defaultdict(list)
+    for path, node in classes():
+        if any("Protocol" in ast.unparse(base) for base in node.bases):
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+            found[tuple(sorted(f"{each.name}{ast.unparse(each.args)}" for each in methods))].append(
+                f"{path.as_posix()}:{node.name}"
+            )
+    assert [ports for methods, ports in found.items() if methods and len(ports) > 1] == []
+
+
+def test_roles_wire_and_no_more() -> None:
+    """A role's module begins what others do: it holds no loop without an end, and no function that only it needs."""
+    endless = [
+        path.as_posix()
+        for path in (Path("tollgate/roles") / f"{role}.py" for role in ROLES)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.While) and isinstance(node.test, ast.Constant)
+    ]
+    assert endless == []
+
+
+def test_runtime_knows_no_event_and_no_delivery() -> None:
+    found = []
+    for path in product():
+        if path.parts[0] != "runtime":
+            continue
+        named = {path.stem} | {
+            node.name
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        found += [f"{path}: {name}" for name in named if words(name) & FOREIGN_TO_RUNTIME and name not in OF_OTHERS]
+    assert found == []
+
+
+OF_OTHERS = {"cloud_event", "cloud_events"}
+"""CloudEvents, the standard for the headers of what is written to Kafka."""
