@@ -2,12 +2,13 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 
-def day_of(event: UsageEvent) -> date:
+def day_of(event: AnyEvent) -> date:
     """Return the UTC day of an event's own timestamp, however late the event comes."""
-    return event.timestamp.astimezone(UTC).date()
+    moment = event.timestamp
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).date()
 
 
 def reset_at(day: date) -> datetime:

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from domain.sources import EventBatch
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 
 class PositionError(Exception):
@@ -91,7 +91,7 @@ def check_end(place: str, position: int | None, end: int) -> None:
         raise LogShrunkError(place, position, end)
 
 
-def unseen(batch: EventBatch, position: int | None) -> tuple[UsageEvent, ...]:
+def unseen(batch: EventBatch, position: int | None) -> tuple[AnyEvent, ...]:
     """Return the events at or above `position` (None: nothing of the partition was counted yet).
 
     Where offsets were skipped inside the batch, so that an event's own is unknown, a batch that straddles the

@@ -7,7 +7,7 @@ sequences, and the outbox of corrections is one more.
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 SPOOL = "spool/"
 """Begins the topic of a spool; its instance follows."""
@@ -24,7 +24,7 @@ class EventBatch:
     first_offset: int
     next_offset: int
     """One past the last event's offset; equal to `first_offset` where there is none."""
-    events: tuple[UsageEvent, ...]
+    events: tuple[AnyEvent, ...]
 
 
 class EventSource(Protocol):

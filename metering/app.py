@@ -5,6 +5,7 @@ Never lets a failure go unseen: what does not pass by itself ends the task that 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import date
@@ -16,7 +17,7 @@ from metering import flow
 from metering.core.decisions import Part
 from metering.store import day_partitions, transaction
 from runtime import loops
-from runtime.clock import Clock
+from runtime.clock import Clock, Steady
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
 from schemas.daily import DailyUsage
@@ -24,6 +25,7 @@ from schemas.daily import DailyUsage
 BATCH = 1000
 MIN_INTERVAL_S = 0.02
 _WAIT_S = 1.0
+_MOST_REST_S = 1.0
 _NAMED = 20  # keys in one line of the log
 
 _log = logging.getLogger(__name__)
@@ -64,14 +66,16 @@ class EmbeddedMetering:
         on_whole: OnWhole | None = None,
         min_interval_s: float = MIN_INTERVAL_S,
         pause: Pause = asyncio.sleep,
+        steady: Steady = time.monotonic,
     ) -> None:
-        """`min_interval_s` lies behind a batch that was not full: under load the batches grow, not the transactions."""
+        """At least `min_interval_s` lies behind a batch that was not full (`loops.rest_s`)."""
         self._database = database
         self._ledger = transaction.SqlLedger(database, lambda _: clock())
         self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
         self._on_whole = on_whole or _nobody_hears
         self._min_interval_s = min_interval_s
         self._pause = pause
+        self._steady = steady
         self._committed: dict[tuple[str, int], int] = {}
         self.counted = 0
         """Usage events counted since the start, repeats among them."""
@@ -111,11 +115,12 @@ class EmbeddedMetering:
         if batch.next_offset <= offset:
             await partition.wait(offset, _WAIT_S)
             return offset
+        began_s = self._steady()
         await outage.ride_out(lambda: self._count(batch))
         self.counted += len(batch.events)
         self._committed[partition.topic, partition.index] = batch.next_offset
         if len(batch.events) < BATCH:
-            await self._pause(self._min_interval_s)
+            await self._pause(loops.rest_s(self._steady() - began_s, self._min_interval_s, _MOST_REST_S))
         return batch.next_offset
 
     async def _count(self, batch: EventBatch) -> None:

@@ -47,7 +47,8 @@ from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.decisions import Decision, DecisionBySequence, Whole
-from schemas.usage import Outcome, UsageDraft, UsageEvent
+from schemas.spooled import AnyEvent
+from schemas.usage import Outcome, UsageDraft
 
 _TIDY_EVERY_S = 5
 _LANES_KNOWN = 65_536
@@ -269,7 +270,7 @@ class Proxy:
                 file.close()
             self._slots.close()
 
-    def _restore(self, file: SpoolFile, event: UsageEvent) -> None:
+    def _restore(self, file: SpoolFile, event: AnyEvent) -> None:
         tokens = event.tokens.input_tokens + event.tokens.output_tokens
         sequence = event.producer.sequence
         lane: Lane = file.lane

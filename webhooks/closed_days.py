@@ -26,7 +26,7 @@ from runtime import loops
 from runtime.clock import Clock, Steady
 from runtime.database.engines import Database
 from runtime.outage import Pause
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 FRESH_S = 60.0
 """How old the known days may be. They change once a day, at ends that lie days away from what is usual."""
@@ -43,9 +43,7 @@ class LedgerView(Protocol):
     def days(self, connection: Connection) -> Days:
         """Return the days that it has; `days.NONE` before metering's first start."""
 
-    def counted(
-        self, connection: Connection, batch: EventBatch, events: Sequence[UsageEvent]
-    ) -> Collection[str] | None:
+    def counted(self, connection: Connection, batch: EventBatch, events: Sequence[AnyEvent]) -> Collection[str] | None:
         """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
 
 

@@ -12,7 +12,10 @@ from typing import NamedTuple
 import uvloop
 
 from infra.local import kafka
+from proxy.core import usage_event
+from proxy.core.calls import SpoolUnavailableError
 from proxy.limits.days import DayCounters
+from proxy.limits.estimate import TokenCounts
 from proxy.spool import writer as spool_writer
 from proxy.topic.publisher import SpoolPublisher
 from runtime import ids
@@ -20,7 +23,7 @@ from runtime.kafka import feed, topics
 from runtime.kafka.writer import Kafka, Writer, partition_of
 from runtime.settings import Settings, SpoolSync
 from schemas.topics import USAGE_EVENTS
-from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
+from schemas.usage import Outcome, RouteName, UsageSource
 
 GROUPS = 50
 EVENTS, PARTITIONS, ROUNDS = 100_000, 12, 3
@@ -78,29 +81,38 @@ async def measure(bootstrap: str, events: int, partitions: int) -> Cost:
 
 
 async def _fill(sink: spool_writer.Spool, events: int, now: datetime) -> None:
-    groups = [ids.mint() for _ in range(GROUPS)]
+    routes = [_route(ids.mint()) for _ in range(GROUPS)]
     for first in range(0, events, 1000):
-        await asyncio.gather(
-            *[sink.put(_draft(groups[number % GROUPS], now)) for number in range(first, min(events, first + 1000))]
-        )
+        for number in range(first, min(events, first + 1000)):
+            sink.append(_event(routes[number % GROUPS], now), Outcome.COMPLETE, _kept)
+        await sink.file.wait(first + 1, WITHIN_S)  # a turn of the loop is one write
 
 
-def _draft(group: str, now: datetime) -> UsageDraft:
-    return UsageDraft(
-        idempotency_key=ids.mint(),
-        request_id=ids.request_id(),
-        timestamp=now,
+def _route(group: str) -> bytes:
+    return usage_event.of_route(
         workspace_id="01JNZ0000000000000000000WS",
         group_id=group,
         charged_groups=(group,),
         external_entity_id="customer-1",
-        api_key_prefix="sky_abcdefghijkl",
-        model_slug="lab/model",
-        request_metadata={"user": "u-1"},
-        tokens=Tokens(input_tokens=1200, output_tokens=300),
-        usage_source=UsageSource.PROVIDER,
-        outcome=Outcome.COMPLETE,
-        stream=True,
-        latency_ms=2400,
-        first_byte_ms=180,
+        slug="lab/model",
+        name=RouteName.CHAT_COMPLETIONS,
     )
+
+
+def _event(route: bytes, now: datetime) -> bytes:
+    """Return an event as a proxy writes it."""
+    begun = usage_event.begun(
+        idempotency_key=ids.mint(),
+        request_id=ids.request_id(),
+        admitted_at=now,
+        route=route,
+        api_key_prefix="sky_abcdefghijkl",
+        request_metadata={"user": "u-1"},
+        stream=True,
+    )
+    return usage_event.ended(begun, TokenCounts(1200, 300), UsageSource.PROVIDER, Outcome.COMPLETE, (2400, 180))
+
+
+def _kept(outcome: int | SpoolUnavailableError) -> None:
+    if isinstance(outcome, SpoolUnavailableError):
+        raise SystemExit(str(outcome))

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from domain.days import day_of
 from schemas.daily import DailyUsage
-from schemas.usage import Kind, UsageEvent
+from schemas.spooled import AnyEvent
+from schemas.usage import Kind
 
 
 class Counter(NamedTuple):
@@ -122,12 +123,12 @@ def whole_limits(parts: Iterable[LimitTotal]) -> dict[Counter, LimitTotal]:
     return whole
 
 
-def daily_counter(event: UsageEvent) -> Counter:
+def daily_counter(event: AnyEvent) -> Counter:
     """Return the counter whose daily usage names the event: the key's own group's."""
     return Counter(day_of(event), event.group_id, event.model_slug)
 
 
-def limit_counters(event: UsageEvent) -> tuple[Counter, ...]:
+def limit_counters(event: AnyEvent) -> tuple[Counter, ...]:
     """Return the counters whose limit totals name the event, each once; none for a correction."""
     if event.kind is Kind.CORRECTION:
         return ()
@@ -135,7 +136,7 @@ def limit_counters(event: UsageEvent) -> tuple[Counter, ...]:
     return tuple(Counter(day, group_id, event.model_slug) for group_id in dict.fromkeys(event.charged_groups))
 
 
-def increments(events: Iterable[UsageEvent]) -> Increments:
+def increments(events: Iterable[AnyEvent]) -> Increments:
     """Sum what `events` add. The order of the events does not matter."""
     daily: dict[Counter, DailyIncrement] = {}
     limits: dict[Counter, LimitIncrement] = {}
@@ -147,15 +148,15 @@ def increments(events: Iterable[UsageEvent]) -> Increments:
     return Increments(daily, limits)
 
 
-def _by_counter(events: Iterable[UsageEvent]) -> Mapping[Counter, list[UsageEvent]]:
-    alike: dict[Counter, list[UsageEvent]] = defaultdict(list)
+def _by_counter(events: Iterable[AnyEvent]) -> Mapping[Counter, list[AnyEvent]]:
+    alike: dict[Counter, list[AnyEvent]] = defaultdict(list)
     for event in events:
         alike[daily_counter(event)].append(event)
     return alike
 
 
-def _by_charged_group(events: Iterable[UsageEvent]) -> Mapping[str, list[UsageEvent]]:
-    charging: dict[str, list[UsageEvent]] = defaultdict(list)
+def _by_charged_group(events: Iterable[AnyEvent]) -> Mapping[str, list[AnyEvent]]:
+    charging: dict[str, list[AnyEvent]] = defaultdict(list)
     for event in events:
         if event.kind is Kind.USAGE:
             for group_id in dict.fromkeys(event.charged_groups):
@@ -163,7 +164,7 @@ def _by_charged_group(events: Iterable[UsageEvent]) -> Mapping[str, list[UsageEv
     return charging
 
 
-def daily_of(events: Iterable[UsageEvent]) -> DailyIncrement:
+def daily_of(events: Iterable[AnyEvent]) -> DailyIncrement:
     """Sum what events, all of one counter, add to its daily usage."""
     requests = prompt = completion = cached = 0
     corrections = corrected_prompt = corrected_completion = 0
@@ -181,7 +182,7 @@ def daily_of(events: Iterable[UsageEvent]) -> DailyIncrement:
     return DailyIncrement(requests, prompt, completion, cached, corrections, corrected_prompt, corrected_completion)
 
 
-def _limit(events: list[UsageEvent]) -> LimitIncrement:
+def _limit(events: list[AnyEvent]) -> LimitIncrement:
     prompt = sum(event.tokens.input_tokens for event in events)
     completion = sum(event.tokens.output_tokens for event in events)
     return LimitIncrement(len(events), prompt + completion, prompt, completion)

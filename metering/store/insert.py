@@ -4,22 +4,21 @@ Never takes a key twice, and never loses the number of an event that it drops as
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, select, tuple_
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from domain import days, ledger_days
 from metering.store import day_partitions
 from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
 from runtime.database import copy as bulk
-from runtime.database import statements
-from schemas.usage import UsageEvent
+from runtime.database import sqlite_rows, statements
+from schemas.spooled import AnyEvent
 
 Key = tuple[date, str]
 """What is unique in the ledger: the event's day and its idempotency key."""
@@ -27,16 +26,14 @@ Key = tuple[date, str]
 _NO_PARTITION = "23514"  # a check violation: the ledger has no other check
 
 _COLUMNS = [column.name for column in USAGE_EVENT.columns]
-_SQLITE = sqlite.dialect(paramstyle="qmark")
-_INSERT = str(sqlite.insert(USAGE_EVENT).on_conflict_do_nothing().compile(dialect=_SQLITE, column_keys=_COLUMNS))
 
 
-def record(connection: Connection, events: Sequence[UsageEvent], recorded_at: datetime) -> list[UsageEvent]:
+def record(connection: Connection, events: Sequence[AnyEvent], recorded_at: datetime) -> list[AnyEvent]:
     """Insert `events`; return those whose key was new. Of one key's events within the batch the first is taken.
 
     Raise DayClosedError where one's day has no place (`metering.store.day_partitions`); then none of them is in.
     """
-    firsts: dict[Key, UsageEvent] = {}
+    firsts: dict[Key, AnyEvent] = {}
     for event in events:
         firsts.setdefault((days.day_of(event), event.idempotency_key), event)
     day_partitions.check(connection, {day for day, _ in firsts})
@@ -56,22 +53,17 @@ def record(connection: Connection, events: Sequence[UsageEvent], recorded_at: da
     return new
 
 
-def _insert_all(connection: Connection, events: Mapping[Key, UsageEvent], recorded_at: datetime) -> bool:
+def _insert_all(connection: Connection, events: Mapping[Key, AnyEvent], recorded_at: datetime) -> bool:
     """Insert `events`, or none of them where a key is already there.
 
     An INSERT with RETURNING costs SQLite twice and PostgreSQL many times as much, and nearly every batch is all new.
     """
     if connection.dialect.name == "postgresql":
         return bulk.copy(connection, USAGE_EVENT, _copied(events, recorded_at))
-    rows = list(_stored(events, recorded_at))
-    with connection.begin_nested() as attempt:
-        if connection.exec_driver_sql(_INSERT, rows).rowcount == len(rows):
-            return True
-        attempt.rollback()
-    return False
+    return sqlite_rows.insert(connection, USAGE_EVENT, list(_stored(events, recorded_at)))
 
 
-def _insert_some(connection: Connection, events: Mapping[Key, UsageEvent], recorded_at: datetime) -> set[Key]:
+def _insert_some(connection: Connection, events: Mapping[Key, AnyEvent], recorded_at: datetime) -> set[Key]:
     rows = (
         _row(
             event,
@@ -91,7 +83,7 @@ def _insert_some(connection: Connection, events: Mapping[Key, UsageEvent], recor
     return {(row.day, row.idempotency_key) for row in inserted}
 
 
-def _note_duplicates(connection: Connection, dropped: Sequence[UsageEvent]) -> None:
+def _note_duplicates(connection: Connection, dropped: Sequence[AnyEvent]) -> None:
     """Keep the numbers that a dropped event does not share with the one the ledger has: they are no gap."""
     columns = USAGE_EVENT.c
     kept: dict[Key, tuple[str, int]] = {}
@@ -111,7 +103,7 @@ def _note_duplicates(connection: Connection, dropped: Sequence[UsageEvent]) -> N
         )
 
 
-def _copied(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
+def _copied(events: Mapping[Key, AnyEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
     """Return the rows as PostgreSQL's COPY takes them: JSON as text, the rest as it is."""
     groups = cache(json.dumps)
     for (day, _), event in events.items():
@@ -126,32 +118,23 @@ def _copied(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator
         )
 
 
-def _stored(events: Mapping[Key, UsageEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
+def _stored(events: Mapping[Key, AnyEvent], recorded_at: datetime) -> Iterator[tuple[Any, ...]]:
     """Return the rows as SQLite keeps them; what repeats within a batch is turned only once."""
-    columns = USAGE_EVENT.c
-    store_day, store_groups = cache(_storing(columns.day)), cache(_storing(columns.charged_groups))
-    store_moment, store_metadata = _storing(columns.timestamp), _storing(columns.request_metadata)
-    stored_at = store_moment(recorded_at)
+    store_day, store_groups = cache(date.isoformat), cache(sqlite_rows.text)
+    stored_at = sqlite_rows.moment(recorded_at)
     for (day, _), event in events.items():
         yield _row(
             event,
             day=store_day(day),
-            timestamp=store_moment(event.timestamp),
+            timestamp=sqlite_rows.moment(event.timestamp),
             recorded_at=stored_at,
             charged_groups=store_groups(event.charged_groups),
-            metadata=store_metadata(event.request_metadata),
+            metadata=sqlite_rows.text(event.request_metadata),
         )
 
 
-def _storing(column: Column[Any]) -> Callable[[Any], Any]:
-    process = column.type.dialect_impl(_SQLITE).bind_processor(_SQLITE)
-    if process is None:
-        raise TypeError(f"{column.name} is stored as it is")
-    return process
-
-
 def _row(
-    event: UsageEvent, *, day: Any, timestamp: Any, recorded_at: Any, charged_groups: Any, metadata: Any
+    event: AnyEvent, *, day: Any, timestamp: Any, recorded_at: Any, charged_groups: Any, metadata: Any
 ) -> tuple[Any, ...]:
     """Return an event's values in the order of the table's columns."""
     tokens, producer = event.tokens, event.producer

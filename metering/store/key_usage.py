@@ -13,7 +13,8 @@ from domain.days import day_of
 from metering.core import sums
 from metering.store.tables import KEY_DAILY
 from runtime.database import statements
-from schemas.usage import Kind, UsageEvent
+from schemas.spooled import AnyEvent
+from schemas.usage import Kind
 
 
 class _Place(NamedTuple):
@@ -27,9 +28,9 @@ class _Place(NamedTuple):
     priced_day: date
 
 
-def add(connection: Connection, lane: str, new: Sequence[UsageEvent]) -> None:
+def add(connection: Connection, lane: str, new: Sequence[AnyEvent]) -> None:
     """Add `new`, events whose keys were new, to daily usage by key."""
-    alike: dict[_Place, list[UsageEvent]] = defaultdict(list)
+    alike: dict[_Place, list[AnyEvent]] = defaultdict(list)
     for event in new:
         place = _Place(day_of(event), lane, event.group_id, event.api_key_prefix, event.model_slug, priced_day(event))
         alike[place].append(event)
@@ -40,7 +41,7 @@ def add(connection: Connection, lane: str, new: Sequence[UsageEvent]) -> None:
     connection.execute(_adding(engine), statements.columns_of(rows) if engine == "postgresql" else rows)
 
 
-def priced_day(event: UsageEvent) -> date:
+def priced_day(event: AnyEvent) -> date:
     """Return the UTC day whose price the event takes: a correction takes that of the event that it corrects.
 
     That event's key is a ULID of its admission, so it need not be read.
@@ -53,7 +54,7 @@ def priced_day(event: UsageEvent) -> date:
     return day_of(event)
 
 
-def _figures(events: Sequence[UsageEvent]) -> dict[str, Any]:
+def _figures(events: Sequence[AnyEvent]) -> dict[str, Any]:
     used: list[datetime] = [event.timestamp for event in events if event.kind is Kind.USAGE]
     return {
         "workspace_id": events[0].workspace_id,

@@ -9,7 +9,7 @@ from domain import days
 from domain.ledger_days import Days
 from domain.sources import EventBatch
 from metering.store import day_partitions, events, positions
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 
 class SqlLedgerView:
@@ -19,9 +19,7 @@ class SqlLedgerView:
         """Return the days that it has."""
         return day_partitions.open_days(connection)
 
-    def counted(
-        self, connection: Connection, batch: EventBatch, events: Sequence[UsageEvent]
-    ) -> Collection[str] | None:
+    def counted(self, connection: Connection, batch: EventBatch, events: Sequence[AnyEvent]) -> Collection[str] | None:
         """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
         at = positions.position(connection, batch.topic, batch.partition)
         if at is None or at < batch.next_offset:

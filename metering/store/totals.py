@@ -14,11 +14,11 @@ from metering.core.sums import Counter, LimitTotal
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.database import statements
 from schemas.daily import DailyUsage
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 
 def add_daily(
-    connection: Connection, batch: EventBatch, increments: sums.Increments, new: Sequence[UsageEvent], now: datetime
+    connection: Connection, batch: EventBatch, increments: sums.Increments, new: Sequence[AnyEvent], now: datetime
 ) -> tuple[DailyUsage, ...]:
     """Add to daily usage; return what was added to as it is now. `new` are the events that the increments are of."""
     owners = {event.group_id: event for event in new}

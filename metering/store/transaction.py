@@ -5,9 +5,10 @@ Never adds an event to a sum twice, and never moves one of these without the oth
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime, timedelta
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, bindparam, func, select, tuple_
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, func, select, tuple_
 
 from domain import positions, sources
 from domain.positions import Progress
@@ -21,7 +22,7 @@ from runtime.clock import Clock
 from runtime.database import statements
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 
 PAGE = 2000
 """About how many rows of each kind are read at once to be published again."""
@@ -160,8 +161,8 @@ def parts(connection: Connection, topic: str, partition: int, lane: str, counter
     """Return what a lane has of these counters, and its position."""
     return Totals(
         lane,
-        tuple(map(daily_of, _rows_of(connection, USAGE_DAILY, counters, USAGE_DAILY.c.lane == lane))),
-        tuple(map(limit_of, _rows_of(connection, LIMIT_DAILY, counters, LIMIT_DAILY.c.lane == lane))),
+        tuple(map(daily_of, _rows_of(connection, USAGE_DAILY, counters, lane))),
+        tuple(map(limit_of, _rows_of(connection, LIMIT_DAILY, counters, lane))),
         stored_positions.position(connection, topic, partition) or 0,
     )
 
@@ -171,8 +172,8 @@ def elsewhere(
 ) -> tuple[Sequence[DailyUsage], Sequence[LimitTotal]]:
     """Return what other lanes than `lane` have of these counters: of most nothing."""
     return (
-        tuple(map(daily_of, _rows_of(connection, USAGE_DAILY, daily, USAGE_DAILY.c.lane != lane))),
-        tuple(map(limit_of, _rows_of(connection, LIMIT_DAILY, limits, LIMIT_DAILY.c.lane != lane))),
+        tuple(map(daily_of, _rows_of(connection, USAGE_DAILY, daily, lane, is_own=False))),
+        tuple(map(limit_of, _rows_of(connection, LIMIT_DAILY, limits, lane, is_own=False))),
     )
 
 
@@ -207,13 +208,15 @@ def tallies(connection: Connection, from_day: date, to_day: date) -> tuple[event
     return tuple(events.LedgerTally(row[0], row[1], *map(int, row[2:])) for row in connection.execute(query))
 
 
-def _named(connection: Connection, events: Sequence[UsageEvent], counted: Totals) -> Totals:
+def _named(connection: Connection, events: Sequence[AnyEvent], counted: Totals) -> Totals:
     """Add to `counted` what its lane has of what `events`, none of them counted now, name beside it."""
+    if not events:
+        return counted
     daily = {sums.daily_counter(event) for event in events} - {sums.counter_of(usage) for usage in counted.daily}
     limits = {counter for event in events for counter in sums.limit_counters(event)}
     limits -= {total.counter for total in counted.limits}
-    own_daily = _rows_of(connection, USAGE_DAILY, daily, USAGE_DAILY.c.lane == counted.lane)
-    own_limits = _rows_of(connection, LIMIT_DAILY, limits, LIMIT_DAILY.c.lane == counted.lane)
+    own_daily = _rows_of(connection, USAGE_DAILY, daily, counted.lane)
+    own_limits = _rows_of(connection, LIMIT_DAILY, limits, counted.lane)
     return Totals(
         counted.lane,
         (*counted.daily, *map(daily_of, own_daily)),
@@ -223,15 +226,26 @@ def _named(connection: Connection, events: Sequence[UsageEvent], counted: Totals
 
 
 def _rows_of(
-    connection: Connection, table: Table, counters: Collection[Counter], which: ColumnElement[bool] | None = None
+    connection: Connection, table: Table, counters: Collection[Counter], lane: str | None = None, *, is_own: bool = True
 ) -> list[RowMapping]:
-    place = tuple_(table.c.day, table.c.group_id, table.c.model_slug)
-    also = () if which is None else (which,)
+    """Return the rows of these counters: of all lanes, of `lane`, or of all but `lane`."""
+    query = _chosen(table, None if lane is None else is_own)
+    of_lane = {} if lane is None else {"lane": lane}
     return [
         row
         for some in statements.chunks(sorted(counters))
-        for row in connection.execute(select(table).where(place.in_(some), *also)).mappings()
+        for row in connection.execute(query, {"places": some, **of_lane}).mappings()
     ]
+
+
+# Building a statement costs more than running it, and each batch asks.
+@cache
+def _chosen(table: Table, is_own: bool | None) -> Select[Any]:
+    place = tuple_(table.c.day, table.c.group_id, table.c.model_slug)
+    query = select(table).where(place.in_(bindparam("places", expanding=True)))
+    if is_own is None:
+        return query
+    return query.where(table.c.lane == bindparam("lane") if is_own else table.c.lane != bindparam("lane"))
 
 
 def _behind(connection: Connection, table: Table, after: Counter, to_day: date) -> list[Counter]:

@@ -21,8 +21,11 @@ from domain import sources
 from domain.sources import EventBatch
 from proxy.spool import segments
 from proxy.spool.placed import Placed
+from proxy.spool.recent import Recent
 from proxy.spool.segments import Segments
 from runtime import ids
+from schemas import spooled
+from schemas.spooled import SpooledEvent
 from schemas.usage import Producer, UsageDraft, UsageEvent
 
 FOLDER = "spool"
@@ -34,7 +37,6 @@ _IDENTITY = "identity"
 _STATE = "state"
 _DRAINED = "drained"
 _MOST_DRAINED = 100
-_REMEMBERED = 4096
 _MOST_TRIES = 5
 Row = TypeVar("Row")
 
@@ -81,14 +83,20 @@ class SpoolFile:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-read")
         self._waiters: dict[asyncio.Future[None], int] = {}
         """Who waits, and for an event at which offset."""
-        self._decoded: dict[int, UsageEvent] = {}
+        self._recent = Recent()
         self.lane = self.topic = sources.SPOOL + self.instance
         self._producer = b',"producer":{"instance":"%s","sequence":%%d}}' % self.instance.encode()
         self.first_offset = 1
 
     async def read(self, offset: int, limit: int) -> EventBatch:
         """Return at most `limit` events from `offset` on, in order; none where there are none yet."""
-        events = await asyncio.get_running_loop().run_in_executor(self._thread, self._events, offset, limit)
+        events = self._recent.take(offset, limit)
+        after = offset + len(events)
+        if len(events) < limit and after < self.end:
+            loop = asyncio.get_running_loop()
+            read = await loop.run_in_executor(self._thread, self._events, after, limit - len(events))
+            self._recent.keep(read)
+            events += read
         next_offset = events[-1].producer.sequence + 1 if events else offset
         return EventBatch(self.topic, self.index, self.lane, offset, next_offset, tuple(events))
 
@@ -142,10 +150,10 @@ class SpoolFile:
             if offset < end and not waiter.done():
                 waiter.set_result(None)
 
-    def remaining(self) -> Iterator[UsageEvent]:
+    def remaining(self) -> Iterator[SpooledEvent]:
         """Return every event that the spool still holds, in order, for a start's sums."""
         for sequence, body in self._rows(self._begin):
-            yield self._event(sequence, body)
+            yield spooled.decode(self._numbered(sequence, body))
 
     def begin(self) -> int:
         """Return the lowest sequence there still is; `end` where there is no row."""
@@ -178,8 +186,9 @@ class SpoolFile:
         self.close()
         shutil.rmtree(gone, ignore_errors=True)
 
-    def _events(self, offset: int, limit: int) -> list[UsageEvent]:
-        return [self._event(sequence, body) for sequence, body in islice(self._rows(offset), limit)]
+    def _events(self, offset: int, limit: int) -> list[SpooledEvent]:
+        rows = islice(self._rows(offset), limit)
+        return [spooled.decode(self._numbered(sequence, body)) for sequence, body in rows]
 
     def _formed(self, offset: int, limit: int, form: Callable[[int, bytes], Row]) -> list[Row]:
         rows = islice(self._rows(offset), limit)
@@ -200,16 +209,6 @@ class SpoolFile:
             for place, number in enumerate((1, event.tokens.input_tokens, event.tokens.output_tokens)):
                 sums[event.workspace_id, event.timestamp[:10]][place] += number
         return [Sums(*owner, *figures) for owner, figures in sorted(sums.items())]
-
-    def _event(self, sequence: int, body: bytes) -> UsageEvent:
-        """Decode a row, once for both readers: metering comes first, intake takes what it left."""
-        event = self._decoded.pop(sequence, None)
-        if event is None:
-            event = UsageEvent.model_validate_json(self._numbered(sequence, body))
-            if len(self._decoded) >= _REMEMBERED:
-                self._decoded.clear()
-            self._decoded[sequence] = event
-        return event
 
 
 _counted = msgspec.json.Decoder(_Counted)
@@ -260,7 +259,7 @@ def numbered(draft: UsageDraft, instance: str, sequence: int) -> UsageEvent:
 
 def spooled_at(_sequence: int, body: bytes) -> datetime:
     """Tell when a row was written: at its request's end."""
-    event = UsageEvent.model_validate_json(body)
+    event = spooled.decode(body)
     return event.timestamp + timedelta(milliseconds=event.latency_ms or 0)
 
 

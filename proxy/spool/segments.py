@@ -50,21 +50,31 @@ def record(sequence: int, event: bytes) -> bytes:
 def records(path: Path, place: int = 0) -> Iterator[Record]:
     """Return the whole records of a segment from the one at `place` on. Raise FileNotFoundError."""
     damaged = 0
-    with path.open("rb", buffering=_READ_BYTES) as file:
+    with path.open("rb", buffering=0) as file:
         file.seek(place)
-        while len(head := file.read(_HEAD.size)) == _HEAD.size:
-            sequence, size, checksum = _HEAD.unpack(head)
+        block, at = file.read(_READ_BYTES), 0
+        while True:
+            if len(block) - at < _HEAD.size:
+                block, at = block[at:] + file.read(_READ_BYTES), 0
+                if len(block) < _HEAD.size:
+                    return
+            sequence, size, checksum = _HEAD.unpack_from(block, at)
             if not 0 < size <= _MOST_BYTES:
                 return
-            event = file.read(size)
-            place += _HEAD.size + len(event)
-            if len(event) == size and crc32(event, crc32(head[: _START.size])) == checksum:
+            begin, end = at + _HEAD.size, at + _HEAD.size + size
+            if len(block) < end:
+                block = block[at:] + file.read(max(_READ_BYTES, size))
+                at, begin, end = 0, _HEAD.size, _HEAD.size + size
+            event = block[begin:end]
+            if len(event) == size and crc32(event, crc32(block[at : at + _START.size])) == checksum:
                 if damaged:
                     log.error("%s: %d records before sequence %d cannot be read", path, damaged, sequence)
                     damaged = 0
-                yield Record(sequence, event, place)
+                yield Record(sequence, event, place + _HEAD.size + size)
             else:
                 damaged += 1
+            place += _HEAD.size + len(event)
+            at = begin + len(event)
 
 
 class Segments:

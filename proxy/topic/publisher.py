@@ -14,13 +14,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from proxy.core.send_order import MOST_AT_ONCE, Draining
 from proxy.spool.file import SpoolFile
 from proxy.spool.writer import Spool
-from proxy.topic.rows import Head, Peek, Row, former
+from proxy.topic.rows import Charged, Head, Row, former
 from runtime import loops, outage
 from runtime.kafka import writer
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, RecordTooLargeError
@@ -106,13 +106,14 @@ class _Source:
         """Take rows that were read for the first time."""
         draining, heads, placed = self.draining, self.heads, self.file.placed
         after = heads[-1][0] + 1 if heads else self.head
-        for sequence, event, record, partition, size_bytes in rows:
-            if sequence <= placed.through and placed.offset_of(partition, sequence) is not None:
+        placed_through = placed.through
+        for sequence, day, whose, record, size_bytes in rows:
+            if sequence <= placed_through and placed.offset_of(whose.partition, sequence) is not None:
                 draining.add_acknowledged(sequence)  # by a former process
             else:
-                draining.add(partition, sequence, record, size_bytes)
+                draining.add(whose.partition, sequence, record, size_bytes)
             if sequence == after and len(heads) < _MOST_REMEMBERED:
-                heads.append((sequence, event, partition))
+                heads.append((sequence, day, whose))
                 after += 1
 
     @property
@@ -297,7 +298,7 @@ class SpoolPublisher:
             if not heads and source.head <= mark and source.form is not None:
                 # metering was behind, or these rows are a former process's
                 rows = await source.file.rows(source.head, MOST_AT_ONCE, source.form)
-                heads.extend([(sequence, event, partition) for sequence, event, _, partition, _ in rows])
+                heads.extend([row[:3] for row in rows])
             gone = 0
             while heads and gone < MOST_AT_ONCE and heads[0][0] <= mark and self._may_go(source, *heads[0]):
                 source.head = heads.popleft()[0] + 1
@@ -317,18 +318,18 @@ class SpoolPublisher:
             self._drained.append(source.mark._replace(file=None))
         source.let_go = (source.head, mark)  # last: the disk may have refused, and it is tried again
 
-    def _may_go(self, source: _Source, sequence: int, event: Peek, partition: int) -> bool:
+    def _may_go(self, source: _Source, sequence: int, day: str, whose: Charged) -> bool:
         """Say so of a row that is acknowledged."""
-        day = date.fromisoformat(event.timestamp[:10])
-        offset, instance = source.file.placed.offset_of(partition, sequence), source.file.instance
-        if offset is not None and self._limits.may_go(
-            event.charged_groups, event.model_slug, day, instance, sequence, offset
-        ):
+        offset, instance = source.file.placed.offset_of(whose.partition, sequence), source.file.instance
+        if offset is not None and self._limits.may_go(whose.groups, whose.slug, _date(day), instance, sequence, offset):
             return True
         if source.is_current and self._spool.filling:
             self.dropped_uncounted += 1
             return True
         return False
+
+
+_date = lru_cache(maxsize=8)(date.fromisoformat)
 
 
 def _source(file: SpoolFile, *, is_current: bool) -> _Source:

@@ -1,6 +1,12 @@
-"""A spool's row as the publisher needs it: the record that Kafka gets, and what its retention asks."""
+"""A spool's row as the publisher needs it: the record that Kafka gets, and what its retention asks.
+
+`proxy.core.usage_event` writes an event with all that its route decides in
+one place, between members whose length never differs: what such bytes say is worked out once a route. An event of
+another form (a correction's, or of a request that was in flight when the gateway died) is decoded.
+"""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,34 +17,84 @@ from schemas.topics import USAGE_EVENTS
 EVENT_TYPE = f"tollgate.{USAGE_EVENTS}"
 """A usage event's `ce_type`."""
 
+_MOST_ROUTES = 10_000
+"""Known at once; beyond it all are worked out anew."""
+_KEY, _REQUEST, _TIME = b'{"idempotencyKey":"', b'","requestId":"', b'","timestamp":"'
+_ULID, _UUID, _RFC3339 = 26, 36, 24
+_KEY_AT = len(_KEY)
+_REQUEST_AT = _KEY_AT + _ULID
+_TIME_AT = _REQUEST_AT + len(_REQUEST) + _UUID
+_MOMENT_AT = _TIME_AT + len(_TIME)
+_ROUTE_AT = _MOMENT_AT + _RFC3339 + len(b'",')
+_ROUTE_END = b',"apiKeyPrefix":'
 
-class Peek(msgspec.Struct, rename="camel", gc=False):
-    """What of an event its record and its retention need; everything else passes unread."""
 
-    idempotency_key: str
-    timestamp: str
+class Charged(NamedTuple):
+    """Whom an event is charged to: what all events of a route have in common."""
+
+    groups: tuple[str, ...]
+    slug: str
+    key: bytes
+    """The record's."""
+    partition: int
+
+
+Head = tuple[int, str, Charged]
+"""Sequence, UTC day, whom it is charged to."""
+
+Row = tuple[int, str, Charged, PlainRecord, int]
+"""A row as the reading thread makes it: a `Head`, its record, its size in bytes. Plain, as PlainRecord is."""
+
+
+class _Route(msgspec.Struct, rename="camel", gc=False):
     charged_groups: tuple[str, ...]
     model_slug: str
 
 
-Head = tuple[int, Peek, int]
-"""Sequence, event, partition."""
-
-Row = tuple[int, Peek, PlainRecord, int, int]
-"""A row as the reading thread makes it: sequence, event, record, partition, size in bytes. Plain, as PlainRecord is."""
+class _Event(_Route, rename="camel", gc=False):
+    idempotency_key: str
+    timestamp: str
 
 
-_decode = msgspec.json.Decoder(Peek).decode
+_decode_route = msgspec.json.Decoder(_Route).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
 
 
 def former(instance: str, partitions: int) -> Callable[[int, bytes], Row]:
     """Make what forms a row."""
-    headers, partition_of = writer.cloud_events(EVENT_TYPE, instance), writer.partition_of
+    headers = writer.cloud_events(EVENT_TYPE, instance)
+    routes: dict[bytes, Charged | None] = {}
+    """By the bytes between the fixed members and the key's prefix; None: they do not hold all of it."""
+
+    def charged(route: _Route) -> Charged:
+        key = route.charged_groups[-1].encode()
+        return Charged(route.charged_groups, route.model_slug, key, writer.partition_of(key, partitions))
+
+    def of_route(route: bytes) -> Charged | None:
+        if len(routes) >= _MOST_ROUTES:
+            routes.clear()
+        try:
+            routes[route] = charged(_decode_route(b"{%b}" % route))
+        except msgspec.DecodeError:
+            routes[route] = None
+        return routes[route]
 
     def form(sequence: int, body: bytes) -> Row:
-        event = _decode(body)
-        key = event.charged_groups[-1].encode()
-        record = key, body, headers(event.idempotency_key, event.timestamp)
-        return sequence, event, record, partition_of(key, partitions), len(body)
+        whose = None
+        end = body.find(_ROUTE_END, _ROUTE_AT)
+        if (
+            end > 0
+            and body.startswith(_KEY)
+            and body.startswith(_REQUEST, _REQUEST_AT)
+            and body.startswith(_TIME, _TIME_AT)
+            and body.startswith(b'",', _ROUTE_AT - 2)
+        ):
+            route = body[_ROUTE_AT:end]
+            whose = routes[route] if route in routes else of_route(route)
+            id_, at = body[_KEY_AT:_REQUEST_AT], body[_MOMENT_AT : _MOMENT_AT + _RFC3339]
+        if whose is None:
+            event = _decode_event(body)
+            whose, id_, at = charged(event), event.idempotency_key.encode(), event.timestamp.encode()
+        return sequence, at[:10].decode(), whose, (whose.key, body, headers(id_, at)), len(body)
 
     return form

@@ -77,7 +77,7 @@ def _record(  # noqa: PLR0917 - a change's fields, in their order
     key = f"{kind}/{id_}".encode()
     if state is None:
         end = {"kind": kind, "id": id_, "version": str(version)} | ({} if at is None else {"at": at})
-        return KafkaRecord(key, None, headers + tuple((name, value.encode()) for name, value in end.items()))
+        return KafkaRecord(key, None, [*headers, *((name, value.encode()) for name, value in end.items())])
     body = {"version": version, "kind": kind, "id": id_, "record": state, "at": at}
     return KafkaRecord(key, json.dumps(body, separators=(",", ":")).encode(), headers)
 

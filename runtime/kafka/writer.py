@@ -51,7 +51,7 @@ class RecordTooLargeError(ValueError):
     """Kafka will never take this record."""
 
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = Sequence[tuple[str, bytes]]
 
 
 class KafkaRecord(NamedTuple):
@@ -72,19 +72,19 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-def cloud_events(type_: str, source: str) -> Callable[[str, str], Headers]:
+def cloud_events(type_: str, source: str) -> Callable[[bytes, bytes], Headers]:
     """Make what gives the headers of a CloudEvent in binary mode (contract 4) from its id and its RFC 3339 time."""
-    first, last = ("ce_type", type_.encode()), (("ce_source", source.encode()), ("ce_specversion", b"1.0"))
+    always = ("ce_type", type_.encode()), ("ce_source", source.encode()), ("ce_specversion", b"1.0")
 
-    def headers(id_: str, at: str) -> Headers:
-        return (("ce_id", id_.encode()), ("ce_time", at.encode()), first, *last)
+    def headers(id_: bytes, at: bytes) -> Headers:
+        return [("ce_id", id_), ("ce_time", at), *always]
 
     return headers
 
 
 def cloud_event(type_: str, id_: str, source: str, at: datetime) -> Headers:
     """Return the headers of one CloudEvent."""
-    return cloud_events(type_, source)(id_, rfc3339(at))
+    return cloud_events(type_, source)(id_.encode(), rfc3339(at).encode())
 
 
 def hush() -> None:
@@ -150,9 +150,12 @@ class Writer:
             name = self._kafka.name(topic)
             async with self._entering[name]:  # a later call may find at once what an earlier one had to wait for
                 partitions = await self._partitions(name)
-                placed = partial(partition_of, partitions=partitions)
-                split = (await self._connected()).batches(name, records, placed)
-                sends = [self._send((name, partition), batches) for partition, batches in split.items()]
+                alike: defaultdict[int, list[PlainRecord]] = defaultdict(list)
+                for record in records:
+                    alike[partition_of(record[0], partitions)].append(record)
+                build = (await self._connected()).batches
+                built = {partition: build(name, some) for partition, some in alike.items()}
+                sends = [self._send((name, partition), batches) for partition, batches in built.items()]
                 together = asyncio.gather(*sends, return_exceptions=True) if len(sends) > 1 else None
             if together is None:  # a task costs as much as twenty records
                 await sends[0]
@@ -170,8 +173,7 @@ class Writer:
         async with self._bounded(topic, within_s):
             name = self._kafka.name(topic)
             async with self._entering[name]:
-                split = (await self._connected()).batches(name, records, lambda _: partition)
-                send = self._send((name, partition), split[partition])
+                send = self._send((name, partition), (await self._connected()).batches(name, records))
             return await send
 
     async def close(self) -> None:
@@ -293,22 +295,20 @@ class _Connection:
         self.ended: asyncio.Future[None] = loop.create_future()
         self._sent: dict[_Place, asyncio.Future[Any]] = {}
 
-    def batches(
-        self, name: str, records: Sequence[PlainRecord], placed: Callable[[bytes], int]
-    ) -> dict[int, list[BatchBuilder]]:
-        """Build the batches of each partition (`placed` of a key); any connection may send them. See `write`."""
+    def batches(self, name: str, records: Sequence[PlainRecord]) -> list[BatchBuilder]:
+        """Build the batches of one partition. Raise RecordTooLargeError."""
         at_ms = int(time.time() * 1000)  # the topics keep the broker's time, not this
-        split: defaultdict[int, list[BatchBuilder]] = defaultdict(list)
+        built, append = list[BatchBuilder](), None
         for key, value, header_items in records:
-            batches = split[placed(key)]
-            headers = list(header_items)
-            if not batches or batches[-1].append(timestamp=at_ms, key=key, value=value, headers=headers) is None:
+            headers = header_items if type(header_items) is list else list(header_items)  # aiokafka takes no other
+            if append is None or append(timestamp=at_ms, key=key, value=value, headers=headers) is None:
                 batch = self.producer.create_batch()
-                batch.append(timestamp=at_ms, key=key, value=value, headers=headers)
+                append = batch.append
+                append(timestamp=at_ms, key=key, value=value, headers=headers)
                 if batch.size() > MAX_BATCH_BYTES:  # an empty batch takes a record of any size
                     raise RecordTooLargeError(f"a record for {name} takes {batch.size()} bytes, over {MAX_BATCH_BYTES}")
-                batches.append(batch)
-        return split
+                built.append(batch)
+        return built
 
     async def send(self, place: _Place, batches: list[BatchBuilder]) -> list[int]:
         """Send to one partition; return each record's offset when all are acknowledged. Raise KafkaError."""

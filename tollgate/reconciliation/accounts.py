@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from metering.store.events import Gap
-from schemas.usage import Kind, UsageEvent
+from schemas.spooled import AnyEvent
+from schemas.usage import Kind
 from tollgate.reconciliation.upstream_account import Comparison
 from webhooks.core.deliveries import Status
 
@@ -31,7 +32,7 @@ class Figures(NamedTuple):
     corrected_output_tokens: int = 0
 
     @classmethod
-    def of(cls, event: UsageEvent) -> "Figures":
+    def of(cls, event: AnyEvent) -> "Figures":
         """Return the figures of one event."""
         tokens = event.tokens
         if event.kind is Kind.CORRECTION:

@@ -16,7 +16,7 @@ from metering.store import positions
 from metering.store import transaction as metering_store
 from proxy.spool import file as spool_file
 from proxy.spool import slots
-from schemas.usage import UsageEvent
+from schemas.spooled import AnyEvent
 from tollgate.installation import Installation
 from webhooks.store import deliveries as webhooks_store
 
@@ -91,7 +91,7 @@ def standings(connection: Connection, cut: Cut) -> list[Standing]:
     ]
 
 
-def waiting(place: Installation, standing: Standing) -> Iterator[UsageEvent]:
+def waiting(place: Installation, standing: Standing) -> Iterator[AnyEvent]:
     """Return the events before the cut that metering or intake have not passed, from the disk, in order."""
     first, end = min(standing.counted, standing.taken), standing.source.end
     if first > end:
@@ -145,7 +145,7 @@ def _spool(path: Path) -> Source | None:
         file.close()
 
 
-def _events(place: Installation, source: Source, first: int) -> Iterator[UsageEvent]:
+def _events(place: Installation, source: Source, first: int) -> Iterator[AnyEvent]:
     if source.path is not None:
         yield from _remaining(source.path)
         return
@@ -154,7 +154,7 @@ def _events(place: Installation, source: Source, first: int) -> Iterator[UsageEv
         first = events[-1].producer.sequence + 1
 
 
-def _remaining(path: Path) -> Iterator[UsageEvent]:
+def _remaining(path: Path) -> Iterator[AnyEvent]:
     try:
         file = spool_file.SpoolFile(path)
     except FileNotFoundError:

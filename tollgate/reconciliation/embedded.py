@@ -24,7 +24,8 @@ from domain import days
 from metering.store import events
 from metering.store import transaction as metering_store
 from metering.store.events import Gap
-from schemas.usage import Kind, UsageEvent
+from schemas.spooled import AnyEvent
+from schemas.usage import Kind
 from tollgate import installation
 from tollgate.installation import Installation
 from tollgate.reconciliation import compare, stored
@@ -137,7 +138,7 @@ class EmbeddedAccounts:
         unmoved = self._place.read(lambda connection: cuts.standings(connection, cut)) == standings
         return waiting if unmoved else None
 
-    def _add(self, waiting: _Waiting, standing: Standing, event: UsageEvent, pairing: Pairing | None) -> None:
+    def _add(self, waiting: _Waiting, standing: Standing, event: AnyEvent, pairing: Pairing | None) -> None:
         day, sequence = days.day_of(event), event.producer.sequence
         place = (event.workspace_id, day)
         if pairing is not None and sequence >= standing.counted and event.kind is Kind.USAGE:
@@ -155,7 +156,7 @@ def _missing(instance: str, following: int, found: int) -> tuple[Gap, ...]:
     return (Gap(instance, following, found - 1),) if found > following else ()
 
 
-def _event(event: UsageEvent, day: date) -> Event:
+def _event(event: AnyEvent, day: date) -> Event:
     return Event(
         event.request_id,
         event.idempotency_key,

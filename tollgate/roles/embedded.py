@@ -40,8 +40,8 @@ from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
 
 METERING_INTERVAL_S = 0.1
-"""Between two batches: the one proxy knows its own part of every sum, so a late decision costs no exactness here,
-while each transaction costs the hot path about a millisecond of the interpreter."""
+"""Between two batches, at least: the one proxy knows its own part of every sum, so a late decision costs no exactness
+here, while each transaction costs the hot path about a millisecond of the interpreter."""
 
 log = logging.getLogger(__name__)
 

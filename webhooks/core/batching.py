@@ -12,19 +12,30 @@ Rules:
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from pydantic.main import IncEx
+import msgspec
 
+from schemas.base import rfc3339
 from schemas.delivery import BillingEvent, DeliveryBody, DeliveryData
-from schemas.usage import Kind, UsageEvent
+from schemas.spooled import AnyEvent
+from schemas.usage import Kind
 
 DELIVERY_BYTES = 64 * 1024
 """Of the body of one delivery, inclusive."""
 
-_ENVELOPE = len(b'{"type":"API_BILLING_USAGE","data":{"events":[]}}')
+_ENVELOPE_START, _ENVELOPE_END = b'{"type":"API_BILLING_USAGE","data":{"events":[', b"]}}"
+_ENVELOPE = len(_ENVELOPE_START + _ENVELOPE_END)
 _CORRECTION = {"kind", "corrects", "reason"}  # its own fields
+
+
+class Billed(NamedTuple):
+    """An event, and its text in a delivery's body."""
+
+    event: AnyEvent
+    text: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class Wait:
     missing: int
 
 
-def decide(events: Sequence[UsageEvent], waited_s: float, batching: Batching) -> CutNow | Wait:
+def decide(events: Sequence[AnyEvent], waited_s: float, batching: Batching) -> CutNow | Wait:
     """Say whether `events` (at least one; the oldest first seen `waited_s` ago) are cut now. The linger is inclusive.
 
     A length of time and no moments: a clock that is put right must neither end a linger early nor keep it from ending.
@@ -61,47 +72,97 @@ def decide(events: Sequence[UsageEvent], waited_s: float, batching: Batching) ->
     return Wait(left_s, missing=min(batching.delivery_size - fullest, batching.read_limit - len(events)))
 
 
+class _BilledTokens(msgspec.Struct, rename="camel", gc=False):
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+
+
+class _Billed(msgspec.Struct, rename="camel", gc=False):
+    """`schemas.delivery.BillingEvent` of a request; a test compares them."""
+
+    idempotency_key: str
+    timestamp: str
+    request_id: str
+    request_metadata: dict[str, str] | None
+    model_slug: str
+    external_entity_id: str
+    external_customer_id: str
+    api_key_prefix: str
+    tokens: _BilledTokens
+    usage_source: str
+    outcome: str
+
+
+class _BilledCorrection(_Billed, rename="camel", gc=False):
+    kind: str
+    corrects: str | None
+    reason: str | None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
 def cut(
-    events: Sequence[UsageEvent], delivery_size: int, delivery_bytes: int = DELIVERY_BYTES
-) -> list[tuple[UsageEvent, ...]]:
+    events: Sequence[AnyEvent], delivery_size: int, delivery_bytes: int = DELIVERY_BYTES
+) -> list[tuple[Billed, ...]]:
     """Return the deliveries of a stretch, each of one workspace. Of a key that comes twice the first event is taken."""
-    by_workspace: dict[str, dict[str, UsageEvent]] = {}
+    by_workspace: dict[str, dict[str, AnyEvent]] = {}
     for event in events:
         by_workspace.setdefault(event.workspace_id, {}).setdefault(event.idempotency_key, event)
-    return [
-        part for keyed in by_workspace.values() for part in _parts(list(keyed.values()), delivery_size, delivery_bytes)
-    ]
+    return [part for keyed in by_workspace.values() for part in _parts(keyed.values(), delivery_size, delivery_bytes)]
 
 
-def _parts(events: Sequence[UsageEvent], most: int, most_bytes: int) -> Iterator[tuple[UsageEvent, ...]]:
-    taken: list[UsageEvent] = []
+def _parts(events: Iterable[AnyEvent], most: int, most_bytes: int) -> Iterator[tuple[Billed, ...]]:
+    taken: list[Billed] = []
     size = _ENVELOPE
     for event in events:
-        more = len(freeze([event])) - _ENVELOPE + 1  # with its comma
+        billed = bill(event)
+        more = len(billed.text) + 1  # with its comma
         if taken and (len(taken) == most or size + more > most_bytes + 1):  # the first has none
             yield tuple(taken)
             taken, size = [], _ENVELOPE
-        taken.append(event)
+        taken.append(billed)
         size += more
     if taken:
         yield tuple(taken)
 
 
-def freeze(events: Sequence[UsageEvent]) -> bytes:
-    """Render the body that every attempt sends: compact UTF-8 JSON; a correction's own fields on corrections alone."""
-    body = DeliveryBody(data=DeliveryData(events=tuple(_as_billed(event) for event in events)))
-    plain: IncEx = {index: _CORRECTION for index, event in enumerate(events) if event.kind is not Kind.CORRECTION}
-    return body.model_dump_json(by_alias=True, exclude={"data": {"events": plain}}).encode()
+def bill(event: AnyEvent) -> Billed:
+    """Render an event as a delivery's body holds it: compact UTF-8 JSON; a correction's own fields on it alone."""
+    counts = event.tokens
+    tokens = _BilledTokens(counts.input_tokens, counts.output_tokens, counts.cached_input_tokens)
+    given = (
+        event.idempotency_key,
+        rfc3339(event.timestamp),
+        event.request_id,
+        event.request_metadata,
+        event.model_slug,
+        event.external_entity_id,
+        event.external_entity_id,
+        event.api_key_prefix,
+        tokens,
+        event.usage_source,
+        event.outcome,
+    )
+    if event.kind is Kind.CORRECTION:
+        return Billed(event, _encode(_BilledCorrection(*given, event.kind, event.corrects, event.reason)))
+    return Billed(event, _encode(_Billed(*given)))
 
 
-def freeze_test(event: UsageEvent) -> bytes:
+def freeze(events: Iterable[Billed]) -> bytes:
+    """Return the body that every attempt sends."""
+    return _ENVELOPE_START + b",".join([billed.text for billed in events]) + _ENVELOPE_END
+
+
+def freeze_test(event: AnyEvent) -> bytes:
     """Render the body of a test delivery: its type and its event's kind, which no developer can set, say what it is."""
     marked = _as_billed(event).model_copy(update={"kind": "test"})
     body = DeliveryBody(type="API_BILLING_TEST", data=DeliveryData(events=(marked,)))
     return body.model_dump_json(by_alias=True, exclude={"data": {"events": {0: _CORRECTION - {"kind"}}}}).encode()
 
 
-def _as_billed(event: UsageEvent) -> BillingEvent:
+def _as_billed(event: AnyEvent) -> BillingEvent:
     return BillingEvent(
         idempotency_key=event.idempotency_key,
         timestamp=event.timestamp,

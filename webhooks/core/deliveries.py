@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from schemas.billing import DeliveryStatus
-from schemas.usage import UsageEvent
+from webhooks.core.batching import Billed
 from webhooks.core.retry import Decision
 
 
@@ -34,7 +34,7 @@ class Draft:
     """A UUID, the X-Baseten-Request-ID of all its attempts."""
     workspace_id: str
     status: Status
-    events: tuple[UsageEvent, ...]
+    events: tuple[Billed, ...]
 
 
 @dataclass(frozen=True, slots=True)

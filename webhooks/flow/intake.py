@@ -3,15 +3,18 @@
 Never moves on before the stretch is processed, and never holds more than one read of events.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 
 from domain.sources import EventBatch
+from runtime import loops
 from runtime.clock import Clock, Steady
+from runtime.outage import Pause
 from webhooks.core import batching
-from webhooks.core.batching import Batching
+from webhooks.core.batching import Batching, Billed
 from webhooks.core.deliveries import Draft, Status
 from webhooks.flow.ports import Deliveries, Receivers
 
@@ -40,14 +43,19 @@ class Intake:
         self._new_id = new_id
         self._delivery_size = delivery_size
 
-    async def process(self, batch: EventBatch) -> None:
-        """Cut, freeze and keep `batch`; on return its position is committed. Raises what `Deliveries.enqueue` does."""
+    async def process(self, batch: EventBatch) -> bool:
+        """Cut, freeze and keep `batch`; on return its position is committed. Raises what `Deliveries.enqueue` does.
+
+        Return whether that made something to deliver now.
+        """
         now = self._clock()
-        drafts = [
-            Draft(self._new_id(), events[0].workspace_id, self._status(events[0].workspace_id, now), events)
-            for events in batching.cut(batch.events, self._delivery_size)
-        ]
+        drafts = [self._draft(events, now) for events in batching.cut(batch.events, self._delivery_size)]
         await self._deliveries.enqueue(drafts, batch, now)
+        return any(draft.status is Status.PENDING for draft in drafts)
+
+    def _draft(self, events: tuple[Billed, ...], now: datetime) -> Draft:
+        workspace_id = events[0].event.workspace_id
+        return Draft(self._new_id(), workspace_id, self._status(workspace_id, now), events)
 
     def _status(self, workspace_id: str, now: datetime) -> Status:
         return Status.PENDING if self._receivers.receiver(workspace_id, now).is_due else Status.NOT_DUE
@@ -68,11 +76,13 @@ class Follower:
         batching: Batching,
         offset: int,
         steady: Steady = time.monotonic,
+        pause: Pause = asyncio.sleep,
     ) -> None:
         self._read = read
         self._wait = wait
         self._process = process
         self._steady = steady
+        self._pause = pause
         self._batching = batching
         self._offset = offset
         self._stretch: EventBatch | None = None
@@ -92,9 +102,12 @@ class Follower:
             self._stretch = batch if batch.events else None
             await self._wait(batch.next_offset + missing - 1, timeout_s)
             return
+        began_s = self._steady()
         await self._process(batch)
         self._offset = batch.next_offset
         self._stretch = None
+        if len(batch.events) < self._batching.read_limit:
+            await self._pause(loops.rest_s(self._steady() - began_s, 0.0, self._batching.linger_s))
 
     def _lacks(self, batch: EventBatch) -> tuple[int, float]:
         """Say how many events are missing before `batch` is worth a look, and for how long at most; 0: it is to go."""

@@ -57,9 +57,9 @@ class IntakeLoop:
         self._committed[place] = offset
 
         async def process(batch: EventBatch) -> None:
-            await self._story.process(batch if self._only is None else await self._only(batch))
+            if await self._story.process(batch if self._only is None else await self._only(batch)):
+                self._wake.set()
             self._committed[place] = batch.next_offset
-            self._wake.set()
             loops.turned(len(batch.events), rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
             outage.passed()
 

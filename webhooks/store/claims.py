@@ -5,9 +5,10 @@ Never gives a delivery to two dispatchers at once: a claim holds until it is set
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
 from runtime import ids
 from webhooks.core.deliveries import Claim, Queue, Share, Status, WaitingQueue
@@ -32,15 +33,8 @@ def waiting(connection: Connection) -> list[WaitingQueue]:
 
     First attempts at a receiver that is held wait; its probe is a queue, whether or not there is anything to try.
     """
-    found = select(func.min(_COLUMNS.workspace_id).label("workspace_id")).where(PENDING).cte("found", recursive=True)
-    beyond = select(func.min(_COLUMNS.workspace_id)).where(PENDING, _COLUMNS.workspace_id > found.c.workspace_id)
-    found = found.union_all(select(beyond.scalar_subquery()).where(found.c.workspace_id.is_not(None)))
-    earliest = [
-        select(func.min(_COLUMNS.claimable_at)).where(*_in(found.c.workspace_id, queue)).scalar_subquery()
-        for queue in _QUEUES
-    ]
-    rows = connection.execute(select(found.c.workspace_id, *earliest).where(found.c.workspace_id.is_not(None)))
-    held, paced = receivers.held(connection), receivers.paced(connection)
+    rows = connection.execute(_earliest())
+    held, paced = receivers.held_and_paced(connection)
     queues = [
         WaitingQueue(
             workspace_id, queue, max(due_at, paced.get(workspace_id, due_at)) if queue is Queue.REDRIVEN else due_at
@@ -50,6 +44,19 @@ def waiting(connection: Connection) -> list[WaitingQueue]:
         if due_at is not None and (queue is Queue.RETRY or workspace_id not in held)
     ]
     return queues + [WaitingQueue(workspace_id, Queue.PROBE, probe_at) for workspace_id, probe_at in held.items()]
+
+
+# Building the statement costs more than running it, which is done at each turn.
+@cache
+def _earliest() -> Select[Any]:
+    found = select(func.min(_COLUMNS.workspace_id).label("workspace_id")).where(PENDING).cte("found", recursive=True)
+    beyond = select(func.min(_COLUMNS.workspace_id)).where(PENDING, _COLUMNS.workspace_id > found.c.workspace_id)
+    found = found.union_all(select(beyond.scalar_subquery()).where(found.c.workspace_id.is_not(None)))
+    earliest = [
+        select(func.min(_COLUMNS.claimable_at)).where(*_in(found.c.workspace_id, queue)).scalar_subquery()
+        for queue in _QUEUES
+    ]
+    return select(found.c.workspace_id, *earliest).where(found.c.workspace_id.is_not(None))
 
 
 def claim(

@@ -25,8 +25,9 @@ from sqlalchemy.sql.dml import ReturningInsert
 from domain import days
 from domain.positions import PositionLostError
 from domain.sources import EventBatch
-from runtime.database import positions, statements
+from runtime.database import positions, sqlite_rows, statements
 from runtime.database.engines import Database
+from schemas.spooled import AnyEvent
 from webhooks.core import batching
 from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
@@ -100,7 +101,7 @@ def enqueue(connection: Connection, drafts: Sequence[Draft], batch: EventBatch, 
     new = _insert_events(connection, drafts)
     rows = []
     for draft in drafts:
-        events = [event for event in draft.events if (draft.id, event.idempotency_key) in new]
+        events = [billed for billed in draft.events if (draft.id, billed.event.idempotency_key) in new]
         if events:
             pending_at = now if draft.status is Status.PENDING else None
             rows.append(
@@ -178,24 +179,26 @@ def _move_position(connection: Connection, batch: EventBatch) -> None:
 
 def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple[str, str]]:
     """Insert each draft's events; return (delivery id, key) of those whose key was new in their workspace."""
-    rows = [
-        {
-            "day": days.day_of(event),
-            "workspace_id": draft.workspace_id,
-            "idempotency_key": event.idempotency_key,
-            "delivery_id": draft.id,
-            "input_tokens": event.tokens.input_tokens,
-            "output_tokens": event.tokens.output_tokens,
-        }
-        for draft in drafts
-        for event in draft.events
-    ]
+    rows = [_event_row(draft, billed.event) for draft in drafts for billed in draft.events]
     if not rows:
         return set()
-    statement = _inserting_events(connection.dialect.name)
     at_once = connection.dialect.name == "postgresql"
-    new = connection.execute(statement, statements.columns_of(rows) if at_once else rows)
+    if not at_once and sqlite_rows.insert(connection, DELIVERY_EVENT, [(row[0].isoformat(), *row[1:]) for row in rows]):
+        return {(row[3], row[2]) for row in rows}
+    named = [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in rows]
+    statement = _inserting_events(connection.dialect.name)
+    new = connection.execute(statement, statements.columns_of(named) if at_once else named)
     return {(row.delivery_id, row.idempotency_key) for row in new}
+
+
+_EVENT_COLUMNS = [column.name for column in DELIVERY_EVENT.columns]
+
+
+def _event_row(draft: Draft, event: AnyEvent) -> tuple[date, str, str, str, int, int]:
+    """Return an event's values in the order of the table's columns."""
+    tokens = event.tokens
+    key = event.idempotency_key
+    return days.day_of(event), draft.workspace_id, key, draft.id, tokens.input_tokens, tokens.output_tokens
 
 
 # Building a statement costs as much as running it on a small batch.

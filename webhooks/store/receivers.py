@@ -17,16 +17,19 @@ from webhooks.store.tables import WEBHOOK_RECEIVER
 _COLUMNS = WEBHOOK_RECEIVER.c
 
 
-def held(connection: Connection) -> dict[str, datetime]:
-    """Return the receivers that are held, each with the moment its next probe is due."""
-    query = select(_COLUMNS.workspace_id, _COLUMNS.probe_at).where(_COLUMNS.probe_at.is_not(None))
-    return {row.workspace_id: row.probe_at for row in connection.execute(query)}
+_MARKED = select(_COLUMNS.workspace_id, _COLUMNS.probe_at, _COLUMNS.redriven_at).where(
+    _COLUMNS.probe_at.is_not(None) | _COLUMNS.redriven_at.is_not(None)
+)
 
 
-def paced(connection: Connection) -> dict[str, datetime]:
-    """Return from when on redriven deliveries may be claimed, for the workspaces that have had any."""
-    query = select(_COLUMNS.workspace_id, _COLUMNS.redriven_at).where(_COLUMNS.redriven_at.is_not(None))
-    return {row.workspace_id: row.redriven_at for row in connection.execute(query)}
+def held_and_paced(connection: Connection) -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """Return the receivers that are held, each with the moment its next probe is due, and the workspaces that have had
+    redriven deliveries, each with the moment from which on more of them may be claimed."""
+    rows = connection.execute(_MARKED).all()
+    return (
+        {row.workspace_id: row.probe_at for row in rows if row.probe_at is not None},
+        {row.workspace_id: row.redriven_at for row in rows if row.redriven_at is not None},
+    )
 
 
 def note(connection: Connection, decisions: Iterable[tuple[str, Decision]], now: datetime, rule: Rule) -> None:

@@ -1,6 +1,7 @@
 """Metering in the embedded process: it follows spools, survives restarts and outages, and shows its failures."""
 
 import asyncio
+import itertools
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -60,13 +61,22 @@ class HandPause:
         await asyncio.sleep(0)
 
 
-def embedded(opened: Database, proxy: Proxy, pause: HandPause | None = None) -> app.EmbeddedMetering:
+def embedded(
+    opened: Database, proxy: Proxy, pause: HandPause | None = None, takes_s: float = 0.0
+) -> app.EmbeddedMetering:
+    """Return metering whose every batch takes `takes_s`."""
     thresholds = GroupThresholds()
     thresholds.apply(change(1, "group-a", group("group-a", requests=3)))
     handover = app.Handover(proxy.take, proxy.daily.extend)
     on_whole = proxy.wholes.__setitem__
     return app.EmbeddedMetering(
-        opened, thresholds, handover, HandClock(), on_whole=on_whole, pause=pause or HandPause()
+        opened,
+        thresholds,
+        handover,
+        HandClock(),
+        on_whole=on_whole,
+        pause=pause or HandPause(),
+        steady=itertools.count(step=takes_s).__next__,
     )
 
 
@@ -113,9 +123,9 @@ async def test_what_lies_in_the_spools_is_counted_and_handed_over(opened: Databa
             "embedded": (2, 3),
             "spool-b": (1, 2),
         }
-        assert [part.used_up for part in proxy.newest.values() if part.used_up] == [
+        assert {part.used_up for part in proxy.newest.values() if part.used_up} == {
             (UsedUp(type=LimitType.REQUEST, threshold=3),)
-        ], "the lane that was counted last has seen the other"
+        }, "the lane that was counted last has seen the other; where both were told after it, each has"
         assert proxy.wholes == {"embedded": 3, "spool-b": 2}
         assert (metering.committed(SPOOL, 0), metering.committed("spool-b", 0)) == (3, 2)
         assert max(usage.requests for usage in proxy.daily) == 3
@@ -178,6 +188,16 @@ async def test_batches_hold_at_most_a_thousand_and_those_not_full_lie_apart(open
         assert [offset for offset, _ in spool.reads] == [1, 1001, 1002]
         assert pause.asked_s == [0.02], "behind the batch that was not full"
         assert proxy.requests() == 1001
+
+
+@pytest.mark.parametrize(("takes_s", "rest_s"), [(0.001, 0.02), (0.05, 0.45), (3.0, 1.0)])
+async def test_the_longer_a_batch_takes_the_longer_it_rests_within_a_bound(
+    opened: Database, takes_s: float, rest_s: float
+) -> None:
+    proxy, spool, pause = Proxy(), ListPartition(SPOOL), HandPause()
+    spool.put(event(1))
+    async with following(embedded(opened, proxy, pause, takes_s), spool):
+        assert pause.asked_s == [pytest.approx(rest_s)]
 
 
 async def test_an_outage_of_the_database_is_waited_out_and_logged_once(

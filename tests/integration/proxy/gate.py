@@ -32,6 +32,7 @@ from schemas.config import (
 from schemas.limits import LimitEnforcement, ModelConfig
 from schemas.targets import Provider, Target
 from schemas.usage import UsageEvent
+from tests.support.events import as_contract
 from tests.unit.proxy import kit
 from tests.unit.proxy.kit import NOW, SLUG
 
@@ -64,7 +65,7 @@ class Gate:
 
     @property
     def events(self) -> list[UsageEvent]:
-        return list(self.proxy.spool.file.remaining())
+        return list(map(as_contract, self.proxy.spool.file.remaining()))
 
     async def event(self) -> UsageEvent:
         """Wait for the one event there is."""

@@ -13,6 +13,7 @@ from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
+from schemas.spooled import AnyEvent
 from schemas.usage import UsageEvent
 
 
@@ -20,7 +21,7 @@ class DictLedger:
     """Implements `Ledger` in dicts, event by event."""
 
     def __init__(self, clock: Clock) -> None:
-        self.events: dict[str, UsageEvent] = {}
+        self.events: dict[str, AnyEvent] = {}
         self._clock = clock
         self._daily: dict[tuple[str, Counter], DailyUsage] = {}
         self._limits: dict[tuple[str, Counter], LimitTotal] = {}
@@ -100,7 +101,7 @@ class DictLedger:
             position,
         )
 
-    def _count(self, lane: str, event: UsageEvent) -> None:
+    def _count(self, lane: str, event: AnyEvent) -> None:
         day, tokens = event.timestamp.astimezone(UTC).date(), event.tokens
         own = Counter(day, event.group_id, event.model_slug)
         usage = self._daily.get((lane, own)) or _no_usage(event, own)
@@ -142,7 +143,7 @@ class DictLedger:
                 self._limits[lane, counter] = replace(total, version=total.version + 1)
 
 
-def _names(event: UsageEvent) -> set[tuple[str, Counter]]:
+def _names(event: AnyEvent) -> set[tuple[str, Counter]]:
     day = event.timestamp.astimezone(UTC).date()
     charged = event.charged_groups if event.kind == "usage" else ()
     return {("daily", Counter(day, event.group_id, event.model_slug))} | {
@@ -150,7 +151,7 @@ def _names(event: UsageEvent) -> set[tuple[str, Counter]]:
     }
 
 
-def _no_usage(event: UsageEvent, counter: Counter) -> DailyUsage:
+def _no_usage(event: AnyEvent, counter: Counter) -> DailyUsage:
     return DailyUsage(
         workspace_id=event.workspace_id,
         group_id=counter.group_id,

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from domain.ledger_days import Days
 from domain.positions import PositionLostError
 from domain.sources import EventBatch
+from schemas.spooled import AnyEvent
 from schemas.usage import Kind, Outcome, Producer, Tokens, UsageEvent, UsageSource
-from webhooks.core import health
+from webhooks.core import batching, health
 from webhooks.core.deliveries import (
     Attempt,
     Claim,
@@ -85,7 +86,7 @@ def batch(*events: UsageEvent, first: int = 1, topic: str = TOPIC) -> EventBatch
 
 
 def draft(delivery_id: str, *events: UsageEvent, status: Status = Status.PENDING) -> Draft:
-    return Draft(delivery_id, events[0].workspace_id, status, events)
+    return Draft(delivery_id, events[0].workspace_id, status, tuple(map(batching.bill, events)))
 
 
 class ListPartition:
@@ -128,7 +129,7 @@ class FixedLedger:
     def days(self, connection: object) -> Days:
         return self.known
 
-    def counted(self, connection: object, batch: EventBatch, events: Sequence[UsageEvent]) -> Collection[str] | None:
+    def counted(self, connection: object, batch: EventBatch, events: Sequence[AnyEvent]) -> Collection[str] | None:
         self.asked.append([event.idempotency_key for event in events])
         return self.counted_keys
 
@@ -199,8 +200,9 @@ class ListDeliveries:
             raise PositionLostError(batch)
         self.positions[place] = batch.next_offset
         for one in drafts:
-            new = tuple(event for event in one.events if (one.workspace_id, event.idempotency_key) not in self.keys)
-            self.keys.update((one.workspace_id, event.idempotency_key) for event in new)
+            keys = {(one.workspace_id, billed.event.idempotency_key): billed for billed in one.events}
+            new = tuple(billed for key, billed in keys.items() if key not in self.keys)
+            self.keys.update(keys)
             if new:
                 self.kept[one.id] = _Kept(Draft(one.id, one.workspace_id, one.status, new), now)
 
@@ -289,7 +291,7 @@ class ListDeliveries:
             delivery_id=kept.draft.id,
             token=token,
             workspace_id=kept.draft.workspace_id,
-            body=b" ".join(event.idempotency_key.encode() for event in kept.draft.events),
+            body=b" ".join(billed.event.idempotency_key.encode() for billed in kept.draft.events),
             queue=queue,
             attempt_number=kept.run_attempts + 1,
             first_attempt_at=now if is_probe else kept.first_attempt_at or now,

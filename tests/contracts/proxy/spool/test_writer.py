@@ -13,6 +13,7 @@ from proxy.spool import writer
 from runtime.settings import SpoolSync
 from schemas.usage import UsageDraft
 from tests.contracts.proxy.drafts import draft
+from tests.support.events import as_contract
 from tests.unit.proxy.fakes import ListSink
 
 
@@ -48,7 +49,8 @@ def over_a_spool(opened: writer.Spool) -> Stage:
     stage = Stage()
     stage.sink = opened
     stage.kept = lambda: [
-        UsageDraft.model_validate(event.model_dump(exclude={"producer"})) for event in opened.file.remaining()
+        UsageDraft.model_validate(as_contract(event).model_dump(exclude={"producer"}))
+        for event in opened.file.remaining()
     ]
 
     def reopen(flags: int) -> None:

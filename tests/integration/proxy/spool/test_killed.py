@@ -17,6 +17,7 @@ from runtime.settings import Settings, SpoolSync
 from schemas.usage import Outcome, UsageEvent
 from tests.architecture import sources
 from tests.contracts.proxy.drafts import draft
+from tests.support.events import as_contract
 from tests.unit.proxy import kit
 
 pytestmark = pytest.mark.slow
@@ -84,6 +85,6 @@ async def recovered(folder: Path) -> tuple[list[str], list[UsageEvent]]:
     """Start a proxy; return the keys of what it bills for the one before, and all events it then has."""
     proxy = Proxy(Settings(), folder, kit.VAULT, clock.steady())
     billed = [draft.idempotency_key for draft in await proxy.recover(kit.none_is_counted)]
-    events = list(proxy.spool.file.remaining())
+    events = list(map(as_contract, proxy.spool.file.remaining()))
     await proxy.close()
     return billed, events

@@ -12,6 +12,7 @@ from runtime import clock
 from runtime.settings import Settings
 from schemas.usage import Outcome, Tokens, UsageEvent, UsageSource
 from tests.contracts.proxy.drafts import draft
+from tests.support.events import as_contract
 from tests.unit.proxy import kit
 from tests.unit.proxy.core.test_usage_event import EXPECTED, kept
 
@@ -29,7 +30,7 @@ def proxy(folder: Path, **settings: Any) -> Proxy:
 
 
 def spooled(started: Proxy) -> list[UsageEvent]:
-    return list(started.spool.file.remaining())
+    return list(map(as_contract, started.spool.file.remaining()))
 
 
 @pytest.mark.parametrize(("bill", "tokens"), [(True, EXPECTED), (False, Tokens(input_tokens=0, output_tokens=0))])

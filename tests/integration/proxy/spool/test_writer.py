@@ -19,6 +19,7 @@ from tests.integration.proxy.spool.kit import (
     names,
     reopened,
 )
+from tests.support.events import as_contract
 
 
 async def test_another_process_reads_an_event_when_put_has_returned(opened: Spool) -> None:
@@ -26,7 +27,7 @@ async def test_another_process_reads_an_event_when_put_has_returned(opened: Spoo
     assert rows(opened.file.path) == [sequence]
     with closing(spool_file.SpoolFile(opened.file.path)) as other:
         (event,) = other.remaining()
-    assert event == spool_file.numbered(draft(7), opened.instance, sequence)
+    assert as_contract(event) == spool_file.numbered(draft(7), opened.instance, sequence)
     assert event.producer.instance == opened.instance
 
 

@@ -23,6 +23,7 @@ from tests.integration.proxy.fake_topic import (
     spooled,
     until,
 )
+from tests.support.events import as_contract
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,9 @@ async def test_every_event_goes_once_in_its_order_as_the_spool_holds_it(sink: Sp
     assert sorted(found) == list(range(PARTITIONS))
     for partition, events in found.items():
         expected = [
-            event for event in sink.file.remaining() if partition_of(int(event.idempotency_key[4:])) == partition
+            as_contract(event)
+            for event in sink.file.remaining()
+            if partition_of(int(event.idempotency_key[4:])) == partition
         ]
         assert events == expected
     assert made.published == 1500

@@ -21,6 +21,7 @@ from tests.architecture import sources
 from tests.integration.proxy import fake_topic as topics
 from tests.integration.proxy.fake_topic import publishing, running, spooled, until
 from tests.support import records
+from tests.support.events import as_contract
 from tests.support.records import firsts
 
 
@@ -59,7 +60,7 @@ async def test_what_is_spooled_is_in_the_topic_once(tmp_path: Path, kafka: Kafka
     check(found, 3000)
     assert sum(map(len, found.values())) == 3000
     by_sequence = {event.producer.sequence: event for events in found.values() for event in events}
-    assert list(sink.file.remaining()) == [by_sequence[sequence] for sequence in range(1, 3001)]
+    assert list(map(as_contract, sink.file.remaining())) == [by_sequence[sequence] for sequence in range(1, 3001)]
     sink.close()
 
 

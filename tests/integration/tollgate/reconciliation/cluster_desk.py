@@ -28,6 +28,7 @@ from tollgate.reconciliation.accounts import Period, Report
 from tollgate.reconciliation.cluster import ClusterAccounts
 from tollgate.reconciliation.compare import Reconciliation
 from tollgate.reconciliation.topic import Topic
+from webhooks.core import batching
 from webhooks.core.deliveries import Draft, Status
 from webhooks.store import deliveries as webhooks_store
 
@@ -127,7 +128,7 @@ class ClusterDesk:
     async def take(self, status: Status = Status.DELIVERED) -> None:
         """Let intake take what there is, into deliveries of `status`."""
         async for batch in self.intake.batches():
-            drafts = [Draft(ids.mint(), event.workspace_id, status, (event,)) for event in batch.events]
+            drafts = [Draft(ids.mint(), event.workspace_id, status, (batching.bill(event),)) for event in batch.events]
             self.place.write(partial(webhooks_store.enqueue, drafts=drafts, batch=batch, now=NOW))
 
     async def pass_on(self, some: list[UsageEvent]) -> None:

@@ -30,6 +30,8 @@ from tollgate.reconciliation import compare
 from tollgate.reconciliation.accounts import Period, Report
 from tollgate.reconciliation.compare import Reconciliation
 from tollgate.reconciliation.embedded import EmbeddedAccounts
+from webhooks.core import batching
+from webhooks.core.batching import Billed
 from webhooks.core.deliveries import Draft, Status
 from webhooks.store import deliveries as webhooks_store
 
@@ -92,9 +94,9 @@ class Desk:
         self.place.write(lambda connection: metering_store.apply(connection, batch, lambda: NOW))
 
     def enqueue(self, batch: EventBatch, status: Status = Status.DELIVERED) -> None:
-        events: dict[str, list[UsageEvent]] = {}
+        events: dict[str, list[Billed]] = {}
         for event in batch.events:
-            events.setdefault(event.workspace_id, []).append(event)
+            events.setdefault(event.workspace_id, []).append(batching.bill(event))
         drafts = [Draft(ids.mint(), workspace, status, tuple(own)) for workspace, own in events.items()]
         self.place.write(lambda connection: webhooks_store.enqueue(connection, drafts, batch, NOW))
 

@@ -12,6 +12,7 @@ from runtime import clock
 from runtime.database.engines import Database
 from tests.integration.webhooks import worker
 from tests.integration.webhooks.scene import Receiver, hang, serving, status
+from tests.support.events import as_contract
 from tests.unit.webhooks import kit
 from webhooks.store import deliveries, tables
 
@@ -29,7 +30,7 @@ def put(opened: Database, labs: Sequence[str], each: int, prefix: str = "") -> N
         for number in range(each)
         for lab in labs
     ]
-    batch = kit.batch(*(draft.events[0] for draft in drafts), topic=f"spool/{prefix}")
+    batch = kit.batch(*(as_contract(draft.events[0].event) for draft in drafts), topic=f"spool/{prefix}")
     opened.write_now(lambda connection: deliveries.enqueue(connection, drafts, batch, now))
 
 

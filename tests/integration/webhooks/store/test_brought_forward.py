@@ -78,6 +78,6 @@ def test_what_a_rule_allows_is_left_alone(desk: Desk) -> None:
 
 def test_the_probe_of_a_held_receiver_comes_too(desk: Desk) -> None:
     desk.lose(*(str(number) for number in range(RULE.dead_before_hold)), at_s=DAY_S)
-    assert desk.database.read_now(receivers.held) == {"ws": RULE.next_probe(kit.after(DAY_S))}
+    assert desk.database.read_now(receivers.held_and_paced)[0] == {"ws": RULE.next_probe(kit.after(DAY_S))}
     brought(desk)
-    assert desk.database.read_now(receivers.held) == {"ws": kit.START}
+    assert desk.database.read_now(receivers.held_and_paced)[0] == {"ws": kit.START}

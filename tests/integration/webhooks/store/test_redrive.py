@@ -150,7 +150,7 @@ def test_whoever_redrives_has_the_receiver_probed_at_once(desk: Desk) -> None:
         desk.lose(f"lost-{number}")
     assert desk.queues() == {Queue.PROBE}
     desk.write(redrive.redrive, "ws", kit.after(2), 10.0)
-    assert desk.database.read_now(receivers.held) == {"ws": kit.after(2)}
+    assert desk.database.read_now(receivers.held_and_paced)[0] == {"ws": kit.after(2)}
 
 
 def test_a_receiver_that_is_back_has_its_last_day_redriven_once(desk: Desk) -> None:
@@ -280,7 +280,7 @@ def test_what_a_receiver_refuses_neither_holds_it_nor_is_redriven_by_itself(desk
     names = [f"refused-{number:02}" for number in range(20)]
     desk.keep(*names)
     desk.end(*names, decision=GiveUp("answered 400", refused=True), at_s=1)
-    assert desk.database.read_now(receivers.held) == {}
+    assert desk.database.read_now(receivers.held_and_paced)[0] == {}
     desk.lose("down", at_s=16)
     succeed(desk, "good", 21)
     assert desk.write(redrive.redrive_returned, kit.after(22), RULE) == 1

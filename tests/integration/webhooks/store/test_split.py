@@ -25,7 +25,7 @@ def test_each_event_is_delivered_by_itself_in_the_bytes_it_was_frozen_in(databas
     for _ in range(2):  # it may be repeated
         desk.write(deliveries.finish, [settlement], kit.after(2), RULE)
     parts = desk.write(claims.claim, [Share("ws", Queue.FIRST, 9)], kit.after(2), LEASE, RULE)
-    assert sorted(part.body for part in parts) == sorted(batching.freeze([one]) for one in events)
+    assert sorted(part.body for part in parts) == sorted(batching.freeze([batching.bill(one)]) for one in events)
     assert {(part.event_count, part.attempt_number) for part in parts} == {(1, 1)}
     for part in parts:
         row = desk.row(part.delivery_id)

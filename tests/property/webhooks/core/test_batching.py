@@ -19,14 +19,14 @@ def test_cut_keeps_every_key_once_in_its_workspaces_order(stretch: list[tuple[st
     deliveries = batching.cut(events, size)
     for delivery in deliveries:
         assert 1 <= len(delivery) <= size
-        assert len({event.workspace_id for event in delivery}) == 1
+        assert len({billed.event.workspace_id for billed in delivery}) == 1
     for workspace_id in "abc":
         own = [number for workspace, number in stretch if workspace == workspace_id]
         cut = [
-            event.tokens.input_tokens
+            billed.event.tokens.input_tokens
             for delivery in deliveries
-            for event in delivery
-            if event.workspace_id == workspace_id
+            for billed in delivery
+            if billed.event.workspace_id == workspace_id
         ]
         assert cut == list(dict.fromkeys(own))
 
@@ -34,7 +34,7 @@ def test_cut_keeps_every_key_once_in_its_workspaces_order(stretch: list[tuple[st
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
 def test_the_body_names_its_events_and_marks_its_corrections(corrections: list[bool]) -> None:
     events = [kit.correction(number) if is_one else kit.event(number) for number, is_one in enumerate(corrections)]
-    body = json.loads(batching.freeze(events))
+    body = json.loads(batching.freeze(map(batching.bill, events)))
     assert [event["idempotencyKey"] for event in body["data"]["events"]] == [one.idempotency_key for one in events]
     assert [event.get("kind") == "correction" for event in body["data"]["events"]] == corrections
     assert [{"corrects", "reason"} <= event.keys() for event in body["data"]["events"]] == corrections

@@ -91,8 +91,9 @@ class Scene:
         return kit.after(asyncio.get_running_loop().time() - self._from_s)
 
     async def put(self, name: str, *numbers: int) -> None:
-        drafts = [kit.draft(f"{name}-{number}", kit.event(number, name, key=f"{name}-{number}")) for number in numbers]
-        batch = kit.batch(*(event for one in drafts for event in one.events), topic=f"{name}-{numbers[0]}")
+        events = [kit.event(number, name, key=f"{name}-{number}") for number in numbers]
+        drafts = [kit.draft(event.idempotency_key, event) for event in events]
+        batch = kit.batch(*events, topic=f"{name}-{numbers[0]}")
         await self.deliveries.enqueue(drafts, batch, self.now())
         self._wake.set()
 

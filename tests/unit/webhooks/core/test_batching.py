@@ -12,12 +12,17 @@ RULE = Batching(delivery_size=3, linger_s=1, read_limit=5)
 def test_a_stretch_is_cut_per_workspace_in_order() -> None:
     events = [kit.event(1, "a"), kit.event(2, "b"), kit.event(3, "a"), kit.event(4, "a"), kit.event(5, "a")]
     cut = batching.cut(events, 3)
-    assert [[event.idempotency_key[-1] for event in delivery] for delivery in cut] == [["1", "3", "4"], ["5"], ["2"]]
+    keys = [[billed.event.idempotency_key[-1] for billed in delivery] for delivery in cut]
+    assert keys == [
+        ["1", "3", "4"],
+        ["5"],
+        ["2"],
+    ]
 
 
 def test_of_a_key_that_comes_twice_the_first_event_is_taken() -> None:
     first, second = kit.event(1, key="same"), kit.event(2, key="same")
-    assert batching.cut([first, second], 3) == [(first,)]
+    assert batching.cut([first, second], 3) == [(batching.bill(first),)]
     assert len(batching.cut([first, kit.event(2, "other", key="same")], 3)) == 2
 
 
@@ -37,7 +42,7 @@ def test_a_full_delivery_or_a_full_read_is_cut_at_once() -> None:
 
 
 def test_the_frozen_body_is_compact_json_in_the_contracts_order() -> None:
-    text = batching.freeze([kit.event(7)]).decode()
+    text = batching.freeze([batching.bill(kit.event(7))]).decode()
     assert text == (
         '{"type":"API_BILLING_USAGE","data":{"events":[{"idempotencyKey":"key-000007",'
         '"timestamp":"2026-01-01T00:00:00.000Z","requestId":"request-7","requestMetadata":{"team":"räksmörgås"},'
@@ -49,7 +54,7 @@ def test_the_frozen_body_is_compact_json_in_the_contracts_order() -> None:
 
 def test_only_corrections_carry_their_own_fields() -> None:
     without = kit.event(1).model_copy(update={"request_metadata": None})
-    plain, corrected = json.loads(batching.freeze([without, kit.correction(2)]))["data"]["events"]
+    plain, corrected = json.loads(batching.freeze(map(batching.bill, [without, kit.correction(2)])))["data"]["events"]
     assert plain["requestMetadata"] is None
     assert not {"kind", "corrects", "reason"} & plain.keys()
     assert (corrected["kind"], corrected["corrects"], corrected["reason"]) == (
@@ -65,7 +70,7 @@ def test_a_body_is_cut_by_bytes_too_and_an_event_that_is_larger_goes_alone() -> 
     deliveries = batching.cut(events, 100)
     assert [len(one) for one in deliveries] == [3, 3, 2]
     assert all(len(batching.freeze(one)) <= 64 * 1024 for one in deliveries)
-    exactly = len(batching.freeze(events[:2]))
+    exactly = len(batching.freeze(map(batching.bill, events[:2])))
     assert [len(one) for one in batching.cut(events[:4], 100, exactly)] == [2, 2]
     assert [len(one) for one in batching.cut(events[:2], 100, exactly - 1)] == [1, 1]
     assert [len(one) for one in batching.cut(events, 100, 10)] == [1] * 8

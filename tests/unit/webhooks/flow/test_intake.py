@@ -1,11 +1,14 @@
 """The follower of one partition: lingering, reading each event once, moving on."""
 
+import itertools
+
 import pytest
 
 from domain.sources import EventBatch
 from tests.unit.webhooks import kit
 from webhooks.core.batching import Batching
-from webhooks.flow.intake import IDLE_WAIT_S, Follower
+from webhooks.core.deliveries import Receiver
+from webhooks.flow.intake import IDLE_WAIT_S, Follower, Intake
 
 
 class Scene:
@@ -18,12 +21,19 @@ class Scene:
             self.partition.wait,
             self.process,
             steady=self.clock.seconds,
+            pause=self.pause,
             batching=Batching(size, linger_s, limit),
             offset=offset,
         )
+        self.takes_s = 0.0
+        self.pauses: list[float] = []
 
     async def process(self, batch: EventBatch) -> None:
         self.processed.append(batch)
+        self.clock.move(self.takes_s)
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
     async def steps(self, count: int) -> list[tuple[int, int]]:
         for _ in range(count):
@@ -91,6 +101,15 @@ async def test_a_backlog_goes_in_reads_of_the_limit() -> None:
     assert await scene.steps(2) == [(1, 3), (3, 5)]
 
 
+async def test_behind_a_stretch_that_was_not_full_it_rests_within_the_linger_and_never_behind_a_backlog() -> None:
+    for takes_s, rest_s in ((0.0, 0.0), (0.01, pytest.approx(0.09)), (0.5, 1.0)):
+        scene = Scene(size=1, limit=2)
+        scene.takes_s = takes_s
+        scene.partition.events = [kit.event(number) for number in range(1, 4)]
+        assert await scene.steps(2) == [(1, 3), (3, 4)]
+        assert scene.pauses == [rest_s]
+
+
 async def test_the_position_moves_past_records_that_gave_no_event() -> None:
     scene = Scene()
 
@@ -99,6 +118,15 @@ async def test_the_position_moves_past_records_that_gave_no_event() -> None:
 
     scene.follower._read = skip
     assert await scene.steps(2) == [(1, 3), (3, 5)]
+
+
+async def test_intake_says_whether_there_is_something_to_deliver_now() -> None:
+    receiving = Receiver("https://lab.example", enabled=True, secrets=(kit.SECRET,))
+    receivers, ids = kit.FixedReceivers(takes=receiving), itertools.count()
+    made = Intake(kit.ListDeliveries(), receivers, kit.HandClock(), lambda: str(next(ids)), 100)
+    assert not await made.process(kit.batch(kit.event(1, "takes-none")))
+    assert await made.process(kit.batch(kit.event(2, "takes-none"), kit.event(3, "takes"), first=2))
+    assert not await made.process(kit.batch(first=4))
 
 
 async def test_an_error_of_intake_ends_it() -> None:
