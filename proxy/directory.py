@@ -228,6 +228,7 @@ class Directory:
             upstream_objects=bool(endpoint.upstream_objects),
             dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
+            parent_groups=tuple(group.id for group in chain[1:]),
         )
 
 

@@ -1,0 +1,17 @@
+"""what receivers answered
+
+Revision ID: 0012
+Revises: 0011
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = '0012'
+down_revision = '0011'
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column('attempt', sa.Column('answer', sa.String(), nullable=True))
