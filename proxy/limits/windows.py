@@ -182,8 +182,8 @@ class Windows:
     def _read(self, now: float) -> tuple[int, int]:
         """Return `now` as it is and as it counts, in microseconds."""
         given_us = round(now * 1_000_000)
-        self._latest_us = max(self._latest_us, given_us)
-        return given_us, self._latest_us
+        now_us = self._latest_us = max(self._latest_us, given_us)
+        return given_us, now_us
 
     def _rolled(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> list[RollingCounter]:
         """Return the counters of a chain, rolled to `now_us`."""
