@@ -4,7 +4,7 @@ Never refuses to count: an unknown group has no thresholds, and its events are c
 """
 
 from domain import limit_tree
-from domain.limit_tree import Threshold
+from domain.limit_tree import Node, Threshold
 from runtime.config.newest import Newest
 from schemas.config import ConfigChange, ConfigKind, GroupRecord
 
@@ -15,13 +15,13 @@ class GroupThresholds:
     """Implements metering's `Thresholds` over group records. For one thread."""
 
     def __init__(self) -> None:
-        self._groups: Newest[GroupRecord] = Newest()
+        self._groups: Newest[Node] = Newest()
         self._known: dict[tuple[str, str], tuple[Threshold, ...]] = {}
 
     def apply(self, change: ConfigChange) -> None:
         """Take over a change; other kinds than groups, and versions at or below the known one, are ignored."""
-        record = change.record if isinstance(change.record, GroupRecord) else None
-        if change.kind is ConfigKind.GROUP and self._groups.put(change.id, change.version, record):
+        node = Node.of(change.record) if isinstance(change.record, GroupRecord) else None
+        if change.kind is ConfigKind.GROUP and self._groups.put(change.id, change.version, node):
             self._known.clear()
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
