@@ -58,10 +58,11 @@ def _check_texts(event: UsageEvent) -> None:
     """Refuse texts that a database cannot keep; one such record would stop its partition for good."""
     for name, longest in _LONGEST.items():
         _check_text(name, getattr(event, name), longest)
-    if len(event.charged_groups) > _MOST_GROUPS:
-        raise UnreadableError(f"charged_groups: no event charges more than {_MOST_GROUPS}")
-    for group_id in event.charged_groups:
-        _check_text("charged_groups", group_id, _LONGEST["group_id"])
+    for name, groups in (("charged_groups", event.charged_groups), ("parent_groups", event.parent_groups)):
+        if len(groups) > _MOST_GROUPS:
+            raise UnreadableError(f"{name}: no event has more than {_MOST_GROUPS}")
+        for group_id in groups:
+            _check_text(name, group_id, _LONGEST["group_id"])
     _check_text("producer.instance", event.producer.instance, _LONGEST["idempotency_key"])
 
 

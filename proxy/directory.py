@@ -230,6 +230,7 @@ class Directory:
             concurrent=tuple(limit for limit in limits if limit.unit is RateLimitUnit.CONCURRENT),
             dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
+            parent_groups=tuple(group.id for group in chain[1:]),
         )
 
 

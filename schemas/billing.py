@@ -10,11 +10,14 @@ from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
 class LedgerEvent(InternalRecord):
-    """The webhook's event without `requestMetadata`. The last three fields are there for corrections only."""
+    """The webhook's event, with whose it is and when it was recorded. The last three fields are corrections' only."""
 
     idempotency_key: str
     timestamp: Timestamp
     request_id: str
+    request_metadata: dict[str, str] | None
+    group_id: str = Field(description="The key's own group.")
+    parent_groups: tuple[str, ...] = Field(description="The groups above it, its parent first.")
     model_slug: str
     external_entity_id: str
     external_customer_id: str = Field(description="The same value as externalEntityId, under its older name.")
@@ -87,6 +90,19 @@ class Delivery(Message):
     event_count: int
     next_attempt_at: Timestamp | None = Field(description="null unless it is pending.")
     attempts: tuple[DeliveryAttempt, ...] = Field(description="The last 50, in their order.")
+
+
+class AnsweredAttempt(DeliveryAttempt):
+    """One try to deliver, with what the receiver said."""
+
+    answer: str | None = Field(description="Its body as text, at most 16 KiB; null: no answer came.")
+
+
+class WholeDelivery(Delivery):
+    """A delivery with what was sent and what was answered."""
+
+    attempts: tuple[AnsweredAttempt, ...] = Field(description="The last 50, in their order.")
+    body: str = Field(description="What every attempt signs and sends, byte for byte in UTF-8.")
 
 
 class RedriveDeliveries(Message):

@@ -35,6 +35,7 @@ class SpooledEvent(msgspec.Struct, rename="camel", frozen=True, kw_only=True, gc
     workspace_id: str
     group_id: str
     charged_groups: tuple[str, ...]
+    parent_groups: tuple[str, ...] = ()
     external_entity_id: str
     api_key_prefix: str
     model_slug: str

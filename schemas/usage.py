@@ -83,6 +83,11 @@ class UsageDraft(InternalRecord):
     charged_groups: tuple[str, ...] = Field(
         description="Groups whose limit totals the event adds to, the own group first; empty for a correction."
     )
+    parent_groups: tuple[str, ...] = Field(
+        default=(),
+        description="The groups above the own one, its parent first, whichever way limits are inherited; events from "
+        "before it was told have none.",
+    )
     external_entity_id: str
     api_key_prefix: str
     model_slug: str = Field(description="The slug at admission.")

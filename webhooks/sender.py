@@ -24,7 +24,9 @@ from webhooks.core.retry import AttemptResult
 MAX_ANSWER_BYTES = 16 * 1024
 """Of an answer, its head included. One with a longer head is no answer."""
 
-_DRAIN_S = 1.0  # for the answer's body, which says nothing to us: reading it to its end lets the connection be reused
+_DRAIN_S = (
+    1.0  # for the answer's body, which people read and we do not: reading it to its end lets the connection be reused
+)
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close: a request must not meet a closing connection
 _CONNECTIONS = 256  # that rest at once, over all receivers
 MAX_AGE_S = 60.0
@@ -61,7 +63,7 @@ class HttpSender:
     async def send(self, prepared: Prepared) -> AttemptResult:
         """Make one attempt. Once a status has come it is the outcome, whatever becomes of the rest of the answer."""
         started = time.perf_counter()
-        answers: list[httpcore.Response] = []
+        answers: list[_Answer] = []
         error, final = None, False
         try:
             # anyio's timeout, not asyncio's: httpcore shields its own clean-up from anyio's cancellation alone.
@@ -75,14 +77,15 @@ class HttpSender:
             error = _describe(failure)
         duration_ms = round((time.perf_counter() - started) * 1000)
         if answers:
-            return AttemptResult(answers[0].status, None, duration_ms, _retry_after(answers[0]))
+            head, body = answers[0]
+            return AttemptResult(head.status, None, duration_ms, _retry_after(head), answer=_text(body))
         return AttemptResult(None, error, duration_ms, final=final)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._connections.aclose()
 
-    async def _post(self, prepared: Prepared, answers: list[httpcore.Response]) -> None:
+    async def _post(self, prepared: Prepared, answers: "list[_Answer]") -> None:
         place = guard.parse_url(prepared.url, allow_private=self._allow_private)
         scheme, host = place.scheme.encode(), place.host.encode()
         headers = [
@@ -100,8 +103,9 @@ class HttpSender:
         network = CheckedNetwork(allow_private=self._allow_private, resolver=resolver)
         async with self._connections.one(httpcore.Origin(scheme, host, place.port), network) as connection:
             response = await connection.handle_async_request(request)
-            answers.append(response)
-            await _drain(response)
+            answer = _Answer(response, bytearray())
+            answers.append(answer)
+            await _drain(answer)
 
 
 class Connections:
@@ -269,12 +273,24 @@ class BoundedStream(httpcore.AsyncNetworkStream):
 _SHARE_S = 2.0  # for one of several addresses, so that a dead one leaves time for the next
 
 
-async def _drain(response: httpcore.Response) -> None:
-    """Read what is left, as far as it may be read; what is not read closes the connection."""
+class _Answer(NamedTuple):
+    """An answer, and what has been read of its body."""
+
+    head: httpcore.Response
+    body: bytearray
+
+
+async def _drain(answer: _Answer) -> None:
+    """Read the body, as far as it may be read; what is not read closes the connection."""
     with contextlib.suppress(*_ERRORS), anyio.move_on_after(_DRAIN_S):
-        async for _ in response.aiter_stream():
-            pass
-    await response.aclose()
+        async for chunk in answer.head.aiter_stream():
+            answer.body.extend(chunk)
+    await answer.head.aclose()
+
+
+def _text(body: bytes | bytearray) -> str:
+    """Return a receiver's words as a database takes them."""
+    return body.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def _place(origin: httpcore.Origin) -> Place:

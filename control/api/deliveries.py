@@ -1,6 +1,6 @@
 """Routes of deliveries (contract 2.5).
 
-Never shows a delivery's bytes, and never puts many back in one transaction.
+Never puts many back in one transaction.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from control.auth import Caller
 from control.core.refusals import InvalidError
 from control.flow import deliveries as flow
 from schemas.api import Page
-from schemas.billing import Delivery, DeliveryStatus, RedriveDeliveries, Redriven
+from schemas.billing import AnsweredAttempt, Delivery, DeliveryStatus, RedriveDeliveries, Redriven, WholeDelivery
 from webhooks.store import pages, redrive
-from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
+from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed, Whole
 
 _READ_AT_ONCE = 100
 
@@ -67,6 +67,22 @@ class DeliveryController(Controller):
             return paging.filled(found, limit, _body, lambda listed: _cursor(window, listed))
 
         return await desk.look(request.auth, find)
+
+    @get("/{delivery_id:str}", operation_id="get_delivery", summary="Get a delivery", responses=errors.READ_ERRORS)
+    async def get_one(self, request: ManagementRequest, desk: AtDesk, delivery_id: FromPath[str]) -> WholeDelivery:
+        """Get one delivery with the body that every attempt sends and what each attempt was answered."""
+        caller = request.auth
+
+        def find(connection: Connection) -> Whole:
+            flow.check_owner(caller.workspace_id, pages.owner(connection, delivery_id))
+            found = pages.whole(connection, delivery_id)
+            if found is None:
+                raise RuntimeError("a delivery is gone within the transaction that found its owner")
+            return found
+
+        listed, body = await desk.look(caller, find)
+        attempts = [AnsweredAttempt.model_validate(one, from_attributes=True) for one in listed.attempts]
+        return WholeDelivery(**{**dict(_body(listed)), "attempts": attempts}, body=body.decode())
 
     @post(
         "/{delivery_id:str}/redeliver",

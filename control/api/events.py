@@ -36,6 +36,7 @@ class _Cursor(NamedTuple):
     external_entity_id: str | None
     start: datetime | None = None
     """Where the window began; None in a cursor that was given before cursors said so."""
+    request_id: str | None = None
 
 
 class EventController(Controller):
@@ -54,6 +55,7 @@ class EventController(Controller):
         end_time: Moment = None,
         api_key_prefix: FromQuery[str | None] = None,
         external_entity_id: FromQuery[str | None] = None,
+        request_id: FromQuery[str | None] = None,
         order: FromQuery[Order | None] = None,
         limit: Limit = common.DEFAULT_LIMIT,
         cursor: FromQuery[str | None] = None,
@@ -65,7 +67,8 @@ class EventController(Controller):
         who goes on from there misses nothing.
         """
         start, end = _moment("start_time", start_time), _moment("end_time", end_time)
-        asked = _Cursor(order or Order.TIMESTAMP, start or _NEVER, "", end, api_key_prefix, external_entity_id, start)
+        filters = (api_key_prefix, external_entity_id)
+        asked = _Cursor(order or Order.TIMESTAMP, start or _NEVER, "", end, *filters, start, request_id)
         if cursor is not None:
             asked = _resume(cursor, asked, order)
         elif start is None:
@@ -93,6 +96,7 @@ def _read(connection: Connection, desk: Desk, workspace_id: str, asked: _Cursor,
         asked.end or now,
         asked.api_key_prefix,
         asked.external_entity_id,
+        asked.request_id,
     )
     return pages.page(connection, window, now - timedelta(seconds=desk.settings.events_hold_back_s), limit)
 
@@ -117,6 +121,7 @@ def _resume(cursor: str, asked: _Cursor, order: Order | None) -> _Cursor:
         "order": (order, held.order),
         "api_key_prefix": (asked.api_key_prefix, held.api_key_prefix),
         "external_entity_id": (asked.external_entity_id, held.external_entity_id),
+        "request_id": (asked.request_id, held.request_id),
     }
     for name, (given, own) in repeated.items():
         if given is not None and given != own:

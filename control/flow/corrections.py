@@ -84,6 +84,7 @@ def _draft(event: UsageEvent, key: str, now: datetime, change: Tokens, reason: s
         workspace_id=event.workspace_id,
         group_id=event.group_id,
         charged_groups=(),
+        parent_groups=event.parent_groups,
         external_entity_id=event.external_entity_id,
         api_key_prefix=event.api_key_prefix,
         model_slug=event.model_slug,

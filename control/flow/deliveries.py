@@ -23,15 +23,26 @@ class PutBackSome(Protocol):
         """Put back as many as a transaction can of what ended in the window, at a bounded rate; return how many."""
 
 
+def check_owner(workspace_id: str, owner: str | None) -> None:
+    """Raise NotFoundError where a delivery has no `owner`, so is not there, ForbiddenError where it is another's."""
+    if owner is None:
+        raise _not_found()
+    if owner != workspace_id:
+        raise ForbiddenError("delivery_id: belongs to another workspace", param="delivery_id", code="other_workspace")
+
+
+def _not_found() -> NotFoundError:
+    return NotFoundError("delivery_id: no delivery has this id", param="delivery_id", code="not_found")
+
+
 def redeliver(unit: UnitOfWork, delivery_id: str, owner: str | None, put_back: PutBack) -> None:
     """Have one delivery attempted again, whatever became of it. Raise NotFoundError, ForbiddenError.
 
     `owner` is the delivery's workspace, None where there is no such delivery.
     """
-    if owner is not None and owner != unit.workspace_id:
-        raise ForbiddenError("delivery_id: belongs to another workspace", param="delivery_id", code="other_workspace")
-    if owner is None or not put_back(unit.workspace_id, delivery_id, unit.now):
-        raise NotFoundError("delivery_id: no delivery has this id", param="delivery_id", code="not_found")
+    check_owner(unit.workspace_id, owner)
+    if not put_back(unit.workspace_id, delivery_id, unit.now):
+        raise _not_found()
     unit.journal.note(unit.workspace_id, "delivery.redeliver", delivery_id)
 
 

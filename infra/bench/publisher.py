@@ -93,6 +93,7 @@ def _route(group: str) -> bytes:
         workspace_id="01JNZ0000000000000000000WS",
         group_id=group,
         charged_groups=(group,),
+        parent_groups=(),
         external_entity_id="customer-1",
         slug="lab/model",
         name=RouteName.CHAT_COMPLETIONS,

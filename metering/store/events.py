@@ -62,6 +62,7 @@ USAGE_EVENT = Table(
     Column("instance", String, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("route", String, nullable=False, server_default=RouteName.CHAT_COMPLETIONS.value),
+    Column("parent_groups", JSON, nullable=False, server_default="[]"),
     # The day first: PostgreSQL partitions by it. A key names its admission, so it never comes with two days.
     PrimaryKeyConstraint("day", "idempotency_key"),
     Index(None, "workspace_id", "timestamp", "idempotency_key"),

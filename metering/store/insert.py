@@ -70,7 +70,7 @@ def _insert_some(connection: Connection, events: Mapping[Key, AnyEvent], recorde
             day=day,
             timestamp=event.timestamp,
             recorded_at=recorded_at,
-            charged_groups=event.charged_groups,
+            groups=(event.charged_groups, event.parent_groups),
             metadata=event.request_metadata,
         )
         for (day, _), event in events.items()
@@ -113,7 +113,7 @@ def _copied(events: Mapping[Key, AnyEvent], recorded_at: datetime) -> Iterator[t
             day=day,
             timestamp=event.timestamp,
             recorded_at=recorded_at,
-            charged_groups=groups(event.charged_groups),
+            groups=(groups(event.charged_groups), groups(event.parent_groups)),
             metadata=None if metadata is None else msgspec.json.encode(metadata).decode(),
         )
 
@@ -128,16 +128,17 @@ def _stored(events: Mapping[Key, AnyEvent], recorded_at: datetime) -> Iterator[t
             day=store_day(day),
             timestamp=sqlite_rows.moment(event.timestamp),
             recorded_at=stored_at,
-            charged_groups=store_groups(event.charged_groups),
+            groups=(store_groups(event.charged_groups), store_groups(event.parent_groups)),
             metadata=sqlite_rows.text(event.request_metadata),
         )
 
 
 def _row(
-    event: AnyEvent, *, day: Any, timestamp: Any, recorded_at: Any, charged_groups: Any, metadata: Any
+    event: AnyEvent, *, day: Any, timestamp: Any, recorded_at: Any, groups: tuple[Any, Any], metadata: Any
 ) -> tuple[Any, ...]:
     """Return an event's values in the order of the table's columns."""
     tokens, producer = event.tokens, event.producer
+    charged, parents = groups
     return (
         day,
         event.idempotency_key,
@@ -146,7 +147,7 @@ def _row(
         recorded_at,
         event.workspace_id,
         event.group_id,
-        charged_groups,
+        charged,
         event.external_entity_id,
         event.api_key_prefix,
         event.model_slug,
@@ -165,4 +166,5 @@ def _row(
         producer.instance,
         producer.sequence,
         event.route,
+        parents,
     )

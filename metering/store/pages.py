@@ -49,6 +49,7 @@ class EventQuery:
     end: datetime
     api_key_prefix: str | None = None
     external_entity_id: str | None = None
+    request_id: str | None = None
 
 
 def page(connection: Connection, window: EventQuery, recorded_before: datetime, limit: int) -> list[LedgerEntry]:
@@ -105,7 +106,11 @@ def days(connection: Connection, first: date, last: date) -> Iterator[LedgerEntr
 
 def _named(window: EventQuery) -> list[ColumnElement[bool]]:
     columns = USAGE_EVENT.c
-    asked = ((columns.api_key_prefix, window.api_key_prefix), (columns.external_entity_id, window.external_entity_id))
+    asked = (
+        (columns.api_key_prefix, window.api_key_prefix),
+        (columns.external_entity_id, window.external_entity_id),
+        (columns.request_id, window.request_id),
+    )
     return [column == wanted for column, wanted in asked if wanted is not None]
 
 

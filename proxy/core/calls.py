@@ -126,6 +126,7 @@ class Route:
     """Of requests in flight."""
     dialect: Dialect = Dialect.CHAT
     name: RouteName = RouteName.CHAT_COMPLETIONS
+    parent_groups: tuple[str, ...] = ()
     event: bytes = field(init=False, repr=False)
     """What all its usage events have in common."""
 
@@ -134,6 +135,7 @@ class Route:
             workspace_id=self.workspace_id,
             group_id=self.group_id,
             charged_groups=self.charged_groups,
+            parent_groups=self.parent_groups,
             external_entity_id=self.external_entity_id,
             slug=self.slug,
             name=self.name,

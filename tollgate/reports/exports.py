@@ -36,6 +36,7 @@ _TEXTS = (
     "corrects",
     "reason",
     "charged_groups",
+    "parent_groups",
     "request_metadata",
     "instance",
     "route",
@@ -148,6 +149,7 @@ def _row(entry: LedgerEntry) -> dict[str, Any]:
         "outcome": event.outcome.value,
         "kind": event.kind.value,
         "charged_groups": json.dumps(event.charged_groups),
+        "parent_groups": json.dumps(event.parent_groups),
         "request_metadata": None if event.request_metadata is None else json.dumps(event.request_metadata),
     }
     return {name: values[name] for name in COLUMNS}

@@ -127,6 +127,8 @@ class Attempt:
     status_code: int | None
     error: str | None
     duration_ms: int
+    answer: str | None = None
+    """The receiver's words; None where no answer came, or where they are not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ class AttemptResult:
     """The answer's header as it came."""
     final: bool = False
     """Another attempt at the same URL cannot do better: the URL or its address is not allowed."""
+    answer: str | None = None
+    """What of the answer's body was read, as text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class Dispatch:
             now, jitter, events = self._clock(), self._jitter(), claim.event_count
             decision = retry.decide(outcome, turn, now, self._policy, jitter, events=events)
         self._note(claim, decision)
-        attempt = Attempt(turn.started_at, outcome.status_code, outcome.error, outcome.duration_ms)
+        attempt = Attempt(turn.started_at, outcome.status_code, outcome.error, outcome.duration_ms, outcome.answer)
         return Settlement(claim, attempt, decision)
 
     def _unexpected(self, claim: Claim, error: Exception, started_at: datetime) -> retry.AttemptResult:

@@ -1,21 +1,19 @@
-"""Follows one partition by pulling: reads, lingers until a stretch is to be cut, hands it on (counting 7).
+"""Follows one partition by pulling: reads, lingers until what all have waiting is to be cut, has it cut (counting 7).
 
-Never moves on before the stretch is processed, and never holds more than one read of events.
+Never moves a position before what lies below it is kept, and never holds more than one read of events.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from domain.sources import EventBatch
-from runtime import loops
-from runtime.clock import Clock, Steady
+from runtime.clock import Clock
 from runtime.outage import Pause
 from webhooks.core import batching
-from webhooks.core.batching import Batching, Billed
+from webhooks.core.batching import Billed, CutNow
 from webhooks.core.deliveries import Draft, Status
+from webhooks.flow.pool import Place, Pool
 from webhooks.flow.ports import Deliveries, Receivers
 
 IDLE_WAIT_S = 5.0
@@ -23,7 +21,6 @@ IDLE_WAIT_S = 5.0
 
 Read = Callable[[int, int], Awaitable[EventBatch]]
 Wait = Callable[[int, float], Awaitable[None]]
-Process = Callable[[EventBatch], Awaitable[None]]
 
 
 class Intake:
@@ -43,14 +40,15 @@ class Intake:
         self._new_id = new_id
         self._delivery_size = delivery_size
 
-    async def process(self, batch: EventBatch) -> bool:
-        """Cut, freeze and keep `batch`; on return its position is committed. Raises what `Deliveries.enqueue` does.
+    async def process(self, batches: Sequence[EventBatch]) -> bool:
+        """Cut `batches` together, freeze and keep them; on return their positions are committed.
 
-        Return whether that made something to deliver now.
+        Return whether that made something to deliver now. Raises what `Deliveries.enqueue` does.
         """
         now = self._clock()
-        drafts = [self._draft(events, now) for events in batching.cut(batch.events, self._delivery_size)]
-        await self._deliveries.enqueue(drafts, batch, now)
+        found = [event for batch in batches for event in batch.events]
+        drafts = [self._draft(events, now) for events in batching.cut(found, self._delivery_size)]
+        await self._deliveries.enqueue(drafts, batches, now)
         return any(draft.status is Status.PENDING for draft in drafts)
 
     def _draft(self, events: tuple[Billed, ...], now: datetime) -> Draft:
@@ -62,59 +60,38 @@ class Intake:
 
 
 class Follower:
-    """Reads on from `offset`, each event once. `read` and `wait` are those of a partition, `process` is intake's.
+    """Reads on from `offset`, each event once. `read` and `wait` are those of a partition, `pool` is the dispatcher's.
 
     An error leaves it unusable: begin anew from the stored position.
     """
 
     def __init__(
-        self,
-        read: Read,
-        wait: Wait,
-        process: Process,
-        *,
-        batching: Batching,
-        offset: int,
-        steady: Steady = time.monotonic,
-        pause: Pause = asyncio.sleep,
+        self, place: Place, read: Read, wait: Wait, pool: Pool, *, offset: int, pause: Pause = asyncio.sleep
     ) -> None:
+        self._place = place
         self._read = read
         self._wait = wait
-        self._process = process
-        self._steady = steady
+        self._pool = pool
         self._pause = pause
-        self._batching = batching
-        self._offset = offset
-        self._stretch: EventBatch | None = None
-        self._seen_at_s = steady()
+        self._next = offset
+        """What is read next; all below is kept, or in the pool."""
 
-    async def step(self) -> None:
-        """Read once; then either process what waits or wait for more."""
-        held = self._stretch
-        start = held.next_offset if held else self._offset
-        batch = await self._read(start, self._batching.read_limit - (len(held.events) if held else 0))
-        if held is None:
-            self._seen_at_s = self._steady()
+    async def step(self) -> int:
+        """Read once; then either have cut what waits, or wait for more. Return how many events were read."""
+        held = self._pool.held(self._place)
+        batch = await self._read(self._next, self._pool.batching.read_limit - (len(held.events) if held else 0))
+        await self._pool.settled(self._place)  # another follower may have had it cut
+        if batch.next_offset != batch.first_offset:  # lower, where the log was made anew
+            self._next = batch.next_offset
+            self._pool.add(self._place, batch)
+        if self._pool.held(self._place) is None:
+            await self._wait(self._next, IDLE_WAIT_S)
+            return 0
+        verdict = self._pool.verdict()
+        if isinstance(verdict, CutNow):
+            rest_s = await self._pool.cut(self._place)
+            if rest_s is not None:
+                await self._pause(rest_s)
         else:
-            batch = replace(batch, first_offset=held.first_offset, events=held.events + batch.events)
-        missing, timeout_s = self._lacks(batch)
-        if missing:
-            self._stretch = batch if batch.events else None
-            await self._wait(batch.next_offset + missing - 1, timeout_s)
-            return
-        began_s = self._steady()
-        await self._process(batch)
-        self._offset = batch.next_offset
-        self._stretch = None
-        if len(batch.events) < self._batching.read_limit:
-            await self._pause(loops.rest_s(self._steady() - began_s, 0.0, self._batching.linger_s))
-
-    def _lacks(self, batch: EventBatch) -> tuple[int, float]:
-        """Say how many events are missing before `batch` is worth a look, and for how long at most; 0: it is to go."""
-        if not batch.events:
-            # Unreadable records alone, or a source made anew: the position moves all the same.
-            return (0, 0.0) if batch.next_offset != batch.first_offset else (1, IDLE_WAIT_S)
-        verdict = batching.decide(batch.events, self._steady() - self._seen_at_s, self._batching)
-        if isinstance(verdict, batching.CutNow):
-            return 0, 0.0
-        return verdict.missing, min(verdict.left_s, IDLE_WAIT_S)
+            await self._wait(self._next + verdict.missing - 1, min(verdict.left_s, IDLE_WAIT_S))
+        return len(batch.events)

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from domain.sources import EventBatch, EventSource
@@ -14,6 +15,7 @@ from webhooks.core.deliveries import Claim
 from webhooks.flow import intake
 from webhooks.flow.dispatch import Dispatch
 from webhooks.flow.intake import Intake
+from webhooks.flow.pool import Place, Pool
 from webhooks.flow.ports import Deliveries
 
 POLL_S = 0.5
@@ -34,9 +36,10 @@ class IntakeLoop:
         self._story = story
         self._deliveries = deliveries
         self._wake = wake
-        self._batching = batching
+        self._pool = Pool(self._take_in, batching)
         self._only = only
-        self._committed: dict[tuple[str, int], int] = {}
+        self._committed: dict[Place, int] = {}
+        self._outages: dict[Place, Outage] = {}
 
     def committed(self, topic: str, partition: int) -> int:
         """Return the first offset that is not yet taken in for good; 0 before `follow` has read the position."""
@@ -55,18 +58,29 @@ class IntakeLoop:
         stored = await self._deliveries.position(*place)
         offset = partition.first_offset if stored is None else stored
         self._committed[place] = offset
+        follower = intake.Follower(place, partial(self._read, partition), partition.wait, self._pool, offset=offset)
+        self._outages[place] = outage
+        self._pool.join(place)
+        try:
+            while True:
+                loops.turned(0, rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
+                loops.turned(await follower.step(), rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
+        finally:
+            self._pool.leave(place)
 
-        async def process(batch: EventBatch) -> None:
-            if await self._story.process(batch if self._only is None else await self._only(batch)):
-                self._wake.set()
+    async def _read(self, partition: EventSource, offset: int, limit: int) -> EventBatch:
+        batch = await partition.read(offset, limit)
+        return batch if self._only is None else await self._only(batch)
+
+    async def _take_in(self, batches: Sequence[EventBatch]) -> None:
+        is_due = await self._story.process(batches)
+        for batch in batches:
+            place = (batch.topic, batch.partition)
             self._committed[place] = batch.next_offset
-            loops.turned(len(batch.events), rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
-            outage.passed()
-
-        follower = intake.Follower(partition.read, partition.wait, process, batching=self._batching, offset=offset)
-        while True:
-            loops.turned(0, rest_s=intake.IDLE_WAIT_S, waits_for="usage events")
-            await follower.step()
+            if place in self._outages:
+                self._outages[place].passed()
+        if is_due:
+            self._wake.set()
 
 
 class DispatchLoop:

@@ -12,10 +12,11 @@ from webhooks.core.retry import AttemptResult
 class Deliveries(Protocol):
     """Keeps deliveries, their events and attempts, and the position of intake."""
 
-    async def enqueue(self, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> None:
-        """Freeze and keep what `drafts` hold that is new, and move the position over `batch`, in one transaction.
+    async def enqueue(self, drafts: Sequence[Draft], batches: Sequence[EventBatch], now: datetime) -> None:
+        """Freeze and keep what `drafts` hold that is new, and move the positions over `batches`, in one transaction.
 
-        Raise PositionLostError where the position is not the batch's first offset; nothing is kept then.
+        Each batch is of another partition. Raise PositionLostError where a position is not its batch's first offset;
+        nothing is kept then.
         """
 
     async def position(self, topic: str, partition: int) -> int | None:

@@ -59,9 +59,9 @@ class StoredDeliveries:
         self._lease = timedelta(seconds=lease_s)
         self._rule = rule or Rule()
 
-    async def enqueue(self, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> None:
-        """Keep what is new and move the position. Raise PositionLostError."""
-        await self._database.write(lambda connection: enqueue(connection, drafts, batch, now))
+    async def enqueue(self, drafts: Sequence[Draft], batches: Sequence[EventBatch], now: datetime) -> None:
+        """Keep what is new and move the positions. Raise PositionLostError."""
+        await self._database.write(lambda connection: enqueue(connection, drafts, batches, now))
 
     async def position(self, topic: str, partition: int) -> int | None:
         """Return the next offset to take in."""
@@ -92,12 +92,13 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
     return offset
 
 
-def enqueue(connection: Connection, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> int:
-    """Move the position over `batch` and keep what `drafts` hold that is new; return how many deliveries that made.
+def enqueue(connection: Connection, drafts: Sequence[Draft], batches: Sequence[EventBatch], now: datetime) -> int:
+    """Move the positions over `batches` and keep what `drafts` hold that is new; return how many deliveries that made.
 
-    Raise PositionLostError where the stored position is not the batch's first offset: another worker moved it.
+    Raise PositionLostError where a stored position is not its batch's first offset: another worker moved it.
     """
-    _move_position(connection, batch)
+    for batch in sorted(batches, key=lambda batch: (batch.topic, batch.partition)):  # two workers wait in one order
+        _move_position(connection, batch)
     new = _insert_events(connection, drafts)
     rows = []
     for draft in drafts:

@@ -1,10 +1,11 @@
-"""Reads deliveries for people: in pages, newest first, each with its last attempts (contract 2.5).
+"""Reads deliveries for people: in pages, newest first, each with its last attempts, and one alone with its bytes
+(contract 2.5).
 
-Never gives a delivery's bytes, and never changes anything.
+Never changes anything, and never reads bodies and answers for a page: they may be 64 KiB each.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ SHOWN_ATTEMPTS = 50
 """The last so many of a delivery's attempts are given: a long retry policy and probes make thousands."""
 
 _COLUMNS = DELIVERY.c
+_TRIED = (ATTEMPT.c.at, ATTEMPT.c.status_code, ATTEMPT.c.error, ATTEMPT.c.duration_ms)
 _SHOWN = [column for column in _COLUMNS if column is not _COLUMNS.body]
 
 
@@ -43,6 +45,13 @@ class Listed:
     next_attempt_at: datetime | None
     attempts: tuple[Attempt, ...]
     """The last of them, in their order."""
+
+
+class Whole(NamedTuple):
+    """A delivery, its attempts with what was answered, and the bytes that each of them sent."""
+
+    listed: Listed
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,16 @@ def find(connection: Connection, delivery_id: str) -> Listed | None:
     return next(iter(_listed(connection, rows)), None)
 
 
+def whole(connection: Connection, delivery_id: str) -> Whole | None:
+    """Return one delivery with what was sent and answered, of whichever workspace."""
+    listed = find(connection, delivery_id)
+    if listed is None:
+        return None
+    body = connection.execute(select(_COLUMNS.body).where(_COLUMNS.id == delivery_id)).scalar_one()
+    attempts = tuple(_attempts(connection, [delivery_id], [*_TRIED, ATTEMPT.c.answer]).get(delivery_id, ()))
+    return Whole(replace(listed, attempts=attempts), body)
+
+
 def owner(connection: Connection, delivery_id: str) -> str | None:
     """Return the workspace of a delivery."""
     named = select(_COLUMNS.workspace_id).where(_COLUMNS.id == delivery_id)
@@ -117,14 +136,15 @@ def _listed(connection: Connection, rows: Sequence[Row[Any]]) -> list[Listed]:
     ]
 
 
-def _attempts(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, list[Attempt]]:
+def _attempts(
+    connection: Connection, delivery_ids: Sequence[str], columns: Sequence[ColumnElement[Any]] = _TRIED
+) -> dict[str, list[Attempt]]:
     column = ATTEMPT.c
-    recent = select(ATTEMPT).join(DELIVERY, column.delivery_id == _COLUMNS.id)
+    recent = select(column.delivery_id, *columns).join(DELIVERY, column.delivery_id == _COLUMNS.id)
     recent = recent.where(column.number > _COLUMNS.attempt_count - SHOWN_ATTEMPTS)
     found: dict[str, list[Attempt]] = {}
     for some in statements.chunks(delivery_ids):
         those = recent.where(column.delivery_id.in_(some)).order_by(column.delivery_id, column.number)
         for row in connection.execute(those):
-            attempt = Attempt(row.at, row.status_code, row.error, row.duration_ms)
-            found.setdefault(row.delivery_id, []).append(attempt)
+            found.setdefault(row[0], []).append(Attempt(*row[1:]))
     return found

@@ -89,6 +89,7 @@ ATTEMPT = Table(
     Column("status_code", Integer),
     Column("error", String),
     Column("duration_ms", BigInteger, nullable=False),
+    Column("answer", String),
     PrimaryKeyConstraint("delivery_id", "number"),
 )
 

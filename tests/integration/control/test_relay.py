@@ -97,7 +97,7 @@ async def test_groups_of_one_plan_share_its_models(lab: Lab, database: Database)
     database.read_now(lambda connection: snapshot.load(connection, changes.append))
     records = [change.record for change in changes if isinstance(change.record, GroupRecord)]
     by_name = {record.external_entity_id: record.models for record in records}
-    assert by_name["first"] is by_name["second"]
+    assert by_name["first"][0] is by_name["second"][0]
     assert [limit.threshold for limit in by_name["first"][0].usage_limits] == [5]
     assert by_name["other"][0].usage_limits == ()
 

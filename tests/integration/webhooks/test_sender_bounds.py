@@ -56,6 +56,21 @@ async def test_nor_of_one_that_is_encrypted(reads: list[int], tmp_path: Path) ->
     assert sum(reads) == MAX_ANSWER_BYTES
 
 
+async def test_what_was_read_of_an_answer_is_kept_as_text() -> None:
+    answered = [
+        ("no room: Zoë".encode(), "no room: Zoë"),
+        (b"\0 \xff", "\ufffd \ufffd"),  # what a database would not take
+        (b"", ""),
+    ]
+    for body, text in answered:
+        outcome = await send_to(b"HTTP/1.1 500 No\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        assert (outcome.status_code, outcome.answer) == (500, text)
+    long = (await send_to(LARGE)).answer
+    assert long is not None
+    assert set(long) == {"x"}
+    assert len(long) <= MAX_ANSWER_BYTES
+
+
 async def test_each_answer_on_a_connection_has_the_bound_to_itself(reads: list[int]) -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 12000\r\n\r\n" + b"x" * 12_000
     async with Peer(answer).running() as peer, sending() as sender:

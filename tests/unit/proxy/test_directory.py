@@ -172,6 +172,7 @@ def test_independent_limits_come_from_the_closest_group_and_count_the_own_one() 
     made = directory(group("root", model(day=1, minute=2)), group("middle", model(day=3)))
     route = the_route(made)
     assert route.charged_groups == ("child",)
+    assert route.parent_groups == TREE[1:]
     assert route.day_limits == (DayLimit(LimitType.REQUEST, 3, "middle", "child"),)
     assert route.rates.limits == (WindowLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 2, "root", "child"),)
 
@@ -185,6 +186,7 @@ def test_cascading_limits_all_hold_and_count_their_sources() -> None:
     )
     route = the_route(made)
     assert route.charged_groups == TREE
+    assert route.parent_groups == TREE[1:]
     assert route.day_limits == (
         DayLimit(LimitType.REQUEST, 3, "middle", "middle"),
         DayLimit(LimitType.REQUEST, 5, "root", "root"),

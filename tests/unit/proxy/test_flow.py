@@ -242,6 +242,7 @@ async def test_the_facts_of_an_event(house: House) -> None:
         "workspace_id": kit.WORKSPACE,
         "group_id": kit.GROUP,
         "charged_groups": kit.CHARGED,
+        "parent_groups": (),
         "external_entity_id": "customer-1",
         "api_key_prefix": kit.key().prefix,
         "model_slug": kit.SLUG,

@@ -194,11 +194,12 @@ class ListDeliveries:
         self._rule = rule or Rule()
         self._claims = 0
 
-    async def enqueue(self, drafts: Sequence[Draft], batch: EventBatch, now: datetime) -> None:
-        place = (batch.topic, batch.partition)
-        if self.positions.get(place, batch.first_offset) != batch.first_offset:
-            raise PositionLostError(batch)
-        self.positions[place] = batch.next_offset
+    async def enqueue(self, drafts: Sequence[Draft], batches: Sequence[EventBatch], now: datetime) -> None:
+        places = {(batch.topic, batch.partition): batch for batch in batches}
+        for place, batch in places.items():
+            if self.positions.get(place, batch.first_offset) != batch.first_offset:
+                raise PositionLostError(batch)
+        self.positions |= {place: batch.next_offset for place, batch in places.items()}
         for one in drafts:
             keys = {(one.workspace_id, billed.event.idempotency_key): billed for billed in one.events}
             new = tuple(billed for key, billed in keys.items() if key not in self.keys)

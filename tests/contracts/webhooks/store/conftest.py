@@ -22,7 +22,7 @@ def over_a_list() -> Stage:
 
 
 def over_tables(opened: Database) -> Stage:
-    columns = (ATTEMPT.c.at, ATTEMPT.c.status_code, ATTEMPT.c.error, ATTEMPT.c.duration_ms)
+    columns = (ATTEMPT.c.at, ATTEMPT.c.status_code, ATTEMPT.c.error, ATTEMPT.c.duration_ms, ATTEMPT.c.answer)
 
     def attempts(delivery_id: str) -> list[Attempt]:
         query = select(*columns).where(ATTEMPT.c.delivery_id == delivery_id).order_by(ATTEMPT.c.number)

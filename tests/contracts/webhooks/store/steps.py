@@ -36,7 +36,7 @@ async def keep(deliveries: Deliveries, *delivery_ids: str, workspace_id: str = "
     events = [kit.event(first + number, workspace_id) for number, _ in enumerate(delivery_ids)]
     drafts = [kit.draft(delivery_id, event) for delivery_id, event in zip(delivery_ids, events, strict=True)]
     topic = f"spool/{workspace_id}"
-    await deliveries.enqueue(drafts, kit.batch(*events, first=first, topic=topic), kit.START)
+    await deliveries.enqueue(drafts, [kit.batch(*events, first=first, topic=topic)], kit.START)
 
 
 async def lose(deliveries: Deliveries, *delivery_ids: str, at_s: float = 0) -> None:

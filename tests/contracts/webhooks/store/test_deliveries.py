@@ -34,12 +34,25 @@ async def test_a_position_that_another_worker_moved_keeps_nothing(deliveries: De
     await keep(deliveries, "one")
     stale = kit.batch(kit.event(9), topic="spool/ws")
     with pytest.raises(PositionLostError):
-        await deliveries.enqueue([kit.draft("again", kit.event(9))], stale, kit.START)
+        await deliveries.enqueue([kit.draft("again", kit.event(9))], [stale], kit.START)
     assert await ids_due(deliveries, 0) == ["one"]
     await deliveries.enqueue(
-        [kit.draft("next", kit.event(9))], kit.batch(kit.event(9), first=2, topic="spool/ws"), kit.START
+        [kit.draft("next", kit.event(9))], [kit.batch(kit.event(9), first=2, topic="spool/ws")], kit.START
     )
     assert await ids_due(deliveries, 0) == ["next"]
+
+
+async def test_stretches_of_several_partitions_are_kept_together_or_not_at_all(deliveries: Deliveries) -> None:
+    first, second = kit.batch(kit.event(1), topic="a"), kit.batch(kit.event(2), topic="b")
+    both = kit.draft("both", kit.event(1), kit.event(2))
+    await deliveries.enqueue([both], [second, first], kit.START)
+    (claim,) = await deliveries.claim([share()], kit.START)
+    assert (claim.delivery_id, claim.body.count(b"key-00000")) == ("both", 2)
+    third = kit.batch(kit.event(3), first=2, topic="a")
+    with pytest.raises(PositionLostError, match="b/0"):
+        await deliveries.enqueue([kit.draft("lost", kit.event(3), kit.event(2))], [third, second], kit.START)
+    await deliveries.enqueue([kit.draft("alone", kit.event(3))], [third], kit.START)
+    assert await ids_due(deliveries, 0) == ["alone"]
 
 
 async def test_the_position_is_where_the_last_batch_ends(deliveries: Deliveries) -> None:
@@ -52,8 +65,8 @@ async def test_the_position_is_where_the_last_batch_ends(deliveries: Deliveries)
 async def test_an_event_that_is_known_is_dropped_and_the_rest_is_kept(deliveries: Deliveries) -> None:
     await keep(deliveries, "one")
     again, new = kit.event(1), kit.event(2)
-    await deliveries.enqueue([kit.draft("mixed", again, new)], kit.batch(again, new, topic="other"), kit.START)
-    await deliveries.enqueue([kit.draft("known", again, new)], kit.batch(again, new, topic="third"), kit.START)
+    await deliveries.enqueue([kit.draft("mixed", again, new)], [kit.batch(again, new, topic="other")], kit.START)
+    await deliveries.enqueue([kit.draft("known", again, new)], [kit.batch(again, new, topic="third")], kit.START)
     claims = await deliveries.claim([share()], kit.START)
     assert [claim.delivery_id for claim in claims] == ["one", "mixed"]
     assert b"key-000002" in claims[1].body
@@ -67,14 +80,14 @@ async def test_keys_are_known_per_workspace(deliveries: Deliveries) -> None:
 
 
 async def test_an_empty_stretch_moves_the_position(deliveries: Deliveries) -> None:
-    await deliveries.enqueue([], kit.batch(first=5), kit.START)
+    await deliveries.enqueue([], [kit.batch(first=5)], kit.START)
     with pytest.raises(PositionLostError):
-        await deliveries.enqueue([], kit.batch(first=4), kit.START)
+        await deliveries.enqueue([], [kit.batch(first=4)], kit.START)
 
 
 async def test_what_is_not_due_is_never_claimed(deliveries: Deliveries) -> None:
     event = kit.event(1)
-    await deliveries.enqueue([kit.draft("one", event, status=Status.NOT_DUE)], kit.batch(event), kit.START)
+    await deliveries.enqueue([kit.draft("one", event, status=Status.NOT_DUE)], [kit.batch(event)], kit.START)
     assert await deliveries.waiting() == []
     assert await ids_due(deliveries, 10_000) == []
 
@@ -178,7 +191,11 @@ async def test_settling_again_changes_nothing(stage: Stage) -> None:
 
 
 async def test_every_attempt_is_kept_as_it_went_and_in_its_order(stage: Stage) -> None:
-    tried = [TRIED, Attempt(kit.after(4), None, "no answer within 10 s", 10_000), Attempt(kit.after(9), 204, None, 7)]
+    tried = [
+        TRIED,
+        Attempt(kit.after(4), None, "no answer within 10 s", 10_000),
+        Attempt(kit.after(9), 204, None, 7, ""),
+    ]
     decisions: list[Decision] = [RetryAt(kit.after(3)), RetryAt(kit.after(8)), Delivered()]
     await keep(stage.deliveries, "one")
     for number, (attempt, decision) in enumerate(zip(tried, decisions, strict=True)):

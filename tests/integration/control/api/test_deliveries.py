@@ -90,6 +90,22 @@ async def test_a_delivery_is_shown_with_its_attempts(lab: Lab, database: Databas
     }
 
 
+async def test_one_is_shown_with_its_body_and_what_each_attempt_was_answered(lab: Lab, database: Database) -> None:
+    body = '{"type": "API_BILLING_USAGE", "data": {"events": [], "of": "Zoë"}}'
+    keep(database, row(lab.id, "one", "pending", made_s=0) | {"attempt_count": 2, "body": body.encode()})
+    refused = {"delivery_id": "one", "number": 1, "at": kit.START, "status_code": 500, "error": None, "duration_ms": 7}
+    silent = refused | {"number": 2, "at": kit.after(1), "status_code": None, "error": "gone"}
+    tries = [refused | {"answer": "no room: <b>\n\u202e"}, silent | {"answer": None}]
+    database.write_now(lambda connection: connection.execute(insert(ATTEMPT), tries))
+    (listed,) = (await lab.client.get(PATH)).json()["items"]
+    answer = await lab.client.get(f"{PATH}/one")
+    assert answer.status_code == 200, answer.text
+    first, second = listed["attempts"]
+    whole = [first | {"answer": "no room: <b>\n\u202e"}, second | {"answer": None}]
+    assert answer.json() == listed | {"body": body, "attempts": whole}
+    assert (await lab.client.get(f"{PATH}/nothing")).status_code == 404
+
+
 async def test_of_very_many_attempts_the_last_are_shown(lab: Lab, database: Database) -> None:
     keep(database, row(lab.id, "one", "pending", made_s=0) | {"attempt_count": 120})
     tries = [
@@ -239,6 +255,7 @@ async def test_deliveries_are_their_workspaces_alone(lab: Lab, other: Lab, datab
     before = statuses(database)
     assert await names(other) == []
     assert (await other.client.post(f"{PATH}/redrive", json={})).json() == {"count": 0}
+    assert (await other.client.get(f"{PATH}/lost-late")).status_code == 403
     assert (await other.client.post(f"{PATH}/lost-late/redeliver")).status_code == 403
     assert (await other.client.post(f"{PATH}/nothing/redeliver")).status_code == 404
     cursor = (await lab.client.get(PATH, params={"limit": 1})).json()["pagination"]["cursor"]

@@ -83,11 +83,15 @@ async def keys(lab: Lab, **query: Any) -> list[str]:
 
 
 def test_it_has_the_webhooks_fields() -> None:
-    assert set(LedgerEvent.model_fields) == set(BillingEvent.model_fields) - {"request_metadata"} | {"recorded_at"}
+    assert set(LedgerEvent.model_fields) == set(BillingEvent.model_fields) | {
+        "recorded_at",
+        "group_id",
+        "parent_groups",
+    }
 
 
 async def test_an_event_is_shown_whole_once_the_hold_back_is_over(lab: Lab, counter: Counter, clock: HandClock) -> None:
-    made = counter.event(request_metadata={"team": "a"})
+    made = counter.event(request_metadata={"team": "a"}, parent_groups=("parent", "root"))
     counter.record_event(made)
     clock.now += HELD
     assert await keys(lab) == []
@@ -99,6 +103,9 @@ async def test_an_event_is_shown_whole_once_the_hold_back_is_over(lab: Lab, coun
                 "idempotencyKey": made.idempotency_key,
                 "timestamp": rfc3339(NOON),
                 "requestId": made.request_id,
+                "requestMetadata": {"team": "a"},
+                "groupId": made.group_id,
+                "parentGroups": ["parent", "root"],
                 "modelSlug": made.model_slug,
                 "externalEntityId": made.external_entity_id,
                 "externalCustomerId": made.external_entity_id,
@@ -148,11 +155,12 @@ async def test_the_window_includes_its_start_and_not_its_end(lab: Lab, counter: 
 
 
 async def test_filters_go_by_the_events_own_values(lab: Lab, counter: Counter, clock: HandClock) -> None:
-    one = counter.record(external_entity_id="customer-1", api_key_prefix="sky_aaaaaaaaaaaa")
-    two = counter.record(external_entity_id="customer-2", api_key_prefix="sky_bbbbbbbbbbbb")
+    one = counter.record(external_entity_id="customer-1", api_key_prefix="sky_aaaaaaaaaaaa", request_id="one")
+    two = counter.record(external_entity_id="customer-2", api_key_prefix="sky_bbbbbbbbbbbb", request_id="two")
     clock.now += 2 * HELD
     assert await keys(lab, external_entity_id="customer-1") == [one]
     assert await keys(lab, api_key_prefix="sky_bbbbbbbbbbbb") == [two]
+    assert await keys(lab, request_id="two") == [two]
     first = await lab.client.get(
         PATH, params={"start_time": START, "external_entity_id": "customer-1", "order": "recorded"}
     )

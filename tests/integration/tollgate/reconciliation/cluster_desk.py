@@ -129,7 +129,7 @@ class ClusterDesk:
         """Let intake take what there is, into deliveries of `status`."""
         async for batch in self.intake.batches():
             drafts = [Draft(ids.mint(), event.workspace_id, status, (batching.bill(event),)) for event in batch.events]
-            self.place.write(partial(webhooks_store.enqueue, drafts=drafts, batch=batch, now=NOW))
+            self.place.write(partial(webhooks_store.enqueue, drafts=drafts, batches=[batch], now=NOW))
 
     async def pass_on(self, some: list[UsageEvent]) -> None:
         """Publish events, let both take them, and let their producers say so."""

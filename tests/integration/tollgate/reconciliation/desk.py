@@ -98,7 +98,7 @@ class Desk:
         for event in batch.events:
             events.setdefault(event.workspace_id, []).append(batching.bill(event))
         drafts = [Draft(ids.mint(), workspace, status, tuple(own)) for workspace, own in events.items()]
-        self.place.write(lambda connection: webhooks_store.enqueue(connection, drafts, batch, NOW))
+        self.place.write(lambda connection: webhooks_store.enqueue(connection, drafts, [batch], NOW))
 
     def correct(self, key: str, input_tokens: int, output_tokens: int) -> UsageEvent:
         return correct(self.place, key, input_tokens, output_tokens, NOW)

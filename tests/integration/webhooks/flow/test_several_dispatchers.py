@@ -31,7 +31,7 @@ def put(opened: Database, labs: Sequence[str], each: int, prefix: str = "") -> N
         for lab in labs
     ]
     batch = kit.batch(*(as_contract(draft.events[0].event) for draft in drafts), topic=f"spool/{prefix}")
-    opened.write_now(lambda connection: deliveries.enqueue(connection, drafts, batch, now))
+    opened.write_now(lambda connection: deliveries.enqueue(connection, drafts, [batch], now))
 
 
 async def until(holds: Callable[[], bool]) -> None:

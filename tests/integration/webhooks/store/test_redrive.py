@@ -33,7 +33,7 @@ class Desk:
         self._count += len(events)
         drafts = [kit.draft(name, event, status=status) for name, event in zip(delivery_ids, events, strict=True)]
         batch = kit.batch(*events, topic=f"spool/{self._count}")
-        self.write(deliveries.enqueue, drafts, batch, kit.after(at_s))
+        self.write(deliveries.enqueue, drafts, [batch], kit.after(at_s))
 
     def end(self, *delivery_ids: str, decision: Decision, at_s: float = 0) -> None:
         """Settle an attempt at each."""

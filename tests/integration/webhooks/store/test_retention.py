@@ -60,7 +60,7 @@ def test_their_keys_stay_and_go_on_to_tell_what_is_known(desk: Desk) -> None:
     fill(desk)
     desk.write(retention.remove, "ws", kit.after(EXPIRED_S + 2 * DAY_S))
     again = kit.event(1)
-    desk.write(deliveries.enqueue, [kit.draft("again", again)], kit.batch(again, topic="again"), kit.START)
+    desk.write(deliveries.enqueue, [kit.draft("again", again)], [kit.batch(again, topic="again")], kit.START)
     assert (count(desk, tables.DELIVERY), count(desk, tables.DELIVERY_EVENT)) == (0, 4)
 
 
@@ -175,7 +175,7 @@ async def test_positions_go_with_their_spools_once_those_are_as_old_as_the_keys(
         fill(desk)
         made = {name: f"spool/{ids.mint(kit.after(at_s))}" for name, at_s in (("old", 0), ("kept", 0), ("new", DAY_S))}
         for topic in made.values():
-            desk.write(deliveries.enqueue, [], kit.batch(kit.event(1), topic=topic), kit.START)
+            desk.write(deliveries.enqueue, [], [kit.batch(kit.event(1), topic=topic)], kit.START)
         desk.keep("newest", at_s=107 * DAY_S)
         clock = kit.HandClock(kit.after(107 * DAY_S + 1))
         spools = [made["kept"]]

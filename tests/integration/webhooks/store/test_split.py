@@ -18,7 +18,7 @@ TOO_LARGE = Attempt(kit.START, 413, None, 12)
 def test_each_event_is_delivered_by_itself_in_the_bytes_it_was_frozen_in(database: Database) -> None:
     desk = Desk(database)
     events = (kit.event(1), kit.correction(2), kit.event(3))
-    desk.write(deliveries.enqueue, [kit.draft("whole", *events)], kit.batch(*events), kit.START)
+    desk.write(deliveries.enqueue, [kit.draft("whole", *events)], [kit.batch(*events)], kit.START)
     (claim,) = desk.write(claims.claim, [Share("ws", Queue.FIRST, 9)], kit.after(1), LEASE, RULE)
     assert claim.event_count == 3
     settlement = Settlement(claim, TOO_LARGE, Split())

@@ -94,7 +94,7 @@ class Scene:
         events = [kit.event(number, name, key=f"{name}-{number}") for number in numbers]
         drafts = [kit.draft(event.idempotency_key, event) for event in events]
         batch = kit.batch(*events, topic=f"{name}-{numbers[0]}")
-        await self.deliveries.enqueue(drafts, batch, self.now())
+        await self.deliveries.enqueue(drafts, [batch], self.now())
         self._wake.set()
 
     async def run(self) -> dict[str, float]:

@@ -44,6 +44,7 @@ def route(groups: tuple[str, ...], entity: str = "customer", slug: str = "lab/mo
         workspace_id="ws",
         group_id=groups[0],
         charged_groups=groups,
+        parent_groups=(),
         external_entity_id=entity,
         slug=slug,
         name=RouteName.CHAT_COMPLETIONS,

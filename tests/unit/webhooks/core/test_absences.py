@@ -28,7 +28,7 @@ async def pause(scene: Scene, dispatch: Dispatch, seconds: float) -> None:
 
 
 async def put(scene: Scene) -> None:
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
 
 
 @pytest.mark.parametrize(("stood_s", "is_sent"), [(0, True), (19.9, True), (20, False), (3600, False)])

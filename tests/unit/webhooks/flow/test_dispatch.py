@@ -60,7 +60,7 @@ class Scene:
 async def test_intake_cuts_and_keeps_and_moves_the_position() -> None:
     scene = Scene(kit.answered(200), a=HOOK, off=DISABLED)
     events = (kit.event(1, "a"), kit.event(2, "a"), kit.event(3, "a"), kit.event(4, "off"), kit.event(5, "unknown"))
-    await scene.intake.process(kit.batch(*events))
+    await scene.intake.process([kit.batch(*events)])
     assert scene.statuses() == {
         "id-1": Status.PENDING,
         "id-2": Status.PENDING,
@@ -72,7 +72,7 @@ async def test_intake_cuts_and_keeps_and_moves_the_position() -> None:
 
 async def test_a_delivery_is_signed_sent_and_settled() -> None:
     scene = Scene(kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     assert await scene.turn() == 1
     (sent,) = scene.sender.sent
     assert (sent.url, sent.timeout_s) == (HOOK.url, 10)
@@ -85,7 +85,7 @@ async def test_a_delivery_is_signed_sent_and_settled() -> None:
 async def test_what_is_signed_has_the_time_that_receivers_have_also_where_ours_may_not_step_back() -> None:
     scene = Scene(kit.answered(200), a=HOOK)
     scene.ahead_s = 3600.0
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     assert await scene.turn() == 1
     (sent,) = scene.sender.sent
     signing.verify(sent.headers, sent.body, HOOK.secrets, kit.after(-3600))
@@ -93,13 +93,13 @@ async def test_what_is_signed_has_the_time_that_receivers_have_also_where_ours_m
 
 async def test_attempts_and_what_became_of_deliveries_are_counted_once_they_are_written() -> None:
     scene = Scene(kit.answered(200), kit.answered(503), kit.failed(), kit.answered(404), a=HOOK)
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     (claim,), _ = await scene.dispatch.claim()
     assert scene.dispatch.in_flight == 1
     await scene.dispatch.attempt(claim)
     assert (scene.dispatch.in_flight, scene.dispatch.attempts) == (0, {})
     await scene.dispatch.finish()
-    await scene.intake.process(kit.batch(kit.event(2, "a"), first=2))
+    await scene.intake.process([kit.batch(kit.event(2, "a"), first=2)])
     for _ in range(3):
         assert await scene.turn() == 1
         scene.clock.move(5)
@@ -109,7 +109,7 @@ async def test_attempts_and_what_became_of_deliveries_are_counted_once_they_are_
 
 async def test_a_failed_delivery_comes_again_when_it_was_planned_with_the_same_bytes_and_id() -> None:
     scene = Scene(kit.answered(500), kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     await scene.turn()
     assert await scene.turn() == 0
     assert scene.rest_s == 1
@@ -124,7 +124,7 @@ async def test_a_failed_delivery_comes_again_when_it_was_planned_with_the_same_b
 
 async def test_each_attempt_uses_the_url_and_secrets_of_its_moment() -> None:
     scene = Scene(kit.answered(500), kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     await scene.turn()
     scene.clock.move(1)
     scene.receivers.receivers["a"] = Receiver("https://new.example", enabled=True, secrets=(kit.OLDER_SECRET,))
@@ -136,7 +136,7 @@ async def test_each_attempt_uses_the_url_and_secrets_of_its_moment() -> None:
 
 async def test_a_dead_letter_keeps_its_reason() -> None:
     scene = Scene(kit.answered(410), a=HOOK)
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     await scene.turn()
     assert scene.statuses() == {"id-1": Status.DEAD}
     assert scene.deliveries.kept["id-1"].reason == "answered 410"
@@ -144,7 +144,7 @@ async def test_a_dead_letter_keeps_its_reason() -> None:
 
 async def test_while_disabled_pending_deliveries_wait() -> None:
     scene = Scene(kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     scene.receivers.receivers["a"] = DISABLED
     assert await scene.turn() == 0
     assert (scene.sender.sent, scene.rest_s) == ([], None)
@@ -156,7 +156,7 @@ async def test_while_disabled_pending_deliveries_wait() -> None:
 
 async def test_a_receiver_that_goes_away_after_the_claim_costs_no_attempt() -> None:
     scene = Scene(kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     (claim,), _ = await scene.dispatch.claim()
     scene.receivers.receivers["a"] = DISABLED
     await scene.dispatch.attempt(claim)
@@ -168,7 +168,7 @@ async def test_a_receiver_that_goes_away_after_the_claim_costs_no_attempt() -> N
 
 async def test_an_attempt_that_could_not_be_settled_is_settled_later() -> None:
     scene = Scene(kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(kit.event(1, "a")))
+    await scene.intake.process([kit.batch(kit.event(1, "a"))])
     (claim,), _ = await scene.dispatch.claim()
     await scene.dispatch.attempt(claim)
     settle = scene.deliveries.finish
@@ -188,13 +188,13 @@ async def test_an_attempt_that_could_not_be_settled_is_settled_later() -> None:
 
 async def test_a_failing_receiver_gets_one_first_attempt_at_a_time_until_it_succeeds() -> None:
     scene = Scene(*[kit.answered(400)] * 4, kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 21))))
+    await scene.intake.process([kit.batch(*(kit.event(number, "a") for number in range(1, 21)))])
     assert [await scene.turn() for _ in range(5)] == [4, 1, 4, 1, 0]
 
 
 async def test_it_does_not_claim_beyond_what_is_in_flight() -> None:
     scene = Scene(kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 21))))
+    await scene.intake.process([kit.batch(*(kit.event(number, "a") for number in range(1, 21)))])
     first, _ = await scene.dispatch.claim()
     second, _ = await scene.dispatch.claim()
     assert (len(first), len(second)) == (4, 0)
@@ -205,10 +205,10 @@ async def test_it_does_not_claim_beyond_what_is_in_flight() -> None:
 
 async def test_a_receiver_that_keeps_failing_gets_a_probe_alone_until_it_is_back() -> None:
     scene = Scene(*[kit.answered(301)] * 5, kit.answered(503, "3600"), kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 11))))
+    await scene.intake.process([kit.batch(*(kit.event(number, "a") for number in range(1, 11)))])
     while list(scene.statuses().values()).count(Status.DEAD) < 5:
         await scene.turn()
-    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(11, 15)), first=11))
+    await scene.intake.process([kit.batch(*(kit.event(number, "a") for number in range(11, 15)), first=11)])
     assert await scene.turn() == 0
     assert scene.rest_s == 30
     scene.clock.move(30)
@@ -225,7 +225,7 @@ async def test_a_receiver_that_keeps_failing_gets_a_probe_alone_until_it_is_back
 
 async def test_a_probe_has_the_time_of_a_first_attempt_however_long_its_delivery_waited() -> None:
     scene = Scene(kit.answered(301), a=HOOK)
-    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 15))))
+    await scene.intake.process([kit.batch(*(kit.event(number, "a") for number in range(1, 15)))])
     while list(scene.statuses().values()).count(Status.DEAD) < 5:
         await scene.turn()
     scene.clock.move(3600)
@@ -238,7 +238,7 @@ async def test_no_more_attempts_begin_within_a_second_than_the_pace_allows() -> 
         per_s = 3
 
     scene = Paced(kit.answered(200), a=HOOK)
-    await scene.intake.process(kit.batch(*(kit.event(number, "a") for number in range(1, 15))))
+    await scene.intake.process([kit.batch(*(kit.event(number, "a") for number in range(1, 15)))])
     assert [await scene.turn(), await scene.turn()] == [3, 0]
     assert scene.rest_s == 1
     scene.clock.move(1)
@@ -260,7 +260,7 @@ async def test_what_goes_wrong_in_one_attempt_is_that_attempts_failure(caplog: p
     scene = Scene(kit.answered(200), odd=odd, unusable=unusable, well=HOOK)
     scene.sender = _RaisingSender(kit.answered(200))
     scene.dispatch = scene.dispatcher()
-    await scene.intake.process(kit.batch(kit.event(1, "odd"), kit.event(2, "unusable"), kit.event(3, "well")))
+    await scene.intake.process([kit.batch(kit.event(1, "odd"), kit.event(2, "unusable"), kit.event(3, "well"))])
     assert await scene.turn() == 3
     assert scene.statuses() == {"id-1": Status.PENDING, "id-2": Status.PENDING, "id-3": Status.DELIVERED}
     (attempt,) = scene.deliveries.kept["id-1"].attempts

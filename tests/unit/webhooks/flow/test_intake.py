@@ -1,6 +1,7 @@
 """The follower of one partition: lingering, reading each event once, moving on."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.unit.webhooks import kit
 from webhooks.core.batching import Batching
 from webhooks.core.deliveries import Receiver
 from webhooks.flow.intake import IDLE_WAIT_S, Follower, Intake
+from webhooks.flow.pool import Pool
 
 
 class Scene:
@@ -16,20 +18,15 @@ class Scene:
         self.clock = kit.HandClock()
         self.partition = kit.ListPartition(self.clock)
         self.processed: list[EventBatch] = []
-        self.follower = Follower(
-            self.partition.read,
-            self.partition.wait,
-            self.process,
-            steady=self.clock.seconds,
-            pause=self.pause,
-            batching=Batching(size, linger_s, limit),
-            offset=offset,
-        )
+        self.pool = Pool(self.process, Batching(size, linger_s, limit), steady=self.clock.seconds)
+        place = (kit.TOPIC, 0)
+        reading = (self.partition.read, self.partition.wait)
+        self.follower = Follower(place, *reading, self.pool, offset=offset, pause=self.pause)
         self.takes_s = 0.0
         self.pauses: list[float] = []
 
-    async def process(self, batch: EventBatch) -> None:
-        self.processed.append(batch)
+    async def process(self, batches: Sequence[EventBatch]) -> None:
+        self.processed += batches
         self.clock.move(self.takes_s)
 
     async def pause(self, seconds: float) -> None:
@@ -124,18 +121,18 @@ async def test_intake_says_whether_there_is_something_to_deliver_now() -> None:
     receiving = Receiver("https://lab.example", enabled=True, secrets=(kit.SECRET,))
     receivers, ids = kit.FixedReceivers(takes=receiving), itertools.count()
     made = Intake(kit.ListDeliveries(), receivers, kit.HandClock(), lambda: str(next(ids)), 100)
-    assert not await made.process(kit.batch(kit.event(1, "takes-none")))
-    assert await made.process(kit.batch(kit.event(2, "takes-none"), kit.event(3, "takes"), first=2))
-    assert not await made.process(kit.batch(first=4))
+    assert not await made.process([kit.batch(kit.event(1, "takes-none"))])
+    assert await made.process([kit.batch(kit.event(2, "takes-none"), kit.event(3, "takes"), first=2)])
+    assert not await made.process([kit.batch(first=4)])
 
 
 async def test_an_error_of_intake_ends_it() -> None:
     scene = Scene()
     scene.partition.events = [kit.event(number) for number in range(1, 4)]
 
-    async def fail(batch: EventBatch) -> None:
+    async def fail(batches: Sequence[EventBatch]) -> None:
         raise OSError("no database")
 
-    scene.follower._process = fail
+    scene.pool._process = fail
     with pytest.raises(OSError, match="no database"):
         await scene.steps(1)
