@@ -7,22 +7,7 @@ from pydantic import ValidationError
 
 from domain import days
 from domain.ledger_days import Days
-from schemas.usage import MAX_EVENT_BYTES, MOST_TOKENS, UsageEvent
-
-_LONGEST = {
-    "idempotency_key": 64,
-    "request_id": 64,
-    "workspace_id": 64,
-    "group_id": 64,
-    "external_entity_id": 255,
-    "api_key_prefix": 64,
-    "model_slug": 255,
-    "corrects": 64,
-    "reason": 4096,
-}
-"""The most characters of each text: what a proxy writes is shorter, and what is longer has no place in an index."""
-
-_MOST_GROUPS = 16
+from schemas.usage import LONGEST, MAX_EVENT_BYTES, MOST_GROUPS, MOST_TOKENS, UsageEvent
 
 
 class UnreadableError(Exception):
@@ -36,7 +21,7 @@ def read(value: bytes | None, open_days: Days) -> UsageEvent:
     if len(value) > MAX_EVENT_BYTES:
         raise UnreadableError(f"it has {len(value)} bytes; a usage event has {MAX_EVENT_BYTES} at most")
     try:
-        event = UsageEvent.model_validate_json(value)
+        event = UsageEvent.model_validate_json(value, strict=True)
         day = days.day_of(event)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
@@ -56,14 +41,14 @@ def read(value: bytes | None, open_days: Days) -> UsageEvent:
 
 def _check_texts(event: UsageEvent) -> None:
     """Refuse texts that a database cannot keep; one such record would stop its partition for good."""
-    for name, longest in _LONGEST.items():
+    for name, longest in LONGEST.items():
         _check_text(name, getattr(event, name), longest)
     for name, groups in (("charged_groups", event.charged_groups), ("parent_groups", event.parent_groups)):
-        if len(groups) > _MOST_GROUPS:
-            raise UnreadableError(f"{name}: no event has more than {_MOST_GROUPS}")
+        if len(groups) > MOST_GROUPS:
+            raise UnreadableError(f"{name}: no event has more than {MOST_GROUPS}")
         for group_id in groups:
-            _check_text(name, group_id, _LONGEST["group_id"])
-    _check_text("producer.instance", event.producer.instance, _LONGEST["idempotency_key"])
+            _check_text(name, group_id, LONGEST["group_id"])
+    _check_text("producer.instance", event.producer.instance, LONGEST["idempotency_key"])
 
 
 def _check_text(name: str, text: str | None, longest: int) -> None:

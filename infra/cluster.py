@@ -25,6 +25,7 @@ from infra.local.process import LocalError, Process
 from runtime import settings, vault
 from runtime.settings import Settings, SettingsError
 from runtime.vault import VaultError
+from schemas import publish
 from tollgate import installation
 from tollgate.installation import InstallationError
 
@@ -135,6 +136,7 @@ class Cluster:
         variables = self._variables() | {
             "KAFKA_BOOTSTRAP": self._settings["kafka_bootstrap"],
             "TOPIC_PREFIX": self._loaded().kafka_topic_prefix,
+            "SCHEMAS": str(publish.write(self.folder / "schemas")[0].parent),
         }
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
         with os.fdopen(os.open(self.environment_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -3,7 +3,6 @@
 Never takes from one limit what another then refuses: all of them, over all charged groups, or none.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,9 +13,10 @@ from proxy.core import endings, keys, replies, usage_event
 from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Headers, Reply
-from proxy.dialects import answers, chat, media, upstream_objects
+from proxy.dialects import answers, chat, media
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
+from proxy.large import Large, Read
 from proxy.limits import concurrency, days, estimate, windows
 from proxy.limits.estimate import TokenCounts
 from runtime.clock import Clock
@@ -24,8 +24,6 @@ from schemas.usage import Outcome, UsageSource
 
 _MOST_KNOWN = 100_000
 """Authorization headers whose key is remembered, at 150 bytes each."""
-_PARSED_AT_ONCE_BYTES = 256 * 1024
-"""A larger body is read beside the event loop: a hostile one takes seconds to look through."""
 
 
 class Directory(Protocol):
@@ -103,16 +101,18 @@ class Call:
     first_byte_s: float | None = None
     stream: Stream | None = None
     prompt_tokens: int | None = None
-    """Those of a prompt whose body was given up."""
+    """Those of a prompt, where they were made already: of large bodies, and of those that were given up."""
 
     def upstream_request(self) -> UpstreamRequest:
         """Return what is sent upstream."""
         return upstream_request(self.asked, self.route, self.api, self.request_id, self.envelope)
 
-    def give_up_body(self) -> None:
-        """Forget the body: it has been sent. What would be billed without counts is made of it first."""
+    def give_up_body(self, sent: UpstreamRequest, release: Callable[[], None]) -> None:
+        """Forget the body once it has been sent. What would be billed without counts is made of it first."""
+        sent.body = b""
         self.prompt_tokens = self.likely().input_tokens
         self.asked = replace(self.asked, body=b"")
+        release()
 
     def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
         """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""
@@ -151,7 +151,7 @@ class Admissions:
         clock: Clock,
         mint: Callable[[datetime], str],
         most_output_tokens: int,
-        costs: media.Costs = media.USUAL,
+        large: Large,
     ) -> None:
         self._directory = directory
         self._days = day_counters
@@ -160,7 +160,7 @@ class Admissions:
         self._accept_bearer = accept_bearer
         self._clock = clock
         self._mint = mint
-        self._costs = costs
+        self._large = large
         self._known: dict[bytes, Key] = {}
         """By the SHA-256 of an Authorization header the key that it was found to hold: never the key's own text."""
         self.concurrency = concurrency.Concurrency()
@@ -203,18 +203,16 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def find(
-        self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None
-    ) -> tuple[chat.ChatRequest, Route] | Reply:
+    async def find(self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
-        asked = _read(api, body) if len(body) <= _PARSED_AT_ONCE_BYTES else await asyncio.to_thread(_read, api, body)
-        if isinstance(asked, chat.Invalid):
-            return replies.bad_request(asked.message, asked.param)
-        slug = asked.slug if slug is None else slug
+        read = await self._large.request(api, body)
+        if isinstance(read, chat.Invalid):
+            return replies.bad_request(read.message, read.param)
+        slug = read.request.slug if slug is None else slug
         route = self._directory.route(key, slug, api)
         if route is None:
             return replies.model_not_found(slug)
-        return replies.unserved(slug) if isinstance(route, Unserved) else (asked, route)
+        return replies.unserved(slug) if isinstance(route, Unserved) else (read, route)
 
     async def admit(
         self,
@@ -228,9 +226,9 @@ class Admissions:
         found = await self.find(key, body, api, None if envelope is None else envelope.slug)
         if isinstance(found, Reply):
             return found
-        asked, route = found
-        now = self._clock()
-        expected = self._expected(asked, route, api)
+        read, route = found
+        asked, now = read.request, self._clock()
+        expected = self._expected(read, route, api)
         held = await self._reserve(route, expected.reserved, now)
         if isinstance(held, Reply):
             return held
@@ -253,14 +251,15 @@ class Admissions:
             self.concurrency.release(places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        return Call(api, asked, route, request_id, event, expected.tokens, *held, slot, headers, self._costs, envelope)
+        holds = (*held, slot, headers, self._large.costs, envelope)
+        return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
 
-    def _expected(self, asked: chat.ChatRequest, route: Route, api: ApiRoute) -> estimate.Expected:
+    def _expected(self, read: Read, route: Route, api: ApiRoute) -> estimate.Expected:
         if api.is_opaque:
             return estimate.NOTHING
         likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
-        claims = (asked.choices, asked.max_tokens)
-        return estimate.expected(asked.body, *claims, likely, self._most_output, asked.token_ids)
+        claims = (read.request.choices, read.request.max_tokens)
+        return estimate.expected(read.prompt_bound, *claims, likely, self._most_output)
 
     async def _reserve(
         self, route: Route, tokens: int, now: datetime
@@ -315,11 +314,3 @@ def upstream_request(
         workspace_id=route.workspace_id,
         envelope=envelope,
     )
-
-
-def _read(api: ApiRoute, body: bytes) -> chat.ChatRequest | chat.Invalid:
-    asked = api.parse(body)
-    name = None if isinstance(asked, chat.Invalid) else upstream_objects.named(body)
-    if name is None:
-        return asked
-    return chat.Invalid(f"Field {name} names an object at the upstream, which this gateway does not allow.", name)

@@ -20,6 +20,7 @@ from proxy.directory import Directory
 from proxy.flow import Gateway
 from proxy.front import routes
 from proxy.front.host_wall import HostWall
+from proxy.large import Large
 from proxy.limits.counters import Lane, Part, Row
 from proxy.limits.days import DayCounters
 from proxy.shares import ReadingRates, WorkspaceShares
@@ -36,6 +37,7 @@ from proxy.windows import redis as shared_windows
 from proxy.windows.memory import MemoryWindows
 from proxy.windows.redis import SharedWindows
 from runtime import ids, loops, shares
+from runtime.beside import Beside
 from runtime.clock import Clock
 from runtime.deadlines import Deadlines
 from runtime.http import host_wall as host_walls
@@ -83,6 +85,7 @@ class Proxy:
         """The bytes of request bodies that are held, by workspace."""
         self._decided = 0
         self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
+        self._large = Large(Beside(), Costs(settings.estimate_image_tokens, settings.estimate_media_tokens))
         self._gateway, self._unmetered = self._build(settings)
 
     def routes(self) -> Routes:
@@ -121,7 +124,7 @@ class Proxy:
             clock=self._clock,
             mint=minter.mint,
             most_output_tokens=settings.default_max_output_tokens,
-            costs=Costs(settings.estimate_image_tokens, settings.estimate_media_tokens),
+            large=self._large,
         )
         of_both: dict[str, Any] = {
             "admissions": admissions,
@@ -132,7 +135,9 @@ class Proxy:
             "request_s": settings.request_timeout_s,
             "shares": _shares(settings),
         }
-        gateway = Gateway(sink=self.spool, drains=_drains(settings), mint=minter.request_id, **of_both)
+        gateway = Gateway(
+            sink=self.spool, drains=_drains(settings), mint=minter.request_id, large=self._large, **of_both
+        )
         return gateway, Unmetered(**of_both)
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
@@ -264,6 +269,7 @@ class Proxy:
         """Close connections and files; requests have ended."""
         try:
             await self._upstreams.close()
+            await self._large.close()
         finally:
             self.spool.close()
             for file in self.older_files:

@@ -14,16 +14,18 @@ from functools import partial
 from proxy import reading, shares
 from proxy.admission import Admissions, Call
 from proxy.core import endings, replies
-from proxy.core.calls import BrokenOffError, Failure, Key, Model, SpoolUnavailableError, UpstreamRequest
+from proxy.core.calls import BrokenOffError, Failure, Key, Model, SpoolUnavailableError
 from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Reply
 from proxy.deadlines import Deadline, Drains
 from proxy.dialects import forms
 from proxy.dialects.routes.api import ApiRoute, Stream
+from proxy.large import Large
 from proxy.ports import Client, Story, Upstream, UsageSink
 from proxy.reading import Answer, Hold
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
+from runtime.turns import Turns
 from schemas.usage import Outcome
 
 KEPT_BODY_BYTES = 64 * 1024
@@ -47,6 +49,7 @@ class Gateway:
         request_s: float,
         mint: Callable[[], str],
         shares: WorkspaceShares,
+        large: Large,
     ) -> None:
         self._admissions = admissions
         self._upstream = upstream
@@ -57,7 +60,8 @@ class Gateway:
         self._idle_s = idle_s
         self._request_s = request_s
         self._mint = mint
-        self._shares = shares
+        self._shares, self._large = shares, large
+        self._refusals = Turns()
 
     async def complete(self, client: Client, api: ApiRoute, story: Story | None = None) -> None:
         """Serve one request of a route; `story`: of one that is not counted."""
@@ -68,12 +72,12 @@ class Gateway:
             return
         excess = self._shares.enter(key)
         if excess is not None:
-            await self.refuse(client, excess, request_id)
+            await self.refuse(client, excess, request_id, key.workspace_id)
             return
         try:
             refusal = await (story or self._serve)(client, key, request_id, api)
             if refusal is not None:
-                await self.refuse(client, refusal, request_id)
+                await self.refuse(client, refusal, request_id, key.workspace_id)
         except Exception:  # a fault of ours
             log.exception("request %s failed", request_id)
             if client.is_answered:
@@ -82,9 +86,10 @@ class Gateway:
         finally:
             self._shares.leave(key)
 
-    async def refuse(self, client: Client, reply: Reply, request_id: str = "") -> None:
-        """Answer a call that may not come in."""
+    async def refuse(self, client: Client, reply: Reply, request_id: str = "", holder: str = "") -> None:
+        """Answer a call that may not come in; who asks again at once is answered no faster than others are served."""
         reply.headers.append((b"x-request-id", (request_id or self._mint()).encode()))
+        await self._refusals.take(holder)
         await client.reply(reply)
 
     def models(self, authorization: bytes | None) -> list[Model] | Reply:
@@ -129,7 +134,7 @@ class Gateway:
         sent = call.upstream_request()
         sent.hold = room.hold
         if len(sent.body) > KEPT_BODY_BYTES:
-            sent.on_sent = partial(_give_up_body, client, call, sent)
+            sent.on_sent = partial(call.give_up_body, sent, client.release_body)
         bound = self._bound(call)
         answer: Answer | None = None
         try:
@@ -168,7 +173,7 @@ class Gateway:
         begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s, hold)
         if not is_stream:
             body = await reading.whole(answer, bound, self._idle_s, hold, begun)
-            told = call.api.plain(body, call.route.slug)
+            told = await self._large.answer(call.api, body, call.route.slug)
             return endings.plain(answer.status, answer.headers, told, call.likely)
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)
@@ -241,10 +246,3 @@ class Gateway:
         self._sink.append(call.ended(ending.outcome, count, loop.time()), ending.outcome, told)
         if isinstance(failure := await durable, SpoolUnavailableError):
             raise failure
-
-
-def _give_up_body(client: Client, call: Call, sent: UpstreamRequest) -> None:
-    """Hold a large body no longer than until it has been sent."""
-    sent.body = b""
-    call.give_up_body()
-    client.release_body()

@@ -52,10 +52,10 @@ class Unmetered:
         found = self._shares.read(key, len(body)) or await self._admissions.find(key, body, api)
         if isinstance(found, Reply):
             return found
-        asked, route = found
+        read, route = found
         room = self._shares.room(key)
         try:
-            return await self._ask(client, upstream_request(asked, route, api, request_id, envelope), room)
+            return await self._ask(client, upstream_request(read.request, route, api, request_id, envelope), room)
         finally:
             room.close()
 

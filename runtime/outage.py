@@ -5,6 +5,7 @@ Never rides out what stays wrong however often it is tried.
 
 import asyncio
 import logging
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -24,6 +25,10 @@ MOST_PAUSE_S = 5.0
 _PASSING_CLASSES = {"08", "40", "53", "57", "58"}
 _PASSING_STATES = {"25P03", "25P04", "55P03"}  # idle in a transaction, transaction too long, lock not available
 
+_LOGIN_REFUSED = re.compile(
+    'authentication failed|no password supplied|no pg_hba.conf entry|role ".*" (?:does not exist|is not permitted)'
+)
+
 Result = TypeVar("Result")
 Pause = Callable[[float], Awaitable[None]]
 
@@ -40,6 +45,15 @@ def is_transient(error: BaseException) -> bool:
     # SQLite calls a wrong statement operational too; that one stays wrong. PostgreSQL tells no state where it is away.
     is_wrong = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
     return isinstance(error, InterfaceError | OperationalError) and not is_wrong
+
+
+def refuses_login(error: BaseException) -> bool:
+    """Tell whether PostgreSQL let nobody of that name, or with that password, in: at a start that stays wrong.
+
+    The driver tells no state of it, so it is read from the words, which are English unless the server says otherwise.
+    """
+    servers = str(getattr(error, "orig", None) or "").split("connection to server at ")[1:]
+    return bool(servers) and all(_LOGIN_REFUSED.search(server) is not None for server in servers)
 
 
 def is_of_disk(error: BaseException) -> bool:

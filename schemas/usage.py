@@ -1,9 +1,12 @@
 """The usage event: what one request consumed (contract 4)."""
 
+import re
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from schemas.base import InternalRecord, Timestamp
 
@@ -17,6 +20,36 @@ MOST_TOKENS = 10**9
 
 MOST_NUMBER = 2**63 - 1
 """The largest whole number that every store of ours takes."""
+
+
+LONGEST = {
+    "idempotency_key": 64,
+    "request_id": 64,
+    "workspace_id": 64,
+    "group_id": 64,
+    "external_entity_id": 255,
+    "api_key_prefix": 64,
+    "model_slug": 255,
+    "corrects": 64,
+    "reason": 4096,
+}
+"""The most characters of each text: what a proxy writes is shorter, and what is longer has no place in an index."""
+
+
+MOST_GROUPS = 16
+"""The most groups that one event charges, or names on the way to its root."""
+
+
+_RFC_3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
+
+
+def _as_written(value: object) -> object:
+    """Refuse a time in another form than RFC 3339's: a number, or a text that other readers would not take."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and re.fullmatch(_RFC_3339, value):
+        return datetime.fromisoformat(value)
+    raise ValueError("must be a time as RFC 3339 writes it")
 
 
 class UsageSource(StrEnum):
@@ -57,8 +90,38 @@ class Kind(StrEnum):
     CORRECTION = "correction"
 
 
+def _bounded(schema: dict[str, Any]) -> None:
+    """Add to an event's JSON Schema what metering asks of one and types do not say: bounds, and no U+0000 in texts."""
+    fields = schema["properties"]
+    for name, longest in LONGEST.items():
+        field = fields[to_camel(name)]
+        _bound_text(next((one for one in field.get("anyOf", ()) if one["type"] == "string"), field), longest)
+    for name in ("chargedGroups", "parentGroups"):
+        fields[name]["maxItems"] = MOST_GROUPS
+        _bound_text(fields[name]["items"], LONGEST["group_id"])
+    fields["timestamp"]["pattern"] = _RFC_3339
+    counts = {to_camel(name): {"minimum": 0} for name in Tokens.model_fields}
+    is_correction = {"properties": {"kind": {"const": Kind.CORRECTION.value}}, "required": ["kind"]}
+    schema |= {"if": is_correction, "else": {"properties": {"tokens": {"properties": counts}}}}
+
+
+def _bound_text(schema: dict[str, Any], longest: int) -> None:
+    schema |= {"maxLength": longest, "pattern": "^[^\u0000]*$"}
+
+
+def _bounded_counts(schema: dict[str, Any]) -> None:
+    for field in schema["properties"].values():
+        field |= {"minimum": -MOST_TOKENS, "maximum": MOST_TOKENS}
+
+
+def _bounded_instance(schema: dict[str, Any]) -> None:
+    _bound_text(schema["properties"]["instance"], LONGEST["idempotency_key"])
+
+
 class Tokens(InternalRecord):
     """Token counts. Signed, because a correction may take back; a usage event's are not negative."""
+
+    model_config = ConfigDict(json_schema_extra=_bounded_counts)
 
     input_tokens: int
     output_tokens: int
@@ -67,6 +130,8 @@ class Tokens(InternalRecord):
 
 class Producer(InternalRecord):
     """Who wrote the event and as which one: gapless per instance, so that a loss shows."""
+
+    model_config = ConfigDict(json_schema_extra=_bounded_instance)
 
     instance: str = Field(description="Id kept in the spool file.")
     sequence: Annotated[int, Field(ge=1, le=MOST_NUMBER, description="Gapless from 1, never reused.")]
@@ -77,7 +142,9 @@ class UsageDraft(InternalRecord):
 
     idempotency_key: str = Field(description="ULID minted at admission.")
     request_id: str = Field(description="UUID; the x-request-id of the answer and of the upstream call.")
-    timestamp: Timestamp = Field(description="Admission. Names the UTC day the event belongs to.")
+    timestamp: Annotated[Timestamp, BeforeValidator(_as_written)] = Field(
+        description="Admission. Names the UTC day the event belongs to."
+    )
     workspace_id: str
     group_id: str = Field(description="The key's own group.")
     charged_groups: tuple[str, ...] = Field(
@@ -116,5 +183,7 @@ class UsageDraft(InternalRecord):
 
 class UsageEvent(UsageDraft):
     """What one request consumed; the unit of billing. Deduplicate by ``idempotencyKey``."""
+
+    model_config = ConfigDict(json_schema_extra=_bounded)
 
     producer: Producer

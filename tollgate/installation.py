@@ -19,7 +19,7 @@ from domain import sealing
 from runtime import settings, vault
 from runtime.config import log as config_log
 from runtime.database import engines, postgres
-from runtime.outage import is_transient
+from runtime.outage import is_transient, refuses_login
 from runtime.vault import Vault
 from schemas.config import WebhookRecord
 from tollgate import migrations
@@ -314,7 +314,8 @@ def _locks(descriptor: int) -> bool:
 
 def failed(where: str, error: SQLAlchemyError) -> InstallationError:
     """Return what tells that work on a database failed: an AwayError where the same work may succeed later."""
-    return (AwayError if is_transient(error) else InstallationError)(unusable(where, error))
+    passes = is_transient(error) and not refuses_login(error)
+    return (AwayError if passes else InstallationError)(unusable(where, error))
 
 
 def unusable(where: str, error: SQLAlchemyError) -> str:

@@ -14,6 +14,7 @@ from infra.attack.scene import Scene, scene
 
 ROUNDS = 5
 ROUND_S = 3.0
+AHEAD_S = 2.0
 PER_S = 50.0
 MOST, MOST_MORE_MS = 1.2, 5.0
 """What an attack may cost: a fifth more of the p99, or 5 ms, whichever is more."""
@@ -54,7 +55,8 @@ def _rounds(running: Scene, name: str) -> tuple[Round, Round]:
     for _ in range(ROUNDS):
         running.left_open()  # an attack goes on after its attackers: what they left is drained
         alone.append(_round(running))
-        with running.attacked([name], ROUND_S + 60):
+        with running.attacked([name], AHEAD_S + ROUND_S + 60):
+            time.sleep(AHEAD_S)  # so that what is measured is an attack under way, not its first connections
             attacked.append(_round(running))
     return _median(alone), _median(attacked)
 

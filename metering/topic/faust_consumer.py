@@ -33,6 +33,7 @@ from faust.types import TP, ConsumerMessage
 from domain.positions import Start
 from metering.topic import faust_thread
 from runtime import loops
+from runtime.kafka.consumers import UnreadableTopicError
 from runtime.kafka.writer import Kafka
 
 RECORDS = 1000
@@ -79,10 +80,6 @@ class FetchSource(Protocol):
 
     async def skipped(self, partition: int, first: int, next_offset: int) -> None:
         """Take note that offsets `first` up to `next_offset` (exclusive) came without a record."""
-
-
-class StreamFailedError(Exception):
-    """Faust gave up; its reason is the cause."""
 
 
 class OffsetsWentBackError(Exception):
@@ -329,7 +326,8 @@ class Fetches:
     async def ended(self) -> None:
         """Raise what it failed with."""
         await self._app._crashed.wait()  # noqa: SLF001 - `wait_until_stopped` leaves a task behind when it is cancelled
-        raise StreamFailedError("the stream failed") from self._app.crash_reason
+        reason = self._app.crash_reason
+        raise UnreadableTopicError(self._app.topic_name, reason) from reason
 
     async def stop(self) -> None:
         """Leave the group."""

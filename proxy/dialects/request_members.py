@@ -144,10 +144,16 @@ def unclear(members: Members, known: Collection[str], once: Collection[str]) -> 
                 return text
             seen.add(text)
         else:
-            folded = text.casefold()
-            if folded in known and len(folded) == len(text):  # Go folds letter by letter
-                return folded
+            read_as = folded(text)
+            if read_as in known:
+                return read_as
     return None
+
+
+def folded(name: str) -> str:
+    """Return the name that Go's encoding/json takes for the same: it folds letter by letter."""
+    text = name.casefold()
+    return text if len(text) == len(name) else name
 
 
 def without(body: bytes, name: str) -> bytes:

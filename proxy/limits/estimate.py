@@ -42,17 +42,21 @@ class Expected(NamedTuple):
 NOTHING = Expected(TokenCounts(0, 0), 0)
 
 
-def expected(  # noqa: PLR0917 - what a client claims, what is likely, what is possible
-    body: bytes, n: int | None, max_tokens: int | None, likely: int, most: int, token_ids: int = 0
-) -> Expected:
+def prompt_bound(body: bytes, token_ids: int = 0) -> int:
+    """Return what a prompt comes to at most where it is plain text, by the raw request.
+
+    That many `token_ids` stand in it instead of text.
+    """
+    return max(token_ids, -(-(len(body) - _encoded_bytes(body)) // BYTES_PER_TOKEN))
+
+
+def expected(prompt: int, n: int | None, max_tokens: int | None, likely: int, most: int) -> Expected:
     """Return both estimates of one request.
 
-    `body` is the raw request. `n` and `max_tokens` (or `max_completion_tokens`) are as the client gave them; None, and
-    what no upstream accepts (below 1), count as not given. `likely` is what a choice comes to that nobody bounds, and
-    `most` what the model can answer: a client's claim reserves no more, nor more than 128 choices. That many
-    `token_ids` stand in the prompt instead of text.
+    `prompt` is `prompt_bound`'s. `n` and `max_tokens` (or `max_completion_tokens`) are as the client gave them; None,
+    and what no upstream accepts (below 1), count as not given. `likely` is what a choice comes to that nobody bounds,
+    and `most` what the model can answer: a client's claim reserves no more, nor more than 128 choices.
     """
-    prompt = max(token_ids, -(-(len(body) - _encoded_bytes(body)) // BYTES_PER_TOKEN))
     choices = min(n, _MOST_CHOICES) if n is not None and n > 0 else 1
     likely = min(likely, most)
     bound = min(max_tokens, most) if max_tokens is not None and max_tokens > 0 else likely

@@ -17,11 +17,13 @@ class Bounds:
     linger_s: float = 5
     """How long what a client still sends is read and thrown away, so that it can read why it was refused."""
     write_within_s: float = 120
-    """How long a client may take nothing of what was written for it."""
+    """How long a client may take to read what was written for it at once: 256 KiB of a large answer."""
+    stopping_s: float = 5
+    """How long the rest of a request is waited for that is half there when the server stops."""
     max_head_bytes: int = 64 * 1024
     """Of a request's head; also of what stands between two bytes of a body: chunk extensions, trailers."""
     max_connections: int = 8192
-    """Beyond it a connection is answered with 503 and closed."""
+    """Beyond it one that has no request gives way, the oldest first; else the new one is answered 503 and closed."""
 
 
 class BodyFault(Enum):

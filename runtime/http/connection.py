@@ -16,7 +16,9 @@ from typing import Protocol
 from runtime.http.answers import CONTINUE
 from runtime.http.bounds import BodyFault, Bounds
 from runtime.http.exchange import Exchange, Port, Route
+from runtime.http.intake import Intake
 from runtime.http.reader import Reader, refusal
+from runtime.turns import Turns
 
 _SLICE_BYTES = 16 * 1024
 """As much is parsed at once: so much is read ahead of a request, and no more, where a client sends many."""
@@ -43,6 +45,7 @@ class Host(Port, Protocol):
 
     bounds: Bounds
     loop: asyncio.AbstractEventLoop
+    turns: Turns
 
     def opened(self, connection: "Connection") -> bool:
         """Take a connection in; return False where there are too many."""
@@ -58,7 +61,7 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection."""
 
     __slots__ = (
-        "_ahead", "_bounds", "_current", "_is_deaf", "_is_paused", "_left_to_write", "_probe_at", "_reader", "_refusal",
+        "_ahead", "_bounds", "_current", "_intake", "_is_deaf", "_probe_at", "_reader", "_refusal",
         "_unread", "_waiting", "due", "is_lost", "loop", "port", "running", "transport", "undrained", "write_by",
     )  # fmt: skip
 
@@ -77,12 +80,9 @@ class Connection(asyncio.Protocol):
         self._unread = b""
         """What has come and is not read yet: it is not its turn."""
         self._waiting = Waiting.HEAD
-        self.due = math.inf
+        self.due = self.write_by = math.inf
         """On the loop's clock."""
-        self.write_by = math.inf
-        self._left_to_write = 0
         self.undrained: asyncio.Future[None] | None = None
-        self._is_paused = False
         self._refusal = 0
         """The status of what cannot be read, and ends the connection when its turn has come."""
         self._is_deaf = False
@@ -96,6 +96,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect the first head."""
         self.transport = transport
+        self._intake = Intake(transport, self.port.turns)
         if self.port.opened(self):
             self.due = self.loop.time() + self._bounds.head_within_s
         else:
@@ -103,6 +104,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what has come, as far as it is the client's turn."""
+        if len(data) > _SLICE_BYTES:
+            self._intake.next_in_turn()
         if self._is_deaf:
             return
         if self._current is not None and self._is_ahead:
@@ -120,7 +123,7 @@ class Connection(asyncio.Protocol):
         current = self._current
         if current is None:
             return False
-        # a client that has gone looks the same as one that waits for its answer, until something is written to it
+        # a client that has gone looks like one that waits for its answer, until something is written to it
         self._probe_at = self.loop.time() + (0 if current.is_chunked else _PROBE_AFTER_S)
         return True
 
@@ -130,20 +133,21 @@ class Connection(asyncio.Protocol):
         self._reader.close()
         self.due = math.inf
         self._unread = b""
+        self._intake.close()
         self.resume_writing()
         for exchange in self._ahead:
             exchange.close()
         self._ahead.clear()
-        if self._current is None:
-            self.port.forget(self)
-        else:
+        if self._current is not None:
             self._current.client_gone()
+        else:
+            self.port.forget(self)
 
     def pause_writing(self) -> None:
         """Bound how long the client may take nothing."""
         if self.undrained is None and not self.is_lost:
             self.undrained = self.loop.create_future()
-            self._bound_writing()
+            self.write_by = self.loop.time() + self._bounds.write_within_s  # of all: it may be taken byte by byte
 
     def resume_writing(self) -> None:
         """Let whoever waits write on."""
@@ -159,14 +163,23 @@ class Connection(asyncio.Protocol):
         if now >= self.due:
             self._is_over()
         elif now >= self.write_by:
-            self._is_not_read()
-        elif (self._probe_at is not None or self._is_paused) and not self.is_lost:
+            self.transport.abort()
+        elif (self._probe_at is not None or self._intake.is_paused) and not self.is_lost:
             self._look(now)
 
     def stop(self) -> None:
-        """End the connection, unless a request is under way: then after it."""
+        """End the connection, unless a request is under way: then after it, or when the rest of it does not come."""
         if self._current is None and (self._reader.incoming is None or self._waiting is Waiting.LINGER):
             self.transport.close()
+        elif self._waiting in (Waiting.HEAD, Waiting.BODY):
+            self.due = min(self.due, self.loop.time() + self._bounds.stopping_s)
+
+    def give_way(self) -> bool:
+        """End the connection at once where no request is under way; return whether it did."""
+        is_idle = self._current is None and self._waiting in (Waiting.HEAD, Waiting.NEXT) and not self.is_lost
+        if is_idle:
+            self.transport.abort()
+        return is_idle
 
     # --- reading
 
@@ -186,15 +199,13 @@ class Connection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Read no further until `resume_reading`."""
-        if not self._is_paused and self._probe_at is None and not self.is_lost:
-            self._is_paused = True
-            self.transport.pause_reading()
+        if self._probe_at is None and not self.is_lost:
+            self._intake.pause()
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self._is_paused and not self._unread and not self.is_lost:
-            self._is_paused = False
-            self.transport.resume_reading()
+        if not self._unread and not self.is_lost:
+            self._intake.resume()
 
     @property
     def _is_ahead(self) -> bool:
@@ -281,7 +292,7 @@ class Connection(asyncio.Protocol):
                 self._wait_for(Waiting.NEXT, self._bounds.idle_s)
             else:
                 self._wait_for(Waiting.HEAD, self._bounds.head_within_s)
-            if self._is_paused:
+            if self._intake.is_paused:
                 unread, self._unread = self._unread, b""
                 self.resume_reading()
                 if unread:
@@ -296,7 +307,7 @@ class Connection(asyncio.Protocol):
         """End the connection; where the client may still send, only after it has had time to read its answer."""
         self._is_deaf = True
         self._unread = b""
-        self._bound_writing()
+        self.write_by = self.loop.time() + self._bounds.write_within_s
         if not may_send or self._refusal == 431 or self._probe_at is not None or self.port.is_stopping:
             self.due = math.inf
             self.transport.close()
@@ -322,16 +333,6 @@ class Connection(asyncio.Protocol):
             self._current.fail(BodyFault.TOO_LATE)
         elif self._waiting is Waiting.NEXT:
             self._close(may_send=False)
-        else:
-            self.transport.abort()
-
-    def _bound_writing(self) -> None:
-        self._left_to_write = self.transport.get_write_buffer_size()
-        self.write_by = self.loop.time() + self._bounds.write_within_s
-
-    def _is_not_read(self) -> None:
-        if self.transport.get_write_buffer_size() < self._left_to_write:
-            self._bound_writing()  # slowly, but it is read
         else:
             self.transport.abort()
 

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -12,12 +13,15 @@ from runtime.http import asgi
 from runtime.http.bounds import Bounds
 from runtime.http.connection import Connection
 from runtime.http.exchange import Route, Routes
+from runtime.turns import Turns
 
 TICK_S = 0.25
 """Between two looks at what is over."""
 BACKLOG = 2048
 
 _CLOSING_S = 1
+_LOOKED_AT = 64
+"""Connections at most, for one that is taken in where there are as many as may be."""
 _NO_METHODS: Mapping[bytes, Route] = {}
 
 
@@ -40,6 +44,7 @@ class Server:
         """`app` is the ASGI application that answers what `routes` does not name."""
         self.bounds = bounds or Bounds()
         self.loop = asyncio.get_running_loop()
+        self.turns = Turns()
         self.is_stopping = False
         self.cut_off = 0
         """How many requests had not ended when their time was over."""
@@ -47,7 +52,8 @@ class Server:
         self._grace_s = grace_s
         self._routes = routes or {}
         self._fallback = Route(asgi.AsgiHandler(app))
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
+        """The oldest first, but for those that were looked at and had a request under way."""
         self._stopped = asyncio.Event()
         self._emptied = asyncio.Event()
         self._clock: asyncio.TimerHandle | None = None
@@ -74,13 +80,14 @@ class Server:
     # --- what connections ask
 
     def opened(self, connection: Connection) -> bool:
-        """Take a connection in; return False where there are too many."""
-        self._connections.add(connection)
-        return len(self._connections) <= self.bounds.max_connections
+        """Take a connection in; return False where there are too many and none that is idle gives way."""
+        has_room = len(self._connections) < self.bounds.max_connections or self._make_room()
+        self._connections[connection] = None
+        return has_room
 
     def forget(self, connection: Connection) -> None:
         """Let go of a connection that has ended and whose request is over."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if self.is_stopping and not self._connections:
             self._emptied.set()
 
@@ -92,6 +99,15 @@ class Server:
             first = path[: path.find(b"/", 1) + 1]
             methods = self._routes.get(unquote_to_bytes(path).rstrip(b"/")) or self._routes.get(first)
         return (methods or _NO_METHODS).get(method, self._fallback)
+
+    def _make_room(self) -> bool:
+        """End the oldest connection without a request: who holds many must not keep others out."""
+        for connection in list(islice(self._connections, _LOOKED_AT)):
+            del self._connections[connection]
+            if connection.give_way():
+                return True
+            self._connections[connection] = None
+        return False
 
     # --- time
 

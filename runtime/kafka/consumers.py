@@ -9,13 +9,24 @@ import logging
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from runtime.kafka import clients, writer
 from runtime.kafka.clients import Kafka
 
 WITHIN_S = 5.0
 
+UNREADABLE = (UnsupportedCodecError, CorruptRecordException)
+"""What a consumer raises of records that no later try reads: a codec that is not installed here, a broken batch."""
+
 log = logging.getLogger(__name__)
+
+
+class UnreadableTopicError(Exception):
+    """Records of a topic cannot be read here; the message says of which topic, and why."""
+
+    def __init__(self, name: str, reason: BaseException | None) -> None:
+        super().__init__(f"{name} cannot be read on: {type(reason).__name__}: {reason}")
 
 
 class Stoppable(Protocol):

@@ -82,7 +82,9 @@ def test_a_cluster_comes_up_goes_on_with_its_data_and_leaves_nothing_running(fol
     for name in read:
         given = ["sh", "-c", f'. {environment} && exec printenv "{name}"']
         value = subprocess.check_output(given, env={"PATH": os.environ["PATH"]}, text=True).strip()
-        assert value == {"KAFKA_BOOTSTRAP": first.addresses["kafka"], "TOPIC_PREFIX": ""}[name]
+        schemas = str(folder / "data" / "schemas")
+        assert value == {"KAFKA_BOOTSTRAP": first.addresses["kafka"], "TOPIC_PREFIX": "", "SCHEMAS": schemas}[name]
+    assert (folder / "data" / "schemas" / "usage.events.v1.json").is_file()
     lab = ["workspace", "create", "--name", "lab", "--org-prefix", "lab", "--json"]
     command = f'. {environment} && exec "$@"'
     create = ["sh", "-c", command, "sh", processes.TOLLGATE, *lab]

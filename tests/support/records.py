@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import ConsumerRecord
 
 from runtime.kafka import clients, topics
@@ -27,6 +29,17 @@ async def make_topics(where: Kafka, *, partitions: int = 4, only: Sequence[str] 
 
     wanted = [plan for plan in plans(partitions) if not only or plan.name in only]
     assert await topics.ensure(where, wanted, create=True) == []
+
+
+async def compress(where: Kafka, topic: str, codec: str) -> None:
+    """Have the broker write what comes to a topic with this codec, as Kafka names it."""
+    admin = AIOKafkaAdminClient(**clients.options(where))
+    await admin.start()
+    try:
+        wanted = {"compression.type": codec}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, where.name(topic), wanted)])
+    finally:
+        await admin.close()
 
 
 @asynccontextmanager

@@ -154,12 +154,7 @@ class Process:
         self._background.append(self._watched(loops.run(name, work), name))
 
     def _telemetry(self, checks: Mapping[str, Check]) -> Telemetry:
-        telemetry = Telemetry()
-        build, is_ready = {version.current(): 1}, lambda: not any(check() for check in checks.values())
-        telemetry.gauge(
-            "tollgate_build_info", "Always 1; the label tells the version that runs.", lambda: build, "version"
-        )
-        telemetry.gauge("tollgate_ready", "1 while traffic may come (as /readyz says), else 0.", is_ready)
+        telemetry = basic_telemetry(lambda: not any(check() for check in checks.values()))
         self._loops.register_metrics(telemetry)
         self._role.register_metrics(telemetry)
         return telemetry
@@ -227,6 +222,15 @@ class Process:
 
     def _not_ready(self) -> str | None:
         return None if self._ready else "starting or stopping"
+
+
+def basic_telemetry(is_ready: Callable[[], bool]) -> Telemetry:
+    """Return what every process shows: its version, and whether traffic may come."""
+    telemetry = Telemetry()
+    build = {version.current(): 1}
+    telemetry.gauge("tollgate_build_info", "Always 1; the label tells the version that runs.", lambda: build, "version")
+    telemetry.gauge("tollgate_ready", "1 while traffic may come (as /readyz says), else 0.", is_ready)
+    return telemetry
 
 
 def public_listener(settings: Settings, *, shared: bool = False) -> socket.socket:

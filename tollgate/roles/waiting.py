@@ -1,6 +1,6 @@
 """A role whose database is away when it starts: it waits, says so, is alive and not ready, and ends when asked to.
 
-Never waits for what does not pass by itself, as a schema that is not current.
+Never waits for what does not pass by itself, as a schema that is not current or a password that is wrong.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import TypeVar
 from runtime.http import health, server
 from runtime.outage import Outage
 from runtime.settings import Settings
+from runtime.telemetry import scrape
 from tollgate.installation import AwayError
 from tollgate.roles import process
 
@@ -64,8 +65,9 @@ async def _tried(loaded: Settings, closing: ExitStack, prepare: Prepare[Prepared
 
 @asynccontextmanager
 async def _not_ready(loaded: Settings, reason: str) -> AsyncIterator[None]:
-    """Show on the operator's port that the process is alive, and what it waits for."""
-    app = health.ops_app({"database": lambda: f"waits for it: {reason}"})
+    """Show on the operator's port that the process is alive, and what it waits for; its metrics say the same."""
+    metrics = scrape.handler(process.basic_telemetry(lambda: False))
+    app = health.ops_app({"database": lambda: f"waits for it: {reason}"}, [metrics])
     ops = server.Server(app, process.ops_listener(loaded), grace_s=_GRACE_S)
     running = asyncio.create_task(ops.run_until_stopped())
     try:

@@ -86,6 +86,8 @@ class IntakeConsumer:
             await _answered(consumer.start())
             consumer.subscribe([self._where.name(topics.USAGE_EVENTS)], listener=session)
             await self._watch(consumer, session)
+        except consumers.UNREADABLE as error:
+            raise consumers.UnreadableTopicError(self._where.name(topics.USAGE_EVENTS), error) from error
         except KafkaError as error:
             raise KafkaAwayError(str(error)) from error
         finally:

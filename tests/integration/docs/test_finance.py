@@ -23,6 +23,7 @@ from aiokafka.structs import ConsumerRecord
 from control.flow import corrections as corrections_flow
 from control.store import corrections, published
 from control.topic.publisher import ConfigPublisher
+from domain import ledger_days, validity
 from domain.limit_tree import Threshold
 from metering import flow
 from metering.store import day_partitions, events, transaction
@@ -32,6 +33,7 @@ from runtime.database.engines import Database
 from runtime.database.leadership import PostgresLeadership
 from runtime.kafka import feed
 from runtime.kafka.writer import Kafka, KafkaRecord, Writer
+from schemas import publish
 from schemas.topics import GATEWAY_CONFIG, USAGE_DAILY, USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 from tests.architecture import sources
@@ -125,6 +127,7 @@ class Company:
         program = self.folder / "consumer.py"
         (code,) = re.findall(r"^```python\n(.*?)^```", DOC, re.MULTILINE | re.DOTALL)
         program.write_text(code, encoding="utf-8")
+        publish.write(self.folder / "schemas")  # as `tollgate schemas export schemas` does
         running = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", program, "--once"),
             cwd=self.folder,
@@ -219,6 +222,26 @@ async def test_the_sums_of_daily_usage_equal_the_ledger_in_a_tree(company: Compa
     assert counted[TODAY].corrected_input_tokens == -7
 
 
+def junk_like(value: bytes) -> list[bytes | None]:
+    """Return records that an event was bent into, none of which metering counts."""
+    whole: dict[str, Any] = json.loads(value) | {"idempotencyKey": "junk"}
+
+    def bent(**fields: Any) -> bytes:
+        return json.dumps({name: one for name, one in (whole | fields).items() if one is not ...}).encode()
+
+    million = {"inputTokens": 1_000_000, "outputTokens": 1_000_000}
+    made: list[bytes | None] = [None, b"", b"junk", b"\xff\xfe", b"[" * 9000, b'{"kind": "usage"}']
+    made += [bent(tokens=million | {"inputTokens": odd}) for odd in (-1, 5.0, 1.5, True, "5", 10**9 + 1)]
+    made += [bent(tokens=million, **{name: ...}) for name in ("groupId", "outcome", "producer", "latencyMs")]
+    made += [bent(tokens=million, workspaceId=odd) for odd in (7, None, "w" * 65, "w\0")]
+    made += [bent(tokens=million, timestamp=odd) for odd in (1_700_000_000, "yesterday", "2026-01-01T00:00:00")]
+    made += [bent(tokens=million, kind="gift"), bent(tokens=million, requestMetadata={"a": "b" * 33_000})]
+    for one in made:
+        with pytest.raises(validity.UnreadableError):
+            validity.read(one, ledger_days.EVERY)
+    return made
+
+
 async def test_the_consumer_of_the_docs_books_each_event_once(company: Company) -> None:
     await a_days_work(company)
     expected = {
@@ -235,9 +258,14 @@ async def test_the_consumer_of_the_docs_books_each_event_once(company: Company) 
     await company.writer.write(USAGE_EVENTS, [KafkaRecord(record.key, record.value) for record in again])
     old = await company.records(USAGE_DAILY)
     await company.writer.write(USAGE_DAILY, [KafkaRecord(record.key, record.value) for record in old[::-1]])
-    await company.writer.write(USAGE_EVENTS, [KafkaRecord(b"root", b'{"kind": "usage"}'), KafkaRecord(b"root", None)])
-    assert await company.consume() == expected, "what comes again, and an old version that comes late, change nothing"
-    assert company.errors.decode().count("left out: ") == 2
+    junk = junk_like(again[0].value)
+    await company.writer.write(USAGE_EVENTS, [KafkaRecord(b"root", value) for value in junk])
+    other = KafkaRecord(b"another/key/2026-01-01", old[0].value)
+    await company.writer.write(
+        USAGE_DAILY, [other, KafkaRecord(old[0].key, b'{"version": 99}'), KafkaRecord(b"x", b"[" * 9000)]
+    )
+    assert await company.consume() == expected, "what comes again, old versions that come late and junk change nothing"
+    assert company.errors.decode().count("left out: ") == len(junk) + 3
     await company.pass_on(used(40, "leaf"))
     for source in ("daily", "events"):
         expected[source, TODAY] += Counter(requests=1, input=140, output=40)

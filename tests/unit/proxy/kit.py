@@ -17,10 +17,12 @@ from proxy.deadlines import Drains
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.flow import Gateway
+from proxy.large import Large
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
 from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.unmetered import Unmetered
+from runtime.beside import Beside
 from runtime.deadlines import Deadlines
 from runtime.shares import Shares
 from runtime.vault import Vault
@@ -285,6 +287,7 @@ class House:
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
+        large = Large(Beside(), at_once_bytes=2**40)  # virtual time knows no threads
         self.admissions = admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
@@ -294,6 +297,7 @@ class House:
             clock=lambda: NOW,
             mint=lambda _: self._mint("key"),
             most_output_tokens=MOST_OUTPUT,
+            large=large,
         )
         of_both: dict[str, Any] = {
             "admissions": admissions,
@@ -305,7 +309,7 @@ class House:
             "shares": shares,
         }
         mint = partial(self._mint, "request")
-        self.gateway = Gateway(sink=self.sink, drains=self.drains, mint=mint, **of_both)
+        self.gateway = Gateway(sink=self.sink, drains=self.drains, mint=mint, large=large, **of_both)
         self.unmetered = Unmetered(**of_both)
 
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:

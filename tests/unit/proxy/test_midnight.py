@@ -7,10 +7,12 @@ import pytest
 from proxy.admission import Admissions, Call
 from proxy.core.replies import Reply
 from proxy.dialects.answers import Count
+from proxy.large import Large
 from proxy.limits.counters import Part
 from proxy.limits.days import DayCounters, DayLimit
 from proxy.limits.estimate import TokenCounts
 from runtime import clock
+from runtime.beside import Beside
 from schemas.limits import LimitType
 from schemas.usage import UsageSource
 from tests.unit.proxy import fakes, kit
@@ -38,6 +40,7 @@ class Desk:
             clock=clock.steady(lambda: self.seconds),
             mint=lambda _: "key",
             most_output_tokens=kit.MOST_OUTPUT,
+            large=Large(Beside()),
         )
         self.sequence = 0
 

@@ -104,3 +104,38 @@ async def test_what_stays_wrong_is_raised() -> None:
 
     with pytest.raises(OperationalError):
         await Outage("the work", logging.getLogger("some.place")).ride_out(work)
+
+
+SERVER = 'connection to server at "10.0.0.1", port 5432 failed: '
+REFUSED = (
+    'FATAL:  password authentication failed for user "tollgate"',
+    'FATAL:  role "tollgate" does not exist',
+    'FATAL:  role "tollgate" is not permitted to log in',
+    "fe_sendauth: no password supplied",
+    'FATAL:  no pg_hba.conf entry for host "10.0.0.2", user "tollgate", database "tollgate", no encryption',
+)
+
+
+def connecting(*told: str) -> OperationalError:
+    return OperationalError("", None, Exception("\n".join(f"{SERVER}{one}" for one in told)))
+
+
+@pytest.mark.parametrize("told", REFUSED)
+def test_a_login_that_is_refused_stays_refused(told: str) -> None:
+    assert outage.refuses_login(connecting(told))
+    assert outage.refuses_login(connecting(told, REFUSED[0]))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Connection refused\n\tIs the server running on that host and accepting TCP/IP connections?",
+        "FATAL:  the database system is starting up",
+        "FATAL:  sorry, too many clients already",
+        'FATAL:  database "tollgate" does not exist',
+    ],
+)
+def test_a_server_that_is_away_or_not_there_yet_may_come(told: str) -> None:
+    assert not outage.refuses_login(connecting(told))
+    assert not outage.refuses_login(connecting(REFUSED[0], told)), "another server of the same URL"
+    assert not outage.refuses_login(ValueError(REFUSED[0]))

@@ -1,8 +1,8 @@
-"""Tests of the turns of what is always ready: counted in rounds of the event loop, never in time."""
+"""Tests of the turns of what is always ready: counted in rounds of the event loop, on a clock that stands still."""
 
 import asyncio
 
-from runtime.turns import Turns
+from runtime.turns import AT_LATEST_S, ROUNDS, Turns
 
 
 async def rounds(count: int, done: list[int], pieces: list[int]) -> None:
@@ -27,21 +27,39 @@ async def cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_many_streams_that_are_always_ready_have_one_piece_a_round_together() -> None:
+def still_turns() -> Turns:
+    """Return turns on a clock that stands still, so that rounds alone count."""
+    return Turns(lambda: 0.0)
+
+
+async def test_many_streams_that_are_always_ready_have_one_piece_in_a_few_rounds_together() -> None:
     """Forty streams do not make a request of twenty rounds wait for eight hundred pieces."""
-    turns, pieces, done = Turns(), list[int](), list[int]()
+    turns, pieces, done = still_turns(), list[int](), list[int]()
     streams = [asyncio.create_task(stream(number, turns, pieces)) for number in range(40)]
     await asyncio.sleep(0)
     await rounds(20, done, pieces)
     await cancel(streams)
-    assert 0 < done[0] <= 20
+    assert done == [20 // ROUNDS]
+
+
+async def test_where_rounds_are_long_there_is_a_turn_in_each() -> None:
+    """Those in the line have a share of a loop that is busy with others."""
+    now = [0.0]
+    turns, pieces = Turns(lambda: now[0]), list[int]()
+    streams = [asyncio.create_task(stream(number, turns, pieces)) for number in range(5)]
+    await asyncio.sleep(0)
+    for _ in range(20):
+        now[0] += AT_LATEST_S
+        await asyncio.sleep(0)
+    await cancel(streams)
+    assert len(pieces) in (19, 20)
 
 
 async def test_each_has_its_turn() -> None:
     """The line is first come, first served."""
-    turns, pieces = Turns(), list[int]()
+    turns, pieces = still_turns(), list[int]()
     streams = [asyncio.create_task(stream(number, turns, pieces)) for number in range(5)]
-    for _ in range(40):
+    for _ in range(17 * ROUNDS):
         await asyncio.sleep(0)
     await cancel(streams)
     assert pieces[:15] == [0, 1, 2, 3, 4] * 3
@@ -49,7 +67,7 @@ async def test_each_has_its_turn() -> None:
 
 async def test_one_that_is_cancelled_holds_nobody_up() -> None:
     """Those behind it go on, and the line moves again after it was empty."""
-    turns = Turns()
+    turns = still_turns()
     first, second = (asyncio.create_task(turns.take()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -60,10 +78,10 @@ async def test_one_that_is_cancelled_holds_nobody_up() -> None:
 
 async def test_holders_go_on_in_turn_however_many_streams_each_has() -> None:
     """One stream beside forty of another holder has every second turn."""
-    turns, pieces = Turns(), list[int]()
+    turns, pieces = still_turns(), list[int]()
     streams = [asyncio.create_task(stream(number, turns, pieces, "many")) for number in range(40)]
     streams.append(asyncio.create_task(stream(-1, turns, pieces, "one")))
-    for _ in range(80):
+    for _ in range(45 * ROUNDS):
         await asyncio.sleep(0)
     await cancel(streams)
     assert pieces[2:42].count(-1) == 20

@@ -161,21 +161,6 @@ async def test_an_idle_connection_between_two_requests_is_no_late_head() -> None
             await asyncio.sleep(0.7)  # longer than a head may take: the pause itself is what is tested
 
 
-async def test_connections_beyond_the_bound_are_told_so() -> None:
-    async with serving(echo, bounds=Bounds(max_connections=2)) as port:
-        async with port.wire() as first, port.wire() as second:
-            for wire in (first, second):
-                await wire.send(request(method="GET"))
-                assert (await wire.answer()).status == 200
-            async with port.wire() as third:
-                answer = await third.answer()
-                assert (answer.status, answer.headers["retry-after"], await third.ended()) == (503, "1", b"")
-        await wires.until(lambda: port.server.connections == 0)
-        async with port.wire() as wire:
-            await wire.send(request(method="GET"))
-            assert (await wire.answer()).status == 200
-
-
 def routed(handler: Any, **rules: Any) -> Routes:
     return {b"/a": {b"POST": Route(handler, **rules)}}
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from runtime.http.bounds import BodyFault, Bounds
+from runtime.http.exchange import Exchange, Route
 from tests.integration.runtime.http import wire as wires
 from tests.integration.runtime.http.wire import BOUND_S, echo, request, serving
 
@@ -70,3 +72,26 @@ async def test_what_does_not_end_within_the_grace_is_cut_off_and_counted() -> No
                 await ended.acquire()
         assert port.server.cut_off == 2, "one whose client has gone is under way too"
         await wires.until(lambda: port.server.connections == 0)
+
+
+@pytest.mark.parametrize(
+    ("half", "answered"),
+    [
+        (b"GET / HTTP/1.1\r\nx-half: ", b""),
+        (request("content-length: 100", body=b"x"), b"HTTP/1.1 408 "),
+    ],
+    ids=["head", "body"],
+)
+async def test_a_request_that_is_half_there_does_not_hold_the_end_up(half: bytes, answered: bytes) -> None:
+    async def reads(exchange: Exchange) -> None:
+        fault = await exchange.body()
+        assert isinstance(fault, BodyFault)
+        exchange.refuse(fault.status, fault.value)
+
+    routes = {b"/a": {b"POST": Route(reads)}}
+    async with serving(echo, grace_s=3600, routes=routes, bounds=Bounds(stopping_s=0.1)) as port, port.wire() as wire:
+        await wire.send(half)
+        await wires.until(lambda: any(each._reader.incoming for each in port.server._connections))
+        port.server.stop()
+        assert (await wire.ended())[: len(answered) or None] == answered
+        assert port.server.cut_off == 0

@@ -110,9 +110,9 @@ class Port:
 
 
 @asynccontextmanager
-async def serving(app: Any, **options: Any) -> AsyncIterator[Port]:
+async def serving(app: Any, *, grace_s: float = 1, **options: Any) -> AsyncIterator[Port]:
     listener = server.listen("127.0.0.1", 0)
-    running = server.Server(app, listener, grace_s=1, **options)
+    running = server.Server(app, listener, grace_s=grace_s, **options)
     task = asyncio.create_task(running.run_until_stopped())
     host, port = listener.getsockname()[:2]
     try:

@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from sqlalchemy import text
 
+from domain import ledger_days, validity
 from domain.sources import EventBatch
 from metering.store import day_partitions
 from metering.store import transaction as metering_store
@@ -192,8 +193,8 @@ def first_key(cluster: ClusterDesk) -> str:
 def _decoded(found: Iterable[Any]) -> Iterable[UsageEvent]:
     for record in found:
         try:
-            yield UsageEvent.model_validate_json(record.value or b"")
-        except ValueError:
+            yield validity.read(record.value, ledger_days.EVERY)
+        except validity.UnreadableError:
             continue  # metering sets it aside
 
 

@@ -1,12 +1,10 @@
 """Every background loop of every role is watched: stopped at whatever it waits for, it is named at `/readyz`."""
 
 import asyncio
-import base64
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +12,6 @@ import pytest
 
 from metering.topic import faust_consumer
 from runtime import loops
-from runtime.kafka.writer import Kafka
 from runtime.loops import STILL_S, Loops
 from runtime.settings import Settings
 from tests.unit.webhooks.kit import HandClock
@@ -134,12 +131,6 @@ async def running(prepare: Prepare, settings: Settings, monkeypatch: pytest.Monk
             await serving
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    key = base64.b64encode(bytes(32)).decode()
-    return Settings(data_dir=tmp_path, port=0, ops_port=0, master_key=key, webhook_attempt_timeout_s=1)
-
-
 async def check(scene: Scene, *expected: str) -> None:
     """Every loop of `expected`, and no other, is known; they turn; stopped, each is named."""
     await scene.until(lambda: scene.names() == sorted(expected))
@@ -175,19 +166,6 @@ async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
             ),
             *DELIVERING,
         )
-
-
-@pytest.fixture
-def apart(settings: Settings, kafka: Kafka, postgres_migrated_url: str) -> Settings:
-    changed = {
-        "kafka_bootstrap": kafka.bootstrap,
-        "kafka_topic_prefix": kafka.prefix,
-        "database_url": postgres_migrated_url,
-        "kafka_partitions": 1,
-        "kafka_replication": 1,
-        "kafka_min_insync_replicas": 1,
-    }
-    return Settings.model_validate({**settings.model_dump(exclude_unset=True), **changed})
 
 
 async def test_control(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

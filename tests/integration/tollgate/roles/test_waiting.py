@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -113,6 +114,9 @@ def test_it_waits_for_its_database(database: Server, tmp_path: Path, role: str) 
 def test_it_ends_while_it_waits(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path, "control", NOWHERE, f"postgresql://nobody@{NOWHERE}/none") as waiting:
         waiting.until(lambda: waiting.lacks("waits for it"))
+        metrics = waiting.answer("/metrics")
+        assert metrics is not None
+        assert "tollgate_ready 0.0" in metrics.text
         assert waiting.ends(number) == 0
 
 
@@ -122,6 +126,17 @@ def test_a_schema_that_is_not_there_is_not_waited_for(postgres_url: str, tmp_pat
     with serving(tmp_path, "control", NOWHERE, postgres_url) as waiting:
         assert waiting.running.wait(WITHIN_S) == 1
         assert "run 'tollgate migrate'" in waiting.log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_login_that_is_refused_is_not_waited_for(postgres_url: str, tmp_path: Path) -> None:
+    at = urlsplit(postgres_url)
+    unknown = f"postgresql://nobody-of-that-name@{at.hostname}:{at.port}{at.path}"
+    with serving(tmp_path, "control", NOWHERE, unknown) as waiting:
+        assert waiting.running.wait(WITHIN_S) == 1
+        (line,) = waiting.log.read_text().splitlines()
+        assert line.endswith('role "nobody-of-that-name" does not exist')
 
 
 @pytest.mark.slow

@@ -38,8 +38,36 @@ def test_a_name_that_is_written_by_escapes_is_found() -> None:
 
 
 @pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        ('"Previous_Response_ID":"r"', "previous_response_id"),
+        ('"previous_re\u017fponse_id":"r"', "previous_response_id"),
+        ('"fallbac\u212as":["m"]', "fallbacks"),
+        (r'"fallbac\u212As":["m"]', "fallbacks"),
+        (r'"\u0046ile_id":"f"', "file_id"),
+        ('"file_id":"f","file_id":null', "file_id"),
+        ('"input":[{"File_Id":"f"}],"input":"hello"', "file_id"),
+        ('"Input":[{"Type":"item_reference","id":"m"}]', "item_reference"),
+        ('"input":[{"type":"message","type":"item_reference","type":"message"}]', "item_reference"),
+        ('"input":[{"id":"msg_1"}]', "item_reference"),
+        ('"input":{"ID":"msg_1","type":null}', "item_reference"),
+        ('"prompt":{"id":"p"},"prompt":"hello"', "prompt.id"),
+        ('"Prompt" : {"Id":"p"}', "prompt.id"),
+        ('"file_id":1' + "0" * 5000, "file_id"),
+    ],
+)
+def test_a_name_in_another_case_or_given_twice_is_refused(members: str, name: str) -> None:
+    """Servers differ in which of two they read, and Go's read any case (encoding/json, Unmarshal)."""
+    assert upstream_objects.named(f'{{"model":"m",{members}}}'.encode()) == name
+
+
+@pytest.mark.parametrize(
     "asked",
     [
+        {"input": [{"id": "msg_1", "type": "message", "role": "assistant", "content": []}]},
+        {"input": [{"id": "msg_1", "role": "assistant", "content": "mine"}]},
+        {"messages": [{"id": "msg_1"}], "input": "x"},
+        {"input": [{"type": "function_call", "id": "fc_1", "arguments": "{}"}]},
         {"previous_response_id": None, "conversation": None, "container": None},
         {"prompt": "a file_id in a text"},
         {"prompt": ["a", "b"]},

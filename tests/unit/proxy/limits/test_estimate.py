@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from proxy.limits.estimate import FIRST_SIZE, CompletionSizes, TokenCounts, expected
+from proxy.limits.estimate import FIRST_SIZE, CompletionSizes, TokenCounts, expected, prompt_bound
 
 MOST = 16_384
 
 
 def reserved_tokens(body: bytes, n: int | None, max_tokens: int | None, likely: int) -> int:
-    return expected(body, n, max_tokens, likely, MOST).reserved
+    return expected(prompt_bound(body), n, max_tokens, likely, MOST).reserved
 
 
 def test_the_prompt_is_its_bytes_by_four_rounded_up() -> None:
@@ -23,10 +23,10 @@ def test_choices_multiply_the_completion_and_the_mean_stands_in_for_max_tokens()
 
 
 def test_what_is_likely_is_the_mean_or_the_clients_lower_bound() -> None:
-    assert expected(b"x" * 40, 2, None, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=60)
-    assert expected(b"x" * 40, 2, 1000, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=60)
-    assert expected(b"x" * 40, 2, 5, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=10)
-    assert expected(b"", 1, None, 0, MOST).tokens == TokenCounts(input_tokens=1, output_tokens=0)
+    assert expected(10, 2, None, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=60)
+    assert expected(10, 2, 1000, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=60)
+    assert expected(10, 2, 5, 30, MOST).tokens == TokenCounts(input_tokens=10, output_tokens=10)
+    assert expected(0, 1, None, 0, MOST).tokens == TokenCounts(input_tokens=1, output_tokens=0)
 
 
 @pytest.mark.parametrize("absurd", [0, -1, -(10**40)])
@@ -35,11 +35,11 @@ def test_what_no_upstream_accepts_counts_as_not_given(absurd: int) -> None:
 
 
 def test_a_claim_reserves_no_more_than_the_model_can_answer() -> None:
-    absurd = expected(b"", 10**30, 10**30, 512, 4096)
+    absurd = expected(0, 10**30, 10**30, 512, 4096)
     assert absurd.reserved == 128 * 4096
     assert absurd.tokens.output_tokens == 128 * 512, "what is billed for a client that left is what upstreams would do"
-    assert expected(b"", 1, 5000, 512, 4096).reserved == 4096
-    assert expected(b"", 1, None, 5000, 4096).reserved == 4096
+    assert expected(0, 1, 5000, 512, 4096).reserved == 4096
+    assert expected(0, 1, None, 5000, 4096).reserved == 4096
 
 
 @pytest.mark.parametrize("header", ["data:image/png;base64,", "data:audio/wav;codec=1;base64,"])

@@ -38,7 +38,8 @@ def test_choices_and_ids_of_a_completion(members: dict[str, Any], choices: int, 
 
 def test_ids_are_reserved_one_token_each_although_their_text_is_short() -> None:
     found = asked(embeddings.ROUTE, input=[1] * 4000)
-    expected = estimate.expected(found.body, found.choices, found.max_tokens, 0, 16_384, found.token_ids)
+    prompt = estimate.prompt_bound(found.body, found.token_ids)
+    expected = estimate.expected(prompt, found.choices, found.max_tokens, 0, 16_384)
     assert (expected.reserved, expected.tokens.input_tokens, expected.tokens.output_tokens) == (4000, 4000, 0)
 
 
