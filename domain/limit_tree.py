@@ -5,6 +5,7 @@ Rules, over a chain that begins with the key's own group and ends with its root:
 - A group may call every slug that it or an ancestor lists.
 - INDEPENDENT: for each (slug, type, unit) the closest group that sets a limit wins; only the own group is charged.
 - CASCADING: every limit on the chain holds; every group on the chain is charged.
+- What is listed under `*` follows the same rules as a slug does; it bounds the sum over all slugs and grants none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import NamedTuple, Self
 
 from schemas.config import GroupRecord
 from schemas.limits import (
+    ANY_SLUG,
     EffectiveModelConfig,
     EffectiveRateLimit,
     EffectiveUsageLimit,
@@ -22,6 +24,7 @@ from schemas.limits import (
     ModelConfig,
     RateLimit,
     UsageLimit,
+    UsageLimitUnit,
 )
 
 
@@ -57,10 +60,11 @@ MAX_LEVELS = 5
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A day threshold that metering judges for one counter."""
+    """A threshold of a day or a month that metering judges for one counter."""
 
     type: LimitType
     value: int
+    unit: UsageLimitUnit = UsageLimitUnit.DAY
 
 
 def chain(group_id: str, find: Callable[[str], AnyGroup | None]) -> Chain:
@@ -82,17 +86,22 @@ def charged_groups(chain: Chain) -> tuple[str, ...]:
 
 def callable_slugs(chain: Chain) -> tuple[str, ...]:
     """Return the slugs the group may call, those it lists itself first, each once."""
-    return tuple(dict.fromkeys(model.slug for group in chain for model in group.models))
+    listed = dict.fromkeys(model.slug for group in chain for model in group.models)
+    listed.pop(ANY_SLUG, None)
+    return tuple(listed)
 
 
 def effective_model(chain: Chain, slug: str) -> EffectiveModelConfig | None:
-    """Return every limit that holds for `slug`, with its source; None where the group may not call it."""
+    """Return every limit that holds for `slug`, with its source; None where no group of the chain lists it.
+
+    Where a group lists `*`, its limits hold beside them: they are those of the slug `*`.
+    """
     settings = {group.id: model for group in chain if (model := _listed(group, slug)) is not None}
     return _effective(chain, slug, settings) if settings else None
 
 
 def effective_models(chain: Chain) -> tuple[EffectiveModelConfig, ...]:
-    """Return `effective_model` for every slug the group may call, in the order of `callable_slugs`."""
+    """Return `effective_model` for everything that the chain lists, `*` too, what the group itself lists first."""
     # One pass over all that is listed: a search for each slug would take the square of their number.
     by_slug: dict[str, dict[str, ModelConfig]] = {}
     for group in chain:
@@ -108,15 +117,25 @@ def counting_group(chain: Chain, limit: EffectiveRateLimit | EffectiveUsageLimit
     return chain[0].id
 
 
-def day_thresholds(chain: Chain, slug: str) -> tuple[Threshold, ...]:
-    """Return the day thresholds that are compared with the counter of the chain's own group for `slug`."""
+def thresholds(chain: Chain, slug: str) -> tuple[Threshold, ...]:
+    """Return the thresholds of usage limits that are compared with the counter of the chain's own group for `slug`."""
     model = effective_model(chain, slug)
     if model is None:
         return ()
     own = chain[0].id
     return tuple(
-        Threshold(limit.type, limit.threshold) for limit in model.usage_limits if counting_group(chain, limit) == own
+        Threshold(limit.type, limit.threshold, limit.unit)
+        for limit in model.usage_limits
+        if counting_group(chain, limit) == own
     )
+
+
+def is_monthly(chain: Chain, slug: str) -> bool:
+    """Whether a month's sum of the counter of the chain's own group for `slug` is compared with a limit, or with others
+    of the group's together.
+    """
+    listed = (*thresholds(chain, slug), *thresholds(chain, ANY_SLUG))
+    return any(threshold.unit is UsageLimitUnit.MONTH for threshold in listed)
 
 
 def _effective(chain: Chain, slug: str, settings: Mapping[str, ModelConfig]) -> EffectiveModelConfig:

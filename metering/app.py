@@ -75,8 +75,13 @@ class EmbeddedMetering:
         self._on_whole = on_whole or _nobody_hears
         self._min_interval_s = min_interval_s
         self._pause = pause
+        self._clock = clock
         self._steady = steady
         self._committed: dict[tuple[str, int], int] = {}
+        self._thresholds = thresholds
+        self._lanes: dict[tuple[str, int], str] = {}
+        self._month_changes = 0
+        """How many changes of limits on months were told after."""
         self.counted = 0
         """Usage events counted since the start, repeats among them."""
         self.left_out = 0
@@ -87,12 +92,34 @@ class EmbeddedMetering:
         return self._committed.get((topic, partition), 0)
 
     async def hand_over(self, of_days: Collection[date], on_parts: Callable[[Sequence[Part]], None]) -> None:
-        """Hand over every part of `of_days`, then `whole`: what the proxy needs before it starts."""
+        """Hand over every part of `of_days` and of their months, then `whole`: the proxy needs it before it starts."""
         lanes, positions = await self._database.read(lambda connection: transaction.current(connection, of_days))
         for totals in lanes:
             on_parts([Part(totals.lane, 0, totals.position, total) for total in totals.limits])
+        for lane in positions:
+            for month in {days.month_of(day) for day in of_days}:
+                await self._tell_months(lane, 0, lane, None, month)
         for lane, at in positions.items():
             self._on_whole(lane, at)
+
+    async def tell_months(self) -> None:
+        """Hand over the months on which a limit came or changed, before its change is answered."""
+        since, changes = self._month_changes, self._thresholds.month_changes
+        if since == changes:
+            return
+        for (topic, partition), lane in list(self._lanes.items()):
+            await self._tell_months(topic, partition, lane, since, days.month_of(self._clock().date()))
+        self._month_changes = max(changes, self._month_changes)
+
+    async def _tell_months(self, topic: str, partition: int, lane: str, since: int | None, month: date) -> None:
+        after = ("", "")
+        while True:
+            found, behind = await self._metering.months(topic, partition, lane, month, since, after)
+            if found.totals.months:
+                await self._metering.publish([found])
+            if behind is None:
+                return
+            after = behind
 
     async def follow(self, partition: sources.EventSource) -> None:
         """Count everything that comes on `partition`, forever. Ends only by an error that does not pass by itself."""
@@ -103,6 +130,7 @@ class EmbeddedMetering:
         )  # the machine's clock may have been set back since the last run
         known = await outage.ride_out(lambda: self._ledger.position(*place))
         offset = partition.first_offset if known is None else known
+        self._lanes[place] = partition.lane
         while True:
             self._committed[place] = offset
             self._on_whole(partition.lane, offset)

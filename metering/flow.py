@@ -4,13 +4,14 @@ Never tells a total that is not committed, and never counts: the ledger's one tr
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from domain.limit_tree import Threshold
 from domain.positions import PositionLostError, Progress
 from domain.sources import EventBatch
+from metering import months
 from metering.core import decisions, sums
 from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
@@ -25,7 +26,7 @@ MOST_LOOKS = 5
 """How often daily usage that several lanes change is looked at again after it was told."""
 
 
-class Ledger(Protocol):
+class Ledger(months.Ledger, Protocol):
     """Counts each usage event once."""
 
     async def apply(self, batch: EventBatch) -> Totals:
@@ -70,11 +71,11 @@ class TotalsSink(Protocol):
         """Return when the readers' side has them for good."""
 
 
-class Thresholds(Protocol):
+class Thresholds(months.Thresholds, Protocol):
     """Knows the limits that groups set."""
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
-        """Return the day thresholds that are compared with this counter; empty for a group that is not known."""
+        """Return the thresholds that are compared with this counter; empty for a group that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,11 @@ class Metering:
         self._publisher = publisher
         self._thresholds = thresholds
         self._clock = clock
+
+    @property
+    def month_changes(self) -> int:
+        """Return how often a limit on months has come or changed: `months` tells of them."""
+        return self._thresholds.month_changes
 
     async def process(self, batch: EventBatch) -> None:
         """Count `batch` and tell what it names. On return it may be acknowledged, on an error it may not.
@@ -121,7 +127,20 @@ class Metering:
         """Find what a lane has of counters by now, to tell it again."""
         began_at = self._clock()
         totals = await self._ledger.parts(topic, partition, lane, counters)
+        totals = replace(totals, months=tuple(sorted(months.of(self._thresholds, counters))))
         return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at)
+
+    async def months(  # noqa: PLR0917 - which months
+        self, topic: str, partition: int, lane: str, month: date, since: int | None, after: tuple[str, str]
+    ) -> tuple[CountedBatch, tuple[str, str] | None]:
+        """Find a lane's months to be told again: all (`since` is None), or where a limit changed since.
+
+        Some at a time, behind `after`; with where the next begins, None when there are no more.
+        """
+        began_at = self._clock()
+        named, wanted = await months.to_tell(self._ledger, self._thresholds, lane, month, since, after)
+        totals = Totals(lane, (), (), await self._ledger.position(topic, partition) or 0, wanted)
+        return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at), named[-1] if named else None
 
     async def publish(self, counted: Sequence[CountedBatch]) -> None:
         """Tell the newest of every counter that `counted` names, each once a lane. It may be called again.
@@ -162,6 +181,8 @@ class Metering:
             Part(lane, one.batch.partition, one.totals.position, total, self._used_up(whole.get(counter)))
             for counter, (one, total) in newest.items()
         ]
+        named = months.of(self._thresholds, newest) | {name for one in counted for name in one.totals.months}
+        parts += await months.parts(self._ledger, self._thresholds, counted[-1].batch, named)
         usages = sums.whole_daily([*daily.values(), *others_daily])
         return parts, list(usages.values()), {sums.counter_of(usage) for usage in others_daily}
 

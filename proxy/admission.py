@@ -4,7 +4,7 @@ Never takes from one limit what another then refuses: all of them, over all char
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -42,10 +42,12 @@ class Directory(Protocol):
 class Windows(Protocol):
     """Rate windows."""
 
-    async def reserve(self, chain: windows.RateChain, tokens: int) -> windows.Reservation | windows.Refusal:
-        """Take a place in every window of the chain, or in none."""
+    async def reserve(
+        self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
+    ) -> windows.Reservation | windows.Refusal:
+        """Take a place in every window of the chain, or in none; `output_tokens` are part of `tokens`."""
 
-    def settle(self, reservation: windows.Reservation, tokens: int) -> None:
+    def settle(self, reservation: windows.Reservation, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used, sooner or later; no answer waits for it."""
 
     def release(self, reservation: windows.Reservation) -> None:
@@ -53,6 +55,21 @@ class Windows(Protocol):
 
     def forget_idle(self) -> None:
         """Drop some of what counts nothing; to be called every few seconds."""
+
+
+class Places(Protocol):
+    """Places among the requests in flight that limits bound."""
+
+    def __len__(self) -> int:
+        """Return of how many limits places are taken here."""
+
+    async def reserve(
+        self, root_group: str, slug: str, limits: Sequence[windows.WindowLimit]
+    ) -> concurrency.Places | windows.Refusal:
+        """Take a place in every limit of a request, or in none."""
+
+    def release(self, places: concurrency.Places) -> None:
+        """Give the places back, once: what comes later is ignored."""
 
 
 class InFlight(Protocol):
@@ -146,6 +163,7 @@ class Admissions:
         directory: Directory,
         day_counters: days.DayCounters,
         rate_windows: Windows,
+        places: Places,
         in_flight: InFlight,
         accept_bearer: bool,
         clock: Clock,
@@ -163,7 +181,7 @@ class Admissions:
         self._large = large
         self._known: dict[bytes, Key] = {}
         """By the SHA-256 of an Authorization header the key that it was found to hold: never the key's own text."""
-        self.concurrency = concurrency.Concurrency()
+        self.places = places
         self._most_output = most_output_tokens
         self._sizes = estimate.CompletionSizes()
 
@@ -229,7 +247,7 @@ class Admissions:
         read, route = found
         asked, now = read.request, self._clock()
         expected = self._expected(read, route, api)
-        held = await self._reserve(route, expected.reserved, now)
+        held = await self._reserve(route, expected, now)
         if isinstance(held, Reply):
             return held
         day, rate, places = held
@@ -248,7 +266,7 @@ class Admissions:
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
-            self.concurrency.release(places)
+            self.places.release(places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
         holds = (*held, slot, headers, self._large.costs, envelope)
@@ -262,32 +280,36 @@ class Admissions:
         return estimate.expected(read.prompt_bound, *claims, likely, self._most_output)
 
     async def _reserve(
-        self, route: Route, tokens: int, now: datetime
+        self, route: Route, expected: estimate.Expected, now: datetime
     ) -> tuple[days.DayReservation, windows.Reservation, concurrency.Places] | Reply:
         """Take a place in the day, then among those in flight, then in the rate windows, or in none of them."""
-        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens)
+        tokens, output = expected.reserved, expected.reserved_output
+        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
         if isinstance(day, days.DayRefusal):
             return replies.used_up(route.slug, day, now)
-        places = self.concurrency.reserve(route.slug, route.concurrent) if route.concurrent else []
-        if isinstance(places, windows.Refusal):
-            self._days.release(day)
-            return replies.rate_limited(route.slug, places)
+        places: concurrency.Places = []
         rate: windows.Reservation | windows.Refusal | None = None
         try:
-            rate = await self._windows.reserve(route.rates, tokens)
+            if route.concurrent:
+                taken = await self.places.reserve(route.rates.root_group, route.slug, route.concurrent)
+                if isinstance(taken, windows.Refusal):
+                    return replies.rate_limited(route.slug, taken)
+                places = taken
+            rate = await self._windows.reserve(route.rates, tokens, output)
         finally:
             if not isinstance(rate, windows.Reservation):
                 self._days.release(day)
-                self.concurrency.release(places)
+                self.places.release(places)
         return (day, rate, places) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
 
     def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""
-        used = count.tokens.input_tokens + count.tokens.output_tokens
+        output = count.tokens.output_tokens
+        used = count.tokens.input_tokens + output
         self._in_flight.close_slot(call.slot)
-        self._days.settle(call.day, sequence, used)
-        self._windows.settle(call.rate, used)
-        self.concurrency.release(call.places)
+        self._days.settle(call.day, sequence, used, output)
+        self._windows.settle(call.rate, used, output)
+        self.places.release(call.places)
         if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:
             route = call.route  # where its client gave a bound, the answer says nothing of what one has without
             self._sizes.learn(route.group_id, route.slug, count.tokens.output_tokens, count.choices)
@@ -297,7 +319,7 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.release(call.day)
         self._windows.release(call.rate)
-        self.concurrency.release(call.places)
+        self.places.release(call.places)
 
 
 def upstream_request(

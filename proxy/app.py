@@ -12,6 +12,7 @@ from typing import Any
 
 from litestar.types import Middleware
 
+from domain.days import read_period
 from proxy.admission import Admissions
 from proxy.core import targets, usage_event
 from proxy.deadlines import Drains
@@ -33,9 +34,9 @@ from proxy.unmetered import Unmetered
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import Upstreams
 from proxy.upstream.providers import Providers
+from proxy.windows import leases
 from proxy.windows import redis as shared_windows
-from proxy.windows.memory import MemoryWindows
-from proxy.windows.redis import SharedWindows
+from proxy.windows.leases import SharedPlaces
 from runtime import ids, loops, shares
 from runtime.beside import Beside
 from runtime.clock import Clock
@@ -49,6 +50,7 @@ from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.decisions import Decision, DecisionBySequence, Whole
+from schemas.limits import UsageLimitUnit
 from schemas.spooled import AnyEvent
 from schemas.usage import Outcome, UsageDraft
 
@@ -75,7 +77,7 @@ class Proxy:
         self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
         self._days = DayCounters(self.spool.instance, self.spool.file.lane)
         self._partitions: int | None = None
-        self._windows = _windows(settings)
+        self._windows, self._places = leases.opened(settings)
         self._deadlines = Deadlines()
         self._upstreams = _providers(settings, self._deadlines, clock)
         self._settings = settings
@@ -119,6 +121,7 @@ class Proxy:
             directory=self.directory,
             day_counters=self._days,
             rate_windows=self._windows,
+            places=self._places,
             in_flight=self._slots,
             accept_bearer=settings.accept_bearer,
             clock=self._clock,
@@ -195,24 +198,28 @@ class Proxy:
                 )
 
     def take_decisions(self, told: Sequence[Decision | Whole]) -> None:
-        """Take decisions on day limits."""
-        self._decided += len(told)
+        """Take decisions on day and month limits."""
         for one in told:
             if isinstance(one, Whole):
+                self._decided += 1
                 self._days.take_whole(one.lane, one.at)
             else:
-                part = Part(one.version, one.at, one.requests, one.tokens)
-                self._days.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
+                part = Part(one.version, one.at, one.requests, one.tokens, one.output_tokens)
+                day, unit = read_period(one.period)
+                self.take_part(one.group_id, one.model_slug, day, one.lane, part, unit)
 
     def take_decisions_by_sequence(self, decisions: Sequence[DecisionBySequence]) -> None:
         """Take the word of a metering of the version before."""
         for decision in decisions:
             self._days.take_by_sequence(decision)
 
-    def take_part(self, group: str, slug: str, day: date, lane: Lane, part: Part) -> None:
-        """Take a part of a counter from the metering of this process."""
+    def take_part(  # noqa: PLR0917 - a part, and what it is of
+        self, group: str, slug: str, day: date, lane: Lane, part: Part, unit: UsageLimitUnit = UsageLimitUnit.DAY
+    ) -> None:
+        """Take a part of a counter from metering; a month is named by its first day."""
         self._decided += 1
-        self._days.take_part(group, slug, day, lane, part)
+        take = self._days.take_part if unit is UsageLimitUnit.DAY else self._days.take_month
+        take(group, slug, day, lane, part)
 
     def take_whole(self, lane: Lane, at: int) -> None:
         """Take it that the metering of this process has told all of a lane below `at`."""
@@ -239,8 +246,7 @@ class Proxy:
             "1 while no usage event could be kept, so that every request is answered with 503, else 0.",
             lambda: self.spool.blocked is not None,
         )
-        windows = self._windows
-        shared_windows.register_metrics(telemetry, windows if isinstance(windows, SharedWindows) else None)
+        shared_windows.register_metrics(telemetry, self._windows)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
         telemetry.gauge(
             "tollgate_feedback_lag_seconds",
@@ -261,8 +267,8 @@ class Proxy:
     def background(self) -> Mapping[str, Callable[[], Any]]:
         """Return the coroutines that run as long as the process, by the names of these loops."""
         running = {"the spool's upkeep": self.spool.maintain, "the limits' upkeep": self._tidy}
-        if isinstance(self._windows, SharedWindows):
-            running["the shared rate windows"] = self._windows.keep
+        if isinstance(self._places, SharedPlaces):
+            running |= {"the shared rate windows": self._places.windows.keep, "the leases of places": self._places.keep}
         return running
 
     async def close(self) -> None:
@@ -288,7 +294,7 @@ class Proxy:
             event.charged_groups,
             event.model_slug,
             event.timestamp.date(),
-            Row(sequence, tokens, offset),
+            Row(sequence, tokens, offset, event.tokens.output_tokens),
             lane=lane,
             instance=file.instance,
         )
@@ -315,11 +321,6 @@ def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Provid
         default_max_tokens=settings.anthropic_max_tokens,
         now_s=lambda: clock().timestamp(),
     )
-
-
-def _windows(settings: Settings) -> MemoryWindows | SharedWindows:
-    where = shared_windows.place(settings)
-    return MemoryWindows() if where is None else SharedWindows(where, settings.redis_key_prefix)
 
 
 def _drains(settings: Settings) -> Drains:

@@ -28,13 +28,19 @@ from schemas.config import (
     WorkspaceRecord,
     WorkspaceState,
 )
-from schemas.limits import LimitType, RateLimitUnit
+from schemas.limits import (
+    ANY_SLUG,
+    EffectiveModelConfig,
+    EffectiveRateLimit,
+    EffectiveUsageLimit,
+    LimitType,
+    RateLimitUnit,
+)
 from schemas.targets import Provider, Target
 from schemas.usage import RouteName
 
 _NOBODY = (0, "")
 _NONE = ("", "")
-_TOKENS = frozenset(type_ for type_ in LimitType if type_.value.endswith("TOKEN"))
 
 _log = logging.getLogger(__name__)
 
@@ -201,19 +207,12 @@ class Directory:
         credential = self._credential(endpoint.target, key.workspace_id)
         if isinstance(credential, Unserved):
             return credential
-        limits = [
-            WindowLimit(
-                limit.type, limit.unit, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
-            )
-            for limit in model.rate_limits
-            if api.token_limits_bind or limit.type not in _TOKENS
-        ]
+        limits, days = _limits_of(chain, model, api)
+        over_all = limit_tree.effective_model(chain, ANY_SLUG)
+        if over_all is not None:
+            more = _limits_of(chain, over_all, api)
+            limits, days = limits + more[0], days + more[1]
         rates = tuple(limit for limit in limits if limit.unit is not RateLimitUnit.CONCURRENT)
-        days = tuple(
-            DayLimit(limit.type, limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit))
-            for limit in model.usage_limits
-            if api.token_limits_bind or limit.type not in _TOKENS
-        )
         return Route(
             slug=slug,
             workspace_id=key.workspace_id,
@@ -232,6 +231,26 @@ class Directory:
             name=api.name,
             parent_groups=tuple(group.id for group in chain[1:]),
         )
+
+
+def _limits_of(
+    chain: limit_tree.Chain, model: EffectiveModelConfig, api: ApiRoute
+) -> tuple[tuple[WindowLimit, ...], tuple[DayLimit, ...]]:
+    """Return those of a slug's limits, or of `*`, that bind calls of a route."""
+    over_all = model.slug == ANY_SLUG
+
+    def binds(limit: EffectiveRateLimit | EffectiveUsageLimit) -> bool:
+        return api.token_limits_bind or limit.type is LimitType.REQUEST
+
+    def counting(limit: EffectiveRateLimit | EffectiveUsageLimit) -> tuple[int, str, str]:
+        return limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)
+
+    rates = [limit for limit in model.rate_limits if binds(limit)]
+    usages = [limit for limit in model.usage_limits if binds(limit)]
+    return (
+        tuple(WindowLimit(limit.type, limit.unit, *counting(limit), over_all=over_all) for limit in rates),
+        tuple(DayLimit(limit.type, *counting(limit), over_all=over_all, unit=limit.unit) for limit in usages),
+    )
 
 
 def _usable(secret: str, target: Target) -> str | None:

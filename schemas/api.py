@@ -178,7 +178,7 @@ class GroupTombstone(Message):
 
 
 class LimitUsage(Message):
-    """How far a usage limit in effect is used up today (UTC). Null until the day's first request that it counts."""
+    """How far a usage limit in effect is used up in its UTC day or month. Null until its first request that counts."""
 
     type: LimitType
     unit: UsageLimitUnit
@@ -231,7 +231,7 @@ class CreatedApiKeys(Message):
 
 
 class ApiKey(Message):
-    """A key without its secret. The last three fields are there once they were set."""
+    """A key without its secret. The last four fields are there once they were set, or it was used."""
 
     prefix: str
     name: str | None = None
@@ -239,6 +239,9 @@ class ApiKey(Message):
     expires_at: Timestamp | None = Field(default=None, description="From when on it is refused.")
     disabled: bool | None = None
     metadata: KeyMetadata | None = None
+    last_used_at: Timestamp | None = Field(
+        default=None, description="When its last counted request was admitted, to the minute."
+    )
 
 
 class UpdateApiKey(Message):

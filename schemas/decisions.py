@@ -23,13 +23,16 @@ class UsedUp(InternalRecord):
 
 
 class Decision(InternalRecord):
-    """One lane's part of the limit totals of one (group, slug, period). Key: ``counter/group/slug/period``."""
+    """One lane's part of the limit totals of one (group, slug, period). Key: ``counter/group/slug/period``.
+
+    Months are told of groups that have a limit on them alone.
+    """
 
     lane: int = Field(ge=0)
     at: int = Field(description="The lane's committed next offset when the figures were read: all below is in them.")
     group_id: str
     model_slug: str
-    period: str = Field(description="The UTC day, as 2026-11-28.")
+    period: str = Field(description="The UTC day, as 2026-11-28, or month, as 2026-11.")
     requests: int
     tokens: int
     input_tokens: int

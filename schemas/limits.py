@@ -13,12 +13,27 @@ Threshold = Annotated[int, Field(ge=0, le=2**53)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
 """``{org_prefix}/{name}``."""
 
+ANY_SLUG = "*"
+"""Stands for all slugs of a group together. It grants none of them."""
+
+ListedSlug = Annotated[
+    str,
+    Field(
+        pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)$",
+        max_length=255,
+        description="A slug; or `*`, whose limits bound the sum over all slugs of the group, and which grants none.",
+    ),
+]
+"""What a group lists."""
+
 
 class LimitType(StrEnum):
-    """What is counted: requests, or prompt plus completion tokens."""
+    """What is counted: requests, prompt plus completion tokens, or one of the two parts of these."""
 
     REQUEST = "REQUEST"
     TOKEN = "TOKEN"
+    INPUT_TOKEN = "INPUT_TOKEN"
+    OUTPUT_TOKEN = "OUTPUT_TOKEN"
 
 
 class RateLimitUnit(StrEnum):
@@ -30,9 +45,10 @@ class RateLimitUnit(StrEnum):
 
 
 class UsageLimitUnit(StrEnum):
-    """The period of a usage limit: the UTC day."""
+    """The period of a usage limit: the UTC day, or the UTC calendar month."""
 
     DAY = "DAY"
+    MONTH = "MONTH"
 
 
 class LimitEnforcement(StrEnum):
@@ -57,7 +73,7 @@ class RateLimit(Message):
 
 
 class UsageLimit(Message):
-    """At most `threshold` of `type` in a UTC day."""
+    """At most `threshold` of `type` in a UTC day or month."""
 
     type: LimitType
     unit: UsageLimitUnit
@@ -65,9 +81,9 @@ class UsageLimit(Message):
 
 
 class ModelConfig(Message):
-    """A slug that a group lists, with the limits that the group itself sets on it."""
+    """A slug that a group lists, or `*`, with the limits that the group itself sets on it."""
 
-    slug: Slug
+    slug: ListedSlug
     rate_limits: Annotated[tuple[RateLimit, ...], NullMeans(())] = ()
     usage_limits: Annotated[tuple[UsageLimit, ...], NullMeans(())] = ()
 
@@ -93,8 +109,8 @@ class EffectiveUsageLimit(UsageLimit):
 
 
 class EffectiveModelConfig(Message):
-    """A slug that a group may call, with every limit that holds for it."""
+    """A slug that a group may call, or `*`, with every limit that holds for it."""
 
-    slug: Slug
+    slug: ListedSlug
     rate_limits: tuple[EffectiveRateLimit, ...] = ()
     usage_limits: tuple[EffectiveUsageLimit, ...] = ()

@@ -16,10 +16,12 @@ from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
 from control.api.description import DESCRIBED_BELOW
 from control.core.bodies import api_key
+from control.core.records import StoredApiKey
 from control.flow import api_keys as flow
 from control.flow import groups
 from control.store.api_keys import SqlApiKeys
 from control.unit_of_work import UnitOfWork
+from metering.store import key_usage
 from schemas.api import (
     ApiKey,
     CreateApiKey,
@@ -59,9 +61,12 @@ class _OneKeyController(Controller):
     ) -> ApiKey:
         """Get one key of the group, without its secret."""
         caller, prefix = request.auth, _prefix(request)
-        return api_key(
-            await desk.look(caller, lambda connection: flow.get(desk.unit(connection, caller), group_id, prefix))
-        )
+
+        def find(connection: Connection) -> ApiKey:
+            key = flow.get(desk.unit(connection, caller), group_id, prefix)
+            return api_key(key, key_usage.last_used(connection, group_id, [prefix]).get(prefix))
+
+        return await desk.look(caller, find)
 
     @patch(
         "/{api_key_prefix:path}",
@@ -86,7 +91,8 @@ class _OneKeyController(Controller):
         changed = await desk.change(
             request.auth, lambda unit: flow.update(unit, group_id, prefix, data), if_match=if_match
         )
-        return api_key(changed)
+        used = await desk.look(request.auth, lambda connection: key_usage.last_used(connection, group_id, [prefix]))
+        return api_key(changed, used.get(prefix))
 
     @post(
         "/{api_key_prefix:path}",
@@ -225,7 +231,12 @@ class ApiKeyController(_OneKeyController):
         def find(connection: Connection) -> Page[ApiKey]:
             groups.get(desk.unit(connection, caller), group_id)
             found = SqlApiKeys(connection).page(group_id, after, limit + 1)
-            return paging.filled(found, limit, api_key, lambda key: common.id_cursor(key.id))
+            used = key_usage.last_used(connection, group_id, [key.record.prefix for key in found])
+
+            def shown(key: StoredApiKey) -> ApiKey:
+                return api_key(key, used.get(key.record.prefix))
+
+            return paging.filled(found, limit, shown, lambda key: common.id_cursor(key.id))
 
         return await desk.look(caller, find)
 

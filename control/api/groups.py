@@ -99,11 +99,11 @@ class GroupController(Controller):
     @get(
         "/{group_id:str}/usage",
         operation_id="get_group_usage",
-        summary="Get a group's use of its day limits",
+        summary="Get a group's use of its usage limits",
         responses=errors.READ_ERRORS,
     )
     async def get_usage(self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str]) -> GroupUsage:
-        """Get how far the usage limits in effect are used up today (UTC)."""
+        """Get how far the usage limits in effect are used up today, or this month (UTC)."""
         caller, today = request.auth, desk.clock().date()
 
         def find(connection: Connection) -> GroupUsage:

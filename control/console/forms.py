@@ -14,12 +14,15 @@ from schemas.limits import LimitType, RateLimitUnit, UsageLimitUnit
 Fields = Mapping[str, str]
 Body = TypeVar("Body", bound=BaseModel)
 
+_IN_FLIGHT = f"rate_limits:{LimitType.REQUEST}:{RateLimitUnit.CONCURRENT}"
+
 KINDS = {
     f"{part}:{type_.value}:{unit.value}": f"{type_.value.lower().replace('_', ' ')}s per {unit.value.lower()}"
     for part, units in (("rate_limits", RateLimitUnit), ("usage_limits", UsageLimitUnit))
     for type_ in LimitType
     for unit in units
-}
+    if unit is not RateLimitUnit.CONCURRENT
+} | {_IN_FLIGHT: "requests in flight"}
 """Every kind of limit as a form names it, and as a person reads it."""
 
 

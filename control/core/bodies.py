@@ -1,5 +1,7 @@
 """What the API shows of each thing that may be read and sent back (contract 2.1, 2.2)."""
 
+from datetime import datetime
+
 from control.core.records import Chain, StoredApiKey, StoredEndpoint, StoredGroup
 from domain import limit_tree
 from schemas.api import ApiKey, Endpoint, Group, GroupHierarchy, GroupMetadata
@@ -33,9 +35,18 @@ def group(chain: Chain) -> Group:
     )
 
 
-def api_key(key: StoredApiKey) -> ApiKey:
-    """Return the body of a developer's key: what was never set is left out, for published clients know none of it."""
-    given = {"expires_at": key.record.expires_at, "disabled": key.disabled, "metadata": key.metadata}
+def api_key(key: StoredApiKey, last_used_at: datetime | None = None) -> ApiKey:
+    """Return the body of a developer's key: what was never set is left out, for published clients know none of it.
+
+    `last_used_at` is its prefix's; before the key was made it was another's.
+    """
+    is_own = last_used_at is not None and last_used_at >= key.created_at
+    given = {
+        "expires_at": key.record.expires_at,
+        "disabled": key.disabled,
+        "metadata": key.metadata,
+        "last_used_at": last_used_at.replace(second=0, microsecond=0) if last_used_at and is_own else None,
+    }
     shown = {name: value for name, value in given.items() if value is not None}
     return ApiKey(prefix=key.record.prefix, name=key.name, created_at=key.created_at, **shown)
 

@@ -14,7 +14,7 @@ from domain import limit_tree
 from runtime import ids
 from schemas.api import CreateGroup, CreateGroupHierarchy, UpdateGroup
 from schemas.config import GroupRecord
-from schemas.limits import LimitEnforcement, ModelConfig
+from schemas.limits import ANY_SLUG, LimitEnforcement, ModelConfig
 
 ABOVE_PARENT = "Child group exceeds parent group limit."
 
@@ -122,7 +122,7 @@ def _mode(wanted: CreateGroupHierarchy, parents: Chain) -> LimitEnforcement:
 
 
 def _check_slugs(unit: UnitOfWork, models: Sequence[ModelConfig], known: Collection[str]) -> None:
-    named = [model.slug for model in models if model.slug not in known]
+    named = [model.slug for model in models if model.slug not in known and model.slug != ANY_SLUG]
     missing = unit.endpoints.missing(unit.workspace_id, named)
     if missing:
         index = next(at for at, model in enumerate(models) if model.slug == missing[0])

@@ -1,13 +1,13 @@
-"""The decision on one counter: a lane's part of its limit totals, and which day thresholds all lanes have reached."""
+"""The decision on one counter: a lane's part of its limit totals, and which thresholds all lanes have reached."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from domain.days import reset_at
+from domain import amounts, days
 from domain.limit_tree import Threshold
-from metering.core.sums import LimitTotal
+from metering.core.sums import LimitIncrement, LimitTotal
 from schemas.decisions import Decision, UsedUp
-from schemas.limits import LimitType
+from schemas.limits import LimitType, UsageLimitUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,18 @@ class Part:
     at: int
     total: LimitTotal
     used_up: tuple[UsedUp, ...] = ()
+    unit: UsageLimitUnit = UsageLimitUnit.DAY
+    """What the total is of; a month's counter bears its first day."""
 
 
-def used_up(whole: LimitTotal, thresholds: Sequence[Threshold]) -> tuple[UsedUp, ...]:
-    """Judge the sum over lanes: a threshold is used up once it is reached."""
+def used_up(
+    whole: LimitTotal, thresholds: Sequence[Threshold], unit: UsageLimitUnit = UsageLimitUnit.DAY
+) -> tuple[UsedUp, ...]:
+    """Judge the sum over lanes of a period of `unit`: a threshold is used up once it is reached."""
     return tuple(
-        UsedUp(type=threshold.type, threshold=threshold.value)
+        UsedUp(type=threshold.type, unit=unit, threshold=threshold.value)
         for threshold in thresholds
-        if used(whole, threshold.type) >= threshold.value
+        if threshold.unit is unit and used(whole, threshold.type) >= threshold.value
     )
 
 
@@ -38,17 +42,17 @@ def decision(part: Part) -> Decision:
         at=part.at,
         group_id=counter.group_id,
         model_slug=counter.model_slug,
-        period=counter.day.isoformat(),
+        period=days.period(counter.day, part.unit),
         requests=total.requests,
         tokens=total.tokens,
         input_tokens=total.input_tokens,
         output_tokens=total.output_tokens,
         used_up=part.used_up,
-        reset_at=reset_at(counter.day),
+        reset_at=days.reset_at(counter.day, part.unit),
         version=total.version,
     )
 
 
-def used(total: LimitTotal, type_: LimitType) -> int:
+def used(total: LimitTotal | LimitIncrement, type_: LimitType) -> int:
     """Return what of a total counts against a limit of this type."""
-    return total.requests if type_ is LimitType.REQUEST else total.tokens
+    return amounts.counted(type_, total.requests, total.tokens, total.output_tokens)

@@ -47,6 +47,10 @@ class LimitIncrement(NamedTuple):
     input_tokens: int = 0
     output_tokens: int = 0
 
+    def plus(self, other: "LimitIncrement") -> "LimitIncrement":
+        """Return both together."""
+        return LimitIncrement(*map(sum, zip(self, other, strict=True)))
+
 
 @dataclass(frozen=True, slots=True)
 class Increments:
@@ -77,6 +81,8 @@ class Totals:
     limits: tuple[LimitTotal, ...]
     position: int
     """The lane's next offset as the transaction left it: every event below is in the parts."""
+    months: tuple[Counter, ...] = ()
+    """Months that are to be told too; each bears its first day."""
 
 
 def counter_of(usage: DailyUsage) -> Counter:
@@ -144,7 +150,7 @@ def increments(events: Iterable[AnyEvent]) -> Increments:
         daily[own] = daily_of(alike)
         for group_id, charging in _by_charged_group(alike).items():
             counter = Counter(own.day, group_id, own.model_slug)
-            limits[counter] = _add_limit(limits.get(counter, LimitIncrement()), _limit(charging))
+            limits[counter] = limits.get(counter, LimitIncrement()).plus(_limit(charging))
     return Increments(daily, limits)
 
 
@@ -186,7 +192,3 @@ def _limit(events: list[AnyEvent]) -> LimitIncrement:
     prompt = sum(event.tokens.input_tokens for event in events)
     completion = sum(event.tokens.output_tokens for event in events)
     return LimitIncrement(len(events), prompt + completion, prompt, completion)
-
-
-def _add_limit(first: LimitIncrement, second: LimitIncrement) -> LimitIncrement:
-    return LimitIncrement(*map(sum, zip(first, second, strict=True)))

@@ -1,12 +1,12 @@
 """Adds what a batch's new events count to daily usage by key, with each key's last use."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Insert, case
+from sqlalchemy import Connection, Insert, case, func, select
 from ulid import ULID
 
 from domain.days import day_of
@@ -39,6 +39,18 @@ def add(connection: Connection, lane: str, new: Sequence[AnyEvent]) -> None:
     rows = [{**place._asdict(), **_figures(events)} for place, events in sorted(alike.items())]
     engine = connection.dialect.name
     connection.execute(_adding(engine), statements.columns_of(rows) if engine == "postgresql" else rows)
+
+
+def last_used(connection: Connection, group_id: str, prefixes: Collection[str]) -> dict[str, datetime]:
+    """Return when the last counted request of each of these keys of a group was admitted; without those never used."""
+    columns = KEY_DAILY.c
+    newest: dict[str, datetime] = {}
+    for some in statements.chunks(sorted(prefixes)):
+        query = select(columns.api_key_prefix, func.max(columns.last_used_at)).where(
+            columns.group_id == group_id, columns.api_key_prefix.in_(some), columns.last_used_at.is_not(None)
+        )
+        newest |= {row[0]: row[1] for row in connection.execute(query.group_by(columns.api_key_prefix))}
+    return newest
 
 
 def priced_day(event: AnyEvent) -> date:

@@ -51,6 +51,7 @@ KEY_DAILY = Table(
     Column("corrected_input_tokens", BigInteger, nullable=False),
     Column("corrected_output_tokens", BigInteger, nullable=False),
     Column("last_used_at", UtcDateTime),
+    Index(None, "group_id", "api_key_prefix"),
 )
 """Daily usage by key. `priced_day` is `day`, but for a correction the day of the event that it corrects."""
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, func, select, tuple_
 
-from domain import positions, sources
+from domain import days, positions, sources
 from domain.positions import Progress
 from domain.sources import EventBatch
 from metering.core import sums
-from metering.core.sums import Counter, LimitTotal, Totals
+from metering.core.sums import Counter, LimitIncrement, LimitTotal, Totals
 from metering.store import events, insert, key_usage, ledger_clock, totals
 from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
@@ -22,6 +22,7 @@ from runtime.clock import Clock
 from runtime.database import statements
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
+from schemas.limits import UsageLimitUnit
 from schemas.spooled import AnyEvent
 
 PAGE = 2000
@@ -77,6 +78,16 @@ class SqlLedger:
         """Run `elsewhere` as one transaction."""
         return await self._database.read(lambda connection: elsewhere(connection, lane, daily, limits))
 
+    async def months(
+        self, topic: str, partition: int, lane: str, names: Collection[Counter]
+    ) -> tuple[Totals, Sequence[LimitTotal]]:
+        """Run `months` as one transaction."""
+        return await self._database.read(lambda connection: months(connection, topic, partition, lane, names))
+
+    async def named_in_month(self, lane: str, month: date, after: tuple[str, str]) -> Sequence[tuple[str, str]]:
+        """Run `named_in_month` as one transaction."""
+        return await self._database.read(lambda connection: named_in_month(connection, lane, month, after))
+
     async def daily(self, counters: Collection[Counter]) -> dict[Counter, DailyUsage]:
         """Return the daily usage of these counters, over all lanes."""
         rows = await self._database.read(lambda connection: _rows_of(connection, USAGE_DAILY, counters))
@@ -120,13 +131,13 @@ def counted_through(connection: Connection) -> dict[str, int]:
     }
 
 
-def current(connection: Connection, days: Collection[date]) -> tuple[tuple[Totals, ...], dict[str, int]]:
-    """Return all parts of limit totals of `days`, one `Totals` for each lane; and the positions of all topics.
+def current(connection: Connection, of_days: Collection[date]) -> tuple[tuple[Totals, ...], dict[str, int]]:
+    """Return all parts of limit totals of `of_days`, one `Totals` for each lane; and the positions of all topics.
 
     The latter are of the same moment, and of partition 0: that is all that a spool has.
     """
     lanes: dict[str, list[LimitTotal]] = {}
-    query = select(LIMIT_DAILY).where(LIMIT_DAILY.c.day.in_(days)).order_by(*LIMIT_DAILY.primary_key)
+    query = select(LIMIT_DAILY).where(LIMIT_DAILY.c.day.in_(of_days)).order_by(*LIMIT_DAILY.primary_key)
     for row in connection.execute(query).mappings():
         lanes.setdefault(row["lane"], []).append(limit_of(row))
     moved = {topic: row.next_offset for (topic, _), row in stored_positions.every(connection).items()}
@@ -134,9 +145,19 @@ def current(connection: Connection, days: Collection[date]) -> tuple[tuple[Total
     return found, moved
 
 
-def limit_totals(connection: Connection, counters: Collection[Counter]) -> dict[Counter, LimitTotal]:
-    """Return the limit totals of these counters, over all lanes; those without an event are left out."""
-    return sums.whole_limits(map(limit_of, _rows_of(connection, LIMIT_DAILY, counters)))
+def limit_totals(
+    connection: Connection, group_ids: Collection[str], first: date, last: date
+) -> dict[tuple[str, str], LimitIncrement]:
+    """Return what counts against limits of groups by (group, slug), over all lanes and the days, both inclusive.
+
+    What had no event is left out.
+    """
+    columns = LIMIT_DAILY.c
+    place = (columns.group_id, columns.model_slug)
+    figures = [func.sum(columns[name]) for name in LimitIncrement._fields]
+    within = (columns.group_id.in_(group_ids), columns.day.between(first, last))
+    query = select(*place, *figures).where(*within).group_by(*place)
+    return {(row[0], row[1]): LimitIncrement(*map(int, row[2:])) for row in connection.execute(query)}
 
 
 def untold(  # noqa: PLR0917 - which rows
@@ -175,6 +196,42 @@ def elsewhere(
         tuple(map(daily_of, _rows_of(connection, USAGE_DAILY, daily, lane, is_own=False))),
         tuple(map(limit_of, _rows_of(connection, LIMIT_DAILY, limits, lane, is_own=False))),
     )
+
+
+def months(
+    connection: Connection, topic: str, partition: int, lane: str, names: Collection[Counter]
+) -> tuple[Totals, tuple[LimitTotal, ...]]:
+    """Return what a lane has of these months, each named by its first day, with its position; and what others have.
+
+    A month has no rows: it is the sum of its days', and its version the sum of theirs, which grows with each of them.
+    """
+    columns = LIMIT_DAILY.c
+    figures = [func.sum(columns[name]) for name in ("requests", "tokens", "version", "input_tokens", "output_tokens")]
+    own: list[LimitTotal] = []
+    others: list[LimitTotal] = []
+    position = stored_positions.position(connection, topic, partition) or 0
+    by_month: dict[date, list[tuple[str, str]]] = {}
+    for month, group_id, slug in sorted(names):
+        by_month.setdefault(month, []).append((group_id, slug))
+    place = (columns.lane, columns.group_id, columns.model_slug)
+    for month, named in by_month.items():
+        within = columns.day.between(*days.first_and_last(month, UsageLimitUnit.MONTH))
+        for some in statements.chunks(named):
+            of_these = tuple_(columns.group_id, columns.model_slug).in_(some)
+            for row in connection.execute(select(*place, *figures).where(within, of_these).group_by(*place)):
+                total = LimitTotal(Counter(month, row[1], row[2]), *map(int, row[3:]))
+                (own if row[0] == lane else others).append(total)
+    return Totals(lane, (), tuple(own), position), tuple(others)
+
+
+def named_in_month(connection: Connection, lane: str, month: date, after: tuple[str, str]) -> list[tuple[str, str]]:
+    """Return at most PAGE (group, slug) that a lane has rows of in a month, in their order, behind `after`."""
+    columns = LIMIT_DAILY.c
+    place = (columns.group_id, columns.model_slug)
+    within = (columns.lane == lane, columns.day.between(*days.first_and_last(month, UsageLimitUnit.MONTH)))
+    here = tuple_(*(bindparam(None, value, column.type) for value, column in zip(after, place, strict=True)))
+    query = select(*place).where(*within, tuple_(*place) > here).distinct().order_by(*place).limit(PAGE)
+    return [(row[0], row[1]) for row in connection.execute(query)]
 
 
 def daily_behind(connection: Connection, after: Counter, to_day: date) -> tuple[DailyUsage, ...]:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from domain import positions
+from domain.days import month_of
 from domain.positions import Progress
 from metering import flow
 from metering.core.sums import Counter
@@ -28,6 +29,9 @@ from schemas.topics import USAGE_EVENTS
 
 WHOLE_WITHIN = timedelta(seconds=30)
 """A lane's `whole` is told so often at least, moved or not: its readers see that somebody owns it."""
+
+MONTHS_WITHIN = timedelta(hours=24)
+"""All months are told again so often: the topic forgets what is older than 48 h."""
 
 WHOLE_SOON = timedelta(seconds=5)
 """And so often where the lane has moved: what proxies keep of it may go."""
@@ -54,6 +58,10 @@ class _Lane:
     told: int
     whole: int | None = None
     whole_at: datetime | None = None
+    months_at: datetime | None = None
+    """When all its months were told last."""
+    month_changes: int = 0
+    """How many changes of limits on months they were told after."""
 
 
 class Lanes:
@@ -113,6 +121,7 @@ class Lanes:
         age = self._clock() - lane.whole_at
         if age >= WHOLE_WITHIN or (age >= WHOLE_SOON and lane.told != lane.whole):
             await self.tell_whole(partition)
+        await self._tell_months(partition, lane)
 
     async def tell_whole(self, partition: int) -> bool:
         """Mend what another wrote, tell `whole`, and note it; False where another has the lane by now."""
@@ -132,6 +141,24 @@ class Lanes:
             end, now = self._totals.end_of(partition), lane.whole_at
             await self._database.ride_out(lambda: self._ledger.note_told(USAGE_EVENTS, partition, at, end, now))
         return True
+
+    async def _tell_months(self, partition: int, lane: _Lane) -> None:
+        """Tell the months of a lane where it is time, or where a limit on months came or changed."""
+        now, changes = self._clock(), self._metering.month_changes
+        since = None if lane.months_at is None or now - lane.months_at >= MONTHS_WITHIN else lane.month_changes
+        if since == changes:
+            return
+        after: tuple[str, str] | None = ("", "")
+        while after is not None:
+            read = partial(
+                self._metering.months, USAGE_EVENTS, partition, lane_of(partition), month_of(now.date()), since, after
+            )
+            found, after = await self._database.ride_out(read)
+            if found.totals.months and not await self._publish([found]):
+                return
+        if since is None:
+            lane.months_at = now
+        lane.month_changes = changes
 
     async def _tell_untold(self, partition: int, progress: Progress) -> bool:
         told = -1 if progress.told_offset is None else progress.told_offset

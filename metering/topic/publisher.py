@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime
 
+from domain.days import read_period
 from metering.core import decisions
 from metering.core.decisions import Part
 from metering.core.sums import Counter
@@ -142,13 +143,13 @@ def key_of(group_id: str, model_slug: str, day: date) -> str:
 
 
 def counter_of(key: str) -> Counter | None:
-    """Return the counter that a decision's key names; None for another record's."""
+    """Return the counter that a decision's key names, a month's with its first day; None for another record's."""
     group_id, slash, rest = key.removeprefix(_COUNTER).partition("/")
     model_slug, last, period = rest.rpartition("/")
     if not (key.startswith(_COUNTER) and slash and last):
         return None
     try:
-        return Counter(date.fromisoformat(period), group_id, model_slug)
+        return Counter(read_period(period)[0], group_id, model_slug)
     except ValueError:
         return None
 

@@ -21,7 +21,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _RATE_NAMES = {
     type_: tuple(b"x-ratelimit-%b-%b" % (what, counted) for what in (b"limit", b"remaining", b"reset"))
-    for type_, counted in ((LimitType.REQUEST, b"requests"), (LimitType.TOKEN, b"tokens"))
+    for type_ in LimitType
+    for counted in [b"requests" if type_ is LimitType.REQUEST else b"tokens"]
 }
 _JSON: Headers = [(b"content-type", b"application/json")]
 
@@ -115,7 +116,7 @@ def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
     """429 for a rate limit; the wait is exact to one sub-bucket, and rounded up."""
     limit = refusal.limit
     unit = f"per {limit.unit.value}" if limit.unit is not RateLimitUnit.CONCURRENT else limit.unit.value
-    named = _named(slug, limit.type.value, unit, limit.threshold, limit.source_group)
+    named = _named(limit.counted_slug(slug), limit.type.value, unit, limit.threshold, limit.source_group)
     reply = error(429, f"Rate limit reached: {named}.", kind="rate_limit_error", code="rate_limit_exceeded")
     reply.headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
     reply.headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
@@ -124,19 +125,20 @@ def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
 
 
 def used_up(slug: str, refusal: days.DayRefusal, now: datetime) -> Reply:
-    """429 for a used-up day, until midnight UTC; a client that retried before would only lose time.
+    """429 for a used-up day or month, until the midnight UTC that ends it: who retried before would only lose time.
 
     Where only requests in flight hold the day, it is asked for again in a second: they may use less than is reserved.
     """
     limit = refusal.limit
-    named = _named(slug, limit.type.value, "per DAY", limit.threshold, limit.source_group)
+    unit = f"per {limit.unit.value}"
+    named = _named(limit.counted_slug(slug), limit.type.value, unit, limit.threshold, limit.source_group)
     if refusal.rests_on_reservations:
         message = f"Usage limit held by requests in flight: {named}."
         reply = error(429, message, kind="rate_limit_error", code="rate_limit_exceeded")
         reply.headers.extend(((b"retry-after", b"1"), (b"retry-after-ms", b"1000")))
         return reply
     reply = error(429, f"Usage limit reached: {named}.", kind="insufficient_quota", code="insufficient_quota")
-    left = reset_at(now.date()) - now
+    left = reset_at(now.date(), limit.unit) - now
     reply.headers.append((b"retry-after", b"%d" % math.ceil(left.total_seconds())))
     reply.headers.append((b"x-should-retry", b"false"))
     return reply

@@ -13,6 +13,11 @@ from schemas import base
 from schemas.usage import Outcome, RouteName, Tokens, UsageDraft, UsageSource
 
 _encode = msgspec.json.encode
+_ENDS = {
+    (source, outcome): f'"usageSource":"{source}","outcome":"{outcome}",'.encode("ascii")
+    for source in UsageSource
+    for outcome in Outcome
+}
 
 
 def of_route(
@@ -73,15 +78,13 @@ def ended(
     """Return the whole event; only its number is missing. `times_ms`: to the upstream's last and first byte."""
     latency_ms, first_byte_ms = times_ms
     return (
-        b'%b"tokens":{"inputTokens":%d,"outputTokens":%d,"cachedInputTokens":%d},"usageSource":"%b","outcome":"%b",'
-        b'"latencyMs":%b,"firstByteMs":%b,"kind":"usage","corrects":null,"reason":null}'
+        b'%b"tokens":{"inputTokens":%d,"outputTokens":%d,"cachedInputTokens":%d},%b"latencyMs":%b,"firstByteMs":%b,"kind":"usage","corrects":null,"reason":null}'
     ) % (
         begun,
         tokens.input_tokens,
         tokens.output_tokens,
         tokens.cached_input_tokens,
-        source.encode(),
-        outcome.encode(),
+        _ENDS[source, outcome],
         b"null" if latency_ms is None else b"%d" % latency_ms,
         b"null" if first_byte_ms is None else b"%d" % first_byte_ms,
     )

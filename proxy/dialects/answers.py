@@ -7,7 +7,8 @@ A stream is cut at blank lines (HTML Living Standard, server-sent events). An ev
 carry `model`, `choices`, `usage` and `error`; the one with `usage` and no choices is the usage chunk, which only a
 client that asked for it may see. What no client can read is passed on as it came.
 
-A usual event costs one decoding and one comparison with the beginning of the event before it.
+A usual event costs one decoding and one comparison with the beginning of the event before it. Bytes are sought by
+`find`: CPython 3.11's `in` makes a TypeError of what it seeks, and drops it, before it looks (`_Py_bytes_contains`).
 """
 
 import re
@@ -34,6 +35,7 @@ _DONE = b"[DONE]"
 """What the data of the last event begins with, as the OpenAI SDKs compare it: with a line before it, they read on."""
 _DATA_FIELD = re.compile(rb"^data(?::[ ]?(.*))?$", re.MULTILINE)
 _BLANK_LINES = b"\n\n"
+_LF, _CR = b"\n\r"
 
 
 class Count(NamedTuple):
@@ -60,16 +62,12 @@ class Plain(NamedTuple):
     """How many came; 1 where they were not looked into."""
 
 
-def _wrote(answer: dict[str, Any]) -> int:
-    return written.choices_bytes(answer.get("choices"))
-
-
 def plain(
     body: bytes,
     slug: str,
     *,
     counted: Callable[[dict[str, Any]], TokenCounts | None] = usage.reported,
-    wrote: Callable[[dict[str, Any]], int] = _wrote,
+    wrote: Callable[[dict[str, Any]], int] = written.answer_bytes,
 ) -> Plain:
     """Read an unstreamed answer. One that no client takes for a JSON object passes as it is.
 
@@ -173,11 +171,13 @@ class StreamReader:
         """Take what arrived; return the whole events in it, as the client may see them."""
         if not self._begun:
             chunk = self._begin(chunk)
-        if self._partial or self._cut_at_cr or b"\r" in chunk:
+        if self._partial or self._cut_at_cr or _CR in chunk:
             return self._gather(chunk)
-        *events, rest = chunk.split(b"\n\n")
+        if 0 <= chunk.find(_BLANK_LINES) == len(chunk) - 2:  # one event, and whole
+            return self._event(chunk)
+        *events, rest = chunk.split(_BLANK_LINES)
         self._partial += rest
-        return b"".join([self._event(event + b"\n\n") for event in events])
+        return b"".join([self._event(event + _BLANK_LINES) for event in events])
 
     def finish(self) -> None:
         """Take the end of the upstream's bytes. A last event without its blank line goes to `held`.
@@ -239,7 +239,7 @@ class StreamReader:
     def _event(self, event: bytes) -> bytes:
         self._removed = False
         line = event.strip(b"\r\n")
-        simple = line.startswith(b"data:") and b"\n" not in line and b"\r" not in line
+        simple = line.startswith(b"data:") and _LF not in line and _CR not in line
         data = line[5:].removeprefix(b" ") if simple else b"\n".join(_DATA_FIELD.findall(_with_lf(line)))
         if self.done:
             return self._hold(event)
@@ -261,7 +261,7 @@ class StreamReader:
             self.content_bytes += written.unread_bytes(data)
             return event
         is_usage_chunk = self._take(data, answer)
-        if answer_json.has_error(answer):
+        if "error" in answer and answer_json.has_error(answer):
             self.failed = True
         elif is_usage_chunk and not self._keep_usage:
             self._removed = True
@@ -273,7 +273,7 @@ class StreamReader:
         choices = answer.get("choices")
         if choices and isinstance(choices, list):
             self._follow(choices)
-        if b'usage"' not in data and b"\\u00" not in data:
+        if data.find(b'usage"') < 0 and data.find(b"\\u00") < 0:
             return False
         tokens = usage.reported(answer)
         counted = tokens is not None and usage.is_counted(tokens)
@@ -338,7 +338,7 @@ def _estimate(size: int) -> int:
 
 
 def _with_lf(text: bytes) -> bytes:
-    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if _CR in text else text
 
 
 def _named(text: bytes, answer: dict[str, Any], slug: bytes) -> bytes:

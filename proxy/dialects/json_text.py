@@ -61,7 +61,7 @@ def plain(text: bytes) -> bytes:
 
 def in_utf8(text: bytes) -> bytes:
     """Return a JSON object's text in UTF-8; Python's readers take UTF-16 and UTF-32 as well (RFC 4627 3)."""
-    if b"\x00" not in text[:4]:
+    if 0 not in text[:4]:
         return text
     try:
         decoded = text.decode(json.detect_encoding(text), "surrogatepass")

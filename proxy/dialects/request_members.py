@@ -72,10 +72,13 @@ class PlainReader:
 
     def read(self, body: bytes) -> dict[str, tuple[Raw, Span]] | None:
         """Return each known member's value and where it stands; None: the body has to be looked into, or is refused."""
-        if len(body) > _SMALL or body.count(b":") > MOST_MEMBERS or _HIDDEN.search(body) is not None:
+        if len(body) > _SMALL or body.count(b":") > MOST_MEMBERS:
+            return None
+        is_ascii = body.isascii()
+        if (not is_ascii or body.find(b"\\u") >= 0) and _HIDDEN.search(body) is not None:
             return None
         try:
-            if not body.isascii():
+            if not is_ascii:
                 body.decode()
             members = self._decode(body)
         except (ValueError, RecursionError):

@@ -64,8 +64,8 @@ def _may_name(text: bytes) -> bool:
     """Say whether a body in lower case may hold one of the names."""
     return (
         _SPELLED.search(text) is not None
-        or (b'"input"' in text and b'"id"' in text)
-        or (b"\\u" in text and _HIDDEN.search(text) is not None)
+        or (text.find(b'"input"') >= 0 and text.find(b'"id"') >= 0)
+        or (text.find(b"\\u") >= 0 and _HIDDEN.search(text) is not None)
         or (not text.isascii() and any(odd in text for odd in _ODD))
     )
 

@@ -57,7 +57,7 @@ class CallNumberer:
         lines = _LINE.findall(text)
         self._partial = text[sum(map(len, lines)) :]
         self.broken = len(self._partial) > MAX_LINE_BYTES
-        return b"".join([self._line(line) if _CALLS in line else line for line in lines])
+        return b"".join([self._line(line) if line.find(_CALLS) >= 0 else line for line in lines])
 
     def finish(self) -> bytes:
         """Return what has come behind the last line."""

@@ -20,6 +20,11 @@ _CONTENT = re.compile(
 )
 
 
+def answer_bytes(answer: dict[str, Any]) -> int:
+    """Return the UTF-8 bytes of what the model wrote in an answer or chunk."""
+    return choices_bytes(answer.get("choices"))
+
+
 def choices_bytes(choices: Any) -> int:
     """Return the UTF-8 bytes of what the model wrote in `choices` of an answer or chunk."""
     return sum(map(choice_bytes, choices)) if isinstance(choices, list) else 0
@@ -45,6 +50,8 @@ def unread_bytes(text: bytes) -> int:
 
 def message_bytes(message: dict[str, Any]) -> int:
     """Return the UTF-8 bytes of the text in a message; a prompt's have the same members as an answer's."""
+    if len(message) == 1 and type(content := message.get("content")) is str:  # what nearly each chunk of a stream has
+        return len(content) if content.isascii() else len(content.encode())
     size = reasoning = 0
     for name, value in message.items():
         if not value:

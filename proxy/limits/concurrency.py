@@ -21,6 +21,16 @@ Places = list[tuple[str, str]]
 _WAIT_MS = RESERVED_WAIT_US // 1000
 
 
+def places_of(slug: str, limits: Sequence[WindowLimit]) -> Places:
+    """Return where a request of `slug` holds places, in the order of its limits."""
+    return [(limit.counting_group, limit.counted_slug(slug)) for limit in limits]
+
+
+def full(limit: WindowLimit) -> Refusal:
+    """Return the refusal of a limit whose places are all taken: one may be free at any moment."""
+    return Refusal(limit, _WAIT_MS, ())
+
+
 class Concurrency:
     """The requests in flight of one proxy that a CONCURRENT limit counts."""
 
@@ -32,13 +42,16 @@ class Concurrency:
 
     def reserve(self, slug: str, limits: Sequence[WindowLimit]) -> Places | Refusal:
         """Take a place in every limit, or in none: then the refusal names the first that is full."""
-        taken = self._taken
-        places = [(limit.counting_group, slug) for limit in limits]
-        for limit, place in zip(limits, places, strict=True):
-            if taken.get(place, 0) >= limit.threshold:
-                return Refusal(limit, _WAIT_MS, ())
+        for limit, place in zip(limits, places_of(slug, limits), strict=True):
+            if self._taken.get(place, 0) >= limit.threshold:
+                return full(limit)
+        return self.take(slug, limits)
+
+    def take(self, slug: str, limits: Sequence[WindowLimit]) -> Places:
+        """Take a place in every limit, full or not: somebody else has judged them."""
+        places = places_of(slug, limits)
         for place in places:
-            taken[place] = taken.get(place, 0) + 1
+            self._taken[place] = self._taken.get(place, 0) + 1
         return places
 
     def release(self, places: Places) -> None:

@@ -9,18 +9,18 @@ here until metering has passed the second of both: too high for a moment, never 
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from domain import amounts
 from schemas.decisions import DecisionBySequence
-from schemas.limits import LimitType
+from schemas.limits import ANY_SLUG, LimitType
 
 Lane = int | str
 """A partition of the usage topic; embedded, the instance of a spool."""
 
 Place = tuple[Lane, str]
 """A lane, and the instance of a spool whose rows lie in it."""
-_REQUEST = LimitType.REQUEST
 NOWHERE = -1
 """Below every offset."""
 
@@ -32,16 +32,19 @@ class Part(NamedTuple):
     at: int
     requests: int
     tokens: int
+    output_tokens: int = 0
+    """What of `tokens` are completions."""
 
 
 class Row:
-    """One spooled request."""
+    """One spooled request; `output_tokens` are part of `tokens`."""
 
-    __slots__ = ("counters", "offset", "sequence", "tokens")
+    __slots__ = ("counters", "offset", "output_tokens", "sequence", "tokens")
 
-    def __init__(self, sequence: int, tokens: int, offset: int | None = None) -> None:
+    def __init__(self, sequence: int, tokens: int, offset: int | None = None, output_tokens: int = 0) -> None:
         self.sequence = sequence
         self.tokens = tokens
+        self.output_tokens = output_tokens
         self.offset = offset
         """Where its lane has it, or an offset above that; None: not known yet."""
         self.counters: tuple[Counter, ...] = ()
@@ -70,48 +73,79 @@ def insert(rows: Rows, row: Row) -> bool:
 
 
 class Counter:
-    """One (group, slug, day)."""
+    """One (group, slug, day or month); or the sum over all slugs of a group, which only those add to.
 
-    __slots__ = ("by_sequence", "in_flight_requests", "in_flight_tokens", "parts", "pending", "requests", "tokens")
+    A month has parts and rows of its own: metering tells it as it tells a day. Its days hand it their rows.
+    """
+
+    __slots__ = (
+        "by_sequence",
+        "in_flight_output",
+        "in_flight_requests",
+        "in_flight_tokens",
+        "month",
+        "output_tokens",
+        "over_all",
+        "parts",
+        "pending",
+        "requests",
+        "tokens",
+    )
 
     def __init__(self) -> None:
         self.requests = 0
         self.tokens = 0
+        self.output_tokens = 0
         """The whole sum, in flight included."""
         self.in_flight_requests = 0
         self.in_flight_tokens = 0
+        self.in_flight_output = 0
         self.parts: dict[Lane, Part] = {}
         self.pending: dict[Place, Rows] = {}
         """Rows that the sum holds beside what was told, by lane and spool."""
         self.by_sequence: DecisionBySequence | None = None
         """The word of a metering of the version before; while it holds, `parts` are not in the sum."""
+        self.over_all: Counter | None = None
+        """The sum over all slugs of the group, where a limit asks for it."""
+        self.month: Counter | None = None
+        """The sum of the month that this day lies in, where a limit asks for it, or metering tells of it."""
 
     def refuses(self, type_: LimitType, threshold: int) -> bool:
         """Whether the sum has reached a threshold."""
-        return (self.requests if type_ is _REQUEST else self.tokens) >= threshold
+        return amounts.counted(type_, self.requests, self.tokens, self.output_tokens) >= threshold
 
     def is_held(self, type_: LimitType, threshold: int) -> bool:
         """Whether a limit that refuses would admit without what is in flight."""
-        if type_ is LimitType.REQUEST:
-            return self.requests - self.in_flight_requests < threshold
-        return self.tokens - self.in_flight_tokens < threshold
+        in_flight = amounts.counted(type_, self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
+        return amounts.counted(type_, self.requests, self.tokens, self.output_tokens) - in_flight < threshold
 
-    def begin(self, tokens: int) -> None:
+    def begin(self, tokens: int, output_tokens: int) -> None:
         """Add a request in flight and its estimate."""
-        self.in_flight_requests += 1
-        self.in_flight_tokens += tokens
-        self.requests += 1
-        self.tokens += tokens
+        self.add_in_flight(1, tokens, output_tokens)
 
-    def end(self, tokens: int) -> None:
+    def end(self, tokens: int, output_tokens: int) -> None:
         """Take a request that ended out again, with its estimate."""
-        self.in_flight_requests -= 1
-        self.in_flight_tokens -= tokens
-        self.requests -= 1
-        self.tokens -= tokens
+        self.add_in_flight(-1, -tokens, -output_tokens)
+
+    def join(self, over_all: "Counter") -> None:
+        """Let what counts here count there too, from now on and what is counted already."""
+        flying = (self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
+        over_all.add_in_flight(*flying)
+        over_all.add(self.requests - flying[0], self.tokens - flying[1], self.output_tokens - flying[2])
+        self.over_all = over_all
+
+    def lie_in(self, month: "Counter", wholes: Mapping[Lane, int]) -> None:
+        """Let what counts here from now on count for the month too, and what metering has not told of it."""
+        month.add_in_flight(self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
+        for place, rows in self.pending.items():
+            for row in rows:
+                month.add_row(place, row, wholes.get(place[0], NOWHERE))
+        self.month = month
 
     def add_row(self, place: Place, row: Row, whole: int) -> None:
         """Add a spooled row that what was told does not hold; `whole` is its lane's."""
+        if self.month is not None:
+            self.month.add_row(place, row, whole)
         told = self.by_sequence
         if told is not None:
             if told.counted.get(place[1], 0) >= row.sequence:
@@ -122,8 +156,7 @@ class Counter:
         if rows is None:
             rows = self.pending[place] = deque()
         if insert(rows, row):
-            self.requests += 1
-            self.tokens += row.tokens
+            self.add(1, row.tokens, row.output_tokens)
 
     def take_part(self, lane: Lane, part: Part, whole: int) -> None:
         """Take a lane's newest word; of several the one with the highest (version, at) is the newest."""
@@ -133,9 +166,9 @@ class Counter:
         self.parts[lane] = part
         if self.by_sequence is not None:
             return
-        self._add(part.requests, part.tokens)
+        self.add(*part[2:])
         if known is not None:
-            self._add(-known.requests, -known.tokens)
+            self.add(-known.requests, -known.tokens, -known.output_tokens)
         self.drop(lane, whole)
 
     def take_by_sequence(self, told: DecisionBySequence) -> None:
@@ -146,15 +179,15 @@ class Counter:
         if known is not None and told.version < known.version:
             return
         if known is not None:
-            self._add(-known.requests, -known.tokens)
+            self.add(-known.requests, -known.tokens)
             if told.version == known.version:  # duplicates may have moved the marks
                 told = told.model_copy(update={"counted": _highest(known.counted, told.counted)})
         self.by_sequence = told
-        self._add(told.requests, told.tokens)
+        self.add(told.requests, told.tokens)
         for (lane, instance), rows in list(self.pending.items()):
             mark = told.counted.get(instance, 0)
             while rows and rows[0].sequence <= mark:
-                self._add(-1, -rows.popleft().tokens)
+                self._remove(rows.popleft())
             if not rows:
                 del self.pending[lane, instance]
 
@@ -163,21 +196,23 @@ class Counter:
         told, self.by_sequence = self.by_sequence, None
         if told is None:
             return
-        self._add(-told.requests, -told.tokens)
+        self.add(-told.requests, -told.tokens)
         for part in self.parts.values():
-            self._add(part.requests, part.tokens)
+            self.add(*part[2:])
         for lane in {lane for lane, _ in self.pending}:
             self.drop(lane, wholes.get(lane, NOWHERE))
 
     def drop(self, lane: Lane, whole: int) -> None:
         """Take out the rows that a lane has counted; `whole` is the lane's."""
+        if self.month is not None:
+            self.month.drop(lane, whole)
         if self.by_sequence is not None:
             return
         bound = self._bound(lane, whole)
         for place in [place for place in self.pending if place[0] == lane]:
             rows = self.pending[place]
             while rows and rows[0].is_below(bound):
-                self._add(-1, -rows.popleft().tokens)
+                self._remove(rows.popleft())
             if not rows:
                 del self.pending[place]
 
@@ -185,9 +220,70 @@ class Counter:
         part = self.parts.get(lane)
         return whole if part is None else max(part.at, whole)
 
-    def _add(self, requests: int, tokens: int) -> None:
+    def _remove(self, row: Row) -> None:
+        self.add(-1, -row.tokens, -row.output_tokens)
+
+    def add_in_flight(self, requests: int, tokens: int, output_tokens: int) -> None:
+        """Add requests in flight and their estimates; or take some out again: then these are negative."""
+        self.in_flight_requests += requests
+        self.in_flight_tokens += tokens
+        self.in_flight_output += output_tokens
         self.requests += requests
         self.tokens += tokens
+        self.output_tokens += output_tokens
+        if self.over_all is not None:
+            self.over_all.add_in_flight(requests, tokens, output_tokens)
+        if self.month is not None:
+            self.month.add_in_flight(requests, tokens, output_tokens)
+
+    def add(self, requests: int, tokens: int, output_tokens: int = 0) -> None:
+        """Add what has ended in the same way."""
+        self.requests += requests
+        self.tokens += tokens
+        self.output_tokens += output_tokens
+        if self.over_all is not None:
+            self.over_all.add(requests, tokens, output_tokens)
+
+
+class Period:
+    """The counters of one day or month, by group and slug; under `*` the sum over all slugs of a group.
+
+    That is kept from when it is first asked for. A group that nobody asks it of pays nothing for it.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[str, dict[str, Counter]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def __iter__(self) -> Iterator[Counter]:
+        """Go over the counters of slugs, without the sums over them."""
+        return (counter for slugs in self._groups.values() for slug, counter in slugs.items() if slug != ANY_SLUG)
+
+    def slugs(self, group: str) -> list[str]:
+        """Return the slugs of which a group has a counter."""
+        return [slug for slug in self._groups.get(group, ()) if slug != ANY_SLUG]
+
+    def find(self, group: str, slug: str) -> Counter | None:
+        """Return a counter that is there."""
+        return self._groups.get(group, {}).get(slug)
+
+    def counter(self, group: str, slug: str) -> Counter:
+        """Return a counter, made where there is none."""
+        slugs = self._groups.get(group)
+        if slugs is None:
+            slugs = self._groups[group] = {}
+        counter = slugs.get(slug)
+        if counter is None:
+            counter = Counter()
+            if slug == ANY_SLUG:
+                for each in slugs.values():
+                    each.join(counter)
+            else:
+                counter.over_all = slugs.get(ANY_SLUG)
+            slugs[slug] = counter
+        return counter
 
 
 def _highest(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

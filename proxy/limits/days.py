@@ -7,6 +7,9 @@ Rules:
 - The sum = over lanes (the part last told + rows spooled here that are not counted in it) + what is in flight.
 - A row is counted when its offset is known and below the part's `at` or the lane's `whole`, whichever is higher.
 - A limit admits while the sum is below its threshold.
+- A month is summed like a day, of its own parts: those of its days that are over are not known here. It is kept from
+  when a limit asks for it or metering tells of it; then its days hand it what they hold. A day that is over is kept
+  while rows of it are not counted: a month that is asked for later needs them.
 - A reservation charges every charged group or none, also groups without a limit: one may be set later in the day.
 - A refusal rests on reservations where, without those in flight, every limit would admit.
 - While a metering of the version before runs, its words hold (`counted`, by sequence) until each lane has told `whole`.
@@ -18,9 +21,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Place, Row, Rows, insert
+from domain.days import month_of
+from proxy.limits.counters import NOWHERE, Counter, Lane, Part, Period, Place, Row, Rows, insert
 from schemas.decisions import DecisionBySequence
-from schemas.limits import LimitType
+from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
+
+_NO_COUNTERS = Period()
 
 LaneOf = Callable[[str], Lane]
 """Says which lane the rows of a tree lie in, by the last of their charged groups."""
@@ -30,20 +36,27 @@ _MOST_CHARGED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DayLimit:
-    """At most `threshold` of `type` in a UTC day, set by `source_group`, counted for `counting_group`."""
+    """At most `threshold` of `type` in a UTC day or month, set by `source_group`, counted for `counting_group`."""
 
     type: LimitType
     threshold: int
     source_group: str
     counting_group: str
+    over_all: bool = False
+    """Whether it counts all slugs of the group together."""
+    unit: UsageLimitUnit = UsageLimitUnit.DAY
+
+    def counted_slug(self, slug: str) -> str:
+        """Return the slug that its counter bears, for a request of `slug`."""
+        return ANY_SLUG if self.over_all else slug
 
 
 @dataclass(frozen=True, slots=True)
 class DayRefusal:
-    """The day is used up: nothing was taken."""
+    """The day or the month is used up: nothing was taken."""
 
     limit: DayLimit
-    """The first limit that is used up; where none is, the first that requests in flight hold."""
+    """A month's limit that is used up, else the first day's; where none is, one that requests in flight hold."""
     rests_on_reservations: bool
     """Whether it is only held: it may admit as soon as one of them ends."""
 
@@ -53,6 +66,8 @@ class DayReservation:
     """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     estimate: int
+    output: int
+    """What of the estimate is for the answer."""
     root: str
     """The last charged group, whose lane the event will lie in."""
     counters: tuple[Counter, ...]
@@ -82,7 +97,9 @@ class DayCounters:
         self._instance = instance
         self._own_lane: Lane | None = lane
         self._lane_of: LaneOf = lambda _: lane
-        self._days: dict[date, dict[tuple[str, str], Counter]] = {}
+        self._days: dict[date, Period] = {}
+        self._months: dict[date, Period] = {}
+        """By their first days."""
         self._charged: dict[int, _Charged] = {}
         """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
         self._charged_day = date.min
@@ -96,7 +113,7 @@ class DayCounters:
         """Those of them whose offset is not known, by sequence."""
 
     def __len__(self) -> int:
-        return sum(len(counters) for counters in self._days.values())
+        return sum(len(period) for period in (*self._days.values(), *self._months.values()))
 
     def use_lanes(self, lanes: Iterable[Lane], lane_of: LaneOf) -> None:
         """Say which lanes the usage topic has. To be called before the first row and the first word.
@@ -107,10 +124,19 @@ class DayCounters:
         self._lane_of = lane_of
         self._untold = set(lanes)
 
-    def reserve(
-        self, day: date, slug: str, charged_groups: tuple[str, ...], limits: Sequence[DayLimit], tokens: int
+    def reserve(  # noqa: PLR0917 - the day, the route's parts, and both parts of an estimate
+        self,
+        day: date,
+        slug: str,
+        charged_groups: tuple[str, ...],
+        limits: Sequence[DayLimit],
+        tokens: int,
+        output_tokens: int = 0,
     ) -> DayReservation | DayRefusal:
-        """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any."""
+        """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any.
+
+        `output_tokens` are what of `tokens` is for the answer.
+        """
         charged = self._charged.get(id(charged_groups)) if day == self._charged_day else None
         if charged is None or charged.limits is not limits or charged.slug != slug:
             charged = self._look_up(day, slug, charged_groups, limits)
@@ -118,19 +144,19 @@ class DayCounters:
             if counter.refuses(limit.type, limit.threshold):
                 return self._refuse(day, slug, limits)
         for counter in charged.counters:
-            counter.begin(tokens)
-        return DayReservation(tokens, charged_groups[-1], charged.counters)
+            counter.begin(tokens, output_tokens)
+        return DayReservation(tokens, output_tokens, charged_groups[-1], charged.counters)
 
-    def settle(self, reservation: DayReservation, sequence: int, tokens: int) -> None:
+    def settle(self, reservation: DayReservation, sequence: int, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used, spooled here as `sequence`; no offset of it was told yet."""
         if reservation.ended:
             return
         reservation.ended = True
         for counter in reservation.counters:
-            counter.end(reservation.estimate)
+            counter.end(reservation.estimate, reservation.output)
         lane = self._lane_of(reservation.root)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
-        self._await((lane, self._instance), Row(sequence, tokens, offset), reservation.counters)
+        self._await((lane, self._instance), Row(sequence, tokens, offset, output_tokens), reservation.counters)
 
     def release(self, reservation: DayReservation) -> None:
         """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
@@ -138,7 +164,7 @@ class DayCounters:
             return
         reservation.ended = True
         for counter in reservation.counters:
-            counter.end(reservation.estimate)
+            counter.end(reservation.estimate, reservation.output)
 
     def restore(self, group_ids: Sequence[str], slug: str, day: date, row: Row, *, lane: Lane, instance: str) -> None:
         """Count a row that a spool still holds at start, `group_ids` its charged groups. Twice is once.
@@ -172,6 +198,11 @@ class DayCounters:
         if day >= self._oldest:
             self._counter(group, slug, day).take_part(lane, part, self._wholes.get(lane, NOWHERE))
 
+    def take_month(self, group: str, slug: str, month: date, lane: Lane, part: Part) -> None:
+        """Take the same on the counter's month, which its first day names."""
+        if month >= month_of(self._oldest):
+            self._month(group, slug, month).take_part(lane, part, self._wholes.get(lane, NOWHERE))
+
     def take_by_sequence(self, told: DecisionBySequence) -> None:
         """Take the word of a metering of the version before, unless every lane has told `whole`."""
         if self._untold and told.day >= self._oldest:
@@ -185,8 +216,8 @@ class DayCounters:
         if self._untold:
             self._untold.discard(lane)
             if not self._untold:
-                for counters in self._days.values():
-                    for counter in counters.values():
+                for period in self._days.values():
+                    for counter in period:
                         counter.go_by_parts(self._wholes)
         self._pass(lane, at)
 
@@ -198,28 +229,35 @@ class DayCounters:
             return True
         if not self._untold:
             return False
-        counters = self._days.get(day, {})
-        told = [counters[group, slug].by_sequence if (group, slug) in counters else None for group in group_ids]
+        period = self._days.get(day, _NO_COUNTERS)
+        counters = [period.find(group, slug) for group in group_ids]
+        told = [None if counter is None else counter.by_sequence for counter in counters]
         return all(one is not None and one.counted.get(instance, 0) >= sequence for one in told)
 
     def oldest_awaited(self, day: date) -> dict[str, int]:
         """Return, by instance, the lowest sequence of `day` that no decision counts yet."""
         oldest: dict[str, int] = {}
-        for counter in self._days.get(day, {}).values():
+        for counter in self._days.get(day, _NO_COUNTERS):
             for (_, instance), rows in counter.pending.items():
                 oldest[instance] = min(rows[0].sequence, oldest.get(instance, rows[0].sequence))
         return oldest
 
     def forget(self, before: date) -> None:
-        """Drop all days before `before`, which no later reservation may name. What is in flight ends harmlessly."""
+        """Drop days and months before `before`, which no later reservation may name. What is in flight there ends well.
+
+        A day of this month is kept while rows of it are not counted.
+        """
         self._oldest = max(self._oldest, before)
         self._charged.clear()
         for day in [day for day in self._days if day < before]:
-            del self._days[day]
+            if day < month_of(before) or not any(counter.pending for counter in self._days[day]):
+                del self._days[day]
+        for month in [month for month in self._months if month < month_of(before)]:
+            del self._months[month]
 
     def total(self, group: str, slug: str, day: date) -> tuple[int, int]:
         """Return the sum as (requests, tokens)."""
-        counter = self._days.get(day, {}).get((group, slug))
+        counter = self._days.get(day, _NO_COUNTERS).find(group, slug)
         return (counter.requests, counter.tokens) if counter else (0, 0)
 
     def _await(self, place: Place, row: Row, counters: tuple[Counter, ...]) -> None:
@@ -250,13 +288,13 @@ class DayCounters:
             counter.drop(lane, whole)
 
     def _refuse(self, day: date, slug: str, limits: Sequence[DayLimit]) -> DayRefusal:
-        counters = [(limit, self._counter(limit.counting_group, slug, day)) for limit in limits]
+        counters = [(limit, self._counted(limit, slug, day)) for limit in limits]
         refusing = [
             (limit, counter.is_held(limit.type, limit.threshold))
             for limit, counter in counters
             if counter.refuses(limit.type, limit.threshold)
         ]
-        limit, is_held = min(refusing, key=lambda found: found[1])
+        limit, is_held = min(refusing, key=lambda found: (found[1], found[0].unit is UsageLimitUnit.DAY))
         return DayRefusal(limit, is_held)
 
     def _look_up(self, day: date, slug: str, charged_groups: tuple[str, ...], limits: Sequence[DayLimit]) -> _Charged:
@@ -268,16 +306,44 @@ class DayCounters:
             charged_groups,
             slug,
             limits,
-            [self._counter(limit.counting_group, slug, day) for limit in limits],
+            [self._counted(limit, slug, day) for limit in limits],
             tuple([self._counter(group, slug, day) for group in charged_groups]),
         )
         return found
 
+    def _counted(self, limit: DayLimit, slug: str, day: date) -> Counter:
+        find = self._counter if limit.unit is UsageLimitUnit.DAY else self._month
+        return find(limit.counting_group, limit.counted_slug(slug), day)
+
     def _counter(self, group: str, slug: str, day: date) -> Counter:
-        counters = self._days.get(day)
-        if counters is None:
-            counters = self._days[day] = {}
-        counter = counters.get((group, slug))
+        period = self._days.get(day)
+        if period is None:
+            period = self._days[day] = Period()
+        counter = period.find(group, slug)
         if counter is None:
-            counter = counters[group, slug] = Counter()
+            counter = period.counter(group, slug)
+            months = self._months.get(month_of(day), _NO_COUNTERS) if self._months else _NO_COUNTERS
+            if slug != ANY_SLUG and (months.find(group, slug) or months.find(group, ANY_SLUG)):
+                counter.month = self._month(group, slug, day)
         return counter
+
+    def _month(self, group: str, slug: str, day: date) -> Counter:
+        """Return the counter of the month that `day` lies in; where it is new, its days hand it what they hold."""
+        first = month_of(day)
+        period = self._months.get(first)
+        if period is None:
+            period = self._months[first] = Period()
+        month = period.find(group, slug)
+        if month is not None:
+            return month
+        of_days = [counters for each, counters in self._days.items() if month_of(each) == first]
+        if slug == ANY_SLUG:
+            for each in {each for counters in of_days for each in counters.slugs(group)}:
+                self._month(group, each, day)
+            return period.counter(group, slug)
+        month = period.counter(group, slug)
+        for counters in of_days:
+            counter = counters.find(group, slug)
+            if counter is not None:
+                counter.lie_in(month, self._wholes)
+        return month

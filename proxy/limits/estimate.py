@@ -37,9 +37,11 @@ class Expected(NamedTuple):
     """The likely counts, at least 1 in: billed only where nothing better is ever known."""
     reserved: int
     """What is reserved: at least the real count, where the prompt is plain text and the client bounds the answer."""
+    reserved_output: int
+    """What of it is for the answer."""
 
 
-NOTHING = Expected(TokenCounts(0, 0), 0)
+NOTHING = Expected(TokenCounts(0, 0), 0, 0)
 
 
 def prompt_bound(body: bytes, token_ids: int = 0) -> int:
@@ -63,6 +65,7 @@ def expected(prompt: int, n: int | None, max_tokens: int | None, likely: int, mo
     return Expected(
         tokens=TokenCounts(min(max(1, prompt), MOST_TOKENS), min(choices * min(bound, likely), MOST_TOKENS)),
         reserved=prompt + choices * bound,
+        reserved_output=choices * bound,
     )
 
 

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from domain import amounts
 from proxy.limits.rolling import WIDTH_US, RollingCounter
-from schemas.limits import LimitType, RateLimitUnit
+from schemas.limits import ANY_SLUG, LimitType, RateLimitUnit
 
 _SWEEP = 10_000
 _MOST_PLACES = 10_000
@@ -42,6 +43,12 @@ class WindowLimit:
     threshold: int
     source_group: str
     counting_group: str
+    over_all: bool = False
+    """Whether it counts all slugs of the group together."""
+
+    def counted_slug(self, slug: str) -> str:
+        """Return the slug that its counter bears, for a request of `slug`."""
+        return ANY_SLUG if self.over_all else slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,14 @@ class Reservation:
     slug: str
     limits: Sequence[WindowLimit]
     estimate: int
-    """Tokens charged to each TOKEN limit."""
+    """Tokens charged to each TOKEN limit, and those of its parts to the others."""
     admitted_us: int
     standings: tuple[LimitStanding, ...]
-    """Right after the admission: of each type the limit with the least remaining, of equals the last to reset."""
+    """Right after the admission: of requests, and of tokens of any type, the limit with the least remaining, of equals
+    the last to reset."""
     ended: bool = False
+    output: int = 0
+    """What of the estimate is for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +140,13 @@ class Windows:
     def __len__(self) -> int:
         return len(self._counters)
 
-    def reserve(self, slug: str, limits: Sequence[WindowLimit], tokens: int, now: float) -> Reservation | Refusal:
-        """Take one request and `tokens` (estimated, not negative) from every limit, or nothing from any."""
+    def reserve(
+        self, slug: str, limits: Sequence[WindowLimit], tokens: int, now: float, output_tokens: int = 0
+    ) -> Reservation | Refusal:
+        """Take one request and `tokens` (estimated, not negative) from every limit, or nothing from any.
+
+        `output_tokens` are what of `tokens` is for the answer.
+        """
         if not limits:
             return Reservation(slug, limits, tokens, 0, ())
         given_us, now_us = self._read(now)
@@ -139,11 +154,12 @@ class Windows:
         for limit, counter in zip(limits, counters, strict=True):
             if not counter.admits(limit.threshold, now_us):
                 return refuse(limits, self._rolled(slug, limits, now_us), given_us)
-        for counter in counters:
-            counter.admit(tokens)
-        return Reservation(slug, limits, tokens, now_us, standings(limits, counters, given_us))
+        for limit, counter in zip(limits, counters, strict=True):
+            counter.admit(amounts.counted(limit.type, 1, tokens, output_tokens))
+        seen = standings(limits, counters, given_us)
+        return Reservation(slug, limits, tokens, now_us, seen, output=output_tokens)
 
-    def settle(self, reservation: Reservation, tokens: int, now: float) -> None:
+    def settle(self, reservation: Reservation, tokens: int, now: float, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used (not negative)."""
         if reservation.ended:
             return
@@ -152,17 +168,20 @@ class Windows:
             return
         _, now_us = self._read(now)
         # Looked up again: an empty counter may have been forgotten meanwhile, and one in use never is.
-        for counter in self._found(reservation.slug, reservation.limits, now_us):
+        counters = self._found(reservation.slug, reservation.limits, now_us)
+        for limit, counter in zip(reservation.limits, counters, strict=True):
             if not counter.counts_requests:
+                estimate = amounts.counted(limit.type, 1, reservation.estimate, reservation.output)
+                used = amounts.counted(limit.type, 1, tokens, output_tokens)
                 counter.roll(now_us)
-                counter.settle(reservation.admitted_us, reservation.estimate, tokens)
+                counter.settle(reservation.admitted_us, estimate, used)
 
     def release(self, reservation: Reservation, now: float) -> None:
         """Give the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
         self.settle(reservation, 0, now)
 
     def standings(self, slug: str, limits: Sequence[WindowLimit], now: float) -> tuple[LimitStanding, ...]:
-        """Return how the limits stand now: of each type the one with the least remaining."""
+        """Return how the limits stand now: of requests, and of tokens of any type, the one with the least remaining."""
         given_us, now_us = self._read(now)
         return standings(limits, self._rolled(slug, limits, now_us), given_us)
 
@@ -182,8 +201,8 @@ class Windows:
     def _read(self, now: float) -> tuple[int, int]:
         """Return `now` as it is and as it counts, in microseconds."""
         given_us = round(now * 1_000_000)
-        self._latest_us = max(self._latest_us, given_us)
-        return given_us, self._latest_us
+        now_us = self._latest_us = max(self._latest_us, given_us)
+        return given_us, now_us
 
     def _rolled(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> list[RollingCounter]:
         """Return the counters of a chain, rolled to `now_us`."""
@@ -203,7 +222,7 @@ class Windows:
         return found.counters
 
     def _counter(self, slug: str, limit: WindowLimit, now_us: int) -> RollingCounter:
-        key = (limit.counting_group, slug, limit.type, limit.unit)
+        key = (limit.counting_group, limit.counted_slug(slug), limit.type, limit.unit)
         counter = self._counters.get(key)
         if counter is None:
             counter = self._counters[key] = RollingCounter(
@@ -228,13 +247,14 @@ def refuse(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us:
 
 
 def standings(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us: int) -> tuple[LimitStanding, ...]:
-    """Return of each type the limit with the least remaining, of equals the last to reset."""
-    least: dict[LimitType, LimitStanding] = {}
+    """Return of requests, and of tokens, the limit with the least remaining, of equals the last to reset."""
+    least: dict[bool, LimitStanding] = {}
     for limit, counter in zip(limits, counters, strict=True):
         remaining = max(0, limit.threshold - counter.counted(limit.threshold))
         left_us = counter.empty_us(limit.threshold) - given_us
         reset_s = left_us / 1_000_000 if left_us > 0 else 0.0
-        known = least.get(limit.type)
+        of_requests = limit.type is _REQUEST
+        known = least.get(of_requests)
         if known is None or (remaining, -reset_s) < (known.remaining, -known.reset_s):
-            least[limit.type] = LimitStanding(limit, remaining, reset_s)
+            least[of_requests] = LimitStanding(limit, remaining, reset_s)
     return tuple(least.values())

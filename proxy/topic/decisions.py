@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from domain.days import period
 from runtime.clock import Clock
 from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka
 from runtime.outage import Pause
 from schemas.decisions import Decision, DecisionBySequence, Whole
+from schemas.limits import UsageLimitUnit
 from schemas.topics import LIMITS_DECISIONS, LIMITS_DECISIONS_V1, WHOLE_KEY
 
 SILENCE_S = 60.0
@@ -109,9 +111,11 @@ class DecisionsBySequenceFeed(Feed):
 
 
 def _quoted_days(clock: Clock) -> list[bytes]:
-    """Return the days as JSON has them: a quoted date is a decision's day and nothing else in it.
+    """Return the days and their months as JSON has them: a quoted one is a decision's period and nothing else in it.
 
     Looking for it costs a hundredth of what decoding costs.
     """
     today = clock().date()
-    return [f'"{today + timedelta(days=offset)}"'.encode() for offset in _DAYS]
+    around = [today + timedelta(days=offset) for offset in _DAYS]
+    names = {period(day, unit) for day in around for unit in UsageLimitUnit}
+    return [f'"{name}"'.encode() for name in sorted(names)]

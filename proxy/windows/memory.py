@@ -6,9 +6,9 @@ are always read from the same one, and a wall clock that stands still after a st
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from proxy.limits import windows
+from proxy.limits import concurrency, windows
 
 
 class MemoryWindows:
@@ -18,13 +18,15 @@ class MemoryWindows:
         self._clock_s = clock_s
         self._windows = windows.Windows()
 
-    async def reserve(self, chain: windows.RateChain, tokens: int) -> windows.Reservation | windows.Refusal:
+    async def reserve(
+        self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
+    ) -> windows.Reservation | windows.Refusal:
         """Take one request and `tokens` (estimated) from every limit of the chain, or nothing from any."""
-        return self._windows.reserve(chain.slug, chain.limits, tokens, self._clock_s())
+        return self._windows.reserve(chain.slug, chain.limits, tokens, self._clock_s(), output_tokens)
 
-    def settle(self, reservation: windows.Reservation, tokens: int) -> None:
+    def settle(self, reservation: windows.Reservation, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used. A second end of a reservation is ignored."""
-        self._windows.settle(reservation, tokens, self._clock_s())
+        self._windows.settle(reservation, tokens, self._clock_s(), output_tokens)
 
     def release(self, reservation: windows.Reservation) -> None:
         """Give the tokens back, never the place in a REQUEST window: the upstream did not answer with 2xx."""
@@ -33,3 +35,23 @@ class MemoryWindows:
     def forget_idle(self) -> None:
         """Drop some of the counters that count nothing; to be called every few seconds."""
         self._windows.forget_idle(self._clock_s())
+
+
+class MemoryPlaces:
+    """The places among requests in flight that this proxy alone counts: the `Places` port."""
+
+    def __init__(self) -> None:
+        self._own = concurrency.Concurrency()
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    async def reserve(
+        self, root_group: str, slug: str, limits: Sequence[windows.WindowLimit]
+    ) -> concurrency.Places | windows.Refusal:
+        """Take a place in every limit of a request, or in none."""
+        return self._own.reserve(slug, limits)
+
+    def release(self, places: concurrency.Places) -> None:
+        """Give the places back, once."""
+        self._own.release(places)

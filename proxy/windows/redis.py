@@ -11,8 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from domain import amounts
 from proxy.limits import rolling, windows
 from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
 from proxy.windows import scripts
@@ -28,7 +29,10 @@ PAUSE_S = 1.0
 """How long nothing is asked after `_FAILURES` failures in a row, and between two tries to connect."""
 _FAILURES = 3
 _HEARD_EVERY_S = 30.0
-_NEEDED = "auth, select, role, info, script|load, evalsha, get, set, exists, del, time, list commands on its key prefix"
+_NEEDED = (
+    "auth, select, role, info, script|load, evalsha, get, set, exists, del, pexpire, time, "
+    "list and sorted set commands on its key prefix"
+)
 _MAY_EVICT = frozenset({"allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-random"})
 _KINDS = frozenset(
     {
@@ -89,7 +93,7 @@ class SharedWindows:
         own: MemoryWindows | None = None,
     ) -> None:
         self._place = place
-        self._prefix = prefix
+        self.prefix = prefix
         self._clock_s = clock_s
         self._own = own or MemoryWindows()
         self._connection: RedisConnection | None = None
@@ -100,45 +104,50 @@ class SharedWindows:
         """Times that Redis did not help, by why."""
         self._reserved = 0
 
-    async def reserve(self, chain: RateChain, tokens: int) -> Reservation | Refusal:
+    async def reserve(self, chain: RateChain, tokens: int, output_tokens: int = 0) -> Reservation | Refusal:
         """Take one request and `tokens` (estimated) from every limit of the chain, or nothing from any."""
         if self._connection is None or not chain.limits:
             if chain.limits:
                 self.fallbacks["connection"] += 1
-            return await self._own.reserve(chain, tokens)
+            return await self._own.reserve(chain, tokens, output_tokens)
         asked: asyncio.Future[Reservation | Refusal | RedisError] = asyncio.get_running_loop().create_future()
 
         def answered(reply: list[int] | RedisError) -> None:
-            seen = self._failed(reply) if isinstance(reply, RedisError) else _read(chain, tokens, reply)
+            if isinstance(reply, RedisError):
+                seen: Reservation | Refusal | RedisError = self._failed(reply)
+            else:
+                seen = _read(chain, (tokens, output_tokens), reply)
             if not asked.done():
                 asked.set_result(seen)
             elif isinstance(seen, _Shared):  # too late: another window has admitted it, or nobody waits any more
                 self.release(seen)
 
-        keys, words = _reserve_words(self._prefix, chain, tokens)
+        keys, words = _reserve_words(self.prefix, chain, tokens, output_tokens)
         self._connection.send("EVALSHA", scripts.RESERVE.sha1, len(keys), *keys, self._now(), *words, answered=answered)
         came = await asked
         if isinstance(came, RedisError):
-            return await self._own.reserve(chain, tokens)
+            return await self._own.reserve(chain, tokens, output_tokens)
         self._failed_in_row = 0
         self._reserved += 1
         return came
 
-    def settle(self, reservation: Reservation, tokens: int) -> None:
+    def settle(self, reservation: Reservation, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used. A second end of a reservation is ignored; nobody waits for it."""
         if not isinstance(reservation, _Shared):
-            self._own.settle(reservation, tokens)
+            self._own.settle(reservation, tokens, output_tokens)
             return
         if reservation.ended:
             return
         reservation.ended = True
-        limits = [limit for limit in reservation.limits if limit.type is LimitType.TOKEN]
+        limits = [limit for limit in reservation.limits if limit.type is not LimitType.REQUEST]
         if not limits or self._connection is None:  # what was reserved then counts until it has left the window
             return
-        keys = [_key(self._prefix, reservation.root_group, reservation.slug, limit) for limit in limits]
+        keys = [key_of(self.prefix, reservation.root_group, reservation.slug, limit) for limit in limits]
         words: list[int] = []
         for limit in limits:
-            words += (rolling.WIDTH_US[limit.unit], reservation.admitted_us, reservation.estimate, tokens)
+            estimate = amounts.counted(limit.type, 1, reservation.estimate, reservation.output)
+            used = amounts.counted(limit.type, 1, tokens, output_tokens)
+            words += (rolling.WIDTH_US[limit.unit], reservation.admitted_us, estimate, used)
         self._connection.send(
             "EVALSHA", scripts.SETTLE.sha1, len(keys), *keys, self._now(), *words, answered=self._settled
         )
@@ -190,6 +199,28 @@ class SharedWindows:
     def _now(self) -> str:
         return "" if self._clock_s is None else str(round(self._clock_s() * 1_000_000))
 
+    def run(
+        self,
+        script: scripts.Script,
+        keys: Sequence[str],
+        words: Sequence[str | int],
+        answered: Callable[[Any], None] | None = None,
+    ) -> bool:
+        """Ask Redis to run a script, its time before `words`; say whether Redis is asked now.
+
+        `answered` hears of the reply, or of the RedisError that was counted as a failure.
+        """
+        if self._connection is None:
+            return False
+
+        def heard(reply: Any) -> None:
+            self._settled(reply)
+            if answered is not None:
+                answered(reply)
+
+        self._connection.send("EVALSHA", script.sha1, len(keys), *keys, self._now(), *words, answered=heard)
+        return True
+
     def _settled(self, reply: object) -> None:
         if isinstance(reply, RedisError):
             self._failed(reply)
@@ -217,7 +248,7 @@ class SharedWindows:
 async def _connect(where: RedisAddress) -> RedisConnection:
     connection = await redis.connect(where, ANSWERS_WITHIN_S)
     try:
-        for script in (scripts.RESERVE, scripts.SETTLE):
+        for script in (scripts.RESERVE, scripts.SETTLE, scripts.TAKE, scripts.HOLD, scripts.LEAVE):
             await connection.ask("SCRIPT", "LOAD", script.text)
     except RedisError:
         connection.drop()
@@ -225,8 +256,9 @@ async def _connect(where: RedisAddress) -> RedisConnection:
     return connection
 
 
-def register_metrics(telemetry: Telemetry, shared: "SharedWindows | None") -> None:
+def register_metrics(telemetry: Telemetry, used: SharedWindows | MemoryWindows) -> None:
     """Show whether the windows are shared, and what was admitted or refused without Redis, and why."""
+    shared = used if isinstance(used, SharedWindows) else None
     telemetry.gauge(
         "tollgate_rate_windows_shared",
         "1 while rate windows are shared over Redis, 0 while this proxy goes by its own.",
@@ -272,25 +304,29 @@ def _policy(info: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-def _read(chain: RateChain, tokens: int, reply: Sequence[int]) -> Reservation | Refusal:
+def _read(chain: RateChain, estimate: tuple[int, int], reply: Sequence[int]) -> Reservation | Refusal:
+    """Return what the script decided; `estimate` is all reserved tokens, and those of them for the answer."""
     admitted, given_us, now_us = reply[:3]
     seen = [_Seen(*reply[at : at + 3]) for at in range(3, len(reply), 3)]
     if not admitted:
         return windows.refuse(chain.limits, seen, given_us)
     stand = windows.standings(chain.limits, seen, given_us)
-    return _Shared(chain.slug, chain.limits, tokens, now_us, stand, root_group=chain.root_group)
+    tokens, output = estimate
+    return _Shared(chain.slug, chain.limits, tokens, now_us, stand, output=output, root_group=chain.root_group)
 
 
-def _key(prefix: str, root_group: str, slug: str, limit: WindowLimit) -> str:
-    return f"{prefix}{{{root_group}}}:{limit.counting_group}:{limit.type.value}:{limit.unit.value}:{slug}"
+def key_of(prefix: str, root_group: str, slug: str, limit: WindowLimit) -> str:
+    """Return what a limit's counter is called; all of a tree's lie together."""
+    what = f"{limit.type.value}:{limit.unit.value}:{limit.counted_slug(slug)}"
+    return f"{prefix}{{{root_group}}}:{limit.counting_group}:{what}"
 
 
-def _reserve_words(prefix: str, chain: RateChain, tokens: int) -> tuple[list[str], list[str | int]]:
+def _reserve_words(prefix: str, chain: RateChain, tokens: int, output_tokens: int) -> tuple[list[str], list[str | int]]:
     keys: list[str] = []
     words: list[str | int] = []
     for limit in chain.limits:
-        key = _key(prefix, chain.root_group, chain.slug, limit)
+        key = key_of(prefix, chain.root_group, chain.slug, limit)
         keys += (key, f"{key}:log")
-        amount = 1 if limit.type is LimitType.REQUEST else tokens
+        amount = amounts.counted(limit.type, 1, tokens, output_tokens)
         words += (limit.type.value, rolling.WIDTH_US[limit.unit], limit.threshold, amount)
     return keys, words

@@ -176,6 +176,40 @@ Returns 1 or 0 (nothing was taken), the time as given and as it counts, and of e
 it admits (0 where it does) and from when it is empty, in microseconds.
 """
 
+TAKE = _script("""
+local now, lease, member = clock(), tonumber(ARGV[2]), ARGV[3]
+for at, key in ipairs(KEYS) do
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format(WHOLE, now))
+  if redis.call('ZCARD', key) >= tonumber(ARGV[3 + at]) then return at end
+end
+for _, key in ipairs(KEYS) do
+  redis.call('ZADD', key, string.format(WHOLE, now + lease), member)
+  redis.call('PEXPIRE', key, string.format(WHOLE, lease / 1000 + 1000))
+end
+return 0
+""")
+"""KEYS: the places of each limit of requests in flight, by when their leases end. ARGV: the time as above, how long a
+lease lasts in microseconds, the request's name, and each limit's threshold.
+
+Returns 0, or the number of the first limit that is full: then nothing was taken.
+"""
+
+HOLD = _script("""
+local now, lease = clock(), tonumber(ARGV[2])
+for _, key in ipairs(KEYS) do
+  redis.call('ZADD', key, string.format(WHOLE, now + lease), ARGV[3])
+  redis.call('PEXPIRE', key, string.format(WHOLE, lease / 1000 + 1000))
+end
+return 0
+""")
+"""The same without thresholds: a request that is in flight holds its places, whether they were lost or not."""
+
+LEAVE = _script("""
+for _, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[2]) end
+return 0
+""")
+"""KEYS as above. ARGV: the time as above, and the request's name: it has ended."""
+
 SETTLE = _script("""
 local now = clock()
 for at, key in ipairs(KEYS) do

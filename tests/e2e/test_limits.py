@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -180,3 +181,34 @@ async def test_what_the_upstream_refused_gives_back_the_day_but_not_the_rate(lab
     assert last.headers["x-ratelimit-remaining-requests"] == "0"
     assert len(eventually(lambda: lab.ledger("refused"))) == 1
     assert group
+
+
+@pytest.mark.parametrize("slug", [SLUG, "*"])
+async def test_a_limit_on_the_month_counts_what_the_month_had_and_binds_at_once(lab: Lab, slug: str) -> None:
+    name = f"monthly-{slug.strip('*') or 'all'}".replace("/", "-")
+    group, key = lab.customer(name, usage_limits=day("REQUEST", 1000))
+    assert [answer.status_code for answer in await storm(lab, key, 3)] == [200] * 3
+
+    def used(of: str = SLUG) -> list[Any]:
+        return [limit["current_usage"] for limit in lab.api("GET", f"/groups/{group}/usage")["usage"][of]]
+
+    eventually(lambda: used() == [3])
+
+    def limit_month(threshold: int) -> None:
+        month = [{"type": "REQUEST", "unit": "MONTH", "threshold": threshold}]
+        models = [{"slug": SLUG}] if slug == "*" else []
+        lab.api("PATCH", f"/groups/{group}", {"models": [*models, {"slug": slug, "usage_limits": month}]})
+
+    limit_month(3)
+    (refused,) = await storm(lab, key, 1)
+    assert refused.status_code == 429
+    error = refused.json()["error"]
+    assert error["code"] == "insufficient_quota"
+    assert error["message"] == f"Usage limit reached: 3 REQUEST per MONTH for {slug}, set by group {group}."
+    assert refused.headers["x-should-retry"] == "false"
+    now = datetime.now(UTC)
+    month_end = (now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=31)).replace(day=1)
+    assert abs(int(refused.headers["retry-after"]) - (month_end - now).total_seconds()) < 60
+    assert used(slug) == [3]
+    limit_month(4)
+    assert [(await storm(lab, key, 1))[0].status_code for _ in range(2)] == [200, 429]

@@ -114,7 +114,7 @@ class Embedded(Role):
         """Return management and inference on one port."""
         place = self._place
         management = control_app.handlers(
-            control_app.desk(place.database, place.vault, self._clock, place.settings, self._relay.in_force)
+            control_app.desk(place.database, place.vault, self._clock, place.settings, self._in_force)
         )
         return Litestar(
             route_handlers=[*management, *self._proxy.handlers(), *health.health_handlers(checks)],
@@ -170,11 +170,16 @@ class Embedded(Role):
         if interrupted:
             log.warning("%d requests were in flight when the last process died; they are billed", len(interrupted))
 
+    async def _in_force(self) -> None:
+        """Return when the last change is in force, and what the month had before a new limit on it is known."""
+        await self._relay.in_force()
+        await self._metering.tell_months()
+
     def _take_parts(self, parts: Sequence[Part]) -> None:
         for part in parts:
             (day, group, slug), total = part.total.counter, part.total
-            told = counters.Part(total.version, part.at, total.requests, total.tokens)
-            self._proxy.take_part(group, slug, day, part.lane, told)
+            told = counters.Part(total.version, part.at, total.requests, total.tokens, total.output_tokens)
+            self._proxy.take_part(group, slug, day, part.lane, told, part.unit)
 
     async def _is_counted(self, key: str) -> bool:
         return await self._place.database.read(lambda connection: events.find(connection, key)) is not None

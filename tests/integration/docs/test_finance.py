@@ -61,6 +61,14 @@ class NoLimits:
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
         return ()
 
+    month_changes = 0
+
+    def is_monthly(self, group_id: str, model_slug: str) -> bool:
+        return False
+
+    def months_changed(self, since: int, group_id: str) -> bool:
+        return False
+
 
 @dataclass
 class Company:

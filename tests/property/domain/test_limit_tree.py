@@ -25,13 +25,14 @@ Limit = RateLimit | UsageLimit
 Held = set[tuple[str, str, str, int, str]]
 
 LEVELS = 5
-SLUGS = ["org/a", "org/b", "org/c"]
+SLUGS = ["org/a", "org/b", "*"]
 RATES = [
     (type_, unit)
     for type_ in LimitType
     for unit in RateLimitUnit
     if unit is not RateLimitUnit.CONCURRENT or type_ is LimitType.REQUEST
 ]
+USAGES = list(product(LimitType, UsageLimitUnit))
 UNITS = [*RateLimitUnit, *UsageLimitUnit]
 
 
@@ -47,8 +48,8 @@ def models(draw: st.DrawFn) -> tuple[ModelConfig, ...]:
                 for type_, unit in draw(st.lists(st.sampled_from(RATES), unique=True))
             ),
             usage_limits=tuple(
-                UsageLimit(type=type_, unit=UsageLimitUnit.DAY, threshold=draw(thresholds))
-                for type_ in draw(st.lists(st.sampled_from(LimitType), unique=True))
+                UsageLimit(type=type_, unit=unit, threshold=draw(thresholds))
+                for type_, unit in draw(st.lists(st.sampled_from(USAGES), unique=True))
             ),
         )
         for slug in listed
@@ -132,8 +133,11 @@ def test_a_group_may_call_what_it_or_an_ancestor_lists(tree: dict[str, GroupReco
     for id_ in tree:
         way = way_to_the_root(tree, id_)
         slugs = limit_tree.callable_slugs(way)
-        assert set(slugs) == {model.slug for group in way for model in group.models}
-        assert [model.slug for model in limit_tree.effective_models(way)] == list(slugs)
+        listed = {model.slug for group in way for model in group.models}
+        assert set(slugs) == listed - {"*"}
+        shown = [model.slug for model in limit_tree.effective_models(way)]
+        assert set(shown) == listed
+        assert [slug for slug in shown if slug != "*"] == list(slugs)
         assert len(slugs) == len(set(slugs))
 
 
@@ -146,20 +150,20 @@ def test_a_request_is_charged_to_the_group_or_to_its_whole_way(tree: dict[str, G
 
 
 @given(trees())
-def test_every_day_limit_that_holds_is_a_threshold_of_exactly_the_counter_it_is_compared_with(
+def test_every_usage_limit_that_holds_is_a_threshold_of_exactly_the_counter_it_is_compared_with(
     tree: dict[str, GroupRecord],
 ) -> None:
     for id_, slug in product(tree, SLUGS):
         way = way_to_the_root(tree, id_)
         own = {
-            Threshold(LimitType(type_), threshold)
+            Threshold(LimitType(type_), threshold, UsageLimitUnit(unit))
             for _, type_, unit, threshold, source in slow_limits(way, slug)
-            if unit == "DAY" and (way[0].limit_enforcement == "INDEPENDENT" or source == id_)
+            if unit in list(UsageLimitUnit) and (way[0].limit_enforcement == "INDEPENDENT" or source == id_)
         }
-        assert set(limit_tree.day_thresholds(way, slug)) == own
+        assert set(limit_tree.thresholds(way, slug)) == own
         model = limit_tree.effective_model(way, slug)
         for limit in model.usage_limits if model is not None else ():
             counter = limit_tree.counting_group(way, limit)
             assert counter in limit_tree.charged_groups(way)
-            named = Threshold(limit.type, limit.threshold)
-            assert named in limit_tree.day_thresholds(way_to_the_root(tree, counter), slug)
+            named = Threshold(limit.type, limit.threshold, limit.unit)
+            assert named in limit_tree.thresholds(way_to_the_root(tree, counter), slug)

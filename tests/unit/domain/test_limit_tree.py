@@ -47,8 +47,8 @@ def test_every_limit_on_the_way_holds_where_limits_cascade() -> None:
 def test_thresholds_are_those_that_the_own_counter_is_compared_with() -> None:
     tokens_10, requests_2 = Threshold(LimitType.TOKEN, 10), Threshold(LimitType.REQUEST, 2)
 
-    assert limit_tree.day_thresholds(chain(INDEPENDENT), SLUG) == (tokens_10, requests_2)
-    assert limit_tree.day_thresholds(chain(CASCADING), SLUG) == (tokens_10,)
+    assert limit_tree.thresholds(chain(INDEPENDENT), SLUG) == (tokens_10, requests_2)
+    assert limit_tree.thresholds(chain(CASCADING), SLUG) == (tokens_10,)
 
 
 @pytest.mark.parametrize(("mode", "counter"), [(INDEPENDENT, "child"), (CASCADING, "parent")])
@@ -62,7 +62,7 @@ def test_a_limit_is_compared_with_the_own_groups_counter_or_its_sources(mode: Li
 
 def test_a_slug_that_nobody_lists_may_not_be_called() -> None:
     assert limit_tree.effective_model(chain(INDEPENDENT), "org/other") is None
-    assert limit_tree.day_thresholds(chain(CASCADING), "org/other") == ()
+    assert limit_tree.thresholds(chain(CASCADING), "org/other") == ()
 
 
 @pytest.mark.parametrize("mode", [INDEPENDENT, CASCADING])

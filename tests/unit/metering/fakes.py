@@ -13,6 +13,7 @@ from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
+from schemas.limits import UsageLimitUnit
 from schemas.spooled import AnyEvent
 from schemas.usage import UsageEvent
 
@@ -89,6 +90,30 @@ class DictLedger:
             [usage for (of, counter), usage in self._daily.items() if of != lane and counter in daily],
             [total for (of, counter), total in self._limits.items() if of != lane and counter in limits],
         )
+
+    async def months(
+        self, topic: str, partition: int, lane: str, names: Collection[Counter]
+    ) -> tuple[Totals, Sequence[LimitTotal]]:
+        own: dict[tuple[str, Counter], LimitTotal] = {}
+        others: dict[tuple[str, Counter], LimitTotal] = {}
+        for (of, counter), total in self._limits.items():
+            month = counter._replace(day=counter.day.replace(day=1))
+            if month in names:
+                kept = own if of == lane else others
+                known = kept.get((of, month), LimitTotal(month, 0, 0, 0))
+                figures = ("requests", "tokens", "version", "input_tokens", "output_tokens")
+                kept[of, month] = LimitTotal(month, *(getattr(known, one) + getattr(total, one) for one in figures))
+        at = self._positions.get((topic, partition), 0)
+        return Totals(lane, (), tuple(own.values()), at), tuple(others.values())
+
+    async def named_in_month(self, lane: str, month: date, after: tuple[str, str]) -> Sequence[tuple[str, str]]:
+        """Return them two at a time."""
+        named = {
+            (counter.group_id, counter.model_slug)
+            for of, counter in self._limits
+            if of == lane and counter.day.replace(day=1) == month
+        }
+        return sorted(name for name in named if name > after)[:2]
 
     async def daily(self, counters: Collection[Counter]) -> Mapping[Counter, DailyUsage]:
         return sums.whole_daily(usage for (_, counter), usage in self._daily.items() if counter in counters)
@@ -190,9 +215,21 @@ class DictThresholds:
 
     def __init__(self, **of: tuple[Threshold, ...]) -> None:
         self._of = of
+        self.changed: list[str] = []
+        """Groups whose limits on months have changed, as a test says."""
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
         return self._of.get(group_id, ())
+
+    def is_monthly(self, group_id: str, model_slug: str) -> bool:
+        return any(threshold.unit is UsageLimitUnit.MONTH for threshold in self.of(group_id, model_slug))
+
+    def months_changed(self, since: int, group_id: str) -> bool:
+        return group_id in self.changed[since:]
+
+    @property
+    def month_changes(self) -> int:
+        return len(self.changed)
 
 
 class ListPartition:

@@ -9,12 +9,13 @@ from domain.limit_tree import Threshold
 from domain.positions import BeyondPositionError, PositionLostError
 from domain.sources import EventBatch
 from metering import flow
+from metering.core import decisions
 from metering.core.decisions import Part
-from metering.core.sums import Totals
+from metering.core.sums import Counter, Totals
 from schemas.daily import DailyUsage
 from schemas.decisions import UsedUp
-from schemas.limits import LimitType
-from tests.unit.metering.factories import LANE, HandClock, batch, event
+from schemas.limits import LimitType, UsageLimitUnit
+from tests.unit.metering.factories import LANE, NOON, SLUG, SPOOL, HandClock, batch, event
 from tests.unit.metering.fakes import DictLedger, DictThresholds, ListPublisher
 
 TWO_REQUESTS = Threshold(LimitType.REQUEST, 2)
@@ -190,3 +191,35 @@ async def test_a_lost_partition_holds_back_its_own_totals_alone() -> None:
     with pytest.raises(PositionLostError):
         await counting.publish([lost, ours])
     assert [part.total.counter.group_id for part in publisher.parts] == ["group-b"]
+
+
+async def test_months_are_told_with_their_days_where_a_limit_asks_for_them() -> None:
+    clock, publisher = HandClock(), ListPublisher()
+    three = Threshold(LimitType.REQUEST, 3, UsageLimitUnit.MONTH)
+    ledger, thresholds = DictLedger(clock), DictThresholds(root=(TWO_REQUESTS, three))
+    counting = flow.Metering(ledger, publisher, thresholds, clock)
+    first = NOON.replace(day=1)
+    charged = ("group-a", "root")
+    await counting.process(batch([event(1, charged_groups=charged), event(2, charged_groups=charged)]))
+    await counting.process(batch([event(3, charged_groups=charged, timestamp=first + timedelta(days=1))], 3))
+    months = [part for part in publisher.parts if part.unit is UsageLimitUnit.MONTH]
+    assert {part.total.counter for part in months} == {Counter(first.date(), "root", SLUG)}
+    assert [(part.total.requests, part.at, len(part.used_up)) for part in months] == [(2, 3, 0), (3, 4, 1)]
+    assert months[1].used_up == (UsedUp(type=LimitType.REQUEST, unit=UsageLimitUnit.MONTH, threshold=3),)
+    told = decisions.decision(months[1])
+    assert (told.period, told.version) == ("2025-03", 2)
+    assert told.reset_at == (first + timedelta(days=31)).replace(day=1, hour=0)
+
+    publisher.parts.clear()
+    found, after = await counting.months(SPOOL, 0, LANE, first.date(), None, ("", ""))
+    await counting.publish([found])
+    assert after is not None
+    assert (await counting.months(SPOOL, 0, LANE, first.date(), None, after))[1] is None
+    assert publisher.parts == [months[1]]
+    nothing, _ = await counting.months(SPOOL, 0, LANE, first.date(), 0, ("", ""))
+    assert nothing.totals.months == ()
+    thresholds.changed.append("root")
+    again, _ = await counting.months(SPOOL, 0, LANE, first.date(), 0, ("", ""))
+    assert again.totals.months == (Counter(first.date(), "root", SLUG),)
+    mended = await counting.parts(SPOOL, 0, LANE, [months[1].total.counter])
+    assert mended.totals.months == (Counter(first.date(), "root", SLUG),)

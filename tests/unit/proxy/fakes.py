@@ -44,17 +44,17 @@ class FakeWindows(MemoryWindows):
         self.settled: list[int] = []
         self.released = 0
 
-    async def reserve(self, chain: RateChain, tokens: int) -> Reservation | Refusal:
+    async def reserve(self, chain: RateChain, tokens: int, output_tokens: int = 0) -> Reservation | Refusal:
         if self.failure is not None:
             raise self.failure
-        outcome = await super().reserve(chain, tokens)
+        outcome = await super().reserve(chain, tokens, output_tokens)
         if isinstance(outcome, Reservation):
             self.taken.append((chain, outcome))
         return outcome
 
-    def settle(self, reservation: Reservation, tokens: int) -> None:
+    def settle(self, reservation: Reservation, tokens: int, output_tokens: int = 0) -> None:
         self.settled.append(tokens)
-        super().settle(reservation, tokens)
+        super().settle(reservation, tokens, output_tokens)
 
     def release(self, reservation: Reservation) -> None:
         self.released += 1

@@ -22,6 +22,7 @@ from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
 from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.unmetered import Unmetered
+from proxy.windows.memory import MemoryPlaces
 from runtime.beside import Beside
 from runtime.deadlines import Deadlines
 from runtime.shares import Shares
@@ -292,6 +293,7 @@ class House:
             directory=self.directory,
             day_counters=self.days,
             rate_windows=self.windows,
+            places=MemoryPlaces(),
             in_flight=self.slots,
             accept_bearer=accept_bearer,
             clock=lambda: NOW,
@@ -338,7 +340,7 @@ class House:
             assert self.days.total(group, SLUG, NOW.date()) == (len(used), sum(used))
         assert [answer.closed for answer in self.upstream.given] == [1] * len(self.upstream.given)
         assert self.drains.open == 0
-        assert not len(self.admissions.concurrency), "a place among those in flight was kept"
+        assert not len(self.admissions.places), "a place among those in flight was kept"
         assert self.answers.taken == 0
 
     def _mint(self, kind: str) -> str:

@@ -1,5 +1,6 @@
 """Who is let in, who is not, and that a refusal takes nothing (contract 3, 3.1)."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -101,6 +102,43 @@ async def test_a_used_up_day(house: House) -> None:
 
 
 @in_virtual_time
+@pytest.mark.parametrize(
+    ("type_", "threshold", "calls"),
+    [(LimitType.INPUT_TOKEN, 5, 1), (LimitType.OUTPUT_TOKEN, 3, 2)],
+)
+async def test_limits_of_input_and_output_tokens_count_their_part_alone(
+    house: House, type_: LimitType, threshold: int, calls: int
+) -> None:
+    day = DayLimit(type_, threshold, kit.GROUP, kit.GROUP)
+    for found in (kit.independent(day_limits=(day,)), kit.independent(kit.rate(type_, threshold))):
+        house.directory.routes[kit.GROUP, kit.SLUG] = found
+        for number in range(calls):
+            house.upstream.answers(PLAIN)
+            assert (await house.serve(house.client(ASKED))).status == 200, number
+        client = await house.serve(house.client(ASKED))
+        assert (client.status, f"{threshold} {type_.value} per " in error_of(client.got)["message"]) == (429, True)
+        if found.rates.limits:
+            assert client.header(b"x-ratelimit-remaining-tokens") == b"0"
+
+
+@in_virtual_time
+async def test_a_limit_over_all_slugs_is_named_by_a_star(house: House) -> None:
+    day = DayLimit(LimitType.REQUEST, 1, kit.PARENT, kit.GROUP, over_all=True)
+    house.directory.routes[kit.GROUP, "lab/b"] = kit.independent(slug="lab/b")
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(day_limits=(day,))
+    house.upstream.answers(PLAIN)
+    assert (await house.serve(house.client(ASKED.replace(kit.SLUG.encode(), b"lab/b")))).status == 200
+    client = await house.serve(house.client(ASKED))
+    assert client.status == 429
+    message = f"Usage limit reached: 1 REQUEST per DAY for *, set by group {kit.PARENT}."
+    assert error_of(client.got)["message"] == message
+    rate = replace(kit.rate(LimitType.REQUEST, 0), over_all=True)
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(rate)
+    refused = await house.serve(house.client(ASKED))
+    assert " per MINUTE for *," in error_of(refused.got)["message"]
+
+
+@in_virtual_time
 async def test_as_many_in_flight_as_may_be(house: House) -> None:
     limit = kit.rate(LimitType.REQUEST, 1, RateLimitUnit.CONCURRENT)
     day = DayLimit(LimitType.REQUEST, 3, kit.GROUP, kit.GROUP)
@@ -108,7 +146,7 @@ async def test_as_many_in_flight_as_may_be(house: House) -> None:
     first = await house.admissions.admit(kit.key(), "r", ASKED)
     assert isinstance(first, Call)
     client = await house.serve(house.client(ASKED))
-    assert len(house.admissions.concurrency) == 1
+    assert len(house.admissions.places) == 1
     error = error_of(client.got)
     assert (client.status, error["code"], error["type"]) == (429, "rate_limit_exceeded", "rate_limit_error")
     for named in ("lab/model", "1 REQUEST CONCURRENT", kit.PARENT):

@@ -221,6 +221,23 @@ def test_whatever_the_order_of_changes_the_end_is_the_same() -> None:
         assert made.route(the_key(made), "lab/a") is None, named
 
 
+@pytest.mark.parametrize(("mode", "counting"), [("INDEPENDENT", "child"), ("CASCADING", "root")])
+def test_limits_over_all_slugs_hold_beside_those_of_the_slug_and_grant_none(mode: str, counting: str) -> None:
+    units = {"rate_limits": ["MINUTE", "CONCURRENT"], "usage_limits": ["DAY"]}
+    over_all = {
+        name: [{"type": "REQUEST", "unit": unit, "threshold": 9} for unit in listed] for name, listed in units.items()
+    }
+    listed = (model(day=5), ModelConfig.model_validate({"slug": "*"} | over_all))
+    made = directory(*(group(each, *(listed if each == "root" else ()), limit_enforcement=mode) for each in TREE))
+    route = the_route(made)
+    own = DayLimit(LimitType.REQUEST, 5, "root", counting)
+    assert route.day_limits == (own, DayLimit(LimitType.REQUEST, 9, "root", counting, over_all=True))
+    for unit, limits in ((RateLimitUnit.MINUTE, route.rates.limits), (RateLimitUnit.CONCURRENT, route.concurrent)):
+        assert limits == (WindowLimit(LimitType.REQUEST, unit, 9, "root", counting, over_all=True),)
+    assert made.route(the_key(made), "*") is None
+    assert [each.slug for each in made.models(the_key(made))] == ["lab/a"]
+
+
 def test_limits_of_requests_in_flight_are_no_windows() -> None:
     at_once = {"type": "REQUEST", "unit": "CONCURRENT", "threshold": 3}
     listed = ModelConfig.model_validate(

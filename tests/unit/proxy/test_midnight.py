@@ -11,6 +11,7 @@ from proxy.large import Large
 from proxy.limits.counters import Part
 from proxy.limits.days import DayCounters, DayLimit
 from proxy.limits.estimate import TokenCounts
+from proxy.windows.memory import MemoryPlaces
 from runtime import clock
 from runtime.beside import Beside
 from schemas.limits import LimitType
@@ -35,6 +36,7 @@ class Desk:
             ),
             day_counters=self.days,
             rate_windows=FakeWindows(),
+            places=MemoryPlaces(),
             in_flight=FakeSlots(),
             accept_bearer=False,
             clock=clock.steady(lambda: self.seconds),

@@ -255,3 +255,17 @@ async def test_how_far_a_lane_is_told_is_noted_by_its_owner_alone(counted: flow.
     assert await counted.progress(SPOOL, 0) == Progress(4, 2, 40, clock.now, old.date())
     assert await counted.note_told(SPOOL, 0, 4, 42, clock.now)
     assert await counted.progress(SPOOL, 0) == Progress(4, 4, 42, clock.now, None)
+
+
+async def test_a_month_is_the_sum_of_its_days_lane_by_lane(counted: flow.Ledger) -> None:
+    first = NOON.replace(day=1)
+    old = event(4, timestamp=first - timedelta(seconds=43201))  # the last second of the month before
+    later = first + timedelta(days=1)
+    await counted.apply(batch([event(9, timestamp=first)], 9, topic="spool-b"))
+    await counted.apply(batch([event(1, timestamp=first), event(2, timestamp=first), event(3, timestamp=later), old]))
+    month = Counter(first.date(), "group-a", SLUG)
+    own, (other,) = await counted.months(SPOOL, 0, LANE, {month, month._replace(group_id="nobody")})
+    assert own == Totals(LANE, (), (LimitTotal(month, 3, 45, 2, 30, 15),), 5)
+    assert other == LimitTotal(month, 1, 15, 1, 10, 5)
+    assert await counted.named_in_month(LANE, month.day, ("", "")) == [("group-a", SLUG)]
+    assert await counted.named_in_month(LANE, month.day, ("group-a", SLUG)) == []

@@ -114,6 +114,27 @@ async def test_settling_refunds_and_charges_tokens(adapter: Windows) -> None:
     await refuse(adapter, wanted)
 
 
+async def test_input_and_output_tokens_take_their_part_alone(adapter: Windows) -> None:
+    wanted = chain((LimitType.INPUT_TOKEN, MINUTE, 70), (LimitType.OUTPUT_TOKEN, MINUTE, 30))
+    taken = await adapter.reserve(wanted, 100, 30)
+    assert isinstance(taken, Reservation)
+    assert [(each.limit, each.remaining) for each in taken.standings] == [(wanted.limits[0], 0)]
+    adapter.settle(taken, 60, 20)
+    refused = await adapter.reserve(chain((LimitType.INPUT_TOKEN, MINUTE, 40)), 1)
+    assert isinstance(refused, Refusal)
+    again = await adapter.reserve(wanted, 2, 2)
+    assert isinstance(again, Reservation)
+    assert [(each.limit, each.remaining) for each in again.standings] == [(wanted.limits[1], 8)]
+
+
+async def test_a_limit_over_all_slugs_counts_them_together(adapter: Windows) -> None:
+    limits = [WindowLimit(REQUEST, MINUTE, 2, "root", "root", over_all=True)]
+    for slug in ("lab/model", "lab/other"):
+        await admit(adapter, RateChain("root", slug, tuple(limits)))
+    await refuse(adapter, RateChain("root", "lab/third", tuple(limits)))
+    await admit(adapter, inherited("root"))
+
+
 async def test_release_keeps_the_place_in_a_request_window(adapter: Windows) -> None:
     adapter.release(await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10))
     await admit(adapter, chain((TOKEN, MINUTE, 10)), tokens=10)

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -10,11 +11,16 @@ import httpx
 import pytest
 
 from control import credentials
+from metering.store import transaction
+from runtime import clock
 from runtime.database.engines import Database
+from schemas.base import rfc3339
 from schemas.config import ConfigKind, KeyRecord
 from tests.integration.control import helpers
 from tests.integration.control.furnished import PRIVATE, set_public_key
 from tests.integration.control.helpers import Lab
+from tests.support import engines
+from tests.unit.metering import factories
 
 PATH = "/v1/gateway/groups"
 OWN = "abcdefghijklmnop-0123456789.ABCDEF"
@@ -92,6 +98,30 @@ async def test_a_key_shows_what_was_set_and_may_be_sent_back(lab: Lab, group: st
     bare = await lab.client.patch(one, json=dict.fromkeys(("name", "expires_at", "metadata", "disabled")))
     assert bare.json() == {"prefix": made["prefix"], "name": None, "created_at": shown["created_at"]}
     assert (await lab.client.get(path)).json()["items"] == [bare.json()]
+
+
+async def test_a_key_shows_its_last_use_in_its_own_life_alone(lab: Lab, group: str, database: Database) -> None:
+    used, unused = [(await lab.key(group))[:16] for _ in range(2)]
+    made = clock.steady()()
+    later = [made + timedelta(minutes=3, seconds=each) for each in (50, 10)]
+    times = [(used, later[0]), (used, later[1]), (unused, made - timedelta(hours=1))]
+    events = [
+        factories.event(number, group_id=group, api_key_prefix=prefix, timestamp=at)
+        for number, (prefix, at) in enumerate(times, 1)
+    ]
+    for at in {at.date() for _, at in times}:
+        engines.open_day(database, at)
+    before = (await lab.client.get(f"{PATH}/{group}/api_keys/{used}")).headers["etag"]
+    database.write_now(lambda connection: transaction.apply(connection, factories.batch(events), clock.steady()))
+    minute = rfc3339(later[0].replace(second=0, microsecond=0))
+    answer = await lab.client.get(f"{PATH}/{group}/api_keys/{used}")
+    assert (answer.json()["last_used_at"], answer.headers["etag"]) == (minute, before)
+    listed = (await lab.client.get(f"{PATH}/{group}/api_keys")).json()["items"]
+    assert [item.get("last_used_at", "never") for item in listed] == [minute, "never"]
+    changed = await lab.client.patch(
+        f"{PATH}/{group}/api_keys/{used}", json={"name": "n"}, headers={"If-Match": before}
+    )
+    assert (changed.status_code, changed.json()["last_used_at"]) == (200, minute)
 
 
 @pytest.mark.parametrize(

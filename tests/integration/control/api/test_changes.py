@@ -1,6 +1,6 @@
 """What is changed and deleted through the API, and the audit log of it (contract 2.1, 2.2, 6)."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -128,18 +128,20 @@ async def test_a_group_of_another_workspace_cannot_be_deleted(lab: Lab, other: L
     assert (await lab.client.delete(f"{GROUPS}/nothing")).status_code == 404
 
 
-def count(database: Database, *charged: str) -> None:
-    """Let metering count one event of today."""
-    now = clock.steady()()
+def count(
+    database: Database, *charged: str, slug: str = "acme/small", number: int = 1, at: datetime | None = None
+) -> None:
+    """Let metering count one event, by default of today, the lane's `number`th."""
+    now = clock.steady()() if at is None else at
     counted = factories.event(
-        1,
+        number,
         timestamp=now,
         group_id=charged[0],
         charged_groups=charged,
-        model_slug="acme/small",
+        model_slug=slug,
         tokens=(5, 4, 0),
     )
-    batch = factories.batch([counted])
+    batch = factories.batch([counted], number)
     engines.open_day(database, now.date())
     database.write_now(lambda connection: transaction.apply(connection, batch, clock.steady()))
 
@@ -163,6 +165,54 @@ async def test_usage_is_null_until_the_first_request_of_the_day(lab: Lab, databa
     tokens, requests = (await usage(lab, made))["usage"]["acme/small"]
     assert (tokens["current_usage"], requests["current_usage"]) == (9, 1)
     assert tokens["reset_at"] == requests["reset_at"] == tomorrow
+
+
+async def test_usage_over_all_slugs_and_of_each_kind_of_tokens(lab: Lab, database: Database) -> None:
+    for slug in ("acme/small", "acme/free"):
+        await lab.endpoint(slug)
+    limits = [day_limit(100, kind) for kind in ("INPUT_TOKEN", "OUTPUT_TOKEN", "TOKEN", "REQUEST")]
+    made = await lab.made_group("cust", SMALL, {"slug": "acme/free"}, {"slug": "*", "usage_limits": limits})
+    assert [model["slug"] for model in made["effective_models"]] == ["acme/small", "acme/free", "*"]
+    before = (await usage(lab, made))["usage"]
+    assert [limit["current_usage"] for limit in before["*"]] == [None] * 4
+    count(database, made["id"])
+    count(database, made["id"], slug="acme/free", number=2)
+    assert [limit["current_usage"] for limit in (await usage(lab, made))["usage"]["*"]] == [10, 8, 18, 2]
+    assert (await lab.client.get(f"{GROUPS}/{made['id']}")).json() == made
+
+
+@pytest.mark.parametrize("slug", ["acme/small", "*"])
+async def test_usage_of_a_month_is_the_sum_of_its_days(lab: Lab, database: Database, slug: str) -> None:
+    await lab.endpoint("acme/small")
+    limit = {"type": "TOKEN", "unit": "MONTH", "threshold": 100}
+    made = await lab.made_group("cust", SMALL | {"usage_limits": [day_limit(9)]})
+    count(database, made["id"])
+    now = clock.steady()()
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    count(database, made["id"], number=2, at=first)
+    count(database, made["id"], number=3, at=first - timedelta(seconds=1))
+    models = [SMALL | {"usage_limits": [day_limit(9)]}] if slug == "*" else []
+    models += [{"slug": slug, "usage_limits": [day_limit(9), limit]}]
+    changed = await lab.client.patch(f"{GROUPS}/{made['id']}", json={"models": models})
+    assert changed.status_code == 200, changed.text
+    day, month = (await usage(lab, made))["usage"][slug]
+    assert day["current_usage"] == (18 if now.day == 1 else 9)
+    assert month["current_usage"] == 18
+    assert month["reset_at"] == (first + timedelta(days=31)).strftime("%Y-%m-01T00:00:00.000Z")
+
+
+async def test_an_entry_over_all_slugs_is_compared_with_its_like_alone(lab: Lab) -> None:
+    await lab.endpoint("acme/small")
+    over_all = {"slug": "*", "usage_limits": [day_limit(10)]}
+    root = await lab.made_group("root", SMALL, over_all, limit_enforcement="CASCADING")
+    child = SMALL | {"usage_limits": [day_limit(11)]}
+    made = await lab.made_group("child", child, parent_group_id=root["id"])
+    above = {"models": [child, {"slug": "*", "usage_limits": [day_limit(11)]}]}
+    refused = await lab.client.patch(f"{GROUPS}/{made['id']}", json=above)
+    assert refused.status_code == 400
+    assert "*: TOKEN per DAY is 11, above 10" in refused.json()["error"]["message"]
+    named = await lab.client.post("/v1/gateway/endpoints", json=helpers.endpoint_body("*"))
+    assert named.status_code == 400
 
 
 @pytest.mark.parametrize("mode", ["INDEPENDENT", "CASCADING"])

@@ -31,14 +31,24 @@ class Flying:
     sequence: int | None = None
 
 
+def output_of(tokens: int) -> int:
+    """Return what of a request's tokens is its answer's."""
+    return tokens * 7 % 5 * tokens // 5
+
+
 class Interleavings(RuleBasedStateMachine):
     """Rules are what may happen next; the invariant is the sum."""
 
-    @initialize(requests=st.integers(1, 12), tokens=st.integers(1, 400), old=st.lists(st.integers(0, 50), max_size=5))
-    def start(self, requests: int, tokens: int, old: list[int]) -> None:
+    @initialize(
+        requests=st.integers(1, 12),
+        tokens=st.lists(st.integers(1, 400), min_size=3, max_size=3),
+        old=st.lists(st.integers(0, 50), max_size=5),
+    )
+    def start(self, requests: int, tokens: list[int], old: list[int]) -> None:
+        types = (LimitType.TOKEN, LimitType.INPUT_TOKEN, LimitType.OUTPUT_TOKEN)
         self.limits = (
             DayLimit(LimitType.REQUEST, requests, GROUP, GROUP),
-            DayLimit(LimitType.TOKEN, tokens, GROUP, GROUP),
+            *(DayLimit(type_, threshold, GROUP, GROUP) for type_, threshold in zip(types, tokens, strict=True)),
         )
         self.spools: dict[str, list[int]] = {ME: [], OLD: old, PEER: []}  # tokens of sequence 1, 2, ...
         self.marks = {ME: 0, OLD: 0, PEER: 0}
@@ -51,11 +61,12 @@ class Interleavings(RuleBasedStateMachine):
     def _restore(self) -> None:
         for instance in (OLD, ME):
             for sequence, tokens in enumerate(self.spools[instance], start=1):
-                row = Row(sequence, tokens, sequence)
+                row = Row(sequence, tokens, sequence, output_of(tokens))
                 self.days.restore((GROUP,), SLUG, DAY, row, lane=instance, instance=instance)
 
-    def _sum(self, instance: str, up_to: int) -> tuple[int, int]:
-        return up_to, sum(self.spools[instance][:up_to])
+    def _sum(self, instance: str, up_to: int) -> tuple[int, int, int]:
+        counted = self.spools[instance][:up_to]
+        return up_to, sum(counted), sum(map(output_of, counted))
 
     @rule(estimate=st.integers(0, 60), share=st.floats(0, 1))
     def reserve(self, estimate: int, share: float) -> None:
@@ -63,12 +74,12 @@ class Interleavings(RuleBasedStateMachine):
         spooled = sum(1 for f in self.flying if f.sequence is not None)
         admitted = len(events_here) + len(self.flying) - spooled
         reserved = sum(events_here) + sum(f.used for f in self.flying if f.sequence is None)
-        outcome = self.days.reserve(DAY, SLUG, (GROUP,), self.limits, estimate)
+        sums, used = self._model(in_flight=True), self._model(in_flight=False)
+        full = [limit for limit, one in zip(self.limits, sums, strict=True) if one >= limit.threshold]
+        outcome = self.days.reserve(DAY, SLUG, (GROUP,), self.limits, estimate, output_of(estimate))
+        assert isinstance(outcome, DayRefusal) is bool(full)
         if isinstance(outcome, DayRefusal):
-            requests, tokens = self.days.total(GROUP, SLUG, DAY)
-            assert outcome.limit in self.limits
-            assert requests >= self.limits[0].threshold or tokens >= self.limits[1].threshold
-            used = (requests - len(self.flying), tokens - sum(f.reservation.estimate for f in self.flying))
+            assert outcome.limit in full
             is_used_up = any(sum_ >= limit.threshold for sum_, limit in zip(used, self.limits, strict=True))
             assert outcome.rests_on_reservations is not is_used_up
         else:
@@ -89,7 +100,7 @@ class Interleavings(RuleBasedStateMachine):
         done = data.draw(st.sampled_from([f for f in self.flying if f.sequence is not None]))
         self.flying.remove(done)
         assert done.sequence is not None
-        self.days.settle(done.reservation, done.sequence, done.used)
+        self.days.settle(done.reservation, done.sequence, done.used, output_of(done.used))
 
     @precondition(lambda self: any(f.sequence is None for f in self.flying))
     @rule(data=st.data())
@@ -128,20 +139,27 @@ class Interleavings(RuleBasedStateMachine):
         if parts_first:
             self._restore()
 
-    @invariant()
-    def the_sum_holds_each_event_once(self) -> None:
+    def _model(self, *, in_flight: bool) -> tuple[int, int, int, int]:
+        """Return the sums of all requests, tokens, input and output tokens, added up event by event."""
         requests = sum(part.requests for part in self.newest.values())
         tokens = sum(part.tokens for part in self.newest.values())
+        output = sum(part.output_tokens for part in self.newest.values())
         unsettled = {f.sequence for f in self.flying}
         for instance in (ME, OLD):
             part = self.newest.get(instance)
             for sequence, used in enumerate(self.spools[instance], start=1):
                 is_counted = part is not None and sequence < part.at
                 if not is_counted and not (instance == ME and sequence in unsettled):
-                    requests, tokens = requests + 1, tokens + used
-        requests += len(self.flying)
-        tokens += sum(f.reservation.estimate for f in self.flying)
-        assert self.days.total(GROUP, SLUG, DAY) == (requests, tokens)
+                    requests, tokens, output = requests + 1, tokens + used, output + output_of(used)
+        if in_flight:
+            requests += len(self.flying)
+            tokens += sum(f.reservation.estimate for f in self.flying)
+            output += sum(output_of(f.reservation.estimate) for f in self.flying)
+        return requests, tokens, tokens - output, output
+
+    @invariant()
+    def the_sum_holds_each_event_once(self) -> None:
+        assert self.days.total(GROUP, SLUG, DAY) == self._model(in_flight=True)[:2]
 
 
 TestInterleavings = Interleavings.TestCase

@@ -27,6 +27,12 @@ def seconds(now_us: int) -> float:
     return now_us / 1_000_000
 
 
+def amount_of(type_: LimitType, tokens: int, output: int) -> int:
+    """Return what a request takes from a limit of this type."""
+    amounts = {LimitType.REQUEST: 1, LimitType.TOKEN: tokens, LimitType.OUTPUT_TOKEN: output}
+    return amounts.get(type_, tokens - output)
+
+
 def request_limit(unit: RateLimitUnit, threshold: int, group: str = "g") -> WindowLimit:
     return WindowLimit(LimitType.REQUEST, unit, threshold, "source", group)
 
@@ -133,6 +139,11 @@ class Obvious:
     def counted(self, now_us: int) -> int:
         return sum(amount for bucket, amount in self.entries if bucket > now_us // self.width - 21)
 
+    def held(self, type_: LimitType, flying: list[tuple[Reservation, int]], now_us: int) -> int:
+        """Return what of it requests in flight have reserved."""
+        counting = [each for each, at in flying if at // self.width > now_us // self.width - 21]
+        return sum(amount_of(type_, each.estimate, each.output) for each in counting)
+
     def settle(self, admitted_us: int, difference: int, now_us: int) -> None:
         if admitted_us // self.width > now_us // self.width - 21:
             self.entries.append((admitted_us // self.width, difference))
@@ -140,12 +151,15 @@ class Obvious:
             self.entries.append((now_us // self.width, difference))
 
 
+of_tokens = st.sampled_from([LimitType.TOKEN, LimitType.INPUT_TOKEN, LimitType.OUTPUT_TOKEN])
+
+
 @settings(max_examples=200)
-@given(st.data(), units, starts, st.integers(1, 200))
+@given(st.data(), of_tokens, units, starts, st.integers(1, 200))
 def test_tokens_against_the_obvious_implementation(
-    data: st.DataObject, unit: RateLimitUnit, now_us: int, threshold: int
+    data: st.DataObject, type_: LimitType, unit: RateLimitUnit, now_us: int, threshold: int
 ) -> None:
-    windows, limit = Windows(), WindowLimit(LimitType.TOKEN, unit, threshold, "source", "g")
+    windows, limit = Windows(), WindowLimit(type_, unit, threshold, "source", "g")
     model, latest_us = Obvious(UNIT_US[unit] // 20), 0
     flying: list[tuple[Reservation, int]] = []
     for _ in range(data.draw(st.integers(0, 30))):
@@ -155,23 +169,26 @@ def test_tokens_against_the_obvious_implementation(
         action = data.draw(st.sampled_from(["reserve", "settle", "release", "forget"]))
         if action == "reserve":
             estimate, counted = data.draw(st.integers(0, 100)), model.counted(latest_us)
-            outcome = windows.reserve(SLUG, [limit], estimate, seconds(now_us))
+            output = data.draw(st.integers(0, estimate))
+            outcome = windows.reserve(SLUG, [limit], estimate, seconds(now_us), output)
             assert isinstance(outcome, Reservation) == (counted < threshold)
             assert outcome.standings == windows.standings(SLUG, [limit], seconds(now_us))
-            held = sum(each.estimate for each, at in flying if at // model.width > latest_us // model.width - 21)
+            held = model.held(type_, flying, latest_us)
             if isinstance(outcome, Refusal) and counted - held < threshold:  # it rests on reservations
                 assert outcome.retry_after_ms <= 1000 - (now_us - latest_us) // 1000
             if isinstance(outcome, Reservation):
-                model.entries.append((latest_us // model.width, estimate))
+                model.entries.append((latest_us // model.width, amount_of(type_, estimate, output)))
                 flying.append((outcome, latest_us))
         elif action == "forget":
             windows.forget_idle(seconds(now_us))
         elif flying:
             reservation, admitted_us = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
             used = data.draw(st.integers(0, 200)) if action == "settle" else 0
-            model.settle(admitted_us, used - reservation.estimate, latest_us)
+            output = data.draw(st.integers(0, used))
+            estimated = amount_of(type_, reservation.estimate, reservation.output)
+            model.settle(admitted_us, amount_of(type_, used, output) - estimated, latest_us)
             if action == "settle":
-                windows.settle(reservation, used, seconds(now_us))
+                windows.settle(reservation, used, seconds(now_us), output)
             else:
                 windows.release(reservation, seconds(now_us))
         (standing,) = windows.standings(SLUG, [limit], seconds(now_us))
@@ -223,7 +240,8 @@ def test_a_request_takes_from_each_limit_alone_or_from_none(data: st.DataObject,
         now_us += data.draw(steps(1_000_000))
         before = [windows.standings(SLUG, [limit], seconds(now_us)) for limit in limits]
         tokens = data.draw(st.integers(1, 30))
-        outcome = windows.reserve(SLUG, limits, tokens, seconds(now_us))
+        output = data.draw(st.integers(0, tokens))
+        outcome = windows.reserve(SLUG, limits, tokens, seconds(now_us), output)
         after = [windows.standings(SLUG, [limit], seconds(now_us)) for limit in limits]
         full = [limit for limit, (standing,) in zip(limits, before, strict=True) if standing.remaining == 0]
         if isinstance(outcome, Refusal):
@@ -234,5 +252,4 @@ def test_a_request_takes_from_each_limit_alone_or_from_none(data: st.DataObject,
         else:
             assert not full
             for limit, (old,), (new,) in zip(limits, before, after, strict=True):
-                amount = 1 if limit.type is LimitType.REQUEST else tokens
-                assert new.remaining == max(0, old.remaining - amount)
+                assert new.remaining == max(0, old.remaining - amount_of(limit.type, tokens, output))

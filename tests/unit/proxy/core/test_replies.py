@@ -11,7 +11,7 @@ from proxy.core.replies import Reply
 from proxy.dialects.answers import StreamReader
 from proxy.limits.days import DayLimit, DayRefusal
 from proxy.limits.windows import LimitStanding, Refusal, WindowLimit
-from schemas.limits import LimitType, RateLimitUnit
+from schemas.limits import LimitType, RateLimitUnit, UsageLimitUnit
 
 REQUESTS = WindowLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 60, "parent", "own")
 TOKENS = WindowLimit(LimitType.TOKEN, RateLimitUnit.SECOND, 100, "own", "own")
@@ -93,6 +93,22 @@ def test_a_used_up_day_ends_at_midnight(now: datetime, seconds: bytes) -> None:
     assert header(reply, b"retry-after") == seconds
     assert header(reply, b"x-should-retry") == b"false"
     assert not [name for name, _ in reply.headers if name == b"retry-after-ms"]
+
+
+@pytest.mark.parametrize(
+    ("now", "seconds"),
+    [
+        (datetime(2026, 11, 29, 12, tzinfo=UTC), b"129600"),
+        (datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC), b"1"),
+        (datetime(2024, 2, 1, tzinfo=UTC), b"2505600"),
+    ],
+)
+def test_a_used_up_month_ends_with_it(now: datetime, seconds: bytes) -> None:
+    limit = DayLimit(LimitType.TOKEN, 7, "parent", "own", unit=UsageLimitUnit.MONTH)
+    reply = replies.used_up("a/b", DayRefusal(limit, rests_on_reservations=False), now)
+    assert header(reply, b"retry-after") == seconds
+    error = json.loads(reply.body)["error"]
+    assert (error["code"], "7 TOKEN per MONTH for a/b" in error["message"]) == ("insufficient_quota", True)
 
 
 def test_a_day_that_only_requests_in_flight_hold_is_asked_for_again_in_a_second() -> None:

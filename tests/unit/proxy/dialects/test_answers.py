@@ -296,3 +296,15 @@ def test_counts_that_come_again_take_nothing_back() -> None:
     for tokens in (5, 9, 0):
         stream.feed(b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}\n\n' % (tokens, tokens))
     assert stream.tokens == TokenCounts(input_tokens=9, output_tokens=9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_stream_in_pieces_of_few_bytes_is_the_same_stream(size: int) -> None:
+    whole = b'data: {"model":"upstream","choices":[{"delta":{"content":"a"}}]}\n\n\ndata: [DONE]\n\n'
+    at_once, in_pieces = (
+        answers.StreamReader("lab/model", keep_usage=False),
+        answers.StreamReader("lab/model", keep_usage=False),
+    )
+    passed = at_once.feed(whole)
+    assert b"".join(in_pieces.feed(whole[at : at + size]) for at in range(0, len(whole), size)) == passed
+    assert (in_pieces.held, in_pieces.done) == (at_once.held, True)
