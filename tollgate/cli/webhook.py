@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import click
+import httpx
 
 from runtime import clock
 from tollgate.cli import terminal
@@ -32,6 +35,7 @@ def webhook() -> None:
 @click.option("--status", type=click.IntRange(200, 599), default=200, show_default=True, help="What it answers.")
 @click.option("--fail-rate", type=click.FloatRange(0, 1), default=0.0, help="The share that it answers 500 instead.")
 @click.option("--slow", "slow_s", type=click.FloatRange(0, 3600), default=0.0, help="Seconds that each answer waits.")
+@click.option("--forward-to", "forward_to", help="Pass what is verified on to this URL, and answer as it does.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def listen_command(
     *,
@@ -42,34 +46,60 @@ def listen_command(
     status: int,
     fail_rate: float,
     slow_s: float,
+    forward_to: str | None,
     as_json: bool,
 ) -> None:
     """Receive webhooks, verify both signatures and print the bodies; the first line printed is the URL.
 
-    Answers 200, or as --status, --fail-rate and --slow say, where the signatures hold, else 401. Ends with Ctrl-C.
+    Answers 200, or as --status, --fail-rate and --slow say, where the signatures hold, else 401. With --forward-to your
+    program on this machine gets the same request, and its answer is what Tollgate gets. Ends with Ctrl-C.
     """
-    behaviour = receiver.Behaviour(status, fail_rate, slow_s)
+    _check_forward(forward_to)
 
     def announce(url: str) -> None:
         click.echo(json.dumps({"url": url}) if as_json else url)
 
-    def show(receipt: receiver.Receipt) -> None:
-        if as_json:
-            click.echo(json.dumps(receipt.as_dict()))
-            return
-        click.echo("\n".join(map(terminal.safe, receiver.pretty(receipt.body).split("\n"))))
-        if receipt.verified:
-            answered = "" if receipt.answered == 200 else f", answered {receipt.answered}"
-            click.secho(f"signature verified{answered}", fg="green")
-        else:
-            click.secho(f"signature not verified: {receipt.problem}", fg="red")
+    def made(forward: receiver.Forward | None) -> receiver.ReceiverApp:
+        keep = receiver.keeper(partial(_show, as_json=as_json), out)
+        return receiver.ReceiverApp(
+            secrets, clock.steady(), keep, receiver.Behaviour(status, fail_rate, slow_s), forward
+        )
 
     try:
         for secret in secrets:
             signing.decode(secret)
-        app = receiver.ReceiverApp(secrets, clock.steady(), receiver.keeper(show, out), behaviour)
-        asyncio.run(receiver.serve(app, host, port, announce))
+        asyncio.run(_serve(made, forward_to, partial(receiver.serve, host=host, port=port, announce=announce)))
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None
     except OSError as error:
         raise click.ClickException(str(error)) from None
+
+
+async def _serve(
+    made: Callable[[receiver.Forward | None], receiver.ReceiverApp],
+    forward_to: str | None,
+    serve: Callable[[receiver.ReceiverApp], Awaitable[None]],
+) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await serve(made(None if forward_to is None else receiver.forwarder(client, forward_to)))
+
+
+def _show(receipt: receiver.Receipt, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(receipt.as_dict()))
+        return
+    click.echo("\n".join(map(terminal.safe, receiver.pretty(receipt.body).split("\n"))))
+    if receipt.verified:
+        answered = "" if receipt.answered == 200 else f", answered {receipt.answered}"
+        click.secho(f"signature verified{answered}", fg="green")
+    else:
+        click.secho(f"signature not verified: {receipt.problem}", fg="red")
+
+
+def _check_forward(url: str | None) -> None:
+    try:
+        parsed = httpx.URL(url or "http://localhost")
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise click.BadParameter("must be http://HOST:PORT/PATH, or https", param_hint="--forward-to")

@@ -6,10 +6,12 @@ Never answers before what it received is in its file, and never shows or keeps a
 import asyncio
 import json
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from runtime.clock import Clock
 from runtime.http import server
@@ -21,6 +23,11 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 """More than 100 events of the largest size; a larger body is answered 413 and not kept."""
 
 _STOP_S = 5
+_FORWARD_S = 10.0
+"""How long the program behind may take: as long as an attempt."""
+
+Forward = Callable[[Mapping[str, str], bytes], Awaitable[tuple[int, str]]]
+"""Pass a request on; return the status that it got, and in words what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +68,14 @@ class ReceiverApp:
         clock: Clock,
         keep: Callable[[Receipt], None],
         behaviour: Behaviour | None = None,
+        forward: Forward | None = None,
     ) -> None:
-        """`keep` is called with each receipt before it is answered."""
+        """`keep` is called with each receipt before it is answered; `forward` answers what is verified, if given."""
         self._secrets = tuple(secrets)
         self._clock = clock
         self._keep = keep
         self._behaviour = behaviour or Behaviour()
+        self._forward = forward
         self._fails = mock_upstream.spread(self._behaviour.fail_rate)
 
     async def __call__(self, scope: mock_upstream.Message, receive: mock_upstream.Receive, send: Any) -> None:
@@ -78,11 +87,14 @@ class ReceiverApp:
         if body is None:
             await _answer(send, 413, f"a body has at most {MAX_BODY_BYTES} bytes")
             return
-        receipt = self._receipt(scope, body)
+        receipt, said = self._receipt(scope, body), "signature verified"
+        if receipt.verified and self._forward is not None:
+            status, said = await self._forward(receipt.headers, body)
+            receipt = replace(receipt, answered=status)
         self._keep(receipt)
         if self._behaviour.slow_s:
             await asyncio.sleep(self._behaviour.slow_s)
-        await _answer(send, receipt.answered, receipt.problem or "signature verified")
+        await _answer(send, receipt.answered, receipt.problem or said)
 
     def _receipt(self, scope: mock_upstream.Message, body: bytes) -> Receipt:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -97,6 +109,26 @@ class ReceiverApp:
 
     def _status(self) -> int:
         return 500 if next(self._fails) else self._behaviour.status
+
+
+def forwarder(client: httpx.AsyncClient, url: str) -> Forward:
+    """Return a `Forward` to `url`: the same bytes with the same headers, but for those of the connection.
+
+    A program that does not answer is a 502, so that the delivery is tried again.
+    """
+
+    async def forward(headers: Mapping[str, str], body: bytes) -> tuple[int, str]:
+        kept = {name: value for name, value in headers.items() if name not in _OF_CONNECTION}
+        try:
+            answer = await client.post(url, content=body, headers=kept, timeout=_FORWARD_S)
+        except httpx.HTTPError as error:
+            return 502, f"{url} did not answer: {type(error).__name__}"
+        return answer.status_code, f"{url} answered {answer.status_code}"
+
+    return forward
+
+
+_OF_CONNECTION = frozenset({"host", "connection", "content-length", "transfer-encoding"})
 
 
 async def serve(app: ReceiverApp, host: str, port: int, announce: Callable[[str], None]) -> None:

@@ -90,3 +90,29 @@ def test_a_slow_receiver_answers_late_and_as_told() -> None:
     with listening("--secret", kit.SECRET, "--status", "503", "--slow", "0.3", "--json") as process:
         answer = post(json.loads(first_line(process))["url"])
     assert (answer.status_code, answer.elapsed.total_seconds() >= 0.3) == (503, True)
+
+
+@pytest.mark.slow
+def test_what_is_verified_is_passed_on_byte_for_byte_and_answered_as_the_program_behind_answers(tmp_path: Path) -> None:
+    out = tmp_path / "behind.jsonl"
+    with listening("--secret", kit.SECRET, "--status", "418", "--out", str(out)) as behind:
+        where = first_line(behind)
+        with listening("--secret", kit.SECRET, "--forward-to", where, "--json") as process:
+            url = json.loads(first_line(process))["url"]
+            answer = post(url)
+            assert (answer.status_code, answer.json()["message"]) == (418, f"{where} answered 418")
+            assert json.loads(first_line(process))["answered"] == 418
+            assert post(url, "whsec_AAAA").status_code == 401
+            behind.kill()
+            behind.wait(60)
+            away = post(url)
+            assert (away.status_code, away.json()["message"]) == (502, f"{where} did not answer: ConnectError")
+    (received,) = map(json.loads, out.read_text().splitlines())
+    assert (received["verified"], received["body"]) == (True, BODY.decode())
+
+
+def test_a_place_that_is_no_url_is_refused() -> None:
+    for text in ("localhost:3000", "http://", "ftp://localhost/"):
+        with listening("--secret", kit.SECRET, "--forward-to", text) as process:
+            _, complaint = process.communicate(timeout=60)
+        assert (process.returncode, "Invalid value for --forward-to" in complaint) == (2, True)
