@@ -1,16 +1,14 @@
-"""Migrations are one chain, each named by its number: two that were written side by side are seen before they meet."""
+"""The migrations are one chain: two that follow the same one would leave no way to upgrade."""
 
-import re
+from alembic.script import ScriptDirectory
 
 from tests.architecture import sources
 
-_FACT = re.compile(r"^(revision|down_revision) = '?(\w+)'?$", re.MULTILINE)
 
-
-def test_migrations_are_one_chain_by_their_numbers() -> None:
-    files = sorted(path for path in sources.files() if path.parent.name == "versions" and path.name[0] == "0")
-    found = [dict(_FACT.findall((sources.ROOT / path).read_text(encoding="utf-8"))) for path in files]
-    numbers = [f"{number:04}" for number in range(1, len(files) + 1)]
-    assert [path.name[:4] for path in files] == numbers
-    assert [one["revision"] for one in found] == numbers
-    assert [one["down_revision"] for one in found] == ["None", *numbers[:-1]]
+def test_each_migration_follows_the_one_before_and_is_named_by_its_number() -> None:
+    scripts = ScriptDirectory(str(sources.ROOT / "tollgate" / "migrations"))
+    assert len(scripts.get_heads()) == 1
+    files = sorted((sources.ROOT / "tollgate" / "migrations" / "versions").glob("0*.py"))
+    chain = list(reversed(list(scripts.walk_revisions())))
+    assert [file.name[:4] for file in files] == [script.revision for script in chain]
+    assert [script.down_revision for script in chain] == [None, *(script.revision for script in chain[:-1])]
