@@ -7,7 +7,7 @@ from collections import deque
 from itertools import islice
 
 from domain import limit_tree
-from domain.limit_tree import Threshold
+from domain.limit_tree import Node, Threshold
 from runtime.config.newest import Newest
 from schemas.config import ConfigChange, ConfigKind, GroupRecord
 from schemas.limits import UsageLimit, UsageLimitUnit
@@ -20,7 +20,7 @@ class GroupThresholds:
     """Implements metering's `Thresholds` over group records. For one thread."""
 
     def __init__(self) -> None:
-        self._groups: Newest[GroupRecord] = Newest()
+        self._groups: Newest[Node] = Newest()
         self._known: dict[tuple[str, str], tuple[Threshold, ...]] = {}
         self._monthly: dict[tuple[str, str], bool] = {}
         self._changed: deque[str] = deque(maxlen=_REMEMBERED_CHANGES)
@@ -29,12 +29,12 @@ class GroupThresholds:
 
     def apply(self, change: ConfigChange) -> None:
         """Take over a change; other kinds than groups, and versions at or below the known one, are ignored."""
-        record = change.record if isinstance(change.record, GroupRecord) else None
+        node = Node.of(change.record) if isinstance(change.record, GroupRecord) else None
         before = self._groups.get(change.id)
-        if change.kind is ConfigKind.GROUP and self._groups.put(change.id, change.version, record):
+        if change.kind is ConfigKind.GROUP and self._groups.put(change.id, change.version, node):
             self._known.clear()
             self._monthly.clear()
-            if record is not None and before is not None and _on_months(record) - _on_months(before):
+            if node is not None and before is not None and _on_months(node) - _on_months(before):
                 self._changed.append(change.id)
                 self.month_changes += 1
 
@@ -74,7 +74,7 @@ class GroupThresholds:
         return any(group.id in newest for group in limit_tree.chain(group_id, self._groups.get))
 
 
-def _on_months(record: GroupRecord) -> set[tuple[str, UsageLimit]]:
+def _on_months(record: Node) -> set[tuple[str, UsageLimit]]:
     return {
         (model.slug, limit)
         for model in record.models

@@ -230,7 +230,11 @@ class Admissions:
         route = self._directory.route(key, slug, api)
         if route is None:
             return replies.model_not_found(slug)
-        return replies.unserved(slug) if isinstance(route, Unserved) else (read, route)
+        if isinstance(route, Unserved):
+            return replies.unserved(slug)
+        if read.upstream_object is not None and not route.upstream_objects:
+            return replies.names_upstream_object(read.upstream_object)
+        return read, route
 
     async def admit(
         self,
@@ -277,7 +281,7 @@ class Admissions:
             return estimate.NOTHING
         likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
         claims = (read.request.choices, read.request.max_tokens)
-        return estimate.expected(read.prompt_bound, *claims, likely, self._most_output)
+        return estimate.expected(read.prompt_bound, *claims, likely, route.max_output_tokens or self._most_output)
 
     async def _reserve(
         self, route: Route, expected: estimate.Expected, now: datetime
@@ -335,4 +339,5 @@ def upstream_request(
         route.dialect,
         workspace_id=route.workspace_id,
         envelope=envelope,
+        max_output_tokens=route.max_output_tokens,
     )

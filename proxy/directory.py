@@ -5,6 +5,7 @@ Never reads a database: it is fed changes, and one with a version lower than wha
 
 import logging
 from datetime import datetime
+from sys import intern
 from typing import Protocol
 
 from domain import limit_tree
@@ -59,7 +60,7 @@ class ConfiguredDirectory:
         self._opener = opener
         self._workspaces: Newest[WorkspaceRecord] = Newest()
         self._endpoints: Newest[EndpointRecord] = Newest()
-        self._groups: Newest[GroupRecord] = Newest()
+        self._groups: Newest[limit_tree.Node] = Newest()
         self._keys: Newest[tuple[bytes, str, str, datetime | None, bool]] = Newest()
         self._credentials: Newest[tuple[str, str]] = Newest()
         """Each secret's workspace and opened text, which is empty where it cannot be used."""
@@ -80,8 +81,8 @@ class ConfiguredDirectory:
                 entry = (
                     (
                         bytes.fromhex(record.sha256),
-                        record.workspace_id,
-                        record.group_id,
+                        intern(record.workspace_id),
+                        intern(record.group_id),
                         record.expires_at,
                         record.disabled,
                     )
@@ -94,7 +95,8 @@ class ConfiguredDirectory:
             case ConfigKind.WORKSPACE:
                 self._put_workspace(change, record if isinstance(record, WorkspaceRecord) else None)
             case ConfigKind.GROUP:
-                self._groups.put(change.id, change.version, record if isinstance(record, GroupRecord) else None)
+                node = limit_tree.Node.of(record) if isinstance(record, GroupRecord) else None
+                self._groups.put(intern(change.id), change.version, node)
             case ConfigKind.ENDPOINT:
                 self._put_endpoint(change, record if isinstance(record, EndpointRecord) else None)
             case ConfigKind.SECRET:
@@ -225,6 +227,8 @@ class ConfiguredDirectory:
             day_limits=days,
             rates=RateChain(chain[-1].id, slug, rates),
             concurrent=tuple(limit for limit in limits if limit.unit is RateLimitUnit.CONCURRENT),
+            max_output_tokens=endpoint.max_output_tokens,
+            upstream_objects=bool(endpoint.upstream_objects),
             dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
             parent_groups=tuple(group.id for group in chain[1:]),

@@ -31,6 +31,8 @@ class Read(NamedTuple):
     """`estimate.prompt_bound` of it."""
     prompt_tokens: int | None = None
     """What would be billed without counts, where that was made already: of large ones, whose body is given up early."""
+    upstream_object: str | None = None
+    """The first member that names an object at the upstream."""
 
 
 class Large:
@@ -85,7 +87,5 @@ def _request(api: ApiRoute, body: bytes) -> Read | Invalid:
     asked = api.parse(body)
     if isinstance(asked, Invalid):
         return asked
-    name = upstream_objects.named(body)
-    if name is not None:
-        return Invalid(f"Field {name} names an object at the upstream, which this gateway does not allow.", name)
-    return Read(asked, estimate.prompt_bound(asked.body, asked.token_ids))
+    bound = estimate.prompt_bound(asked.body, asked.token_ids)
+    return Read(asked, bound, upstream_object=upstream_objects.named(body))

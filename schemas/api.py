@@ -18,7 +18,7 @@ from schemas.limits import (
     Threshold,
     UsageLimitUnit,
 )
-from schemas.targets import Target
+from schemas.targets import MaxOutputTokens, Target, UpstreamObjects
 
 Item = TypeVar("Item")
 ExternalEntityId = Annotated[str, Field(min_length=1, max_length=255)]
@@ -54,17 +54,21 @@ class CreateEndpoint(Message):
     slug: Slug
     region: Region = Region.UNRESTRICTED
     targets: tuple[Target, ...] = Field(min_length=1, max_length=1)
+    max_output_tokens: MaxOutputTokens | None = None
+    upstream_objects: UpstreamObjects | None = None
 
 
 class UpdateEndpoint(Message):
-    """Body of PATCH /v1/gateway/endpoints/{endpoint_id}; a slug, targets or both; null is as if left out.
+    """Body of PATCH /v1/gateway/endpoints/{endpoint_id}: at least one of the first four.
 
-    The other fields never change: they may say what they are, so that what was read can be sent back. `updated_at` is
-    ignored.
+    Null is as if left out; for `max_output_tokens` and `upstream_objects` it takes away what was set. The other fields
+    never change: they may say what they are, so that what was read can be sent back. `updated_at` is ignored.
     """
 
     slug: Slug | None = None
     targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=1)] | None = None
+    max_output_tokens: MaxOutputTokens | None = None
+    upstream_objects: UpstreamObjects | None = None
     id: str | None = None
     region: Region | None = None
     created_at: GivenMoment | None = None
@@ -79,7 +83,7 @@ class EndpointTombstone(Message):
 
 
 class Endpoint(Message):
-    """An endpoint: a slug and its one target."""
+    """An endpoint: a slug and its one target. The last two fields are there once they were set."""
 
     id: str
     slug: str
@@ -87,6 +91,8 @@ class Endpoint(Message):
     targets: tuple[Target, ...]
     created_at: Timestamp
     updated_at: Timestamp
+    max_output_tokens: MaxOutputTokens | None = None
+    upstream_objects: UpstreamObjects | None = None
 
 
 class GroupMetadata(Message):

@@ -48,6 +48,10 @@ class EndpointRecord(InternalRecord):
     slug: str
     target: Target
     created_at: Timestamp
+    max_output_tokens: int | None = Field(default=None, description="What the model can answer at most.")
+    upstream_objects: bool | None = Field(
+        default=None, description="Whether bodies may name objects at the upstream; null: never set, as false."
+    )
 
 
 class GroupRecord(InternalRecord):

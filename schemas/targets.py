@@ -13,6 +13,25 @@ ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,56}$")]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")]
 """Becomes part of a path."""
 
+MaxOutputTokens = Annotated[
+    int,
+    Field(
+        strict=True,
+        ge=1,
+        le=1_000_000,
+        description="What the model can answer at most, in tokens: no request reserves more for each of its choices, "
+        "and ANTHROPIC is asked for as much where a request names no bound. Not set: the gateway's settings hold.",
+    ),
+]
+UpstreamObjects = Annotated[
+    bool,
+    Field(
+        strict=True,
+        description="Whether requests may name objects at the upstream (`previous_response_id`, `file_id`, ...). One "
+        "credential serves all of a lab's customers, so each could name what another has stored. Not set: false.",
+    ),
+]
+
 
 class Provider(StrEnum):
     """Who serves the model."""

@@ -45,7 +45,13 @@ def secret(kept: StoredSecret) -> Shown:
 def endpoint(kept: StoredEndpoint) -> Shown:
     """Show an endpoint."""
     target = kept.record.target.model_dump(mode="json", exclude_unset=True)
-    return {"slug": kept.record.slug, "region": kept.region.value, "targets": [target]}
+    return {
+        "slug": kept.record.slug,
+        "region": kept.region.value,
+        "targets": [target],
+        "max_output_tokens": kept.record.max_output_tokens,
+        "upstream_objects": kept.record.upstream_objects,
+    }
 
 
 def group(kept: StoredGroup) -> Shown:

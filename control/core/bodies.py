@@ -9,7 +9,9 @@ from schemas.limits import ModelConfig
 
 
 def endpoint(kept: StoredEndpoint) -> Endpoint:
-    """Return an endpoint's body."""
+    """Return an endpoint's body: what was never set is left out, for published clients know none of it."""
+    given = {"max_output_tokens": kept.record.max_output_tokens, "upstream_objects": kept.record.upstream_objects}
+    shown = {name: value for name, value in given.items() if value is not None}
     return Endpoint(
         id=kept.record.id,
         slug=kept.record.slug,
@@ -17,6 +19,7 @@ def endpoint(kept: StoredEndpoint) -> Endpoint:
         targets=(kept.record.target,),
         created_at=kept.record.created_at,
         updated_at=kept.updated_at,
+        **shown,
     )
 
 

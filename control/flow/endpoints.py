@@ -12,6 +12,9 @@ from schemas.api import CreateEndpoint, UpdateEndpoint
 from schemas.config import EndpointRecord
 from schemas.targets import Target
 
+_OWN = ("max_output_tokens", "upstream_objects")
+"""What a PATCH may take away again with null."""
+
 
 def create(unit: UnitOfWork, body: CreateEndpoint, *, allow_private: bool) -> StoredEndpoint:
     """Make an endpoint. Raise InvalidError. `allow_private`: whether its upstream may be at a private address."""
@@ -19,7 +22,13 @@ def create(unit: UnitOfWork, body: CreateEndpoint, *, allow_private: bool) -> St
     target = _checked(unit, body.targets[0], allow_private=allow_private)
     _check_free(unit, body.slug)
     record = EndpointRecord(
-        id=ids.mint(), workspace_id=unit.workspace_id, slug=body.slug, target=target, created_at=unit.now
+        id=ids.mint(),
+        workspace_id=unit.workspace_id,
+        slug=body.slug,
+        target=target,
+        created_at=unit.now,
+        max_output_tokens=body.max_output_tokens,
+        upstream_objects=body.upstream_objects,
     )
     endpoint = StoredEndpoint(record=record, region=body.region, updated_at=unit.now)
     unit.endpoints.add(endpoint)
@@ -28,13 +37,15 @@ def create(unit: UnitOfWork, body: CreateEndpoint, *, allow_private: bool) -> St
 
 
 def update(unit: UnitOfWork, endpoint_id: str, body: UpdateEndpoint, *, allow_private: bool) -> StoredEndpoint:
-    """Change an endpoint's slug, target or both; groups keep naming the slug they name. Raise RefusalError."""
+    """Change an endpoint; groups keep naming the slug they name. Raise RefusalError."""
     before = get(unit, endpoint_id)
     shown = bodies.endpoint(before)
     preconditions.check(unit.if_match, shown)
-    fixed.check(body, shown, free={"slug", "targets", "updated_at"})
-    if body.slug is None and body.targets is None:
-        raise InvalidError("slug, targets: at least one of the two is required", code="nothing_to_change")
+    fixed.check(body, shown, free={"slug", "targets", "updated_at", *_OWN})
+    own = {name: getattr(body, name) for name in _OWN if name in body.model_fields_set}
+    if body.slug is None and body.targets is None and not own:
+        names = ", ".join(("slug", "targets", *_OWN))
+        raise InvalidError(f"{names}: at least one of them is required", code="nothing_to_change")
     slug, target = before.record.slug, before.record.target
     if body.slug is not None and body.slug != slug:
         _check_prefix(unit, body.slug)
@@ -42,7 +53,7 @@ def update(unit: UnitOfWork, endpoint_id: str, body: UpdateEndpoint, *, allow_pr
         slug = body.slug
     if body.targets is not None:
         target = _checked(unit, body.targets[0], allow_private=allow_private)
-    record = before.record.model_copy(update={"slug": slug, "target": target})
+    record = before.record.model_copy(update={"slug": slug, "target": target} | own)
     endpoint = replace(before, record=record, updated_at=unit.now)
     unit.endpoints.replace(endpoint)
     unit.journal.note(

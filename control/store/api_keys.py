@@ -51,10 +51,19 @@ class SqlApiKeys:
         query = select(API_KEYS).where(API_KEYS.c.group_id == group_id, API_KEYS.c.id > after, _LIVE)
         return self._all(query.order_by(API_KEYS.c.id).limit(limit))
 
-    def every(self) -> Iterator[StoredApiKey]:
-        """Return all of them, one after the other: there may be a million."""
-        rows = self._connection.execute(select(API_KEYS).where(_LIVE), execution_options=statements.STREAMED)
-        return (_read(row) for row in rows)
+    def records(self) -> Iterator[KeyRecord]:
+        """Return what other processes know of all of them, one after the other: there may be a million."""
+        columns = [API_KEYS.c[name] for name in KeyRecord.model_fields]
+        rows = self._connection.execute(select(*columns).where(_LIVE), execution_options=statements.STREAMED)
+        for prefix, workspace_id, group_id, sha256, expires_at, disabled in rows:
+            yield KeyRecord(
+                prefix=prefix,
+                workspace_id=workspace_id,
+                group_id=group_id,
+                sha256=sha256,
+                expires_at=expires_at,
+                disabled=bool(disabled),
+            )
 
     def _all(self, query: Select[Any]) -> Sequence[StoredApiKey]:
         return [_read(row) for row in self._connection.execute(query)]

@@ -84,12 +84,20 @@ def _values(endpoint: StoredEndpoint) -> dict[str, Any]:
         "region": endpoint.region.value,
         "target": target.model_dump(mode="json", exclude_unset=True),
         "secret_id": target.secret_id,
+        "max_output_tokens": endpoint.record.max_output_tokens,
+        "upstream_objects": endpoint.record.upstream_objects,
         "updated_at": endpoint.updated_at,
     }
 
 
 def _read(row: Row[Any]) -> StoredEndpoint:
     record = EndpointRecord(
-        id=row.id, workspace_id=row.workspace_id, slug=row.slug, target=row.target, created_at=row.created_at
+        id=row.id,
+        workspace_id=row.workspace_id,
+        slug=row.slug,
+        target=row.target,
+        created_at=row.created_at,
+        max_output_tokens=row.max_output_tokens,
+        upstream_objects=row.upstream_objects,
     )
     return StoredEndpoint(record=record, region=Region(row.region), updated_at=row.updated_at)

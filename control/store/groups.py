@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
+from pydantic import TypeAdapter
 from sqlalchemy import CTE, ColumnElement, Connection, Row, Text, cast, func, insert, select, update
 
 from control.core.records import Chain, LimitBelow, StoredGroup
@@ -13,10 +15,13 @@ from control.store.tables import API_KEYS, GROUPS
 from runtime.config import log as config_log
 from runtime.database import statements
 from schemas.config import ConfigKind, GroupRecord
+from schemas.limits import ModelConfig
 
 _LIVE = GROUPS.c.deleted_at.is_(None)
 _LAST = "\U0010ffff"
 """The last character there is: every text that begins with another lies below that other and this."""
+_MODELS = TypeAdapter(tuple[ModelConfig, ...])
+_MOST_PLANS = 4096
 _FIRST_READ = 4
 _MOST_READ = 64
 
@@ -166,10 +171,17 @@ class SqlGroups:
         ]
         return {id_ for query in queries for id_ in self._connection.execute(query).scalars()}
 
-    def every(self) -> Iterator[StoredGroup]:
-        """Return all of them, parents before children, one after the other."""
-        query = select(GROUPS).where(_LIVE).order_by(GROUPS.c.depth)
-        return (_read(row) for row in self._connection.execute(query, execution_options=statements.STREAMED))
+    def records(self) -> Iterator[GroupRecord]:
+        """Return what other processes know of all of them, parents before children, one after the other.
+
+        Groups that list the same models share one value of them: most labs have a few plans for many customers.
+        """
+        read_models = lru_cache(maxsize=_MOST_PLANS)(_MODELS.validate_json)
+        columns = [GROUPS.c[name] for name in GroupRecord.model_fields if name != "models"]
+        query = select(*columns, cast(GROUPS.c.models, Text)).where(_LIVE).order_by(GROUPS.c.depth)
+        for *own, models in self._connection.execute(query, execution_options=statements.STREAMED):
+            named = dict(zip(GroupRecord.model_fields, own, strict=False))
+            yield GroupRecord(**named, models=read_models(models))
 
     def _chains(self, groups: Sequence[StoredGroup]) -> Sequence[Chain]:
         wanted = {ancestor for group in groups for ancestor in group.record.ancestor_ids}

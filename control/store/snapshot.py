@@ -45,9 +45,9 @@ def _records(connection: Connection) -> Iterator[tuple[ConfigKind, str, ConfigRe
         yield ConfigKind.SECRET, secret.record.id, secret.record
     for endpoint in SqlEndpoints(connection).every():
         yield ConfigKind.ENDPOINT, endpoint.record.id, endpoint.record
-    for group in SqlGroups(connection).every():
-        yield ConfigKind.GROUP, group.record.id, group.record
-    for key in SqlApiKeys(connection).every():
-        yield ConfigKind.KEY, key.record.prefix, key.record
+    for group in SqlGroups(connection).records():
+        yield ConfigKind.GROUP, group.id, group
+    for key in SqlApiKeys(connection).records():
+        yield ConfigKind.KEY, key.prefix, key
     for webhook in SqlWebhooks(connection).every():
         yield ConfigKind.WEBHOOK, webhook.workspace_id, webhook

@@ -69,6 +69,8 @@ ENDPOINTS = Table(
     Column("secret_id", ForeignKey("secrets.id"), index=True),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("max_output_tokens", Integer),
+    Column("upstream_objects", Boolean),
     Index(None, "workspace_id", "id"),
 )
 """`secret_id` is the target's own, beside it so that a secret in use cannot go."""

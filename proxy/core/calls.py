@@ -83,6 +83,8 @@ class UpstreamRequest:
     """Whose share of the look-ups and of the turns is used."""
     envelope: Envelope | None = None
     """None: a JSON body is posted to the URL as it stands."""
+    max_output_tokens: int | None = None
+    """What the model can answer at most, where its endpoint says it."""
     on_sent: Callable[[], None] | None = field(default=None, repr=False)
     """Called once when all of it has been handed to the system, so that nobody here needs the body any more."""
     hold: Callable[[int], None] = field(default=_hold_nothing, repr=False)
@@ -124,6 +126,10 @@ class Route:
     rates: RateChain
     concurrent: tuple[WindowLimit, ...] = ()
     """Of requests in flight."""
+    max_output_tokens: int | None = None
+    """What the model can answer at most, where its endpoint says it."""
+    upstream_objects: bool = False
+    """Whether bodies may name objects at the upstream."""
     dialect: Dialect = Dialect.CHAT
     name: RouteName = RouteName.CHAT_COMPLETIONS
     parent_groups: tuple[str, ...] = ()

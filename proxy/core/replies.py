@@ -53,6 +53,11 @@ def json_reply(value: object) -> Reply:
     return Reply(200, list(_JSON), msgspec.json.encode(value))
 
 
+def names_upstream_object(member: str) -> Reply:
+    """Return the answer to a body that names an object at an upstream whose endpoint does not allow it."""
+    return bad_request(f"Field {member} names an object at the upstream, which this model's endpoint refuses.", member)
+
+
 def bad_request(message: str, param: str | None = None) -> Reply:
     """400: the body or query is wrong; the message says which field and what is allowed."""
     return error(400, message, kind="invalid_request_error", param=param)

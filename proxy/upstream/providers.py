@@ -171,11 +171,11 @@ class Providers:
         await self._upstreams.close()
 
     async def _messages(self, request: UpstreamRequest) -> _Opened:
-        body = request.body
+        body, most = request.body, request.max_output_tokens or self._default_max_tokens
         if len(body) > _TRANSLATED_AT_ONCE_BYTES:
-            translated = await asyncio.to_thread(self._to_messages, body)
+            translated = await asyncio.to_thread(messages_request.translate, body, default_max_tokens=most)
         else:
-            translated = self._to_messages(body)
+            translated = messages_request.translate(body, default_max_tokens=most)
         if isinstance(translated, Invalid):
             return GivenAnswer(replies.bad_request(translated.message, translated.param))
         lines = (
@@ -201,9 +201,6 @@ class Providers:
         if isinstance(opened, HttpAnswer):
             opened.pass_header(b"request-id")
         return opened
-
-    def _to_messages(self, body: bytes) -> bytes | Invalid:
-        return messages_request.translate(body, default_max_tokens=self._default_max_tokens)
 
     async def _vertex(self, request: UpstreamRequest) -> _Opened:
         key = request.credential or ""

@@ -4,6 +4,7 @@ Never starts over another server's data directory, and never without saying wher
 """
 
 import asyncio
+import gc
 import importlib
 import json
 import logging
@@ -26,7 +27,7 @@ from tollgate.cli.commands import Where
 from tollgate.installation import InstallationError
 from tollgate.roles import waiting
 from tollgate.roles import workers as supervisor
-from tollgate.roles.process import Addresses, Process, Role, public_listener
+from tollgate.roles.process import COLLECTING_AT_START, Addresses, Process, Role, public_listener
 
 _SWITCH_INTERVAL_S = 0.001
 """How long a database thread may keep the interpreter from the event loop; Python's own 5 ms is felt by every call."""
@@ -121,6 +122,7 @@ def _serve_one(
         module = importlib.import_module(_MODULES[role])
         prepare = module.prepare_leaving if leaving else module.prepare
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        gc.set_threshold(*COLLECTING_AT_START)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             if role in _NEED_DATABASE:
                 make = runner.run(waiting.prepared(loaded, closing, prepare))

@@ -43,6 +43,10 @@ Spawn = Callable[[str, Work], None]
 If it ends earlier, or is cancelled by somebody else, the process ends.
 """
 
+COLLECTING_AT_START = (100_000, 50, 1000)
+"""How often the garbage collector looks while a snapshot is loaded: hardly ever at what is old, for it only grows."""
+_COLLECTING = (700, 10, 10)  # Python's own
+
 log = logging.getLogger(__name__)
 
 
@@ -130,6 +134,7 @@ class Process:
                 public = None if app is None else self._open_public(app, Bounds(max_connections=max_connections))
                 self._ready = True
                 gc.freeze()  # the snapshot is never garbage: later collections need not look through it
+                gc.set_threshold(*_COLLECTING)
                 announce(Addresses(public, ops))
                 await self._ends_unstopped(asyncio.Event().wait())
         except Exception as error:  # noqa: BLE001 - raised below

@@ -47,7 +47,8 @@ def test_an_endpoint_is_replaced_whole(desk: Desk) -> None:
     before = endpoint("e", "acme/m", workspace_id="lab")
     desk.endpoints.add(before)
     target = Target(provider=Provider.OPENAI_COMPATIBLE, base_url="https://up.example/v1", target_model="m")
-    record = before.record.model_copy(update={"target": target})
+    more = {"max_output_tokens": 8192, "upstream_objects": False}
+    record = before.record.model_copy(update={"target": target} | more)
     after = replace(before, record=record, updated_at=NOW + timedelta(seconds=1))
     desk.endpoints.replace(after)
 

@@ -25,7 +25,11 @@ OTHER_SLUG = "lab/other"
 
 
 TOKENS = kit.rate(LimitType.TOKEN, 10**9)
-ROUTES = {LimitEnforcement.CASCADING: kit.route(), LimitEnforcement.INDEPENDENT: kit.independent(kit.ROOMY[0], TOKENS)}
+PARENTS = (kit.PARENT,)
+ROUTES = {
+    LimitEnforcement.CASCADING: kit.route(parent_groups=PARENTS),
+    LimitEnforcement.INDEPENDENT: kit.independent(kit.ROOMY[0], TOKENS, parent_groups=PARENTS),
+}
 
 
 def fake(enforcement: LimitEnforcement) -> Port:

@@ -8,7 +8,7 @@ from runtime.config import log as config_log
 from runtime.config import relay
 from runtime.config.relay import Relay
 from runtime.database.engines import Database
-from schemas.config import ConfigChange, ConfigKind
+from schemas.config import ConfigChange, ConfigKind, GroupRecord
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
 from tests.support import engines
@@ -85,6 +85,21 @@ async def test_it_outlives_an_outage(database: Database) -> None:
         await Relay(database, 0, [seen.append], pause).step()
     assert left() == 0
     assert [change.id for change in seen] == ["kept"]
+
+
+async def test_groups_of_one_plan_share_its_models(lab: Lab, database: Database) -> None:
+    await lab.endpoint("acme/m")
+    limited = {"slug": "acme/m", "usage_limits": [helpers.day_limit(5)]}
+    for name in ("first", "second"):
+        await lab.made_group(name, limited)
+    await lab.made_group("other", {"slug": "acme/m"})
+    changes: list[ConfigChange] = []
+    database.read_now(lambda connection: snapshot.load(connection, changes.append))
+    records = [change.record for change in changes if isinstance(change.record, GroupRecord)]
+    by_name = {record.external_entity_id: record.models for record in records}
+    assert by_name["first"][0] is by_name["second"][0]
+    assert [limit.threshold for limit in by_name["first"][0].usage_limits] == [5]
+    assert by_name["other"][0].usage_limits == ()
 
 
 async def test_the_snapshot_is_what_the_whole_log_adds_up_to(lab: Lab, other: Lab, database: Database) -> None:

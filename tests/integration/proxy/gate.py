@@ -85,12 +85,12 @@ class Gate:
         record = EndpointRecord(id=f"e-{slug}", workspace_id="ws", slug=slug, target=target, created_at=NOW)
         self.apply(ConfigKind.ENDPOINT, record.id, record)
 
-    def target(self, slug: str, secret: str, **target: Any) -> None:
-        """Let an endpoint with a secret be the slug's."""
+    def target(self, slug: str, secret: str, more: dict[str, Any] | None = None, **target: Any) -> None:
+        """Let an endpoint with a secret be the slug's; `more` is what it says beside its target."""
         sealed = kit.VAULT.seal(secret, secret_context("ws", "s1"))
         self.apply(ConfigKind.SECRET, "s1", SecretRecord(id="s1", workspace_id="ws", sealed=sealed))
-        made = Target(secret_id="s1", **target)
-        record = EndpointRecord(id=f"e-{slug}", workspace_id="ws", slug=slug, target=made, created_at=NOW)
+        facts: dict[str, Any] = {"target": Target(secret_id="s1", **target), "created_at": NOW} | (more or {})
+        record = EndpointRecord(id=f"e-{slug}", workspace_id="ws", slug=slug, **facts)
         self.apply(ConfigKind.ENDPOINT, record.id, record)
 
     def allow(self, *models: ModelConfig) -> None:

@@ -76,6 +76,18 @@ async def test_what_reaches_the_provider_and_what_comes_back(claude: Gate, upstr
     assert event.request_metadata == {"a": "b"}
 
 
+async def test_an_endpoint_that_says_what_its_model_answers_is_asked_for_as_much(
+    claude: Gate, upstream: TcpUpstream
+) -> None:
+    upstream.play = answering(vendor.whole(HELLO))
+    provider = {"provider": Provider.ANTHROPIC, "target_model": "claude-1"}
+    claude.target(SLUG, "sk-ant-1", {"max_output_tokens": 4000}, **provider)
+    async with claude.client() as client:
+        for bound in ({}, {"max_tokens": 5000}):
+            assert (await client.post(PATH, json=ASKED | bound)).status_code == 200
+    assert [json.loads(received.body)["max_tokens"] for received in upstream.received] == [4000, 5000]
+
+
 @pytest.mark.parametrize("asks", [False, True])
 async def test_a_stream(claude: Gate, upstream: TcpUpstream, asks: bool) -> None:
     upstream.play = streaming(*vendor.events(vendor.BLOCKS, "tool_use"))

@@ -118,6 +118,17 @@ def test_effective_limits_are_those_of_the_slow_implementation(tree: dict[str, G
 
 
 @given(trees())
+def test_nodes_say_the_same_as_the_records_that_they_are_of(tree: dict[str, GroupRecord]) -> None:
+    nodes = {id_: limit_tree.Node.of(record) for id_, record in tree.items()}
+    for id_ in tree:
+        records, kept = limit_tree.chain(id_, tree.get), limit_tree.chain(id_, nodes.get)
+        assert limit_tree.charged_groups(kept) == limit_tree.charged_groups(records)
+        assert limit_tree.effective_models(kept) == limit_tree.effective_models(records)
+        assert [group.workspace_id for group in kept] == [group.workspace_id for group in records]
+        assert [group.external_entity_id for group in kept] == [group.external_entity_id for group in records]
+
+
+@given(trees())
 def test_a_group_may_call_what_it_or_an_ancestor_lists(tree: dict[str, GroupRecord]) -> None:
     for id_ in tree:
         way = way_to_the_root(tree, id_)

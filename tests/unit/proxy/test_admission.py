@@ -276,3 +276,30 @@ def test_what_a_key_may_call(house: House) -> None:
     refused = house.gateway.models(b"Bearer " + kit.TEXT_KEY)
     assert isinstance(refused, Reply)
     assert refused.status == 401
+
+
+NAMING = ASKED[:-1] + b',"previous_response_id":"resp_1"}'
+
+
+@in_virtual_time
+async def test_a_body_that_names_an_object_at_the_upstream_needs_an_endpoint_that_allows_it(house: House) -> None:
+    refused = await house.serve(house.client(NAMING))
+    assert (refused.status, error_of(refused.got)["param"]) == (400, "previous_response_id")
+    assert not house.upstream.requests
+    house.assert_all_given_back()
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(upstream_objects=True)
+    house.upstream.answers(PLAIN)
+    assert (await house.serve(house.client(NAMING))).status == 200
+    assert b"resp_1" in house.upstream.requests[0].body
+    elsewhere = await house.serve(house.client(NAMING.replace(b"lab/model", b"lab/other")))
+    assert (elsewhere.status, error_of(elsewhere.got)["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(("most", "reserved"), [(None, kit.MOST_OUTPUT), (9, 9), (100_000, 100_000), (10**6, 200_000)])
+@in_virtual_time
+async def test_no_choice_reserves_more_than_its_model_can_answer(house: House, most: int | None, reserved: int) -> None:
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(max_output_tokens=most)
+    house.upstream.answers(PLAIN)
+    body = ASKED[:-1] + b',"max_tokens":200000}'
+    assert (await house.serve(house.client(body))).status == 200
+    assert [place.estimate for _, place in house.windows.taken] == [-(-len(body) // 4) + reserved]

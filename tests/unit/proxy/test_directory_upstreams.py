@@ -204,3 +204,11 @@ def test_the_operators_credential_is_for_baseten_targets_of_workspaces_that_may_
     the_route(taken_back)
     taken_back.apply(change(50, workspace()))
     assert the_route(taken_back).credential is None
+
+
+def test_what_an_endpoint_says_of_its_model_is_the_routes() -> None:
+    plain = the_route(directory())
+    assert (plain.max_output_tokens, plain.upstream_objects) == (None, False)
+    said = endpoint().model_copy(update={"max_output_tokens": 9, "upstream_objects": True})
+    route = the_route(directory(said))
+    assert (route.max_output_tokens, route.upstream_objects) == (9, True)

@@ -68,6 +68,8 @@ LIMIT = UsageLimit(type=LimitType.TOKEN, unit=UsageLimitUnit.DAY, threshold=5)
                 "slug": "acme/m",
                 "region": "EU",
                 "targets": [{"provider": "OPENAI", "secret_id": "s", "target_model": "m"}],
+                "max_output_tokens": None,
+                "upstream_objects": None,
             },
         ),
         (

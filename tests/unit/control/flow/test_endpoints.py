@@ -1,7 +1,10 @@
+import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from control.core import bodies
 from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.flow import endpoints, secrets
 from runtime.vault import Vault
@@ -9,6 +12,7 @@ from schemas.api import CreateEndpoint, CreateSecret, UpdateEndpoint
 from tests.unit.control.fakes import FakeStores
 
 SLUG = "acme/m"
+PUBLISHED = {"id", "slug", "region", "targets", "created_at", "updated_at"}
 OPENAI_COMPATIBLE = {"provider": "OPENAI_COMPATIBLE", "base_url": "https://up.example/v1/", "target_model": "m"}
 VERTEX = {"project_id": "p", "location": "global"}
 
@@ -194,3 +198,41 @@ def test_a_deleted_endpoint_frees_its_slug() -> None:
     office.create()
     with pytest.raises(NotFoundError):
         endpoints.delete(office.unit(), made)
+
+
+def test_what_a_model_answers_at_most_and_whether_objects_may_be_named_are_kept_changed_and_taken_away() -> None:
+    office = Office()
+    whole = {"slug": SLUG, "targets": [OPENAI_COMPATIBLE], "max_output_tokens": 8192, "upstream_objects": True}
+    made = endpoints.create(office.unit(), CreateEndpoint.model_validate(whole), allow_private=False)
+    assert (made.record.max_output_tokens, made.record.upstream_objects) == (8192, True)
+    office.update(made.record.id, upstream_objects=False)
+    office.update(made.record.id, slug="acme/n")
+    changed = endpoints.get(office.unit(), made.record.id).record
+    assert (changed.max_output_tokens, changed.upstream_objects) == (8192, False)
+    office.update(made.record.id, max_output_tokens=None, upstream_objects=None)
+    assert bodies.endpoint(endpoints.get(office.unit(), made.record.id)).model_fields_set == PUBLISHED
+
+
+def test_an_endpoint_that_says_nothing_more_is_shown_as_published() -> None:
+    office = Office()
+    assert bodies.endpoint(endpoints.get(office.unit(), office.create())).model_fields_set == PUBLISHED
+    with pytest.raises(InvalidError, match="max_output_tokens, upstream_objects: at least one"):
+        office.update(office.create(slug="acme/n"), updated_at="2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_output_tokens": 0},
+        {"max_output_tokens": 1_000_001},
+        {"max_output_tokens": True},
+        {"max_output_tokens": "5"},
+        {"max_output_tokens": 1.5},
+        {"upstream_objects": 1},
+        {"upstream_objects": "true"},
+    ],
+)
+def test_what_they_may_not_be(wrong: dict[str, Any]) -> None:
+    for contract, body in ((CreateEndpoint, {"slug": SLUG, "targets": [OPENAI_COMPATIBLE]}), (UpdateEndpoint, {})):
+        with pytest.raises(ValidationError):
+            contract.model_validate_json(json.dumps(body | wrong))

@@ -1,0 +1,62 @@
+"""Makes the environments that clients run in, each with its own versions, and keeps them in `.tools/clients`.
+
+Never installs what its lock file does not name with a hash. An environment is made once for each content of its lock.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.architecture import sources
+
+LOCKS = Path(__file__).parent / "locks"
+_MADE = sources.ROOT / ".tools" / "clients"
+_INSTALL_WITHIN_S = 900
+
+
+def python(name: str) -> Path:
+    """Return the interpreter of a Python environment: its lock file is `locks/NAME.lock`."""
+    lock = LOCKS / f"{name}.lock"
+    with _folder(name, lock) as (folder, is_made):
+        interpreter = folder / "bin" / "python"
+        if not is_made:
+            _run(sys.executable, "-m", "venv", "--clear", str(folder))
+            options = ("--no-deps", "--only-binary", ":all:", "--require-hashes", "--disable-pip-version-check")
+            _run(str(interpreter), "-m", "pip", "install", "--quiet", *options, "-r", str(lock))
+    return interpreter
+
+
+def node(name: str) -> Path:
+    """Return the folder of a Node environment, into which its programs are to be put: modules are found from there."""
+    source = LOCKS / name
+    with _folder(name, source / "package-lock.json") as (folder, is_made):
+        if not is_made:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(source, folder)
+            _run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder)
+    return folder
+
+
+@contextmanager
+def _folder(name: str, lock: Path) -> Iterator[tuple[Path, bool]]:
+    """Hold an environment's folder alone, and tell whether what its lock file names is there; it is, after the body."""
+    folder, mark = _MADE / name, _MADE / f"{name}.made"
+    digest = hashlib.sha256(lock.read_bytes() + str(folder).encode()).hexdigest()
+    _MADE.mkdir(parents=True, exist_ok=True)
+    with (_MADE / f"{name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        is_made = mark.exists() and mark.read_text(encoding="utf-8") == digest
+        yield folder, is_made
+        mark.write_text(digest, encoding="utf-8")
+
+
+def _run(*command: str, cwd: Path | None = None) -> None:
+    options: dict[str, Any] = {"cwd": cwd, "capture_output": True, "text": True, "timeout": _INSTALL_WITHIN_S}
+    done = subprocess.run(command, check=False, **options)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
