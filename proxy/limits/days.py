@@ -30,8 +30,7 @@ _NO_COUNTERS = CounterPeriod()
 
 LaneOf = Callable[[str], Lane]
 """Says which lane the rows of a tree lie in, by the last of their charged groups."""
-_MOST_CHARGED = 10_000
-"""Routes whose counters are remembered."""
+_MOST_CHARGED = 10_000  # routes whose counters are remembered
 
 
 @dataclass(frozen=True, slots=True)
