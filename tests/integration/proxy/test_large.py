@@ -40,8 +40,8 @@ async def test_a_request(reader: Large, size: int) -> None:
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_request_that_is_refused(reader: Large, size: int) -> None:
     found = await reader.request(chat_completions.ROUTE, body(size, b',"file_id":"f"'))
-    assert isinstance(found, Invalid)
-    assert found.param == "file_id"
+    assert not isinstance(found, Invalid)
+    assert found.upstream_object == "file_id"  # whether it may is the endpoint's to say
     unread = await reader.request(chat_completions.ROUTE, body(size)[:-1])
     assert isinstance(unread, Invalid)
     assert unread.message.startswith("The body is not valid JSON")

@@ -101,6 +101,7 @@ async def test_all_proxies_hold_one_limit_and_give_back_what_is_theirs(proxies: 
     await admit(other, limit(2))
     assert await refuse(mine, limit(2)) == await refuse(other, limit(2)) == limit(2)
     mine.release(held)
+    await admit(mine, limit(1, "another"))  # behind the release, on the same connection
     await admit(other, limit(2))
     await refuse(mine, limit(2))
 

@@ -38,7 +38,7 @@ def refused(answer: httpx.Response, param: str | None) -> str:
         (GROUPS, {"external_entity": "x"}, "external_entity", "limit, cursor, external_entity_id"),
         (ENDPOINTS, {"name": "acme/m"}, "name", "limit, cursor, slug"),
         (DELIVERIES, {"state": "dead"}, "state", "status, limit, cursor"),
-        (EVENTS, {"from": "x"}, "from", "start_time, end_time, api_key_prefix, external_entity_id, order"),
+        (EVENTS, {"from": "x"}, "from", "start_time, end_time, api_key_prefix, external_entity_id, request_id, order"),
         (EVENTS, {"start_time": "yesterday"}, "start_time", "2026-01-31T12:00:00Z"),
         (f"{ENDPOINTS}/x", {"verbose": "1"}, "verbose", "nothing"),
         (ENDPOINTS, {'"\n': "1"}, '\\"\\n', "limit, cursor"),

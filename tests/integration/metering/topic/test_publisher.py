@@ -48,7 +48,8 @@ async def test_keys_headers_and_values_are_as_the_contracts_say(kafka: Kafka) ->
 
 def test_a_decisions_key_names_its_counter() -> None:
     assert counter_of("counter/g/a/b/2025-03-01") == Counter(DAY, "g", "a/b")
-    for other in ("whole", "spread/g", "counter/g", "counter/g/a/b/2025-03", "counter//"):
+    assert counter_of("counter/g/a/b/2025-03") == Counter(DAY, "g", "a/b")
+    for other in ("whole", "spread/g", "counter/g", "counter/g/a/b/2025-3", "counter/g/a/b/2025", "counter//"):
         assert counter_of(other) is None
 
 

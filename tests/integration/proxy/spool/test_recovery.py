@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.app import Proxy
+from proxy.limits.estimate import TokenCounts
 from proxy.spool.slots import Slots
 from runtime import clock
 from runtime.settings import Settings
@@ -33,8 +34,8 @@ def spooled(started: Proxy) -> list[UsageEvent]:
     return list(map(as_contract, started.spool.file.remaining()))
 
 
-@pytest.mark.parametrize(("bill", "tokens"), [(True, EXPECTED), (False, Tokens(input_tokens=0, output_tokens=0))])
-async def test_what_was_in_flight_becomes_an_event(tmp_path: Path, *, bill: bool, tokens: Tokens) -> None:
+@pytest.mark.parametrize(("bill", "tokens"), [(True, EXPECTED), (False, TokenCounts(0, 0))])
+async def test_what_was_in_flight_becomes_an_event(tmp_path: Path, *, bill: bool, tokens: TokenCounts) -> None:
     leave(tmp_path, kept())
     started = proxy(tmp_path, bill_interrupted=bill)
     (billed,) = await started.recover(kit.none_is_counted)
@@ -43,7 +44,7 @@ async def test_what_was_in_flight_becomes_an_event(tmp_path: Path, *, bill: bool
     assert (event.outcome, event.usage_source, event.tokens) == (
         Outcome.GATEWAY_INTERRUPTED,
         UsageSource.ESTIMATED,
-        tokens,
+        Tokens(input_tokens=tokens[0], output_tokens=tokens[1]),
     )
     assert event.charged_groups == ("own", "parent", "root")
     await started.close()

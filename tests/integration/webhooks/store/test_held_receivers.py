@@ -152,7 +152,7 @@ async def test_a_cancellation_that_comes_with_a_wake_is_not_lost(
             turned.set()
             return 60.0
 
-        monkeypatch.setattr(dispatcher, "_turn", turn)
+        monkeypatch.setattr(dispatcher._delivering, "_turn", turn)
         run = asyncio.create_task(dispatcher.run())
         await turned.wait()
         await asyncio.sleep(0)

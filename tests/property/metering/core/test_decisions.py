@@ -1,5 +1,6 @@
 """Decisions over all totals and thresholds."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given
@@ -14,11 +15,15 @@ from schemas.limits import LimitType
 
 COUNTS = st.integers(0, 2**53)
 MANY_THRESHOLDS = st.lists(st.builds(Threshold, st.sampled_from(LimitType), st.integers(1, 2**53)))
+PARTS = st.integers(0, 2**52)
 TOTALS = st.builds(
-    LimitTotal,
+    lambda counter, requests, prompt, completion, version: LimitTotal(
+        counter, requests, prompt + completion, version, prompt, completion
+    ),
     st.builds(Counter, st.dates(max_value=date(9999, 12, 30)), st.just("group"), st.just("org/model")),
     COUNTS,
-    COUNTS,
+    PARTS,
+    PARTS,
     st.integers(1, 2**40),
 )
 
@@ -30,7 +35,12 @@ def test_used_up_are_exactly_the_thresholds_that_the_total_has_reached(
     used_up = {(each.type, each.threshold) for each in decisions.used_up(total, thresholds)}
 
     for threshold in thresholds:
-        used = {LimitType.REQUEST: total.requests, LimitType.TOKEN: total.tokens}[threshold.type]
+        used = {
+            LimitType.REQUEST: total.requests,
+            LimitType.TOKEN: total.tokens,
+            LimitType.INPUT_TOKEN: total.input_tokens,
+            LimitType.OUTPUT_TOKEN: total.output_tokens,
+        }[threshold.type]
         assert ((threshold.type, threshold.value) in used_up) == (used >= threshold.value)
     assert used_up <= {(threshold.type, threshold.value) for threshold in thresholds}
 
@@ -39,7 +49,13 @@ def test_used_up_are_exactly_the_thresholds_that_the_total_has_reached(
 def test_what_is_used_up_stays_so_while_totals_grow(
     total: LimitTotal, thresholds: list[Threshold], requests: int, tokens: int
 ) -> None:
-    grown = LimitTotal(total.counter, total.requests + requests, total.tokens + tokens, total.version + 1)
+    grown = replace(
+        total,
+        requests=total.requests + requests,
+        tokens=total.tokens + tokens,
+        output_tokens=total.output_tokens + tokens,
+        version=total.version + 1,
+    )
     before, after = (decisions.used_up(each, thresholds) for each in (total, grown))
 
     assert {str(each) for each in before} <= {str(each) for each in after}
