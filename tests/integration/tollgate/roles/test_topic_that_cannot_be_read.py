@@ -3,6 +3,7 @@
 import asyncio
 import re
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -48,7 +49,14 @@ def read_with(role: str, apart: Settings, kafka: Kafka, folder: Path) -> None:
     with processes.server(folder / f"{role}.log", "serve", role, **given) as running:
         ready = f"{running.announced['ops_url']}/readyz"
         eventually(lambda: httpx.get(ready).status_code == 200)
-        asyncio.run(put(kafka))
+        asyncio.run(records.compress(kafka, USAGE_EVENTS, "lz4"))
+        numbers = count(1)
+
+        def has_ended() -> bool:
+            asyncio.run(put(kafka, next(numbers)))  # the first may come before the broker goes by its new setting
+            return running.process.poll() is not None
+
+        eventually(has_ended)
         code = running.process.wait(WITHIN_S)
     last = (folder / f"{role}.log").read_text(encoding="utf-8").splitlines()[-1]
     assert code == 1
@@ -61,8 +69,7 @@ def _plain(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
-async def put(kafka: Kafka) -> None:
-    await records.compress(kafka, USAGE_EVENTS, "lz4")
+async def put(kafka: Kafka, number: int) -> None:
     writer = Writer(kafka, "proxy")
-    await writer.write(USAGE_EVENTS, [KafkaRecord(b"root", event(1).model_dump_json().encode())])
+    await writer.write(USAGE_EVENTS, [KafkaRecord(b"root", event(number).model_dump_json().encode())])
     await writer.close()
