@@ -84,6 +84,10 @@ def _redis_lacks() -> list[str]:
     return [] if shutil.which("redis-server") else ["redis-server"]
 
 
+def _npm_lacks() -> list[str]:
+    return [] if shutil.which("npm") else ["npm"]
+
+
 def _lacks(program: str, package: str) -> list[str]:
     return [] if shutil.which(program, path="/usr/sbin:/usr/bin") else [package]
 
@@ -95,6 +99,7 @@ CHECKS: dict[str, Callable[[], list[str]]] = {
     "pgbouncer": partial(_lacks, "pgbouncer", "pgbouncer"),
     "nginx": partial(_lacks, "nginx", "nginx-light"),
     "caddy": partial(_lacks, "caddy", "caddy"),
+    "npm": _npm_lacks,
 }
 """For each service, what says which packages it lacks."""
 

@@ -5,6 +5,7 @@ Never installs what its lock file does not name with a hash. An environment is m
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from infra.local import install
 from tests.architecture import sources
+from tests.support.services import INSTALL
 
 LOCKS = Path(__file__).parent / "locks"
 _MADE = sources.ROOT / ".tools" / "clients"
@@ -37,6 +40,7 @@ def node(name: str) -> Path:
     source = LOCKS / name
     with _folder(name, source / "package-lock.json") as (folder, is_made):
         if not is_made:
+            install.ensure("npm", install=bool(os.environ.get(INSTALL)))
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(source, folder)
             _run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder)
