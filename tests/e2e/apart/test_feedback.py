@@ -64,7 +64,13 @@ def drive(proxy: str, key: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab: Lab) -> None:
+def test_what_one_proxy_admits_counts_at_the_other_and_no_proxy_needs_the_database(lab: Lab, tmp_path: Path) -> None:
+    """In this order: whoever reconciles has to ask every proxy that served, and the last one is gone."""
+    a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab)
+    a_proxy_starts_and_serves_without_the_database(lab, tmp_path)
+
+
+def a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab: Lab) -> None:
     first, second = lab.cluster.proxies
     group, key = lab.customer("alone", **day("REQUEST", 20))
     for proxy in (first, second):
@@ -86,9 +92,7 @@ def test_a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab: Lab) -> None:
     assert lab.reconcile()[0] == 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_proxy_starts_and_serves_without_the_database(lab: Lab, tmp_path: Path) -> None:
+def a_proxy_starts_and_serves_without_the_database(lab: Lab, tmp_path: Path) -> None:
     _, key = lab.customer("early", **day("REQUEST", 5))
     first = lab.cluster.proxies[0]
     eventually(lambda: call(first, key), 200)
