@@ -186,11 +186,10 @@ async def test_usage_of_a_month_is_the_sum_of_its_days(lab: Lab, database: Datab
     await lab.endpoint("acme/small")
     limit = {"type": "TOKEN", "unit": "MONTH", "threshold": 100}
     made = await lab.made_group("cust", SMALL | {"usage_limits": [day_limit(9)]})
-    count(database, made["id"])
     now = clock.steady()()
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    count(database, made["id"], number=2, at=first)
-    count(database, made["id"], number=3, at=first - timedelta(seconds=1))
+    for number, at in enumerate((first - timedelta(seconds=1), first, now), 1):  # days are opened forwards
+        count(database, made["id"], number=number, at=at)
     models = [SMALL | {"usage_limits": [day_limit(9)]}] if slug == "*" else []
     models += [{"slug": slug, "usage_limits": [day_limit(9), limit]}]
     changed = await lab.client.patch(f"{GROUPS}/{made['id']}", json={"models": models})
