@@ -61,11 +61,7 @@ class Retention:
 
     async def run(self) -> None:
         """Remove what has expired every 10 minutes, for ever."""
-        outage = Outage("control's retention", _log, self._pause)
-        while True:
-            loops.turned(0, rest_s=EVERY_S)
-            await self._pause(EVERY_S)
-            await outage.ride_out(self.remove_all)
+        await Outage("control's retention", _log, self._pause).repeat(EVERY_S, self.remove_all)
 
     async def remove_all(self) -> None:
         """Remove all that has expired by now."""

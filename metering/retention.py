@@ -48,11 +48,7 @@ class LedgerRetention:
 
     async def run(self) -> None:
         """Remove what has expired every 10 minutes, for ever."""
-        outage = Outage("metering's retention", _log, self._pause)
-        while True:
-            loops.turned(0, rest_s=EVERY_S)
-            await self._pause(EVERY_S)
-            await outage.ride_out(self.remove_all)
+        await Outage("metering's retention", _log, self._pause).repeat(EVERY_S, self.remove_all)
 
     async def remove_all(self) -> None:
         """Remove all that has expired by now."""

@@ -8,7 +8,7 @@ import logging
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -95,6 +95,16 @@ class Outage:
             else:
                 self.passed()
                 return result
+
+    async def repeat(self, every_s: float, work: Callable[[], Awaitable[object]], *, did: int = 0) -> NoReturn:
+        """Rest, then run `work` until it passes, for ever. Raises what does not pass by itself.
+
+        `did` is what each turn counts as in the loop's metric, where `work` itself does not say what it did.
+        """
+        while True:
+            loops.turned(did, rest_s=every_s)
+            await self._pause(every_s)
+            await self.ride_out(work)
 
     def passed(self) -> None:
         """Note a success, for work that goes on after it."""

@@ -1,12 +1,11 @@
 """Frees what a spool's readers have all passed, where they read it in the same process."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
 from proxy.spool.file import SpoolFile
 from proxy.spool.writer import Spool
-from runtime import loops, outage
+from runtime import outage
 from runtime.outage import Outage
 
 EVERY_S = 1.0
@@ -26,10 +25,7 @@ class SpoolRetention:
     async def run(self) -> None:
         """Free rows once a second, for ever; while the disk does not take it, they stay."""
         disk = Outage("the removal of delivered usage events", _log, of="the disk", passes=outage.is_of_disk)
-        while True:
-            loops.turned(rest_s=EVERY_S)
-            await asyncio.sleep(EVERY_S)
-            await disk.ride_out(self._free)
+        await disk.repeat(EVERY_S, self._free, did=1)
 
     async def _free(self) -> None:
         self._spool.trim(self._done_before(self._spool.file))

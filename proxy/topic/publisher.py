@@ -272,10 +272,7 @@ class SpoolPublisher:
 
     async def _let_go_for_ever(self) -> None:
         disk = Outage("the removal of published usage events", log, of="the disk", passes=outage.is_of_disk)
-        while True:
-            loops.turned(rest_s=_LET_GO_EVERY_S)
-            await asyncio.sleep(_LET_GO_EVERY_S)
-            await disk.ride_out(self.let_go_of_all)
+        await disk.repeat(_LET_GO_EVERY_S, self.let_go_of_all, did=1)
 
     async def let_go_of_all(self) -> None:
         """Look at every file once. Raises what one failed with, after the others had their turn."""
