@@ -47,7 +47,21 @@ def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) ->
             size += written.message_bytes(message)
             tokens += MESSAGE_TOKENS + media_tokens(message.get("content"), costs)
     size += sum(json_bytes(asked.get(name)) for name in ("tools", "functions")) + json_bytes(_schema(asked))
-    return min(max(1, -(-size // BYTES_PER_TOKEN) + tokens), MOST_TOKENS)
+    return in_all(size, tokens)
+
+
+def members(body: bytes) -> dict[str, Any] | None:
+    """Return the members of a body; None where it cannot be looked into, or is no object."""
+    try:
+        asked = json_text.loads(body)
+    except json_text.UnreadableTextError:
+        return None
+    return asked if isinstance(asked, dict) else None
+
+
+def in_all(text_bytes: int, tokens: int) -> int:
+    """Return the tokens of so many bytes of text beside `tokens` of other kinds, at least 1."""
+    return min(max(1, -(-text_bytes // BYTES_PER_TOKEN) + tokens), MOST_TOKENS)
 
 
 def media_tokens(content: Any, costs: Costs) -> int:

@@ -9,16 +9,16 @@ from typing import Any
 
 import msgspec
 
-from proxy.dialects import answers, chat, json_text, media, prompts, usage, written
+from proxy.dialects import answers, chat, media, prompts, usage, written
 from proxy.dialects.answers import Plain
 from proxy.dialects.anthropic import usage as anthropic_usage
 from proxy.dialects.chat import ChatRequest, Invalid
 from proxy.dialects.media import Costs
 from proxy.dialects.named_events import NamedStreamReader
 from proxy.dialects.routes.api import ApiRoute
-from proxy.limits.estimate import BYTES_PER_TOKEN, TokenCounts
+from proxy.limits.estimate import TokenCounts
 from schemas.targets import Provider
-from schemas.usage import MOST_TOKENS, RouteName
+from schemas.usage import RouteName
 
 _KINDS = {
     400: "invalid_request_error",
@@ -135,11 +135,8 @@ def _media_tokens(blocks: Any, costs: Costs, depth: int = 0) -> int:
 
 def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) -> int:
     """Return the tokens of the system prompt, the messages and the tools, at least 1."""
-    try:
-        asked = json_text.loads(body)
-    except json_text.UnreadableTextError:
-        return otherwise
-    if not isinstance(asked, dict):
+    asked = prompts.members(body)
+    if asked is None:
         return otherwise
     size = _blocks_bytes(asked.get("system")) + prompts.json_bytes(asked.get("tools"))
     tokens = 0
@@ -148,7 +145,7 @@ def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) ->
         if isinstance(message, dict):
             size += _blocks_bytes(message.get("content"))
             tokens += prompts.MESSAGE_TOKENS + _media_tokens(message.get("content"), costs)
-    return min(max(1, -(-size // BYTES_PER_TOKEN) + tokens), MOST_TOKENS)
+    return prompts.in_all(size, tokens)
 
 
 ROUTE = ApiRoute(

@@ -9,14 +9,13 @@ from typing import Any
 
 import msgspec
 
-from proxy.dialects import answers, chat, json_text, media, prompts, usage, written
+from proxy.dialects import answers, chat, media, prompts, usage, written
 from proxy.dialects.answers import Plain
 from proxy.dialects.chat import ChatRequest, Invalid
 from proxy.dialects.media import Costs
 from proxy.dialects.named_events import NamedStreamReader
 from proxy.dialects.routes.api import OPENAI_SPEAKERS, ApiRoute
-from proxy.limits.estimate import BYTES_PER_TOKEN
-from schemas.usage import MOST_TOKENS, RouteName
+from schemas.usage import RouteName
 
 _LAST = frozenset(("response.completed", "response.incomplete", "response.failed"))
 _DELTAS = frozenset(
@@ -116,11 +115,8 @@ def _item_bytes(item: dict[str, Any]) -> int:
 
 def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) -> int:
     """Return the tokens of the instructions, the input, the tools and the schema of the answer, at least 1."""
-    try:
-        asked = json_text.loads(body)
-    except json_text.UnreadableTextError:
-        return otherwise
-    if not isinstance(asked, dict):
+    asked = prompts.members(body)
+    if asked is None:
         return otherwise
     size = written.text_bytes(asked.get("instructions")) + prompts.json_bytes(asked.get("tools"))
     form = asked.get("text")
@@ -133,7 +129,7 @@ def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) ->
         if isinstance(item, dict):
             size += _item_bytes(item) + written.text_bytes(item.get("output"))
             tokens += prompts.MESSAGE_TOKENS + prompts.media_tokens(item.get("content"), costs)
-    return min(max(1, -(-size // BYTES_PER_TOKEN) + tokens), MOST_TOKENS)
+    return prompts.in_all(size, tokens)
 
 
 ROUTE = ApiRoute(
