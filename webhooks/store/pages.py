@@ -5,7 +5,7 @@ Never changes anything, and never reads bodies and answers for a page: they may 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -104,12 +104,11 @@ def find(connection: Connection, delivery_id: str) -> Listed | None:
 
 def whole(connection: Connection, delivery_id: str) -> ShownDelivery | None:
     """Return one delivery with what was sent and answered, of whichever workspace."""
-    listed = find(connection, delivery_id)
-    if listed is None:
+    rows = connection.execute(select(DELIVERY).where(_COLUMNS.id == delivery_id)).all()
+    if not rows:
         return None
-    body = connection.execute(select(_COLUMNS.body).where(_COLUMNS.id == delivery_id)).scalar_one()
-    attempts = tuple(_attempts(connection, [delivery_id], [*_TRIED, ATTEMPT.c.answer]).get(delivery_id, ()))
-    return ShownDelivery(replace(listed, attempts=attempts), body)
+    (listed,) = _listed(connection, rows, [*_TRIED, ATTEMPT.c.answer])
+    return ShownDelivery(listed, rows[0].body)
 
 
 def owner(connection: Connection, delivery_id: str) -> str | None:
@@ -118,8 +117,10 @@ def owner(connection: Connection, delivery_id: str) -> str | None:
     return connection.execute(named).scalar_one_or_none()
 
 
-def _listed(connection: Connection, rows: Sequence[Row[Any]]) -> list[Listed]:
-    attempts = _attempts(connection, [row.id for row in rows])
+def _listed(
+    connection: Connection, rows: Sequence[Row[Any]], tried: Sequence[ColumnElement[Any]] = _TRIED
+) -> list[Listed]:
+    attempts = _attempts(connection, [row.id for row in rows], tried)
     return [
         Listed(
             id=row.id,
@@ -137,7 +138,7 @@ def _listed(connection: Connection, rows: Sequence[Row[Any]]) -> list[Listed]:
 
 
 def _attempts(
-    connection: Connection, delivery_ids: Sequence[str], columns: Sequence[ColumnElement[Any]] = _TRIED
+    connection: Connection, delivery_ids: Sequence[str], columns: Sequence[ColumnElement[Any]]
 ) -> dict[str, list[Attempt]]:
     column = ATTEMPT.c
     recent = select(column.delivery_id, *columns).join(DELIVERY, column.delivery_id == _COLUMNS.id)
