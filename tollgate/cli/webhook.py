@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -59,29 +58,18 @@ def listen_command(
     def announce(url: str) -> None:
         click.echo(json.dumps({"url": url}) if as_json else url)
 
-    def made(forward: receiver.Forward | None) -> receiver.ReceiverApp:
-        keep = receiver.keeper(partial(_show, as_json=as_json), out)
-        return receiver.ReceiverApp(
-            secrets, clock.steady(), keep, receiver.Behaviour(status, fail_rate, slow_s), forward
-        )
-
+    forward = None if forward_to is None else receiver.forwarder(forward_to)
     try:
         for secret in secrets:
             signing.decode(secret)
-        asyncio.run(_serve(made, forward_to, partial(receiver.serve, host=host, port=port, announce=announce)))
+        keep = receiver.keeper(partial(_show, as_json=as_json), out)
+        behaviour = receiver.Behaviour(status, fail_rate, slow_s)
+        app = receiver.ReceiverApp(secrets, clock.steady(), keep, behaviour, forward)
+        asyncio.run(receiver.serve(app, host, port, announce))
     except signing.SecretError as error:
         raise click.BadParameter(str(error), param_hint="--secret") from None
     except OSError as error:
         raise click.ClickException(str(error)) from None
-
-
-async def _serve(
-    made: Callable[[receiver.Forward | None], receiver.ReceiverApp],
-    forward_to: str | None,
-    serve: Callable[[receiver.ReceiverApp], Awaitable[None]],
-) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        await serve(made(None if forward_to is None else receiver.forwarder(client, forward_to)))
 
 
 def _show(receipt: receiver.Receipt, *, as_json: bool) -> None:
