@@ -110,7 +110,7 @@ def _other_methods() -> list[Any]:
 
     def handler(path: str, methods: tuple[bytes, ...]) -> Any:
         @asgi(path.rstrip("/"), is_mount=True, copy_scope=False)
-        async def refused(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        async def refused(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - it asks by name
             await _answer(send, _not_allowed(b", ".join(methods)))
 
         return refused

@@ -34,7 +34,7 @@ def parse(body: bytes) -> ChatRequest:
     )
 
 
-def upstream_body(request: ChatRequest, target_model: str | None, *, stored_metadata_only: bool = False) -> bytes:  # noqa: ARG001
+def upstream_body(request: ChatRequest, target_model: str | None, *, stored_metadata_only: bool = False) -> bytes:  # noqa: ARG001 - other routes' need them
     """Return the body as it came."""
     return request.body
 

@@ -76,7 +76,7 @@ async def test_it_takes_of_its_workspaces_shares_and_gives_back() -> None:
     house = House(most_in_flight=4, answer_bytes=400 * 1024)
     house.upstream.answers(TOLD, before=[10.0])
     first = asyncio.create_task(serve(house))
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # of virtual time: it waits for its upstream
     refused = await serve(house)
     assert (refused.status, error_of(refused.got)["code"], refused.bodies_read) == (429, "share_exceeded", 0)
     assert (await first).status == 200
@@ -93,7 +93,7 @@ async def test_nothing_is_read_on_for_a_client_that_has_gone() -> None:
     client = house.client(ASKED)
     serving = asyncio.create_task(house.gateway.complete(client, messages.ROUTE, house.unmetered.serve))
     began = asyncio.get_running_loop().time()
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # of virtual time: the answer has begun
     client.leave()
     await serving
     assert asyncio.get_running_loop().time() - began < kit.DRAIN_S

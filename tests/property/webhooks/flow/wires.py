@@ -12,6 +12,8 @@ from httpcore._backends.anyio import AnyIOStream
 from hypothesis import strategies as st
 
 SHORT_S, LONGEST_S = 0.05, 20.0
+FOR_EVER_S = 1e9
+"""Of virtual time: whoever waits so long is cancelled before."""
 
 
 class End(Enum):
@@ -75,7 +77,7 @@ class Wire(anyio.abc.ByteStream):
             case End.RESET:
                 raise anyio.BrokenResourceError
             case End.NEVER:
-                await asyncio.sleep(1e9)
+                await asyncio.sleep(FOR_EVER_S)
         raise AssertionError("a wait without an end has ended")
 
     async def send_eof(self) -> None:
@@ -97,7 +99,7 @@ class Network(httpcore.AsyncNetworkBackend):
             case Fault.REFUSED:
                 raise httpcore.ConnectError("connection refused")
             case Fault.CONNECT_HANGS:
-                await asyncio.sleep(1e9)
+                await asyncio.sleep(FOR_EVER_S)
         return AnyIOStream(Wire(answer))
 
     async def resolve(self, host: str, _port: int) -> list[str]:
@@ -106,7 +108,7 @@ class Network(httpcore.AsyncNetworkBackend):
             case Fault.LOOK_UP:
                 raise OSError("no such name")
             case Fault.LOOK_UP_HANGS:
-                await asyncio.sleep(1e9)
+                await asyncio.sleep(FOR_EVER_S)
         return [host]
 
 
