@@ -98,7 +98,7 @@ def _hearing() -> float:
         for one in told:
             if isinstance(one, Decision):
                 heard += 1
-                part = counters.Part(one.version, one.at, one.requests, one.tokens)
+                part = counters.LanePart(one.version, one.at, one.requests, one.tokens)
                 days.take_part(one.group_id, one.model_slug, NOON.date(), one.lane, part)
 
     feed = DecisionsFeed(Kafka("nowhere"), take, lambda: NOON)

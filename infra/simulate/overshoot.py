@@ -10,7 +10,7 @@ from datetime import date
 from functools import partial
 from itertools import count
 
-from proxy.limits.counters import Part
+from proxy.limits.counters import LanePart
 from proxy.limits.days import DayCounters, DayLimit, DayReservation
 from schemas.limits import LimitType
 
@@ -27,7 +27,7 @@ class Race:
         self.proxies = [_proxy(f"p{number}") for number in range(proxies)]
         self.admitted = self.counted = self.offset = self.COUNTED
         for one in self.proxies:
-            one.take_part(GROUP, SLUG, DAY, 0, Part(self.counted, self.counted, self.counted, self.counted))
+            one.take_part(GROUP, SLUG, DAY, 0, LanePart(self.counted, self.counted, self.counted, self.counted))
         self._sequences = [count(1) for _ in self.proxies]
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
@@ -64,7 +64,7 @@ class Race:
     def _count(self) -> None:
         self.counted += 1
         for one in self.proxies:
-            one.take_part(GROUP, SLUG, DAY, 0, Part(self.counted, self.counted, self.counted, self.counted))
+            one.take_part(GROUP, SLUG, DAY, 0, LanePart(self.counted, self.counted, self.counted, self.counted))
 
 
 def _proxy(instance: str) -> DayCounters:
