@@ -39,7 +39,8 @@ def main() -> int:
             print(f"  {value:14,.0f}  {what}")
     print("\nsimulated, a day's limit of 10,000 requests at 100 requests/s, admitted beyond it:")
     for proxies, length_s in ((1, 2.0), (4, 2.0), (10, 2.0), (10, 0.2)):
-        print(f"  {proxies:3} proxies, {length_s:g} s a request: {Race(proxies).run(100, length_s):4}")
+        apart, told = (Race(proxies, tells=tells).run(100, length_s) for tells in (False, True))
+        print(f"  {proxies:3} proxies, {length_s:g} s a request: {told:4} (without telling what is in flight {apart})")
     print("\nsimulated, events a delivery:")
     for labs, partitions, rate in ((5, 12, 1000), (20, 12, 1000)):
         together = asyncio.run(cutting.events_a_delivery(labs, partitions, rate))
