@@ -3,8 +3,7 @@
 from schemas.base import InternalRecord
 from schemas.config import ConfigChange
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision
-from schemas.in_flight import InFlight
+from schemas.decisions import Decision, InFlight
 from schemas.usage import UsageEvent
 
 USAGE_EVENTS = "usage.events.v1"

@@ -17,8 +17,7 @@ from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, Writer, cloud_event
 from runtime.outage import Pause
-from schemas.decisions import Decision, Whole
-from schemas.in_flight import InFlight
+from schemas.decisions import Decision, InFlight, Whole
 from schemas.topics import LIMITS_IN_FLIGHT
 
 SILENCE_S = 60.0
