@@ -49,7 +49,7 @@ class Whole(InternalRecord):
     at: int
 
 
-class InFlight(InternalRecord):
+class InFlightUsage(InternalRecord):
     """What is in flight, or ended and not counted in the totals that its proxy has heard. Key: group/slug/day/instance.
 
     Absolute, and void two seconds after it was heard, unless it was told again.

@@ -3,7 +3,7 @@
 from schemas.base import InternalRecord
 from schemas.config import ConfigChange
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision, InFlight
+from schemas.decisions import Decision, InFlightUsage
 from schemas.usage import UsageEvent
 
 USAGE_EVENTS = "usage.events.v1"
@@ -22,7 +22,7 @@ VALUES: dict[str, type[InternalRecord]] = {
     USAGE_EVENTS: UsageEvent,
     USAGE_DAILY: DailyUsage,
     LIMITS_DECISIONS: Decision,
-    LIMITS_IN_FLIGHT: InFlight,
+    LIMITS_IN_FLIGHT: InFlightUsage,
     GATEWAY_CONFIG: ConfigChange,
 }
 """Topic to the contract of its values; their JSON Schemas lie in `schemas/json/`."""

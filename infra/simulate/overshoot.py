@@ -13,7 +13,7 @@ from itertools import count
 from proxy.limits import in_flight
 from proxy.limits.counters import LanePart
 from proxy.limits.days import DayCounters, DayLimit, DayReservation
-from proxy.limits.in_flight import NEAR, Amounts, Key
+from proxy.limits.in_flight import NEAR, Amounts, CounterKey
 from schemas.limits import LimitType
 
 GROUP, SLUG, DAY = "group", "lab/model", date(2025, 3, 1)
@@ -77,7 +77,7 @@ class Race:
                 self._at(self._now_s + self.HEARD_S, partial(self._hear, key, f"p{number}", own))
         self._at(self._now_s + in_flight.TELL_EVERY_S, self._tell)
 
-    def _hear(self, key: Key, name: str, own: Amounts) -> None:
+    def _hear(self, key: CounterKey, name: str, own: Amounts) -> None:
         for one in self.proxies:
             one.others.take(key, name, own, self._now_s)
 

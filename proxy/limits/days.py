@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from domain.days import month_of
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
-from proxy.limits.in_flight import Key
+from proxy.limits.in_flight import CounterKey
 from proxy.limits.others import OtherProxies
 from proxy.limits.periods import CounterPeriods
 from schemas.decisions import DecisionBySequence
@@ -296,7 +296,7 @@ class DayCounters:
 
     def _note(self, limit: DayLimit, slug: str, day: date) -> None:
         if self._told_from <= 1:
-            key = Key(limit.counting_group, limit.counted_slug(slug), day)
+            key = CounterKey(limit.counting_group, limit.counted_slug(slug), day)
             self.others.note(key, limit.type, limit.unit, limit.threshold)
 
     def _refuse(self, day: date, slug: str, limits: Sequence[DayLimit]) -> DayRefusal:

@@ -29,7 +29,7 @@ MOST_KNOWN = 100_000
 """Counters that are looked at, and words of others that are kept."""
 
 
-class Key(NamedTuple):
+class CounterKey(NamedTuple):
     """A counter: a group, a slug (`*`: the sum over all of them) and a UTC day, which counts for its month too."""
 
     group: str
@@ -70,9 +70,9 @@ class Telling:
     """What this proxy is to tell."""
 
     def __init__(self) -> None:
-        self._watched: dict[Key, _Watched] = {}
+        self._watched: dict[CounterKey, _Watched] = {}
 
-    def note(self, key: Key, type_: LimitType, unit: UsageLimitUnit, threshold: int) -> None:
+    def note(self, key: CounterKey, type_: LimitType, unit: UsageLimitUnit, threshold: int) -> None:
         """Hear of a limit on a counter's day or month that an admission met, of which enough is used."""
         watched = self._watched.get(key)
         if watched is None:
@@ -81,9 +81,9 @@ class Telling:
             watched = self._watched[key] = _Watched()
         watched.thresholds[type_, unit] = threshold
 
-    def due(self, now_s: float, look: Callable[[Key], Seen]) -> list[tuple[Key, Amounts]]:
+    def due(self, now_s: float, look: Callable[[CounterKey], Seen]) -> list[tuple[CounterKey, Amounts]]:
         """Return what is to be told now, and take it for told; what has no more to tell is forgotten."""
-        found: list[tuple[int, Key, _Watched, Amounts]] = []
+        found: list[tuple[int, CounterKey, _Watched, Amounts]] = []
         for key, watched in list(self._watched.items()):
             seen = look(key)
             own = seen.own if _is_worth(seen, watched) else NOTHING
@@ -112,9 +112,9 @@ class Heard:
     """What the other proxies told, each word for VOID_S."""
 
     def __init__(self) -> None:
-        self._words: dict[Key, dict[str, tuple[Amounts, float]]] = {}
+        self._words: dict[CounterKey, dict[str, tuple[Amounts, float]]] = {}
 
-    def take(self, key: Key, instance: str, told: Amounts, now_s: float) -> None:
+    def take(self, key: CounterKey, instance: str, told: Amounts, now_s: float) -> None:
         """Take one proxy's newest word."""
         words = self._words.get(key)
         if told == NOTHING:
@@ -126,7 +126,7 @@ class Heard:
         elif len(self._words) < MOST_KNOWN:
             self._words[key] = {instance: (told, now_s)}
 
-    def expire(self, now_s: float) -> list[Key]:
+    def expire(self, now_s: float) -> list[CounterKey]:
         """Drop what was heard too long ago; return the counters that it was of."""
         old = [
             (key, instance)
@@ -139,11 +139,11 @@ class Heard:
             self._tidy(key)
         return list(dict.fromkeys(key for key, _ in old))
 
-    def sum(self, key: Key) -> Amounts:
+    def sum(self, key: CounterKey) -> Amounts:
         """Return what all words that hold of a counter are together."""
         return added(told for told, _ in self._words.get(key, {}).values())
 
-    def _tidy(self, key: Key) -> None:
+    def _tidy(self, key: CounterKey) -> None:
         if not self._words.get(key, True):
             del self._words[key]
 

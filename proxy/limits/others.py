@@ -6,7 +6,7 @@ Never adds anything to a total: what others told stands beside the sums of the d
 from datetime import date, timedelta
 
 from domain.days import month_of
-from proxy.limits.in_flight import NOTHING, Amounts, Heard, Key, Seen, Telling, added
+from proxy.limits.in_flight import NOTHING, Amounts, CounterKey, Heard, Seen, Telling, added
 from proxy.limits.periods import CounterPeriods
 from schemas.limits import LimitType, UsageLimitUnit
 
@@ -23,15 +23,15 @@ class OtherProxies:
         self._telling = Telling()
         self._heard = Heard()
 
-    def note(self, key: Key, type_: LimitType, unit: UsageLimitUnit, threshold: int) -> None:
+    def note(self, key: CounterKey, type_: LimitType, unit: UsageLimitUnit, threshold: int) -> None:
         """Hear of a limit on a counter's day or month that an admission met, of which enough is used."""
         self._telling.note(key, type_, unit, threshold)
 
-    def due(self, now_s: float) -> list[tuple[Key, Amounts]]:
+    def due(self, now_s: float) -> list[tuple[CounterKey, Amounts]]:
         """Return what other proxies are to be told now (`proxy.limits.in_flight`), and take it for told."""
         return self._telling.due(now_s, self._seen)
 
-    def take(self, key: Key, instance: str, told: Amounts, now_s: float) -> None:
+    def take(self, key: CounterKey, instance: str, told: Amounts, now_s: float) -> None:
         """Take what another proxy has of a counter. Of days that are not counted here nothing is kept."""
         if key.day >= self._periods.oldest and instance != self._instance:
             self._heard.take(key, instance, told, now_s)
@@ -42,7 +42,7 @@ class OtherProxies:
         for key in self._heard.expire(now_s):
             self._place(key)
 
-    def _place(self, key: Key) -> None:
+    def _place(self, key: CounterKey) -> None:
         """Put what holds of a counter beside its sum, and beside its month's."""
         if key.day < self._periods.oldest:
             return
@@ -54,7 +54,7 @@ class OtherProxies:
             of_month = added(self._heard.sum(key._replace(day=day)) for day in days if _are_one_month(day, key.day))
             month.others = None if of_month == NOTHING else of_month
 
-    def _seen(self, key: Key) -> Seen:
+    def _seen(self, key: CounterKey) -> Seen:
         counters = {unit: self._periods.find(*key, unit) for unit in UsageLimitUnit}
         sums = {unit: NOTHING if counter is None else counter.sum for unit, counter in counters.items()}
         return Seen(sums, self._periods.of_day(key.day).uncounted(key.group, key.slug))

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from proxy.limits.days import DayCounters
-from proxy.limits.in_flight import NEAR, SILENT_S, TELL_EVERY_S, Amounts, Key
+from proxy.limits.in_flight import NEAR, SILENT_S, TELL_EVERY_S, Amounts, CounterKey
 from runtime import loops
 from runtime.clock import Clock, Steady
 from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, Writer, cloud_event
 from runtime.outage import Pause
-from schemas.decisions import Decision, InFlight, Whole
+from schemas.decisions import Decision, InFlightUsage, Whole
 from schemas.topics import LIMITS_IN_FLIGHT
 
 SILENCE_S = 60.0
@@ -76,9 +76,9 @@ class InFlightTeller:
             await self._writer.write(LIMITS_IN_FLIGHT, [self._record(*one) for one in due], _WRITE_WITHIN_S)
             self.told += len(due)
 
-    def _record(self, key: Key, own: Amounts) -> KafkaRecord:
+    def _record(self, key: CounterKey, own: Amounts) -> KafkaRecord:
         name = f"{key.group}/{key.slug}/{key.day}/{self._instance}"
-        value = InFlight(
+        value = InFlightUsage(
             group_id=key.group,
             model_slug=key.slug,
             day=key.day,
@@ -122,10 +122,10 @@ class InFlightFeed(Feed):
     def _take(self, records: Sequence[FeedRecord]) -> None:
         for record in records:
             try:
-                told = InFlight.model_validate_json(record.value or b"")
+                told = InFlightUsage.model_validate_json(record.value or b"")
             except ValueError as error:
                 self._unreadable.skip(record.place, error)
                 continue
-            key = Key(told.group_id, told.model_slug, told.day)
+            key = CounterKey(told.group_id, told.model_slug, told.day)
             amounts = Amounts(told.requests, told.tokens, told.output_tokens)
             self._days.others.take(key, told.instance, amounts, self._now_s())

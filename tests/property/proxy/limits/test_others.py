@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from proxy.limits.counters import LanePart
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal
-from proxy.limits.in_flight import VOID_S, Amounts, Key
+from proxy.limits.in_flight import VOID_S, Amounts, CounterKey
 from schemas.limits import LimitType, UsageLimitUnit
 
 SLUG = "lab/model"
@@ -36,7 +36,7 @@ def test_the_newest_word_of_each_counts_until_it_is_void_and_no_total_holds_any(
     for passed_s, (instance, day, requests) in steps:
         now_s += passed_s
         days.others.expire(now_s)
-        days.others.take(Key("g", SLUG, day), instance, Amounts(requests), now_s)
+        days.others.take(CounterKey("g", SLUG, day), instance, Amounts(requests), now_s)
         holds[instance, day] = (requests, now_s)
         live = {name: told for name, (told, at_s) in holds.items() if now_s - at_s < VOID_S}
         of_day = sum(told for (_, one), told in live.items() if one == FIRST)

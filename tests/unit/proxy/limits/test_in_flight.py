@@ -8,12 +8,12 @@ from infra.simulate.overshoot import Race
 from proxy.limits import in_flight
 from proxy.limits.counters import LanePart
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
-from proxy.limits.in_flight import NEAR, NOTHING, Amounts, Heard, Key
+from proxy.limits.in_flight import NEAR, NOTHING, Amounts, CounterKey, Heard
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
 SLUG = "lab/model"
 DAY = date(2025, 3, 1)
-KEY = Key("g", SLUG, DAY)
+KEY = CounterKey("g", SLUG, DAY)
 REQUEST = LimitType.REQUEST
 
 
