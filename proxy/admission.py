@@ -20,6 +20,7 @@ from proxy.large import Large, Read
 from proxy.limits import concurrency, days, estimate, windows
 from proxy.limits.estimate import TokenCounts
 from runtime.clock import Clock
+from runtime.memory_files import MemoryFile
 from schemas.usage import Outcome, UsageSource
 
 _MOST_KNOWN = 100_000
@@ -128,7 +129,7 @@ class Call:
         """Forget the body once it has been sent. What would be billed without counts is made of it first."""
         sent.body = b""
         self.prompt_tokens = self.likely().input_tokens
-        self.asked = replace(self.asked, body=b"")
+        self.asked = replace(self.asked, body=b"", upstream_body=None)
         release()
 
     def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
@@ -221,7 +222,9 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def find(self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
+    async def find(
+        self, key: Key, body: bytes | MemoryFile, api: ApiRoute, slug: str | None = None
+    ) -> tuple[Read, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
         read = await self._large.request(api, body)
         if isinstance(read, chat.Invalid):
@@ -234,13 +237,15 @@ class Admissions:
             return replies.unserved(slug)
         if read.upstream_object is not None and not route.upstream_objects:
             return replies.names_upstream_object(read.upstream_object)
+        if isinstance(body, MemoryFile):
+            read = await self._large.for_upstream(api, body, read, route)
         return read, route
 
     async def admit(
         self,
         key: Key,
         request_id: str,
-        body: bytes,
+        body: bytes | MemoryFile,
         api: ApiRoute = chat_completions.ROUTE,
         envelope: Envelope | None = None,
     ) -> Call | Reply:
@@ -330,9 +335,12 @@ def upstream_request(
     asked: chat.ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
 ) -> UpstreamRequest:
     """Return what is sent upstream for a request."""
+    body = asked.upstream_body
+    if body is None:
+        body = api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only)
     return UpstreamRequest(
         route.url,
-        api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
+        body,
         request_id,
         route.credential,
         route.by_operator,

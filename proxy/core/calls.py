@@ -8,6 +8,7 @@ from enum import Enum
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
+from runtime.memory_files import Content
 from schemas.usage import RouteName
 
 
@@ -70,7 +71,7 @@ class UpstreamRequest:
     """One call of an upstream."""
 
     url: str
-    body: bytes
+    body: Content
     request_id: str
     credential: str | None = field(repr=False)
     """Sent as a bearer token; None where the target needs none."""

@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from proxy.dialects import json_members, request_members
 from proxy.dialects.json_members import MISSING, Span
+from runtime.memory_files import Content
 
 METADATA_MAX_PAIRS = 16
 METADATA_MAX_KEY = 64
@@ -69,6 +70,8 @@ class ChatRequest:
     """The members that were asked for beyond those of chat completions, undecoded."""
     token_ids: int = 0
     """How many of the prompt's tokens are given by their numbers."""
+    upstream_body: Content | None = None
+    """What goes upstream, where it was made already: of large ones, of which `body` holds nothing."""
 
 
 class _Refused(Exception):  # noqa: N818  (never leaves this module)

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from proxy.admission import Admissions
 from proxy.core.calls import Envelope, Failure, Key, Route, UpstreamRequest
@@ -31,6 +31,9 @@ from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
 from tests.unit.proxy import fakes
 from tests.unit.proxy.fakes import FakeDirectory, FakeSlots, FakeWindows, ListSink
+
+_Args = TypeVarTuple("_Args")
+_Result = TypeVar("_Result")
 
 SLUG = "lab/model"
 GROUP = "group-1"
@@ -161,7 +164,7 @@ class FakeClient:
 
     async def reply(self, reply: Reply) -> None:
         await self.start(reply.status, reply.headers)
-        await self.send(reply.body, last=True)
+        await self.send(reply.body if reply.large is None else reply.large[:], last=True)
 
     def abort(self) -> None:
         assert self.status is not None
@@ -270,6 +273,13 @@ class ScriptedUpstream:
         return answer
 
 
+class Here(Beside):
+    """Does at once what would be done beside: virtual time knows no threads."""
+
+    async def run(self, work: Callable[[*_Args], _Result], *args: *_Args) -> _Result:
+        return work(*args)
+
+
 class House:
     """A gateway and all its neighbours."""
 
@@ -288,7 +298,7 @@ class House:
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
-        large = Large(Beside(), at_once_bytes=2**40)  # virtual time knows no threads
+        large = Large(Here(), at_once_bytes=2**40)
         self.admissions = admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
