@@ -61,13 +61,18 @@ async def parts(
     if not names:
         return []
     own, others = await ledger.months(batch.topic, batch.partition, batch.lane, names)
+    return told(batch.partition, own, others, thresholds)
+
+
+def told(partition: int, own: Totals, others: Sequence[LimitTotal], thresholds: MonthThresholds) -> list[Part]:
+    """Return what is told of the months that a lane counts; thresholds are judged by the sum with other lanes' parts."""
     whole = sums.whole_limits([*own.limits, *others])
     unit = UsageLimitUnit.MONTH
 
     def part(total: LimitTotal) -> Part:
         found = thresholds.of(total.counter.group_id, total.counter.model_slug)
         used_up = decisions.used_up(whole[total.counter], found, unit)
-        return Part(batch.lane, batch.partition, own.position, total, used_up, unit)
+        return Part(own.lane, partition, own.position, total, used_up, unit)
 
     return [part(total) for total in own.limits]
 
