@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture import sources
+from tests.clients import environments
 
 
 def lines(name: str) -> list[str]:
@@ -41,6 +42,16 @@ def test_the_lock_files_hold_what_the_project_asks_for(lock: str, extras: list[s
     wanted = {re.sub(r"\[\w+\]", "", name) for name in wanted}  # what an extra brings is locked by its own name
     locked = {line.split()[0] for line in lines(f"requirements/{lock}.lock") if re.match(r"\w", line)}
     assert wanted <= locked, f"run ./run lock: {wanted - locked}"
+
+
+@pytest.mark.parametrize("asked", sorted(environments.LOCKS.glob("*.in")), ids=lambda path: path.stem)
+def test_the_lock_files_of_clients_hold_what_they_ask_for(asked: Path) -> None:
+    text = asked.read_text(encoding="utf-8")
+    wanted = {re.sub(r"\[\w+\]", "", line) for line in text.splitlines() if line and not line.startswith("#")}
+    lock = asked.with_suffix(".lock").read_text(encoding="utf-8")
+    locked = {line.split()[0] for line in lock.splitlines() if re.match(r"\w", line)}
+    bare = {name.partition("==")[0] for name in locked}
+    assert wanted <= locked | bare, f"run ./run lock: {wanted - locked - bare}"
 
 
 STANDS_FOR_RUN = """#!/bin/sh
