@@ -65,7 +65,7 @@ async def parts(
 
 
 def told(partition: int, own: Totals, others: Sequence[LimitTotal], thresholds: MonthThresholds) -> list[Part]:
-    """Return what is told of the months that a lane counts; thresholds are judged by the sum with other lanes' parts."""
+    """Return what is told of the months that a lane counts; thresholds are judged by the sum over all lanes."""
     whole = sums.whole_limits([*own.limits, *others])
     unit = UsageLimitUnit.MONTH
 

@@ -159,5 +159,5 @@ def _change(version: int, kind: str, id_: str, record: dict[str, Any] | None, at
         return model.model_validate(body)
     except ValidationError as error:
         change, left_out = newer.read(model, body, error)
-        _log.warning("the configuration's log: version %d is read without what is not known here: %s", version, left_out)
+        _log.warning("the configuration's log: version %d is read without what is unknown here: %s", version, left_out)
         return change

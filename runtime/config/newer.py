@@ -24,7 +24,8 @@ def read(model: type[ConfigChange], body: dict[str, Any], error: ValidationError
 
     Raise `error` where the record does not hold without it: where it is no limit, nor a member that is not known.
     """
-    parts = {_part(tuple(found["loc"]), found["type"]) for found in error.errors(include_url=False, include_input=False)}
+    refused = error.errors(include_url=False, include_input=False)
+    parts = {_part(tuple(found["loc"]), found["type"]) for found in refused}
     if None in parts:
         raise error
     left = copy.deepcopy(body)

@@ -121,12 +121,12 @@ async def _months(  # noqa: PLR0917 - which months, and to whom
     shown: Shown,
 ) -> int:
     """Write what a lane counts in the months that limits are compared with; return how many."""
-    lane = of_lane[-1]
+    topic, partition, lane = of_lane
     count, after = 0, ("", "")
     while named := place.read(partial(transaction.named_in_month, lane=lane, month=month, after=after)):
         wanted = [Counter(month, *name) for name in named if thresholds.is_monthly(*name)]
-        own, others = place.read(lambda connection, wanted=wanted: transaction.months(connection, *of_lane, wanted))
-        page = months.told(of_lane[1], own, others, thresholds)
+        of_months = partial(transaction.months, topic=topic, partition=partition, lane=lane, names=wanted)
+        page = months.told(partition, *place.read(of_months), thresholds)
         await totals.publish(page, ())
         shown(len(page))
         count, after = count + len(page), named[-1]
