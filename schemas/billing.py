@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import LONGEST_OVERLAP_S, GivenMoment, InternalRecord, Message, Timestamp
+from schemas.base import LONGEST_OVERLAP_S, GivenMoment, InternalRecord, Message, NullMeans, Timestamp
 from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
@@ -31,11 +31,22 @@ class LedgerEvent(InternalRecord):
     reason: str | None = None
 
 
+AlertShare = Annotated[int, Field(ge=1, le=100)]
+"""A percent of a limit."""
+
+MOST_ALERTS = 5
+
+
 class BillingWebhook(Message):
     """Where the billing webhooks go. Without a URL, or disabled, deliveries are kept as `not_due`."""
 
     url: str | None = Field(description="https, public; null: nowhere.")
     enabled: bool
+    usage_alerts: Annotated[tuple[AlertShare, ...], NullMeans(())] = Field(
+        default=(),
+        max_length=MOST_ALERTS,
+        description="At which percents of a group's day or month limit an alert is delivered, once each.",
+    )
 
 
 class RotateSecret(Message):
@@ -87,7 +98,7 @@ class Delivery(Message):
     status: DeliveryStatus
     reason: str | None = Field(description="Why it was given up; null unless it is dead.")
     created_at: Timestamp
-    event_count: int
+    event_count: int = Field(description="Usage events and corrections in it; 0: it tells of usage alerts.")
     next_attempt_at: Timestamp | None = Field(description="null unless it is pending.")
     attempts: tuple[DeliveryAttempt, ...] = Field(description="The last 50, in their order.")
 

@@ -1,6 +1,6 @@
 """Control's tables."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
 from runtime.database.engines import METADATA, UtcDateTime
 
@@ -138,9 +138,10 @@ WEBHOOK_SETTINGS = Table(
     Column("url", String(2048)),
     Column("enabled", Boolean, nullable=False),
     Column("secrets", JSON, nullable=False),
+    Column("usage_alerts", JSON, nullable=False, server_default=text("'[]'")),
     Column("updated_at", UtcDateTime, nullable=False),
 )
-"""`secrets` holds `schemas.config.SealedSecret`s, newest first."""
+"""`secrets` holds `schemas.config.SealedSecret`s, newest first; `usage_alerts` percents."""
 
 PRICES = Table(
     "prices",

@@ -19,6 +19,7 @@ from metering import app as metering_app
 from metering.core.decisions import Part
 from metering.retention import LedgerRetention
 from metering.store import events
+from metering.store.alerts import SqlAlerts
 from metering.store.ledger_view import SqlLedgerView
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
@@ -76,9 +77,8 @@ class Embedded(Role):
             min_interval_s=METERING_INTERVAL_S,
         )
         spools = [file.topic for file in self._files()]
-        self._dispatcher = webhooks_app.Dispatcher(
-            place.database, place.vault, self._clock, settings, ledger=SqlLedgerView(), spools=spools
-        )
+        given = (place.database, place.vault, self._clock, settings)
+        self._dispatcher = webhooks_app.Dispatcher(*given, ledger=SqlLedgerView(), alerts=SqlAlerts(), spools=spools)
         self._corrections = corrections.Outbox(place.database)
         subscribers = [self._proxy.apply, self._thresholds.apply, self._dispatcher.apply]
         at = place.read(lambda connection: snapshot.load(connection, *subscribers))

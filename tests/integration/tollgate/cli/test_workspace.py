@@ -107,6 +107,7 @@ def test_set_webhook_keeps_the_secret_and_can_disable(data: Path) -> None:
         "workspace_id": made["workspace_id"],
         "url": "https://hooks.example/in?token=1",
         "enabled": True,
+        "usage_alerts": [],
     }
     before = webhook(data, made["workspace_id"])
     assert run(data, "set-webhook", "--workspace", made["workspace_id"], "--disable").exit_code == 0
@@ -114,6 +115,28 @@ def test_set_webhook_keeps_the_secret_and_can_disable(data: Path) -> None:
     assert after == before.model_copy(update={"enabled": False})
     assert run(data, "set-webhook", "--workspace", "lab", "--enable").exit_code == 0
     assert webhook(data, made["workspace_id"]) == before
+
+
+def test_set_webhook_asks_for_usage_alerts_which_other_changes_keep(data: Path) -> None:
+    made = create(data)
+
+    def set_(*options: str) -> int:
+        return run(data, "set-webhook", "--workspace", "lab", *options).exit_code
+
+    def alerts() -> tuple[tuple[int, ...], bool]:
+        record = webhook(data, made["workspace_id"])
+        return record.usage_alerts, record.enabled
+
+    assert set_("--disable") == 0
+    assert set_("--usage-alert", "100", "--usage-alert", "80") == 0
+    assert alerts() == ((80, 100), False), "whether it sends stays"
+    assert set_("--url", "https://hooks.example/in") == 0
+    assert alerts() == ((80, 100), True)
+    assert set_("--usage-alert", "0") == 0
+    assert alerts() == ((), True)
+    assert set_("--usage-alert", "101") == 2
+    assert set_(*(word for share in range(1, 7) for word in ("--usage-alert", str(share)))) == 2
+    assert set_() == 2
 
 
 def opened(data: Path, record: WebhookRecord) -> list[str]:
@@ -329,7 +352,7 @@ def test_the_audit_log_names_every_command(data: Path) -> None:
         "management_key.create",
     ]
     assert {(entry["actor"], entry["workspace_id"]) for entry in entries} == {("operator", made["workspace_id"])}
-    assert entries[2]["before"] == {"url": None, "enabled": True}
+    assert entries[2]["before"] == {"url": None, "enabled": True, "usage_alerts": []}
     assert entries[3]["after"]["state"] == "suspended"
     assert len(audited(data)) == 6
     assert [entry["id"] for entry in audited(data, "--limit", "1")] == [entries[-1]["id"]]

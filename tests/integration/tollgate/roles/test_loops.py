@@ -145,7 +145,7 @@ async def check(scene: Scene, *expected: str) -> None:
     assert problem.count(" stands still: ") == len(expected)
 
 
-DELIVERING = ("webhook dispatch", "webhook redrive", "webhook retention")
+DELIVERING = ("usage alerts", "webhook dispatch", "webhook redrive", "webhook retention")
 CONFIGURED = ("the reader of the configuration", "the configuration's fallback")
 
 
