@@ -303,6 +303,7 @@ def _shown(connection: Connection, name: str) -> dict[str, Any]:
         "management_keys": [{"prefix": key.prefix, "scope": key.scope.value} for key in keys],
         "webhook_url": webhook.url,
         "webhook_enabled": webhook.enabled,
+        "usage_alerts": list(webhook.usage_alerts),
         "public_key_set": workspaces.public_key(record.id) is not None,
         "operator_credential": record.operator_credential,
         "hosts": list(record.hosts),
@@ -340,5 +341,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(value) or "-"
+        return ", ".join(map(str, value)) or "-"
     return "-" if value is None else terminal.safe(str(value))

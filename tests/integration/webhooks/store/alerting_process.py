@@ -39,7 +39,7 @@ STEPS = (
 
 class Receivers:
     def receiver(self, _workspace_id: str, _now: object) -> Receiver:
-        return Receiver("https://lab.example", True, (SECRET,))
+        return Receiver("https://lab.example", enabled=True, secrets=(SECRET,))
 
 
 def _die(*_: object) -> None:

@@ -46,7 +46,8 @@ class Receivers:
     """Everyone has a receiver but `nowhere`."""
 
     def receiver(self, workspace_id: str, _now: object) -> Receiver:
-        return Receiver(None if workspace_id == "nowhere" else "https://lab.example", True, ("s",))
+        url = None if workspace_id == "nowhere" else "https://lab.example"
+        return Receiver(url, enabled=True, secrets=(kit.SECRET,))
 
 
 def intake(database: Database, ids: str = "delivery") -> AlertIntake:
