@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from proxy.admission import Admissions
@@ -20,6 +19,7 @@ from proxy.flow import Gateway
 from proxy.large import Large
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
+from proxy.request_log import RequestLog
 from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.unmetered import Unmetered
 from proxy.windows.memory import MemoryPlaces
@@ -119,6 +119,7 @@ class FakeClient:
     def __init__(self, journal: list[str], body: bytes | Reply, authorization: bytes | None) -> None:
         self.authorization = authorization
         self.envelope: Envelope | Reply | None = None
+        self.request_id = ""
         self.aborted = False
         self.status: int | None = None
         self.headers: Headers = []
@@ -276,7 +277,13 @@ class House:
     _minted = 0
 
     def __init__(
-        self, *, drain_max: int = 10, accept_bearer: bool = False, most_in_flight: int = 400, answer_bytes: int = 2**30
+        self,
+        *,
+        drain_max: int = 10,
+        accept_bearer: bool = False,
+        most_in_flight: int = 400,
+        answer_bytes: int = 2**30,
+        access_log: bool = False,
     ) -> None:
         self.answers = Shares(answer_bytes, 0.25)
         shares = WorkspaceShares(Shares(most_in_flight, 0.25), self.answers, ReadingRates(1, 2**40, lambda: 0.0))
@@ -298,20 +305,22 @@ class House:
             accept_bearer=accept_bearer,
             clock=lambda: NOW,
             mint=lambda _: self._mint("key"),
+            mint_request=lambda _: self._mint("request"),
             most_output_tokens=MOST_OUTPUT,
             large=large,
         )
+        deadlines = Deadlines()
+        self.requests = RequestLog(INSTANCE, deadlines, takes_all=access_log)
         of_both: dict[str, Any] = {
             "admissions": admissions,
             "upstream": self.upstream,
-            "deadlines": Deadlines(),
+            "deadlines": deadlines,
             "first_byte_s": FIRST_BYTE_S,
             "idle_s": IDLE_S,
             "request_s": REQUEST_S,
             "shares": shares,
         }
-        mint = partial(self._mint, "request")
-        self.gateway = Gateway(sink=self.sink, drains=self.drains, mint=mint, large=large, **of_both)
+        self.gateway = Gateway(sink=self.sink, drains=self.drains, large=large, requests=self.requests, **of_both)
         self.unmetered = Unmetered(**of_both)
 
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:

@@ -143,7 +143,7 @@ async def test_as_many_in_flight_as_may_be(house: House) -> None:
     limit = kit.rate(LimitType.REQUEST, 1, RateLimitUnit.CONCURRENT)
     day = DayLimit(LimitType.REQUEST, 3, kit.GROUP, kit.GROUP)
     house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(concurrent=(limit,), day_limits=(day,))
-    first = await house.admissions.admit(kit.key(), "r", ASKED)
+    first = await house.admissions.admit(kit.key(), ASKED)
     assert isinstance(first, Call)
     client = await house.serve(house.client(ASKED))
     assert len(house.admissions.places) == 1
