@@ -24,6 +24,7 @@ from proxy.front.host_wall import HostWall
 from proxy.large import Large
 from proxy.limits.counters import Lane, LanePart, SpooledRow
 from proxy.limits.days import DayCounters
+from proxy.refusals import Refusals
 from proxy.request_log import RequestLog
 from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.spool import file as spool_file
@@ -87,7 +88,7 @@ class Proxy:
         self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
         self._large = Large(Beside(), Costs(settings.estimate_image_tokens, settings.estimate_media_tokens))
         self.requests = RequestLog(self.spool.instance, self._deadlines, takes_all=settings.access_log)
-        self._gateway, self._unmetered = self._build(settings)
+        self._build(settings)
 
     def routes(self) -> Routes:
         """Return what the public port hands to the flow itself."""
@@ -95,6 +96,7 @@ class Proxy:
         return routes.metered(
             self._gateway,
             self._unmetered,
+            self._refusals,
             self._wall,
             self._answered,
             max_body_bytes=settings.max_body_bytes,
@@ -104,7 +106,7 @@ class Proxy:
 
     def handlers(self) -> list[Any]:
         """Return the rest of the inference API, for a Litestar app."""
-        return routes.handlers(self._gateway, self._wall)
+        return routes.handlers(self._admissions, self._refusals, self._wall)
 
     def host_wall(self) -> Middleware:
         """Return what of the rest of its port is hidden under a lab's own host name."""
@@ -114,7 +116,7 @@ class Proxy:
 
         return host_walls.middleware(owner, is_strict=self._settings.strict_hosts)
 
-    def _build(self, settings: Settings) -> tuple[Gateway, Unmetered]:
+    def _build(self, settings: Settings) -> None:
         minter = ids.Minter()
         admissions = Admissions(
             directory=self.directory,
@@ -138,10 +140,16 @@ class Proxy:
             "request_s": settings.request_timeout_s,
             "shares": _shares(settings),
         }
-        gateway = Gateway(
-            sink=self.spool, drains=_drains(settings), large=self._large, requests=self.requests, **of_both
+        self._admissions, self._refusals = admissions, Refusals(admissions, self.requests)
+        self._gateway = Gateway(
+            sink=self.spool,
+            drains=_drains(settings),
+            large=self._large,
+            requests=self.requests,
+            refusals=self._refusals,
+            **of_both,
         )
-        return gateway, Unmetered(**of_both)
+        self._unmetered = Unmetered(**of_both)
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
         """Count the rows that spools still hold, and bill what was in flight when the last process died.

@@ -7,7 +7,6 @@ back. A stream whose event cannot be kept is billed from its slot at a next star
 
 import asyncio
 import logging
-import math
 from contextlib import suppress
 from functools import partial
 
@@ -23,10 +22,10 @@ from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.large import Large
 from proxy.ports import Client, Story, Upstream, UsageSink
 from proxy.reading import Answer, Hold
+from proxy.refusals import Refusals
 from proxy.request_log import RequestLog
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
-from runtime.turns import Turns
 from schemas.usage import Outcome
 
 KEPT_BODY_BYTES = 64 * 1024
@@ -51,6 +50,7 @@ class Gateway:
         shares: WorkspaceShares,
         large: Large,
         requests: RequestLog,
+        refusals: Refusals,
     ) -> None:
         self._admissions = admissions
         self._upstream = upstream
@@ -58,40 +58,31 @@ class Gateway:
         self._drains, self._deadlines = drains, deadlines
         self._first_byte_s, self._idle_s, self._request_s = first_byte_s, idle_s, request_s
         self._shares, self._large, self._requests = shares, large, requests
-        self._refusals = Turns()
-        self.models = admissions.models
+        self._refusals = refusals
 
     async def complete(self, client: Client, api: ApiRoute, story: Story | None = None) -> None:
         """Serve one request of a route; `story`: of one that is not counted."""
         begun_s = self._deadlines.loop.time()
         key = self._admissions.expect(client.authorization)
         if isinstance(key, Reply):
-            await self.refuse(client, key)
+            await self._refusals.answer(client, key)
             return
         excess = self._shares.enter(key)
         if excess is not None:
-            await self.refuse(client, excess, key)
+            await self._refusals.answer(client, excess, key)
             return
         try:
             refusal = await (story or self._serve)(client, key, api)
             if refusal is not None:
-                await self.refuse(client, refusal, key, begun_s)
+                await self._refusals.answer(client, refusal, key, begun_s)
         except Exception:  # a fault of ours
             client.request_id = client.request_id or self._admissions.request_id()
             log.exception("request %s failed", client.request_id)
             if client.is_answered:
                 raise  # the client must not take a part for the whole
-            await self.refuse(client, replies.fault(), key, begun_s)
+            await self._refusals.answer(client, replies.fault(), key, begun_s)
         finally:
             self._shares.leave(key)
-
-    async def refuse(self, client: Client, reply: Reply, key: Key | None = None, begun_s: float = math.inf) -> None:
-        """Answer a call that may not come in; who asks again at once is answered no faster than others are served."""
-        request_id = client.request_id or self._admissions.request_id()
-        reply.headers.append((b"x-request-id", request_id.encode()))
-        self._requests.refused(reply, request_id, key, begun_s)
-        await self._refusals.take("" if key is None else key.workspace_id)
-        await client.reply(reply)
 
     async def _serve(self, client: Client, key: Key, api: ApiRoute) -> Reply | None:
         call = await self._admit(client, key, api)

@@ -20,7 +20,7 @@ from runtime.deadlines import Deadlines
 from runtime.shares import Rates
 from runtime.telemetry import logs
 from runtime.telemetry.metrics import Telemetry
-from schemas.requests import RequestEnd, RequestRecord
+from schemas.monitoring.requests import RequestEnd, RequestRecord
 from schemas.usage import Outcome
 
 LINES_PER_S, LINES_OF_WORKSPACE = 1000, 200

@@ -44,7 +44,7 @@ class Plan:
 
 
 def plans(settings: Settings) -> tuple[Plan, ...]:
-    """Return all five topics."""
+    """Return all topics."""
     always = {
         _MIN_INSYNC: str(settings.kafka_min_insync_replicas),
         # the broker's clock decides what is old, not a proxy's, nor the age of an event that a spool held for days
@@ -63,6 +63,7 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
     configs = {
         names.USAGE_EVENTS: kept,
         names.USAGE_UNREADABLE: kept,
+        names.GATEWAY_REQUESTS: kept | {"retention.ms": _ms(timedelta(days=1)), "segment.ms": _ms(timedelta(hours=1))},
         names.USAGE_DAILY: {
             "cleanup.policy": "compact,delete",
             "retention.ms": _ms(timedelta(days=400)),

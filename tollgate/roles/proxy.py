@@ -15,6 +15,7 @@ from proxy.core.calls import SpoolUnavailableError
 from proxy.spool import file as spool_file
 from proxy.topic import report as spool_report
 from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
+from proxy.topic.requests import RequestPublisher
 from runtime import clock, loops
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
@@ -78,7 +79,9 @@ class ProxyRole(Role):
         self._by_sequence = DecisionsBySequenceFeed(self._kafka, self._proxy.take_decisions_by_sequence, self._clock)
         self._writer = Writer(self._kafka, "the spool's publisher")
         self._ends = partial(feed.ends, self._kafka, USAGE_EVENTS)
+        self._requests_writer = Writer(self._kafka, "the publisher of requests")
         self._publisher = self._proxy.publisher(self._writer, self._ends, loaded.kafka_partitions)
+        self._requests = RequestPublisher(self._proxy.requests.take, self._publisher.marks, self._requests_writer)
 
     def checks(self) -> Mapping[str, Check]:
         """Ask the spool, and whether configuration and decisions have been read to their ends."""
@@ -98,6 +101,7 @@ class ProxyRole(Role):
         spawn("the configuration", self._config.run())
         spawn("the decisions", self._decisions.run())
         spawn("the publisher", self._publisher.run())
+        spawn("the publisher of requests", self._requests.run())
         await base.heard(self._config, self._kafka)
         await self._decisions.caught_up()
         await self._hear_version_before(spawn)
@@ -129,6 +133,7 @@ class ProxyRole(Role):
     async def close(self) -> None:
         """Close connections and files."""
         try:
+            await self._requests_writer.close()
             await self._writer.close()
         finally:  # it writes what the spool has not written yet
             await self._proxy.close()

@@ -19,10 +19,11 @@ from runtime.deadlines import Deadlines
 from runtime.telemetry import logs
 from runtime.telemetry.logs import LogFormat
 from schemas.limits import LimitType
-from schemas.requests import RequestEnd, RequestRecord
+from schemas.monitoring.requests import RequestEnd, RequestRecord
 from tests.unit.proxy import kit
 from tests.unit.proxy.bodies import ASKED, DONE, HELLO, PLAIN, STREAMED
-from tests.unit.proxy.kit import FakeClient, House, Step
+from tests.unit.proxy.fakes import FakeClient
+from tests.unit.proxy.kit import House, Step
 from tests.unit.proxy.virtual_time import in_virtual_time
 
 
@@ -152,7 +153,8 @@ async def test_a_key_that_is_known_and_refused_is_named_and_a_401_belongs_to_no_
 async def test_complete_requests_have_a_line_where_all_are_to_have_one_and_never_a_record(
     caplog: pytest.LogCaptureFixture, *, takes_all: bool
 ) -> None:
-    house = House(access_log=takes_all)
+    house = House()
+    house.requests._takes_all = takes_all
     with caplog.at_level(logging.INFO, "tollgate.requests"):
         for body, steps in ((ASKED, [PLAIN]), (STREAMED, [HELLO, DONE])):
             house.upstream.answers(*steps, content_type="text/event-stream" if body is STREAMED else "application/json")
