@@ -74,7 +74,7 @@ class Proxy:
         )
         self.older_files = writer.drained(older)
         self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
-        self._days = DayCounters(self.spool.instance, self.spool.file.lane)
+        self.days = DayCounters(self.spool.instance, self.spool.file.lane)
         self._partitions: int | None = None
         self._windows, self._places = leases.opened(settings)
         self._deadlines = Deadlines()
@@ -120,7 +120,7 @@ class Proxy:
         minter = ids.Minter()
         admissions = Admissions(
             directory=self.directory,
-            day_counters=self._days,
+            day_counters=self.days,
             rate_windows=self._windows,
             places=self._places,
             in_flight=self._slots,
@@ -183,9 +183,9 @@ class Proxy:
         """
         self._partitions = partitions
         lane_of = lru_cache(_LANES_KNOWN)(lambda root: partition_of(root.encode(), partitions))
-        self._days.use_lanes(range(partitions), lane_of)
+        self.days.use_lanes(range(partitions), lane_of)
         drained = spool_file.drained_instances(self._spool_folder)
-        return SpoolPublisher(self.spool, self.older_files, drained, writer, self._days, ends)
+        return SpoolPublisher(self.spool, self.older_files, drained, writer, self.days, ends)
 
     def apply(self, change: ConfigChange) -> None:
         """Take a change of the configuration."""
@@ -201,7 +201,7 @@ class Proxy:
             mark = file.acknowledged_through
             for lane, end in found.items():
                 file.placed.note(lane, mark, end - 1)
-                self._days.acknowledge(
+                self.days.acknowledge(
                     lane, file.instance, [(sequence, end - 1) for sequence in range(file.begin(), mark + 1)]
                 )
 
@@ -210,7 +210,7 @@ class Proxy:
         for one in told:
             if isinstance(one, Whole):
                 self._decided += 1
-                self._days.take_whole(one.lane, one.at)
+                self.days.take_whole(one.lane, one.at)
             else:
                 part = LanePart(one.version, one.at, one.requests, one.tokens, one.output_tokens)
                 day, unit = read_period(one.period)
@@ -219,19 +219,19 @@ class Proxy:
     def take_decisions_by_sequence(self, decisions: Sequence[DecisionBySequence]) -> None:
         """Take the word of a metering of the version before."""
         for decision in decisions:
-            self._days.take_by_sequence(decision)
+            self.days.take_by_sequence(decision)
 
     def take_part(  # noqa: PLR0917 - a part, and what it is of
         self, group: str, slug: str, day: date, lane: Lane, part: LanePart, unit: UsageLimitUnit = UsageLimitUnit.DAY
     ) -> None:
         """Take a part of a counter from metering; a month is named by its first day."""
         self._decided += 1
-        take = self._days.take_part if unit is UsageLimitUnit.DAY else self._days.take_month
+        take = self.days.take_part if unit is UsageLimitUnit.DAY else self.days.take_month
         take(group, slug, day, lane, part)
 
     def take_whole(self, lane: Lane, at: int) -> None:
         """Take it that the metering of this process has told all of a lane below `at`."""
-        self._days.take_whole(lane, at)
+        self.days.take_whole(lane, at)
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is known of requests, of the spool and of decisions."""
@@ -265,7 +265,7 @@ class Proxy:
 
     async def _feedback_lag_s(self) -> float:
         now = self._clock()
-        awaited = self._days.oldest_awaited(now.date())
+        awaited = self.days.oldest_awaited(now.date())
         lag_s = 0.0
         for file in (*self.older_files, self.spool.file):
             if file.instance in awaited:  # a row that went uncounted because the spool was full: the next one tells
@@ -299,7 +299,7 @@ class Proxy:
         if self._partitions is not None:
             lane = partition_of(event.charged_groups[-1].encode(), self._partitions)
             offset = file.placed.offset_of(lane, sequence)
-        self._days.restore(
+        self.days.restore(
             event.charged_groups,
             event.model_slug,
             event.timestamp.date(),
@@ -314,7 +314,7 @@ class Proxy:
             await asyncio.sleep(_TIDY_EVERY_S)
             self._windows.forget_idle()
             self.requests.say_what_was_left_out()
-            self._days.forget(self._clock().date() - _KEPT_DAYS)
+            self.days.forget(self._clock().date() - _KEPT_DAYS)
 
 
 def _drains(settings: Settings) -> Drains:

@@ -3,7 +3,7 @@
 from schemas.base import InternalRecord
 from schemas.config import ConfigChange
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision
+from schemas.decisions import Decision, InFlightUsage
 from schemas.monitoring.requests import RequestRecord
 from schemas.usage import UsageEvent
 
@@ -14,6 +14,7 @@ LIMITS_DECISIONS_V1 = "limits.decisions.v1"
 """What metering of the version before writes; proxies, which are upgraded first, read it until metering is, too."""
 WHOLE_KEY = b"whole"
 """The key of the record of LIMITS_DECISIONS that is no counter's: see `schemas.decisions.Whole`."""
+LIMITS_IN_FLIGHT = "limits.inflight.v1"
 GATEWAY_CONFIG = "gateway.config.v1"
 GATEWAY_REQUESTS = "gateway.requests.v1"
 """Requests that were refused or failed, for a day, so that they can be found."""
@@ -24,6 +25,7 @@ VALUES: dict[str, type[InternalRecord]] = {
     USAGE_EVENTS: UsageEvent,
     USAGE_DAILY: DailyUsage,
     LIMITS_DECISIONS: Decision,
+    LIMITS_IN_FLIGHT: InFlightUsage,
     GATEWAY_CONFIG: ConfigChange,
     GATEWAY_REQUESTS: RequestRecord,
 }

@@ -43,6 +43,10 @@ class Plan:
     config: Mapping[str, str]
 
 
+# Void two seconds after it was heard, and read from its end.
+_BRIEF = {"cleanup.policy": "delete", "retention.ms": "600000", "segment.ms": "300000"}
+
+
 def plans(settings: Settings) -> tuple[Plan, ...]:
     """Return all topics."""
     always = {
@@ -71,6 +75,7 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
             "max.compaction.lag.ms": _ms(timedelta(hours=1)),
         },
         names.LIMITS_DECISIONS: small | told,
+        names.LIMITS_IN_FLIGHT: _BRIEF,
         # A tombstone carries its version in a header: as long as it is there, no older record can come back to life.
         names.GATEWAY_CONFIG: small | {"cleanup.policy": "compact", "delete.retention.ms": _ms(timedelta(days=7))},
     }

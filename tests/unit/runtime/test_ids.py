@@ -47,7 +47,15 @@ def test_a_request_id_and_a_key_name_the_very_millisecond_that_events_are_writte
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", str(uuid.UUID(int=5)), "0" * 36, str(uuid.uuid4()), "ffffffff-ffff-7fff-bfff-ffffffffffff"]
+    "text",
+    [
+        "",
+        "x",
+        str(uuid.UUID(int=5)),
+        "0" * 36,
+        "834c222e-50ac-4a34-a7b1-8898f7a1ea21",
+        "ffffffff-ffff-7fff-bfff-ffffffffffff",
+    ],
 )
 def test_what_names_no_moment_is_no_request_id(text: str) -> None:
     assert ids.moment_of(text) is None

@@ -13,11 +13,16 @@ branch_labels = None
 depends_on = None
 
 
+def text(length: int | None = None) -> sa.types.TypeEngine[str]:
+    """Return the type of a text that an index holds, in the order of its bytes."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
 def upgrade() -> None:
     op.create_table(
         'request_record',
-        sa.Column('request_id', sa.String(36), primary_key=True),
-        sa.Column('workspace_id', sa.String(), nullable=False),
+        sa.Column('request_id', text(36), primary_key=True),
+        sa.Column('workspace_id', text(), nullable=False),
         sa.Column('record', sa.JSON(), nullable=False),
     )
     op.create_index(
@@ -25,7 +30,7 @@ def upgrade() -> None:
     )
     op.create_table(
         'request_position',
-        sa.Column('topic', sa.String(), primary_key=True),
+        sa.Column('topic', text(), primary_key=True),
         sa.Column('partition', sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column('next_offset', sa.BigInteger(), nullable=False),
     )

@@ -18,7 +18,8 @@ async def test_what_is_told_is_found_and_taken_once(kafka: Kafka, database: Data
         messages = [KafkaRecord(each.request_id.encode(), each.model_dump_json().encode()) for each in told]
         await writer.write(GATEWAY_REQUESTS, [*messages, KafkaRecord(b"broken", b"{"), KafkaRecord(b"gone", None)])
         await first.step()
-        assert [database.read_now(lambda view, one=one: requests.find(view, one.request_id)) for one in told] == told
+        found = database.read_now(lambda view: [requests.find(view, each.request_id) for each in told])
+        assert found == told
         taken = database.read_now(lambda view: requests.taken(view, GATEWAY_REQUESTS))
         assert sum(taken.values()) == len(told) + 2
         await writer.write(GATEWAY_REQUESTS, [KafkaRecord(later.request_id.encode(), later.model_dump_json().encode())])

@@ -14,6 +14,7 @@ def test_all_are_planned_with_the_settings_replicas() -> None:
         names.USAGE_EVENTS,
         names.USAGE_DAILY,
         names.LIMITS_DECISIONS,
+        names.LIMITS_IN_FLIGHT,
         names.GATEWAY_CONFIG,
         names.USAGE_UNREADABLE,
         names.GATEWAY_REQUESTS,
@@ -39,6 +40,7 @@ def test_what_each_keeps_and_for_how_long() -> None:
         names.GATEWAY_REQUESTS: ({"delete"}, str(DAY_MS)),
         names.USAGE_DAILY: ({"compact", "delete"}, str(400 * DAY_MS)),
         names.LIMITS_DECISIONS: ({"compact", "delete"}, str(2 * DAY_MS)),
+        names.LIMITS_IN_FLIGHT: ({"delete"}, str(10 * 60 * 1000)),
         names.GATEWAY_CONFIG: ({"compact"}, None),
     }
 
