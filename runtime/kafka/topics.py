@@ -54,7 +54,7 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
             name,
             1 if name == names.GATEWAY_CONFIG else settings.kafka_partitions,
             settings.kafka_replication,
-            always | config,
+            {**always, **config},
         )
         for name, config in topic_configs.CONFIGS.items()
     )
