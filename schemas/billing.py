@@ -116,6 +116,41 @@ class WholeDelivery(Delivery):
     body: str = Field(description="What every attempt signs and sends, byte for byte in UTF-8.")
 
 
+class RequestOutcome(StrEnum):
+    """How a request ended."""
+
+    COMPLETE = "complete"
+    CLIENT_DISCONNECTED = "client_disconnected"
+    UPSTREAM_ERROR = "upstream_error"
+    GATEWAY_INTERRUPTED = "gateway_interrupted"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class FoundRequest(Message):
+    """What became of one request of the inference API."""
+
+    request_id: str = Field(description="The x-request-id of its answer and of the upstream call.")
+    at: Timestamp = Field(description="When it was admitted or refused.")
+    outcome: RequestOutcome = Field(
+        description="An event's outcome; without an event `refused` (no upstream was called) or `failed`."
+    )
+    status: int | None = Field(
+        description="The HTTP status of the answer, 0 where the client left before; null for a complete request."
+    )
+    reason: str | None = Field(description="The error's code or type, or the outcome; null for a complete request.")
+    detail: str | None = Field(description="What the answer said of it; never a prompt or an answer.")
+    group_id: str | None
+    api_key_prefix: str | None
+    model_slug: str | None
+    route: str | None
+    upstream: str | None = Field(description="The host that was called, where the endpoint names it; else null.")
+    latency_ms: int | None = Field(description="To the end of the upstream's answer, or to the refusal.")
+    first_byte_ms: int | None = Field(description="To the upstream's first byte.")
+    event: LedgerEvent | None = Field(description="Its usage event, as soon as it is counted; null: nothing is billed.")
+    delivery: Delivery | None = Field(description="The billing webhook with the event, and its attempts.")
+
+
 class RedriveDeliveries(Message):
     """Body of POST /v1/gateway/deliveries/redrive: which of what was given up or put aside goes back, by when."""
 

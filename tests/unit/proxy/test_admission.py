@@ -11,7 +11,7 @@ from proxy.core.calls import Unserved
 from proxy.core.replies import Reply
 from proxy.limits.days import DayLimit
 from schemas.limits import LimitType, RateLimitUnit
-from tests.unit.proxy import kit
+from tests.unit.proxy import fakes, kit
 from tests.unit.proxy.bodies import ASKED, ESTIMATED, MEAN, NO_USAGE, PLAIN, RESERVED, error_of
 from tests.unit.proxy.kit import House
 from tests.unit.proxy.virtual_time import in_virtual_time
@@ -143,7 +143,7 @@ async def test_as_many_in_flight_as_may_be(house: House) -> None:
     limit = kit.rate(LimitType.REQUEST, 1, RateLimitUnit.CONCURRENT)
     day = DayLimit(LimitType.REQUEST, 3, kit.GROUP, kit.GROUP)
     house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(concurrent=(limit,), day_limits=(day,))
-    first = await house.admissions.admit(kit.key(), "r", ASKED)
+    first = await house.admissions.admit(kit.key(), ASKED)
     assert isinstance(first, Call)
     client = await house.serve(house.client(ASKED))
     assert len(house.admissions.places) == 1
@@ -217,7 +217,7 @@ async def test_no_free_slot(house: House) -> None:
 
 @in_virtual_time
 async def test_the_last_slot_is_taken_while_the_body_comes(house: House) -> None:
-    class Slow(kit.FakeClient):
+    class Slow(fakes.FakeClient):
         async def body(self, workspace_id: str) -> bytes | Reply:
             while not house.slots.is_full:
                 house.slots.open_slot(b"{}")
@@ -270,10 +270,10 @@ async def test_a_day_that_its_parents_counter_has_used_up(house: House) -> None:
 
 
 def test_what_a_key_may_call(house: House) -> None:
-    listed = house.gateway.models(b"Api-Key " + kit.TEXT_KEY)
+    listed = house.admissions.models(b"Api-Key " + kit.TEXT_KEY)
     assert not isinstance(listed, Reply)
     assert [model.slug for model in listed] == [kit.SLUG]
-    refused = house.gateway.models(b"Bearer " + kit.TEXT_KEY)
+    refused = house.admissions.models(b"Bearer " + kit.TEXT_KEY)
     assert isinstance(refused, Reply)
     assert refused.status == 401
 

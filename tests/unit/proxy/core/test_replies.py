@@ -12,6 +12,7 @@ from proxy.dialects.answers import StreamReader
 from proxy.limits.days import DayLimit, DayRefusal
 from proxy.limits.windows import LimitStanding, Refusal, WindowLimit
 from schemas.limits import LimitType, RateLimitUnit, UsageLimitUnit
+from tests.unit.proxy import kit
 
 REQUESTS = WindowLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 60, "parent", "own")
 TOKENS = WindowLimit(LimitType.TOKEN, RateLimitUnit.SECOND, 100, "own", "own")
@@ -27,7 +28,7 @@ def header(reply: Reply, name: bytes) -> bytes:
     [
         (replies.bad_request("m", "p"), 400, "invalid_request_error", None),
         (replies.unauthorized("m"), 401, "invalid_request_error", "invalid_api_key"),
-        (replies.suspended(), 403, "invalid_request_error", "workspace_suspended"),
+        (replies.suspended(kit.key()), 403, "invalid_request_error", "workspace_suspended"),
         (replies.model_not_found("a/b"), 404, "invalid_request_error", "model_not_found"),
         (replies.body_too_late(30), 408, "invalid_request_error", None),
         (replies.body_too_large(5), 413, "invalid_request_error", None),
@@ -49,8 +50,8 @@ def test_errors_have_one_shape(reply: Reply, status: int, kind: str, code: str |
 
 
 def test_replies_do_not_share_their_headers() -> None:
-    replies.suspended().headers.append((b"x", b"y"))
-    assert replies.suspended().headers == [(b"content-type", b"application/json")]
+    replies.suspended(kit.key()).headers.append((b"x", b"y"))
+    assert replies.suspended(kit.key()).headers == [(b"content-type", b"application/json")]
 
 
 def test_an_error_as_the_end_of_a_stream() -> None:
