@@ -31,7 +31,7 @@ class GroupThresholds:
         """How often a group's limits on months have changed; see `months_changed`."""
 
     def apply(self, change: ConfigChange) -> None:
-        """Take over a change; what is neither a group's nor a webhook's, and versions not above the known, are ignored."""
+        """Take over a change; other kinds than groups and webhooks, and versions not above the known, are ignored."""
         if change.kind is ConfigKind.WEBHOOK:
             shares = change.record.usage_alerts if isinstance(change.record, WebhookRecord) else None
             self._shares.put(change.id, change.version, shares)
