@@ -1,4 +1,4 @@
-"""The thresholds of groups' usage limits, and at which shares of them alerts are asked for, from the configuration feed.
+"""The thresholds of usage limits, and at which shares of them alerts are asked for, from the configuration feed.
 
 Never refuses to count: an unknown group has no thresholds, and its events are counted all the same (contract 2.2).
 """
