@@ -291,21 +291,25 @@ class Admissions:
         tokens, output = expected.reserved, expected.reserved_output
         day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
         if isinstance(day, days.DayRefusal):
-            return replies.used_up(route.slug, day, now)
+            return replies.used_up(route.slug, day, now, route.group_id)
         places: concurrency.Places = []
         rate: windows.Reservation | windows.Refusal | None = None
         try:
             if route.concurrent:
                 taken = await self.places.reserve(route.rates.root_group, route.slug, route.concurrent)
                 if isinstance(taken, windows.Refusal):
-                    return replies.rate_limited(route.slug, taken)
+                    return replies.rate_limited(route.slug, taken, route.group_id)
                 places = taken
             rate = await self._windows.reserve(route.rates, tokens, output)
         finally:
             if not isinstance(rate, windows.Reservation):
                 self._days.release(day)
                 self.places.release(places)
-        return (day, rate, places) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
+        return (
+            (day, rate, places)
+            if isinstance(rate, windows.Reservation)
+            else replies.rate_limited(route.slug, rate, route.group_id)
+        )
 
     def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""

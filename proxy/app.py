@@ -24,6 +24,7 @@ from proxy.front.host_wall import HostWall
 from proxy.large import Large
 from proxy.limits.counters import Lane, LanePart, SpooledRow
 from proxy.limits.days import DayCounters
+from proxy.own_usage import OwnUsage
 from proxy.refusals import Refusals
 from proxy.request_log import RequestLog
 from proxy.shares import ReadingRates, WorkspaceShares
@@ -106,7 +107,8 @@ class Proxy:
 
     def handlers(self) -> list[Any]:
         """Return the rest of the inference API, for a Litestar app."""
-        return routes.handlers(self._admissions, self._refusals, self._wall)
+        own_usage = OwnUsage(self._admissions, self.directory, self.days, self._clock)
+        return routes.handlers(self._admissions, own_usage, self._refusals, self._wall)
 
     def host_wall(self) -> Middleware:
         """Return what of the rest of its port is hidden under a lab's own host name."""

@@ -14,6 +14,7 @@ import msgspec
 from domain.days import reset_at
 from proxy.core.calls import Failure, Key
 from proxy.limits import days, windows
+from schemas.base import rfc3339
 from schemas.limits import LimitType, RateLimitUnit
 
 Headers = list[tuple[bytes, bytes]]
@@ -138,11 +139,11 @@ def body_too_large(bound_bytes: int) -> Reply:
     return error(413, f"The body is larger than {bound_bytes} bytes.", kind="invalid_request_error")
 
 
-def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
-    """429 for a rate limit; the wait is exact to one sub-bucket, and rounded up."""
+def rate_limited(slug: str, refusal: windows.Refusal, own_group: str) -> Reply:
+    """429 for a rate limit; the wait is exact to one sub-bucket, and rounded up. `own_group`: the key's."""
     limit = refusal.limit
     unit = f"per {limit.unit.value}" if limit.unit is not RateLimitUnit.CONCURRENT else limit.unit.value
-    named = _named(limit.counted_slug(slug), limit.type.value, unit, limit.threshold, limit.source_group)
+    named = _named(limit, slug, unit, own_group)
     reply = error(429, f"Rate limit reached: {named}.", kind="rate_limit_error", code="rate_limit_exceeded")
     reply.slug = slug
     reply.headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
@@ -151,24 +152,25 @@ def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
     return reply
 
 
-def used_up(slug: str, refusal: days.DayRefusal, now: datetime) -> Reply:
+def used_up(slug: str, refusal: days.DayRefusal, now: datetime, own_group: str) -> Reply:
     """429 for a used-up day or month, until the midnight UTC that ends it: who retried before would only lose time.
 
     Where only requests in flight hold the day, it is asked for again in a second: they may use less than is reserved.
     """
     limit = refusal.limit
     unit = f"per {limit.unit.value}"
-    named = _named(limit.counted_slug(slug), limit.type.value, unit, limit.threshold, limit.source_group)
+    named = _named(limit, slug, unit, own_group)
     if refusal.rests_on_reservations:
         message = f"Usage limit held by requests in flight: {named}."
         reply = error(429, message, kind="rate_limit_error", code="rate_limit_exceeded")
         reply.slug = slug
         reply.headers.extend(((b"retry-after", b"1"), (b"retry-after-ms", b"1000")))
         return reply
-    reply = error(429, f"Usage limit reached: {named}.", kind="insufficient_quota", code="insufficient_quota")
+    ends = reset_at(now.date(), limit.unit)
+    message = f"Usage limit reached: {named}. It resets at {rfc3339(ends)}."
+    reply = error(429, message, kind="insufficient_quota", code="insufficient_quota")
     reply.slug = slug
-    left = reset_at(now.date(), limit.unit) - now
-    reply.headers.append((b"retry-after", b"%d" % math.ceil(left.total_seconds())))
+    reply.headers.append((b"retry-after", b"%d" % math.ceil((ends - now).total_seconds())))
     reply.headers.append((b"x-should-retry", b"false"))
     return reply
 
@@ -256,8 +258,10 @@ def fault() -> Reply:
     return error(500, "The gateway failed; its log says more under this x-request-id.", kind="api_error")
 
 
-def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -> str:
-    return f"{threshold} {kind} {unit} for {slug}, set by group {source_group}"
+def _named(limit: windows.WindowLimit | days.DayLimit, slug: str, unit: str, own_group: str) -> str:
+    """Name a limit to a developer, who learns of no group but the key's own."""
+    source = f"group {own_group}" if limit.source_group == own_group else "a group above this key's own"
+    return f"{limit.threshold} {limit.type.value} {unit} for {limit.counted_slug(slug)}, set by {source}"
 
 
 @lru_cache(4096)

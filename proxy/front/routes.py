@@ -18,6 +18,7 @@ from proxy.flow import Gateway
 from proxy.front import envelopes
 from proxy.front.client import HttpClient, MessagesClient
 from proxy.front.host_wall import HostWall
+from proxy.own_usage import OwnUsage
 from proxy.refusals import Refusals
 from proxy.unmetered import Unmetered
 from runtime.http.exchange import Exchange, PathRoute, Routes
@@ -93,7 +94,7 @@ def _model_server_client(exchange: Exchange) -> HttpClient:
     return HttpClient(exchange, envelopes.model_server(exchange))
 
 
-def handlers(admissions: Admissions, refusals: Refusals, wall: HostWall) -> list[Any]:
+def handlers(admissions: Admissions, own_usage: OwnUsage, refusals: Refusals, wall: HostWall) -> list[Any]:
     """Return the handlers of what is not counted."""
 
     async def answer(send: Send, reply: Reply) -> None:
@@ -110,7 +111,12 @@ def handlers(admissions: Admissions, refusals: Refusals, wall: HostWall) -> list
         allowed = scope.get("method") in ("GET", "HEAD")
         await answer(send, _models(admissions, wall, scope) if allowed else _not_allowed(b"GET"))
 
-    return [metered_only, models, *_other_methods(answer)]
+    @asgi("/v1/usage", copy_scope=False)
+    async def usage(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        allowed = scope.get("method") in ("GET", "HEAD")
+        await answer(send, _usage(own_usage, wall, scope) if allowed else _not_allowed(b"GET"))
+
+    return [metered_only, models, usage, *_other_methods(answer)]
 
 
 def _other_methods(answer: _AnswerNamed) -> list[Any]:
@@ -132,10 +138,20 @@ async def _answer(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
 
 
-def _models(admissions: Admissions, wall: HostWall, scope: Scope) -> Reply:
+def _usage(own_usage: OwnUsage, wall: HostWall, scope: Scope) -> Reply:
+    authorization, refusal = _asked(wall, scope)
+    return own_usage.answer(authorization) if refusal is None else refusal
+
+
+def _asked(wall: HostWall, scope: Scope) -> tuple[bytes | None, Reply | None]:
+    """Return the Authorization header of a call, and what refuses it under its host name."""
     headers = dict(scope["headers"])
     authorization = headers.get(b"authorization")
-    refusal = wall.refusal(headers.get(b"host", b""), authorization)
+    return authorization, wall.refusal(headers.get(b"host", b""), authorization)
+
+
+def _models(admissions: Admissions, wall: HostWall, scope: Scope) -> Reply:
+    authorization, refusal = _asked(wall, scope)
     found = admissions.models(authorization) if refusal is None else refusal
     if isinstance(found, Reply):
         return found
