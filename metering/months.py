@@ -65,8 +65,10 @@ async def parts(
     return told(batch.partition, own, others, thresholds)
 
 
-def told(partition: int, own: Totals, others: Sequence[LimitTotal], thresholds: MonthThresholds) -> list[Part]:
-    """Return what is told of the months that a lane counts; thresholds are judged by the sum over all lanes."""
+def told(
+    partition: int, own: Totals, others: Sequence[LimitTotal], thresholds: MonthThresholds
+) -> tuple[list[Part], list[PeriodSum]]:
+    """Return what is told of the months that a lane counts, and what all lanes have of them, which thresholds judge."""
     whole = sums.whole_limits([*own.limits, *others])
     unit = UsageLimitUnit.MONTH
 

@@ -126,7 +126,7 @@ async def _months(  # noqa: PLR0917 - which months, and to whom
     while named := place.read(partial(transaction.named_in_month, lane=lane, month=month, after=after)):
         wanted = [Counter(month, *name) for name in named if thresholds.is_monthly(*name)]
         of_months = partial(transaction.months, topic=topic, partition=partition, lane=lane, names=wanted)
-        page = months.told(partition, *place.read(of_months), thresholds)
+        page, _ = months.told(partition, *place.read(of_months), thresholds)
         await totals.publish(page, ())
         shown(len(page))
         count, after = count + len(page), named[-1]
