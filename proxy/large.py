@@ -20,7 +20,7 @@ from proxy.dialects.routes import table
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits import estimate
 from runtime.beside import Beside
-from runtime.memory_files import MemoryFile, Place
+from runtime.memory_files import Body, MemoryFile, Place
 from schemas.usage import RouteName
 
 AT_ONCE_BYTES = 256 * 1024
@@ -52,7 +52,7 @@ class Large:
         """End the process beside."""
         await self._beside.close()
 
-    async def request(self, api: ApiRoute, body: bytes | MemoryFile) -> Read | Invalid:
+    async def request(self, api: ApiRoute, body: Body) -> Read | Invalid:
         """Return what is known of a request, or why it is refused."""
         if isinstance(body, MemoryFile):
             return await self._apart(request_apart, api.name, body.place, self.costs)
@@ -68,7 +68,7 @@ class Large:
         )
         return read._replace(request=replace(asked, upstream_body=made.content() if is_new else body.content()))
 
-    async def answer(self, api: ApiRoute, body: bytes | MemoryFile, slug: str) -> Plain:
+    async def answer(self, api: ApiRoute, body: Body, slug: str) -> Plain:
         """Return what a whole answer says. Nothing more can be done with `body`."""
         if isinstance(body, MemoryFile):
             named = MemoryFile()

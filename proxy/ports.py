@@ -7,7 +7,7 @@ from proxy.core.calls import Envelope, Failure, Key, SpoolUnavailableError, Upst
 from proxy.core.replies import Headers, Reply
 from proxy.dialects.routes.api import ApiRoute
 from proxy.reading import Answer
-from runtime.memory_files import MemoryFile
+from runtime.memory_files import Body
 from schemas.usage import Outcome
 
 
@@ -15,6 +15,8 @@ class Client(Protocol):
     """The developer's side of one request."""
 
     authorization: bytes | None
+    request_id: str
+    """Empty until the request has one."""
     envelope: Envelope | Reply | None
     """What goes on beside the body, or why it may not; None: nothing does."""
 
@@ -22,7 +24,7 @@ class Client(Protocol):
     def is_answered(self) -> bool:
         """Whether its answer has begun."""
 
-    async def body(self, workspace_id: str) -> bytes | MemoryFile | Reply:
+    async def body(self, workspace_id: str) -> Body | Reply:
         """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
 
     def release_body(self) -> None:
@@ -65,5 +67,5 @@ class UsageSink(Protocol):
 class Story(Protocol):
     """What becomes of a request that was let in."""
 
-    async def __call__(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Reply | None:
+    async def __call__(self, client: Client, key: Key, api: ApiRoute) -> Reply | None:
         """Serve it, or return what it is to be answered."""

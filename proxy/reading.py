@@ -8,7 +8,7 @@ from proxy.core.calls import BrokenOffError
 from proxy.core.replies import Headers
 from proxy.deadlines import Deadline
 from proxy.dialects import forms
-from runtime.memory_files import HEAP_BYTES, MemoryFile, spilled
+from runtime.memory_files import HEAP_BYTES, Body, MemoryFile, spilled
 
 Hold = Callable[[int], None]
 
@@ -46,7 +46,7 @@ async def beginning(answer: Answer, bound: Deadline, idle_s: float, hold: Hold) 
     return begun, answer.is_event_stream
 
 
-async def whole(answer: Answer, bound: Deadline, idle_s: float, hold: Hold, begun: bytes = b"") -> bytes | MemoryFile:
+async def whole(answer: Answer, bound: Deadline, idle_s: float, hold: Hold, begun: bytes = b"") -> Body:
     """Return the whole body, of which `begun` has been read. Raise BrokenOffError where it is too large.
 
     `hold` is told how much there is; it raises AnswersFullError.

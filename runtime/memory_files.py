@@ -99,6 +99,10 @@ class Place:
         raise FileNotFoundError("its holder has let go of it")
 
 
+Body = bytes | MemoryFile
+"""Whole bytes that have come piece by piece: few in the heap, more in a file."""
+
+
 def spilled(pieces: Sequence[bytes]) -> MemoryFile | None:
     """Return a file of what has come; None where there can be none, so that it has to stay in the heap."""
     try:
@@ -110,7 +114,7 @@ def spilled(pieces: Sequence[bytes]) -> MemoryFile | None:
     return file
 
 
-def content(whole: bytes | MemoryFile) -> Content:
+def content(whole: Body) -> Content:
     """Return the bytes of what was gathered."""
     return whole.content() if isinstance(whole, MemoryFile) else whole
 

@@ -8,7 +8,7 @@ from proxy.core.replies import Headers, Reply
 from proxy.dialects.routes import messages
 from runtime.http.bounds import BodyFault
 from runtime.http.exchange import NO_ANSWER, Exchange
-from runtime.memory_files import MemoryFile
+from runtime.memory_files import Body
 
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """So that a proxy in between passes each chunk on when it comes (nginx's default is to gather them)."""
@@ -17,12 +17,13 @@ STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering
 class HttpClient:
     """The `Client` port. `start`, `send` and `reply` wait while the client does not take what was sent before."""
 
-    __slots__ = ("_exchange", "authorization", "envelope", "on_gone", "release_body")
+    __slots__ = ("_exchange", "authorization", "envelope", "on_gone", "release_body", "request_id")
 
     def __init__(self, exchange: Exchange, envelope: Envelope | Reply | None = None) -> None:
         self._exchange = exchange
         self.authorization = exchange.authorization
         self.envelope = envelope
+        self.request_id = ""
         self.release_body: Callable[[], None] = exchange.release_body
         self.on_gone: Callable[[Callable[[], None] | None], None] = exchange.on_gone
 
@@ -31,7 +32,7 @@ class HttpClient:
         """Whether its answer has begun."""
         return self._exchange.status != NO_ANSWER
 
-    async def body(self, workspace_id: str) -> bytes | MemoryFile | Reply:
+    async def body(self, workspace_id: str) -> Body | Reply:
         """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
         body = await self._exchange.body(workspace_id)
         return _refused(body, self._exchange) if isinstance(body, BodyFault) else body
