@@ -15,7 +15,6 @@ import msgspec
 from domain.days import reset_at
 from proxy.core.calls import Failure, Key
 from proxy.limits import days, windows
-from runtime.memory_files import Content
 from schemas.base import rfc3339
 from schemas.limits import LimitType, RateLimitUnit
 
@@ -53,7 +52,7 @@ class Reply:
     """Whom it refuses, where that is known."""
 
 
-def of_upstream(status: int, headers: Headers, body: Content) -> Reply:
+def of_upstream(status: int, headers: Headers, body: bytes | mmap.mmap) -> Reply:
     """Return an upstream's answer as it came."""
     return Reply(status, headers, body) if isinstance(body, bytes) else Reply(status, headers, b"", large=body)
 
@@ -197,7 +196,7 @@ def rate_headers(standings: Sequence[windows.LimitStanding]) -> Headers:
     return headers
 
 
-def passed_on(status: int, headers: Headers, body: Content) -> Reply:
+def passed_on(status: int, headers: Headers, body: bytes | mmap.mmap) -> Reply:
     """An upstream's own answer that is no success; its 401, 403 and redirects are the gateway's trouble: 502."""
     if status in (401, 403):
         return upstream_refused_credential()

@@ -6,6 +6,7 @@ Rules: the body is a JSON object in UTF-8; `model` is there once and a string; `
 `stream_options` an object or null; `metadata` null or at most 16 pairs of strings. All else is the upstream's business.
 """
 
+import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from msgspec import Raw
 
 from proxy.dialects import json_members, request_members
 from proxy.dialects.json_members import MISSING, Span
-from runtime.memory_files import Content
 
 METADATA_MAX_PAIRS = 16
 METADATA_MAX_KEY = 64
@@ -70,7 +70,7 @@ class ChatRequest:
     """The members that were asked for beyond those of chat completions, undecoded."""
     token_ids: int = 0
     """How many of the prompt's tokens are given by their numbers."""
-    upstream_body: Content | None = None
+    upstream_body: bytes | mmap.mmap | None = None
     """What goes upstream, where it was made already: of large ones, of which `body` holds nothing."""
 
 
