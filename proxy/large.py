@@ -20,7 +20,7 @@ from proxy.dialects.routes import table
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits import estimate
 from runtime.beside import Beside
-from runtime.memory_files import Body, MemoryFile, Place
+from runtime.memory_files import Body, FilePlace, MemoryFile
 from schemas.usage import RouteName
 
 AT_ONCE_BYTES = 256 * 1024
@@ -85,14 +85,19 @@ class Large:
             return await asyncio.to_thread(work, *args)
 
 
-def request_apart(name: RouteName, place: Place, costs: Costs) -> Read | Invalid:
+def request_apart(name: RouteName, place: FilePlace, costs: Costs) -> Read | Invalid:
     """Read a request in the process beside; nothing that may be large is sent back."""
     read = _counted(table.ROUTES[name], place.read(), costs)
     return read if isinstance(read, Invalid) else read._replace(request=replace(read.request, body=b"", further={}))
 
 
 def rewritten_apart(  # noqa: PLR0917 - what crosses to another process has no names
-    name: RouteName, asked: ChatRequest, target_model: str | None, stored_metadata_only: bool, body: Place, made: Place
+    name: RouteName,
+    asked: ChatRequest,
+    target_model: str | None,
+    stored_metadata_only: bool,
+    body: FilePlace,
+    made: FilePlace,
 ) -> bool:
     """Write what goes upstream of a request that was read; return False where that is what came."""
     asked = replace(asked, body=body.read())  # which fails where it was given up, but its end was not told
@@ -104,7 +109,7 @@ def rewritten_apart(  # noqa: PLR0917 - what crosses to another process has no n
     return is_new
 
 
-def answer_apart(name: RouteName, slug: str, body: Place, named: Place) -> Plain:
+def answer_apart(name: RouteName, slug: str, body: FilePlace, named: FilePlace) -> Plain:
     """Read an answer in the process beside, and write it as the client may see it; its body is not sent back."""
     told = table.ROUTES[name].plain(body.read(), slug)
     named.write(told.body)

@@ -36,9 +36,9 @@ class MemoryFile:
         self.close()
 
     @property
-    def place(self) -> "Place":
+    def place(self) -> "FilePlace":
         """Return where other processes of this user find it, while it is held here."""
-        return Place(f"/proc/{os.getpid()}/fd/{self._fd}", os.fstat(self._fd).st_ino)
+        return FilePlace(f"/proc/{os.getpid()}/fd/{self._fd}", os.fstat(self._fd).st_ino)
 
     def append(self, piece: bytes) -> None:
         """Write what comes next."""
@@ -62,7 +62,7 @@ class MemoryFile:
             self._fd = -1
 
 
-class Place:
+class FilePlace:
     """Where a file of another process is, to be opened there.
 
     Whoever gave it may be gone, and its descriptor another file's: the inode tells.
