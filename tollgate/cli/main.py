@@ -22,6 +22,7 @@ _COMMANDS = {
     "mock-upstream": ("tollgate.cli.mock_upstream", "command"),
     "reconcile": ("tollgate.cli.reconcile", "reconcile"),
     "republish": ("tollgate.cli.republish", "republish"),
+    "restore-done": ("tollgate.cli.restore_done", "restore_done"),
     "schemas": ("tollgate.cli.schemas", "schemas"),
     "serve": ("tollgate.cli.serve", "serve"),
     "usage": ("tollgate.cli.usage", "usage"),
