@@ -1,4 +1,4 @@
-"""`tollgate restore-done`: after a database was restored from a backup, brings it together with the topics (counting 9).
+"""`tollgate restore-done`: brings a database that was restored together with its topics (counting 9).
 
 Safe to repeat: each time another epoch begins, and nothing counts twice.
 """
