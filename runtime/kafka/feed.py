@@ -107,6 +107,7 @@ def connect(where: Kafka) -> FeedConsumer:
 class Feed:
     """Hands over every record of `topic`; a consumer that hears nothing for `silence_s` is replaced.
 
+    `from_end`: each consumer begins at the ends instead, so what was written while there was none is not heard.
     `on_ends` is called each time the ends are reached that the topic had when it began to be read from its beginning.
     """
 
@@ -117,6 +118,7 @@ class Feed:
         on_records: OnRecords,
         *,
         on_ends: Callable[[], None] = lambda: None,
+        from_end: bool = False,
         silence_s: float = SILENCE_S,
         steady: Callable[[], float] = time.monotonic,
         pause: Pause = asyncio.sleep,
@@ -128,6 +130,7 @@ class Feed:
         self._topic = topic
         self._on_records = on_records
         self._on_ends = on_ends
+        self._from_end = from_end
         self._silence_s = silence_s
         self._steady = steady
         self._connect = connect
@@ -214,6 +217,9 @@ class Feed:
         for place in self._places:
             if place.partition in self._positions:
                 consumer.seek(place, self._positions[place.partition])
+        if self._from_end:
+            for place, end in (await consumer.end_offsets(self._places)).items():
+                consumer.seek(place, end)
         if self._ends is not None:
             ends = await consumer.end_offsets(self._places)
             self._ends = {place.partition: end for place, end in ends.items()}
@@ -228,8 +234,10 @@ class Feed:
 class SkippedRecords:
     """Skips records that cannot be read or applied, and says so: the first at once, the others once a minute."""
 
-    def __init__(self, topic: str, steady: Callable[[], float] = time.monotonic) -> None:
-        self._topic = topic
+    def __init__(
+        self, topic: str, steady: Callable[[], float] = time.monotonic, what: str = "record(s) that cannot be used"
+    ) -> None:
+        self._topic, self._what = topic, what
         self._steady = steady
         self._unsaid = 0
         self._said_at: float | None = None
@@ -239,8 +247,8 @@ class SkippedRecords:
         now = self._steady()
         self._unsaid += 1
         if self._said_at is None or now - self._said_at >= _SAY_EVERY_S:
-            text = "%s: skipped %d record(s) that cannot be used, the last at %s: %s"
-            log.warning(text, self._topic, self._unsaid, place, type(error).__name__)
+            text = "%s: skipped %d %s, the last at %s: %s"
+            log.warning(text, self._topic, self._unsaid, self._what, place, type(error).__name__)
             self._unsaid, self._said_at = 0, now
 
 

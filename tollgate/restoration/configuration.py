@@ -32,9 +32,15 @@ class _Known(NamedTuple):
     """A thing that has not ended."""
 
     digest: bytes
-    """Of its record; empty where this program cannot read that."""
+    """Of its record; empty where this program cannot read all of that."""
     record: ConfigRecord | None
     """Kept where it closes something to somebody: a key's end, a suspended workspace."""
+
+    def differs(self, record: ConfigRecord) -> bool:
+        """Whether it is not as `record`, as far as it can be read."""
+        if self.record is not None:
+            return self.record != record
+        return self.digest not in {b"", _digest(record)}
 
 
 @dataclass(slots=True)
@@ -59,9 +65,10 @@ class Topic:
             if change.record is None:
                 self.live.pop((change.kind, change.id), None)
             else:
-                self.live[change.kind, change.id] = _known(change.record)
+                known = _known(change.record)
+                self.live[change.kind, change.id] = known._replace(digest=b"") if unreadable else known
         kind, _, id_ = record.key.decode(errors="replace").partition("/")
-        if unreadable and kind in set(ConfigKind):
+        if unreadable and not changes and kind in set(ConfigKind):
             self.live[ConfigKind(kind), id_] = _Known(b"", None)
 
     def lacks(self, key: KeyRecord, groups: Mapping[str, GroupRecord]) -> bool:
@@ -118,7 +125,7 @@ def bring_together(connection: Connection, topic: Topic, now: datetime) -> Found
             continue
         if place not in before or (isinstance(record, KeyRecord) and topic.lacks(record, groups)):
             ended.append(change)
-        elif before[place].digest not in {b"", _digest(record)}:
+        elif before[place].differs(record):
             changed.append(place)
     unit = units.over(connection, now)
     closed = [*_close(unit, ended), *_close_changed(unit, [(place[1], before[place].record) for place in changed])]
