@@ -19,8 +19,8 @@ from tollgate.cli import commands, progress
 from tollgate.cli.commands import Where
 from tollgate.installation import Installation
 from tollgate.restoration import configuration, usage
-from tollgate.restoration.configuration import Found, Topic
-from tollgate.restoration.usage import Counted
+from tollgate.restoration.configuration import Found, ToldConfiguration
+from tollgate.restoration.usage import Recount
 from tollgate.roles import control
 
 _NAMED = 5
@@ -50,7 +50,7 @@ def restore_done(*, where: Where, as_json: bool) -> None:
     click.echo(json.dumps(asdict(found) | {"usage": asdict(counted)}) if as_json else "\n".join(_told(found, counted)))
 
 
-async def _bring_together(place: Installation, where: Kafka) -> tuple[Found, Counted]:
+async def _bring_together(place: Installation, where: Kafka) -> tuple[Found, Recount]:
     leadership = PostgresLeadership(place.database, control.RELAY)
     if not await leadership.take():
         raise click.ClickException("control is running; stop it, and metering and webhooks, and type this again")
@@ -67,11 +67,11 @@ async def _bring_together(place: Installation, where: Kafka) -> tuple[Found, Cou
     return found, counted
 
 
-def _configure(place: Installation, topic: Topic) -> Found:
+def _configure(place: Installation, topic: ToldConfiguration) -> Found:
     return place.write(lambda connection: configuration.bring_together(connection, topic, commands.now(connection)))
 
 
-def _told(found: Found, counted: Counted) -> list[str]:
+def _told(found: Found, counted: Recount) -> list[str]:
     lines = [f"Epoch {found.epoch}: versions from now on lie above all that the topics hold."]
     for what, things in {
         "Made after the backup, and ended now, for the database does not have them": found.made_since,

@@ -44,7 +44,7 @@ class _Known(NamedTuple):
 
 
 @dataclass(slots=True)
-class Topic:
+class ToldConfiguration:
     """The configuration as its topic has it."""
 
     newest: int = 0
@@ -93,9 +93,9 @@ class Found:
     """Keys and workspaces of the database that were closed as the topic says."""
 
 
-async def read(where: Kafka) -> Topic:
+async def read(where: Kafka) -> ToldConfiguration:
     """Read the whole topic. Raise KafkaAwayError."""
-    topic = Topic()
+    topic = ToldConfiguration()
     async with LogReader(where, GATEWAY_CONFIG) as reader:
         async for records in reader.until(await reader.bounds()):
             for one in records:
@@ -103,7 +103,7 @@ async def read(where: Kafka) -> Topic:
     return topic
 
 
-def bring_together(connection: Connection, topic: Topic, now: datetime) -> Found:
+def bring_together(connection: Connection, topic: ToldConfiguration, now: datetime) -> Found:
     """Begin the next epoch; end what the database does not have, close what was closed. In the caller's transaction.
 
     The relay publishes everything when it starts. A topic that is not whole, or not newer than the database, tells

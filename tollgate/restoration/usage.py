@@ -37,7 +37,7 @@ Shown = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
-class Counted:
+class Recount:
     """What came of it."""
 
     records: int = 0
@@ -50,7 +50,7 @@ class Counted:
     """How many offsets above the positions the topic no longer holds."""
 
 
-async def count(where: Kafka, database: Database, shown: Shown) -> Counted:
+async def count(where: Kafka, database: Database, shown: Shown) -> Recount:
     """Count what the topic holds above the positions, up to its present end.
 
     Raise KafkaAwayError, PositionLostError where metering runs, and LogShrunkError.
@@ -71,12 +71,12 @@ def _counting(database: Database, writer: Writer) -> Counting:
     return Counting(metering, database, writer, now, database_outage=waits[0], kafka_outage=waits[1])
 
 
-async def _count(reader: LogReader, counting: Counting, database: Database, shown: Shown) -> Counted:
+async def _count(reader: LogReader, counting: Counting, database: Database, shown: Shown) -> Recount:
     logs = await reader.bounds()
     starts = await database.read(lambda connection: _starts(connection, logs))
     left = {one: LogBounds(start.offset, logs[one].end) for one, start in starts.items()}
     next_offsets = {one: start.position for one, start in starts.items()}
-    done = Counted(gone=sum(start.offset - start.position for start in starts.values()))
+    done = Recount(gone=sum(start.offset - start.position for start in starts.values()))
     total = sum(max(0, log.end - log.begin) for log in left.values())
     async for records in reader.until(left):
         if records:

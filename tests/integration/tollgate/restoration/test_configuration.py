@@ -23,7 +23,7 @@ from schemas.config import ConfigKind, WorkspaceState
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
 from tollgate.restoration import configuration
-from tollgate.restoration.configuration import Found, Topic
+from tollgate.restoration.configuration import Found, ToldConfiguration
 
 SLUG = "acme/small"
 
@@ -33,7 +33,7 @@ class Restored:
     """A database as it was when its backup was made, and its topic as it is now."""
 
     database: Database
-    topic: Topic
+    topic: ToldConfiguration
 
     def bring_together(self) -> Found:
         now = clock.present()
@@ -48,9 +48,9 @@ def taken(record: KafkaRecord) -> FeedRecord:
     return FeedRecord(record.key, record.value, record.headers)
 
 
-def told(database: Database, *, whole: bool = True) -> Topic:
+def told(database: Database, *, whole: bool = True) -> ToldConfiguration:
     """Return what a reader of the topic has once the relay has sent everything."""
-    topic, now = Topic(), clock.present()
+    topic, now = ToldConfiguration(), clock.present()
     for row in database.read_now(lambda view: config_log.rows_since(view, 0)):
         topic.take(taken(config_records.encode(*row)))
     if whole:
@@ -154,7 +154,7 @@ async def test_a_topic_that_may_lack_something_ends_nothing(
     with copied(lived, tmp_path) as backup:
         if known != "nothing newer":
             await lab.made_group("made since", {"slug": SLUG})
-        topic = Topic() if known == "nothing" else told(lived, whole=known != "not all")
+        topic = ToldConfiguration() if known == "nothing" else told(lived, whole=known != "not all")
         restored = Restored(backup, topic)
         found = restored.bring_together()
         assert (found.made_since, found.ended_since, found.closed_again) == ({}, {}, [])
