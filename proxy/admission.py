@@ -16,7 +16,7 @@ from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat, media
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
-from proxy.large import Large, Read
+from proxy.large import Large, Read, upstream_request
 from proxy.limits import concurrency, days, estimate, windows
 from proxy.limits.estimate import TokenCounts
 from runtime.clock import Clock
@@ -332,21 +332,3 @@ class Admissions:
         self._days.release(call.day)
         self._windows.release(call.rate)
         self.places.release(call.places)
-
-
-def upstream_request(
-    asked: chat.ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
-) -> UpstreamRequest:
-    """Return what is sent upstream for a request."""
-    return UpstreamRequest(
-        route.url,
-        asked.upstream_body
-        or api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
-        request_id,
-        route.credential,
-        route.by_operator,
-        route.dialect,
-        workspace_id=route.workspace_id,
-        envelope=envelope,
-        max_output_tokens=route.max_output_tokens,
-    )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, TypeVar, TypeVarTuple
 
-from proxy.core.calls import Route
+from proxy.core.calls import Envelope, Route, UpstreamRequest
 from proxy.dialects import media, upstream_objects
 from proxy.dialects.answers import Plain
 from proxy.dialects.chat import ChatRequest, Invalid
@@ -83,6 +83,24 @@ class Large:
             return await self._beside.run(work, *args)
         except OSError:  # where processes may not see each other's files
             return await asyncio.to_thread(work, *args)
+
+
+def upstream_request(
+    asked: ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
+) -> UpstreamRequest:
+    """Return what is sent upstream for a request."""
+    return UpstreamRequest(
+        route.url,
+        asked.upstream_body
+        or api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
+        request_id,
+        route.credential,
+        route.by_operator,
+        route.dialect,
+        workspace_id=route.workspace_id,
+        envelope=envelope,
+        max_output_tokens=route.max_output_tokens,
+    )
 
 
 def request_apart(name: RouteName, place: FilePlace, costs: Costs) -> Read | Invalid:
