@@ -4,7 +4,7 @@ Never lets a limit be near without its readers knowing. Told at once is a counte
 
 - that is not known to have been told, or whose limits have changed since;
 - that was told AT_LATEST ago;
-- that has grown since by SHARE of what was left of a limit then: so, at a steady rate, a twentieth of the time that this
+- that has grown since by SHARE of what was left of a limit then: at a steady rate a twentieth of the time that this
   lasts has passed. What it has grown in this lane counts as often as lanes have a part of it.
 """
 

@@ -2,10 +2,11 @@
 
 Never tells `whole` before every change below it was told, and never holds the counting up for more than a page.
 
-A batch's counters are told right after its commit, or they wait (`metering.core.telling`). A worker may die in between, or
-find itself late and leave its totals to whoever has moved the position since. So the position's row says up to which offset all was told, and who
-takes the lane over tells first what has changed above it. Compaction keeps the record that was written last, and a
-worker that was paused may write an old one late: the broker's offsets show that, and its counters are told again.
+A batch's counters are told right after its commit, or they wait (`metering.core.telling`). A worker may die in between,
+or find itself late and leave its totals to whoever has moved the position since. So the position's row says up to which
+offset all was told, and who takes the lane over tells first what has changed above it. Compaction keeps the record that
+was written last, and a worker that was paused may write an old one late: the broker's offsets show that, and its
+counters are told again.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -164,7 +165,7 @@ class Lanes:
             await self._kafka.ride_out(partial(self._database.ride_out, tell))
 
     async def tell_whole(self, partition: int) -> bool:
-        """Tell what waits, mend what another wrote, tell `whole` and note it; False where another has the lane by now."""
+        """Tell what waits, mend what another wrote, tell `whole`, note it; False where another has the lane by now."""
         lane = self._lanes.get(partition)
         if lane is None or not await self._tell_waiting(partition, lane, lane.telling.waiting):
             return False

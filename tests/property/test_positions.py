@@ -1,9 +1,9 @@
 """Limits stay exact whatever happens between proxies, Kafka and metering: the real cores in a small world.
 
 Proxies publish and lose acknowledgements, are killed and come back; metering's workers let counters wait, die between
-commit and telling, are paused and write late, and take lanes over; the decisions are compacted while slow readers lag; a tree changes the
-lanes it is spread over; rows go. A sum is never too low; too high only by rows that were sent twice or that wait for
-their acknowledgement; and exact once all is still.
+commit and telling, are paused and write late, and take lanes over; the decisions are compacted while slow readers lag;
+a tree changes the lanes it is spread over; rows go. A sum is never too low; too high only by rows that were sent twice
+or that wait for their acknowledgement; and exact once all is still.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from proxy.topic.decisions import DecisionsFeed
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import Kafka
 from runtime.outage import Outage
-from schemas.decisions import Decision, Whole
+from schemas.decisions import HeardDecision, Whole
 from schemas.limits import LimitType
 from schemas.topics import USAGE_EVENTS
 from tests.property.decisions_log import DecisionsTopic, Log
@@ -90,7 +90,7 @@ class Proxy:
                 [NAMES[group]], SLUG, DAY, SpooledRow(sequence, tokens, offset), lane=lane, instance=self.instance
             )
 
-    def _take(self, told: Sequence[Decision | Whole]) -> None:
+    def _take(self, told: Sequence[HeardDecision | Whole]) -> None:
         for one in told:
             if isinstance(one, Whole):
                 self.days.take_whole(one.lane, one.at)
