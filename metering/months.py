@@ -62,13 +62,20 @@ async def parts(
     if not names:
         return [], []
     own, others = await ledger.months(batch.topic, batch.partition, batch.lane, names)
+    return told(batch.partition, own, others, thresholds)
+
+
+def told(
+    partition: int, own: Totals, others: Sequence[LimitTotal], thresholds: MonthThresholds
+) -> tuple[list[Part], list[PeriodSum]]:
+    """Return what is told of the months that a lane counts, and what all lanes have of them, which thresholds judge."""
     whole = sums.whole_limits([*own.limits, *others])
     unit = UsageLimitUnit.MONTH
 
     def part(total: LimitTotal) -> Part:
         found = thresholds.of(total.counter.group_id, total.counter.model_slug)
         used_up = decisions.used_up(whole[total.counter], found, unit)
-        return Part(batch.lane, batch.partition, own.position, total, used_up, unit)
+        return Part(own.lane, partition, own.position, total, used_up, unit)
 
     return [part(total) for total in own.limits], [PeriodSum(total, unit) for total in whole.values()]
 

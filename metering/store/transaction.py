@@ -238,6 +238,11 @@ def months(
     return Totals(lane, (), tuple(own), position), tuple(others)
 
 
+def lanes_of(connection: Connection) -> list[tuple[str, int, str]]:
+    """Return the topic, partition and name of every lane that has been counted."""
+    return [(topic, one, f"{topic}/{one}") for topic, one in sorted(stored_positions.every(connection))]
+
+
 def named_in_month(connection: Connection, lane: str, month: date, after: tuple[str, str]) -> list[tuple[str, str]]:
     """Return at most PAGE (group, slug) that a lane has rows of in a month, in their order, behind `after`."""
     columns = LIMIT_DAILY.c
