@@ -17,7 +17,7 @@ from metering.core import decisions, sums, telling
 from metering.core.alerts import PeriodSum
 from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
-from metering.core.telling import Standing, Telling
+from metering.core.telling import LaneTelling, ToldCounter
 from metering.ports import Ledger, Thresholds, TotalsSink
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
@@ -50,7 +50,7 @@ class _Told(NamedTuple):
     """Of which daily usage other lanes have a part."""
     sums: list[PeriodSum]
     """Over all lanes, of every counter that has a threshold; what alerts are judged by."""
-    standings: list[Standing]
+    standings: list[ToldCounter]
 
 
 class Metering:
@@ -113,7 +113,7 @@ class Metering:
         totals = Totals(lane, (), (), await self._ledger.position(topic, partition) or 0, wanted)
         return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at), named[-1] if named else None
 
-    async def publish(self, counted: Sequence[CountedBatch]) -> Sequence[Standing]:
+    async def publish(self, counted: Sequence[CountedBatch]) -> Sequence[ToldCounter]:
         """Tell the newest of every counter that `counted` names, each once a lane; return how each stands then.
 
         It may be called again.
@@ -128,7 +128,7 @@ class Metering:
         parts: list[Part] = []
         daily: list[DailyUsage] = []
         shared: set[Counter] = set()
-        standings: list[Standing] = []
+        standings: list[ToldCounter] = []
         for lane, some in by_lane.items():
             told = await self._decide(lane, some)
             await self._alerts.judge(told.sums)
@@ -143,11 +143,11 @@ class Metering:
             raise PositionLostError(lost)
         return standings
 
-    def named(self, telling: Telling, counted: CountedBatch) -> CountedBatch:
+    def named(self, telling: LaneTelling, counted: CountedBatch) -> CountedBatch:
         """Note in a lane's `telling` what `counted` names; return what of it is to be told at once."""
         return replace(counted, totals=telling.named(counted.totals, self._thresholds.of, self._clock()))
 
-    def changed(self, telling: Telling) -> list[Counter]:
+    def changed(self, telling: LaneTelling) -> list[Counter]:
         """Return what of a lane waits although its limits have changed since it was told."""
         return telling.changed(self._thresholds.of)
 
@@ -186,7 +186,7 @@ class Metering:
         lanes = Tally(total.counter for total in others)
         left = telling.left_of(self._thresholds.of, found)
         standings = [
-            Standing(lane, total, 1 + lanes[counter], limits[counter], left(counter))
+            ToldCounter(lane, total, 1 + lanes[counter], limits[counter], left(counter))
             for counter, (_, total) in newest.items()
         ]
         usages = sums.whole_daily([*daily.values(), *others_daily])

@@ -10,7 +10,7 @@ from domain.limit_tree import Threshold
 from metering.core import telling
 from metering.core.alerts import PeriodSum
 from metering.core.sums import Counter, LimitTotal, Totals
-from metering.core.telling import Standing, Telling
+from metering.core.telling import LaneTelling, ToldCounter
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
 TRANSACTION_S, WHOLE_S = 0.06, 30.0
@@ -25,7 +25,7 @@ class Lane:
         self._counters = [Counter(START.date(), f"group-{number}", SLUG) for number in range(groups)]
         self._counted = [0] * groups
         self._limit = (Threshold(LimitType.REQUEST, threshold),)
-        self._telling = Telling()
+        self._telling = LaneTelling()
 
     def run(self, rate: float, seconds: float) -> float:
         """Return how many decisions are told for 1,000 events; the first half minute, when all is new, is left out."""
@@ -58,4 +58,4 @@ class Lane:
         self.told += 1
         found = [PeriodSum(total, UsageLimitUnit.DAY)]
         left = telling.left_of(self._limits_of, found)(total.counter)
-        self._telling.told(Standing("lane", total, 1, telling.limits(total.counter, self._limits_of), left), now)
+        self._telling.told(ToldCounter("lane", total, 1, telling.limits(total.counter, self._limits_of), left), now)

@@ -31,7 +31,7 @@ LimitsOf = Callable[[str, str], Sequence[Threshold]]
 """Returns the thresholds that are compared with a group's counter of a slug, or of `*`."""
 
 
-class Standing(NamedTuple):
+class ToldCounter(NamedTuple):
     """A counter as it was told: a lane's part, over how many lanes it lies, and what was left of its limits."""
 
     lane: str
@@ -41,7 +41,7 @@ class Standing(NamedTuple):
     left: tuple[tuple[LimitType, int], ...]
 
 
-class Telling:
+class LaneTelling:
     """What one lane has told and has still to tell."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Telling:
         """Counters that have changed since they were told."""
         self.daily: dict[Counter, int] = {}
         """Daily usage that has changed since it was told, with the version of the lane's own part."""
-        self._told: dict[Counter, tuple[Standing, datetime]] = {}
+        self._told: dict[Counter, tuple[ToldCounter, datetime]] = {}
 
     def named(self, totals: Totals, limits_of: LimitsOf, now: datetime) -> Totals:
         """Take note of what a transaction named; return what of it is to be told at once."""
@@ -58,7 +58,7 @@ class Telling:
         self.waiting |= dict.fromkeys(total.counter for total in totals.limits)
         return replace(totals, daily=(), limits=due)
 
-    def told(self, standing: Standing, now: datetime) -> None:
+    def told(self, standing: ToldCounter, now: datetime) -> None:
         """Take note of what was told."""
         counter = standing.total.counter
         self.waiting.pop(counter, None)

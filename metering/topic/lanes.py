@@ -21,7 +21,7 @@ from domain.positions import Progress
 from metering import flow, ports
 from metering.core import telling
 from metering.core.sums import Counter
-from metering.core.telling import Standing, Telling
+from metering.core.telling import LaneTelling, ToldCounter
 from metering.flow import CountedBatch
 from metering.store.transaction import PAGE
 from metering.topic import publisher
@@ -60,7 +60,7 @@ class _Lane:
     """One that this worker has taken over; all changes below `counted` are told, or wait in `telling`."""
 
     counted: int
-    telling: Telling = field(default_factory=Telling)
+    telling: LaneTelling = field(default_factory=LaneTelling)
     limit_changes: int = 0
     """After how many changes of groups it was looked whether what waits has other limits now."""
     whole: int | None = None
@@ -112,7 +112,7 @@ class Lanes:
                 found.append(due)
         return found
 
-    def told(self, standings: Sequence[Standing]) -> None:
+    def told(self, standings: Sequence[ToldCounter]) -> None:
         """Take note of what was told."""
         now = self._clock()
         for standing in standings:

@@ -9,7 +9,7 @@ from domain.limit_tree import Threshold
 from metering.core import telling
 from metering.core.alerts import PeriodSum
 from metering.core.sums import Counter, LimitTotal, Totals
-from metering.core.telling import AT_LATEST, Standing, Telling
+from metering.core.telling import AT_LATEST, LaneTelling, ToldCounter
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 from tests.unit.metering.factories import NOON, SLUG
 
@@ -24,7 +24,7 @@ class Scene:
 
     def __init__(self, *, told: int = 0, lanes: int = 1, **limits: tuple[Threshold, ...]) -> None:
         self.limits = {SLUG: limits.get("slug", ()), ANY_SLUG: limits.get("over_all", ())}
-        self.telling = Telling()
+        self.telling = LaneTelling()
         self.tell(told, lanes)
 
     def limits_of(self, _group_id: str, slug: str) -> tuple[Threshold, ...]:
@@ -37,7 +37,7 @@ class Scene:
         sums = [PeriodSum(total, UsageLimitUnit.DAY), PeriodSum(over_all, UsageLimitUnit.DAY)]
         left = telling.left_of(self.limits_of, [*sums, PeriodSum(month, UsageLimitUnit.MONTH)])(G)
         limits = telling.limits(G, self.limits_of)
-        self.telling.told(Standing("lane", total, lanes, limits, left), NOON)
+        self.telling.told(ToldCounter("lane", total, lanes, limits, left), NOON)
 
     def due(self, requests: int, *, after: timedelta = timedelta(seconds=1)) -> bool:
         totals = Totals("lane", (), (LimitTotal(G, requests, 0, 2),), 9)
@@ -48,7 +48,7 @@ class Scene:
 
 
 def test_what_is_not_known_to_have_been_told_is_told() -> None:
-    telling_ = Telling()
+    telling_ = LaneTelling()
     totals = Totals("lane", (), (LimitTotal(G, 1, 0, 1),), 9)
     assert telling_.named(totals, lambda *_: (), NOON) == totals
 
@@ -103,8 +103,8 @@ def test_a_change_of_limits_is_told_though_nothing_comes() -> None:
 
 def test_of_too_many_counters_those_told_longest_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "MOST", 2)
-    kept = Telling()
+    kept = LaneTelling()
     for name in "abac":
-        kept.told(Standing("lane", LimitTotal(G._replace(group_id=name), 1, 0, 1), 1, (), ()), NOON)
+        kept.told(ToldCounter("lane", LimitTotal(G._replace(group_id=name), 1, 0, 1), 1, (), ()), NOON)
     totals = Totals("lane", (), tuple(LimitTotal(G._replace(group_id=name), 1, 0, 1) for name in "abc"), 9)
     assert [total.counter.group_id for total in kept.named(totals, lambda *_: (), LATER).limits] == ["b"]
