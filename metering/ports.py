@@ -25,6 +25,9 @@ class Ledger(months.MonthLedger, alerts.AlertLedger, Protocol):
     async def position(self, topic: str, partition: int) -> int | None:
         """Return the committed next offset; None where nothing of the partition was counted yet."""
 
+    async def first_version(self) -> int:
+        """Return the lowest version of the database's epoch (counting 9)."""
+
     async def progress(self, topic: str, partition: int) -> Progress | None:
         """Return how far the partition is counted and told; None where nothing of it was counted yet."""
 

@@ -130,6 +130,7 @@ class Lanes:
         if partition in self._lanes:
             return True
         progress = await self._database.ride_out(lambda: self._ledger.progress(USAGE_EVENTS, partition))
+        self._totals.first_version = await self._database.ride_out(self._ledger.first_version)
         self._totals.begin(partition, progress.told_end if progress else None)
         is_behind = progress is not None and progress.told_offset != progress.next_offset
         if progress is not None and is_behind and not await self._tell_untold(partition, progress):

@@ -57,6 +57,9 @@ class DictLedger:
     async def position(self, topic: str, partition: int) -> int | None:
         return self._positions.get((topic, partition))
 
+    async def first_version(self) -> int:
+        return 0
+
     async def progress(self, topic: str, partition: int) -> Progress | None:
         place = (topic, partition)
         if place not in self._positions:
