@@ -66,3 +66,7 @@ class Thresholds(months.MonthThresholds, alerts.AlertThresholds, Protocol):
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
         """Return the thresholds that are compared with this counter; empty for a group that is not known."""
+
+    @property
+    def changes(self) -> int:
+        """Return how often any group has changed: its counters' limits may be others."""
