@@ -109,6 +109,10 @@ def _referred(place: str, names: Mapping[str, str]) -> str:
 
 
 class _Schemas(GenerateJsonSchema):
+    def int_schema(self, schema: Any) -> dict[str, Any]:
+        """Say that counts and thresholds may be beyond 32 bits, which generators take integers for."""
+        return super().int_schema(schema) | {"format": "int64"}
+
     def default_schema(self, schema: Any) -> dict[str, Any]:
         """Leave out a default that is an object: generators cannot write one."""
         described = super().default_schema(schema)
