@@ -85,7 +85,7 @@ class _Description(OpenAPI):
 
 
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:
-    """Give each contract a name that every language can have: `EndpointPage` for `Page_Endpoint_`.
+    """Return the document with names that every language can have: `EndpointPage` for `Page_Endpoint_`.
 
     What looks alike from either side keeps its plain name for what is read; what is written is `...Input`.
     """
