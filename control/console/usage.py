@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from litestar import Controller, Response, get
 from litestar.params import FromQuery
@@ -25,6 +26,7 @@ from schemas.limits import UsageLimitUnit
 from schemas.money import Dimension, UsageLine
 
 ROWS = 100
+_YEARS = range(2000, 3000)
 
 
 class Grouping(StrEnum):
@@ -119,15 +121,15 @@ def _asked(month: str, today: date, by: Grouping, group: str) -> AskedUsage:
     try:
         start, unit = days.read_period(month or _named(today))
     except ValueError:
-        unit = UsageLimitUnit.DAY
-    if unit is not UsageLimitUnit.MONTH:
+        start, unit = today, UsageLimitUnit.DAY
+    if unit is not UsageLimitUnit.MONTH or start.year not in _YEARS:
         raise InvalidError("month: must be a month, as 2026-01", param="month")
     first, last = days.first_and_last(start, unit)
     flow.check_days(first, last)
     return AskedUsage([], 0, first, last, by.dimensions, group or None)
 
 
-def _months(asked: AskedUsage, today: date) -> dict[str, str | None]:
+def _months(asked: AskedUsage, today: date) -> dict[str, Any]:
     following = _named(asked.last + timedelta(days=1)) if asked.last < today else None
     return {"month": _named(asked.first), "before": _named(asked.first - timedelta(days=1)), "after": following}
 

@@ -268,7 +268,7 @@ async def test_events_and_deliveries_are_shown_and_put_back(signed_in: Person, l
     assert furnished.DELIVERY in said(shown)
     assert "answered 500" in said(shown)
     assert "gone" in said(shown)
-    assert '"n": 1' in said(shown)
+    assert "{}" in said(shown)
     database.write_now(lambda connection: connection.execute(update(DELIVERY).values(status="dead")))
     counted = await signed_in.get("/console/webhook/redrive")
     waiting = len(statuses(database))
