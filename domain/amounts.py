@@ -6,7 +6,6 @@ completion's.
 
 from schemas.limits import LimitType
 
-
 PLACE = {LimitType.REQUEST: 0, LimitType.TOKEN: 1, LimitType.OUTPUT_TOKEN: 2, LimitType.INPUT_TOKEN: 3}
 """Where `each` has what counts against a limit of a type."""
 

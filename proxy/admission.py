@@ -5,14 +5,16 @@ Never takes from one limit what another then refuses: all of them, over all char
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from proxy.core import endings, keys, replies, usage_event
 from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
 from proxy.core.endings import Ending
-from proxy.core.replies import Headers, Reply
+from proxy.core.replies import Reply
 from proxy.dialects import answers, chat, media
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
@@ -46,6 +48,11 @@ class Windows(Protocol):
         self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
     ) -> windows.Reservation | windows.Refusal:
         """Take a place in every window of the chain, or in none; `output_tokens` are part of `tokens`."""
+
+    def reserve_at_once(
+        self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
+    ) -> windows.Reservation | windows.Refusal | None:
+        """Do the same where nobody has to be asked; None: `reserve` must."""
 
     def settle(self, reservation: windows.Reservation, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used, sooner or later; no answer waits for it."""
@@ -89,8 +96,7 @@ class InFlight(Protocol):
 NOT_COUNTED = answers.Count(estimate.NOTHING.tokens, UsageSource.NONE)
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One admitted request on its way."""
 
     api: ApiRoute
@@ -105,8 +111,8 @@ class Call:
     rate: windows.Reservation
     places: concurrency.Places
     slot: int
-    headers: Headers
-    """What every answer to it carries."""
+    header_lines: bytes
+    """What every answer to it carries, each with its end."""
     costs: media.Costs
     """Of media in its prompt."""
     envelope: Envelope | None = None
@@ -140,7 +146,7 @@ class Call:
         prompt = self.prompt_tokens
         if prompt is None:
             prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
-        return self.expected._replace(input_tokens=prompt)
+        return replace(self.expected, input_tokens=prompt)
 
     def counted(self, count: answers.Count) -> answers.Count:
         """Return what is billed of a count: of a route that is opaque to us nothing is estimated."""
@@ -223,10 +229,13 @@ class Admissions:
 
     async def find(self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
-        read = await self._large.request(api, body)
+        read = self._large.request_at_once(api, body)
+        if read is None:
+            read = await self._large.request(api, body)
         if isinstance(read, chat.Invalid):
             return replies.bad_request(read.message, read.param)
-        slug = read.request.slug if slug is None else slug
+        if slug is None:
+            slug = read.request.slug
         route = self._directory.route(key, slug, api)
         if route is None:
             return replies.model_not_found(slug)
@@ -250,11 +259,18 @@ class Admissions:
             return found
         read, route = found
         asked, now = read.request, self._clock()
-        expected = self._expected(read, route, api)
-        held = await self._reserve(route, expected, now)
-        if isinstance(held, Reply):
-            return held
-        day, rate, places = held
+        expected = estimate.NOTHING if api.is_opaque else self._expected(read, route, api)
+        tokens, output = expected.reserved, expected.reserved_output
+        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
+        if isinstance(day, days.DayRefusal):
+            return replies.used_up(route.slug, day, now)
+        places: concurrency.Places = []
+        rate = None if route.concurrent else self._windows.reserve_at_once(route.rates, tokens, output)
+        if rate is None:
+            rate, places = await self._reserve(route, expected, day)
+        if isinstance(rate, windows.Refusal):
+            self._days.release(day)
+            return replies.rate_limited(route.slug, rate)
         event = usage_event.begun(
             idempotency_key=self._mint(now),
             request_id=request_id,
@@ -272,39 +288,36 @@ class Admissions:
             self._windows.release(rate)
             self.places.release(places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
-        headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        holds = (*held, slot, headers, self._large.costs, envelope)
+        lines = b"x-request-id: %b\r\n%b" % (request_id.encode(), replies.rate_lines(rate.standings))
+        holds = (day, rate, places, slot, lines, self._large.costs, envelope)
         return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
 
     def _expected(self, read: Read, route: Route, api: ApiRoute) -> estimate.Expected:
-        if api.is_opaque:
-            return estimate.NOTHING
         likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
-        claims = (read.request.choices, read.request.max_tokens)
-        return estimate.expected(read.prompt_bound, *claims, likely, route.max_output_tokens or self._most_output)
+        asked = read.request
+        most = route.max_output_tokens or self._most_output
+        return estimate.expected(read.prompt_bound, asked.choices, asked.max_tokens, likely, most)
 
     async def _reserve(
-        self, route: Route, expected: estimate.Expected, now: datetime
-    ) -> tuple[days.DayReservation, windows.Reservation, concurrency.Places] | Reply:
-        """Take a place in the day, then among those in flight, then in the rate windows, or in none of them."""
-        tokens, output = expected.reserved, expected.reserved_output
-        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
-        if isinstance(day, days.DayRefusal):
-            return replies.used_up(route.slug, day, now)
+        self, route: Route, expected: estimate.Expected, day: days.DayReservation
+    ) -> tuple[windows.Reservation | windows.Refusal, concurrency.Places]:
+        """Take a place among those in flight, then in the rate windows, or in neither; where this fails, `day` goes."""
         places: concurrency.Places = []
         rate: windows.Reservation | windows.Refusal | None = None
         try:
             if route.concurrent:
                 taken = await self.places.reserve(route.rates.root_group, route.slug, route.concurrent)
                 if isinstance(taken, windows.Refusal):
-                    return replies.rate_limited(route.slug, taken)
+                    rate = taken
+                    return rate, places
                 places = taken
-            rate = await self._windows.reserve(route.rates, tokens, output)
+            rate = await self._windows.reserve(route.rates, expected.reserved, expected.reserved_output)
         finally:
-            if not isinstance(rate, windows.Reservation):
+            if rate is None:  # it failed, or was cancelled
                 self._days.release(day)
+            if not isinstance(rate, windows.Reservation):
                 self.places.release(places)
-        return (day, rate, places) if isinstance(rate, windows.Reservation) else replies.rate_limited(route.slug, rate)
+        return rate, places
 
     def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""

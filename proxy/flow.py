@@ -88,7 +88,7 @@ class Gateway:
 
     async def refuse(self, client: Client, reply: Reply, request_id: str = "", holder: str = "") -> None:
         """Answer a call that may not come in; who asks again at once is answered no faster than others are served."""
-        reply.headers.append((b"x-request-id", (request_id or self._mint()).encode()))
+        reply.lines += b"x-request-id: %b\r\n" % (request_id or self._mint()).encode()
         await self._refusals.take(holder)
         await client.reply(reply)
 
@@ -123,7 +123,9 @@ class Gateway:
         envelope = client.envelope
         if isinstance(envelope, Reply):
             return envelope
-        body = await client.body(key.workspace_id)
+        body = client.body_at_once(key.workspace_id)
+        if body is None:
+            body = await client.body(key.workspace_id)
         if isinstance(body, Reply):
             return body
         excess = self._shares.read(key, len(body))
@@ -170,16 +172,25 @@ class Gateway:
             body = await reading.whole(answer, bound, self._idle_s, hold)
             return Refused(replies.passed_on(answer.status, answer.headers, body))
         is_opaque = call.api.is_opaque
-        begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s, hold)
+        whole = None if is_opaque else answer.whole_at_once()
+        if is_opaque:
+            begun, is_stream = b"", True
+        elif whole is None:
+            begun, is_stream = await reading.beginning(answer, bound, self._idle_s, hold)
+        else:
+            begun, is_stream = whole, reading.is_stream(whole, answer)
         if not is_stream:
-            body = await reading.whole(answer, bound, self._idle_s, hold, begun)
-            told = await self._large.answer(call.api, body, call.route.slug)
+            if whole is None:
+                whole = await reading.whole(answer, bound, self._idle_s, hold, begun)
+            told = self._large.answer_at_once(call.api, whole, call.route.slug)
+            if told is None:
+                told = await self._large.answer(call.api, whole, call.route.slug)
             return endings.plain(answer.status, answer.headers, told, call.likely)
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
         headers = answer.headers if is_opaque else forms.stream_headers(answer.headers)
-        await client.start(answer.status, headers + call.headers)
+        await client.start(answer.status, headers, call.header_lines)
         if ready and not bound.gone:
             await client.send(ready)
         await self._follow(client, stream, answer, bound, hold)
@@ -222,7 +233,7 @@ class Gateway:
                 ending = Refused(unrecorded)
                 self._admissions.release(call)
         if ending.reply is not None:
-            ending.reply.headers.extend(call.headers)
+            ending.reply.lines += call.header_lines
             await client.reply(ending.reply)
         elif ending.last is None:
             client.abort()

@@ -5,8 +5,9 @@ interpreter to itself until it is done, in a thread too.
 """
 
 import asyncio
-from dataclasses import replace
-from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from proxy.dialects import media, upstream_objects
 from proxy.dialects.answers import Plain
@@ -23,7 +24,7 @@ IN_THREAD_BYTES = 1024 * 1024
 """A body of up to this keeps the interpreter for five milliseconds; to hand it to another process takes one."""
 
 
-class Read(NamedTuple):
+class Read(msgspec.Struct, frozen=True):
     """What is known of a request's body."""
 
     request: ChatRequest
@@ -47,19 +48,23 @@ class Large:
         """End the process beside."""
         await self._beside.close()
 
+    def request_at_once(self, api: ApiRoute, body: bytes) -> Read | Invalid | None:
+        """Return what is known of a request, or why it is refused; None: it is too large to be read at once."""
+        return _request(api, body) if len(body) <= self._at_once_bytes else None
+
     async def request(self, api: ApiRoute, body: bytes) -> Read | Invalid:
-        """Return what is known of a request, or why it is refused."""
-        if len(body) <= self._at_once_bytes:
-            return _request(api, body)
+        """Return the same of a larger one."""
         if len(body) <= IN_THREAD_BYTES:
             return await asyncio.to_thread(_counted, api, body, self.costs)
         read = await self._beside.run(request_apart, api.name, body, self.costs)
-        return read if isinstance(read, Invalid) else read._replace(request=replace(read.request, body=body))
+        return read if isinstance(read, Invalid) else replace(read, request=replace(read.request, body=body))
+
+    def answer_at_once(self, api: ApiRoute, body: bytes, slug: str) -> Plain | None:
+        """Return what a whole answer says; None: it is too large to be read at once."""
+        return api.plain(body, slug) if len(body) <= self._at_once_bytes else None
 
     async def answer(self, api: ApiRoute, body: bytes, slug: str) -> Plain:
-        """Return what a whole answer says."""
-        if len(body) <= self._at_once_bytes:
-            return api.plain(body, slug)
+        """Return the same of a larger one."""
         if len(body) <= IN_THREAD_BYTES:
             return await asyncio.to_thread(api.plain, body, slug)
         return await self._beside.run(answer_apart, api.name, body, slug)
@@ -68,7 +73,7 @@ class Large:
 def request_apart(name: RouteName, body: bytes, costs: Costs) -> Read | Invalid:
     """Read a request in the process beside; its body is not sent back."""
     read = _counted(table.ROUTES[name], body, costs)
-    return read if isinstance(read, Invalid) else read._replace(request=replace(read.request, body=b""))
+    return read if isinstance(read, Invalid) else replace(read, request=replace(read.request, body=b""))
 
 
 def answer_apart(name: RouteName, body: bytes, slug: str) -> Plain:
@@ -80,7 +85,7 @@ def _counted(api: ApiRoute, body: bytes, costs: Costs) -> Read | Invalid:
     read = _request(api, body)
     if isinstance(read, Invalid) or api.is_opaque:
         return read
-    return read._replace(prompt_tokens=api.prompt_tokens(body, otherwise=max(1, read.prompt_bound), costs=costs))
+    return replace(read, prompt_tokens=api.prompt_tokens(body, otherwise=max(1, read.prompt_bound), costs=costs))
 
 
 def _request(api: ApiRoute, body: bytes) -> Read | Invalid:

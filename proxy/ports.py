@@ -24,11 +24,14 @@ class Client(Protocol):
     async def body(self, workspace_id: str) -> bytes | Reply:
         """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
 
+    def body_at_once(self, workspace_id: str) -> bytes | Reply | None:
+        """Return the same where the whole body is there, or there will be none; None: `body` must be awaited."""
+
     def release_body(self) -> None:
         """Say that nobody here holds the body any more."""
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Begin an answer that is sent piece by piece."""
+    async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
+        """Begin an answer that is sent piece by piece; `lines` are further headers, each with its end."""
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a piece of it at once."""

@@ -5,7 +5,6 @@ Never names an upstream's address or credential.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
@@ -19,16 +18,17 @@ from schemas.limits import LimitType, RateLimitUnit
 Headers = list[tuple[bytes, bytes]]
 """Lower-case names, as ASGI wants them."""
 
-_RATE_NAMES = {
-    type_: tuple(b"x-ratelimit-%b-%b" % (what, counted) for what in (b"limit", b"remaining", b"reset"))
+_RATE_LINES = {
+    type_: b"".join(
+        b"x-ratelimit-%b-%b: %b\r\n" % (what, b"requests" if type_ is LimitType.REQUEST else b"tokens", form)
+        for what, form in ((b"limit", b"%d"), (b"remaining", b"%d"), (b"reset", b"%b"))
+    )
     for type_ in LimitType
-    for counted in [b"requests" if type_ is LimitType.REQUEST else b"tokens"]
 }
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """A whole answer."""
 
     status: int
@@ -36,6 +36,8 @@ class Reply:
     body: bytes
     is_error: bool = False
     """Whether it is an error of the gateway's own, in OpenAI's shape."""
+    lines: bytes = b""
+    """Further headers as they are sent, each with its end: what would be taken apart only to be put together again."""
 
 
 def error(status: int, message: str, *, kind: str, code: str | None = None, param: str | None = None) -> Reply:
@@ -125,7 +127,7 @@ def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
     reply = error(429, f"Rate limit reached: {named}.", kind="rate_limit_error", code="rate_limit_exceeded")
     reply.headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
     reply.headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
-    reply.headers.extend(rate_headers(refusal.standings))
+    reply.lines = rate_lines(refusal.standings)
     return reply
 
 
@@ -149,17 +151,14 @@ def used_up(slug: str, refusal: days.DayRefusal, now: datetime) -> Reply:
     return reply
 
 
-def rate_headers(standings: Sequence[windows.LimitStanding]) -> Headers:
-    """Return the ``x-ratelimit-*`` headers: of each type the limit with the least remaining."""
-    headers: Headers = []
-    for limit, remaining, reset_s in standings:
-        limit_name, remaining_name, reset_name = _RATE_NAMES[limit.type]
-        headers += (
-            (limit_name, b"%d" % limit.threshold),
-            (remaining_name, b"%d" % remaining),
-            (reset_name, _span(math.ceil(reset_s))),
-        )
-    return headers
+def rate_lines(standings: Sequence[windows.LimitStanding]) -> bytes:
+    """Return the ``x-ratelimit-*`` headers as they are sent: of each type the limit with the least remaining."""
+    return b"".join(
+        [
+            _RATE_LINES[each.limit.type] % (each.limit.threshold, each.remaining, _span(math.ceil(each.reset_s)))
+            for each in standings
+        ]
+    )
 
 
 def passed_on(status: int, headers: Headers, body: bytes) -> Reply:

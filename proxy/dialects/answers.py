@@ -13,9 +13,10 @@ A usual event costs one decoding and one comparison with the beginning of the ev
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.dialects import answer_json, json_members, json_text, usage, written
 from proxy.dialects.json_members import Span
@@ -38,7 +39,7 @@ _BLANK_LINES = b"\n\n"
 _LF, _CR = b"\n\r"
 
 
-class Count(NamedTuple):
+class Count(msgspec.Struct, frozen=True):
     """Token counts and where they come from."""
 
     tokens: TokenCounts
@@ -47,7 +48,7 @@ class Count(NamedTuple):
     """How many came, where its server counted."""
 
 
-class Plain(NamedTuple):
+class Plain(msgspec.Struct, frozen=True):
     """What an unstreamed answer says."""
 
     body: bytes
@@ -109,10 +110,10 @@ def cut_short(reported: TokenCounts | None, likely: Callable[[], TokenCounts], c
     if reported is None or not reported.input_tokens:
         count = to_bill(None, likely, content_bytes)
         output = max(output, reported.output_tokens if reported is not None else 0)
-        return Count(count.tokens._replace(output_tokens=output), UsageSource.ESTIMATED)
+        return Count(replace(count.tokens, output_tokens=output), UsageSource.ESTIMATED)
     if reported.output_tokens >= output:
         return Count(reported, UsageSource.PROVIDER)
-    return Count(reported._replace(output_tokens=output), UsageSource.ESTIMATED)
+    return Count(replace(reported, output_tokens=output), UsageSource.ESTIMATED)
 
 
 class StreamReader:

@@ -20,7 +20,9 @@ Rules:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from domain import amounts
 from proxy.limits.rolling import WIDTH_US, RollingCounter
@@ -60,7 +62,7 @@ class RateChain:
     limits: tuple[WindowLimit, ...]
 
 
-class LimitStanding(NamedTuple):
+class LimitStanding(msgspec.Struct, frozen=True):
     """How one rate limit stands, for the ``x-ratelimit-*`` headers (contract 3)."""
 
     limit: WindowLimit
@@ -70,8 +72,7 @@ class LimitStanding(NamedTuple):
     """Seconds until everything that is counted now has left the window; 0 where nothing is."""
 
 
-@dataclass(slots=True, eq=False)
-class Reservation:
+class Reservation(msgspec.Struct, eq=False):
     """A place in every window of one request. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     slug: str
@@ -126,7 +127,7 @@ class _Charged:
         self.limits = limits
         self.counters = counters
         places = [amounts.PLACE[limit.type] for limit in limits]
-        self.held = [(*each, limit.threshold) for *each, limit in zip(counters, places, limits, strict=True)]
+        self.held = list(zip(counters, places, [limit.threshold for limit in limits], strict=True))
         """Each limit's counter, what of a request it counts, and its threshold."""
         self.tokens = [each for each in zip(counters, places, strict=True) if not each[0].counts_requests]
         """What is corrected when a request ends."""
@@ -211,7 +212,7 @@ class RateWindows:
     def _read(self, now: float) -> tuple[int, int]:
         """Return `now` as it is and as it counts, in microseconds."""
         given_us = round(now * 1_000_000)
-        if given_us > self._latest_us:  # a third of the cost of `max`
+        if given_us > self._latest_us:  # noqa: PLR1730 - a third of the cost of `max`
             self._latest_us = given_us
         return given_us, self._latest_us
 

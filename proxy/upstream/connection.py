@@ -168,6 +168,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             await self.change()
         return self._take()
 
+    def whole(self) -> bytes | None:
+        """Return the whole body where all of it is there and is no more than `read` hands over at once; else None."""
+        if not self.complete or self._held > _PIECE_BYTES:
+            return None
+        chunks = self._chunks
+        self._drop()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     async def turn(self) -> None:
         """Return when what is ready without a wait may go on."""
         await self._turns.take(self._holder)
@@ -260,11 +268,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header, or count a trailer."""
-        self._header_lines_left -= 1
-        if self._header_lines_left < 0:
+        self._header_lines_left = left = self._header_lines_left - 1
+        if left < 0:
             raise AnswerError(f"it has more than {MAX_HEADER_LINES} header lines")
-        name = name.lower()
-        if name in _WANTED and not self.status:
+        if (name := name.lower()) in _WANTED and not self.status:
             self.headers.setdefault(name, value)
 
     def on_headers_complete(self) -> None:

@@ -116,17 +116,18 @@ class Exchange:
 
     async def body(self, holder: str = "") -> bytes | BodyFault:
         """Return the whole body, whose bytes are `holder`'s until `release_body`, or why there is none. Once."""
+        body = self.body_at_once(holder)
+        return await self._rest_of_body() if body is None else body
+
+    def body_at_once(self, holder: str = "") -> bytes | BodyFault | None:
+        """Do the same where the body is there, or there will be none; None: `body` must be awaited."""
         self._holder = holder
-        if self.fault is None and self.size:
+        if self.fault is None and self.size and self._held != self.size:
             self._hold(self.size)
-        if not self.complete and self.fault is None:
-            if self.length is not None and self.length > self.route.max_body_bytes:
-                self.fail(BodyFault.TOO_LARGE)
-            else:
-                self._want()
-                await self._wait()
         if self.fault is not None:
             return self.fault
+        if not self.complete:
+            return None
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -163,40 +164,57 @@ class Exchange:
 
     # --- the answer, as the handler writes it
 
-    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+    async def answer(self, status: int, headers: Headers, body: bytes, lines: bytes = b"") -> None:
         """Write a whole answer; of a large one no more at once than a client that does not read may hold."""
         if len(body) <= PIECE_BYTES:
-            self.begin(status, headers, length=len(body), whole=body)
+            self.begin(status, headers, lines, length=len(body), whole=body)
             return
-        self.begin(status, headers, length=len(body))
+        self.begin(status, headers, lines, length=len(body))
         view = memoryview(body)
         for start in range(0, len(body), PIECE_BYTES):
             self.write(view[start : start + PIECE_BYTES], last=start + PIECE_BYTES >= len(body))
             await self.drained()
 
-    def begin(self, status: int, headers: Headers, *, length: int | None = None, whole: bytes | None = None) -> None:
-        """Write the head of an answer. `length` of its body, where it is known; `whole`: the body, to go with it."""
+    def begin(
+        self,
+        status: int,
+        headers: Headers,
+        lines: bytes = b"",
+        *,
+        length: int | None = None,
+        whole: bytes | None = None,
+    ) -> None:
+        """Write the head of an answer; `lines` are further headers, each with its end.
+
+        `length` of its body, where it is known; `whole`: the body, to go with it.
+        """
         self.status = status
         if not self.complete or self._line.port.is_stopping:  # what a refused client still sends is no request
             self.keep_alive = False
-        head = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-        head += b"".join([b"%b: %b\r\n" % header for header in headers])
         self._bodiless = self.method == b"HEAD" or status in (204, 304)
+        framing = b""
         if length is not None:
-            head += b"content-length: %d\r\n" % length
+            framing = b"content-length: %d\r\n" % length
         elif not self._bodiless:
             if self.is_1_0:
                 self.keep_alive = False  # the end of the connection is the end of the body
             else:
                 self._chunked = True
-                head += b"transfer-encoding: chunked\r\n"
-        head += b"\r\n" if self.keep_alive else _CLOSE
+                framing = b"transfer-encoding: chunked\r\n"
         if whole is not None:
             self.end()
-            if not self._bodiless:
-                head += whole
         if not self.gone:
-            self._line.transport.write(head)
+            self._line.transport.write(
+                b"%b%b%b%b%b%b"
+                % (
+                    STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
+                    b"".join([b"%b: %b\r\n" % header for header in headers]),
+                    lines,
+                    framing,
+                    b"\r\n" if self.keep_alive else _CLOSE,
+                    b"" if whole is None or self._bodiless else whole,
+                )
+            )
 
     def write(self, chunk: bytes | memoryview, *, last: bool = False) -> None:
         """Write a piece of the body at once."""
@@ -334,6 +352,17 @@ class Exchange:
             self.expect = None
             self._line.transport.write(CONTINUE)
         self._line.resume_reading()
+
+    async def _rest_of_body(self) -> bytes | BodyFault:
+        if self.length is not None and self.length > self.route.max_body_bytes:
+            self.fail(BodyFault.TOO_LARGE)
+        else:
+            self._want()
+            await self._wait()
+        if self.fault is not None:
+            return self.fault
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
 
     async def _wait(self) -> None:
         self._waiter = self._line.loop.create_future()

@@ -44,10 +44,10 @@ class FakeWindows(MemoryWindows):
         self.settled: list[int] = []
         self.released = 0
 
-    async def reserve(self, chain: RateChain, tokens: int, output_tokens: int = 0) -> Reservation | Refusal:
+    def reserve_at_once(self, chain: RateChain, tokens: int, output_tokens: int = 0) -> Reservation | Refusal:
         if self.failure is not None:
             raise self.failure
-        outcome = await super().reserve(chain, tokens, output_tokens)
+        outcome = super().reserve_at_once(chain, tokens, output_tokens)
         if isinstance(outcome, Reservation):
             self.taken.append((chain, outcome))
         return outcome

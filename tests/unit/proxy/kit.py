@@ -144,10 +144,16 @@ class FakeClient:
         self.bodies_read += 1
         return self._body
 
-    async def start(self, status: int, headers: Headers) -> None:
+    def body_at_once(self, workspace_id: str) -> bytes | Reply | None:
+        assert workspace_id == WORKSPACE
+        return None
+
+    async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
         await self.reading.wait()
         assert self.status is None, "an answer was begun twice"
-        self.status, self.headers = status, headers
+        assert lines.endswith(b"\r\n") or not lines
+        further = [line.split(b": ", 1) for line in lines.split(b"\r\n")[:-1]]
+        self.status, self.headers = status, headers + [(name, value) for name, value in further]
         self._journal.append("start")
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
@@ -160,7 +166,7 @@ class FakeClient:
         self._journal.append("last" if last else "send")
 
     async def reply(self, reply: Reply) -> None:
-        await self.start(reply.status, reply.headers)
+        await self.start(reply.status, reply.headers, reply.lines)
         await self.send(reply.body, last=True)
 
     def abort(self) -> None:
@@ -219,6 +225,9 @@ class FakeAnswer:
     async def read_chunk(self) -> bytes | None:
         assert not self.closed
         return await _perform(self._steps)
+
+    def whole_at_once(self) -> bytes | None:
+        return None
 
     def expect_end(self) -> None:
         assert not self.closed
