@@ -75,7 +75,7 @@ class Proxy:
         )
         self.older_files = writer.drained(older)
         self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
-        self._days = DayCounters(self.spool.instance, self.spool.file.lane)
+        self.days = DayCounters(self.spool.instance, self.spool.file.lane)
         self._partitions: int | None = None
         self._windows, self._places = leases.opened(settings)
         self._deadlines = Deadlines()
@@ -119,7 +119,7 @@ class Proxy:
         minter = ids.Minter()
         admissions = Admissions(
             directory=self.directory,
-            day_counters=self._days,
+            day_counters=self.days,
             rate_windows=self._windows,
             places=self._places,
             in_flight=self._slots,
@@ -175,9 +175,9 @@ class Proxy:
         """
         self._partitions = partitions
         lane_of = lru_cache(_LANES_KNOWN)(lambda root: partition_of(root.encode(), partitions))
-        self._days.use_lanes(range(partitions), lane_of)
+        self.days.use_lanes(range(partitions), lane_of)
         drained = spool_file.drained_instances(self._spool_folder)
-        return SpoolPublisher(self.spool, self.older_files, drained, writer, self._days, ends)
+        return SpoolPublisher(self.spool, self.older_files, drained, writer, self.days, ends)
 
     def apply(self, change: ConfigChange) -> None:
         """Take a change of the configuration."""
@@ -193,7 +193,7 @@ class Proxy:
             mark = file.acknowledged_through
             for lane, end in found.items():
                 file.placed.note(lane, mark, end - 1)
-                self._days.acknowledge(
+                self.days.acknowledge(
                     lane, file.instance, [(sequence, end - 1) for sequence in range(file.begin(), mark + 1)]
                 )
 
@@ -202,7 +202,7 @@ class Proxy:
         for one in told:
             if isinstance(one, Whole):
                 self._decided += 1
-                self._days.take_whole(one.lane, one.at)
+                self.days.take_whole(one.lane, one.at)
             else:
                 part = LanePart(one.version, one.at, one.requests, one.tokens, one.output_tokens)
                 day, unit = read_period(one.period)
@@ -211,19 +211,19 @@ class Proxy:
     def take_decisions_by_sequence(self, decisions: Sequence[DecisionBySequence]) -> None:
         """Take the word of a metering of the version before."""
         for decision in decisions:
-            self._days.take_by_sequence(decision)
+            self.days.take_by_sequence(decision)
 
     def take_part(  # noqa: PLR0917 - a part, and what it is of
         self, group: str, slug: str, day: date, lane: Lane, part: LanePart, unit: UsageLimitUnit = UsageLimitUnit.DAY
     ) -> None:
         """Take a part of a counter from metering; a month is named by its first day."""
         self._decided += 1
-        take = self._days.take_part if unit is UsageLimitUnit.DAY else self._days.take_month
+        take = self.days.take_part if unit is UsageLimitUnit.DAY else self.days.take_month
         take(group, slug, day, lane, part)
 
     def take_whole(self, lane: Lane, at: int) -> None:
         """Take it that the metering of this process has told all of a lane below `at`."""
-        self._days.take_whole(lane, at)
+        self.days.take_whole(lane, at)
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is known of requests, of the spool and of decisions."""
@@ -256,7 +256,7 @@ class Proxy:
 
     async def _feedback_lag_s(self) -> float:
         now = self._clock()
-        awaited = self._days.oldest_awaited(now.date())
+        awaited = self.days.oldest_awaited(now.date())
         lag_s = 0.0
         for file in (*self.older_files, self.spool.file):
             if file.instance in awaited:  # a row that went uncounted because the spool was full: the next one tells
@@ -290,7 +290,7 @@ class Proxy:
         if self._partitions is not None:
             lane = partition_of(event.charged_groups[-1].encode(), self._partitions)
             offset = file.placed.offset_of(lane, sequence)
-        self._days.restore(
+        self.days.restore(
             event.charged_groups,
             event.model_slug,
             event.timestamp.date(),
@@ -304,7 +304,7 @@ class Proxy:
             loops.turned(rest_s=_TIDY_EVERY_S)
             await asyncio.sleep(_TIDY_EVERY_S)
             self._windows.forget_idle()
-            self._days.forget(self._clock().date() - _KEPT_DAYS)
+            self.days.forget(self._clock().date() - _KEPT_DAYS)
 
 
 def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Providers:

@@ -3,7 +3,7 @@
 A lane is one partition of the usage topic, and its decisions are in the partition of the same number. What is told of a
 lane says as an offset how far the lane is counted (`at`), and a proxy knows the offsets of its own events from the
 broker's acknowledgements; so no record names a proxy. Of one counter and lane the highest (version, at) counts; what a
-counter's lanes tell is to be added up.
+counter's lanes tell is to be added up. Beside them: what proxies tell each other before metering does.
 """
 
 from datetime import date
@@ -47,6 +47,22 @@ class Whole(InternalRecord):
 
     lane: int = Field(ge=0)
     at: int
+
+
+class InFlightUsage(InternalRecord):
+    """What is in flight, or ended and not counted in the totals that its proxy has heard. Key: group/slug/day/instance.
+
+    Absolute, and void two seconds after it was heard, unless it was told again.
+    """
+
+    group_id: str
+    model_slug: str
+    day: date
+    instance: str
+    requests: int
+    tokens: int
+    input_tokens: int
+    output_tokens: int
 
 
 class DecisionBySequence(InternalRecord):

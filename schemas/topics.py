@@ -3,7 +3,7 @@
 from schemas.base import InternalRecord
 from schemas.config import ConfigChange
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision
+from schemas.decisions import Decision, InFlightUsage
 from schemas.usage import UsageEvent
 
 USAGE_EVENTS = "usage.events.v1"
@@ -13,6 +13,7 @@ LIMITS_DECISIONS_V1 = "limits.decisions.v1"
 """What metering of the version before writes; proxies, which are upgraded first, read it until metering is, too."""
 WHOLE_KEY = b"whole"
 """The key of the record of LIMITS_DECISIONS that is no counter's: see `schemas.decisions.Whole`."""
+LIMITS_IN_FLIGHT = "limits.inflight.v1"
 GATEWAY_CONFIG = "gateway.config.v1"
 USAGE_UNREADABLE = "usage.events.unreadable.v1"
 """Records of USAGE_EVENTS that could not be decoded or placed, as they came; the reason is in their headers."""
@@ -21,6 +22,7 @@ VALUES: dict[str, type[InternalRecord]] = {
     USAGE_EVENTS: UsageEvent,
     USAGE_DAILY: DailyUsage,
     LIMITS_DECISIONS: Decision,
+    LIMITS_IN_FLIGHT: InFlightUsage,
     GATEWAY_CONFIG: ConfigChange,
 }
 """Topic to the contract of its values; their JSON Schemas lie in `schemas/json/`."""

@@ -9,12 +9,13 @@ here until metering has passed the second of both: too high for a moment, never 
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from domain import amounts
+from proxy.limits.in_flight import NOTHING, Amounts, added
 from schemas.decisions import DecisionBySequence
-from schemas.limits import ANY_SLUG, LimitType
+from schemas.limits import LimitType
 
 Lane = int | str
 """A partition of the usage topic; embedded, the instance of a spool."""
@@ -84,6 +85,7 @@ class DayCounter:
         "in_flight_requests",
         "in_flight_tokens",
         "month",
+        "others",
         "output_tokens",
         "over_all",
         "parts",
@@ -109,13 +111,33 @@ class DayCounter:
         """The sum over all slugs of the group, where a limit asks for it."""
         self.month: DayCounter | None = None
         """The sum of the month that this day lies in, where a limit asks for it, or metering tells of it."""
+        self.others: Amounts | None = None
+        """What other proxies have of it that no part holds yet; beside the sum, not in it."""
 
-    def refuses(self, type_: LimitType, threshold: int) -> bool:
-        """Whether the sum has reached a threshold."""
-        return amounts.counted(type_, self.requests, self.tokens, self.output_tokens) >= threshold
+    def used(self, type_: LimitType) -> int:
+        """Return the sum as a limit of this type counts it, with what other proxies told."""
+        used = amounts.counted(type_, self.requests, self.tokens, self.output_tokens)
+        return used if self.others is None else used + self.others.of(type_)
+
+    @property
+    def sum(self) -> Amounts:
+        """The whole sum, with what other proxies told."""
+        return added([self._figures(), self.others or NOTHING])
+
+    @property
+    def uncounted(self) -> Amounts:
+        """What of the sum is in flight here, or spooled here and in nothing that metering told."""
+        told = self.by_sequence
+        if told is not None:
+            return Amounts(self.requests - told.requests, self.tokens - told.tokens, self.output_tokens)
+        counted = added(Amounts(*part[2:]) for part in self.parts.values())
+        return Amounts(*(mine - theirs for mine, theirs in zip(self._figures(), counted, strict=True)))
+
+    def _figures(self) -> Amounts:
+        return Amounts(self.requests, self.tokens, self.output_tokens)
 
     def is_held(self, type_: LimitType, threshold: int) -> bool:
-        """Whether a limit that refuses would admit without what is in flight."""
+        """Whether a limit that refuses would admit without what is in flight, and what other proxies told."""
         in_flight = amounts.counted(type_, self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
         return amounts.counted(type_, self.requests, self.tokens, self.output_tokens) - in_flight < threshold
 
@@ -243,47 +265,6 @@ class DayCounter:
         self.output_tokens += output_tokens
         if self.over_all is not None:
             self.over_all.add(requests, tokens, output_tokens)
-
-
-class CounterPeriod:
-    """The counters of one day or month, by group and slug; under `*` the sum over all slugs of a group.
-
-    That is kept from when it is first asked for. A group that nobody asks it of pays nothing for it.
-    """
-
-    def __init__(self) -> None:
-        self._groups: dict[str, dict[str, DayCounter]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._groups.values()))
-
-    def __iter__(self) -> Iterator[DayCounter]:
-        """Go over the counters of slugs, without the sums over them."""
-        return (counter for slugs in self._groups.values() for slug, counter in slugs.items() if slug != ANY_SLUG)
-
-    def slugs(self, group: str) -> list[str]:
-        """Return the slugs of which a group has a counter."""
-        return [slug for slug in self._groups.get(group, ()) if slug != ANY_SLUG]
-
-    def find(self, group: str, slug: str) -> DayCounter | None:
-        """Return a counter that is there."""
-        return self._groups.get(group, {}).get(slug)
-
-    def counter(self, group: str, slug: str) -> DayCounter:
-        """Return a counter, made where there is none."""
-        slugs = self._groups.get(group)
-        if slugs is None:
-            slugs = self._groups[group] = {}
-        counter = slugs.get(slug)
-        if counter is None:
-            counter = DayCounter()
-            if slug == ANY_SLUG:
-                for each in slugs.values():
-                    each.join(counter)
-            else:
-                counter.over_all = slugs.get(ANY_SLUG)
-            slugs[slug] = counter
-        return counter
 
 
 def _highest(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

@@ -12,9 +12,11 @@ Rules:
   while rows of it are not counted: a month that is asked for later needs them.
 - A reservation charges every charged group or none, also groups without a limit: one may be set later in the day.
 - A refusal rests on reservations where, without those in flight, every limit would admit.
+- Beside the sum stands what other proxies told near a limit; a refusal that needs it rests on reservations.
 - While a metering of the version before runs, its words hold (`counted`, by sequence) until each lane has told `whole`.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,11 +26,12 @@ from typing import NamedTuple
 import msgspec
 
 from domain.days import month_of
-from proxy.limits.counters import NOWHERE, CounterPeriod, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
+from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
+from proxy.limits.in_flight import CounterKey
+from proxy.limits.others import OtherProxies
+from proxy.limits.periods import CounterPeriods
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
-
-_NO_COUNTERS = CounterPeriod()
 
 LaneOf = Callable[[str], Lane]
 """Says which lane the rows of a tree lie in, by the last of their charged groups."""
@@ -80,8 +83,8 @@ class _Charged(NamedTuple):
     groups: tuple[str, ...]
     slug: str
     limits: Sequence[DayLimit]
-    counting: list[DayCounter]
-    """Of each limit."""
+    counting: list[tuple[DayLimit, DayCounter, float]]
+    """Each limit, its counter, and the sum from which other proxies are told what is in flight here."""
     counters: tuple[DayCounter, ...]
     """Of each charged group."""
 
@@ -97,23 +100,23 @@ class DayCounters:
         self._instance = instance
         self._own_lane: Lane | None = lane
         self._lane_of: LaneOf = lambda _: lane
-        self._days: dict[date, CounterPeriod] = {}
-        self._months: dict[date, CounterPeriod] = {}
-        """By their first days."""
         self._charged: dict[int, _Charged] = {}
         """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
         self._charged_day = date.min
-        self._oldest = date.min
         self._wholes: dict[Lane, int] = {}
+        self._periods = CounterPeriods(self._wholes)
         self._untold: set[Lane] = set()
         """Lanes that have not told `whole`: until they have, words by sequence are taken."""
         self._awaited: dict[Place, Rows] = {}
         """Rows that `whole` has not passed, by lane and spool."""
         self._unplaced: dict[Place, dict[int, SpooledRow]] = {}
         """Those of them whose offset is not known, by sequence."""
+        self._told_from = math.inf
+        """From which share of a threshold on other proxies are told; infinite where there are none."""
+        self.others = OtherProxies(self._periods, instance)
 
     def __len__(self) -> int:
-        return sum(len(period) for period in (*self._days.values(), *self._months.values()))
+        return len(self._periods)
 
     def use_lanes(self, lanes: Iterable[Lane], lane_of: LaneOf) -> None:
         """Say which lanes the usage topic has. To be called before the first row and the first word.
@@ -140,9 +143,12 @@ class DayCounters:
         charged = self._charged.get(id(charged_groups)) if day == self._charged_day else None
         if charged is None or charged.limits is not limits or charged.slug != slug:
             charged = self._look_up(day, slug, charged_groups, limits)
-        for limit, counter in zip(limits, charged.counting, strict=True):
-            if counter.refuses(limit.type, limit.threshold):
-                return self._refuse(day, slug, limits)
+        for limit, counter, near in charged.counting:
+            used = counter.used(limit.type)
+            if used >= near:
+                self._note(limit, slug, day)  # also where nothing is admitted here: others may admit
+                if used >= limit.threshold:
+                    return self._refuse(day, slug, limits)
         for counter in charged.counters:
             counter.begin(tokens, output_tokens)
         return DayReservation(tokens, output_tokens, charged_groups[-1], charged.counters)
@@ -173,8 +179,8 @@ class DayCounters:
 
         Its offset is where its lane has it at the highest; None: it will be sent (again).
         """
-        if day >= self._oldest:
-            counters = tuple([self._counter(group, slug, day) for group in group_ids])
+        if day >= self._periods.oldest:
+            counters = tuple([self._periods.counter(group, slug, day) for group in group_ids])
             self._await((lane, instance), row, counters)
 
     def acknowledge(self, lane: Lane, instance: str, placed: Iterable[tuple[int, int]]) -> None:
@@ -197,18 +203,18 @@ class DayCounters:
 
     def take_part(self, group: str, slug: str, day: date, lane: Lane, part: LanePart) -> None:
         """Take metering's newest word on one counter's part in a lane; an older one is ignored."""
-        if day >= self._oldest:
-            self._counter(group, slug, day).take_part(lane, part, self._wholes.get(lane, NOWHERE))
+        if day >= self._periods.oldest:
+            self._periods.counter(group, slug, day).take_part(lane, part, self._wholes.get(lane, NOWHERE))
 
     def take_month(self, group: str, slug: str, month: date, lane: Lane, part: LanePart) -> None:
         """Take the same on the counter's month, which its first day names."""
-        if month >= month_of(self._oldest):
-            self._month(group, slug, month).take_part(lane, part, self._wholes.get(lane, NOWHERE))
+        if month >= month_of(self._periods.oldest):
+            self._periods.month(group, slug, month).take_part(lane, part, self._wholes.get(lane, NOWHERE))
 
     def take_by_sequence(self, told: DecisionBySequence) -> None:
         """Take the word of a metering of the version before, unless every lane has told `whole`."""
-        if self._untold and told.day >= self._oldest:
-            self._counter(told.group_id, told.model_slug, told.day).take_by_sequence(told)
+        if self._untold and told.day >= self._periods.oldest:
+            self._periods.counter(told.group_id, told.model_slug, told.day).take_by_sequence(told)
 
     def take_whole(self, lane: Lane, at: int) -> None:
         """Take it that every change of a lane below `at` was heard here: no lower word is, and nothing is missing."""
@@ -218,9 +224,8 @@ class DayCounters:
         if self._untold:
             self._untold.discard(lane)
             if not self._untold:
-                for period in self._days.values():
-                    for counter in period:
-                        counter.go_by_parts(self._wholes)
+                for counter in self._periods:
+                    counter.go_by_parts(self._wholes)
         self._pass(lane, at)
 
     def may_go(  # noqa: PLR0917 - a spool row's columns, in their order
@@ -231,7 +236,7 @@ class DayCounters:
             return True
         if not self._untold:
             return False
-        period = self._days.get(day, _NO_COUNTERS)
+        period = self._periods.of_day(day)
         counters = [period.find(group, slug) for group in group_ids]
         told = [None if counter is None else counter.by_sequence for counter in counters]
         return all(one is not None and one.counted.get(instance, 0) >= sequence for one in told)
@@ -239,27 +244,28 @@ class DayCounters:
     def oldest_awaited(self, day: date) -> dict[str, int]:
         """Return, by instance, the lowest sequence of `day` that no decision counts yet."""
         oldest: dict[str, int] = {}
-        for counter in self._days.get(day, _NO_COUNTERS):
+        for counter in self._periods.of_day(day):
             for (_, instance), rows in counter.pending.items():
                 oldest[instance] = min(rows[0].sequence, oldest.get(instance, rows[0].sequence))
         return oldest
+
+    def tell_others_from(self, share: float) -> None:
+        """Say from which share of a limit on (at most 1) other proxies are told what this one has in flight."""
+        if share != self._told_from:
+            self._told_from = share
+            self._charged.clear()
 
     def forget(self, before: date) -> None:
         """Drop days and months before `before`, which no later reservation may name. What is in flight there ends well.
 
         A day of this month is kept while rows of it are not counted.
         """
-        self._oldest = max(self._oldest, before)
+        self._periods.forget(before)
         self._charged.clear()
-        for day in [day for day in self._days if day < before]:
-            if day < month_of(before) or not any(counter.pending for counter in self._days[day]):
-                del self._days[day]
-        for month in [month for month in self._months if month < month_of(before)]:
-            del self._months[month]
 
     def total(self, group: str, slug: str, day: date) -> tuple[int, int]:
         """Return the sum as (requests, tokens)."""
-        counter = self._days.get(day, _NO_COUNTERS).find(group, slug)
+        counter = self._periods.of_day(day).find(group, slug)
         return (counter.requests, counter.tokens) if counter else (0, 0)
 
     def _await(self, place: Place, row: SpooledRow, counters: tuple[DayCounter, ...]) -> None:
@@ -289,12 +295,17 @@ class DayCounters:
         for counter in touched:
             counter.drop(lane, whole)
 
+    def _note(self, limit: DayLimit, slug: str, day: date) -> None:
+        if self._told_from <= 1:
+            key = CounterKey(limit.counting_group, limit.counted_slug(slug), day)
+            self.others.note(key, limit.type, limit.unit, limit.threshold)
+
     def _refuse(self, day: date, slug: str, limits: Sequence[DayLimit]) -> DayRefusal:
         counters = [(limit, self._counted(limit, slug, day)) for limit in limits]
         refusing = [
             (limit, counter.is_held(limit.type, limit.threshold))
             for limit, counter in counters
-            if counter.refuses(limit.type, limit.threshold)
+            if counter.used(limit.type) >= limit.threshold
         ]
         limit, is_held = min(refusing, key=lambda found: (found[1], found[0].unit is UsageLimitUnit.DAY))
         return DayRefusal(limit, is_held)
@@ -308,44 +319,11 @@ class DayCounters:
             charged_groups,
             slug,
             limits,
-            [self._counted(limit, slug, day) for limit in limits],
-            tuple([self._counter(group, slug, day) for group in charged_groups]),
+            [(limit, self._counted(limit, slug, day), limit.threshold * min(1.0, self._told_from)) for limit in limits],
+            tuple([self._periods.counter(group, slug, day) for group in charged_groups]),
         )
         return found
 
     def _counted(self, limit: DayLimit, slug: str, day: date) -> DayCounter:
-        find = self._counter if limit.unit is UsageLimitUnit.DAY else self._month
+        find = self._periods.counter if limit.unit is UsageLimitUnit.DAY else self._periods.month
         return find(limit.counting_group, limit.counted_slug(slug), day)
-
-    def _counter(self, group: str, slug: str, day: date) -> DayCounter:
-        period = self._days.get(day)
-        if period is None:
-            period = self._days[day] = CounterPeriod()
-        counter = period.find(group, slug)
-        if counter is None:
-            counter = period.counter(group, slug)
-            months = self._months.get(month_of(day), _NO_COUNTERS) if self._months else _NO_COUNTERS
-            if slug != ANY_SLUG and (months.find(group, slug) or months.find(group, ANY_SLUG)):
-                counter.month = self._month(group, slug, day)
-        return counter
-
-    def _month(self, group: str, slug: str, day: date) -> DayCounter:
-        """Return the counter of the month that `day` lies in; where it is new, its days hand it what they hold."""
-        first = month_of(day)
-        period = self._months.get(first)
-        if period is None:
-            period = self._months[first] = CounterPeriod()
-        month = period.find(group, slug)
-        if month is not None:
-            return month
-        of_days = [counters for each, counters in self._days.items() if month_of(each) == first]
-        if slug == ANY_SLUG:
-            for each in {each for counters in of_days for each in counters.slugs(group)}:
-                self._month(group, each, day)
-            return period.counter(group, slug)
-        month = period.counter(group, slug)
-        for counters in of_days:
-            counter = counters.find(group, slug)
-            if counter is not None:
-                counter.lie_in(month, self._wholes)
-        return month

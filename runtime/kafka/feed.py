@@ -107,6 +107,7 @@ def connect(where: Kafka) -> FeedConsumer:
 class Feed:
     """Hands over every record of `topic`; a consumer that hears nothing for `silence_s` is replaced.
 
+    `from_end`: each consumer begins at the ends instead, so what was written while there was none is not heard.
     `on_ends` is called each time the ends are reached that the topic had when it began to be read from its beginning.
     """
 
@@ -117,6 +118,7 @@ class Feed:
         on_records: OnRecords,
         *,
         on_ends: Callable[[], None] = lambda: None,
+        from_end: bool = False,
         silence_s: float = SILENCE_S,
         steady: Callable[[], float] = time.monotonic,
         pause: Pause = asyncio.sleep,
@@ -128,6 +130,7 @@ class Feed:
         self._topic = topic
         self._on_records = on_records
         self._on_ends = on_ends
+        self._from_end = from_end
         self._silence_s = silence_s
         self._steady = steady
         self._connect = connect
@@ -214,6 +217,9 @@ class Feed:
         for place in self._places:
             if place.partition in self._positions:
                 consumer.seek(place, self._positions[place.partition])
+        if self._from_end:
+            for place, end in (await consumer.end_offsets(self._places)).items():
+                consumer.seek(place, end)
         if self._ends is not None:
             ends = await consumer.end_offsets(self._places)
             self._ends = {place.partition: end for place, end in ends.items()}

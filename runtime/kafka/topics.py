@@ -43,8 +43,12 @@ class Plan:
     config: Mapping[str, str]
 
 
+# Void two seconds after it was heard, and read from its end.
+_BRIEF = {"cleanup.policy": "delete", "retention.ms": "600000", "segment.ms": "300000"}
+
+
 def plans(settings: Settings) -> tuple[Plan, ...]:
-    """Return all five topics."""
+    """Return all topics."""
     always = {
         _MIN_INSYNC: str(settings.kafka_min_insync_replicas),
         # the broker's clock decides what is old, not a proxy's, nor the age of an event that a spool held for days
@@ -70,6 +74,7 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
             "max.compaction.lag.ms": _ms(timedelta(hours=1)),
         },
         names.LIMITS_DECISIONS: small | told,
+        names.LIMITS_IN_FLIGHT: _BRIEF,
         # A tombstone carries its version in a header: as long as it is there, no older record can come back to life.
         names.GATEWAY_CONFIG: small | {"cleanup.policy": "compact", "delete.retention.ms": _ms(timedelta(days=7))},
     }

@@ -258,7 +258,7 @@ class World:
                 self.checks += 1
 
     def _wanted(self, proxy: Proxy, group: int) -> tuple[int, int]:
-        counter = proxy.days._counter(NAMES[group], SLUG, DAY)
+        counter = proxy.days._periods.counter(NAMES[group], SLUG, DAY)
         own = [tokens for instance, _, tokens in self.made[group] if instance == proxy.instance]
         requests, tokens = len(own), sum(own)
         seen: set[str] = set()

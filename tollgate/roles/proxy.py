@@ -15,6 +15,7 @@ from proxy.core.calls import SpoolUnavailableError
 from proxy.spool import file as spool_file
 from proxy.topic import report as spool_report
 from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
+from proxy.topic.in_flight import InFlightFeed, InFlightTeller
 from runtime import clock, loops
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
@@ -28,6 +29,7 @@ from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
+from schemas.decisions import Decision, Whole
 from schemas.topics import LIMITS_DECISIONS_V1, USAGE_EVENTS
 from tollgate import installation
 from tollgate.installation import InstallationError
@@ -74,11 +76,14 @@ class ProxyRole(Role):
         except spool_file.SpoolFileError as error:
             raise InstallationError(f"a spool in {loaded.data_dir} cannot be read: {error}") from error
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=_KINDS)
-        self._decisions = DecisionsFeed(self._kafka, self._proxy.take_decisions, self._clock)
+        self._decisions = DecisionsFeed(self._kafka, self._take_decisions, self._clock)
         self._by_sequence = DecisionsBySequenceFeed(self._kafka, self._proxy.take_decisions_by_sequence, self._clock)
         self._writer = Writer(self._kafka, "the spool's publisher")
         self._ends = partial(feed.ends, self._kafka, USAGE_EVENTS)
         self._publisher = self._proxy.publisher(self._writer, self._ends, loaded.kafka_partitions)
+        days, lanes = self._proxy.days, range(loaded.kafka_partitions)
+        self._teller = InFlightTeller(self._writer, days, self._proxy.spool.instance, self._clock, lanes=lanes)
+        self._others = InFlightFeed(self._kafka, days)
 
     def checks(self) -> Mapping[str, Check]:
         """Ask the spool, and whether configuration and decisions have been read to their ends."""
@@ -98,6 +103,8 @@ class ProxyRole(Role):
         spawn("the configuration", self._config.run())
         spawn("the decisions", self._decisions.run())
         spawn("the publisher", self._publisher.run())
+        spawn("what others have in flight", self._others.run())
+        spawn("what is in flight near limits", self._teller.run())
         await base.heard(self._config, self._kafka)
         await self._decisions.caught_up()
         await self._hear_version_before(spawn)
@@ -120,6 +127,11 @@ class ProxyRole(Role):
         """Show the proxy, its publisher and what it hears of the configuration."""
         self._proxy.register_metrics(telemetry)
         self._publisher.register_metrics(telemetry)
+        telemetry.counter(
+            "tollgate_in_flight_told_total",
+            "Counters near a limit told to the other proxies, with what is in flight here.",
+            lambda: self._teller.told,
+        )
         self._config.register_metrics(telemetry)
 
     async def drain(self) -> None:
@@ -136,6 +148,10 @@ class ProxyRole(Role):
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:
             self._proxy.apply(change)
+
+    def _take_decisions(self, told: Sequence[Decision | Whole]) -> None:
+        self._proxy.take_decisions(told)
+        self._teller.hear(told)
 
     async def _hear_version_before(self, spawn: Spawn) -> None:
         """Hear metering of the version before, where it has ever told anything: proxies are upgraded first."""

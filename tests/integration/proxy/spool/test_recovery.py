@@ -94,8 +94,8 @@ async def test_rows_and_interruptions_count_against_the_day(tmp_path: Path) -> N
     started = proxy(tmp_path)
     await started.recover(kit.none_is_counted)
     used = 1 + 2 + 2 + 2 + EXPECTED.input_tokens + EXPECTED.output_tokens
-    assert started._days.total(kit.GROUP, kit.SLUG, kit.NOW.date()) == (3, used)
-    assert started._days.total("parent", kit.SLUG, kit.NOW.date()) == (2, 7)
+    assert started.days.total(kit.GROUP, kit.SLUG, kit.NOW.date()) == (3, used)
+    assert started.days.total("parent", kit.SLUG, kit.NOW.date()) == (2, 7)
     await started.close()
 
 
@@ -108,5 +108,5 @@ async def test_a_draining_spool_of_another_boot_counts_too(tmp_path: Path, monke
     started = proxy(tmp_path)
     assert await started.recover(kit.none_is_counted) == []
     assert len(started.older_files) == 1
-    assert started._days.total(kit.GROUP, kit.SLUG, kit.NOW.date()) == (1, 3)
+    assert started.days.total(kit.GROUP, kit.SLUG, kit.NOW.date()) == (1, 3)
     await started.close()

@@ -188,6 +188,8 @@ async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.
                     "the limits' upkeep",
                     "the publisher of spool/ID",
                     "the removal of published usage events",
+                    "what is in flight near limits",
+                    "what others have in flight",
                 )
             monkeypatch.undo()
             async with running(metering.prepare, apart, monkeypatch) as scene:

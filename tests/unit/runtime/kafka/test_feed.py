@@ -16,7 +16,7 @@ WHERE = Kafka("nowhere:1")
 class Scene:
     """A feed over one broker."""
 
-    def __init__(self, *, partitions: int = 1, silence_s: float = 10.0) -> None:
+    def __init__(self, *, partitions: int = 1, silence_s: float = 10.0, from_end: bool = False) -> None:
         self.time = HandTime()
         self.broker = Broker(self.time, [[] for _ in range(partitions)])
         self.heard: list[FeedRecord] = []
@@ -26,6 +26,7 @@ class Scene:
             "a.topic.v1",
             self.heard.extend,
             on_ends=self.end,
+            from_end=from_end,
             silence_s=silence_s,
             steady=self.time,
             pause=self.time.pause,
@@ -82,6 +83,26 @@ async def test_everything_from_the_beginning_then_what_comes() -> None:
     assert scene.heard[-1] == FeedRecord(b"d", None, (("version", b"7"),), 0, 2)
     assert scene.ends == 1
     assert not scene.broker.consumers[-1].is_running
+
+
+async def test_from_the_end_on_only_what_comes_is_heard_also_after_an_outage() -> None:
+    scene = Scene(partitions=2, from_end=True)
+    scene.broker.put(*records("old"))
+    async with scene.running():
+        await scene.feed.caught_up()
+        scene.broker.put(*records("a"))
+        await scene.heard_of(1)
+        scene.broker.is_away = True
+        scene.broker.consumers[-1].is_mute = True
+        scene.broker.put(*records("missed"), partition=1)
+        await scene.passed(30)
+        scene.broker.is_away = False
+        known = len(scene.broker.consumers)
+        await scene.until(lambda: len(scene.broker.consumers) > known and scene.broker.consumers[-1].is_running)
+        await scene.passed(1)
+        scene.broker.put(*records("b"), partition=1)
+        await scene.heard_of(2)
+    assert scene.keys() == [b"a", b"b"]
 
 
 async def test_a_topic_whose_last_records_are_compacted_away_is_read_to_its_end() -> None:

@@ -9,11 +9,12 @@ SETTINGS = Settings(kafka_partitions=7, kafka_replication=3, kafka_min_insync_re
 PLANS = {plan.name: plan for plan in topics.plans(SETTINGS)}
 
 
-def test_all_five_are_planned_with_the_settings_replicas() -> None:
+def test_all_are_planned_with_the_settings_replicas() -> None:
     assert set(PLANS) == {
         names.USAGE_EVENTS,
         names.USAGE_DAILY,
         names.LIMITS_DECISIONS,
+        names.LIMITS_IN_FLIGHT,
         names.GATEWAY_CONFIG,
         names.USAGE_UNREADABLE,
     }
@@ -37,6 +38,7 @@ def test_what_each_keeps_and_for_how_long() -> None:
         names.USAGE_UNREADABLE: ({"delete"}, str(35 * DAY_MS)),
         names.USAGE_DAILY: ({"compact", "delete"}, str(400 * DAY_MS)),
         names.LIMITS_DECISIONS: ({"compact", "delete"}, str(2 * DAY_MS)),
+        names.LIMITS_IN_FLIGHT: ({"delete"}, str(10 * 60 * 1000)),
         names.GATEWAY_CONFIG: ({"compact"}, None),
     }
 

@@ -1,68 +1,22 @@
 """What all partitions of a dispatcher have waiting is cut together; each partition's fate is its own."""
 
 import asyncio
-import heapq
 import random
 from collections.abc import Sequence
-from itertools import count
 
 import pytest
 
 from domain.positions import PositionLostError
 from domain.sources import EventBatch
+from infra.simulate.cutting import Partition, Time, events_a_delivery, follow
+from schemas.usage import UsageEvent
 from tests.unit.webhooks import kit
-from webhooks.core import batching
 from webhooks.core.batching import Batching
-from webhooks.flow.intake import Follower
 from webhooks.flow.pool import Pool
 
-TURNS = 50
-"""More turns of the loop than any one step of a follower takes without waiting."""
 
-
-class Time:
-    """Seconds that pass when nothing else is to be done."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self._due: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._numbers = count()
-
-    def seconds(self) -> float:
-        return self.now_s
-
-    async def until(self, at_s: float) -> None:
-        ended = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._due, (at_s, next(self._numbers), ended))
-        await ended
-
-    async def pass_to(self, end_s: float) -> None:
-        while True:
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-            if not self._due or self._due[0][0] > end_s:
-                return
-            self.now_s, _, ended = heapq.heappop(self._due)
-            if not ended.done():
-                ended.set_result(None)
-
-
-class Partition:
-    """Events that come at their moments."""
-
-    def __init__(self, time: Time, index: int, coming: Sequence[tuple[float, str]]) -> None:
-        self.place = ("topic", index)
-        self._time = time
-        self._index = index
-        self._coming = [(at_s, kit.event(1 + 12 * number + index, name)) for number, (at_s, name) in enumerate(coming)]
-
-    async def read(self, offset: int, limit: int) -> EventBatch:
-        there = [event for at_s, event in self._coming[offset : offset + limit] if at_s <= self._time.now_s]
-        return EventBatch("topic", self._index, "lane", offset, offset + len(there), tuple(there))
-
-    async def wait(self, offset: int, timeout_s: float) -> None:
-        comes_s = self._coming[offset][0] if offset < len(self._coming) else float("inf")
-        await self._time.until(max(self._time.now_s, min(comes_s, self._time.now_s + timeout_s)))
+def _events(index: int, coming: Sequence[tuple[float, str]]) -> list[tuple[float, UsageEvent]]:
+    return [(at_s, kit.event(1 + 12 * number + index, name)) for number, (at_s, name) in enumerate(coming)]
 
 
 class Scene:
@@ -74,17 +28,8 @@ class Scene:
         self.lost: set[int] = set()
         self.error: Exception | None = None
         self.pool = Pool(self._keep, Batching(size, 1.0, limit), steady=self.time.seconds)
-        self.partitions = [Partition(self.time, index, coming) for index, coming in enumerate(partitions)]
-        self.tasks = [asyncio.create_task(self._follow(one)) for one in self.partitions]
-
-    async def _follow(self, partition: Partition) -> None:
-        follower = Follower(partition.place, partition.read, partition.wait, self.pool, offset=0)
-        self.pool.join(partition.place)
-        try:
-            while True:
-                await follower.step()
-        finally:
-            self.pool.leave(partition.place)
+        followed = [Partition(self.time, index, _events(index, some)) for index, some in enumerate(partitions)]
+        self.tasks = [asyncio.create_task(follow(one, self.pool)) for one in followed]
 
     async def _keep(self, batches: Sequence[EventBatch]) -> None:
         if self.error is not None:
@@ -128,8 +73,7 @@ async def test_the_oldest_event_of_any_partition_ends_the_linger_of_all() -> Non
     await scene.end()
 
 
-async def test_twenty_labs_over_twelve_partitions_at_a_thousand_a_second_fill_their_deliveries() -> None:
-    """Each partition alone gave 4.6 events a delivery."""
+async def test_no_event_is_left_out_or_taken_twice_however_many_partitions_there_are() -> None:
     chance = random.Random(8)
     coming: list[list[tuple[float, str]]] = [[] for _ in range(12)]
     at_s = 0.0
@@ -138,15 +82,17 @@ async def test_twenty_labs_over_twelve_partitions_at_a_thousand_a_second_fill_th
         coming[chance.randrange(12)].append((at_s, f"lab-{chance.randrange(20)}"))
     scene = Scene(*coming)
     await scene.run(8)
-    cuts = [(cut_s, [event for batch in batches for event in batch.events]) for cut_s, batches in scene.kept]
-    assert sum(len(events) for _, events in cuts) == sum(map(len, coming))
-    deliveries = [one for cut_s, events in cuts if cut_s < 5 for one in batching.cut(events, 100)]  # while they come
-    assert sum(map(len, deliveries)) / len(deliveries) >= 45
+    assert sum(len(batch.events) for _, batches in scene.kept for batch in batches) == sum(map(len, coming))
     for index, events_of in enumerate(coming):
         stretches = scene.read_of(index)
         assert [first for first, _ in stretches] == [0, *(after for _, after in stretches[:-1])], "no gap, no repeat"
         assert stretches[-1][1] == len(events_of)
     await scene.end()
+
+
+async def test_twenty_labs_over_twelve_partitions_at_a_thousand_a_second_fill_their_deliveries() -> None:
+    assert await events_a_delivery(20, 12, 1000) >= 45
+    assert await events_a_delivery(20, 12, 1000, apart=True) < 10, "what it would be otherwise"
 
 
 async def test_a_partition_that_another_dispatcher_has_fails_alone() -> None:

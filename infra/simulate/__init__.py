@@ -1,0 +1,1 @@
+"""`./run simulate`: how an installation behaves as its work grows: formulas, measured constants, the real cores."""
