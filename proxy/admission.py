@@ -8,22 +8,20 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-import msgspec
-from msgspec.structs import replace
-
-from proxy.core import endings, keys, replies, usage_event
-from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
-from proxy.core.endings import Ending
+from proxy.call import Call
+from proxy.core import keys, replies, usage_event
+from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved
 from proxy.core.replies import Reply
-from proxy.dialects import answers, chat, media
+from proxy.dialects import answers, chat
 from proxy.dialects.routes import chat_completions
-from proxy.dialects.routes.api import ApiRoute, Stream
+from proxy.dialects.routes.api import ApiRoute
 from proxy.large import Large, Read
 from proxy.limits import concurrency, days, estimate, windows
-from proxy.limits.estimate import TokenCounts
 from runtime.clock import Clock
-from schemas.usage import Outcome, UsageSource
+from schemas.usage import UsageSource
 
+_SOURCE = (UsageSource.ESTIMATED, UsageSource.NONE)
+"""Of what is billed where the process dies: of a route that is opaque to us nothing is estimated."""
 _MOST_KNOWN = 100_000
 """Authorization headers whose key is remembered, at 150 bytes each."""
 
@@ -91,73 +89,6 @@ class InFlight(Protocol):
 
     def close_slot(self, slot: int) -> None:
         """Forget it: its event is durable, or there is to be none."""
-
-
-NOT_COUNTED = answers.Count(estimate.NOTHING.tokens, UsageSource.NONE)
-
-
-class Call(msgspec.Struct, eq=False):
-    """One admitted request on its way."""
-
-    api: ApiRoute
-    asked: chat.ChatRequest
-    route: Route
-    request_id: str
-    event: bytes
-    """The beginning of its usage event."""
-    expected: TokenCounts
-    """The estimate to bill where the process dies; else `likely` is a better one."""
-    day: days.DayReservation
-    rate: windows.Reservation
-    places: concurrency.Places
-    slot: int
-    header_lines: bytes
-    """What every answer to it carries, each with its end."""
-    costs: media.Costs
-    """Of media in its prompt."""
-    envelope: Envelope | None = None
-    """What goes on beside its body."""
-    started_s: float = 0.0
-    """On the event loop's clock, like `first_byte_s`."""
-    answered: bool | None = None
-    """Whether the upstream's answer is a 2xx; None: it has not begun."""
-    first_byte_s: float | None = None
-    stream: Stream | None = None
-    prompt_tokens: int | None = None
-    """Those of a prompt, where they were made already: of large bodies, and of those that were given up."""
-
-    def upstream_request(self) -> UpstreamRequest:
-        """Return what is sent upstream."""
-        return upstream_request(self.asked, self.route, self.api, self.request_id, self.envelope)
-
-    def give_up_body(self, sent: UpstreamRequest, release: Callable[[], None]) -> None:
-        """Forget the body once it has been sent. What would be billed without counts is made of it first."""
-        sent.body = b""
-        self.prompt_tokens = self.likely().input_tokens
-        self.asked = replace(self.asked, body=b"")
-        release()
-
-    def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
-        """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""
-        return endings.cut_short(outcome, reply, stream=self.stream, answered=self.answered, likely=self.likely)
-
-    def likely(self) -> TokenCounts:
-        """Return the counts to bill where nobody has reported any: made from the body, so asked for only then."""
-        prompt = self.prompt_tokens
-        if prompt is None:
-            prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
-        return replace(self.expected, input_tokens=prompt)
-
-    def counted(self, count: answers.Count) -> answers.Count:
-        """Return what is billed of a count: of a route that is opaque to us nothing is estimated."""
-        return NOT_COUNTED if self.api.is_opaque and count.source is UsageSource.ESTIMATED else count
-
-    def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
-        """Return its usage event."""
-        started_s, first_byte_s = self.started_s, self.first_byte_s
-        first_byte_ms = None if first_byte_s is None else round((first_byte_s - started_s) * 1000)
-        latency_ms = round((now_s - started_s) * 1000)
-        return usage_event.ended(self.event, count.tokens, count.source, outcome, (latency_ms, first_byte_ms))
 
 
 class Admissions:
@@ -271,7 +202,18 @@ class Admissions:
         if isinstance(rate, windows.Refusal):
             self._days.release(day)
             return replies.rate_limited(route.slug, rate)
-        event = usage_event.begun(
+        event = self._event(key, route, request_id, now, asked)
+        try:
+            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, _SOURCE[api.is_opaque]))
+        except SpoolUnavailableError as error:
+            self._give_back(day, rate, places)
+            return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
+        lines = b"x-request-id: %b\r\n%b" % (request_id.encode(), replies.rate_lines(rate.standings))
+        holds = (day, rate, places, slot, lines, self._large.costs, envelope)
+        return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
+
+    def _event(self, key: Key, route: Route, request_id: str, now: datetime, asked: chat.ChatRequest) -> bytes:
+        return usage_event.begun(
             idempotency_key=self._mint(now),
             request_id=request_id,
             admitted_at=now,
@@ -280,17 +222,6 @@ class Admissions:
             request_metadata=asked.metadata,
             stream=asked.stream,
         )
-        source = UsageSource.NONE if api.is_opaque else UsageSource.ESTIMATED
-        try:
-            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, source))
-        except SpoolUnavailableError as error:
-            self._days.release(day)
-            self._windows.release(rate)
-            self.places.release(places)
-            return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
-        lines = b"x-request-id: %b\r\n%b" % (request_id.encode(), replies.rate_lines(rate.standings))
-        holds = (day, rate, places, slot, lines, self._large.costs, envelope)
-        return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
 
     def _expected(self, read: Read, route: Route, api: ApiRoute) -> estimate.Expected:
         likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
@@ -334,23 +265,9 @@ class Admissions:
     def release(self, call: Call) -> None:
         """Give back what a call holds: there will be no event."""
         self._in_flight.close_slot(call.slot)
-        self._days.release(call.day)
-        self._windows.release(call.rate)
-        self.places.release(call.places)
+        self._give_back(call.day, call.rate, call.places)
 
-
-def upstream_request(
-    asked: chat.ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
-) -> UpstreamRequest:
-    """Return what is sent upstream for a request."""
-    return UpstreamRequest(
-        route.url,
-        api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
-        request_id,
-        route.credential,
-        route.by_operator,
-        route.dialect,
-        workspace_id=route.workspace_id,
-        envelope=envelope,
-        max_output_tokens=route.max_output_tokens,
-    )
+    def _give_back(self, day: days.DayReservation, rate: windows.Reservation, places: concurrency.Places) -> None:
+        self._days.release(day)
+        self._windows.release(rate)
+        self.places.release(places)

@@ -12,7 +12,8 @@ from contextlib import suppress
 from functools import partial
 
 from proxy import reading, shares
-from proxy.admission import Admissions, Call
+from proxy.admission import Admissions
+from proxy.call import Call
 from proxy.core import endings, replies
 from proxy.core.calls import BrokenOffError, Failure, Key, Model, SpoolUnavailableError
 from proxy.core.endings import Billed, Ending, Refused
@@ -123,9 +124,7 @@ class Gateway:
         envelope = client.envelope
         if isinstance(envelope, Reply):
             return envelope
-        body = client.body_at_once(key.workspace_id)
-        if body is None:
-            body = await client.body(key.workspace_id)
+        body = await client.body(key.workspace_id)
         if isinstance(body, Reply):
             return body
         excess = self._shares.read(key, len(body))
@@ -172,19 +171,10 @@ class Gateway:
             body = await reading.whole(answer, bound, self._idle_s, hold)
             return Refused(replies.passed_on(answer.status, answer.headers, body))
         is_opaque = call.api.is_opaque
-        whole = None if is_opaque else answer.whole_at_once()
-        if is_opaque:
-            begun, is_stream = b"", True
-        elif whole is None:
-            begun, is_stream = await reading.beginning(answer, bound, self._idle_s, hold)
-        else:
-            begun, is_stream = whole, reading.is_stream(whole, answer)
+        begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s, hold)
         if not is_stream:
-            if whole is None:
-                whole = await reading.whole(answer, bound, self._idle_s, hold, begun)
-            told = self._large.answer_at_once(call.api, whole, call.route.slug)
-            if told is None:
-                told = await self._large.answer(call.api, whole, call.route.slug)
+            body = await reading.whole(answer, bound, self._idle_s, hold, begun)
+            told = await self._large.answer(call.api, body, call.route.slug)
             return endings.plain(answer.status, answer.headers, told, call.likely)
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)

@@ -53,18 +53,19 @@ class Large:
         return _request(api, body) if len(body) <= self._at_once_bytes else None
 
     async def request(self, api: ApiRoute, body: bytes) -> Read | Invalid:
-        """Return the same of a larger one."""
+        """Return the same of one of any size."""
+        read = self.request_at_once(api, body)
+        if read is not None:
+            return read
         if len(body) <= IN_THREAD_BYTES:
             return await asyncio.to_thread(_counted, api, body, self.costs)
         read = await self._beside.run(request_apart, api.name, body, self.costs)
         return read if isinstance(read, Invalid) else replace(read, request=replace(read.request, body=body))
 
-    def answer_at_once(self, api: ApiRoute, body: bytes, slug: str) -> Plain | None:
-        """Return what a whole answer says; None: it is too large to be read at once."""
-        return api.plain(body, slug) if len(body) <= self._at_once_bytes else None
-
     async def answer(self, api: ApiRoute, body: bytes, slug: str) -> Plain:
-        """Return the same of a larger one."""
+        """Return what a whole answer says."""
+        if len(body) <= self._at_once_bytes:
+            return api.plain(body, slug)
         if len(body) <= IN_THREAD_BYTES:
             return await asyncio.to_thread(api.plain, body, slug)
         return await self._beside.run(answer_apart, api.name, body, slug)

@@ -24,9 +24,6 @@ class Client(Protocol):
     async def body(self, workspace_id: str) -> bytes | Reply:
         """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
 
-    def body_at_once(self, workspace_id: str) -> bytes | Reply | None:
-        """Return the same where the whole body is there, or there will be none; None: `body` must be awaited."""
-
     def release_body(self) -> None:
         """Say that nobody here holds the body any more."""
 

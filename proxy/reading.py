@@ -34,15 +34,12 @@ class Answer(Protocol):
         """Give the connection back; an answer that was not read to its end is ended at once."""
 
 
-def is_stream(whole: bytes, answer: Answer) -> bool:
-    """Say whether a body that has come to its end is a stream's."""
-    found = forms.is_stream(whole, declared=answer.is_event_stream)
-    return answer.is_event_stream if found is None else found
-
-
 async def beginning(answer: Answer, bound: Deadline, idle_s: float, hold: Hold) -> tuple[bytes, bool]:
     """Return the first bytes, as many as it takes to see whether it is a stream, and whether it is."""
-    begun = b""
+    begun = answer.whole_at_once() or b""
+    if begun:
+        found = forms.is_stream(begun, declared=answer.is_event_stream)
+        return begun, answer.is_event_stream if found is None else found
     bound.expect(idle_s)
     while (chunk := await answer.read_chunk()) is not None:
         bound.expect(idle_s)

@@ -4,7 +4,8 @@ Never makes an event. It takes of its workspace's shares as any request does.
 """
 
 from proxy import reading, shares
-from proxy.admission import Admissions, upstream_request
+from proxy.admission import Admissions
+from proxy.call import upstream_request
 from proxy.core import replies
 from proxy.core.calls import BrokenOffError, Failure, Key, UpstreamRequest
 from proxy.core.replies import Reply

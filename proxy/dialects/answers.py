@@ -344,8 +344,6 @@ def _with_lf(text: bytes) -> bytes:
 
 def _named(text: bytes, answer: dict[str, Any], slug: bytes) -> bytes:
     """Return an answer with `slug` (as JSON) for its `model`, where it has one."""
-    return (
-        json_members.splice(text, [(span, slug) for span in answer_json.model_spans(text)])
-        if "model" in answer
-        else text
-    )
+    if "model" not in answer:
+        return text
+    return json_members.splice(text, [(span, slug) for span in answer_json.model_spans(text)])

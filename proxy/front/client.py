@@ -35,11 +35,6 @@ class HttpClient:
         body = await self._exchange.body(workspace_id)
         return _refused(body, self._exchange) if isinstance(body, BodyFault) else body
 
-    def body_at_once(self, workspace_id: str) -> bytes | Reply | None:
-        """Return the same where the whole body is there, or there will be none; None: `body` must be awaited."""
-        body = self._exchange.body_at_once(workspace_id)
-        return _refused(body, self._exchange) if isinstance(body, BodyFault) else body
-
     async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
         """Begin an answer that is sent piece by piece; `lines` are further headers, each with its end."""
         self._exchange.begin(status, headers, lines + STREAM_LINES)

@@ -248,13 +248,16 @@ def refuse(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us:
 
     `given_us` is the clock as it was read: where it has stepped back, the caller waits by that clock too.
     """
-    seen = standings(limits, counters, given_us)
+    pairs = list(zip(limits, counters, strict=True))
     waits = [
         (counter.admits_us(limit.threshold), counter.empty_us(limit.threshold), limit)
-        for limit, counter in zip(limits, counters, strict=True)
+        for limit, counter in pairs
         if counter.counted(limit.threshold) >= limit.threshold
     ]
     admits_us, _, lasting = max(waits, key=lambda wait: wait[:2])
+    of_requests = lasting.type is _REQUEST
+    told = [(limit, each) for limit, each in pairs if limit is lasting or (limit.type is _REQUEST) is not of_requests]
+    seen = standings([limit for limit, _ in told], [counter for _, counter in told], given_us)
     return Refusal(lasting, -((given_us - admits_us) // 1000), seen)
 
 

@@ -14,7 +14,7 @@ from proxy.core.replies import Headers
 from proxy.upstream import connection as connections
 from proxy.upstream import tls
 from proxy.upstream.codings import Decoder
-from proxy.upstream.connection import UpstreamConnection
+from proxy.upstream.connection import PIECE_BYTES, UpstreamConnection
 from proxy.upstream.origins import RECHECK_S, Origin, Origins, UrlParts
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
@@ -62,7 +62,9 @@ class HttpAnswer:
     def whole_at_once(self) -> bytes | None:
         """Return the whole body where it is small and has come, and nothing of it was read; None: read it."""
         connection = self._connection
-        return None if connection is None or self._coding != b"identity" else connection.whole()
+        if connection is None or self._coding != b"identity":
+            return None
+        return connection.take() if connection.complete and connection.held <= PIECE_BYTES else None
 
     def expect_end(self) -> None:
         """Say that only the end of the answer is missing: `close` lets it come, so that the connection is kept."""

@@ -6,10 +6,10 @@ A plain request costs one object and no timer; what it has to wait for is a futu
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from runtime.http.answers import CONTINUE, STATUS_LINES, error_body
 from runtime.http.bounds import BodyFault
+from runtime.http.line import Line
 from runtime.shares import Excess, Shares
 
 Headers = list[tuple[bytes, bytes]]
@@ -39,32 +39,6 @@ class PathRoute:
 
 Routes = Mapping[bytes, Mapping[bytes, PathRoute]]
 """By path, then by method. A path that ends in a slash stands for all whose first segment it is."""
-
-
-class Port(Protocol):
-    """What an exchange needs of its server."""
-
-    is_stopping: bool
-    """Whether no further request is taken."""
-
-
-class Line(Protocol):
-    """What an exchange needs of its connection."""
-
-    transport: asyncio.Transport
-    loop: asyncio.AbstractEventLoop
-    undrained: asyncio.Future[None] | None
-    """Pending while the client does not take what was written."""
-
-    @property
-    def port(self) -> Port:
-        """Return the server."""
-
-    def pause_reading(self) -> None:
-        """Read no further for now."""
-
-    def resume_reading(self) -> None:
-        """Read on."""
 
 
 class Exchange:
@@ -116,18 +90,17 @@ class Exchange:
 
     async def body(self, holder: str = "") -> bytes | BodyFault:
         """Return the whole body, whose bytes are `holder`'s until `release_body`, or why there is none. Once."""
-        body = self.body_at_once(holder)
-        return await self._rest_of_body() if body is None else body
-
-    def body_at_once(self, holder: str = "") -> bytes | BodyFault | None:
-        """Do the same where the body is there, or there will be none; None: `body` must be awaited."""
         self._holder = holder
-        if self.fault is None and self.size and self._held != self.size:
+        if self.fault is None and self.size:
             self._hold(self.size)
+        if not self.complete and self.fault is None:
+            if self.length is not None and self.length > self.route.max_body_bytes:
+                self.fail(BodyFault.TOO_LARGE)
+            else:
+                self._want()
+                await self._wait()
         if self.fault is not None:
             return self.fault
-        if not self.complete:
-            return None
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -352,17 +325,6 @@ class Exchange:
             self.expect = None
             self._line.transport.write(CONTINUE)
         self._line.resume_reading()
-
-    async def _rest_of_body(self) -> bytes | BodyFault:
-        if self.length is not None and self.length > self.route.max_body_bytes:
-            self.fail(BodyFault.TOO_LARGE)
-        else:
-            self._want()
-            await self._wait()
-        if self.fault is not None:
-            return self.fault
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
 
     async def _wait(self) -> None:
         self._waiter = self._line.loop.create_future()

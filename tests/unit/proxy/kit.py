@@ -41,9 +41,7 @@ TEXT_KEY = b"sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
 NOW = fakes.NOW
 INSTANCE = "instance-1"
 
-FIRST_BYTE_S = 300.0
-IDLE_S = 120.0
-DRAIN_S, REQUEST_S = 30.0, 3600.0
+FIRST_BYTE_S, IDLE_S, DRAIN_S, REQUEST_S = 300.0, 120.0, 30.0, 3600.0
 MOST_OUTPUT = 16_384
 
 
@@ -144,16 +142,11 @@ class FakeClient:
         self.bodies_read += 1
         return self._body
 
-    def body_at_once(self, workspace_id: str) -> bytes | Reply | None:
-        assert workspace_id == WORKSPACE
-        return None
-
     async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
         await self.reading.wait()
         assert self.status is None, "an answer was begun twice"
-        assert lines.endswith(b"\r\n") or not lines
-        further = [line.split(b": ", 1) for line in lines.split(b"\r\n")[:-1]]
-        self.status, self.headers = status, headers + [(name, value) for name, value in further]
+        further = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
+        self.status, self.headers = status, headers + [(name, value) for name, _, value in further]
         self._journal.append("start")
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
