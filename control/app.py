@@ -21,15 +21,17 @@ from litestar.types import ControllerRouterHandler, ExceptionHandlersMap, Guard,
 from sqlalchemy import Connection
 
 from control import auth
-from control.api import common, error_texts, errors, page
+from control.api import common, error_texts, errors
 from control.api.api_keys import ApiKeyController, BatchPrefixController, RegisterPrefixController
 from control.api.billing_webhook import BillingWebhookController
 from control.api.common import Desk, ManagementRequest, ManagementResponse
 from control.api.deliveries import DeliveryController
-from control.api.description import DescriptionConfig
 from control.api.endpoints import EndpointController
 from control.api.events import EventController
 from control.api.groups import GroupController
+from control.api.openapi import page
+from control.api.openapi.description import DescriptionConfig
+from control.api.requests import RequestController
 from control.api.secrets import SecretController
 from control.api.usage import PriceController, UsageController
 from control.console import router as console
@@ -56,6 +58,7 @@ _CONTROLLERS = (
     EventController,
     BillingWebhookController,
     DeliveryController,
+    RequestController,
     UsageController,
     PriceController,
 )

@@ -12,7 +12,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from control.store import audit, corrections, published
+from control.store import audit, corrections, published, requests
 from runtime import loops
 from runtime.clock import BELIEVED, Clock
 from runtime.config import log as config_log
@@ -67,6 +67,8 @@ class Retention:
         """Remove all that has expired by now."""
         now = self._clock()
         while await self._database.write(partial(audit.forget, now=now, keep=self._keep, limit=STEP)) == STEP:
+            await self._rest()
+        while await self._database.write(partial(requests.forget, now=now, limit=STEP)) == STEP:
             await self._rest()
         while await self._database.write(partial(self._forget_corrections, now)) == STEP:
             await self._rest()

@@ -90,7 +90,7 @@ class SampleDelivery:
 def _event(workspace_id: str, now: datetime) -> UsageEvent:
     return UsageEvent(
         idempotency_key=ids.mint(now),
-        request_id=ids.request_id(),
+        request_id=ids.request_id(now),
         timestamp=now,
         workspace_id=workspace_id,
         group_id="test",

@@ -13,7 +13,8 @@ from datetime import date
 from domain import days, sources
 from domain.ledger_days import DayClosedError
 from domain.sources import EventBatch
-from metering import flow
+from metering import flow, ports
+from metering.core import sums
 from metering.core.decisions import Part
 from metering.store import day_partitions, transaction
 from runtime import loops
@@ -59,8 +60,8 @@ class EmbeddedMetering:
     def __init__(
         self,
         database: Database,
-        thresholds: flow.Thresholds,
-        publisher: flow.TotalsSink,
+        thresholds: ports.Thresholds,
+        publisher: ports.TotalsSink,
         clock: Clock,
         *,
         on_whole: OnWhole | None = None,
@@ -92,8 +93,12 @@ class EmbeddedMetering:
         return self._committed.get((topic, partition), 0)
 
     async def hand_over(self, of_days: Collection[date], on_parts: Callable[[Sequence[Part]], None]) -> None:
-        """Hand over every part of `of_days` and of their months, then `whole`: the proxy needs it before it starts."""
+        """Hand over every part of `of_days` and of their months, then `whole`: the proxy needs it before it starts.
+
+        Alerts are judged anew: the last process may have ended between its last commit and those.
+        """
         lanes, positions = await self._database.read(lambda connection: transaction.current(connection, of_days))
+        await self._metering.judge(sums.whole_limits(total for totals in lanes for total in totals.limits).values())
         for totals in lanes:
             on_parts([Part(totals.lane, 0, totals.position, total) for total in totals.limits])
         for lane in positions:

@@ -3,79 +3,30 @@
 Never tells a total that is not committed, and never counts: the ledger's one transaction does (counting 4, 5).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple
 
-from domain.limit_tree import Threshold
-from domain.positions import PositionLostError, Progress
+from domain.positions import PositionLostError
 from domain.sources import EventBatch
 from metering import months
+from metering.alerts import UsageAlerts
 from metering.core import decisions, sums
+from metering.core.alerts import PeriodSum
 from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
+from metering.ports import Ledger, Thresholds, TotalsSink
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
 from schemas.decisions import UsedUp
+from schemas.limits import UsageLimitUnit
 
 SEND_WITHIN = timedelta(seconds=5)
 """A writer that needs longer from its transaction to its send looks whether it still owns the partition."""
 
 MOST_LOOKS = 5
 """How often daily usage that several lanes change is looked at again after it was told."""
-
-
-class Ledger(months.MonthLedger, Protocol):
-    """Counts each usage event once."""
-
-    async def apply(self, batch: EventBatch) -> Totals:
-        """Count what is new in one transaction; return the lane's parts of everything the batch names, new or not.
-
-        Raise BeyondPositionError, PositionLostError; both leave everything as it was.
-        """
-
-    async def position(self, topic: str, partition: int) -> int | None:
-        """Return the committed next offset; None where nothing of the partition was counted yet."""
-
-    async def progress(self, topic: str, partition: int) -> Progress | None:
-        """Return how far the partition is counted and told; None where nothing of it was counted yet."""
-
-    async def untold(  # noqa: PLR0917 - which rows
-        self, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None
-    ) -> Totals:
-        """Return parts of a lane that changed above its offset `told`, from `from_day` on, behind `after`.
-
-        In the order of counters, some at a time, none when there are no more.
-        """
-
-    async def parts(self, topic: str, partition: int, lane: str, counters: Collection[Counter]) -> Totals:
-        """Return what a lane has of these counters, and its position."""
-
-    async def elsewhere(
-        self, lane: str, daily: Collection[Counter], limits: Collection[Counter]
-    ) -> tuple[Sequence[DailyUsage], Sequence[LimitTotal]]:
-        """Return what other lanes have of these counters."""
-
-    async def daily(self, counters: Collection[Counter]) -> Mapping[Counter, DailyUsage]:
-        """Return the daily usage of these counters, over all lanes."""
-
-    async def note_told(self, topic: str, partition: int, at: int, end: int | None, now: datetime) -> bool:
-        """Note that every change below `at` was told; False, and nothing, where the position is no longer `at`."""
-
-
-class TotalsSink(Protocol):
-    """Hands totals to their readers."""
-
-    async def publish(self, parts: Sequence[Part], daily: Sequence[DailyUsage]) -> None:
-        """Return when the readers' side has them for good."""
-
-
-class Thresholds(months.MonthThresholds, Protocol):
-    """Knows the limits that groups set."""
-
-    def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
-        """Return the thresholds that are compared with this counter; empty for a group that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +39,17 @@ class CountedBatch:
     """Before the transaction: a pause right after its commit must not go unseen."""
 
 
+class _Told(NamedTuple):
+    """What is told of a lane."""
+
+    parts: list[Part]
+    daily: list[DailyUsage]
+    shared: set[Counter]
+    """Of which daily usage other lanes have a part."""
+    sums: list[PeriodSum]
+    """Over all lanes, of every counter that has a threshold; what alerts are judged by."""
+
+
 class Metering:
     """Turns batches of usage events into counts and decisions."""
 
@@ -96,6 +58,7 @@ class Metering:
         self._publisher = publisher
         self._thresholds = thresholds
         self._clock = clock
+        self._alerts = UsageAlerts(ledger, thresholds)
 
     @property
     def month_changes(self) -> int:
@@ -156,39 +119,42 @@ class Metering:
         daily: list[DailyUsage] = []
         shared: set[Counter] = set()
         for lane, some in by_lane.items():
-            told, usages, common = await self._decide(lane, some)
-            parts += told
-            daily += usages
-            shared |= common
+            told = await self._decide(lane, some)
+            await self._alerts.judge(told.sums)
+            parts += told.parts
+            daily += told.daily
+            shared |= told.shared
         if parts or daily:
             await self._publisher.publish(parts, _newest(daily))
         await self._look_again(shared, {sums.counter_of(usage): usage.version for usage in _newest(daily)})
         if lost is not None:
             raise PositionLostError(lost)
 
-    async def _decide(
-        self, lane: str, counted: Sequence[CountedBatch]
-    ) -> tuple[list[Part], list[DailyUsage], set[Counter]]:
-        """Return a lane's newest parts, the daily usage that they change, and which of that other lanes change too."""
+    async def judge(self, totals: Iterable[LimitTotal]) -> None:
+        """Keep the alerts that sums of days over all lanes make due."""
+        await self._alerts.judge(PeriodSum(total, UsageLimitUnit.DAY) for total in totals)
+
+    async def _decide(self, lane: str, counted: Sequence[CountedBatch]) -> "_Told":
+        """Return what is to be told of a lane: its newest parts, and the daily usage that they change."""
         newest = {
             total.counter: (one, total) for one in counted for total in one.totals.limits
         }  # several batches of one lane come in order
         daily = {sums.counter_of(usage): usage for one in counted for usage in one.totals.daily}
         judged = {counter for counter in newest if self._thresholds.of(counter.group_id, counter.model_slug)}
         others_daily, others = await self._ledger.elsewhere(lane, daily.keys(), judged)
-        whole = sums.whole_limits([*(newest[counter][1] for counter in judged), *others])
+        whole = sums.whole_limits([*(total for _, total in newest.values()), *others])
         parts = [
-            Part(lane, one.batch.partition, one.totals.position, total, self._used_up(whole.get(counter)))
+            Part(lane, one.batch.partition, one.totals.position, total, self._used_up(whole[counter]))
             for counter, (one, total) in newest.items()
         ]
         named = months.of(self._thresholds, newest) | {name for one in counted for name in one.totals.months}
-        parts += await months.parts(self._ledger, self._thresholds, counted[-1].batch, named)
+        of_months, month_sums = await months.parts(self._ledger, self._thresholds, counted[-1].batch, named)
+        day_sums = [PeriodSum(total, UsageLimitUnit.DAY) for total in whole.values()]
         usages = sums.whole_daily([*daily.values(), *others_daily])
-        return parts, list(usages.values()), {sums.counter_of(usage) for usage in others_daily}
+        shared = {sums.counter_of(usage) for usage in others_daily}
+        return _Told([*parts, *of_months], list(usages.values()), shared, [*day_sums, *month_sums])
 
-    def _used_up(self, whole: LimitTotal | None) -> tuple[UsedUp, ...]:
-        if whole is None:
-            return ()
+    def _used_up(self, whole: LimitTotal) -> tuple[UsedUp, ...]:
         return decisions.used_up(whole, self._thresholds.of(whole.counter.group_id, whole.counter.model_slug))
 
     async def _look_again(self, shared: Collection[Counter], told: dict[Counter, int]) -> None:

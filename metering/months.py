@@ -11,6 +11,7 @@ from domain import days
 from domain.limit_tree import Threshold
 from domain.sources import EventBatch
 from metering.core import decisions, sums
+from metering.core.alerts import PeriodSum
 from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
 from schemas.limits import UsageLimitUnit
@@ -56,20 +57,27 @@ def of(thresholds: MonthThresholds, counters: Collection[Counter]) -> set[Counte
 
 async def parts(
     ledger: MonthLedger, thresholds: MonthThresholds, batch: EventBatch, names: Collection[Counter]
-) -> list[Part]:
-    """Return what the batch's lane has of these months, and which thresholds all lanes have reached together."""
+) -> tuple[list[Part], list[PeriodSum]]:
+    """Return what the batch's lane has of these months, and what all lanes have of them together."""
     if not names:
-        return []
+        return [], []
     own, others = await ledger.months(batch.topic, batch.partition, batch.lane, names)
+    return told(batch.partition, own, others, thresholds)
+
+
+def told(
+    partition: int, own: Totals, others: Sequence[LimitTotal], thresholds: MonthThresholds
+) -> tuple[list[Part], list[PeriodSum]]:
+    """Return what is told of the months that a lane counts, and what all lanes have of them, which thresholds judge."""
     whole = sums.whole_limits([*own.limits, *others])
     unit = UsageLimitUnit.MONTH
 
     def part(total: LimitTotal) -> Part:
         found = thresholds.of(total.counter.group_id, total.counter.model_slug)
         used_up = decisions.used_up(whole[total.counter], found, unit)
-        return Part(batch.lane, batch.partition, own.position, total, used_up, unit)
+        return Part(own.lane, partition, own.position, total, used_up, unit)
 
-    return [part(total) for total in own.limits]
+    return [part(total) for total in own.limits], [PeriodSum(total, unit) for total in whole.values()]
 
 
 async def to_tell(  # noqa: PLR0917 - which months

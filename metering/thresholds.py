@@ -1,4 +1,4 @@
-"""The thresholds of groups' usage limits, from the configuration feed.
+"""The thresholds of usage limits, and at which shares of them alerts are asked for, from the configuration feed.
 
 Never refuses to count: an unknown group has no thresholds, and its events are counted all the same (contract 2.2).
 """
@@ -8,8 +8,9 @@ from itertools import islice
 
 from domain import limit_tree
 from domain.limit_tree import Node, Threshold
+from metering.core.alerts import AlertedGroup
 from runtime.config.newest import Newest
-from schemas.config import ConfigChange, ConfigKind, GroupRecord
+from schemas.config import ConfigChange, ConfigKind, GroupRecord, WebhookRecord
 from schemas.limits import UsageLimit, UsageLimitUnit
 
 _REMEMBERED = 100_000
@@ -17,18 +18,24 @@ _REMEMBERED_CHANGES = 1000
 
 
 class GroupThresholds:
-    """Implements metering's `Thresholds` over group records. For one thread."""
+    """Implements metering's `Thresholds` and `AlertThresholds`. For one thread."""
 
     def __init__(self) -> None:
         self._groups: Newest[Node] = Newest()
         self._known: dict[tuple[str, str], tuple[Threshold, ...]] = {}
         self._monthly: dict[tuple[str, str], bool] = {}
+        self._shares: Newest[tuple[int, ...]] = Newest()
+        """By workspace, at which percents of a limit it asked for alerts."""
         self._changed: deque[str] = deque(maxlen=_REMEMBERED_CHANGES)
         self.month_changes = 0
         """How often a group's limits on months have changed; see `months_changed`."""
 
     def apply(self, change: ConfigChange) -> None:
-        """Take over a change; other kinds than groups, and versions at or below the known one, are ignored."""
+        """Take over a change; other kinds than groups and webhooks, and versions not above the known, are ignored."""
+        if change.kind is ConfigKind.WEBHOOK:
+            shares = change.record.usage_alerts if isinstance(change.record, WebhookRecord) else None
+            self._shares.put(change.id, change.version, shares)
+            return
         node = Node.of(change.record) if isinstance(change.record, GroupRecord) else None
         before = self._groups.get(change.id)
         if change.kind is ConfigKind.GROUP and self._groups.put(change.id, change.version, node):
@@ -61,6 +68,12 @@ class GroupThresholds:
             self._monthly.clear()
         self._monthly[group_id, model_slug] = monthly
         return monthly
+
+    def alerted(self, group_id: str) -> AlertedGroup | None:
+        """Return whom an alert of this group is for; None where nobody asked for any, or the group is gone."""
+        group = self._groups.get(group_id)
+        shares = None if group is None else self._shares.get(group.workspace_id)
+        return AlertedGroup(group.workspace_id, group.external_entity_id, shares) if group and shares else None
 
     def months_changed(self, since: int, group_id: str) -> bool:
         """Whether a limit on months that may hold for a group came or changed after the first `since` changes.

@@ -105,6 +105,7 @@ class Admissions:
         accept_bearer: bool,
         clock: Clock,
         mint: Callable[[datetime], str],
+        mint_request: Callable[[datetime], str],
         most_output_tokens: int,
         large: Large,
     ) -> None:
@@ -114,7 +115,7 @@ class Admissions:
         self._in_flight = in_flight
         self._accept_bearer = accept_bearer
         self._clock = clock
-        self._mint = mint
+        self._mint, self._mint_request = mint, mint_request
         self._large = large
         self._known: dict[bytes, Key] = {}
         """By the SHA-256 of an Authorization header the key that it was found to hold: never the key's own text."""
@@ -134,10 +135,10 @@ class Admissions:
                 self._known.clear()
             self._known[digest] = key = found
         if key.disabled:
-            return replies.key_disabled()
+            return replies.key_disabled(key)
         if key.expires_at is not None and key.expires_at <= self._clock():
-            return replies.key_expired()
-        return replies.suspended() if key.suspended else key
+            return replies.key_expired(key)
+        return replies.suspended(key) if key.suspended else key
 
     def _look_up(self, authorization: bytes | None) -> Key | Reply:
         sent = keys.read(authorization, accept_bearer=self._accept_bearer)
@@ -176,13 +177,12 @@ class Admissions:
             return replies.names_upstream_object(read.upstream_object)
         return read, route
 
+    def request_id(self) -> str:
+        """Return the id of a request that is not admitted: it names this moment."""
+        return self._mint_request(self._clock())
+
     async def admit(
-        self,
-        key: Key,
-        request_id: str,
-        body: bytes,
-        api: ApiRoute = chat_completions.ROUTE,
-        envelope: Envelope | None = None,
+        self, key: Key, body: bytes, api: ApiRoute = chat_completions.ROUTE, envelope: Envelope | None = None
     ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
         found = await self.find(key, body, api, None if envelope is None else envelope.slug)
@@ -194,14 +194,15 @@ class Admissions:
         tokens, output = expected.reserved, expected.reserved_output
         day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
         if isinstance(day, days.DayRefusal):
-            return replies.used_up(route.slug, day, now)
+            return replies.used_up(route.slug, day, now, route.group_id)
         places: concurrency.Places = []
         rate = None if route.concurrent else self._windows.reserve_at_once(route.rates, tokens, output)
         if rate is None:
             rate, places = await self._reserve(route, expected, day)
         if isinstance(rate, windows.Refusal):
             self._days.release(day)
-            return replies.rate_limited(route.slug, rate)
+            return replies.rate_limited(route.slug, rate, route.group_id)
+        request_id = self._mint_request(now)
         event = self._event(key, route, request_id, now, asked)
         try:
             slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, _SOURCE[api.is_opaque]))

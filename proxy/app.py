@@ -14,7 +14,7 @@ from litestar.types import Middleware
 
 from domain.days import read_period
 from proxy.admission import Admissions
-from proxy.core import targets, usage_event
+from proxy.core import usage_event
 from proxy.deadlines import Drains
 from proxy.dialects.media import Costs
 from proxy.directory import ConfiguredDirectory
@@ -24,6 +24,9 @@ from proxy.front.host_wall import HostWall
 from proxy.large import Large
 from proxy.limits.counters import Lane, LanePart, SpooledRow
 from proxy.limits.days import DayCounters
+from proxy.own_usage import OwnUsage
+from proxy.refusals import Refusals
+from proxy.request_log import RequestLog
 from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
@@ -31,9 +34,7 @@ from proxy.spool.file import SpoolFile
 from proxy.spool.slots import Slots
 from proxy.topic.publisher import Ends, EventWriter, SpoolPublisher
 from proxy.unmetered import Unmetered
-from proxy.upstream.access_tokens import AccessTokens
-from proxy.upstream.pool import Upstreams
-from proxy.upstream.providers import Providers
+from proxy.upstream import wiring
 from proxy.windows import leases
 from proxy.windows import redis as shared_windows
 from proxy.windows.leases import SharedPlaces
@@ -44,7 +45,6 @@ from runtime.deadlines import Deadlines
 from runtime.http import host_wall as host_walls
 from runtime.http.exchange import Routes
 from runtime.kafka.writer import partition_of
-from runtime.lookups import Lookups
 from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
@@ -68,7 +68,7 @@ class Proxy:
     """One proxy over a data directory that the caller has locked."""
 
     def __init__(self, settings: Settings, data_dir: Path, vault: Vault, clock: Clock) -> None:
-        self.directory = ConfiguredDirectory(_places(settings), vault)
+        self.directory = ConfiguredDirectory(wiring.places(settings), vault)
         self._spool_folder = data_dir / spool_file.FOLDER
         self.spool, older = writer.open_folder(
             self._spool_folder, sync=settings.spool_sync, max_bytes=settings.spool_max_bytes
@@ -79,7 +79,7 @@ class Proxy:
         self._partitions: int | None = None
         self._windows, self._places = leases.opened(settings)
         self._deadlines = Deadlines()
-        self._upstreams = _providers(settings, self._deadlines, clock)
+        self._upstreams = wiring.providers(settings, self._deadlines, clock)
         self._settings = settings
         self._clock = clock
         self._answered: Counter[int] = Counter()
@@ -88,7 +88,8 @@ class Proxy:
         self._decided = 0
         self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
         self._large = Large(Beside(), Costs(settings.estimate_image_tokens, settings.estimate_media_tokens))
-        self._gateway, self._unmetered = self._build(settings)
+        self.requests = RequestLog(self.spool.instance, self._deadlines, takes_all=settings.access_log)
+        self._build(settings)
 
     def routes(self) -> Routes:
         """Return what the public port hands to the flow itself."""
@@ -96,6 +97,7 @@ class Proxy:
         return routes.metered(
             self._gateway,
             self._unmetered,
+            self._refusals,
             self._wall,
             self._answered,
             max_body_bytes=settings.max_body_bytes,
@@ -105,7 +107,8 @@ class Proxy:
 
     def handlers(self) -> list[Any]:
         """Return the rest of the inference API, for a Litestar app."""
-        return routes.handlers(self._gateway, self._wall)
+        own_usage = OwnUsage(self._admissions, self.directory, self.days, self._clock)
+        return routes.handlers(self._admissions, own_usage, self._refusals, self._wall)
 
     def host_wall(self) -> Middleware:
         """Return what of the rest of its port is hidden under a lab's own host name."""
@@ -115,7 +118,7 @@ class Proxy:
 
         return host_walls.middleware(owner, is_strict=self._settings.strict_hosts)
 
-    def _build(self, settings: Settings) -> tuple[Gateway, Unmetered]:
+    def _build(self, settings: Settings) -> None:
         minter = ids.Minter()
         admissions = Admissions(
             directory=self.directory,
@@ -126,6 +129,7 @@ class Proxy:
             accept_bearer=settings.accept_bearer,
             clock=self._clock,
             mint=minter.mint,
+            mint_request=minter.request_id,
             most_output_tokens=settings.default_max_output_tokens,
             large=self._large,
         )
@@ -138,10 +142,16 @@ class Proxy:
             "request_s": settings.request_timeout_s,
             "shares": _shares(settings),
         }
-        gateway = Gateway(
-            sink=self.spool, drains=_drains(settings), mint=minter.request_id, large=self._large, **of_both
+        self._admissions, self._refusals = admissions, Refusals(admissions, self.requests)
+        self._gateway = Gateway(
+            sink=self.spool,
+            drains=_drains(settings),
+            large=self._large,
+            requests=self.requests,
+            refusals=self._refusals,
+            **of_both,
         )
-        return gateway, Unmetered(**of_both)
+        self._unmetered = Unmetered(**of_both)
 
     async def recover(self, is_counted: Callable[[str], Awaitable[bool]]) -> list[UsageDraft]:
         """Count the rows that spools still hold, and bill what was in flight when the last process died.
@@ -247,6 +257,7 @@ class Proxy:
             lambda: self.spool.blocked is not None,
         )
         shared_windows.register_metrics(telemetry, self._windows)
+        self.requests.register_metrics(telemetry)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
         telemetry.gauge(
             "tollgate_feedback_lag_seconds",
@@ -304,23 +315,8 @@ class Proxy:
             loops.turned(rest_s=_TIDY_EVERY_S)
             await asyncio.sleep(_TIDY_EVERY_S)
             self._windows.forget_idle()
+            self.requests.say_what_was_left_out()
             self.days.forget(self._clock().date() - _KEPT_DAYS)
-
-
-def _providers(settings: Settings, deadlines: Deadlines, clock: Clock) -> Providers:
-    upstreams = Upstreams(
-        deadlines,
-        allow_private=settings.allow_private_upstreams,
-        lookups=Lookups(share=settings.share_lookups),
-        connect_timeout_s=settings.upstream_connect_timeout_s,
-        read_timeout_s=max(settings.upstream_first_byte_timeout_s, settings.upstream_idle_timeout_s),
-    )
-    return Providers(
-        upstreams,
-        AccessTokens(settings.vertex_token_url),
-        default_max_tokens=settings.anthropic_max_tokens,
-        now_s=lambda: clock().timestamp(),
-    )
 
 
 def _drains(settings: Settings) -> Drains:
@@ -333,17 +329,4 @@ def _shares(settings: Settings) -> WorkspaceShares:
         shares.Shares(settings.max_in_flight, settings.share_in_flight),
         shares.Shares(settings.max_answer_bytes, settings.share_answers),
         ReadingRates(settings.parse_bytes_per_s, _LARGEST_AT_ONCE * settings.max_body_bytes, time.monotonic),
-    )
-
-
-def _places(settings: Settings) -> targets.ProviderUrls:
-    operators = settings.baseten_api_key
-    return targets.ProviderUrls(
-        openai=settings.openai_base_url,
-        baseten=settings.baseten_url_template,
-        baseten_model=settings.baseten_model_url_template,
-        baseten_model_api=settings.baseten_model_api_url,
-        baseten_credential=None if operators is None else operators.get_secret_value(),
-        anthropic=settings.anthropic_base_url,
-        vertex=settings.vertex_base_url,
     )

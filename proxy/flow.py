@@ -7,7 +7,6 @@ back. A stream whose event cannot be kept is billed from its slot at a next star
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -15,7 +14,7 @@ from proxy import reading, shares
 from proxy.admission import Admissions
 from proxy.call import Call
 from proxy.core import endings, replies
-from proxy.core.calls import BrokenOffError, Failure, Key, Model, SpoolUnavailableError
+from proxy.core.calls import BrokenOffError, Failure, Key, SpoolUnavailableError
 from proxy.core.endings import Billed, Ending, Refused
 from proxy.core.replies import Reply
 from proxy.deadlines import Deadline, Drains
@@ -24,9 +23,10 @@ from proxy.dialects.routes.api import ApiRoute, Stream
 from proxy.large import Large
 from proxy.ports import Client, Story, Upstream, UsageSink
 from proxy.reading import Answer, Hold
+from proxy.refusals import Refusals
+from proxy.request_log import RequestLog
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
-from runtime.turns import Turns
 from schemas.usage import Outcome
 
 KEPT_BODY_BYTES = 64 * 1024
@@ -48,77 +48,68 @@ class Gateway:
         first_byte_s: float,
         idle_s: float,
         request_s: float,
-        mint: Callable[[], str],
         shares: WorkspaceShares,
         large: Large,
+        requests: RequestLog,
+        refusals: Refusals,
     ) -> None:
         self._admissions = admissions
         self._upstream = upstream
         self._sink = sink
-        self._drains = drains
-        self._deadlines = deadlines
-        self._first_byte_s = first_byte_s
-        self._idle_s = idle_s
-        self._request_s = request_s
-        self._mint = mint
-        self._shares, self._large = shares, large
-        self._refusals = Turns()
+        self._drains, self._deadlines = drains, deadlines
+        self._first_byte_s, self._idle_s, self._request_s = first_byte_s, idle_s, request_s
+        self._shares, self._large, self._requests = shares, large, requests
+        self._refusals = refusals
 
     async def complete(self, client: Client, api: ApiRoute, story: Story | None = None) -> None:
         """Serve one request of a route; `story`: of one that is not counted."""
-        request_id = self._mint()
+        begun_s = self._deadlines.loop.time()
         key = self._admissions.expect(client.authorization)
         if isinstance(key, Reply):
-            await self.refuse(client, key, request_id)
+            await self._refusals.answer(client, key)
             return
         excess = self._shares.enter(key)
         if excess is not None:
-            await self.refuse(client, excess, request_id, key.workspace_id)
+            await self._refusals.answer(client, excess, key)
             return
         try:
-            refusal = await (story or self._serve)(client, key, request_id, api)
+            refusal = await (story or self._serve)(client, key, api)
             if refusal is not None:
-                await self.refuse(client, refusal, request_id, key.workspace_id)
+                await self._refusals.answer(client, refusal, key, begun_s)
         except Exception:  # a fault of ours
-            log.exception("request %s failed", request_id)
+            client.request_id = client.request_id or self._admissions.request_id()
+            log.exception("request %s failed", client.request_id)
             if client.is_answered:
                 raise  # the client must not take a part for the whole
-            await self.refuse(client, replies.fault(), request_id)
+            await self._refusals.answer(client, replies.fault(), key, begun_s)
         finally:
             self._shares.leave(key)
 
-    async def refuse(self, client: Client, reply: Reply, request_id: str = "", holder: str = "") -> None:
-        """Answer a call that may not come in; who asks again at once is answered no faster than others are served."""
-        reply.lines += b"x-request-id: %b\r\n" % (request_id or self._mint()).encode()
-        await self._refusals.take(holder)
-        await client.reply(reply)
-
-    def models(self, authorization: bytes | None) -> list[Model] | Reply:
-        """Return what the key of an Authorization header may call."""
-        return self._admissions.models(authorization)
-
-    async def _serve(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Reply | None:
-        call = await self._admit(client, key, request_id, api)
+    async def _serve(self, client: Client, key: Key, api: ApiRoute) -> Reply | None:
+        call = await self._admit(client, key, api)
         if isinstance(call, Reply):
             return call
+        client.request_id = call.request_id
         call.started_s = self._deadlines.loop.time()
         room = self._shares.room(key)
         try:
             ending = await self._forward(client, call, room)
         except asyncio.CancelledError:  # the gateway stops, and waits no longer
+            ending = call.cut_short(Outcome.GATEWAY_INTERRUPTED, replies.upstream_too_slow())
             with suppress(SpoolUnavailableError):
-                await self._emit(call, call.cut_short(Outcome.GATEWAY_INTERRUPTED, replies.upstream_too_slow()))
+                await self._emit(call, ending)
+            self._requests.ended(call, ending, key)
             raise
         except Exception:  # a fault of ours, which `complete` answers and logs
             await self._emit(call, call.cut_short(Outcome.UPSTREAM_ERROR, replies.upstream_broke_off()))
             raise
         else:
-            await self._end(client, call, ending)
+            await self._end(client, call, ending, key)
             return None
         finally:
             room.close()
 
-    async def _admit(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Call | Reply:
+    async def _admit(self, client: Client, key: Key, api: ApiRoute) -> Call | Reply:
         if self._sink.blocked is not None:
             return replies.unavailable("usage cannot be recorded")
         envelope = client.envelope
@@ -128,7 +119,7 @@ class Gateway:
         if isinstance(body, Reply):
             return body
         excess = self._shares.read(key, len(body))
-        return excess or await self._admissions.admit(key, request_id, body, api, envelope)
+        return excess or await self._admissions.admit(key, body, api, envelope)
 
     async def _forward(self, client: Client, call: Call, room: AnswerRoom) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
@@ -211,7 +202,7 @@ class Gateway:
     def _bound(self, call: Call) -> Deadline:
         return Deadline(self._drains, self._deadlines, within_s=self._request_s, workspace_id=call.route.workspace_id)
 
-    async def _end(self, client: Client, call: Call, ending: Ending) -> None:
+    async def _end(self, client: Client, call: Call, ending: Ending, key: Key) -> None:
         """Emit the event, or give everything back; then let the client have the rest."""
         try:
             await self._emit(call, ending)
@@ -222,6 +213,7 @@ class Gateway:
             else:
                 ending = Refused(unrecorded)
                 self._admissions.release(call)
+        self._requests.ended(call, ending, key)
         if ending.reply is not None:
             ending.reply.lines += call.header_lines
             await client.reply(ending.reply)

@@ -14,6 +14,8 @@ class Client(Protocol):
     """The developer's side of one request."""
 
     authorization: bytes | None
+    request_id: str
+    """Empty until the request has one."""
     envelope: Envelope | Reply | None
     """What goes on beside the body, or why it may not; None: nothing does."""
 
@@ -64,5 +66,5 @@ class UsageSink(Protocol):
 class Story(Protocol):
     """What becomes of a request that was let in."""
 
-    async def __call__(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Reply | None:
+    async def __call__(self, client: Client, key: Key, api: ApiRoute) -> Reply | None:
         """Serve it, or return what it is to be answered."""

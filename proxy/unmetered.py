@@ -42,7 +42,7 @@ class Unmetered:
         self._request_s = request_s
         self._shares = shares
 
-    async def serve(self, client: Client, key: Key, request_id: str, api: ApiRoute) -> Reply:
+    async def serve(self, client: Client, key: Key, api: ApiRoute) -> Reply:
         """Return the upstream's answer to a call that was let in, or what refuses it: `flow.Story`."""
         envelope = client.envelope
         if isinstance(envelope, Reply):
@@ -54,6 +54,7 @@ class Unmetered:
         if isinstance(found, Reply):
             return found
         read, route = found
+        request_id = client.request_id = self._admissions.request_id()
         room = self._shares.room(key)
         try:
             return await self._ask(client, upstream_request(read.request, route, api, request_id, envelope), room)

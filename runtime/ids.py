@@ -2,10 +2,12 @@
 
 import os
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from ulid import ULID
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_VERSION = 7
 _DIGITS = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32, as ULIDs are written
 _FIVE_BITS = bytes(_DIGITS[byte & 31] for byte in range(256))
 """Each random byte to the digit of its last five bits."""
@@ -22,12 +24,33 @@ def mint(at: datetime | None = None) -> str:
 
 def first_of(at: datetime) -> str:
     """Return the lowest ULID of the millisecond of `at`: those of earlier ones are below it."""
-    return str(ULID.from_int(int(at.timestamp() * 1000) << 80))
+    return str(ULID.from_int(_milliseconds(at) << 80))
 
 
-def request_id() -> str:
-    """Return a new random UUID, as the answers' ``x-request-id``."""
-    return str(uuid.uuid4())
+def request_id(at: datetime) -> str:
+    """Return a new UUID of the millisecond of `at` (RFC 9562, version 7), as the answers' ``x-request-id``."""
+    return Minter().request_id(at)
+
+
+def moment_of(request_id: str) -> datetime | None:
+    """Return the millisecond that a request id was made in; None where the text is no UUID of version 7."""
+    try:
+        read = uuid.UUID(request_id)
+        made = EPOCH + timedelta(milliseconds=read.int >> 80)
+    except (ValueError, OverflowError):
+        return None
+    return made if read.version == _VERSION and str(read) == request_id.lower() else None
+
+
+def first_request_of(at: datetime) -> str:
+    """Return the lowest request id of the millisecond of `at`: those of earlier ones are below it."""
+    digits = f"{_milliseconds(at):012x}"
+    return f"{digits[:8]}-{digits[8:]}-0000-0000-000000000000"
+
+
+def _milliseconds(at: datetime) -> int:
+    """Return the whole milliseconds since 1970, as the times of events are written; exact to the microsecond."""
+    return int(at.timestamp() * 1e6 + 0.5) // 1000
 
 
 class Minter:
@@ -39,13 +62,13 @@ class Minter:
     def __init__(self) -> None:
         self._random = b""
         self._used = 0
-        self._request_ids: list[str] = []
-        self._moment = -1
-        self._begun = ""
+        self._request_ends: list[str] = []
+        self._moment = self._millisecond = -1
+        self._begun = self._request_begun = ""
 
     def mint(self, at: datetime) -> str:
         """Return a new ULID of the millisecond of `at`."""
-        moment, millisecond = divmod(int(at.timestamp() * 1000), 1024)
+        moment, millisecond = divmod(_milliseconds(at), 1024)
         if moment != self._moment:
             digits = [_DIGITS[moment >> shift & 31] for shift in range(35, -1, -5)]
             self._moment, self._begun = moment, bytes(digits).decode("ascii")
@@ -53,16 +76,20 @@ class Minter:
             self._begun + _MILLISECONDS[millisecond] + self._take(_RANDOM_DIGITS).translate(_FIVE_BITS).decode("ascii")
         )
 
-    def request_id(self) -> str:
-        """Return a new random UUID (RFC 9562, version 4)."""
-        if not self._request_ids:
+    def request_id(self, at: datetime) -> str:
+        """Return a new UUID of the millisecond of `at` (RFC 9562, version 7)."""
+        millisecond = _milliseconds(at)
+        if millisecond != self._millisecond:
+            digits = f"{millisecond:012x}"
+            self._millisecond, self._request_begun = millisecond, f"{digits[:8]}-{digits[8:]}-7"
+        if not self._request_ends:
             digits = os.urandom(_RANDOM_BYTES).hex()
-            self._request_ids = [
-                f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-4{digits[at + 13 : at + 16]}"
-                f"-{_VARIANTS[digits[at + 16]]}{digits[at + 17 : at + 20]}-{digits[at + 20 : at + 32]}"
-                for at in range(0, len(digits), 32)
+            self._request_ends = [
+                f"{digits[start : start + 3]}-{_VARIANTS[digits[start + 3]]}{digits[start + 4 : start + 7]}"
+                f"-{digits[start + 7 : start + 19]}"
+                for start in range(0, len(digits) - 19, 19)
             ]
-        return self._request_ids.pop()
+        return self._request_begun + self._request_ends.pop()
 
     def _take(self, size: int) -> bytes:
         start = self._used

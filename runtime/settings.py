@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from runtime import redis, vault
 from runtime.kafka.security import Sasl, SaslMechanism, Security, SecurityError, SecurityProtocol, Tls
+from runtime.telemetry.logs import LogFormat
 
 PREFIX = "TOLLGATE_"
 FILE_NAME = "tollgate.toml"
@@ -106,6 +107,8 @@ class Settings(BaseSettings):
     ops_host: str = "127.0.0.1"
     ops_port: Port = 8081
     public_metrics: bool = False
+    log_format: LogFormat = LogFormat.TEXT
+    access_log: bool = False
     console_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")] = "http://127.0.0.1:8080"
     strict_hosts: bool = False
     master_key: MasterKey | None = None

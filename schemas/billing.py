@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import LONGEST_OVERLAP_S, GivenMoment, InternalRecord, Message, Timestamp
+from schemas.base import LONGEST_OVERLAP_S, GivenMoment, InternalRecord, Message, NullMeans, Timestamp
 from schemas.usage import Kind, Outcome, Tokens, UsageSource
 
 
@@ -31,11 +31,22 @@ class LedgerEvent(InternalRecord):
     reason: str | None = None
 
 
+AlertShare = Annotated[int, Field(ge=1, le=100)]
+"""A percent of a limit."""
+
+MOST_ALERTS = 5
+
+
 class BillingWebhook(Message):
     """Where the billing webhooks go. Without a URL, or disabled, deliveries are kept as `not_due`."""
 
     url: str | None = Field(description="https, public; null: nowhere.")
     enabled: bool
+    usage_alerts: Annotated[tuple[AlertShare, ...], NullMeans(())] = Field(
+        default=(),
+        max_length=MOST_ALERTS,
+        description="At which percents of a group's day or month limit an alert is delivered, once each.",
+    )
 
 
 class RotateSecret(Message):
@@ -87,7 +98,7 @@ class Delivery(Message):
     status: DeliveryStatus
     reason: str | None = Field(description="Why it was given up; null unless it is dead.")
     created_at: Timestamp
-    event_count: int
+    event_count: int = Field(description="Usage events and corrections in it; 0: it tells of usage alerts.")
     next_attempt_at: Timestamp | None = Field(description="null unless it is pending.")
     attempts: tuple[DeliveryAttempt, ...] = Field(description="The last 50, in their order.")
 
@@ -103,6 +114,41 @@ class WholeDelivery(Delivery):
 
     attempts: tuple[AnsweredAttempt, ...] = Field(description="The last 50, in their order.")
     body: str = Field(description="What every attempt signs and sends, byte for byte in UTF-8.")
+
+
+class RequestOutcome(StrEnum):
+    """How a request ended."""
+
+    COMPLETE = "complete"
+    CLIENT_DISCONNECTED = "client_disconnected"
+    UPSTREAM_ERROR = "upstream_error"
+    GATEWAY_INTERRUPTED = "gateway_interrupted"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class FoundRequest(Message):
+    """What became of one request of the inference API."""
+
+    request_id: str = Field(description="The x-request-id of its answer and of the upstream call.")
+    at: Timestamp = Field(description="When it was admitted or refused.")
+    outcome: RequestOutcome = Field(
+        description="An event's outcome; without an event `refused` (no upstream was called) or `failed`."
+    )
+    status: int | None = Field(
+        description="The HTTP status of the answer, 0 where the client left before; null for a complete request."
+    )
+    reason: str | None = Field(description="The error's code or type, or the outcome; null for a complete request.")
+    detail: str | None = Field(description="What the answer said of it; never a prompt or an answer.")
+    group_id: str | None
+    api_key_prefix: str | None
+    model_slug: str | None
+    route: str | None
+    upstream: str | None = Field(description="The host that was called, where the endpoint names it; else null.")
+    latency_ms: int | None = Field(description="To the end of the upstream's answer, or to the refusal.")
+    first_byte_ms: int | None = Field(description="To the upstream's first byte.")
+    event: LedgerEvent | None = Field(description="Its usage event, as soon as it is counted; null: nothing is billed.")
+    delivery: Delivery | None = Field(description="The billing webhook with the event, and its attempts.")
 
 
 class RedriveDeliveries(Message):

@@ -103,6 +103,9 @@ class WebhookRecord(InternalRecord):
     url: str | None
     enabled: bool
     secrets: tuple[SealedSecret, ...] = Field(description="Newest first; each that is valid signs.")
+    usage_alerts: tuple[int, ...] = Field(
+        default=(), description="At which percents of a day or month limit the lab is told, ascending."
+    )
 
 
 ConfigRecord = WorkspaceRecord | EndpointRecord | GroupRecord | KeyRecord | SecretRecord | WebhookRecord

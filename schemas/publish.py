@@ -6,7 +6,11 @@ from pathlib import Path
 from schemas import delivery, topics
 from schemas.base import InternalRecord
 
-PUBLISHED: dict[str, type[InternalRecord]] = {**topics.VALUES, "billing.webhook.v1": delivery.DeliveryBody}
+PUBLISHED: dict[str, type[InternalRecord]] = {
+    **topics.VALUES,
+    "billing.webhook.v1": delivery.DeliveryBody,
+    "usage.alert.v1": delivery.AlertBody,
+}
 """File name without its ending to the contract behind it."""
 
 

@@ -4,6 +4,7 @@ from schemas.base import InternalRecord
 from schemas.config import ConfigChange
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision, InFlightUsage
+from schemas.monitoring.requests import RequestRecord
 from schemas.usage import UsageEvent
 
 USAGE_EVENTS = "usage.events.v1"
@@ -15,6 +16,8 @@ WHOLE_KEY = b"whole"
 """The key of the record of LIMITS_DECISIONS that is no counter's: see `schemas.decisions.Whole`."""
 LIMITS_IN_FLIGHT = "limits.inflight.v1"
 GATEWAY_CONFIG = "gateway.config.v1"
+GATEWAY_REQUESTS = "gateway.requests.v1"
+"""Requests that were refused or failed, for a day, so that they can be found."""
 USAGE_UNREADABLE = "usage.events.unreadable.v1"
 """Records of USAGE_EVENTS that could not be decoded or placed, as they came; the reason is in their headers."""
 
@@ -24,5 +27,6 @@ VALUES: dict[str, type[InternalRecord]] = {
     LIMITS_DECISIONS: Decision,
     LIMITS_IN_FLIGHT: InFlightUsage,
     GATEWAY_CONFIG: ConfigChange,
+    GATEWAY_REQUESTS: RequestRecord,
 }
 """Topic to the contract of its values; their JSON Schemas lie in `schemas/json/`."""

@@ -22,12 +22,14 @@ from schemas.config import ConfigChange
 from webhooks import receivers, sender
 from webhooks.closed_days import ClosedDays, LedgerView
 from webhooks.core.deliveries import Status
+from webhooks.flow.alerts import AlertIntake
 from webhooks.flow.dispatch import Dispatch
 from webhooks.flow.intake import Intake
 from webhooks.flow.loops import DispatchLoop, IntakeLoop
 from webhooks.policies import Policies
 from webhooks.store import claims
 from webhooks.store import deliveries as delivery_store
+from webhooks.store.alerts import Alerts, StoredAlertDeliveries
 from webhooks.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
@@ -50,10 +52,14 @@ class Dispatcher:
         policies: Policies | None = None,
         resolver: guard.Resolver | None = None,
         ledger: LedgerView | None = None,
+        alerts: Alerts | None = None,
         spools: Collection[str] = (),
         present: Clock = clocks.present,
     ) -> None:
-        """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed."""
+        """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed.
+
+        `alerts` are the usage alerts that are told of.
+        """
         policies = _checked(policies or Policies.of(settings))
         deliveries = delivery_store.StoredDeliveries(database, policies.claimed_for_s, policies.rule)
         self._database = database
@@ -72,6 +78,10 @@ class Dispatcher:
             only=ClosedDays(database, clock, ledger).only if ledger else None,
         )
         self._delivering = DispatchLoop(self._dispatch, self._wake)
+        self._alerts = None
+        if alerts is not None:
+            kept = StoredAlertDeliveries(database, alerts)
+            self._alerts = AlertIntake(kept, self._receivers, clock, _new_id, self._wake)
 
     def _dispatching(
         self, deliveries: delivery_store.StoredDeliveries, policies: Policies, clock: Clock, present: Clock
@@ -130,6 +140,8 @@ class Dispatcher:
     async def run(self) -> None:
         """Deliver until `drain`. Call once; any error but an outage of the database ends it."""
         beside = {"webhook redrive": self._upkeep.redrive(), "webhook retention": self._upkeep.remove()}
+        if self._alerts is not None:
+            beside["usage alerts"] = self._alerts.run()
         await self._delivering.run(beside)
 
     async def drain(self, timeout_s: float) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from control.api import common, errors, paging
 from control.api.common import AtDesk, IdempotencyKey, IfMatch, Limit, ManagementRequest
-from control.api.description import DESCRIBED_BELOW
+from control.api.openapi.description import DESCRIBED_BELOW
 from control.core.bodies import api_key
 from control.core.records import StoredApiKey
 from control.flow import api_keys as flow

@@ -34,7 +34,10 @@ class BillingWebhookController(Controller):
         responses=errors.WRITE_ERRORS,
     )
     async def replace(self, request: ManagementRequest, desk: AtDesk, data: JSONBody[BillingWebhook]) -> BillingWebhook:
-        """Set where the webhooks go. Without a URL deliveries are kept as `not_due`; disabled, pending ones wait."""
+        """Set where the webhooks go. Without a URL deliveries are kept as `not_due`; disabled, pending ones wait.
+
+        All three are replaced: without `usage_alerts` none are told of.
+        """
         private = desk.settings.allow_private_receivers
         return _body(await desk.change(request.auth, lambda unit: flow.save(unit, data, allow_private=private)))
 
@@ -71,4 +74,5 @@ class BillingWebhookController(Controller):
 
 
 def _body(record: WebhookRecord) -> BillingWebhook:
-    return BillingWebhook(url=record.url, enabled=record.enabled)
+    asked = {"usage_alerts": record.usage_alerts} if record.usage_alerts else {}  # left out where none are asked for
+    return BillingWebhook(url=record.url, enabled=record.enabled, **asked)

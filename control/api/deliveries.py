@@ -64,7 +64,7 @@ class DeliveryController(Controller):
 
         def find(connection: Connection) -> Page[Delivery]:
             found = _walked(connection, window, place, limit + 1)
-            return paging.filled(found, limit, _body, lambda listed: _cursor(window, listed))
+            return paging.filled(found, limit, body, lambda listed: _cursor(window, listed))
 
         return await desk.look(request.auth, find)
 
@@ -80,9 +80,9 @@ class DeliveryController(Controller):
                 raise RuntimeError("a delivery is gone within the transaction that found its owner")
             return found
 
-        listed, body = await desk.look(caller, find)
+        listed, sent = await desk.look(caller, find)
         attempts = [AnsweredAttempt.model_validate(one, from_attributes=True) for one in listed.attempts]
-        return WholeDelivery(**{**dict(_body(listed)), "attempts": attempts}, body=body.decode())
+        return WholeDelivery(**{**dict(body(listed)), "attempts": attempts}, body=sent.decode())
 
     @post(
         "/{delivery_id:str}/redeliver",
@@ -103,7 +103,7 @@ class DeliveryController(Controller):
         found = await desk.database.write(put_back)
         if found is None:
             raise RuntimeError("a delivery that was put back is gone within the same transaction")
-        return _body(found)
+        return body(found)
 
     @post(
         "/redrive",
@@ -163,5 +163,6 @@ def _resume(cursor: str, status: DeliveryStatus | None) -> _Cursor:
     return held
 
 
-def _body(listed: Listed) -> Delivery:
+def body(listed: Listed) -> Delivery:
+    """Return a delivery as it is listed."""
     return Delivery.model_validate(listed, from_attributes=True)

@@ -79,7 +79,7 @@ class EventController(Controller):
 
         def find(connection: Connection) -> Page[LedgerEvent]:
             found = _read(connection, desk, workspace_id, asked, limit + 1)
-            return paging.filled(found, limit, _body, partial(_behind, asked), at_end=partial(_at_end, asked))
+            return paging.filled(found, limit, body, partial(_behind, asked), at_end=partial(_at_end, asked))
 
         return await desk.look(request.auth, find)
 
@@ -141,7 +141,8 @@ def _moment(name: str, text: str | None) -> datetime | None:
     raise InvalidError(f"{name}: must be a time with a zone, as 2026-01-31T12:00:00Z", param=name, code="invalid_query")
 
 
-def _body(entry: LedgerEntry) -> LedgerEvent:
+def body(entry: LedgerEntry) -> LedgerEvent:
+    """Return an event as it is answered."""
     event = entry.event
     fields = {name: getattr(event, name) for name in LedgerEvent.model_fields if name in type(event).model_fields}
     if event.kind is not Kind.CORRECTION:

@@ -59,7 +59,12 @@ class WebhookController(Controller):
         """Set where the webhooks go."""
         fields, private = await seats.form(request), desk.settings.allow_private_receivers
         try:
-            values = {"url": fields.get("url", "").strip() or None, "enabled": fields.get("enabled") == "true"}
+            alerts = fields.get("usage_alerts", "").replace("%", "").replace(",", " ").split()
+            values = {
+                "url": fields.get("url", "").strip() or None,
+                "enabled": fields.get("enabled") == "true",
+                "usage_alerts": alerts,
+            }
             wanted = forms.body(BillingWebhook, values)
             await desk.change(request.auth, lambda unit: flow.save(unit, wanted, allow_private=private))
         except RefusalError as error:

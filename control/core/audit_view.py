@@ -34,7 +34,7 @@ def management_key(key: ManagementKey) -> Shown:
 
 def webhook(record: WebhookRecord) -> Shown:
     """Show where webhooks go."""
-    return {"url": record.url, "enabled": record.enabled}
+    return {"url": record.url, "enabled": record.enabled, "usage_alerts": list(record.usage_alerts)}
 
 
 def secret(kept: StoredSecret) -> Shown:

@@ -39,7 +39,7 @@ def receiver(unit: UnitOfWork) -> tuple[WebhookRecord, str]:
 
 
 def save(unit: UnitOfWork, body: BillingWebhook, *, allow_private: bool) -> WebhookRecord:
-    """Set where the webhooks go, and whether they do; a URL that stays is not judged anew.
+    """Set where the webhooks go, whether they do, and which alerts; a URL that stays is not judged anew.
 
     Raise InvalidError, NotFoundError.
     """
@@ -48,7 +48,8 @@ def save(unit: UnitOfWork, body: BillingWebhook, *, allow_private: bool) -> Webh
         problem = addresses.problem(body.url, allow_private=allow_private, allow_query=True)
         if problem:
             raise InvalidError(f"url: {problem}", param="url")
-    changed = current.model_copy(update={"url": body.url, "enabled": body.enabled})
+    shares = tuple(sorted(set(body.usage_alerts)))
+    changed = current.model_copy(update={"url": body.url, "enabled": body.enabled, "usage_alerts": shares})
     unit.webhooks.save(changed, unit.now)
     shown = audit_view.webhook(current), audit_view.webhook(changed)
     unit.journal.note(unit.workspace_id, "webhook.update", unit.workspace_id, before=shown[0], after=shown[1])

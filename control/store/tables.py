@@ -1,6 +1,6 @@
 """Control's tables."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, text
 
 from runtime.database.engines import METADATA, UtcDateTime
 
@@ -138,9 +138,10 @@ WEBHOOK_SETTINGS = Table(
     Column("url", String(2048)),
     Column("enabled", Boolean, nullable=False),
     Column("secrets", JSON, nullable=False),
+    Column("usage_alerts", JSON, nullable=False, server_default=text("'[]'")),
     Column("updated_at", UtcDateTime, nullable=False),
 )
-"""`secrets` holds `schemas.config.SealedSecret`s, newest first."""
+"""`secrets` holds `schemas.config.SealedSecret`s, newest first; `usage_alerts` percents."""
 
 PRICES = Table(
     "prices",
@@ -219,6 +220,28 @@ CORRECTION_COUNTER = Table(
     Column("sequence", BigInteger, nullable=False),
 )
 """One row, id 1, made with the first correction: the database's own instance and the last sequence it gave out."""
+
+REQUEST_RECORD = Table(
+    "request_record",
+    METADATA,
+    Column("request_id", String(36), primary_key=True),
+    Column("workspace_id", String, nullable=False),
+    Column("record", JSON, nullable=False),
+    Index(None, "workspace_id", "request_id"),
+)
+"""Requests that were refused or failed; `record` is a `schemas.monitoring.requests.RequestRecord`.
+
+A request id sorts by its moment. `workspace_id` is empty where the request belongs to none.
+"""
+
+REQUEST_POSITION = Table(
+    "request_position",
+    METADATA,
+    Column("topic", String, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("next_offset", BigInteger, nullable=False),
+)
+"""How far `gateway.requests.v1` has been taken into `request_record`."""
 
 RELAY_MARK = Table(
     "relay_mark",

@@ -196,4 +196,10 @@ def _management_key(row: Row[Any]) -> ManagementKey:
 
 
 def _webhook(row: Row[Any]) -> WebhookRecord:
-    return WebhookRecord(workspace_id=row.workspace_id, url=row.url, enabled=row.enabled, secrets=row.secrets)
+    return WebhookRecord(
+        workspace_id=row.workspace_id,
+        url=row.url,
+        enabled=row.enabled,
+        secrets=row.secrets,
+        usage_alerts=row.usage_alerts,
+    )

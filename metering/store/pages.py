@@ -6,7 +6,7 @@ shown, and the caller keeps it behind every transaction that can still commit.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, or_, select
 
 from metering.store import events
 from metering.store.events import USAGE_EVENT
-from schemas.usage import UsageEvent
+from runtime import ids
+from schemas.usage import Kind, UsageEvent
 
 
 class Order(StrEnum):
@@ -89,6 +90,26 @@ def newest(connection: Connection, window: EventQuery, before: PageStart | None,
         conditions += [moment <= before.moment, or_(moment < before.moment, key < before.key)]
     query = select(USAGE_EVENT).where(*conditions).order_by(moment.desc(), key.desc()).limit(limit)
     return [_entry(row) for row in connection.execute(query).mappings()]
+
+
+def of_request(connection: Connection, request_id: str) -> LedgerEntry | None:
+    """Return the usage event of a request, of whichever workspace, as soon as it is counted.
+
+    The request's id names the millisecond of its admission, as its event's key does, so that few rows are looked at.
+    """
+    moment = ids.moment_of(request_id)
+    if moment is None:
+        return None
+    columns = USAGE_EVENT.c
+    after = moment + timedelta(milliseconds=1)
+    conditions = (
+        columns.day == moment.date(),
+        columns.idempotency_key.between(ids.first_of(moment), ids.first_of(after)),
+        columns.request_id == request_id,
+        columns.kind == Kind.USAGE.value,
+    )
+    row = connection.execute(select(USAGE_EVENT).where(*conditions).limit(1)).mappings().one_or_none()
+    return None if row is None else _entry(row)
 
 
 def place_of(entry: LedgerEntry, order: Order) -> PageStart:

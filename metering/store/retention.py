@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, delete, func, select, tuple_
 
 from domain import ledger_days, sources
 from metering.store import day_partitions
+from metering.store.alerts import USAGE_ALERT
 from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
 from metering.store.positions import METERING_POSITION
 from metering.store.tables import KEY_DAILY, LIMIT_DAILY, USAGE_DAILY
@@ -51,6 +52,7 @@ def steps(today: date, ledger: int, spools: Collection[str]) -> Mapping[str, Ste
         "daily usage": partial(_forget_days, USAGE_DAILY, before=usage),
         "daily usage by key": partial(_forget_days, KEY_DAILY, before=usage),
         "limit totals": partial(_forget_days, LIMIT_DAILY, before=ledger_days.first(today, LIMIT_DAYS)),
+        "usage alerts": partial(_forget_days, USAGE_ALERT, before=ledger_days.first(today, LIMIT_DAYS)),
         "positions": partial(_forget_positions, before=first, spools=spools),
     }
 

@@ -14,8 +14,9 @@ from domain import days, positions, sources
 from domain.positions import Progress
 from domain.sources import EventBatch
 from metering.core import sums
+from metering.core.alerts import Alert
 from metering.core.sums import Counter, LimitIncrement, LimitTotal, Totals
-from metering.store import events, insert, key_usage, ledger_clock, totals
+from metering.store import alerts, events, insert, key_usage, ledger_clock, totals
 from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.clock import Clock
@@ -87,6 +88,19 @@ class SqlLedger:
     async def named_in_month(self, lane: str, month: date, after: tuple[str, str]) -> Sequence[tuple[str, str]]:
         """Run `named_in_month` as one transaction."""
         return await self._database.read(lambda connection: named_in_month(connection, lane, month, after))
+
+    async def keep_alerts(self, found: Sequence[Alert]) -> None:
+        """Keep them in one transaction, by the time that readers hold the newest back by."""
+        now_of = self._now_of
+        await self._database.write(lambda connection: alerts.keep(connection, found, now_of(connection)))
+
+    async def over_slugs(self, group_ids: Collection[str], first: date, last: date) -> dict[str, LimitIncrement]:
+        """Run `limit_totals` and add up what it finds of each group."""
+        found = await self._database.read(lambda connection: limit_totals(connection, group_ids, first, last))
+        whole: dict[str, LimitIncrement] = {}
+        for (group_id, _), used in found.items():
+            whole[group_id] = whole.get(group_id, LimitIncrement()).plus(used)
+        return whole
 
     async def daily(self, counters: Collection[Counter]) -> dict[Counter, DailyUsage]:
         """Return the daily usage of these counters, over all lanes."""
@@ -222,6 +236,11 @@ def months(
                 total = LimitTotal(Counter(month, row[1], row[2]), *map(int, row[3:]))
                 (own if row[0] == lane else others).append(total)
     return Totals(lane, (), tuple(own), position), tuple(others)
+
+
+def lanes_of(connection: Connection) -> list[tuple[str, int, str]]:
+    """Return the topic, partition and name of every lane that has been counted."""
+    return [(topic, one, f"{topic}/{one}") for topic, one in sorted(stored_positions.every(connection))]
 
 
 def named_in_month(connection: Connection, lane: str, month: date, after: tuple[str, str]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from functools import partial
 from domain import positions
 from domain.days import month_of
 from domain.positions import Progress
-from metering import flow
+from metering import flow, ports
 from metering.core.sums import Counter
 from metering.flow import CountedBatch
 from metering.store.transaction import PAGE
@@ -70,7 +70,7 @@ class Lanes:
     def __init__(
         self,
         metering: flow.Metering,
-        ledger: flow.Ledger,
+        ledger: ports.Ledger,
         totals: KafkaTotals,
         publish: Publish,
         *,

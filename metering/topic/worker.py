@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain import positions
 from domain.positions import BeyondPositionError, PositionLostError, Start
-from metering import flow
+from metering import flow, ports
 from metering.flow import CountedBatch
 from metering.store import transaction
 from metering.topic import metrics
@@ -67,7 +67,7 @@ class MeteringWorker:
         self,
         where: Kafka,
         database: Database,
-        thresholds: flow.Thresholds,
+        thresholds: ports.Thresholds,
         clock: Clock,
         writer: Writer,
         *,

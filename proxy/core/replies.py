@@ -11,8 +11,9 @@ from functools import lru_cache
 import msgspec
 
 from domain.days import reset_at
-from proxy.core.calls import Failure
+from proxy.core.calls import Failure, Key
 from proxy.limits import days, windows
+from schemas.base import rfc3339
 from schemas.limits import LimitType, RateLimitUnit
 
 Headers = list[tuple[bytes, bytes]]
@@ -25,6 +26,8 @@ _RATE_LINES = {
     )
     for type_ in LimitType
 }
+_PARAM_SHOWN = 64
+"""Characters of a field's name that a log may show: a client chooses it."""
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 
@@ -38,11 +41,25 @@ class Reply(msgspec.Struct):
     """Whether it is an error of the gateway's own, in OpenAI's shape."""
     lines: bytes = b""
     """Further headers as they are sent, each with its end: what would be taken apart only to be put together again."""
+    reason: str = "upstream_status"
+    """Of an error its code, or else its type; as it stands, that the upstream answered so."""
+    detail: str | None = None
+    """What a log may say of it beyond the reason: never anything that a body holds but a field's name."""
+    slug: str | None = None
+    """What it refuses, where the slug is known."""
+    key: Key | None = None
+    """Whom it refuses, where that is known."""
+
+    def __repr__(self) -> str:
+        """Name it without whom it refuses and what it says."""
+        return f"Reply({self.status}, {self.reason!r})"
 
 
 def error(status: int, message: str, *, kind: str, code: str | None = None, param: str | None = None) -> Reply:
     """Return an error answer in OpenAI's shape; `kind` is its `type`."""
-    return Reply(status, list(_JSON), error_body(message, kind=kind, code=code, param=param), is_error=True)
+    body = error_body(message, kind=kind, code=code, param=param)
+    detail = message if param is None or param == "model" else f"field {param[:_PARAM_SHOWN]}"
+    return Reply(status, list(_JSON), body, is_error=True, reason=code or kind, detail=detail)
 
 
 def error_body(message: str, *, kind: str, code: str | None = None, param: str | None = None) -> bytes:
@@ -80,31 +97,40 @@ def misdirected() -> Reply:
     return error(421, "Nothing is served under this host name.", kind="invalid_request_error", code="unknown_host")
 
 
-def key_expired() -> Reply:
+def key_expired(key: Key) -> Reply:
     """401: the key's time is over."""
-    return error(401, "This key has expired.", kind="invalid_request_error", code="key_expired")
+    return _of_key(key, 401, "This key has expired.", "key_expired")
 
 
-def key_disabled() -> Reply:
+def key_disabled(key: Key) -> Reply:
     """401: the lab has disabled the key, perhaps for a time."""
-    return error(401, "This key is disabled.", kind="invalid_request_error", code="key_disabled")
+    return _of_key(key, 401, "This key is disabled.", "key_disabled")
 
 
-def suspended() -> Reply:
+def suspended(key: Key) -> Reply:
     """403: the lab's workspace is suspended."""
-    return error(403, "This workspace is suspended.", kind="invalid_request_error", code="workspace_suspended")
+    return _of_key(key, 403, "This workspace is suspended.", "workspace_suspended")
+
+
+def _of_key(key: Key, status: int, message: str, code: str) -> Reply:
+    reply = error(status, message, kind="invalid_request_error", code=code)
+    reply.key = key
+    return reply
 
 
 def model_not_found(slug: str) -> Reply:
     """404, the same where the slug does not exist and where the key may not call it."""
     message = f"The model {slug[:255]!r} does not exist or this key may not call it."
-    return error(404, message, kind="invalid_request_error", code="model_not_found", param="model")
+    reply = error(404, message, kind="invalid_request_error", code="model_not_found", param="model")
+    reply.slug = slug[:255]
+    return reply
 
 
 def unserved(slug: str) -> Reply:
     """502: the credential cannot be used, which no retry mends."""
     message = f"The gateway has no credential that it could use for the model {slug!r}."
     reply = error(502, message, kind="api_error", code="upstream_credential", param="model")
+    reply.slug = slug
     reply.headers.append((b"x-should-retry", b"false"))
     return reply
 
@@ -119,34 +145,38 @@ def body_too_large(bound_bytes: int) -> Reply:
     return error(413, f"The body is larger than {bound_bytes} bytes.", kind="invalid_request_error")
 
 
-def rate_limited(slug: str, refusal: windows.Refusal) -> Reply:
-    """429 for a rate limit; the wait is exact to one sub-bucket, and rounded up."""
+def rate_limited(slug: str, refusal: windows.Refusal, own_group: str) -> Reply:
+    """429 for a rate limit; the wait is exact to one sub-bucket, and rounded up. `own_group`: the key's."""
     limit = refusal.limit
     unit = f"per {limit.unit.value}" if limit.unit is not RateLimitUnit.CONCURRENT else limit.unit.value
-    named = _named(limit.counted_slug(slug), limit.type.value, unit, limit.threshold, limit.source_group)
+    named = _named(limit, slug, unit, own_group)
     reply = error(429, f"Rate limit reached: {named}.", kind="rate_limit_error", code="rate_limit_exceeded")
+    reply.slug = slug
     reply.headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
     reply.headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
     reply.lines = rate_lines(refusal.standings)
     return reply
 
 
-def used_up(slug: str, refusal: days.DayRefusal, now: datetime) -> Reply:
+def used_up(slug: str, refusal: days.DayRefusal, now: datetime, own_group: str) -> Reply:
     """429 for a used-up day or month, until the midnight UTC that ends it: who retried before would only lose time.
 
     Where only requests in flight hold the day, it is asked for again in a second: they may use less than is reserved.
     """
     limit = refusal.limit
     unit = f"per {limit.unit.value}"
-    named = _named(limit.counted_slug(slug), limit.type.value, unit, limit.threshold, limit.source_group)
+    named = _named(limit, slug, unit, own_group)
     if refusal.rests_on_reservations:
         message = f"Usage limit held by requests in flight: {named}."
         reply = error(429, message, kind="rate_limit_error", code="rate_limit_exceeded")
+        reply.slug = slug
         reply.headers.extend(((b"retry-after", b"1"), (b"retry-after-ms", b"1000")))
         return reply
-    reply = error(429, f"Usage limit reached: {named}.", kind="insufficient_quota", code="insufficient_quota")
-    left = reset_at(now.date(), limit.unit) - now
-    reply.headers.append((b"retry-after", b"%d" % math.ceil(left.total_seconds())))
+    ends = reset_at(now.date(), limit.unit)
+    message = f"Usage limit reached: {named}. It resets at {rfc3339(ends)}."
+    reply = error(429, message, kind="insufficient_quota", code="insufficient_quota")
+    reply.slug = slug
+    reply.headers.append((b"retry-after", b"%d" % math.ceil((ends - now).total_seconds())))
     reply.headers.append((b"x-should-retry", b"false"))
     return reply
 
@@ -231,8 +261,10 @@ def fault() -> Reply:
     return error(500, "The gateway failed; its log says more under this x-request-id.", kind="api_error")
 
 
-def _named(slug: str, kind: str, unit: str, threshold: int, source_group: str) -> str:
-    return f"{threshold} {kind} {unit} for {slug}, set by group {source_group}"
+def _named(limit: windows.WindowLimit | days.DayLimit, slug: str, unit: str, own_group: str) -> str:
+    """Name a limit to a developer, who learns of no group but the key's own."""
+    source = f"group {own_group}" if limit.source_group == own_group else "a group above this key's own"
+    return f"{limit.threshold} {limit.type.value} {unit} for {limit.counted_slug(slug)}, set by {source}"
 
 
 @lru_cache(4096)

@@ -24,13 +24,18 @@ def is_stream(begun: bytes, *, declared: bool) -> bool | None:
 
     `declared` is what its content type says.
     """
-    text = begun.removeprefix(BOM).lstrip(_BLANK)
-    if text.startswith(b"{"):
+    if is_object(begun):
         return False
+    text = begun.removeprefix(BOM).lstrip(_BLANK)
     if _FIELD.match(text):
         return True
     undecided = BOM.startswith(begun) or not text or any(name.startswith(text) for name in _NAMES)
     return None if undecided and len(begun) <= MOST_BLANKS else declared
+
+
+def is_object(begun: bytes) -> bool:
+    """Say whether an answer that begins so can only be a JSON object."""
+    return begun.removeprefix(BOM).lstrip(_BLANK).startswith(b"{")
 
 
 def stream_headers(headers: Headers) -> Headers:

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from litestar.handlers import asgi
 from litestar.types import Receive, Scope, Send
 
+from proxy.admission import Admissions
 from proxy.core import replies
 from proxy.core.calls import Model
 from proxy.core.replies import Reply
@@ -17,6 +18,8 @@ from proxy.flow import Gateway
 from proxy.front import envelopes
 from proxy.front.client import HttpClient, MessagesClient
 from proxy.front.host_wall import HostWall
+from proxy.own_usage import OwnUsage
+from proxy.refusals import Refusals
 from proxy.unmetered import Unmetered
 from runtime.http.exchange import Exchange, PathRoute, Routes
 from runtime.shares import Shares
@@ -39,12 +42,14 @@ _MODEL_SERVER = {
 """Prefixes, and their methods."""
 
 _Made = Callable[[Exchange], HttpClient]
+_AnswerNamed = Callable[[Send, Reply], Awaitable[None]]
 _Serve = Callable[[HttpClient], Awaitable[None]]
 
 
 def metered(
     gateway: Gateway,
     unmetered: Unmetered,
+    refusals: Refusals,
     wall: HostWall,
     answered: Counter[int],
     *,
@@ -59,7 +64,7 @@ def metered(
             try:
                 client = made(exchange)
                 refusal = wall.refusal(exchange.host, client.authorization)
-                await (serve(client) if refusal is None else gateway.refuse(client, refusal))
+                await (serve(client) if refusal is None else refusals.answer(client, refusal))
             finally:
                 answered[exchange.status] += 1
 
@@ -89,29 +94,38 @@ def _model_server_client(exchange: Exchange) -> HttpClient:
     return HttpClient(exchange, envelopes.model_server(exchange))
 
 
-def handlers(gateway: Gateway, wall: HostWall) -> list[Any]:
+def handlers(admissions: Admissions, own_usage: OwnUsage, refusals: Refusals, wall: HostWall) -> list[Any]:
     """Return the handlers of what is not counted."""
+
+    async def answer(send: Send, reply: Reply) -> None:
+        refusals.name(reply)
+        await _answer(send, reply)
 
     @asgi([*_PATHS, _MESSAGES, _COUNT_TOKENS], copy_scope=False)
     async def metered_only(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - it asks by name
-        await _answer(send, _not_allowed(b"POST"))
+        await answer(send, _not_allowed(b"POST"))
 
     # mounted: the framework gives raw handlers no path parameters
     @asgi("/v1/models", is_mount=True, copy_scope=False)
     async def models(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
         allowed = scope.get("method") in ("GET", "HEAD")
-        await _answer(send, _models(gateway, wall, scope) if allowed else _not_allowed(b"GET"))
+        await answer(send, _models(admissions, wall, scope) if allowed else _not_allowed(b"GET"))
 
-    return [metered_only, models, *_other_methods()]
+    @asgi("/v1/usage", copy_scope=False)
+    async def usage(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        allowed = scope.get("method") in ("GET", "HEAD")
+        await answer(send, _usage(own_usage, wall, scope) if allowed else _not_allowed(b"GET"))
+
+    return [metered_only, models, usage, *_other_methods(answer)]
 
 
-def _other_methods() -> list[Any]:
+def _other_methods(answer: _AnswerNamed) -> list[Any]:
     """Return the handlers of the methods that the model server's routes do not take."""
 
     def handler(path: str, methods: tuple[bytes, ...]) -> Any:
         @asgi(path.rstrip("/"), is_mount=True, copy_scope=False)
         async def refused(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - it asks by name
-            await _answer(send, _not_allowed(b", ".join(methods)))
+            await answer(send, _not_allowed(b", ".join(methods)))
 
         return refused
 
@@ -124,11 +138,21 @@ async def _answer(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
 
 
-def _models(gateway: Gateway, wall: HostWall, scope: Scope) -> Reply:
+def _usage(own_usage: OwnUsage, wall: HostWall, scope: Scope) -> Reply:
+    authorization, refusal = _asked(wall, scope)
+    return own_usage.answer(authorization) if refusal is None else refusal
+
+
+def _asked(wall: HostWall, scope: Scope) -> tuple[bytes | None, Reply | None]:
+    """Return the Authorization header of a call, and what refuses it under its host name."""
     headers = dict(scope["headers"])
     authorization = headers.get(b"authorization")
-    refusal = wall.refusal(headers.get(b"host", b""), authorization)
-    found = gateway.models(authorization) if refusal is None else refusal
+    return authorization, wall.refusal(headers.get(b"host", b""), authorization)
+
+
+def _models(admissions: Admissions, wall: HostWall, scope: Scope) -> Reply:
+    authorization, refusal = _asked(wall, scope)
+    found = admissions.models(authorization) if refusal is None else refusal
     if isinstance(found, Reply):
         return found
     slug = _slug(scope)

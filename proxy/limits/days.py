@@ -268,6 +268,10 @@ class DayCounters:
         counter = self._periods.of_day(day).find(group, slug)
         return (counter.requests, counter.tokens) if counter else (0, 0)
 
+    def used(self, limit: DayLimit, slug: str, day: date) -> int:
+        """Return the sum that a limit is judged by, for calls of a slug."""
+        return self._counted(limit, slug, day).used(limit.type)
+
     def _await(self, place: Place, row: SpooledRow, counters: tuple[DayCounter, ...]) -> None:
         whole = self._wholes.get(place[0], NOWHERE)
         if row.is_below(whole):

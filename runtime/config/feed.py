@@ -19,6 +19,7 @@ from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.config import records as config_records
 from runtime.config.lag import Propagation
+from runtime.config.newer import LeftOutError
 from runtime.database.engines import Database
 from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
@@ -81,6 +82,7 @@ class ConfigFeed:
             connect=connect,
         )
         self._unreadable = SkippedRecords(GATEWAY_CONFIG, steady)  # what was not decoded, or not applied
+        self._left_out = SkippedRecords(GATEWAY_CONFIG, steady, "limits or fields of a newer version, taking the rest")
         self._outage = Outage("the configuration's fallback", log, pause)
         self._known_at = steady()
         self._asked_at: float | None = None  # when the database was asked last in this silence
@@ -163,7 +165,10 @@ class ConfigFeed:
             self._unreadable.skip(f"version {change.version} of a {change.kind}", error)
 
     def _skip(self, record: FeedRecord, error: Exception) -> None:
-        self._unreadable.skip(record.place, error)
+        if isinstance(error, LeftOutError):
+            self._left_out.skip(f"{record.place} ({error})", error)
+        else:
+            self._unreadable.skip(record.place, error)
 
     async def _fall_back(self, database: Database) -> None:
         while True:

@@ -3,12 +3,13 @@
 Never gives a version twice or out of order: one locked counter row hands them out inside the change's transaction.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from runtime.config import newer
 from runtime.database.engines import METADATA, UtcDateTime
 from schemas.config import RECORD_OF, ConfigChange, ConfigKind, ConfigRecord
 
@@ -32,6 +34,8 @@ KEPT = timedelta(hours=48)
 
 _KINDS = [kind.value for kind in ConfigKind]
 _FORGOTTEN_AT_ONCE = 10_000
+
+_log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -149,5 +153,11 @@ def change_of(kind: ConfigKind) -> type[ConfigChange]:
 
 
 def _change(version: int, kind: str, id_: str, record: dict[str, Any] | None, at: datetime) -> ConfigChange:
-    known = ConfigKind(kind)
-    return change_of(known)(version=version, kind=known, id=id_, record=record, at=at)
+    model = change_of(ConfigKind(kind))
+    body = {"version": version, "kind": kind, "id": id_, "record": record, "at": at}
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        change, left_out = newer.read(model, body, error)
+        _log.warning("the configuration's log: version %d is read without what is unknown here: %s", version, left_out)
+        return change

@@ -9,7 +9,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from runtime.config import log as config_log
+from runtime.config import newer
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import Headers, KafkaRecord, cloud_event
 from schemas import base
@@ -53,7 +56,10 @@ def heartbeat(version: int, at: datetime) -> KafkaRecord:
 def decode(
     records: Sequence[FeedRecord], kinds: Collection[ConfigKind], on_unreadable: OnUnreadable
 ) -> tuple[list[ConfigChange], int]:
-    """Return the changes of these kinds in their order, and the newest version that was seen, 0 where none was."""
+    """Return the changes of these kinds in their order, and the newest version that was seen, 0 where none was.
+
+    `on_unreadable` gets a LeftOutError of a change that is returned without a part that this version does not know.
+    """
     wanted = {kind.value.encode(): kind for kind in kinds}
     changes = []
     newest = 0
@@ -61,7 +67,7 @@ def decode(
         kind = wanted.get(record.key.partition(b"/")[0])
         try:
             if kind is not None:
-                change = _change(kind, record)
+                change = _change(kind, record, on_unreadable)
                 changes.append(change)
                 newest = max(newest, change.version)
             elif record.key == HEARTBEAT_KEY:
@@ -82,9 +88,15 @@ def _record(  # noqa: PLR0917 - a change's fields, in their order
     return KafkaRecord(key, json.dumps(body, separators=(",", ":")).encode(), headers)
 
 
-def _change(kind: ConfigKind, record: FeedRecord) -> ConfigChange:
+def _change(kind: ConfigKind, record: FeedRecord, on_unreadable: OnUnreadable) -> ConfigChange:
     if record.value is not None:
-        return config_log.change_of(kind).model_validate_json(record.value)
+        model = config_log.change_of(kind)
+        try:
+            return model.model_validate_json(record.value)
+        except ValidationError as error:
+            change, left_out = newer.read(model, json.loads(record.value), error)
+            on_unreadable(record, left_out)
+            return change
     end = {name: value.decode() for name, value in record.headers if name in {"id", "version", "at"}}
     at = datetime.fromisoformat(end["at"]) if "at" in end else None
     return ConfigChange(version=_version(int(end["version"])), kind=kind, id=end["id"], record=None, at=at)

@@ -234,8 +234,10 @@ class Feed:
 class SkippedRecords:
     """Skips records that cannot be read or applied, and says so: the first at once, the others once a minute."""
 
-    def __init__(self, topic: str, steady: Callable[[], float] = time.monotonic) -> None:
-        self._topic = topic
+    def __init__(
+        self, topic: str, steady: Callable[[], float] = time.monotonic, what: str = "record(s) that cannot be used"
+    ) -> None:
+        self._topic, self._what = topic, what
         self._steady = steady
         self._unsaid = 0
         self._said_at: float | None = None
@@ -245,8 +247,8 @@ class SkippedRecords:
         now = self._steady()
         self._unsaid += 1
         if self._said_at is None or now - self._said_at >= _SAY_EVERY_S:
-            text = "%s: skipped %d record(s) that cannot be used, the last at %s: %s"
-            log.warning(text, self._topic, self._unsaid, place, type(error).__name__)
+            text = "%s: skipped %d %s, the last at %s: %s"
+            log.warning(text, self._topic, self._unsaid, self._what, place, type(error).__name__)
             self._unsaid, self._said_at = 0, now
 
 

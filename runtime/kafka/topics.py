@@ -8,14 +8,13 @@ import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
-from runtime.kafka import clients, feed, writer
+from runtime.kafka import clients, feed, topic_configs, writer
 from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.settings import Settings
 from schemas import topics as names
@@ -43,10 +42,6 @@ class Plan:
     config: Mapping[str, str]
 
 
-# Void two seconds after it was heard, and read from its end.
-_BRIEF = {"cleanup.policy": "delete", "retention.ms": "600000", "segment.ms": "300000"}
-
-
 def plans(settings: Settings) -> tuple[Plan, ...]:
     """Return all topics."""
     always = {
@@ -54,38 +49,14 @@ def plans(settings: Settings) -> tuple[Plan, ...]:
         # the broker's clock decides what is old, not a proxy's, nor the age of an event that a spool held for days
         "message.timestamp.type": "LogAppendTime",
     }
-    # Proxies read these from their beginning at start, so what is superseded goes within minutes.
-    small = {
-        "segment.ms": _ms(timedelta(minutes=5)),
-        "segment.bytes": str(32 * 1024 * 1024),
-        "min.cleanable.dirty.ratio": "0.1",
-        "max.compaction.lag.ms": _ms(timedelta(minutes=5)),
-    }
-    kept = {"cleanup.policy": "delete", "retention.ms": _ms(timedelta(days=35))}
-    told = {"cleanup.policy": "compact,delete", "retention.ms": _ms(timedelta(hours=48))}
-    told |= {"min.compaction.lag.ms": _ms(timedelta(minutes=2))}  # a lane's owner reads what another wrote late
-    configs = {
-        names.USAGE_EVENTS: kept,
-        names.USAGE_UNREADABLE: kept,
-        names.USAGE_DAILY: {
-            "cleanup.policy": "compact,delete",
-            "retention.ms": _ms(timedelta(days=400)),
-            "segment.ms": _ms(timedelta(hours=1)),
-            "max.compaction.lag.ms": _ms(timedelta(hours=1)),
-        },
-        names.LIMITS_DECISIONS: small | told,
-        names.LIMITS_IN_FLIGHT: _BRIEF,
-        # A tombstone carries its version in a header: as long as it is there, no older record can come back to life.
-        names.GATEWAY_CONFIG: small | {"cleanup.policy": "compact", "delete.retention.ms": _ms(timedelta(days=7))},
-    }
     return tuple(
         Plan(
             name,
             1 if name == names.GATEWAY_CONFIG else settings.kafka_partitions,
             settings.kafka_replication,
-            always | config,
+            {**always, **config},
         )
-        for name, config in configs.items()
+        for name, config in topic_configs.CONFIGS.items()
     )
 
 
@@ -344,7 +315,3 @@ def _commands(where: Kafka, plan: Plan, found: _Found) -> tuple[str, ...]:
 def _export_replicas(plan: Plan, replicas: int) -> str:
     in_sync = min(int(plan.config[_MIN_INSYNC]), replicas)
     return f"export TOLLGATE_KAFKA_REPLICATION={replicas} TOLLGATE_KAFKA_MIN_INSYNC_REPLICAS={in_sync}"
-
-
-def _ms(time: timedelta) -> str:
-    return str(time // timedelta(milliseconds=1))

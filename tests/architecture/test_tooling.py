@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.architecture import sources
+from tests.clients import environments
 
 
 def lines(name: str) -> list[str]:
@@ -41,6 +43,16 @@ def test_the_lock_files_hold_what_the_project_asks_for(lock: str, extras: list[s
     wanted = {re.sub(r"\[\w+\]", "", name) for name in wanted}  # what an extra brings is locked by its own name
     locked = {line.split()[0] for line in lines(f"requirements/{lock}.lock") if re.match(r"\w", line)}
     assert wanted <= locked, f"run ./run lock: {wanted - locked}"
+
+
+@pytest.mark.parametrize("asked", sorted(environments.LOCKS.glob("*.in")), ids=lambda path: path.stem)
+def test_the_lock_files_of_clients_hold_what_they_ask_for(asked: Path) -> None:
+    given = asked.read_text(encoding="utf-8").splitlines()
+    wanted = [Requirement(line) for line in given if line and not line.startswith("#")]
+    lock = asked.with_suffix(".lock").read_text(encoding="utf-8")
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE))
+    missing = [str(one) for one in wanted if one.name not in locked or locked[one.name] not in one.specifier]
+    assert not missing, f"run ./run lock: {missing}"
 
 
 STANDS_FOR_RUN = """#!/bin/sh

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from schemas.base import rfc3339
 from tests.e2e.conftest import SLUG, Lab, eventually
 
 pytestmark = pytest.mark.slow
@@ -98,7 +99,8 @@ async def test_where_the_third_ancestor_refuses_nothing_is_taken_from_the_others
     root_key = lab.api("POST", f"/groups/{groups[0]}/api_keys", {})["api_key"]
     answers = [(await storm(lab, leaf_key, 1))[0] for _ in range(5)]
     assert {answer.status_code for answer in answers} == {429}
-    assert {f"set by group {groups[2]}" in answer.json()["error"]["message"] for answer in answers} == {True}
+    assert {"set by a group above this key's own" in answer.json()["error"]["message"] for answer in answers} == {True}
+    assert not any(group in answer.text for answer in answers for group in groups[:-1])
     (root,) = await storm(lab, root_key, 1)
     assert int(root.headers["x-ratelimit-remaining-requests"]) == 50 - 2 - 1, "five refusals took nothing above"
     assert {answer.headers["x-ratelimit-remaining-requests"] for answer in answers} == {"0"}
@@ -121,7 +123,14 @@ async def test_a_cascading_request_counts_for_every_group_above(lab: Lab) -> Non
     assert first == [200, 200, 429]
     second = [(await storm(lab, keys[1], 1))[0] for _ in range(2)]
     assert [answer.status_code for answer in second] == [200, 429]
-    assert f"set by group {made['id']}" in second[1].json()["error"]["message"]
+    assert "set by a group above this key's own" in second[1].json()["error"]["message"]
+    assert made["id"] not in second[1].text
+    async with httpx.AsyncClient(headers={"Authorization": f"Api-Key {keys[1]}"}) as client:
+        own = (await client.get(f"{lab.url}/v1/usage")).json()["usage"][SLUG]
+    assert [(limit["threshold"], limit["current_usage"], limit["source"]) for limit in own] == [
+        (2, 1, "own"),
+        (3, 3, "above"),
+    ]
 
 
 async def test_clients_that_come_back_exactly_in_time_get_in_a_hundred_times(lab: Lab) -> None:
@@ -204,10 +213,11 @@ async def test_a_limit_on_the_month_counts_what_the_month_had_and_binds_at_once(
     assert refused.status_code == 429
     error = refused.json()["error"]
     assert error["code"] == "insufficient_quota"
-    assert error["message"] == f"Usage limit reached: 3 REQUEST per MONTH for {slug}, set by group {group}."
-    assert refused.headers["x-should-retry"] == "false"
     now = datetime.now(UTC)
     month_end = (now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=31)).replace(day=1)
+    named = f"3 REQUEST per MONTH for {slug}, set by group {group}"
+    assert error["message"] == f"Usage limit reached: {named}. It resets at {rfc3339(month_end)}."
+    assert refused.headers["x-should-retry"] == "false"
     assert abs(int(refused.headers["retry-after"]) - (month_end - now).total_seconds()) < 60
     assert used(slug) == [3]
     limit_month(4)

@@ -16,6 +16,7 @@ import pytest
 import standardwebhooks
 
 from tests.e2e.conftest import SLUG, TARGET_MODEL, Lab, eventually
+from tests.support import processes
 
 pytestmark = pytest.mark.slow
 HELLO: Any = [{"role": "user", "content": "Hello"}]
@@ -141,3 +142,53 @@ def test_the_demo_agrees() -> None:
     )
     assert len(rows) == 3
     assert len(set(rows)) == 1
+
+
+def found(lab: Lab, request_id: str) -> dict[str, Any]:
+    """Return a request once it is known."""
+    headers = {"Authorization": f"Api-Key {lab.management_key}"}
+    url = f"{lab.url}/v1/gateway/requests/{request_id}"
+    answer = eventually(lambda: got if (got := httpx.get(url, headers=headers)).status_code != 404 else None)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_a_request_is_found_by_its_id_whatever_became_of_it(lab: Lab) -> None:
+    _, key = lab.customer("sought", usage_limits=[{"type": "REQUEST", "unit": "DAY", "threshold": 1}])
+    sdk = lab.sdk(key)
+    with pytest.raises(openai.NotFoundError) as unknown:
+        sdk.chat.completions.create(model="lab/no-such-model", messages=HELLO)
+    complete = sdk.chat.completions.create(model=SLUG, messages=HELLO)
+    with pytest.raises(openai.RateLimitError) as refused:
+        sdk.chat.completions.create(model=SLUG, messages=HELLO)
+    (row,) = eventually(lambda: lab.ledger("sought"))
+    assert complete._request_id == row["request_id"]
+    whole = eventually(lambda: one if (one := found(lab, row["request_id"]))["delivery"] else None)
+    assert (whole["outcome"], whole["event"]["idempotencyKey"]) == ("complete", row["idempotency_key"])
+    assert whole["at"] == whole["event"]["timestamp"], "the id names the admission's millisecond"
+    delivered = eventually(
+        lambda: one if (one := found(lab, row["request_id"])["delivery"])["status"] == "delivered" else None
+    )
+    assert [attempt["status_code"] for attempt in delivered["attempts"]] == [200]
+    assert processes.answer("request", row["request_id"], "--data", str(lab.data)) == found(lab, row["request_id"])
+    for error, status, reason, slug in (
+        (unknown.value, 404, "model_not_found", "lab/no-such-model"),
+        (refused.value, 429, "insufficient_quota", SLUG),
+    ):
+        seen = found(lab, error.response.headers["x-request-id"])
+        assert (seen["outcome"], seen["status"], seen["reason"], seen["model_slug"]) == (
+            "refused",
+            status,
+            reason,
+            slug,
+        )
+        assert (seen["event"], seen["api_key_prefix"]) == (None, key[:16])
+        assert processes.answer("request", seen["request_id"], "--data", str(lab.data)) == seen
+    log = (lab.folder / "serve.log").read_text(encoding="utf-8")
+    (line,) = [one for one in log.splitlines() if refused.value.response.headers["x-request-id"] in one]
+    assert f" tollgate.requests: refused request_id={refused.value.response.headers['x-request-id']} " in line
+    assert key not in log
+    nobody = httpx.get(f"{lab.url}/v1/models", headers={"Authorization": "Api-Key nothing"})
+    assert nobody.headers["x-request-id"] in eventually(
+        lambda: text if nobody.headers["x-request-id"] in (text := (lab.folder / "serve.log").read_text()) else None
+    )

@@ -21,6 +21,7 @@ _COMMANDS = {
     "migrate": ("tollgate.cli.migrate", "migrate"),
     "mock-upstream": ("tollgate.cli.mock_upstream", "command"),
     "reconcile": ("tollgate.cli.reconcile", "reconcile"),
+    "request": ("tollgate.cli.request", "request"),
     "republish": ("tollgate.cli.republish", "republish"),
     "schemas": ("tollgate.cli.schemas", "schemas"),
     "serve": ("tollgate.cli.serve", "serve"),

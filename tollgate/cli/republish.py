@@ -1,4 +1,4 @@
-"""`tollgate republish`: writes daily usage to its topic again, as the database has it, and today's decisions.
+"""`tollgate republish`: writes daily usage to its topic again, as the database has it, and decisions of today.
 
 A total that a worker counts and writes meanwhile may stand in the topic before the one that was read here. The worker
 sees from the broker's offsets that another has written, and tells those counters again.
@@ -15,6 +15,8 @@ from typing import Any
 import click
 
 from control.store import snapshot
+from domain import days
+from metering import months
 from metering.core import decisions, sums
 from metering.core.decisions import Part
 from metering.core.sums import Counter, Totals
@@ -41,7 +43,10 @@ Shown = Callable[[int], None]
 @commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print how many records were written as one JSON object.")
 def republish(*, from_day: datetime, to_day: datetime, where: Where, as_json: bool) -> None:
-    """Write daily usage to its topic again, and today's limit decisions: for a topic that was lost. Safe to repeat."""
+    """Write daily usage to its topic again, and limit decisions of today and this month. Safe to repeat.
+
+    For a topic that was lost.
+    """
     first, last = from_day.date(), to_day.date()
     if first > last:
         raise click.UsageError(f"--from {first} lies behind --to {last}")
@@ -53,7 +58,7 @@ def republish(*, from_day: datetime, to_day: datetime, where: Where, as_json: bo
         click.echo(json.dumps({"from": str(first), "to": str(last), "daily": daily, "decisions": decisions}))
         return
     click.echo(f"{daily:,} record(s) of {first} to {last} written to {USAGE_DAILY}")
-    click.echo(f"{decisions:,} of today written to {LIMITS_DECISIONS}")
+    click.echo(f"{decisions:,} of today and this month written to {LIMITS_DECISIONS}")
 
 
 def _run(work: Coroutine[Any, Any, tuple[int, int]]) -> tuple[int, int]:
@@ -101,6 +106,30 @@ async def _decisions(place: Installation, totals: KafkaTotals, today: date, show
         await totals.publish(page, ())
         shown(len(page))
         count, after = count + len(page), max(total.counter for lane in lanes for total in lane.limits)
+    for topic, partition, lane in place.read(transaction.lanes_of):
+        if partition_of(lane) is not None:
+            count += await _months(place, totals, (topic, partition, lane), thresholds, days.month_of(today), shown)
+    return count
+
+
+async def _months(  # noqa: PLR0917 - which months, and to whom
+    place: Installation,
+    totals: KafkaTotals,
+    of_lane: tuple[str, int, str],
+    thresholds: GroupThresholds,
+    month: date,
+    shown: Shown,
+) -> int:
+    """Write what a lane counts in the months that limits are compared with; return how many."""
+    topic, partition, lane = of_lane
+    count, after = 0, ("", "")
+    while named := place.read(partial(transaction.named_in_month, lane=lane, month=month, after=after)):
+        wanted = [Counter(month, *name) for name in named if thresholds.is_monthly(*name)]
+        of_months = partial(transaction.months, topic=topic, partition=partition, lane=lane, names=wanted)
+        page, _ = months.told(partition, *place.read(of_months), thresholds)
+        await totals.publish(page, ())
+        shown(len(page))
+        count, after = count + len(page), named[-1]
     return count
 
 

@@ -21,6 +21,8 @@ import uvloop
 from runtime import settings, vault
 from runtime.http.server import reserve
 from runtime.settings import Settings
+from runtime.telemetry import logs
+from runtime.telemetry.logs import LogFormat
 from tollgate import installation
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
@@ -92,9 +94,10 @@ def serve(
     as_json: bool,
 ) -> None:
     """Run everything in one process on SQLite, or with ROLE that part alone, over Kafka and PostgreSQL."""
-    _log_to_stderr()
+    logs.configure(LogFormat.TEXT)
     try:
         loaded = commands.load(where, log.warning, host=host, port=port, ops_host=ops_host, ops_port=ops_port)
+        logs.configure(loaded.log_format)
         _refuse_contradictions(loaded, role)
         _refuse_workers(loaded, role, workers, per_worker=rate_limits_per_worker)
         if check:
@@ -158,11 +161,6 @@ def _worker(loaded: Settings, where: Where, number: int, port: int, *, leaves: b
     words += ["--host", loaded.host, "--port", str(port), "--ops-host", loaded.ops_host]
     words += ["--data", str(loaded.data_dir), *(["--config", str(where.config)] if where.config else [])]
     return supervisor.Worker(number, [*words, "--leaving"] if leaves else words, ops_port, leaves)
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _refuse_contradictions(loaded: Settings, role: str | None) -> None:

@@ -22,7 +22,7 @@ from control.unit_of_work import UnitOfWork
 from runtime import clock
 from runtime.vault import Vault
 from schemas.base import LONGEST_OVERLAP_S
-from schemas.billing import BillingWebhook
+from schemas.billing import MOST_ALERTS, BillingWebhook
 from schemas.config import WebhookRecord, WorkspaceRecord, WorkspaceState
 from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
@@ -102,21 +102,38 @@ def show(where: Where, workspace_name: str, *, as_json: bool) -> None:
 @click.option(
     "--enable/--disable", default=None, help="Send, or keep the settings but send nothing.  [default: --enable]"
 )
+@click.option(
+    "--usage-alert",
+    "alerts",
+    type=click.IntRange(0, 100),
+    multiple=True,
+    help="Deliver an alert when a customer's day or month reaches so many percent of a limit; up to 5 times. 0: none.",
+)
 @_common
-def set_webhook(where: Where, workspace_name: str, url: str | None, *, enable: bool | None, as_json: bool) -> None:
-    """Set where a lab's billing webhooks go; without --url it stays."""
-    if url is None and enable is None:
-        raise click.UsageError("give --url, --enable or --disable")
+def set_webhook(
+    where: Where, workspace_name: str, url: str | None, alerts: tuple[int, ...], *, enable: bool | None, as_json: bool
+) -> None:
+    """Set where a lab's billing webhooks go, and at which usage it is alerted; what is not given stays."""
+    if url is None and enable is None and not alerts:
+        raise click.UsageError("give --url, --enable, --disable or --usage-alert")
+    shares = {share for share in alerts if share}
+    if len(shares) > MOST_ALERTS:
+        raise click.UsageError(f"give --usage-alert at most {MOST_ALERTS} times")
     with commands.opened(where) as place:
 
         def save(unit: UnitOfWork) -> WebhookRecord:
             lab = _of(unit, workspace_name)
-            kept = webhooks_flow.get(lab).url
-            body = BillingWebhook(url=kept if url is None else url, enabled=enable is not False)
+            kept = webhooks_flow.get(lab)
+            body = BillingWebhook(
+                url=kept.url if url is None else url,
+                enabled=(kept.enabled if url is None else True) if enable is None else enable,
+                usage_alerts=tuple(shares) if alerts else kept.usage_alerts,
+            )
             return webhooks_flow.save(lab, body, allow_private=place.settings.allow_private_receivers)
 
         saved = _change(place, save)
-    _print({"workspace_id": saved.workspace_id, "url": saved.url, "enabled": saved.enabled}, as_json=as_json)
+    shown = {"workspace_id": saved.workspace_id, "url": saved.url, "enabled": saved.enabled}
+    _print(shown | {"usage_alerts": list(saved.usage_alerts)}, as_json=as_json)
 
 
 @workspace.command("rotate-secret")
@@ -286,6 +303,7 @@ def _shown(connection: Connection, name: str) -> dict[str, Any]:
         "management_keys": [{"prefix": key.prefix, "scope": key.scope.value} for key in keys],
         "webhook_url": webhook.url,
         "webhook_enabled": webhook.enabled,
+        "usage_alerts": list(webhook.usage_alerts),
         "public_key_set": workspaces.public_key(record.id) is not None,
         "operator_credential": record.operator_credential,
         "hosts": list(record.hosts),
@@ -323,5 +341,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(value) or "-"
+        return ", ".join(map(str, value)) or "-"
     return "-" if value is None else terminal.safe(str(value))

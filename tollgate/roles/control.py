@@ -9,6 +9,7 @@ from control import app as control_app
 from control.retention import Retention
 from control.store.workspaces import SqlWorkspaces
 from control.topic.publisher import ConfigPublisher
+from control.topic.requests import RequestFollower
 from runtime import version
 from runtime.clock import SharedClock
 from runtime.database.leadership import PostgresLeadership
@@ -70,6 +71,7 @@ class Control(Role):
             self._place.database, self._clock, audit_days=settings.audit_days, ledger_days=settings.ledger_days
         )
         spawn("control's retention", kept.run())
+        spawn("the requests that did not go well", self._follow_requests())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return the management API."""
@@ -91,6 +93,10 @@ class Control(Role):
 
     async def _end_of_config(self) -> int:
         return sum((await feed.ends(self._kafka, GATEWAY_CONFIG)).values())
+
+    async def _follow_requests(self) -> None:
+        await base.topics_are_there(self._kafka, self._place.settings)
+        await RequestFollower(self._kafka, self._place.database).run()
 
     async def _relay(self) -> None:
         await base.topics_are_there(self._kafka, self._place.settings)

@@ -11,6 +11,7 @@ from typing import Any
 from litestar import Litestar
 
 from control import app as control_app
+from control.request_keeper import RequestKeeper
 from control.retention import Retention
 from control.store import corrections, snapshot
 from control.store.workspaces import SqlWorkspaces
@@ -19,6 +20,7 @@ from metering import app as metering_app
 from metering.core.decisions import Part
 from metering.retention import LedgerRetention
 from metering.store import events
+from metering.store.alerts import SqlAlerts
 from metering.store.ledger_view import SqlLedgerView
 from metering.thresholds import GroupThresholds
 from proxy.app import Proxy
@@ -76,9 +78,8 @@ class Embedded(Role):
             min_interval_s=METERING_INTERVAL_S,
         )
         spools = [file.topic for file in self._files()]
-        self._dispatcher = webhooks_app.Dispatcher(
-            place.database, place.vault, self._clock, settings, ledger=SqlLedgerView(), spools=spools
-        )
+        given = (place.database, place.vault, self._clock, settings)
+        self._dispatcher = webhooks_app.Dispatcher(*given, ledger=SqlLedgerView(), alerts=SqlAlerts(), spools=spools)
         self._corrections = corrections.Outbox(place.database)
         subscribers = [self._proxy.apply, self._thresholds.apply, self._dispatcher.apply]
         at = place.read(lambda connection: snapshot.load(connection, *subscribers))
@@ -92,6 +93,7 @@ class Embedded(Role):
             taken=corrections.taken,
             relayed=lambda: self._relay.version,
         )
+        self._requests = RequestKeeper(place.database)
         self._counted_retention = LedgerRetention(
             place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
         )
@@ -150,6 +152,7 @@ class Embedded(Role):
     async def drain(self) -> None:
         """Let the readers take what was spooled last, and attempts end."""
         await self._read_out()
+        await self._requests.keep(self._proxy.requests.take())
         await self._dispatcher.drain(self._place.settings.webhook_attempt_timeout_s + 1)
 
     async def close(self) -> None:
@@ -191,6 +194,7 @@ class Embedded(Role):
             "webhook dispatch": self._dispatcher.run,
             "the spool's trimming": SpoolRetention(spool, self._proxy.older_files, self._done_before).run,
             "control's retention": self._retention.run,
+            "the requests that did not go well": partial(self._requests.run, self._proxy.requests.take),
             "metering's retention": self._counted_retention.run,
             **self._proxy.background(),
         }

@@ -41,7 +41,8 @@ class MeteringRole(Role):
         self._kafka = Kafka.of(loaded)
         self._writer = Writer(self._kafka, "metering")
         self._thresholds = GroupThresholds()
-        self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=(ConfigKind.GROUP,))
+        kinds = (ConfigKind.GROUP, ConfigKind.WEBHOOK)  # the latter say who asked for alerts
+        self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=kinds)
         self._stream = MeteringWorker(self._kafka, database, self._thresholds, self._clock, self._writer)
 
     def checks(self) -> Mapping[str, Check]:

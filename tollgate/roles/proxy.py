@@ -16,6 +16,7 @@ from proxy.spool import file as spool_file
 from proxy.topic import report as spool_report
 from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
 from proxy.topic.in_flight import InFlightFeed, InFlightTeller
+from proxy.topic.requests import RequestPublisher
 from runtime import clock, loops
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
@@ -80,7 +81,9 @@ class ProxyRole(Role):
         self._by_sequence = DecisionsBySequenceFeed(self._kafka, self._proxy.take_decisions_by_sequence, self._clock)
         self._writer = Writer(self._kafka, "the spool's publisher")
         self._ends = partial(feed.ends, self._kafka, USAGE_EVENTS)
+        self._requests_writer = Writer(self._kafka, "the publisher of requests")
         self._publisher = self._proxy.publisher(self._writer, self._ends, loaded.kafka_partitions)
+        self._requests = RequestPublisher(self._proxy.requests.take, self._publisher.marks, self._requests_writer)
         days, lanes = self._proxy.days, range(loaded.kafka_partitions)
         self._teller = InFlightTeller(self._writer, days, self._proxy.spool.instance, self._clock, lanes=lanes)
         self._others = InFlightFeed(self._kafka, days)
@@ -103,6 +106,7 @@ class ProxyRole(Role):
         spawn("the configuration", self._config.run())
         spawn("the decisions", self._decisions.run())
         spawn("the publisher", self._publisher.run())
+        spawn("the publisher of requests", self._requests.run())
         spawn("what others have in flight", self._others.run())
         spawn("what is in flight near limits", self._teller.run())
         await base.heard(self._config, self._kafka)
@@ -141,6 +145,7 @@ class ProxyRole(Role):
     async def close(self) -> None:
         """Close connections and files."""
         try:
+            await self._requests_writer.close()
             await self._writer.close()
         finally:  # it writes what the spool has not written yet
             await self._proxy.close()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
+from metering.store.alerts import SqlAlerts
 from metering.store.ledger_view import SqlLedgerView
 from runtime.clock import SharedClock
 from runtime.config.feed import ConfigFeed
@@ -38,7 +39,10 @@ class WebhooksRole(Role):
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
         self._dispatcher = webhooks_app.Dispatcher(
-            place.database, place.vault, clock, place.settings, ledger=SqlLedgerView(), present=clock.present
+            *(place.database, place.vault, clock, place.settings),
+            ledger=SqlLedgerView(),
+            alerts=SqlAlerts(),
+            present=clock.present,
         )
         self._config = ConfigFeed(self._kafka, self._apply, place.database, self._clock, kinds=(ConfigKind.WEBHOOK,))
         self._stream = IntakeConsumer(self._kafka, self._dispatcher.follow)

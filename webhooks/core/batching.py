@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.base import rfc3339
-from schemas.delivery import BillingEvent, DeliveryBody, DeliveryData
+from schemas.delivery import AlertBody, AlertData, BillingEvent, DeliveryBody, DeliveryData, UsageAlert
 from schemas.spooled import AnyEvent
 from schemas.usage import Kind
 
@@ -160,6 +160,11 @@ def freeze_test(event: AnyEvent) -> bytes:
     marked = _as_billed(event).model_copy(update={"kind": "test"})
     body = DeliveryBody(type="API_BILLING_TEST", data=DeliveryData(events=(marked,)))
     return body.model_dump_json(by_alias=True, exclude={"data": {"events": {0: _CORRECTION - {"kind"}}}}).encode()
+
+
+def freeze_alerts(alerts: Sequence[UsageAlert]) -> bytes:
+    """Render the body of a delivery of usage alerts."""
+    return AlertBody(data=AlertData(alerts=tuple(alerts))).model_dump_json(by_alias=True).encode()
 
 
 def _as_billed(event: AnyEvent) -> BillingEvent:

@@ -1,10 +1,12 @@
 """What passes between the dispatcher's parts: deliveries on their way from a stretch of events to a receiver."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from schemas.billing import DeliveryStatus
+from schemas.delivery import UsageAlert
 from webhooks.core.batching import RenderedEvent
 from webhooks.core.retry import Decision
 
@@ -35,6 +37,21 @@ class Draft:
     workspace_id: str
     status: Status
     events: tuple[RenderedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertDraft:
+    """A delivery of usage alerts before it is kept."""
+
+    id: str
+    workspace_id: str
+    status: Status
+    alert_ids: tuple[str, ...]
+    body: bytes = field(repr=False)
+
+
+MakeAlertDrafts = Callable[[Sequence[tuple[str, UsageAlert]]], Sequence[AlertDraft]]
+"""Makes the deliveries of (workspace, alert)s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from runtime.clock import Clock
 from runtime.outage import Pause
 from webhooks.core import batching
 from webhooks.core.batching import CutNow, RenderedEvent
-from webhooks.core.deliveries import Draft, Status
+from webhooks.core.deliveries import Draft, Receiver, Status
 from webhooks.flow.pool import Place, Pool
 from webhooks.flow.ports import Deliveries, Receivers
 
@@ -53,10 +53,12 @@ class Intake:
 
     def _draft(self, events: tuple[RenderedEvent, ...], now: datetime) -> Draft:
         workspace_id = events[0].event.workspace_id
-        return Draft(self._new_id(), workspace_id, self._status(workspace_id, now), events)
+        return Draft(self._new_id(), workspace_id, status(self._receivers.receiver(workspace_id, now)), events)
 
-    def _status(self, workspace_id: str, now: datetime) -> Status:
-        return Status.PENDING if self._receivers.receiver(workspace_id, now).is_due else Status.NOT_DUE
+
+def status(receiver: Receiver) -> Status:
+    """Return what a new delivery for a receiver is."""
+    return Status.PENDING if receiver.is_due else Status.NOT_DUE
 
 
 class Follower:

@@ -29,7 +29,7 @@ from runtime.database import positions, sqlite_rows, statements
 from runtime.database.engines import Database
 from schemas.spooled import AnyEvent
 from webhooks.core import batching
-from webhooks.core.deliveries import Claim, Draft, Queue, Settlement, Share, Status, WaitingQueue
+from webhooks.core.deliveries import AlertDraft, Claim, Draft, Queue, Settlement, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt, Split
 from webhooks.store import claims, receivers, split
@@ -104,23 +104,26 @@ def enqueue(connection: Connection, drafts: Sequence[Draft], batches: Sequence[E
     for draft in drafts:
         events = [billed for billed in draft.events if (draft.id, billed.event.idempotency_key) in new]
         if events:
-            pending_at = now if draft.status is Status.PENDING else None
-            rows.append(
-                {
-                    "id": draft.id,
-                    "workspace_id": draft.workspace_id,
-                    "status": draft.status.value,
-                    "body": batching.freeze(events),
-                    "event_count": len(events),
-                    "created_at": now,
-                    "settled_at": None if pending_at else now,
-                    "next_attempt_at": pending_at,
-                    "claimable_at": pending_at,
-                }
-            )
+            rows.append(delivery_row(draft, batching.freeze(events), len(events), now))
     if rows:
         connection.execute(insert(DELIVERY), rows)
     return len(rows)
+
+
+def delivery_row(draft: Draft | AlertDraft, body: bytes, event_count: int, now: datetime) -> dict[str, Any]:
+    """Return a new delivery as it is kept: due now, or put aside."""
+    pending_at = now if draft.status is Status.PENDING else None
+    return {
+        "id": draft.id,
+        "workspace_id": draft.workspace_id,
+        "status": draft.status.value,
+        "body": body,
+        "event_count": event_count,
+        "created_at": now,
+        "settled_at": None if pending_at else now,
+        "next_attempt_at": pending_at,
+        "claimable_at": pending_at,
+    }
 
 
 def finish(connection: Connection, settlements: Sequence[Settlement], now: datetime, rule: Rule) -> None:

@@ -6,14 +6,14 @@ Never changes anything, and never reads bodies and answers for a page: they may 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, select, tuple_
 
 from runtime.database import statements
 from webhooks.core.deliveries import Attempt, Status
-from webhooks.store.tables import ATTEMPT, DELIVERY
+from webhooks.store.tables import ATTEMPT, DELIVERY, DELIVERY_EVENT
 
 SHOWN_ATTEMPTS = 50
 """The last so many of a delivery's attempts are given: a long retry policy and probes make thousands."""
@@ -100,6 +100,14 @@ def find(connection: Connection, delivery_id: str) -> Listed | None:
     """Return one delivery, of whichever workspace."""
     rows = connection.execute(select(*_SHOWN).where(_COLUMNS.id == delivery_id)).all()
     return next(iter(_listed(connection, rows)), None)
+
+
+def of_event(connection: Connection, workspace_id: str, idempotency_key: str, day: date) -> Listed | None:
+    """Return the delivery of an event; None while there is none, or when it is no longer kept."""
+    columns = DELIVERY_EVENT.c
+    own = (columns.day == day, columns.workspace_id == workspace_id, columns.idempotency_key == idempotency_key)
+    delivery_id = connection.execute(select(columns.delivery_id).where(*own)).scalar_one_or_none()
+    return None if delivery_id is None else find(connection, delivery_id)
 
 
 def whole(connection: Connection, delivery_id: str) -> ShownDelivery | None:

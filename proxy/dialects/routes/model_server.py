@@ -51,8 +51,11 @@ class OpaqueStream:
         self._looked_at = 0
         self._ended = False
         self._text = bytearray()
-        """What has come, unless it is a stream of events."""
+        """What has come, while it may be a JSON object."""
         self._events: EventCutter | None = None
+        self._is_decided = False
+        """Whether it is known to be a stream of events, a JSON object or neither."""
+        self._is_looked_into = True
 
     @property
     def choices(self) -> int:
@@ -76,17 +79,8 @@ class OpaqueStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take what arrived; all of it may leave at once."""
-        self._looked_at += len(chunk)
-        if self._looked_at > MOST_LOOKED_AT_BYTES:
-            self._text.clear()
-        elif self._events is not None:
-            self._take(self._events.feed(chunk))
-        else:
-            self._text += chunk
-            if self._looked_at <= forms.MOST_BLANKS + len(chunk) and forms.is_stream(bytes(self._text), declared=False):
-                self._events = EventCutter()
-                self._take(self._events.feed(bytes(self._text)))
-                self._text.clear()
+        if self._is_looked_into:
+            self._look(chunk)
         return chunk
 
     def finish(self) -> None:
@@ -97,6 +91,33 @@ class OpaqueStream:
 
     def error_event(self, status: int, error: bytes) -> None:
         """Return None: there is no telling it in a form that nobody knows."""
+
+    def _look(self, chunk: bytes) -> None:
+        self._looked_at += len(chunk)
+        if self._looked_at > MOST_LOOKED_AT_BYTES:
+            self._look_no_longer()
+        elif self._events is not None:
+            self._take(self._events.feed(chunk))
+        else:
+            self._text += chunk
+            if not self._is_decided:
+                self._decide()
+
+    def _decide(self) -> None:
+        """Gather a JSON object, follow events, and let all else go: what is binary would only fill the memory."""
+        begun = bytes(self._text[: forms.MOST_BLANKS + 1])
+        is_stream = forms.is_stream(begun, declared=False)
+        self._is_decided = is_stream is not None
+        if is_stream:
+            self._events = EventCutter()
+            self._take(self._events.feed(bytes(self._text)))
+            self._text.clear()
+        elif self._is_decided and not forms.is_object(begun):
+            self._look_no_longer()
+
+    def _look_no_longer(self) -> None:
+        self._is_looked_into, self._events = False, None
+        self._text.clear()
 
     def _take(self, texts: list[bytes]) -> None:
         for text in texts:

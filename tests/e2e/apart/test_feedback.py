@@ -103,3 +103,13 @@ def a_proxy_starts_and_serves_without_the_database(lab: Lab, tmp_path: Path) -> 
         assert call(third.announced["url"], key).status_code == 429  # it has read configuration and decisions
         _, late_key = lab.customer("late")
         eventually(lambda: call(third.announced["url"], late_key), 200)
+
+
+def test_a_refused_request_is_found_at_control_whichever_proxy_refused_it(lab: Lab) -> None:
+    headers = {"Authorization": f"Api-Key {lab.management_key}"}
+    _, key = lab.customer("sought", **day("REQUEST", 0))
+    for proxy in lab.cluster.proxies:
+        refused = eventually(lambda proxy=proxy: call(proxy, key), 429)  # type: ignore[misc]
+        url = f"{lab.cluster.control}/v1/gateway/requests/{refused.headers['x-request-id']}"
+        found = eventually(lambda url=url: httpx.get(url, headers=headers), 200).json()  # type: ignore[misc]
+        assert (found["outcome"], found["reason"], found["event"]) == ("refused", "insufficient_quota", None)

@@ -29,6 +29,8 @@ from webhooks.store.tables import ATTEMPT
 
 Json = Mapping[str, Any]
 SLUG = "acme/m"
+REQUEST = "01955193-de00-7d6a-9002-d56466521c79"
+"""Of the ledger's NOON."""
 DELIVERY = "delivery-1"
 PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PEM = PRIVATE.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -132,11 +134,12 @@ async def furnish(database: Database, lab: Lab) -> dict[str, str]:
         "secret_id": await lab.secret("upstream", "sk-1"),
         "api_key_prefix": (await lab.key(group))[:16],
         "delivery_id": DELIVERY,
+        "request_id": REQUEST,
     }
 
 
 def _count(database: Database, workspace_id: str) -> None:
-    counted = [event(1, workspace_id=workspace_id), correction(2, workspace_id=workspace_id)]
+    counted = [event(1, workspace_id=workspace_id, request_id=REQUEST), correction(2, workspace_id=workspace_id)]
     database.write_now(lambda connection: transaction.apply(connection, batch(counted), HandClock(NOON)))
 
 

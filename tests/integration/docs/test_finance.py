@@ -63,6 +63,9 @@ class NoLimits:
 
     month_changes = 0
 
+    def alerted(self, group_id: str) -> None:
+        return None
+
     def is_monthly(self, group_id: str, model_slug: str) -> bool:
         return False
 

@@ -9,11 +9,12 @@ from domain.limit_tree import Threshold
 from domain.positions import BeyondPositionError, Progress
 from domain.sources import EventBatch
 from metering.core import sums
+from metering.core.alerts import Alert, AlertedGroup
 from metering.core.decisions import Part
-from metering.core.sums import Counter, LimitTotal, Totals
+from metering.core.sums import Counter, LimitIncrement, LimitTotal, Totals
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
-from schemas.limits import UsageLimitUnit
+from schemas.limits import ANY_SLUG, UsageLimitUnit
 from schemas.spooled import AnyEvent
 from schemas.usage import UsageEvent
 
@@ -23,6 +24,7 @@ class DictLedger:
 
     def __init__(self, clock: Clock) -> None:
         self.events: dict[str, AnyEvent] = {}
+        self.alerts: dict[str, Alert] = {}
         self._clock = clock
         self._daily: dict[tuple[str, Counter], DailyUsage] = {}
         self._limits: dict[tuple[str, Counter], LimitTotal] = {}
@@ -114,6 +116,18 @@ class DictLedger:
             if of == lane and counter.day.replace(day=1) == month
         }
         return sorted(name for name in named if name > after)[:2]
+
+    async def keep_alerts(self, found: Sequence[Alert]) -> None:
+        for alert in found:
+            self.alerts.setdefault(alert.id, alert)
+
+    async def over_slugs(self, group_ids: Collection[str], first: date, last: date) -> Mapping[str, LimitIncrement]:
+        whole: dict[str, LimitIncrement] = {}
+        for (_, (day, group_id, _)), total in self._limits.items():
+            if group_id in group_ids and first <= day <= last:
+                more = LimitIncrement(total.requests, total.tokens, total.input_tokens, total.output_tokens)
+                whole[group_id] = whole.get(group_id, LimitIncrement()).plus(more)
+        return whole
 
     async def daily(self, counters: Collection[Counter]) -> Mapping[Counter, DailyUsage]:
         return sums.whole_daily(usage for (_, counter), usage in self._daily.items() if counter in counters)
@@ -217,9 +231,14 @@ class DictThresholds:
         self._of = of
         self.changed: list[str] = []
         """Groups whose limits on months have changed, as a test says."""
+        self.shares: tuple[int, ...] = ()
+        """At which percents of a limit alerts are asked for."""
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
-        return self._of.get(group_id, ())
+        return () if model_slug == ANY_SLUG else self._of.get(group_id, ())
+
+    def alerted(self, group_id: str) -> AlertedGroup | None:
+        return AlertedGroup("workspace", f"external-{group_id}", self.shares) if self.shares else None
 
     def is_monthly(self, group_id: str, model_slug: str) -> bool:
         return any(threshold.unit is UsageLimitUnit.MONTH for threshold in self.of(group_id, model_slug))

@@ -8,7 +8,7 @@ import pytest
 from domain.limit_tree import Threshold
 from domain.positions import BeyondPositionError, PositionLostError
 from domain.sources import EventBatch
-from metering import flow
+from metering import flow, ports
 from metering.core import decisions
 from metering.core.decisions import Part
 from metering.core.sums import Counter, Totals
@@ -42,7 +42,7 @@ class SlowLedger(DictLedger):
         return position + 1 if self._moved and position is not None else position
 
 
-def metering(ledger: flow.Ledger, publisher: ListPublisher, clock: HandClock) -> flow.Metering:
+def metering(ledger: ports.Ledger, publisher: ListPublisher, clock: HandClock) -> flow.Metering:
     return flow.Metering(ledger, publisher, DictThresholds(root=(TWO_REQUESTS,)), clock)
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from proxy.core.calls import Key, Model, Route, SpoolUnavailableError, Unserved
+from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved
+from proxy.core.replies import Headers, Reply
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.windows import RateChain, Refusal, Reservation
@@ -14,6 +15,79 @@ from schemas.usage import Outcome, UsageDraft
 
 NOW = datetime(2025, 3, 1, 12, 30, 15, 250_999, tzinfo=UTC)
 """The time in tests that do not move it."""
+
+
+WORKSPACE = "workspace-1"
+
+
+class FakeClient:
+    """The `Client` port: keeps what it got, and goes away or stops reading when a test says so."""
+
+    def __init__(self, journal: list[str], body: bytes | Reply, authorization: bytes | None) -> None:
+        self.authorization = authorization
+        self.envelope: Envelope | Reply | None = None
+        self.request_id = ""
+        self.aborted = False
+        self.status: int | None = None
+        self.headers: Headers = []
+        self.got = b""
+        self.pieces: list[bytes] = []
+        self.ended = False
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.watcher: Callable[[], None] | None = None
+        self.bodies_read = self.bodies_released = 0
+        self._body = body
+        self._journal = journal
+
+    @property
+    def is_answered(self) -> bool:
+        return self.status is not None
+
+    def release_body(self) -> None:
+        self.bodies_released += 1
+
+    async def body(self, workspace_id: str) -> bytes | Reply:
+        assert workspace_id == WORKSPACE
+        self.bodies_read += 1
+        return self._body
+
+    async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
+        await self.reading.wait()
+        assert self.status is None, "an answer was begun twice"
+        further = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
+        self.status, self.headers = status, headers + [(name, value) for name, _, value in further]
+        self._journal.append("start")
+
+    async def send(self, chunk: bytes, *, last: bool = False) -> None:
+        await self.reading.wait()
+        assert self.status is not None
+        assert not self.ended, "something was sent after the end"
+        self.ended = last
+        self.got += chunk
+        self.pieces.append(chunk)
+        self._journal.append("last" if last else "send")
+
+    async def reply(self, reply: Reply) -> None:
+        await self.start(reply.status, reply.headers, reply.lines)
+        await self.send(reply.body, last=True)
+
+    def abort(self) -> None:
+        assert self.status is not None
+        assert not self.ended
+        self.ended = self.aborted = True
+        self._journal.append("abort")
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        self.watcher = callback
+
+    def leave(self) -> None:
+        """Go away, as the flow would be told."""
+        assert self.watcher is not None, "nobody watches the client"
+        self.watcher()
+
+    def header(self, name: bytes) -> bytes | None:
+        return dict(self.headers).get(name)
 
 
 @dataclass

@@ -7,11 +7,10 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from proxy.admission import Admissions
-from proxy.core.calls import Envelope, Failure, Key, Route, UpstreamRequest
+from proxy.core.calls import Failure, Key, Route, UpstreamRequest
 from proxy.core.replies import Headers, Reply
 from proxy.deadlines import Drains
 from proxy.dialects.routes import chat_completions
@@ -20,6 +19,8 @@ from proxy.flow import Gateway
 from proxy.large import Large
 from proxy.limits.days import DayCounters
 from proxy.limits.windows import RateChain, WindowLimit
+from proxy.refusals import Refusals
+from proxy.request_log import RequestLog
 from proxy.shares import ReadingRates, WorkspaceShares
 from proxy.unmetered import Unmetered
 from proxy.windows.memory import MemoryPlaces
@@ -30,13 +31,13 @@ from runtime.vault import Vault
 from schemas.limits import LimitType, RateLimitUnit
 from schemas.usage import UsageDraft
 from tests.unit.proxy import fakes
-from tests.unit.proxy.fakes import FakeDirectory, FakeSlots, FakeWindows, ListSink
+from tests.unit.proxy.fakes import FakeClient, FakeDirectory, FakeSlots, FakeWindows, ListSink
 
 SLUG = "lab/model"
 GROUP = "group-1"
 PARENT = "parent-1"
 CHARGED = (GROUP, PARENT)
-WORKSPACE = "workspace-1"
+WORKSPACE = fakes.WORKSPACE
 TEXT_KEY = b"sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
 NOW = fakes.NOW
 INSTANCE = "instance-1"
@@ -109,75 +110,6 @@ VAULT = Vault(bytes(32))
 async def none_is_counted(_: str) -> bool:
     """Stand for a ledger that holds nothing."""
     return False
-
-
-class FakeClient:
-    """The `Client` port: keeps what it got, and goes away or stops reading when a test says so."""
-
-    def __init__(self, journal: list[str], body: bytes | Reply, authorization: bytes | None) -> None:
-        self.authorization = authorization
-        self.envelope: Envelope | Reply | None = None
-        self.aborted = False
-        self.status: int | None = None
-        self.headers: Headers = []
-        self.got = b""
-        self.pieces: list[bytes] = []
-        self.ended = False
-        self.reading = asyncio.Event()
-        self.reading.set()
-        self.watcher: Callable[[], None] | None = None
-        self.bodies_read = self.bodies_released = 0
-        self._body = body
-        self._journal = journal
-
-    @property
-    def is_answered(self) -> bool:
-        return self.status is not None
-
-    def release_body(self) -> None:
-        self.bodies_released += 1
-
-    async def body(self, workspace_id: str) -> bytes | Reply:
-        assert workspace_id == WORKSPACE
-        self.bodies_read += 1
-        return self._body
-
-    async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
-        await self.reading.wait()
-        assert self.status is None, "an answer was begun twice"
-        further = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
-        self.status, self.headers = status, headers + [(name, value) for name, _, value in further]
-        self._journal.append("start")
-
-    async def send(self, chunk: bytes, *, last: bool = False) -> None:
-        await self.reading.wait()
-        assert self.status is not None
-        assert not self.ended, "something was sent after the end"
-        self.ended = last
-        self.got += chunk
-        self.pieces.append(chunk)
-        self._journal.append("last" if last else "send")
-
-    async def reply(self, reply: Reply) -> None:
-        await self.start(reply.status, reply.headers, reply.lines)
-        await self.send(reply.body, last=True)
-
-    def abort(self) -> None:
-        assert self.status is not None
-        assert not self.ended
-        self.ended = self.aborted = True
-        self._journal.append("abort")
-
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        self.watcher = callback
-
-    def leave(self) -> None:
-        """Go away, as the flow would be told."""
-        assert self.watcher is not None, "nobody watches the client"
-        self.watcher()
-
-    def header(self, name: bytes) -> bytes | None:
-        return dict(self.headers).get(name)
 
 
 class Hang:
@@ -291,7 +223,7 @@ class House:
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
         large = Large(Beside(), at_once_bytes=2**40)  # virtual time knows no threads
-        self.admissions = admissions = Admissions(
+        self.admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,
             rate_windows=self.windows,
@@ -300,20 +232,28 @@ class House:
             accept_bearer=accept_bearer,
             clock=lambda: NOW,
             mint=lambda _: self._mint("key"),
+            mint_request=lambda _: self._mint("request"),
             most_output_tokens=MOST_OUTPUT,
             large=large,
         )
+        self._build(shares, large)
+
+    def _build(self, shares: WorkspaceShares, large: Large) -> None:
+        deadlines, admissions = Deadlines(), self.admissions
+        self.requests = RequestLog(INSTANCE, deadlines, takes_all=False)
         of_both: dict[str, Any] = {
             "admissions": admissions,
             "upstream": self.upstream,
-            "deadlines": Deadlines(),
+            "deadlines": deadlines,
             "first_byte_s": FIRST_BYTE_S,
             "idle_s": IDLE_S,
             "request_s": REQUEST_S,
             "shares": shares,
         }
-        mint = partial(self._mint, "request")
-        self.gateway = Gateway(sink=self.sink, drains=self.drains, mint=mint, large=large, **of_both)
+        self.refusals = Refusals(admissions, self.requests)
+        self.gateway = Gateway(
+            sink=self.sink, drains=self.drains, large=large, requests=self.requests, refusals=self.refusals, **of_both
+        )
         self.unmetered = Unmetered(**of_both)
 
     def client(self, body: bytes | Reply, authorization: bytes | None = b"Api-Key " + TEXT_KEY) -> FakeClient:

@@ -1,5 +1,6 @@
 """Who is let in, who is not, and that a refusal takes nothing (contract 3, 3.1)."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,8 +11,9 @@ from proxy.call import Call
 from proxy.core.calls import Unserved
 from proxy.core.replies import Reply
 from proxy.limits.days import DayLimit
-from schemas.limits import LimitType, RateLimitUnit
-from tests.unit.proxy import kit
+from proxy.own_usage import OwnUsage
+from schemas.limits import LimitType, RateLimitUnit, UsageLimitUnit
+from tests.unit.proxy import fakes, kit
 from tests.unit.proxy.bodies import ASKED, ESTIMATED, MEAN, NO_USAGE, PLAIN, RESERVED, error_of
 from tests.unit.proxy.kit import House
 from tests.unit.proxy.virtual_time import in_virtual_time
@@ -92,8 +94,9 @@ async def test_a_used_up_day(house: House) -> None:
     assert client.status == 429
     error = error_of(client.got)
     assert (error["code"], error["type"]) == ("insufficient_quota", "insufficient_quota")
-    for named in ("lab/model", "REQUEST", "DAY", "1", kit.PARENT):
+    for named in ("lab/model", "REQUEST", "DAY", "1", "a group above", "resets at 2025-03-02T00:00:00.000Z"):
         assert named in error["message"]
+    assert kit.PARENT not in error["message"]
     midnight = kit.NOW.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     assert client.header(b"retry-after") == b"%d" % -((kit.NOW - midnight) // timedelta(seconds=1))
     assert client.header(b"x-should-retry") == b"false"
@@ -130,8 +133,7 @@ async def test_a_limit_over_all_slugs_is_named_by_a_star(house: House) -> None:
     assert (await house.serve(house.client(ASKED.replace(kit.SLUG.encode(), b"lab/b")))).status == 200
     client = await house.serve(house.client(ASKED))
     assert client.status == 429
-    message = f"Usage limit reached: 1 REQUEST per DAY for *, set by group {kit.PARENT}."
-    assert error_of(client.got)["message"] == message
+    assert "1 REQUEST per DAY for *, set by a group above" in error_of(client.got)["message"]
     rate = replace(kit.rate(LimitType.REQUEST, 0), over_all=True)
     house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(rate)
     refused = await house.serve(house.client(ASKED))
@@ -143,13 +145,13 @@ async def test_as_many_in_flight_as_may_be(house: House) -> None:
     limit = kit.rate(LimitType.REQUEST, 1, RateLimitUnit.CONCURRENT)
     day = DayLimit(LimitType.REQUEST, 3, kit.GROUP, kit.GROUP)
     house.directory.routes[kit.GROUP, kit.SLUG] = kit.route(concurrent=(limit,), day_limits=(day,))
-    first = await house.admissions.admit(kit.key(), "r", ASKED)
+    first = await house.admissions.admit(kit.key(), ASKED)
     assert isinstance(first, Call)
     client = await house.serve(house.client(ASKED))
     assert len(house.admissions.places) == 1
     error = error_of(client.got)
     assert (client.status, error["code"], error["type"]) == (429, "rate_limit_exceeded", "rate_limit_error")
-    for named in ("lab/model", "1 REQUEST CONCURRENT", kit.PARENT):
+    for named in ("lab/model", "1 REQUEST CONCURRENT", "a group above"):
         assert named in error["message"]
     assert (client.header(b"retry-after"), client.header(b"retry-after-ms")) == (b"1", b"1000")
     house.admissions.release(first)
@@ -186,7 +188,7 @@ async def test_a_rate_limit_takes_no_place_in_the_day(house: House) -> None:
     assert client.status == 429
     error = error_of(client.got)
     assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
-    for named in ("lab/model", "TOKEN", "SECOND", "7", kit.PARENT):
+    for named in ("lab/model", "TOKEN", "SECOND", "7", "a group above"):
         assert named in error["message"]
     assert (client.header(b"retry-after"), client.header(b"retry-after-ms")) == (b"2", b"1050")
     assert client.header(b"x-ratelimit-remaining-tokens") == b"0"
@@ -217,7 +219,7 @@ async def test_no_free_slot(house: House) -> None:
 
 @in_virtual_time
 async def test_the_last_slot_is_taken_while_the_body_comes(house: House) -> None:
-    class Slow(kit.FakeClient):
+    class Slow(fakes.FakeClient):
         async def body(self, workspace_id: str) -> bytes | Reply:
             while not house.slots.is_full:
                 house.slots.open_slot(b"{}")
@@ -270,10 +272,10 @@ async def test_a_day_that_its_parents_counter_has_used_up(house: House) -> None:
 
 
 def test_what_a_key_may_call(house: House) -> None:
-    listed = house.gateway.models(b"Api-Key " + kit.TEXT_KEY)
+    listed = house.admissions.models(b"Api-Key " + kit.TEXT_KEY)
     assert not isinstance(listed, Reply)
     assert [model.slug for model in listed] == [kit.SLUG]
-    refused = house.gateway.models(b"Bearer " + kit.TEXT_KEY)
+    refused = house.admissions.models(b"Bearer " + kit.TEXT_KEY)
     assert isinstance(refused, Reply)
     assert refused.status == 401
 
@@ -303,3 +305,27 @@ async def test_no_choice_reserves_more_than_its_model_can_answer(house: House, m
     body = ASKED[:-1] + b',"max_tokens":200000}'
     assert (await house.serve(house.client(body))).status == 200
     assert [place.estimate for _, place in house.windows.taken] == [-(-len(body) // 4) + reserved]
+
+
+@in_virtual_time
+async def test_a_key_sees_its_limits_what_it_used_and_when_that_resets_and_no_other_group(house: House) -> None:
+    own = DayLimit(LimitType.REQUEST, 3, kit.GROUP, kit.GROUP)
+    above = DayLimit(LimitType.TOKEN, 100, kit.PARENT, kit.PARENT, over_all=True, unit=UsageLimitUnit.MONTH)
+    routes = {slug: kit.route(slug=slug, day_limits=(own, above)) for slug in (kit.SLUG, "lab/b")}
+    house.directory.routes = {(kit.GROUP, slug): route for slug, route in routes.items()}
+    house.upstream.answers(PLAIN)
+    await house.serve(house.client(ASKED))
+    usage = OwnUsage(house.admissions, house.directory, house.days, lambda: kit.NOW)
+    reply = usage.answer(b"Api-Key " + kit.TEXT_KEY)
+    told = json.loads(reply.body)
+    day = {"type": "REQUEST", "unit": "DAY", "threshold": 3, "source": "own", "reset_at": "2025-03-02T00:00:00.000Z"}
+    month = {"type": "TOKEN", "unit": "MONTH", "threshold": 100, "source": "above"}
+    assert (reply.status, told["object"]) == (200, "usage")
+    assert told["usage"] == {
+        kit.SLUG: [day | {"current_usage": 1}],
+        "lab/b": [day | {"current_usage": 0}],
+        "*": [month | {"current_usage": 7, "reset_at": "2025-04-01T00:00:00.000Z"}],
+    }
+    assert {limit["source"] for limit in told["rate_limits"][kit.SLUG]} == {"own", "above"}
+    assert kit.PARENT.encode() not in reply.body
+    assert usage.answer(b"Api-Key nothing").status == 401

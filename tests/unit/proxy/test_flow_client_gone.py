@@ -24,7 +24,8 @@ from tests.unit.proxy.bodies import (
     USAGE,
     nothing_known,
 )
-from tests.unit.proxy.kit import FakeClient, Hang, House, Step
+from tests.unit.proxy.fakes import FakeClient
+from tests.unit.proxy.kit import Hang, House, Step
 from tests.unit.proxy.virtual_time import in_virtual_time
 
 

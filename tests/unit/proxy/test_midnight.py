@@ -42,13 +42,14 @@ class Desk:
             accept_bearer=False,
             clock=clock.steady(lambda: self.seconds),
             mint=lambda _: "key",
+            mint_request=lambda _: "request",
             most_output_tokens=kit.MOST_OUTPUT,
             large=Large(Beside()),
         )
         self.sequence = 0
 
     async def ask(self) -> Call | Reply:
-        return await self.admissions.admit(kit.key(), "request", ASKED)
+        return await self.admissions.admit(kit.key(), ASKED)
 
     async def use(self) -> None:
         """Let one request through to its end."""

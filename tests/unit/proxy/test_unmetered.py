@@ -9,7 +9,8 @@ from proxy.core.calls import BrokenOffError, Failure
 from proxy.dialects.routes import messages
 from tests.unit.proxy import kit
 from tests.unit.proxy.bodies import error_of
-from tests.unit.proxy.kit import FakeClient, Hang, House, Step
+from tests.unit.proxy.fakes import FakeClient
+from tests.unit.proxy.kit import Hang, House, Step
 from tests.unit.proxy.virtual_time import in_virtual_time
 
 ASKED = json.dumps({"model": kit.SLUG, "messages": []}).encode()

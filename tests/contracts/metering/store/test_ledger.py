@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from domain.positions import BeyondPositionError, Progress
-from metering import flow
+from metering import ports
 from metering.core import sums
 from metering.core.sums import Counter, LimitTotal, Totals
 from metering.store import insert, transaction
@@ -27,7 +27,7 @@ def clock() -> HandClock:
 @pytest.fixture(params=["dict", *(engine + way for engine in engines.ENGINES for way in ("", ", general insert"))])
 def counted(
     request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[flow.Ledger]:
+) -> Iterator[ports.Ledger]:
     if request.param == "dict":
         yield DictLedger(clock)
         return
@@ -48,7 +48,7 @@ def limit_of(totals: Totals, group_id: str, day: object = TODAY) -> LimitTotal:
     return found
 
 
-async def test_a_new_event_adds_to_its_own_groups_day_and_to_every_charged_group(counted: flow.Ledger) -> None:
+async def test_a_new_event_adds_to_its_own_groups_day_and_to_every_charged_group(counted: ports.Ledger) -> None:
     totals = await counted.apply(batch([event(1, charged_groups=("group-a", "parent", "root"), tokens=(10, 5, 4))]))
 
     (usage,) = totals.daily
@@ -68,7 +68,7 @@ async def test_a_new_event_adds_to_its_own_groups_day_and_to_every_charged_group
     assert (totals.lane, totals.position) == (LANE, 2)
 
 
-async def test_totals_grow_from_batch_to_batch_and_their_versions_with_them(counted: flow.Ledger) -> None:
+async def test_totals_grow_from_batch_to_batch_and_their_versions_with_them(counted: ports.Ledger) -> None:
     await counted.apply(batch([event(1), event(2)]))
     totals = await counted.apply(batch([event(3, tokens=(1, 2, 0))], 3))
 
@@ -77,7 +77,7 @@ async def test_totals_grow_from_batch_to_batch_and_their_versions_with_them(coun
     assert limit_of(totals, "group-a") == LimitTotal(Counter(TODAY, "group-a", SLUG), 3, 33, 2, 21, 12)
 
 
-async def test_a_batch_that_comes_again_changes_nothing_and_gives_the_totals_again(counted: flow.Ledger) -> None:
+async def test_a_batch_that_comes_again_changes_nothing_and_gives_the_totals_again(counted: ports.Ledger) -> None:
     first = await counted.apply(batch([event(1, charged_groups=("group-a", "root")), correction(2)]))
     again = await counted.apply(batch([event(1, charged_groups=("group-a", "root")), correction(2)]))
 
@@ -86,7 +86,7 @@ async def test_a_batch_that_comes_again_changes_nothing_and_gives_the_totals_aga
     assert again.position == 3
 
 
-async def test_an_old_batch_gives_the_newest_totals(counted: flow.Ledger) -> None:
+async def test_an_old_batch_gives_the_newest_totals(counted: ports.Ledger) -> None:
     await counted.apply(batch([event(1)]))
     newest = await counted.apply(batch([event(2)], 2))
     again = await counted.apply(batch([event(1)]))
@@ -95,7 +95,7 @@ async def test_an_old_batch_gives_the_newest_totals(counted: flow.Ledger) -> Non
     assert again.position == 3
 
 
-async def test_a_batch_that_begins_beyond_the_position_is_refused_and_changes_nothing(counted: flow.Ledger) -> None:
+async def test_a_batch_that_begins_beyond_the_position_is_refused_and_changes_nothing(counted: ports.Ledger) -> None:
     await counted.apply(batch([event(1)]))
     with pytest.raises(BeyondPositionError) as refused:
         await counted.apply(batch([event(3)], 3))
@@ -107,7 +107,7 @@ async def test_a_batch_that_begins_beyond_the_position_is_refused_and_changes_no
 
 @pytest.mark.parametrize("skipped_offsets", [0, 2])
 async def test_of_a_batch_that_straddles_the_position_the_new_part_is_counted(
-    counted: flow.Ledger, skipped_offsets: int
+    counted: ports.Ledger, skipped_offsets: int
 ) -> None:
     await counted.apply(batch([event(1), event(2, group_id="group-b")]))
     straddling = [event(1), event(2, group_id="group-b"), event(3)]
@@ -118,7 +118,7 @@ async def test_of_a_batch_that_straddles_the_position_the_new_part_is_counted(
     assert totals.position == 4 + skipped_offsets
 
 
-async def test_a_replay_under_other_offsets_and_numbers_changes_no_sum(counted: flow.Ledger) -> None:
+async def test_a_replay_under_other_offsets_and_numbers_changes_no_sum(counted: ports.Ledger) -> None:
     first = await counted.apply(batch([event(1), event(2)]))
     replayed = [event(7, number=1, instance="proxy-b"), event(8, number=2, instance="proxy-b")]
     again = await counted.apply(batch(replayed, 3))
@@ -127,7 +127,7 @@ async def test_a_replay_under_other_offsets_and_numbers_changes_no_sum(counted: 
     assert again.position == 5, "else proxy-b would add its own rows to the total"
 
 
-async def test_a_key_that_comes_twice_in_one_batch_counts_once(counted: flow.Ledger) -> None:
+async def test_a_key_that_comes_twice_in_one_batch_counts_once(counted: ports.Ledger) -> None:
     twice = [event(1), event(2, number=1), event(3)]
     totals = await counted.apply(batch(twice))
 
@@ -135,7 +135,7 @@ async def test_a_key_that_comes_twice_in_one_batch_counts_once(counted: flow.Led
     assert limit_of(totals, "group-a").requests == 2
 
 
-async def test_of_two_different_events_of_one_key_in_one_batch_the_first_counts(counted: flow.Ledger) -> None:
+async def test_of_two_different_events_of_one_key_in_one_batch_the_first_counts(counted: ports.Ledger) -> None:
     totals = await counted.apply(batch([event(1, tokens=(10, 5, 2)), event(2, number=1, tokens=(100, 50, 20))]))
 
     usage = usage_of(totals, "group-a")
@@ -143,7 +143,7 @@ async def test_of_two_different_events_of_one_key_in_one_batch_the_first_counts(
     assert limit_of(totals, "group-a").tokens == 15
 
 
-async def test_old_and_new_keys_in_one_batch_count_the_new_alone(counted: flow.Ledger) -> None:
+async def test_old_and_new_keys_in_one_batch_count_the_new_alone(counted: ports.Ledger) -> None:
     await counted.apply(batch([event(1)]))
     mixed = [event(2), event(9, number=1, instance="proxy-b"), event(3, group_id="group-b")]
     totals = await counted.apply(batch(mixed, 2))
@@ -152,7 +152,7 @@ async def test_old_and_new_keys_in_one_batch_count_the_new_alone(counted: flow.L
 
 
 async def test_a_correction_adds_to_the_corrected_figures_of_its_own_day_and_nowhere_else(
-    counted: flow.Ledger,
+    counted: ports.Ledger,
 ) -> None:
     before = await counted.apply(batch([event(1, charged_groups=("group-a", "root"))]))
     tomorrow = NOON + timedelta(days=1)
@@ -171,7 +171,7 @@ async def test_a_correction_adds_to_the_corrected_figures_of_its_own_day_and_now
     assert set(again.limits) == set(before.limits)
 
 
-async def test_a_late_event_counts_on_the_day_of_its_own_timestamp(counted: flow.Ledger, clock: HandClock) -> None:
+async def test_a_late_event_counts_on_the_day_of_its_own_timestamp(counted: ports.Ledger, clock: HandClock) -> None:
     clock.advance(days=3)
     last_moment = datetime(2025, 3, 1, 23, 59, 59, 999000, UTC)
     totals = await counted.apply(
@@ -181,7 +181,7 @@ async def test_a_late_event_counts_on_the_day_of_its_own_timestamp(counted: flow
     assert [usage_of(totals, "group-a", day).requests for day in (TODAY, TODAY + timedelta(days=1))] == [1, 1]
 
 
-async def test_parts_are_the_lanes_own_and_together_they_are_the_whole(counted: flow.Ledger) -> None:
+async def test_parts_are_the_lanes_own_and_together_they_are_the_whole(counted: ports.Ledger) -> None:
     await counted.apply(batch([event(5)], 5, topic="spool-b"))
     totals = await counted.apply(batch([event(1), event(2)]))
 
@@ -194,7 +194,7 @@ async def test_parts_are_the_lanes_own_and_together_they_are_the_whole(counted: 
 
 
 async def test_of_two_partitions_at_one_offset_only_the_batchs_own_moves(
-    counted: flow.Ledger, clock: HandClock
+    counted: ports.Ledger, clock: HandClock
 ) -> None:
     await counted.apply(batch([event(1)]))
     await counted.apply(batch([event(1, number=2, instance="proxy-b")], partition=1, lane="1"))
@@ -204,7 +204,7 @@ async def test_of_two_partitions_at_one_offset_only_the_batchs_own_moves(
     assert [await counted.position(SPOOL, partition) for partition in (0, 1)] == [3, 2]
 
 
-async def test_a_batch_without_events_moves_the_position(counted: flow.Ledger) -> None:
+async def test_a_batch_without_events_moves_the_position(counted: ports.Ledger) -> None:
     assert await counted.position(SPOOL, 0) is None
     await counted.apply(batch([event(1)]))
     totals = await counted.apply(batch([], 2, gap=3))
@@ -214,7 +214,7 @@ async def test_a_batch_without_events_moves_the_position(counted: flow.Ledger) -
     assert await counted.position(SPOOL, 1) is None
 
 
-async def test_counts_far_beyond_32_bits_are_kept(counted: flow.Ledger) -> None:
+async def test_counts_far_beyond_32_bits_are_kept(counted: ports.Ledger) -> None:
     many = 2**53
     totals = await counted.apply(batch([event(2**40, tokens=(many, many, 0))]))
 
@@ -222,7 +222,7 @@ async def test_counts_far_beyond_32_bits_are_kept(counted: flow.Ledger) -> None:
 
 
 async def test_what_was_not_told_comes_in_pages_in_the_order_of_counters(
-    counted: flow.Ledger, monkeypatch: pytest.MonkeyPatch
+    counted: ports.Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transaction, "PAGE", 2)
     yesterday = NOON - timedelta(days=1)
@@ -242,7 +242,7 @@ async def test_what_was_not_told_comes_in_pages_in_the_order_of_counters(
     assert (await counted.untold(SPOOL, 0, LANE, -1, yesterday.date(), None)).daily[0].day == yesterday.date()
 
 
-async def test_how_far_a_lane_is_told_is_noted_by_its_owner_alone(counted: flow.Ledger, clock: HandClock) -> None:
+async def test_how_far_a_lane_is_told_is_noted_by_its_owner_alone(counted: ports.Ledger, clock: HandClock) -> None:
     assert await counted.progress(SPOOL, 0) is None
     await counted.apply(batch([event(1)]))
     assert await counted.progress(SPOOL, 0) == Progress(2, None, None, None, None)
@@ -257,7 +257,7 @@ async def test_how_far_a_lane_is_told_is_noted_by_its_owner_alone(counted: flow.
     assert await counted.progress(SPOOL, 0) == Progress(4, 4, 42, clock.now, None)
 
 
-async def test_a_month_is_the_sum_of_its_days_lane_by_lane(counted: flow.Ledger) -> None:
+async def test_a_month_is_the_sum_of_its_days_lane_by_lane(counted: ports.Ledger) -> None:
     first = NOON.replace(day=1)
     old = event(4, timestamp=first - timedelta(seconds=43201))  # the last second of the month before
     later = first + timedelta(days=1)
@@ -269,3 +269,12 @@ async def test_a_month_is_the_sum_of_its_days_lane_by_lane(counted: flow.Ledger)
     assert other == LimitTotal(month, 1, 15, 1, 10, 5)
     assert await counted.named_in_month(LANE, month.day, ("", "")) == [("group-a", SLUG)]
     assert await counted.named_in_month(LANE, month.day, ("group-a", SLUG)) == []
+
+
+async def test_what_counts_over_all_slugs_and_lanes_is_summed_by_group_between_days(counted: ports.Ledger) -> None:
+    await counted.apply(batch([event(1, tokens=(10, 5, 0)), event(2, tokens=(1, 2, 0), model_slug="org/other")]))
+    await counted.apply(batch([event(3, instance="b", tokens=(4, 0, 0))], topic="spool-b"))
+    await counted.apply(batch([event(4, group_id="another")], 3))
+    found = await counted.over_slugs(["group-a", "nobody"], TODAY, TODAY)
+    assert dict(found) == {"group-a": (3, 22, 15, 7)}
+    assert not await counted.over_slugs(["group-a"], TODAY + timedelta(days=1), TODAY + timedelta(days=9))

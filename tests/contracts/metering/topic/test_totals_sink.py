@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import pytest
 
-from metering import flow
+from metering import ports
 from metering.core import decisions
 from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal
@@ -26,7 +26,7 @@ Told = TypeVar("Told", Decision, DailyUsage)
 class Published(NamedTuple):
     """A publisher, and what its readers have by now, each counter's in the order of its versions' arrival."""
 
-    publisher: flow.TotalsSink
+    publisher: ports.TotalsSink
     parts: Callable[[], Awaitable[Sequence[Decision]]]
     daily: Callable[[], Awaitable[Sequence[DailyUsage]]]
 

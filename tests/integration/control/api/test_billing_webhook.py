@@ -45,6 +45,25 @@ def secrets(database: Database, lab: Lab, now: datetime) -> list[str]:
     return [VAULT.open(secret.sealed, webhook_context(lab.id)) for secret in valid]
 
 
+async def test_usage_alerts_are_percents_each_once_at_most_five_and_a_put_replaces_them(
+    lab: Lab, database: Database
+) -> None:
+    nowhere = {"url": None, "enabled": True}
+    answer = await lab.client.put(PATH, json={**nowhere, "usage_alerts": [100, 80, 80]})
+    assert (answer.status_code, answer.json()) == (200, {**nowhere, "usage_alerts": [80, 100]})
+    assert (await lab.client.get(PATH)).json() == {**nowhere, "usage_alerts": [80, 100]}
+    await rotate(lab, 0)
+    record = database.read_now(lambda connection: SqlWebhooks(connection).find(lab.id))
+    assert record is not None
+    assert record.usage_alerts == (80, 100), "another change of the settings keeps them"
+    for wrong in ([0], [101], [1, 2, 3, 4, 5, 6], ["a"], [80.5], 80, [True]):
+        refused = await lab.client.put(PATH, json={**nowhere, "usage_alerts": wrong})
+        assert refused.status_code == 400, wrong
+        assert "usage_alerts" in refused.json()["error"]["message"]
+    assert (await lab.client.put(PATH, json=nowhere)).json() == nowhere
+    assert (await lab.client.put(PATH, json={**nowhere, "usage_alerts": None})).json() == nowhere
+
+
 async def rotate(lab: Lab, overlap: Any) -> Any:
     return await lab.client.post(f"{PATH}/rotate_secret", json={"overlap_seconds": overlap})
 

@@ -16,7 +16,7 @@ from metering.thresholds import GroupThresholds
 from runtime.kafka.writer import Kafka
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision
-from schemas.limits import LimitType
+from schemas.limits import LimitType, ModelConfig, UsageLimit, UsageLimitUnit
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY
 from tests.integration.control import helpers
 from tests.integration.metering.topic.scene import Scene, running, until
@@ -87,6 +87,35 @@ async def test_a_topic_that_was_lost_gets_the_figures_of_its_days_with_their_ver
 def newest(some: Sequence[Told]) -> dict[tuple[str, str], Told]:
     """Return what compaction leaves: each counter's last record."""
     return {(one.group_id, str(one.day) if isinstance(one, DailyUsage) else one.period): one for one in some}
+
+
+async def test_the_month_of_a_limit_is_written_too_and_of_no_other_counter(
+    scene: Scene, lost: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "PAGE", 2)
+    lab = helpers.onboard(scene.database, "lab", "org").workspace_id
+    month = UsageLimit(type=LimitType.TOKEN, unit=UsageLimitUnit.MONTH, threshold=30)
+    limited = group("group-2").model_copy(
+        update={"workspace_id": lab, "models": (ModelConfig(slug=scene.event(1).model_slug, usage_limits=(month,)),)}
+    )
+    thresholds = GroupThresholds()
+    thresholds.apply(change(1, "group-2", limited))
+    scene.database.write_now(
+        lambda connection: SqlGroups(connection).add(StoredGroup(limited, "limited", scene.now, scene.now))
+    )
+    events = [scene.event(one, f"group-{one % 3}", tokens=(10, 1, 0)) for one in range(1, 10)]
+    async with running(scene.worker(thresholds=thresholds)) as run:
+        await scene.put(*events)
+        await until(lambda: scene.counted() == events[-1].producer.sequence, run)
+    name = f"{scene.now:%Y-%m}"
+    told = [one for one in await scene.decisions() if one.period == name]
+
+    result = await call(scene.now, scene.now)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    again = [one for one in await lost.decisions() if one.period == name]
+    assert newest(again) == newest(told)
+    ((of, one),) = newest(again).items()
+    assert (of, one.requests, one.tokens, [used.threshold for used in one.used_up]) == (("group-2", name), 3, 33, [30])
 
 
 async def test_what_cannot_be_is_said_in_one_line(lost: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

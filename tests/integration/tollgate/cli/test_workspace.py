@@ -107,6 +107,7 @@ def test_set_webhook_keeps_the_secret_and_can_disable(data: Path) -> None:
         "workspace_id": made["workspace_id"],
         "url": "https://hooks.example/in?token=1",
         "enabled": True,
+        "usage_alerts": [],
     }
     before = webhook(data, made["workspace_id"])
     assert run(data, "set-webhook", "--workspace", made["workspace_id"], "--disable").exit_code == 0
@@ -329,7 +330,7 @@ def test_the_audit_log_names_every_command(data: Path) -> None:
         "management_key.create",
     ]
     assert {(entry["actor"], entry["workspace_id"]) for entry in entries} == {("operator", made["workspace_id"])}
-    assert entries[2]["before"] == {"url": None, "enabled": True}
+    assert entries[2]["before"] == {"url": None, "enabled": True, "usage_alerts": []}
     assert entries[3]["after"]["state"] == "suspended"
     assert len(audited(data)) == 6
     assert [entry["id"] for entry in audited(data, "--limit", "1")] == [entries[-1]["id"]]

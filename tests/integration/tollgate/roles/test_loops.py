@@ -145,7 +145,7 @@ async def check(scene: Scene, *expected: str) -> None:
     assert problem.count(" stands still: ") == len(expected)
 
 
-DELIVERING = ("webhook dispatch", "webhook redrive", "webhook retention")
+DELIVERING = ("usage alerts", "webhook dispatch", "webhook redrive", "webhook retention")
 CONFIGURED = ("the reader of the configuration", "the configuration's fallback")
 
 
@@ -155,6 +155,7 @@ async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
             scene,
             "the configuration's relay",
             "control's retention",
+            "the requests that did not go well",
             "metering's retention",
             "the spool's upkeep",
             "the spool's trimming",
@@ -170,7 +171,9 @@ async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_control(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(control.prepare, apart, monkeypatch) as scene:
-        await check(scene, "the clock", "the relay to Kafka", "control's retention")
+        await check(
+            scene, "the clock", "the relay to Kafka", "control's retention", "the requests that did not go well"
+        )
 
 
 async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +190,7 @@ async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.
                     "the spool's upkeep",
                     "the limits' upkeep",
                     "the publisher of spool/ID",
+                    "the publisher of requests",
                     "the removal of published usage events",
                     "what is in flight near limits",
                     "what others have in flight",

@@ -48,7 +48,7 @@ LIMIT = UsageLimit(type=LimitType.TOKEN, unit=UsageLimitUnit.DAY, threshold=5)
                         secrets=(SealedSecret(sealed="sealed"),),
                     )
                 ),
-                {"url": "https://hooks.example/in", "enabled": enabled},
+                {"url": "https://hooks.example/in", "enabled": enabled, "usage_alerts": []},
             )
             for enabled in (True, False)
         ),

@@ -1,7 +1,7 @@
 """The answers that are the proxy's own: OpenAI's shape, codes, and headers rounded up (contract 3)."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,7 +11,9 @@ from proxy.core.replies import Reply
 from proxy.dialects.answers import StreamReader
 from proxy.limits.days import DayLimit, DayRefusal
 from proxy.limits.windows import LimitStanding, Refusal, WindowLimit
+from schemas import base
 from schemas.limits import LimitType, RateLimitUnit, UsageLimitUnit
+from tests.unit.proxy import kit
 
 REQUESTS = WindowLimit(LimitType.REQUEST, RateLimitUnit.MINUTE, 60, "parent", "own")
 TOKENS = WindowLimit(LimitType.TOKEN, RateLimitUnit.SECOND, 100, "own", "own")
@@ -27,7 +29,7 @@ def header(reply: Reply, name: bytes) -> bytes:
     [
         (replies.bad_request("m", "p"), 400, "invalid_request_error", None),
         (replies.unauthorized("m"), 401, "invalid_request_error", "invalid_api_key"),
-        (replies.suspended(), 403, "invalid_request_error", "workspace_suspended"),
+        (replies.suspended(kit.key()), 403, "invalid_request_error", "workspace_suspended"),
         (replies.model_not_found("a/b"), 404, "invalid_request_error", "model_not_found"),
         (replies.body_too_late(30), 408, "invalid_request_error", None),
         (replies.body_too_large(5), 413, "invalid_request_error", None),
@@ -49,8 +51,8 @@ def test_errors_have_one_shape(reply: Reply, status: int, kind: str, code: str |
 
 
 def test_replies_do_not_share_their_headers() -> None:
-    replies.suspended().headers.append((b"x", b"y"))
-    assert replies.suspended().headers == [(b"content-type", b"application/json")]
+    replies.suspended(kit.key()).headers.append((b"x", b"y"))
+    assert replies.suspended(kit.key()).headers == [(b"content-type", b"application/json")]
 
 
 def test_an_error_as_the_end_of_a_stream() -> None:
@@ -71,7 +73,7 @@ def test_a_slug_of_any_kind_can_be_named() -> None:
     ("wait_ms", "seconds"), [(1, b"1"), (999, b"1"), (1000, b"1"), (1001, b"2"), (50, b"1"), (63_000, b"63")]
 )
 def test_retry_after_is_whole_seconds_rounded_up(wait_ms: int, seconds: bytes) -> None:
-    reply = replies.rate_limited("a/b", Refusal(TOKENS, wait_ms, ()))
+    reply = replies.rate_limited("a/b", Refusal(TOKENS, wait_ms, ()), "own")
     assert header(reply, b"retry-after") == seconds
     assert header(reply, b"retry-after-ms") == b"%d" % wait_ms
 
@@ -89,7 +91,7 @@ def test_retry_after_is_whole_seconds_rounded_up(wait_ms: int, seconds: bytes) -
 )
 def test_a_used_up_day_ends_at_midnight(now: datetime, seconds: bytes) -> None:
     refusal = DayRefusal(DayLimit(LimitType.TOKEN, 7, "parent", "own"), rests_on_reservations=False)
-    reply = replies.used_up("a/b", refusal, now)
+    reply = replies.used_up("a/b", refusal, now, "own")
     assert header(reply, b"retry-after") == seconds
     assert header(reply, b"x-should-retry") == b"false"
     assert not [name for name, _ in reply.headers if name == b"retry-after-ms"]
@@ -105,18 +107,21 @@ def test_a_used_up_day_ends_at_midnight(now: datetime, seconds: bytes) -> None:
 )
 def test_a_used_up_month_ends_with_it(now: datetime, seconds: bytes) -> None:
     limit = DayLimit(LimitType.TOKEN, 7, "parent", "own", unit=UsageLimitUnit.MONTH)
-    reply = replies.used_up("a/b", DayRefusal(limit, rests_on_reservations=False), now)
+    reply = replies.used_up("a/b", DayRefusal(limit, rests_on_reservations=False), now, "own")
     assert header(reply, b"retry-after") == seconds
     error = json.loads(reply.body)["error"]
-    assert (error["code"], "7 TOKEN per MONTH for a/b" in error["message"]) == ("insufficient_quota", True)
+    assert error["code"] == "insufficient_quota"
+    ends = base.rfc3339(now + timedelta(seconds=int(seconds)))
+    limit_text = "7 TOKEN per MONTH for a/b, set by a group above this key's own"
+    assert error["message"] == f"Usage limit reached: {limit_text}. It resets at {ends}."
 
 
 def test_a_day_that_only_requests_in_flight_hold_is_asked_for_again_in_a_second() -> None:
     refusal = DayRefusal(DayLimit(LimitType.TOKEN, 7, "parent", "own"), rests_on_reservations=True)
-    reply = replies.used_up("a/b", refusal, datetime(2025, 3, 1, tzinfo=UTC))
+    reply = replies.used_up("a/b", refusal, datetime(2025, 3, 1, tzinfo=UTC), "own")
     error = json.loads(reply.body)["error"]
     assert (reply.status, error["code"], error["type"]) == (429, "rate_limit_exceeded", "rate_limit_error")
-    assert all(named in error["message"] for named in ("7 TOKEN per DAY for a/b", "parent", "in flight"))
+    assert all(named in error["message"] for named in ("7 TOKEN per DAY for a/b", "a group above", "in flight"))
     assert (header(reply, b"retry-after"), header(reply, b"retry-after-ms")) == (b"1", b"1000")
     assert not [name for name, _ in reply.headers if name == b"x-should-retry"]
 
@@ -186,3 +191,18 @@ def test_what_must_not_pass_becomes_502(status: int, code: str) -> None:
 @pytest.mark.parametrize("status", [400, 404, 422, 429, 500, 599])
 def test_an_upstreams_own_errors_pass(status: int) -> None:
     assert replies.passed_on(status, [], b"theirs").body == b"theirs"
+
+
+@pytest.mark.parametrize(("source", "said"), [("own", "set by group own"), ("parent", "set by a group above")])
+def test_a_refusal_names_a_group_to_its_own_key_alone(source: str, said: str) -> None:
+    now = datetime(2025, 3, 1, 12, tzinfo=UTC)
+    day = DayRefusal(DayLimit(LimitType.TOKEN, 7, source, "own"), rests_on_reservations=False)
+    rate = Refusal(WindowLimit(LimitType.TOKEN, RateLimitUnit.MINUTE, 7, source, "own"), 5, ())
+    for reply in (replies.used_up("a/b", day, now, "own"), replies.rate_limited("a/b", rate, "own")):
+        message = json.loads(reply.body)["error"]["message"]
+        assert said in message
+        assert "parent" not in message
+    assert (
+        "It resets at 2025-03-02T00:00:00.000Z."
+        in json.loads(replies.used_up("a/b", day, now, "own").body)["error"]["message"]
+    )

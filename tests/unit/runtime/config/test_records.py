@@ -5,6 +5,7 @@ import pytest
 
 from runtime.config import log as config_log
 from runtime.config import records as config_records
+from runtime.config.newer import LeftOutError
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import KafkaRecord
 from schemas.config import (
@@ -147,3 +148,49 @@ def test_a_record_that_cannot_be_read_is_skipped_and_the_others_are_not(record: 
     assert [change.id for change in changes] == ["other"]
     assert newest == 2
     assert len(errors) == 1
+
+
+KNOWN_LIMIT = {"type": "TOKEN", "unit": "DAY", "threshold": 5}
+
+
+@pytest.mark.parametrize(
+    ("model", "rates", "usages"),
+    [
+        ({"usage_limits": [{"type": "NEWER", "unit": "DAY", "threshold": 1}, KNOWN_LIMIT]}, 0, 1),
+        ({"usage_limits": [KNOWN_LIMIT, {"type": "TOKEN", "unit": "YEAR", "threshold": 1}]}, 0, 1),
+        ({"usage_limits": [KNOWN_LIMIT | {"soft": True}, KNOWN_LIMIT | {"unit": "MONTH"}]}, 0, 1),
+        (
+            {
+                "rate_limits": [
+                    {"type": "A", "unit": "SECOND", "threshold": 1},
+                    {"type": "REQUEST", "unit": "SECOND", "threshold": 1},
+                    {"type": "B", "unit": "C", "threshold": "D"},
+                ],
+                "usage_limits": [KNOWN_LIMIT],
+            },
+            1,
+            1,
+        ),
+        ({"burst_limits": [{"type": "TOKEN"}], "usage_limits": [KNOWN_LIMIT]}, 0, 1),
+    ],
+)
+def test_a_limit_that_is_not_known_here_is_left_out_and_the_rest_of_its_group_holds(
+    model: dict[str, object], rates: int, usages: int
+) -> None:
+    state = RECORDS[ConfigKind.GROUP].model_dump(mode="json", by_alias=True)
+    state["models"] = [{"slug": "a/other"}, {"slug": "a/b"} | model]
+    (change,), newest, errors = decode(config_records.encode(4, "group", "g", state, AT))
+    assert isinstance(change.record, GroupRecord)
+    other, own = change.record.models
+    assert (other.slug, own.slug, newest) == ("a/other", "a/b", 4)
+    assert (len(own.rate_limits), len(own.usage_limits)) == (rates, usages)
+    (told,) = errors
+    assert isinstance(told, LeftOutError)
+    assert "g: record.models.1." in str(told)
+
+
+def test_fields_that_a_newer_version_adds_to_a_record_are_ignored() -> None:
+    for kind, known in RECORDS.items():
+        state = known.model_dump(mode="json", by_alias=True) | {"newer": {"a": 1}}
+        (change,), _, errors = decode(config_records.encode(4, kind.value, "x", state, AT))
+        assert (change.record, errors) == (known, [])

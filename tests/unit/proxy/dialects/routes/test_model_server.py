@@ -51,6 +51,26 @@ def test_only_so_much_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (sent, stream.tokens) == (text, None)
 
 
+@pytest.mark.parametrize("beginning", [b"\x89PNG", b"[{", b" \n plain", b"\xef\xbb\xbf<html>", b" " * 5000])
+def test_what_cannot_tell_of_usage_is_not_gathered(beginning: bytes) -> None:
+    stream = OpaqueStream()
+    for chunk in [*([beginning[at : at + 1] for at in range(len(beginning))]), *[b"\x00{usage" * 100] * 50]:
+        assert stream.feed(chunk) == chunk
+    assert stream.held_bytes == 0
+    stream.finish()
+    assert stream.tokens is None
+
+
+def test_an_object_is_gathered_because_its_usage_may_stand_anywhere() -> None:
+    stream = OpaqueStream()
+    text = b'{"usage":' + json.dumps(USAGE).encode() + b',"output":"' + b"x" * 5000
+    stream.feed(text)
+    assert stream.held_bytes == len(text)
+    stream.feed(b'"}')
+    stream.finish()
+    assert (stream.tokens, stream.held_bytes) == (COUNTED, 0)
+
+
 def test_what_is_cut_off_is_not_whole_and_has_no_form_for_an_error() -> None:
     stream = OpaqueStream()
     assert stream.feed(b"half") == b"half"
