@@ -260,6 +260,12 @@ class Proxy:
         self.requests.register_metrics(telemetry)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
         telemetry.gauge(
+            "tollgate_limit_used_ratio",
+            "What share of a usage limit is used, of the 50 fullest above 0.9 that calls met here.",
+            lambda: self.days.near(self._clock().date()),
+            ("group", "slug", "type", "unit"),
+        )
+        telemetry.gauge(
             "tollgate_feedback_lag_seconds",
             "Age in seconds of the oldest usage event of today in this proxy's spool that no decision counts yet.",
             self._feedback_lag_s,

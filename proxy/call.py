@@ -39,8 +39,10 @@ class Call(msgspec.Struct, eq=False):
     """Of media in its prompt."""
     envelope: Envelope | None = None
     """What goes on beside its body."""
+    begun_s: float = 0.0
     started_s: float = 0.0
-    """On the event loop's clock, like `first_byte_s`."""
+    ended_s: float = 0.0
+    """When its body was there, it was admitted, its event was made; on the event loop's clock, like `first_byte_s`."""
     answered: bool | None = None
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
@@ -76,7 +78,7 @@ class Call(msgspec.Struct, eq=False):
 
     def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
         """Return its usage event."""
-        started_s, first_byte_s = self.started_s, self.first_byte_s
+        self.ended_s, started_s, first_byte_s = now_s, self.started_s, self.first_byte_s
         first_byte_ms = None if first_byte_s is None else round((first_byte_s - started_s) * 1000)
         latency_ms = round((now_s - started_s) * 1000)
         return usage_event.ended(self.event, count.tokens, count.source, outcome, (latency_ms, first_byte_ms))

@@ -118,8 +118,11 @@ class Gateway:
         body = await client.body(key.workspace_id)
         if isinstance(body, Reply):
             return body
-        excess = self._shares.read(key, len(body))
-        return excess or await self._admissions.admit(key, body, api, envelope)
+        begun_s, excess = self._deadlines.loop.time(), self._shares.read(key, len(body))
+        call = excess or await self._admissions.admit(key, body, api, envelope)
+        if isinstance(call, Call):
+            call.begun_s = begun_s
+        return call
 
     async def _forward(self, client: Client, call: Call, room: AnswerRoom) -> Ending:
         """Call the upstream and pass its answer on, all but what must wait for the event."""
