@@ -18,6 +18,7 @@ from proxy.dialects.routes.api import ApiRoute
 from proxy.large import Large, Read
 from proxy.limits import concurrency, days, estimate, windows
 from runtime.clock import Clock
+from runtime.memory_files import Body, MemoryFile
 from schemas.usage import UsageSource
 
 _SOURCE = (UsageSource.ESTIMATED, UsageSource.NONE)
@@ -159,7 +160,7 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def find(self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
+    async def find(self, key: Key, body: Body, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
         read = self._large.request_at_once(api, body)
         if read is None:
@@ -169,12 +170,12 @@ class Admissions:
         if slug is None:
             slug = read.request.slug
         route = self._directory.route(key, slug, api)
-        if route is None:
-            return replies.model_not_found(slug)
-        if isinstance(route, Unserved):
-            return replies.unserved(slug)
+        if not isinstance(route, Route):
+            return replies.model_not_found(slug) if route is None else replies.unserved(slug)
         if read.upstream_object is not None and not route.upstream_objects:
             return replies.names_upstream_object(read.upstream_object)
+        if isinstance(body, MemoryFile):
+            read = await self._large.for_upstream(api, body, read, route)
         return read, route
 
     def request_id(self) -> str:
@@ -182,7 +183,7 @@ class Admissions:
         return self._mint_request(self._clock())
 
     async def admit(
-        self, key: Key, body: bytes, api: ApiRoute = chat_completions.ROUTE, envelope: Envelope | None = None
+        self, key: Key, body: Body, api: ApiRoute = chat_completions.ROUTE, envelope: Envelope | None = None
     ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
         found = await self.find(key, body, api, None if envelope is None else envelope.slug)

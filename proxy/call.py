@@ -58,7 +58,7 @@ class Call(msgspec.Struct, eq=False):
         """Forget the body once it has been sent. What would be billed without counts is made of it first."""
         sent.body = b""
         self.prompt_tokens = self.likely().input_tokens
-        self.asked = replace(self.asked, body=b"")
+        self.asked = replace(self.asked, body=b"", upstream_body=None)
         release()
 
     def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
@@ -90,7 +90,8 @@ def upstream_request(
     """Return what is sent upstream for a request."""
     return UpstreamRequest(
         route.url,
-        api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
+        asked.upstream_body
+        or api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
         request_id,
         route.credential,
         route.by_operator,

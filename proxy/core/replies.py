@@ -4,6 +4,7 @@ Never names an upstream's address or credential.
 """
 
 import math
+import mmap
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -41,6 +42,8 @@ class Reply(msgspec.Struct):
     """Whether it is an error of the gateway's own, in OpenAI's shape."""
     lines: bytes = b""
     """Further headers as they are sent, each with its end: what would be taken apart only to be put together again."""
+    large: mmap.mmap | None = None
+    """The body, where it lies in a file: `body` is empty then."""
     reason: str = "upstream_status"
     """Of an error its code, or else its type; as it stands, that the upstream answered so."""
     detail: str | None = None
@@ -53,6 +56,11 @@ class Reply(msgspec.Struct):
     def __repr__(self) -> str:
         """Name it without whom it refuses and what it says."""
         return f"Reply({self.status}, {self.reason!r})"
+
+
+def of_upstream(status: int, headers: Headers, body: bytes | mmap.mmap) -> Reply:
+    """Return an upstream's answer as it came."""
+    return Reply(status, headers, body) if isinstance(body, bytes) else Reply(status, headers, b"", large=body)
 
 
 def error(status: int, message: str, *, kind: str, code: str | None = None, param: str | None = None) -> Reply:
@@ -191,7 +199,7 @@ def rate_lines(standings: Sequence[windows.LimitStanding]) -> bytes:
     )
 
 
-def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
+def passed_on(status: int, headers: Headers, body: bytes | mmap.mmap) -> Reply:
     """An upstream's own answer that is no success; its 401, 403 and redirects are the gateway's trouble: 502."""
     if status in (401, 403):
         return upstream_refused_credential()
@@ -199,7 +207,7 @@ def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
         return upstream_redirected()
     if not 400 <= status < 600:  # 101, or what HTTP does not know
         return upstream_broke_off()
-    return Reply(status, headers, body)
+    return of_upstream(status, headers, body)
 
 
 def upstream_failed(failure: Failure) -> Reply:

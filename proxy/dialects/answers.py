@@ -11,6 +11,7 @@ A usual event costs one decoding and one comparison with the beginning of the ev
 `find`: CPython 3.11's `in` makes a TypeError of what it seeks, and drops it, before it looks (`_Py_bytes_contains`).
 """
 
+import mmap
 import re
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,7 @@ class Plain(msgspec.Struct, frozen=True):
     """Whether it is an error, although its status is 2xx."""
     choices: int = 1
     """How many came; 1 where they were not looked into."""
+    large: mmap.mmap | None = None  # the body, where it lies in a file: `body` is empty then
 
 
 def plain(

@@ -3,12 +3,15 @@
 import asyncio
 from typing import Protocol
 
+from runtime.turns import Turns
+
 
 class Port(Protocol):
     """What an exchange needs of its server."""
 
     is_stopping: bool
     """Whether no further request is taken."""
+    turns: Turns
 
 
 class Line(Protocol):
