@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from proxy.dialects import answer_json, json_members, json_text, usage, written
 from proxy.dialects.json_members import Span
@@ -112,10 +111,10 @@ def cut_short(reported: TokenCounts | None, likely: Callable[[], TokenCounts], c
     if reported is None or not reported.input_tokens:
         count = to_bill(None, likely, content_bytes)
         output = max(output, reported.output_tokens if reported is not None else 0)
-        return Count(replace(count.tokens, output_tokens=output), UsageSource.ESTIMATED)
+        return Count(msgspec.structs.replace(count.tokens, output_tokens=output), UsageSource.ESTIMATED)
     if reported.output_tokens >= output:
         return Count(reported, UsageSource.PROVIDER)
-    return Count(replace(reported, output_tokens=output), UsageSource.ESTIMATED)
+    return Count(msgspec.structs.replace(reported, output_tokens=output), UsageSource.ESTIMATED)
 
 
 class StreamReader:
