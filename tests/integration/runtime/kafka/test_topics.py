@@ -60,7 +60,9 @@ async def test_the_broker_packs_what_is_written_and_every_reader_reads_it(kafka:
         kafka.name(plan.name): plan.config.get("compression.type", "producer") for plan in PLANS
     }
     await write(kafka, USAGE_EVENTS)
-    assert [record.value for some in (await records.read(kafka, USAGE_EVENTS)).values() for record in some] == [b"value"]
+    assert [record.value for some in (await records.read(kafka, USAGE_EVENTS)).values() for record in some] == [
+        b"value"
+    ]
 
 
 async def test_a_missing_topic_is_named_with_its_prefix_and_what_makes_it(kafka: Kafka) -> None:
