@@ -16,10 +16,11 @@ from proxy.core.replies import Headers, Reply
 from proxy.dialects import answers, chat, media
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute, Stream
-from proxy.large import Large, Read
+from proxy.large import Large, Read, upstream_request
 from proxy.limits import concurrency, days, estimate, windows
 from proxy.limits.estimate import TokenCounts
 from runtime.clock import Clock
+from runtime.memory_files import Body, MemoryFile
 from schemas.usage import Outcome, UsageSource
 
 _MOST_KNOWN = 100_000
@@ -130,7 +131,7 @@ class Call:
         """Forget the body once it has been sent. What would be billed without counts is made of it first."""
         sent.body = b""
         self.prompt_tokens = self.likely().input_tokens
-        self.asked = replace(self.asked, body=b"")
+        self.asked = replace(self.asked, body=b"", upstream_body=None)
         release()
 
     def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
@@ -224,19 +225,19 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def find(self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
+    async def find(self, key: Key, body: Body, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
         read = await self._large.request(api, body)
         if isinstance(read, chat.Invalid):
             return replies.bad_request(read.message, read.param)
         slug = read.request.slug if slug is None else slug
         route = self._directory.route(key, slug, api)
-        if route is None:
-            return replies.model_not_found(slug)
-        if isinstance(route, Unserved):
-            return replies.unserved(slug)
+        if not isinstance(route, Route):
+            return replies.model_not_found(slug) if route is None else replies.unserved(slug)
         if read.upstream_object is not None and not route.upstream_objects:
             return replies.names_upstream_object(read.upstream_object)
+        if isinstance(body, MemoryFile):
+            read = await self._large.for_upstream(api, body, read, route)
         return read, route
 
     def request_id(self) -> str:
@@ -244,7 +245,7 @@ class Admissions:
         return self._mint_request(self._clock())
 
     async def admit(
-        self, key: Key, body: bytes, api: ApiRoute = chat_completions.ROUTE, envelope: Envelope | None = None
+        self, key: Key, body: Body, api: ApiRoute = chat_completions.ROUTE, envelope: Envelope | None = None
     ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
         found = await self.find(key, body, api, None if envelope is None else envelope.slug)
@@ -331,20 +332,3 @@ class Admissions:
         self._days.release(call.day)
         self._windows.release(call.rate)
         self.places.release(call.places)
-
-
-def upstream_request(
-    asked: chat.ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
-) -> UpstreamRequest:
-    """Return what is sent upstream for a request."""
-    return UpstreamRequest(
-        route.url,
-        api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
-        request_id,
-        route.credential,
-        route.by_operator,
-        route.dialect,
-        workspace_id=route.workspace_id,
-        envelope=envelope,
-        max_output_tokens=route.max_output_tokens,
-    )

@@ -26,6 +26,7 @@ from proxy.refusals import Refusals
 from proxy.request_log import RequestLog
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
+from runtime.memory_files import content
 from schemas.usage import Outcome
 
 KEPT_BODY_BYTES = 64 * 1024
@@ -161,13 +162,13 @@ class Gateway:
         call.first_byte_s = self._deadlines.loop.time()
         call.answered = 200 <= answer.status < 300
         if not call.answered:
-            body = await reading.whole(answer, bound, self._idle_s, hold)
+            body = content(await reading.whole(answer, bound, self._idle_s, hold))
             return Refused(replies.passed_on(answer.status, answer.headers, body))
         is_opaque = call.api.is_opaque
         begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s, hold)
         if not is_stream:
-            body = await reading.whole(answer, bound, self._idle_s, hold, begun)
-            told = await self._large.answer(call.api, body, call.route.slug)
+            whole = await reading.whole(answer, bound, self._idle_s, hold, begun)
+            told = await self._large.answer(call.api, whole, call.route.slug)
             return endings.plain(answer.status, answer.headers, told, call.likely)
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)

@@ -7,6 +7,7 @@ from proxy.core.calls import Envelope, Failure, Key, SpoolUnavailableError, Upst
 from proxy.core.replies import Headers, Reply
 from proxy.dialects.routes.api import ApiRoute
 from proxy.reading import Answer
+from runtime.memory_files import Body
 from schemas.usage import Outcome
 
 
@@ -23,7 +24,7 @@ class Client(Protocol):
     def is_answered(self) -> bool:
         """Whether its answer has begun."""
 
-    async def body(self, workspace_id: str) -> bytes | Reply:
+    async def body(self, workspace_id: str) -> Body | Reply:
         """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
 
     def release_body(self) -> None:

@@ -8,6 +8,7 @@ from proxy.core.calls import BrokenOffError
 from proxy.core.replies import Headers
 from proxy.deadlines import Deadline
 from proxy.dialects import forms
+from runtime.memory_files import HEAP_BYTES, Body, MemoryFile, spilled
 
 Hold = Callable[[int], None]
 
@@ -45,18 +46,24 @@ async def beginning(answer: Answer, bound: Deadline, idle_s: float, hold: Hold) 
     return begun, answer.is_event_stream
 
 
-async def whole(answer: Answer, bound: Deadline, idle_s: float, hold: Hold, begun: bytes = b"") -> bytes:
+async def whole(answer: Answer, bound: Deadline, idle_s: float, hold: Hold, begun: bytes = b"") -> Body:
     """Return the whole body, of which `begun` has been read. Raise BrokenOffError where it is too large.
 
     `hold` is told how much there is; it raises AnswersFullError.
     """
     pieces = [begun]
+    file: MemoryFile | None = None  # in place of pieces, where they are many
     size = len(begun)
     bound.expect(idle_s)
     while (chunk := await answer.read_chunk()) is not None:
         bound.expect(idle_s)
-        pieces.append(chunk)
+        if file is None:
+            pieces.append(chunk)
+        else:
+            file.append(chunk)
         if (size := size + len(chunk)) > endings.MAX_PLAIN_BYTES:
             raise BrokenOffError("the answer is too large")
         hold(size)
-    return b"".join(pieces)
+        if size > HEAP_BYTES and file is None and (file := spilled(pieces)) is not None:
+            pieces = []
+    return file or b"".join(pieces)

@@ -1,5 +1,6 @@
 """The values that pass between the flow and what it talks to: upstreams and the spool."""
 
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,7 +71,7 @@ class UpstreamRequest:
     """One call of an upstream."""
 
     url: str
-    body: bytes
+    body: bytes | mmap.mmap
     request_id: str
     credential: str | None = field(repr=False)
     """Sent as a bearer token; None where the target needs none."""

@@ -45,7 +45,7 @@ def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable
     """
     count = answers.to_bill(answer.tokens, likely, answer.content_bytes, answer.choices)
     outcome = Outcome.UPSTREAM_ERROR if answer.failed else Outcome.COMPLETE
-    return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body))
+    return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body, large=answer.large))
 
 
 def streamed(stream: Stream, likely: Callable[[], TokenCounts]) -> Billed:

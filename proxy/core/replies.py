@@ -4,6 +4,7 @@ Never names an upstream's address or credential.
 """
 
 import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +40,8 @@ class Reply:
     body: bytes
     is_error: bool = False
     """Whether it is an error of the gateway's own, in OpenAI's shape."""
+    large: mmap.mmap | None = None
+    """The body, where it lies in a file: `body` is empty then."""
     reason: str = "upstream_status"
     """Of an error its code, or else its type; as it stands, that the upstream answered so."""
     detail: str | None = None
@@ -47,6 +50,11 @@ class Reply:
     """What it refuses, where the slug is known."""
     key: Key | None = field(default=None, repr=False)
     """Whom it refuses, where that is known."""
+
+
+def of_upstream(status: int, headers: Headers, body: bytes | mmap.mmap) -> Reply:
+    """Return an upstream's answer as it came."""
+    return Reply(status, headers, body) if isinstance(body, bytes) else Reply(status, headers, b"", large=body)
 
 
 def error(status: int, message: str, *, kind: str, code: str | None = None, param: str | None = None) -> Reply:
@@ -188,7 +196,7 @@ def rate_headers(standings: Sequence[windows.LimitStanding]) -> Headers:
     return headers
 
 
-def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
+def passed_on(status: int, headers: Headers, body: bytes | mmap.mmap) -> Reply:
     """An upstream's own answer that is no success; its 401, 403 and redirects are the gateway's trouble: 502."""
     if status in (401, 403):
         return upstream_refused_credential()
@@ -196,7 +204,7 @@ def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
         return upstream_redirected()
     if not 400 <= status < 600:  # 101, or what HTTP does not know
         return upstream_broke_off()
-    return Reply(status, headers, body)
+    return of_upstream(status, headers, body)
 
 
 def upstream_failed(failure: Failure) -> Reply:

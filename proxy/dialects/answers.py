@@ -11,6 +11,7 @@ A usual event costs one decoding and one comparison with the beginning of the ev
 `find`: CPython 3.11's `in` makes a TypeError of what it seeks, and drops it, before it looks (`_Py_bytes_contains`).
 """
 
+import mmap
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -60,6 +61,7 @@ class Plain(NamedTuple):
     """Whether it is an error, although its status is 2xx."""
     choices: int = 1
     """How many came; 1 where they were not looked into."""
+    large: mmap.mmap | None = None  # the body, where it lies in a file: `body` is empty then
 
 
 def plain(
@@ -343,8 +345,6 @@ def _with_lf(text: bytes) -> bytes:
 
 def _named(text: bytes, answer: dict[str, Any], slug: bytes) -> bytes:
     """Return an answer with `slug` (as JSON) for its `model`, where it has one."""
-    return (
-        json_members.splice(text, [(span, slug) for span in answer_json.model_spans(text)])
-        if "model" in answer
-        else text
-    )
+    if "model" not in answer:
+        return text
+    return json_members.splice(text, [(span, slug) for span in answer_json.model_spans(text)])

@@ -6,6 +6,7 @@ Rules: the body is a JSON object in UTF-8; `model` is there once and a string; `
 `stream_options` an object or null; `metadata` null or at most 16 pairs of strings. All else is the upstream's business.
 """
 
+import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ class ChatRequest:
     """The members that were asked for beyond those of chat completions, undecoded."""
     token_ids: int = 0
     """How many of the prompt's tokens are given by their numbers."""
+    upstream_body: bytes | mmap.mmap | None = None
+    """What goes upstream, where it was made already: of large ones, of which `body` holds nothing."""
 
 
 class _Refused(Exception):  # noqa: N818  (never leaves this module)

@@ -8,6 +8,7 @@ from proxy.core.replies import Headers, Reply
 from proxy.dialects.routes import messages
 from runtime.http.bounds import BodyFault
 from runtime.http.exchange import NO_ANSWER, Exchange
+from runtime.memory_files import Body
 
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """So that a proxy in between passes each chunk on when it comes (nginx's default is to gather them)."""
@@ -31,7 +32,7 @@ class HttpClient:
         """Whether its answer has begun."""
         return self._exchange.status != NO_ANSWER
 
-    async def body(self, workspace_id: str) -> bytes | Reply:
+    async def body(self, workspace_id: str) -> Body | Reply:
         """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
         body = await self._exchange.body(workspace_id)
         return _refused(body, self._exchange) if isinstance(body, BodyFault) else body
@@ -49,7 +50,7 @@ class HttpClient:
 
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
-        await self._exchange.answer(reply.status, reply.headers, reply.body)
+        await self._exchange.answer(reply.status, reply.headers, reply.large or reply.body)
 
     def abort(self) -> None:
         """End an answer that was begun, and with it the connection, without the end that it would have had."""

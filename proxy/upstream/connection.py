@@ -12,7 +12,9 @@ from typing import Protocol
 import httptools
 
 from proxy.core.calls import BrokenOffError
+from proxy.upstream.slices import Slices
 from runtime.deadlines import Deadlines
+from runtime.memory_files import Content
 from runtime.turns import Turns
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -37,7 +39,7 @@ _PIECE_BYTES = 16 * 1024
 _BUSY_BYTES = 1024
 """A piece from this size on is no word of a model: whose stream has such pieces goes on in its turn only."""
 _JOINED_BYTES = 64 * 1024
-"""A body up to this is copied behind its head: one buffer costs less to send than two."""
+"""A body up to this is copied behind its head; a larger one is sent by slices."""
 _TOLD = b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms"
 _WANTED = frozenset(_TOLD.split()) | {b"x-should-retry", b"request-id"}
 
@@ -72,9 +74,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_asked", "_bodiless", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held",
-        "_holder", "_interim_left", "_left", "_loop", "_on_sent", "_owner", "_parser", "_paused", "_reusable",
-        "_silence_s", "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected", "headers",
-        "is_made", "problem", "status", "too_slow",
+        "_holder", "_interim_left", "_left", "_loop", "_owner", "_parser", "_paused", "_reusable",
+        "_silence_s", "_slices", "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected",
+        "headers", "is_made", "problem", "status", "too_slow",
     )  # fmt: skip
 
     def __init__(
@@ -109,7 +111,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self._held = 0
-        self._on_sent: Callable[[], None] | None = None
+        self._slices: Slices | None = None
         self._paused = False
         self._asked = False
         self._reusable = False
@@ -121,7 +123,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Whether a request may be sent."""
         return self.is_made and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None, *, holder: str = "") -> None:
+    def send(self, head: bytes, body: Content, on_sent: Callable[[], None] | None = None, *, holder: str = "") -> None:
         """Send a request. Only for a connection that is open and not in use. `on_sent` is called once all has gone.
 
         `holder` has a share of the turns, with all else that is its.
@@ -135,15 +137,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._header_lines_left = MAX_HEADER_LINES
         self._interim_left = MAX_INTERIM_ANSWERS
         self._asked = True
-        if len(body) <= _JOINED_BYTES:
+        if on_sent is None and isinstance(body, bytes) and len(body) <= _JOINED_BYTES:
             self._transport.write(head + body)
         else:
-            self._transport.writelines((head, body))
-        if on_sent is not None:
-            self._on_sent = on_sent
-            self._transport.set_write_buffer_limits(high=0)  # so that it resumes when nothing waits to be sent
-            if not self._transport.get_write_buffer_size():
-                self.resume_writing()
+            self._transport.write(head)
+            self._slices = Slices(self._transport, body, self._turns, holder, on_sent)
+            self._slices.go_on()
 
     def change(self) -> asyncio.Future[None]:
         """Return what is done as soon as anything has come, or nothing will any more."""
@@ -242,14 +241,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
                 self.complete = True
             self.problem = str(exc) if exc else "the connection was closed"
         self._reusable = False
-        self._on_sent = None
+        if self._slices is not None:
+            self._slices.close()
         self._wake()
 
     def resume_writing(self) -> None:
-        """Tell that all of a request has been handed to the system."""
-        on_sent, self._on_sent = self._on_sent, None
-        if on_sent is not None:
-            on_sent()
+        """Send on, or tell that all of a request has been handed to the system."""
+        if self._slices is not None:
+            self._slices.go_on()
 
     # --- for the parser -----------------------------------------------------------------------------------------------
 
@@ -333,7 +332,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def _give_back(self) -> None:
         # A server that answered without reading the whole request will hardly read a next one.
-        if not self._reusable or not self.is_open or self._transport.get_write_buffer_size():
+        unsent = self._transport.get_write_buffer_size() or (self._slices is not None and self._slices.is_left)
+        if not self._reusable or not self.is_open or unsent:
             self.end("it cannot be used again")
             return
         self._asked = False

@@ -19,6 +19,7 @@ from proxy.dialects.anthropic.stream import TranslatedStream
 from proxy.dialects.chat import Invalid
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import HttpAnswer, Upstreams
+from runtime.memory_files import Content
 
 _TRANSLATED_AT_ONCE_BYTES = 256 * 1024
 _CONTENT_TYPE = b"content-type"
@@ -141,6 +142,10 @@ class StreamedAnswer(TranslatedAnswer):
         return ready
 
 
+def _translated(body: Content, most: int) -> bytes | Invalid:
+    return messages_request.translate(bytes(body), default_max_tokens=most)
+
+
 _Opened = HttpAnswer | WholeAnswer | StreamedAnswer | GivenAnswer | Failure
 
 
@@ -172,8 +177,8 @@ class Providers:
 
     async def _messages(self, request: UpstreamRequest) -> _Opened:
         body, most = request.body, request.max_output_tokens or self._default_max_tokens
-        if len(body) > _TRANSLATED_AT_ONCE_BYTES:
-            translated = await asyncio.to_thread(messages_request.translate, body, default_max_tokens=most)
+        if not isinstance(body, bytes) or len(body) > _TRANSLATED_AT_ONCE_BYTES:
+            translated = await asyncio.to_thread(_translated, body, most)
         else:
             translated = messages_request.translate(body, default_max_tokens=most)
         if isinstance(translated, Invalid):

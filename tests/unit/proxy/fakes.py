@@ -69,7 +69,7 @@ class FakeClient:
 
     async def reply(self, reply: Reply) -> None:
         await self.start(reply.status, reply.headers)
-        await self.send(reply.body, last=True)
+        await self.send(reply.body if reply.large is None else reply.large[:], last=True)
 
     def abort(self) -> None:
         assert self.status is not None
