@@ -49,7 +49,7 @@ from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
-from schemas.decisions import Decision, DecisionBySequence, Whole
+from schemas.decisions import DecisionBySequence, HeardDecision, Whole
 from schemas.limits import UsageLimitUnit
 from schemas.spooled import AnyEvent
 from schemas.usage import Outcome, UsageDraft
@@ -207,7 +207,7 @@ class Proxy:
                     lane, file.instance, [(sequence, end - 1) for sequence in range(file.begin(), mark + 1)]
                 )
 
-    def take_decisions(self, told: Sequence[Decision | Whole]) -> None:
+    def take_decisions(self, told: Sequence[HeardDecision | Whole]) -> None:
         """Take decisions on day and month limits."""
         for one in told:
             if isinstance(one, Whole):
