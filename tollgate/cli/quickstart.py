@@ -71,16 +71,7 @@ def quickstart(
     and TOLLGATE_ALLOW_PRIVATE_RECEIVERS set to true.
     """
     _Api(server).call("GET", "/readyz")  # before anything is made
-    with commands.opened(where) as place:
-        onboarded = place.write(
-            lambda connection: flow.create(
-                units.over(connection, commands.now(connection)),
-                place.sealer(connection),
-                name=name,
-                org_prefix=org_prefix,
-                operator_credential=False,
-            )
-        )
+    onboarded = _onboarded(where, name, org_prefix)
     made: dict[str, Any] = asdict(onboarded)
     api = _Api(server, onboarded.api_key)
     try:
@@ -92,6 +83,19 @@ def quickstart(
         if "developer_key" in made:
             made["curl"] = _curl(inference or server, made["developer_key"], made["slug"])
         _print(made, as_json=as_json)
+
+
+def _onboarded(where: Where, name: str, org_prefix: str) -> flow.Onboarded:
+    with commands.opened(where) as place:
+        return place.write(
+            lambda connection: flow.create(
+                units.over(connection, commands.now(connection)),
+                place.sealer(connection),
+                name=name,
+                org_prefix=org_prefix,
+                operator_credential=False,
+            )
+        )
 
 
 def _fill(api: _Api, made: dict[str, Any], slug: str, target: dict[str, str], customer: str) -> None:
