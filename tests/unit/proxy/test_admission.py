@@ -14,7 +14,18 @@ from proxy.limits.days import DayLimit
 from proxy.own_usage import OwnUsage
 from schemas.limits import LimitType, RateLimitUnit, UsageLimitUnit
 from tests.unit.proxy import fakes, kit
-from tests.unit.proxy.bodies import ASKED, ESTIMATED, MEAN, NO_USAGE, PLAIN, RESERVED, error_of
+from tests.unit.proxy.bodies import (
+    ASKED,
+    DONE,
+    ESTIMATED,
+    HELLO,
+    MEAN,
+    NO_USAGE,
+    PLAIN,
+    RESERVED,
+    STREAMED,
+    error_of,
+)
 from tests.unit.proxy.kit import House
 from tests.unit.proxy.virtual_time import in_virtual_time
 
@@ -329,3 +340,39 @@ async def test_a_key_sees_its_limits_what_it_used_and_when_that_resets_and_no_ot
     assert {limit["source"] for limit in told["rate_limits"][kit.SLUG]} == {"own", "above"}
     assert kit.PARENT.encode() not in reply.body
     assert usage.answer(b"Api-Key nothing").status == 401
+
+
+@pytest.mark.parametrize(
+    ("threshold", "used", "status", "left"),
+    [
+        (600, (5, 2), 200, 593),
+        (100, (5, 2), 200, 93),
+        (600, (5, 5000), 200, 0),
+        (6, (5, 2), 200, 0),
+        (8, (5, 2), 200, 1),
+        (100, (0, 0), 500, 100),
+    ],
+)
+@in_virtual_time
+async def test_a_whole_answer_shows_the_tokens_that_are_left_after_it(
+    house: House, threshold: int, used: tuple[int, int], status: int, left: int
+) -> None:
+    """Not those that its estimate held: 0 where the next call passes, or room that is not there."""
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(kit.rate(LimitType.TOKEN, threshold))
+    usage = json.dumps({"prompt_tokens": used[0], "completion_tokens": used[1]}).encode()
+    house.upstream.answers(NO_USAGE[:-1] + b',"usage":' + usage + b"}", status=status)
+    client = await house.serve(house.client(ASKED))
+    assert client.status == status
+    assert client.header(b"x-ratelimit-remaining-tokens") == b"%d" % left
+    house.upstream.answers(PLAIN)
+    again = await house.serve(house.client(ASKED))
+    assert again.status == (200 if left else 429)
+
+
+@in_virtual_time
+async def test_a_stream_shows_what_its_estimate_leaves(house: House) -> None:
+    house.directory.routes[kit.GROUP, kit.SLUG] = kit.independent(kit.rate(LimitType.TOKEN, 10_000))
+    house.upstream.streams(HELLO, DONE)
+    client = await house.serve(house.client(STREAMED))
+    reserved = -(-len(STREAMED) // 4) + MEAN
+    assert client.header(b"x-ratelimit-remaining-tokens") == b"%d" % (10_000 - reserved)
