@@ -75,10 +75,13 @@ def test_a_change_elsewhere_lets_go_of_nothing() -> None:
     made = directories.directory(endpoint("e2", "lab/b"), group("stranger", model("lab/b"), tree=("stranger",)))
     found = directories.the_route(made)
     key_of = directories.the_key(made)
-    for version, record in enumerate(
-        (endpoint("e2", "lab/b", target_model="new"), group("stranger", tree=("stranger",)), workspace(id_="other"),
-         secret()), 20,
-    ):  # fmt: skip
+    elsewhere: list[ConfigRecord] = [
+        endpoint("e2", "lab/b", target_model="new"),
+        group("stranger", tree=("stranger",)),
+        workspace(id_="other"),
+        secret(),
+    ]
+    for version, record in enumerate(elsewhere, 20):
         made.apply(change(version, record))
     made.apply(end(30, ConfigKind.GROUP, "stranger"))
     assert directories.the_route(made) is found
