@@ -11,7 +11,8 @@ from contextlib import suppress
 from functools import partial
 
 from proxy import reading, shares
-from proxy.admission import Admissions, Call
+from proxy.admission import Admissions
+from proxy.call import Call
 from proxy.core import endings, replies
 from proxy.core.calls import BrokenOffError, Failure, Key, SpoolUnavailableError
 from proxy.core.endings import Billed, Ending, Refused
@@ -174,7 +175,7 @@ class Gateway:
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
         headers = answer.headers if is_opaque else forms.stream_headers(answer.headers)
-        await client.start(answer.status, headers + call.headers)
+        await client.start(answer.status, headers, call.header_lines())
         if ready and not bound.gone:
             await client.send(ready)
         await self._follow(client, stream, answer, bound, hold)
@@ -218,7 +219,7 @@ class Gateway:
                 self._admissions.release(call)
         self._requests.ended(call, ending, key)
         if ending.reply is not None:
-            ending.reply.headers.extend(call.headers)
+            ending.reply.lines += call.header_lines()
             await client.reply(ending.reply)
         elif ending.last is None:
             client.abort()

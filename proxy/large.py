@@ -8,10 +8,12 @@ interpreter to itself until it is done, in a thread too.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
-from proxy.core.calls import Envelope, Route, UpstreamRequest
+import msgspec
+from msgspec.structs import replace
+
+from proxy.core.calls import Route
 from proxy.dialects import media, upstream_objects
 from proxy.dialects.answers import Plain
 from proxy.dialects.chat import ChatRequest, Invalid
@@ -28,7 +30,7 @@ _Args = TypeVarTuple("_Args")
 _Result = TypeVar("_Result")
 
 
-class Read(NamedTuple):
+class Read(msgspec.Struct, frozen=True):
     """What is known of a request's body."""
 
     request: ChatRequest
@@ -52,13 +54,16 @@ class Large:
         """End the process beside."""
         await self._beside.close()
 
+    def request_at_once(self, api: ApiRoute, body: Body) -> Read | Invalid | None:
+        """Return what is known of a request, or why it is refused; None: it is too large to be read at once."""
+        return _request(api, body) if isinstance(body, bytes) and len(body) <= self._at_once_bytes else None
+
     async def request(self, api: ApiRoute, body: Body) -> Read | Invalid:
-        """Return what is known of a request, or why it is refused."""
+        """Return the same of one of any size."""
         if isinstance(body, MemoryFile):
             return await self._apart(request_apart, api.name, body.place, self.costs)
-        if len(body) <= self._at_once_bytes:
-            return _request(api, body)
-        return await asyncio.to_thread(_counted, api, body, self.costs)
+        read = self.request_at_once(api, body)
+        return await asyncio.to_thread(_counted, api, body, self.costs) if read is None else read
 
     async def for_upstream(self, api: ApiRoute, body: MemoryFile, read: Read, route: Route) -> Read:
         """Return what was read of a body with what goes upstream. Nothing more can be done with `body`."""
@@ -66,14 +71,14 @@ class Large:
         is_new = not api.is_opaque and await self._apart(
             rewritten_apart, api.name, asked, route.target_model, route.stored_metadata_only, body.place, made.place
         )
-        return read._replace(request=replace(asked, upstream_body=made.content() if is_new else body.content()))
+        return replace(read, request=replace(asked, upstream_body=made.content() if is_new else body.content()))
 
     async def answer(self, api: ApiRoute, body: Body, slug: str) -> Plain:
         """Return what a whole answer says. Nothing more can be done with `body`."""
         if isinstance(body, MemoryFile):
             named = MemoryFile()
             told = await self._apart(answer_apart, api.name, slug, body.place, named.place)
-            return told._replace(large=named.content())
+            return replace(told, large=named.content())
         if len(body) <= self._at_once_bytes:
             return api.plain(body, slug)
         return await asyncio.to_thread(api.plain, body, slug)
@@ -85,28 +90,10 @@ class Large:
             return await asyncio.to_thread(work, *args)
 
 
-def upstream_request(
-    asked: ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
-) -> UpstreamRequest:
-    """Return what is sent upstream for a request."""
-    return UpstreamRequest(
-        route.url,
-        asked.upstream_body
-        or api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
-        request_id,
-        route.credential,
-        route.by_operator,
-        route.dialect,
-        workspace_id=route.workspace_id,
-        envelope=envelope,
-        max_output_tokens=route.max_output_tokens,
-    )
-
-
 def request_apart(name: RouteName, place: FilePlace, costs: Costs) -> Read | Invalid:
     """Read a request in the process beside; nothing that may be large is sent back."""
     read = _counted(table.ROUTES[name], place.read(), costs)
-    return read if isinstance(read, Invalid) else read._replace(request=replace(read.request, body=b"", further={}))
+    return read if isinstance(read, Invalid) else replace(read, request=replace(read.request, body=b"", further={}))
 
 
 def rewritten_apart(  # noqa: PLR0917 - what crosses to another process has no names
@@ -132,14 +119,14 @@ def answer_apart(name: RouteName, slug: str, body: FilePlace, named: FilePlace) 
     told = table.ROUTES[name].plain(body.read(), slug)
     named.write(told.body)
     body.give_up()
-    return told._replace(body=b"")
+    return replace(told, body=b"")
 
 
 def _counted(api: ApiRoute, body: bytes, costs: Costs) -> Read | Invalid:
     read = _request(api, body)
     if isinstance(read, Invalid) or api.is_opaque:
         return read
-    return read._replace(prompt_tokens=api.prompt_tokens(body, otherwise=max(1, read.prompt_bound), costs=costs))
+    return replace(read, prompt_tokens=api.prompt_tokens(body, otherwise=max(1, read.prompt_bound), costs=costs))
 
 
 def _request(api: ApiRoute, body: bytes) -> Read | Invalid:

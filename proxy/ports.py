@@ -30,8 +30,8 @@ class Client(Protocol):
     def release_body(self) -> None:
         """Say that nobody here holds the body any more."""
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Begin an answer that is sent piece by piece."""
+    async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
+        """Begin an answer that is sent piece by piece; `lines` are further headers, each with its end."""
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a piece of it at once."""

@@ -22,6 +22,9 @@ class Answer(Protocol):
     is_event_stream: bool
     """Whether its content type says that the body is server-sent events."""
 
+    def whole_at_once(self) -> bytes | None:
+        """Return the whole body where it is small and has come, and nothing of it was read; None: read it."""
+
     async def read_chunk(self) -> bytes | None:
         """Return what has arrived as soon as it has; None at the end."""
 
@@ -34,15 +37,18 @@ class Answer(Protocol):
 
 async def beginning(answer: Answer, bound: Deadline, idle_s: float, hold: Hold) -> tuple[bytes, bool]:
     """Return the first bytes, as many as it takes to see whether it is a stream, and whether it is."""
-    begun = b""
+    begun = answer.whole_at_once() or b""
+    if begun:
+        found = forms.is_stream(begun, declared=answer.is_event_stream)
+        return begun, answer.is_event_stream if found is None else found
     bound.expect(idle_s)
     while (chunk := await answer.read_chunk()) is not None:
         bound.expect(idle_s)
         begun += chunk
         hold(len(begun))
-        is_stream = forms.is_stream(begun, declared=answer.is_event_stream)
-        if is_stream is not None:
-            return begun, is_stream
+        found = forms.is_stream(begun, declared=answer.is_event_stream)
+        if found is not None:
+            return begun, found
     return begun, answer.is_event_stream
 
 

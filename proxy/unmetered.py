@@ -5,12 +5,12 @@ Never makes an event. It takes of its workspace's shares as any request does.
 
 from proxy import reading, shares
 from proxy.admission import Admissions
+from proxy.call import upstream_request
 from proxy.core import replies
 from proxy.core.calls import BrokenOffError, Failure, Key, UpstreamRequest
 from proxy.core.replies import Reply
 from proxy.deadlines import Deadline, Drains
 from proxy.dialects.routes.api import ApiRoute
-from proxy.large import upstream_request
 from proxy.ports import Client, Upstream
 from proxy.reading import Answer
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares

@@ -1,7 +1,8 @@
 """What a call comes to: what is billed, and what its client still gets (contract 3, 4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from proxy.core import replies
 from proxy.core.replies import Headers, Reply
@@ -14,15 +15,13 @@ MAX_PLAIN_BYTES = 16 * 1024 * 1024
 """An unstreamed answer that grows beyond this counts as broken off."""
 
 
-@dataclass(slots=True)
-class Refused:
+class Refused(msgspec.Struct):
     """A call that the upstream did not answer with 2xx: there is no event."""
 
     reply: Reply
 
 
-@dataclass(slots=True)
-class Billed:
+class Billed(msgspec.Struct):
     """A call whose event is due, and what its client still gets once the event is durable."""
 
     outcome: Outcome

@@ -14,7 +14,7 @@ A usual event costs one decoding and one comparison with the beginning of the ev
 import mmap
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -39,7 +39,7 @@ _BLANK_LINES = b"\n\n"
 _LF, _CR = b"\n\r"
 
 
-class Count(NamedTuple):
+class Count(msgspec.Struct, frozen=True):
     """Token counts and where they come from."""
 
     tokens: TokenCounts
@@ -48,7 +48,7 @@ class Count(NamedTuple):
     """How many came, where its server counted."""
 
 
-class Plain(NamedTuple):
+class Plain(msgspec.Struct, frozen=True):
     """What an unstreamed answer says."""
 
     body: bytes
@@ -111,10 +111,10 @@ def cut_short(reported: TokenCounts | None, likely: Callable[[], TokenCounts], c
     if reported is None or not reported.input_tokens:
         count = to_bill(None, likely, content_bytes)
         output = max(output, reported.output_tokens if reported is not None else 0)
-        return Count(count.tokens._replace(output_tokens=output), UsageSource.ESTIMATED)
+        return Count(msgspec.structs.replace(count.tokens, output_tokens=output), UsageSource.ESTIMATED)
     if reported.output_tokens >= output:
         return Count(reported, UsageSource.PROVIDER)
-    return Count(reported._replace(output_tokens=output), UsageSource.ESTIMATED)
+    return Count(msgspec.structs.replace(reported, output_tokens=output), UsageSource.ESTIMATED)
 
 
 class StreamReader:

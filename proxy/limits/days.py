@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+import msgspec
+
 from domain.days import month_of
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
 from proxy.limits.in_flight import CounterKey
@@ -64,8 +66,7 @@ class DayRefusal:
     """Whether it is only held: it may admit as soon as one of them ends."""
 
 
-@dataclass(slots=True, eq=False)
-class DayReservation:
+class DayReservation(msgspec.Struct, eq=False):
     """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     estimate: int

@@ -34,7 +34,7 @@ REST_WITHIN_S = 1.0
 
 _READ_BYTES = 64 * 1024
 """One read at most: of the smallest chunks there are it takes two milliseconds to tell them apart."""
-_PIECE_BYTES = 16 * 1024
+PIECE_BYTES = 16 * 1024
 """What one read hands over at most: reading its events takes about a millisecond, then others have their turn."""
 _BUSY_BYTES = 1024
 """A piece from this size on is no word of a model: whose stream has such pieces goes on in its turn only."""
@@ -57,7 +57,7 @@ class Owner(Protocol):
 
 
 def read_buffer() -> memoryview:
-    """Return what all connections of an event loop read into, one after the other: each read is parsed at once."""
+    """Return what all connections of an event loop read into in turn: each read is parsed at once."""
     return memoryview(bytearray(_READ_BYTES))
 
 
@@ -73,10 +73,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_asked", "_bodiless", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held",
+        "_asked", "_bodiless", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left",
         "_holder", "_interim_left", "_left", "_loop", "_owner", "_parser", "_paused", "_reusable",
         "_silence_s", "_slices", "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected",
-        "headers", "is_made", "problem", "status", "too_slow",
+        "headers", "held", "is_made", "problem", "status", "too_slow",
     )  # fmt: skip
 
     def __init__(
@@ -84,8 +84,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     ) -> None:
         """`buffer` is `read_buffer`'s; `silence_s` bounds each wait for bytes, the first ones included."""
         self.address = address
-        self.is_made = False
-        """Whether it has come to be a connection; `change` is done then once it is no more."""
+        self.is_made = False  # whether it has come to be a connection; `change` is done then once it is no more
         self.due = math.inf
         self.status = 0
         """Of the answer; 0 until its head is there."""
@@ -110,7 +109,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport  # from when it is made
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
-        self._held = 0
+        self.held = 0  # bytes of the body that are there to be taken
         self._slices: Slices | None = None
         self._paused = False
         self._asked = False
@@ -153,7 +152,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     async def read(self) -> bytes | None:
         """Return what has come of the body, as soon as there is anything; None at its end.
 
-        At most `_PIECE_BYTES` at once. After a piece of `_BUSY_BYTES` it takes its turn among all that had such, so
+        At most `PIECE_BYTES` at once. After a piece of `_BUSY_BYTES` it takes its turn among all that had such, so
         that upstreams that always have more keep nobody from his. Raise BrokenOffError.
         """
         if self._busy and (self._chunks or not self.complete):
@@ -165,7 +164,19 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             if self.problem is not None:
                 raise BrokenOffError(self.problem)
             await self.change()
-        return self._take()
+        return self.take()
+
+    def take(self) -> bytes:
+        """Return what is there of the body, up to `PIECE_BYTES`."""
+        chunks = self._chunks
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._busy = len(chunk) >= _BUSY_BYTES
+        if len(chunk) > PIECE_BYTES:
+            self._chunks = [chunk[PIECE_BYTES:]]
+            self.held -= PIECE_BYTES
+            return chunk[:PIECE_BYTES]
+        self._drop()
+        return chunk
 
     async def turn(self) -> None:
         """Return when what is ready without a wait may go on."""
@@ -226,7 +237,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         else:
             if self._left < 0 and not self.complete:
                 self.end(f"more than {MAX_FRAMING_BYTES} bytes came that are no body")
-            elif self._held > MAX_BUFFERED_BYTES:
+            elif self.held > MAX_BUFFERED_BYTES:
                 self._pause()
             elif self._draining and self.complete:
                 self._give_back()
@@ -259,11 +270,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header, or count a trailer."""
-        self._header_lines_left -= 1
-        if self._header_lines_left < 0:
+        self._header_lines_left = left = self._header_lines_left - 1
+        if left < 0:
             raise AnswerError(f"it has more than {MAX_HEADER_LINES} header lines")
-        name = name.lower()
-        if name in _WANTED and not self.status:
+        if (name := name.lower()) in _WANTED and not self.status:
             self.headers.setdefault(name, value)
 
     def on_headers_complete(self) -> None:
@@ -286,7 +296,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Take a piece of the body."""
         self._left = MAX_FRAMING_BYTES
         self._chunks.append(body)
-        self._held += len(body)
+        self.held += len(body)
 
     def on_message_complete(self) -> None:
         """Note that the answer is whole, unless it is an interim one."""
@@ -303,21 +313,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             raise httptools.HttpParserError(f"its head is longer than {MAX_HEAD_BYTES} bytes")
         return data[room:]
 
-    def _take(self) -> bytes:
-        chunks = self._chunks
-        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._busy = len(chunk) >= _BUSY_BYTES
-        if len(chunk) > _PIECE_BYTES:
-            self._chunks = [chunk[_PIECE_BYTES:]]
-            self._held -= _PIECE_BYTES
-            return chunk[:_PIECE_BYTES]
-        self._drop()
-        return chunk
-
     def _drop(self) -> None:
         """Hold nothing of the body any more, and read on."""
         self._chunks = []
-        self._held = 0
+        self.held = 0
         if self._paused:
             self._paused = False
             if self.is_open:

@@ -5,8 +5,9 @@ A request for a target of chat completions passes without a step of its own.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from proxy.core import replies
 from proxy.core.calls import BrokenOffError, Dialect, Failure, UpstreamRequest
@@ -51,6 +52,11 @@ class GivenAnswer:
         self.headers: Headers = reply.headers
         self._rest: bytes | None = reply.body
 
+    def whole_at_once(self) -> bytes | None:
+        """Return the body."""
+        rest, self._rest = self._rest, None
+        return rest
+
     async def read_chunk(self) -> bytes | None:
         """Return the body, then None."""
         rest, self._rest = self._rest, None
@@ -71,6 +77,10 @@ class TranslatedAnswer:
         self.headers = answer.headers
         self.is_event_stream = answer.is_event_stream
         self._answer = answer
+
+    def whole_at_once(self) -> bytes | None:
+        """Return None: it has to be translated."""
+        return None
 
     def expect_end(self) -> None:
         """Say that only the end of the answer is missing."""

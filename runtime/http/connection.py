@@ -15,8 +15,9 @@ from typing import Protocol
 
 from runtime.http.answers import CONTINUE
 from runtime.http.bounds import BodyFault, Bounds
-from runtime.http.exchange import Exchange, PathRoute, Port
+from runtime.http.exchange import Exchange, PathRoute
 from runtime.http.intake import SocketIntake
+from runtime.http.line import Port
 from runtime.http.reader import Reader, refusal
 
 _SLICE_BYTES = 16 * 1024

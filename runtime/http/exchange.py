@@ -6,13 +6,12 @@ A plain request costs one object and no timer; what it has to wait for is a futu
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from runtime.http.answers import CONTINUE, STATUS_LINES, error_body
 from runtime.http.bounds import BodyFault
+from runtime.http.line import Line
 from runtime.memory_files import HEAP_BYTES, Content, MemoryFile, spilled
 from runtime.shares import Excess, Shares
-from runtime.turns import Turns
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -41,33 +40,6 @@ class PathRoute:
 
 Routes = Mapping[bytes, Mapping[bytes, PathRoute]]
 """By path, then by method. A path that ends in a slash stands for all whose first segment it is."""
-
-
-class Port(Protocol):
-    """What an exchange needs of its server."""
-
-    is_stopping: bool
-    """Whether no further request is taken."""
-    turns: Turns
-
-
-class Line(Protocol):
-    """What an exchange needs of its connection."""
-
-    transport: asyncio.Transport
-    loop: asyncio.AbstractEventLoop
-    undrained: asyncio.Future[None] | None
-    """Pending while the client does not take what was written."""
-
-    @property
-    def port(self) -> Port:
-        """Return the server."""
-
-    def pause_reading(self) -> None:
-        """Read no further for now."""
-
-    def resume_reading(self) -> None:
-        """Read on."""
 
 
 class Exchange:
@@ -163,12 +135,12 @@ class Exchange:
 
     # --- the answer, as the handler writes it
 
-    async def answer(self, status: int, headers: Headers, body: Content) -> None:
+    async def answer(self, status: int, headers: Headers, body: Content, lines: bytes = b"") -> None:
         """Write a whole answer; of a large one, in turn, no more at once than a client that does not read may hold."""
         if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
-            self.begin(status, headers, length=len(body), whole=body)
+            self.begin(status, headers, lines, length=len(body), whole=body)
             return
-        self.begin(status, headers, length=len(body))
+        self.begin(status, headers, lines, length=len(body))
         view = memoryview(body)
         for start in range(0, len(body), PIECE_BYTES):
             if start:
@@ -176,29 +148,46 @@ class Exchange:
             self.write(view[start : start + PIECE_BYTES], last=start + PIECE_BYTES >= len(body))
             await self.drained()
 
-    def begin(self, status: int, headers: Headers, *, length: int | None = None, whole: bytes | None = None) -> None:
-        """Write the head of an answer. `length` of its body, where it is known; `whole`: the body, to go with it."""
+    def begin(
+        self,
+        status: int,
+        headers: Headers,
+        lines: bytes = b"",
+        *,
+        length: int | None = None,
+        whole: bytes | None = None,
+    ) -> None:
+        """Write the head of an answer; `lines` are further headers, each with its end.
+
+        `length` of its body, where it is known; `whole`: the body, to go with it.
+        """
         self.status = status
         if not self.complete or self._line.port.is_stopping:  # what a refused client still sends is no request
             self.keep_alive = False
-        head = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-        head += b"".join([b"%b: %b\r\n" % header for header in headers])
         self._bodiless = self.method == b"HEAD" or status in (204, 304)
+        framing = b""
         if length is not None:
-            head += b"content-length: %d\r\n" % length
+            framing = b"content-length: %d\r\n" % length
         elif not self._bodiless:
             if self.is_1_0:
                 self.keep_alive = False  # the end of the connection is the end of the body
             else:
                 self._chunked = True
-                head += b"transfer-encoding: chunked\r\n"
-        head += b"\r\n" if self.keep_alive else _CLOSE
+                framing = b"transfer-encoding: chunked\r\n"
         if whole is not None:
             self.end()
-            if not self._bodiless:
-                head += whole
         if not self.gone:
-            self._line.transport.write(head)
+            self._line.transport.write(
+                b"%b%b%b%b%b%b"
+                % (
+                    STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
+                    b"".join([b"%b: %b\r\n" % header for header in headers]),
+                    lines,
+                    framing,
+                    b"\r\n" if self.keep_alive else _CLOSE,
+                    b"" if whole is None or self._bodiless else whole,
+                )
+            )
 
     def write(self, chunk: bytes | memoryview, *, last: bool = False) -> None:
         """Write a piece of the body at once."""

@@ -45,9 +45,7 @@ TEXT_KEY = b"sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
 NOW = fakes.NOW
 INSTANCE = "instance-1"
 
-FIRST_BYTE_S = 300.0
-IDLE_S = 120.0
-DRAIN_S, REQUEST_S = 30.0, 3600.0
+FIRST_BYTE_S, IDLE_S, DRAIN_S, REQUEST_S = 300.0, 120.0, 30.0, 3600.0
 MOST_OUTPUT = 16_384
 
 
@@ -155,6 +153,9 @@ class FakeAnswer:
     async def read_chunk(self) -> bytes | None:
         assert not self.closed
         return await _perform(self._steps)
+
+    def whole_at_once(self) -> bytes | None:
+        return None
 
     def expect_end(self) -> None:
         assert not self.closed
