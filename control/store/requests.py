@@ -44,7 +44,7 @@ def tallies(connection: Connection, workspace_id: str, since: datetime) -> list[
     """Return how many of the workspace's kept requests there are from `since` on, by model and group."""
     cut = [_COLUMNS.record[name].as_string() for name in ("modelSlug", "groupId")]  # as JSON names them
     query = select(*cut, func.count()).where(*_from(workspace_id, since)).group_by(*cut)
-    return [RequestTally(slug, group, count) for slug, group, count in connection.execute(query)]
+    return [RequestTally._make(row) for row in connection.execute(query)]
 
 
 def newest(connection: Connection, workspace_id: str, since: datetime, limit: int) -> list[RequestRecord]:
