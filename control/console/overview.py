@@ -25,7 +25,7 @@ from schemas.api import LimitUsage
 from schemas.money import Dimension
 from schemas.monitoring.requests import RequestRecord
 from webhooks.store import pages as deliveries
-from webhooks.store.pages import Waiting
+from webhooks.store.pages import Undelivered
 
 _WEEK, _LAST = timedelta(days=7), timedelta(days=29)
 _LARGEST = 8
@@ -58,7 +58,7 @@ class Compared:
     errors: int
 
 
-class NearLimit(NamedTuple):
+class NearlyUsedLimit(NamedTuple):
     """A usage limit of which much is used."""
 
     share: int
@@ -84,11 +84,11 @@ class Overview:
     week_ago: DailyIncrement
     models: Sequence[Compared]
     customers: Sequence[Compared]
-    near: Sequence[NearLimit]
+    near: Sequence[NearlyUsedLimit]
     failed: Sequence[RequestRecord]
     errors: int
     latency: Latency | None
-    waiting: Waiting
+    undelivered: Undelivered
 
 
 class OverviewController(Controller):
@@ -120,7 +120,7 @@ def overview(connection: Connection, workspace_id: str, now: datetime) -> Overvi
         failed=requests.newest(connection, workspace_id, now - timedelta(hours=1), _LISTED),
         errors=sum(tally.requests for tally in tallies),
         latency=_latency(connection, workspace_id, midnight, now),
-        waiting=deliveries.waiting(connection, workspace_id),
+        undelivered=deliveries.undelivered(connection, workspace_id),
     )
 
 
@@ -167,7 +167,7 @@ def _compared(
     ]
 
 
-def _near(connection: Connection, workspace_id: str, today: date) -> list[NearLimit]:
+def _near(connection: Connection, workspace_id: str, today: date) -> list[NearlyUsedLimit]:
     """Return the limits of which most is used, of the customers with the most requests of today."""
     query = UsageQuery(today, today, [Dimension.GROUP], workspace_id)
     busiest = [row.place[1] for row in consumption.largest(connection, query, _LOOKED_AT)]
@@ -180,7 +180,7 @@ def _near(connection: Connection, workspace_id: str, today: date) -> list[NearLi
             read[first, last] = transaction.limit_totals(connection, every, first, last)
         return read[first, last]
 
-    near: dict[tuple[Any, ...], NearLimit] = {}
+    near: dict[tuple[Any, ...], NearlyUsedLimit] = {}
     for chain in chains:
         record = chain[0].record
         for slug, limits in usage.usage(chain, find, today).usage.items():
@@ -188,7 +188,7 @@ def _near(connection: Connection, workspace_id: str, today: date) -> list[NearLi
                 share = pages.share(limit.current_usage, limit.threshold)
                 one = limit.source_group, slug, limit.type, limit.unit, limit.current_usage  # shared along a tree
                 if share >= _NEAR:
-                    near.setdefault(one, NearLimit(share, record.external_entity_id, record.id, slug, limit))
+                    near.setdefault(one, NearlyUsedLimit(share, record.external_entity_id, record.id, slug, limit))
     return sorted(near.values(), key=lambda each: -each.share)[:_LISTED]
 
 

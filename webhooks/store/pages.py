@@ -54,7 +54,7 @@ class ShownDelivery(NamedTuple):
     body: bytes
 
 
-class Waiting(NamedTuple):
+class Undelivered(NamedTuple):
     """What of a workspace is not delivered yet, and what was given up."""
 
     pending: int
@@ -111,7 +111,7 @@ def find(connection: Connection, delivery_id: str) -> Listed | None:
     return next(iter(_listed(connection, rows)), None)
 
 
-def waiting(connection: Connection, workspace_id: str) -> Waiting:
+def undelivered(connection: Connection, workspace_id: str) -> Undelivered:
     """Return how many deliveries are pending and how many dead."""
     sums = (func.count(), func.min(_COLUMNS.created_at))
 
@@ -121,7 +121,7 @@ def waiting(connection: Connection, workspace_id: str) -> Waiting:
         return count, first
 
     pending, oldest = found(Status.PENDING)
-    return Waiting(pending, found(Status.DEAD)[0], oldest)
+    return Undelivered(pending, found(Status.DEAD)[0], oldest)
 
 
 def of_event(connection: Connection, workspace_id: str, idempotency_key: str, day: date) -> Listed | None:
