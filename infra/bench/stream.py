@@ -32,7 +32,7 @@ from runtime.database.engines import Database
 from runtime.kafka import feed as kafka_feed
 from runtime.kafka.writer import Kafka, Writer, partition_of
 from runtime.settings import SpoolSync
-from schemas.decisions import HeardDecision, Whole
+from schemas.decisions import HeardDecision, Spread, Whole
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 
@@ -101,7 +101,7 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
     groups: dict[str, list[int]] = {}
     async with _publishing(folder, where) as (made, publisher, counters):
 
-        def decided(told: Sequence[HeardDecision | Whole]) -> None:
+        def decided(told: Sequence[HeardDecision | Whole | Spread]) -> None:
             now = time.monotonic()
             for one in told:
                 if isinstance(one, Whole):
@@ -140,7 +140,7 @@ class _Counters(DayCounters):
     def __init__(self, instance: str, partitions: int) -> None:
         super().__init__(instance)
         self.offsets: dict[int, int] = {}
-        self.use_lanes(range(partitions), lambda root: partition_of(root.encode(), partitions))
+        self.use_lanes(range(partitions), lambda root, *_: partition_of(root.encode(), partitions))
 
     def acknowledge(self, lane: Lane, instance: str, placed: Iterable[tuple[int, int]]) -> None:
         pairs = list(placed)
