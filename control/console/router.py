@@ -16,7 +16,9 @@ from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
 from control.console.pages import Pages
+from control.console.search import RequestPageController, SearchController
 from control.console.sign_in import AtPages, Attempts, SignInController
+from control.console.usage import UsagePageController
 from control.console.webhook import WebhookController
 from control.core.refusals import NotFoundError
 from control.store.workspaces import SqlWorkspaces
@@ -66,10 +68,11 @@ async def from_the_root(request: Request[Any, Any, Any]) -> Response[None]:
 def build(desk: Desk) -> list[ControllerRouterHandler]:
     """Return what an application mounts to have the console: the router, and the way to it from ``/``."""
     made, attempts = Pages(), Attempts()
-    controllers = (SignInController, CustomerController, KeyController, ModelController, EventPageController)
+    lab: list[ControllerRouterHandler] = [CustomerController, KeyController, ModelController, EventPageController]
+    lab += [UsagePageController, WebhookController, SearchController, RequestPageController]
     router = Router(
         path="/console",
-        route_handlers=[*controllers, WebhookController, begin, operator, static, nothing],
+        route_handlers=[SignInController, *lab, begin, operator, static, nothing],
         dependencies={
             "desk": Provide(lambda: desk, sync_to_thread=False),
             "templates": Provide(lambda: made, sync_to_thread=False),

@@ -37,6 +37,8 @@ class UsageQuery:
     """Whether rows are cut as finely as prices may differ: by slug, customer and day."""
     by_group: bool = False
     """Whether rows are cut by group too, so that they can be added along a tree."""
+    group_id: str | None = None
+    """The one group; None: all."""
     start: Place | None = None
     """The first place that is wanted, inclusive; None: from the beginning."""
 
@@ -95,6 +97,8 @@ def _rows(
     within = [columns.day.between(query.first, query.last), *conditions]
     if query.workspace_id is not None:
         within.append(columns.workspace_id == query.workspace_id)
+    if query.group_id is not None:
+        within.append(columns.group_id == query.group_id)
     if query.start is not None:
         own = [columns[name] for name in place]
         start = [bindparam(None, value, column.type) for value, column in zip(query.start, own, strict=True)]

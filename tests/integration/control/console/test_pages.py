@@ -1,12 +1,18 @@
 """Each page of a lab, and what its forms do."""
 
+import html
+
+import pytest
 from sqlalchemy import update
 
+from control.console import usage
+from metering.store import transaction
 from runtime.database.engines import Database
 from tests.integration.control import furnished
 from tests.integration.control.console.people import Person, said
 from tests.integration.control.helpers import Lab, day_limit
 from tests.integration.control.rows import statuses
+from tests.unit.metering.factories import NOON, SLUG, HandClock, batch, event
 from webhooks.store.tables import DELIVERY
 
 
@@ -19,6 +25,8 @@ async def test_every_page_of_an_empty_workspace_says_what_to_do(signed_in: Perso
         ("/console/events", "No event in this window"),
         ("/console/webhook", "tollgate webhook listen"),
         ("/console/webhook/redrive", "Nothing was given up"),
+        ("/console/usage", "tollgate usage --month"),
+        ("/console/search", "x-request-id"),
     ):
         answer = await signed_in.get(path)
         assert answer.status_code == 200, path
@@ -142,6 +150,87 @@ async def test_a_key_is_shown_once_and_revoked_with_its_count(signed_in: Person,
     assert (await lab.client.get(f"/v1/gateway/groups/{group['id']}/api_keys")).json()["items"] == []
 
 
+async def test_a_key_is_changed_and_rotated(signed_in: Person, lab: Lab) -> None:
+    await lab.endpoint("acme/m")
+    group = await lab.made_group("cust", {"slug": "acme/m"})
+    keys = f"/console/customers/{group['id']}/keys"
+    minted = await signed_in.post(keys, {"name": "prod", "expires_at": "2100-01-01T00:00"})
+    assert "https://gateway.test/v1/chat/completions" in said(minted)
+    (key,) = (await lab.client.get(f"/v1/gateway/groups/{group['id']}/api_keys")).json()["items"]
+    assert key["expires_at"] == "2100-01-01T00:00:00.000Z"
+    prefix = key["prefix"]
+    page = await signed_in.get(f"{keys}/change?prefix={prefix}")
+    fields = {"prefix": prefix, "name": "main", "expires_at": "2099-01-01T00:00:00", "disabled": "true"}
+    stale = await signed_in.post(f"{keys}/change", fields | {"etag": '"old"'})
+    assert "it was changed since" in said(stale)
+    assert (await signed_in.post(f"{keys}/change", fields | {"etag": endpoint_etag(page.text)})).status_code == 303
+    (key,) = (await lab.client.get(f"/v1/gateway/groups/{group['id']}/api_keys")).json()["items"]
+    assert (key["name"], key["disabled"], key["expires_at"]) == ("main", True, "2099-01-01T00:00:00.000Z")
+    assert "disabled" in said(await signed_in.get(f"/console/customers/{group['id']}"))
+    rotated = await signed_in.post(f"{keys}/rotate", {"prefix": prefix, "overlap_hours": "1"})
+    assert "The key before works until" in said(rotated)
+    assert len((await lab.client.get(f"/v1/gateway/groups/{group['id']}/api_keys")).json()["items"]) == 2
+    again = await signed_in.post(f"{keys}/rotate", {"prefix": prefix, "overlap_hours": "1"})
+    assert "it was rotated to" in said(again)
+
+
+async def test_a_month_is_shown_with_its_sum_and_as_csv(signed_in: Person, lab: Lab, database: Database) -> None:
+    names = await furnished.furnish(database, lab)
+    shown = await signed_in.get("/console/usage?month=2025-03")
+    assert "customer of group-a org/model 1 10 2 5 -4" in said(shown)
+    assert "The whole month 1 10 2 5 -4" in said(shown)
+    assert "No prices are set" in said(shown)
+    price = {"slug": SLUG, "from": "2025-01-01", "currency": "EUR", "cached_input": "0", "output": "0", "request": "0"}
+    await lab.client.put("/v1/gateway/prices", json=[price | {"input": "1000000000"}])
+    priced = said(await signed_in.get("/console/usage?month=2025-03&by=day,model"))
+    assert "2025-03-01 org/model 1 10 2 5 -4 5,000.00 EUR" in priced
+    saved = await signed_in.get("/console/usage/csv?month=2025-03&by=customer")
+    assert saved.headers["content-disposition"] == 'attachment; filename="usage-2025-03-customer.csv"'
+    query = "from=2025-03-01&to=2025-03-31&group_by=customer&format=csv"
+    assert saved.text == (await lab.client.get(f"/v1/gateway/usage?{query}")).text
+    assert "Nothing was used" in said(await signed_in.get(f"/console/usage?month=2025-03&group={names['group_id']}"))
+    assert "Nothing was used" in said(await signed_in.get("/console/usage?month=2025-02"))
+
+
+async def test_usage_is_shown_in_pages(
+    signed_in: Person, lab: Lab, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "ROWS", 1)
+    events = [event(each, workspace_id=lab.id, group_id=f"group-{each}") for each in (1, 2)]
+    database.write_now(lambda connection: transaction.apply(connection, batch(events), HandClock(NOON)))
+    first = await signed_in.get("/console/usage?month=2025-03")
+    assert "group-1" in said(first)
+    assert "group-2" not in said(first)
+    assert "The whole month 2 20 4 10" in said(first)
+    following = html.unescape(first.text.partition('class="more"><a class="button" href="')[2].partition('"')[0])
+    second = said(await signed_in.get(following))
+    assert "group-1" not in second
+    assert "group-2" in second
+    assert (await signed_in.get(following.replace("2025-03", "2025-02"))).status_code == 400
+
+
+async def test_a_text_leads_to_what_it_names(signed_in: Person, lab: Lab, database: Database) -> None:
+    names = await furnished.furnish(database, lab)
+    group = f"/console/customers/{names['group_id']}"
+    listed = await signed_in.get("/console/events?from=2020-01-01T00:00")
+    key = listed.text.partition('href="/console/events/')[2].partition('"')[0]
+    for text, page in (
+        ("cust", group),
+        (names["group_id"], group),
+        (f" {names['api_key_prefix']} ", group + "#keys"),
+        ("cus", "/console/customers?q=cus"),
+        (furnished.SLUG, f"/console/models/{names['endpoint_id']}"),
+        (names["endpoint_id"], f"/console/models/{names['endpoint_id']}"),
+        (furnished.DELIVERY, f"/console/webhook/deliveries/{furnished.DELIVERY}"),
+        (furnished.REQUEST, f"/console/requests/{furnished.REQUEST}"),
+        (key, f"/console/events/{key}"),
+    ):
+        answer = await signed_in.client.get("/console/search", params={"q": text})
+        assert answer.headers.get("location") == page, text
+        assert (await signed_in.get(page.partition("#")[0])).status_code == 200, page
+    assert "Nothing is named nobody" in said(await signed_in.get("/console/search?q=nobody"))
+
+
 async def test_deleting_a_group_says_how_many_go(signed_in: Person, lab: Lab) -> None:
     await lab.endpoint("acme/m")
     root = await lab.made_group("root", {"slug": "acme/m"})
@@ -177,6 +266,9 @@ async def test_events_and_deliveries_are_shown_and_put_back(signed_in: Person, l
     assert "Admitted" in said(await signed_in.get(f"/console/events/{key}"))
     shown = await signed_in.get(f"/console/webhook/deliveries/{furnished.DELIVERY}")
     assert furnished.DELIVERY in said(shown)
+    assert "answered 500" in said(shown)
+    assert "gone" in said(shown)
+    assert "{}" in said(shown)
     database.write_now(lambda connection: connection.execute(update(DELIVERY).values(status="dead")))
     counted = await signed_in.get("/console/webhook/redrive")
     waiting = len(statuses(database))
