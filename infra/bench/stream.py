@@ -106,6 +106,7 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
             for one in told:
                 if isinstance(one, Whole):
                     counters.take_whole(one.lane, one.at)
+                if not isinstance(one, HeardDecision):
                     continue
                 part = LanePart(one.version, one.at, one.requests, one.tokens)
                 counters.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
