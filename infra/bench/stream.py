@@ -77,7 +77,7 @@ async def _bench(folder: Path, where: Kafka, opened: Database, environment: dict
     p50, p99 = statistics.quantiles(delays, n=100)[49], statistics.quantiles(delays, n=100)[98]
     print(
         f"feedback at {FEEDBACK_PER_S:,} events/s: p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms "
-        "(event spooled, to the decision that counts it at a proxy)"
+        "(event spooled, to the decision that counts it at a proxy; far from every limit a counter waits up to 30 s)"
     )
     print(f"ledger {counted:,} events of {total:,} spooled")
     return 0 if counted == total else 1
