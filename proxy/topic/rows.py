@@ -97,9 +97,16 @@ def former(instance: str, partitions: int, spreads: Spreads) -> Callable[[int, b
         if whose is None:
             event = _decode_event(body)
             whose, id_, at = charged(event), event.idempotency_key.encode(), event.timestamp.encode()
-        if spreads and whose.groups[-1] in spreads:
-            lane = spreads.lane(whose.groups[-1], whose.partition, partitions, sequence)
-            whose = whose._replace(partition=lane)
+        if spreads:
+            whose = _laid(whose, spreads, partitions, sequence)
         return sequence, at[:10].decode(), whose, (whose.key, body, headers(id_, at)), len(body)
 
     return form
+
+
+def _laid(whose: Charged, spreads: Spreads, partitions: int, sequence: int) -> Charged:
+    """Return the same with the lane that this row lies in."""
+    root = whose.groups[-1]
+    if root not in spreads:
+        return whose
+    return whose._replace(partition=spreads.lane(root, whose.partition, partitions, sequence))
