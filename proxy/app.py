@@ -20,7 +20,6 @@ from proxy.directory import ConfiguredDirectory
 from proxy.flow import Gateway
 from proxy.front import routes
 from proxy.front.host_wall import HostWall
-from proxy.lanes import TreeLanes
 from proxy.large import Large
 from proxy.limits.counters import Lane, LanePart, SpooledRow
 from proxy.limits.days import DayCounters
@@ -32,6 +31,7 @@ from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
 from proxy.spool.file import SpoolFile
 from proxy.spool.slots import Slots
+from proxy.topic.lanes import TreeLanes
 from proxy.topic.publisher import Ends, EventWriter, SpoolPublisher
 from proxy.unmetered import Unmetered
 from proxy.upstream import wiring

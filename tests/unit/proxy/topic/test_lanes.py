@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.lanes import TreeLanes
 from proxy.spool import spreads
 from proxy.spool.spreads import FILE, Spreads
+from proxy.topic.lanes import TreeLanes
 from runtime.kafka.writer import partition_of
 
 LANES = 8
