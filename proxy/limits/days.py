@@ -34,8 +34,8 @@ from proxy.limits.periods import CounterPeriods
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
-LaneOf = Callable[[str], Lane]
-"""Says which lane the rows of a tree lie in, by the last of their charged groups."""
+LaneOf = Callable[[str, str, int], Lane]
+"""Says which lane a row lies in, by the last of its charged groups, its spool's instance and its sequence."""
 _MOST_CHARGED = 10_000  # routes whose counters are remembered
 
 
@@ -100,7 +100,7 @@ class DayCounters:
         """`lane` is that of the own spool, embedded; see `use_lanes`."""
         self._instance = instance
         self._own_lane: Lane | None = lane
-        self._lane_of: LaneOf = lambda _: lane
+        self._lane_of: LaneOf = lambda *_: lane
         self._charged: dict[int, _Charged] = {}
         """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
         self._charged_day = date.min
@@ -162,7 +162,7 @@ class DayCounters:
         reservation.ended = True
         for counter in reservation.counters:
             counter.end(reservation.estimate, reservation.output)
-        lane = self._lane_of(reservation.root)
+        lane = self._lane_of(reservation.root, self._instance, sequence)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
         self._await((lane, self._instance), SpooledRow(sequence, tokens, offset, output_tokens), reservation.counters)
 
@@ -234,7 +234,7 @@ class DayCounters:
         self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, offset: int
     ) -> bool:
         """Say whether no sum needs a row any more, nor will after a restart; it is published at `offset` or below."""
-        if offset < self._wholes.get(self._lane_of(group_ids[-1]), NOWHERE):
+        if offset < self._wholes.get(self._lane_of(group_ids[-1], instance, sequence), NOWHERE):
             return True
         if not self._untold:
             return False
