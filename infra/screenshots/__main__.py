@@ -13,6 +13,7 @@ import httpx
 
 from infra import demo
 from infra.local import chromium, install
+from infra.local.process import free_ports
 from infra.screenshots import month
 
 if TYPE_CHECKING:
@@ -60,14 +61,16 @@ def seeded(days: int = month.DAYS, calls: int = month.CALLS_OF_A_DAY) -> Iterato
         receiver = demo.start(processes, "webhook", "listen", "--secret", made["webhook_secret"])["url"]
         upstream = demo.start(processes, "mock-upstream", "--tokens", "24")["base_url"]
         demo.command("workspace", "set-webhook", "--workspace", "Meridian", "--url", receiver, "--data", str(data))
-        url = demo.start(processes, "serve", "--data", str(data), "--port", "0", "--ops-port", "0")["url"]
+        port = str(free_ports(1)[0])  # known before it starts, so that the console can call a model
+        url = demo.start(processes, "serve", "--data", str(data), "--port", port, "--ops-port", "0")["url"]
         with httpx.Client(headers={"Authorization": f"Api-Key {made['api_key']}"}, timeout=30) as api:
             api.base_url = httpx.URL(f"{url}/v1/gateway")
             customers = month.onboard(api, upstream)
             month.fill(data, made["workspace_id"], customers, days, calls)
             _call(url, customers)
             demo.until(lambda: bool(api.get("/deliveries?status=delivered").json()["items"]), "the deliveries")
-        link = demo.command("console", "link", "--data", str(data))["url"]
+        printed: str = demo.command("console", "link", "--data", str(data))["url"]
+        link = url + printed[printed.index("/console/") :]
         yield SeededLab(url, data, made["api_key"], customers, link)
 
 

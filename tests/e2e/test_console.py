@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
@@ -194,3 +195,33 @@ def test_the_webhook_is_tested_and_rotated_and_a_month_saved(lab: SeededLab, vis
     with page.expect_download() as saved:
         page.get_by_role("link", name="Download as CSV").click()
     assert saved.value.path().read_text(encoding="utf-8").startswith("customer,model,requests,")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("visitor", [{}, {"java_script_enabled": False}], indirect=True, ids=["script", "no-script"])
+def test_a_model_is_tried_with_a_developers_key(lab: SeededLab, visitor: Visitor) -> None:
+    page = visitor.page
+    sign_in(page, lab)
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("link", name=month.SMALL).click()
+    page.get_by_label(re.compile("developer.s key")).fill(lab.customers[0].api_key)
+    page.get_by_role("button", name="Call it").click()
+    expect(page.get_by_text("chat.completion")).to_be_visible()
+    expect(page.get_by_role("link", name="this request")).to_be_visible()
+
+
+@pytest.mark.long
+def test_the_operator_enters_by_a_link_once_and_looks(lab: SeededLab, visitor: Visitor) -> None:
+    page = visitor.page
+    page.goto(lab.operator_link)
+    assert visitor.violations() == []
+    page.get_by_role("button", name="Enter as the operator").click()
+    expect(page.get_by_role("rowheader", name="Meridian")).to_be_visible()
+    for name in ("Workspaces", "Settings"):
+        page.get_by_role("link", name=name).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+        assert visitor.violations() == []
+    page.goto(lab.operator_link)
+    page.get_by_role("button", name="Enter as the operator").click()
+    expect(page.get_by_text("tollgate console link")).to_be_visible()
+    visitor.complaints.clear()  # the browser's own line about the 403
