@@ -151,7 +151,8 @@ class Call:
         started_s, first_byte_s = self.started_s, self.first_byte_s
         first_byte_ms = None if first_byte_s is None else round((first_byte_s - started_s) * 1000)
         latency_ms = round((now_s - started_s) * 1000)
-        return usage_event.ended(self.event, count.tokens, count.source, outcome, (latency_ms, first_byte_ms))
+        cost, times_ms = self.day.cost_of(count.tokens), (latency_ms, first_byte_ms)
+        return usage_event.ended(self.event, count.tokens, count.source, outcome, times_ms, cost)
 
 
 class Admissions:
@@ -267,7 +268,9 @@ class Admissions:
         )
         source = UsageSource.NONE if api.is_opaque else UsageSource.ESTIMATED
         try:
-            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, source))
+            slot = self._in_flight.open_slot(
+                usage_event.in_flight(event, expected.tokens, source, day.cost_of(expected.tokens))
+            )
         except SpoolUnavailableError as error:
             self._days.release(day)
             self._windows.release(rate)
@@ -289,7 +292,8 @@ class Admissions:
     ) -> tuple[days.DayReservation, windows.Reservation, concurrency.Places] | Reply:
         """Take a place in the day, then among those in flight, then in the rate windows, or in none of them."""
         tokens, output = expected.reserved, expected.reserved_output
-        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
+        counted = (route.slug, route.charged_groups, route.day_limits, tokens, output)
+        day = self._days.reserve(now.date(), *counted, route.unit_cost(now))
         if isinstance(day, days.DayRefusal):
             return replies.used_up(route.slug, day, now, route.group_id)
         places: concurrency.Places = []
@@ -316,7 +320,7 @@ class Admissions:
         output = count.tokens.output_tokens
         used = count.tokens.input_tokens + output
         self._in_flight.close_slot(call.slot)
-        self._days.settle(call.day, sequence, used, output)
+        self._days.settle(call.day, sequence, used, output, call.day.cost_of(count.tokens))
         self._windows.settle(call.rate, used, output)
         self.places.release(call.places)
         if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:

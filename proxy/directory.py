@@ -12,6 +12,7 @@ from domain import limit_tree
 from domain.sealing import secret_context
 from proxy.core import service_accounts, targets
 from proxy.core.calls import Dialect, Key, Model, Route, Unserved
+from proxy.core.prices import PriceBooks
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.days import DayLimit
@@ -69,6 +70,7 @@ class ConfiguredDirectory:
         self._routes: dict[tuple[str, str, RouteName], Route] = {}
         self._hosts: dict[str, str] = {}
         """Host names to the workspaces that alone are served under them."""
+        self._prices = PriceBooks()
         self._used_keys: dict[str, Key] = {}
         """Keys that were asked for, until something changes that they depend on."""
 
@@ -99,6 +101,8 @@ class ConfiguredDirectory:
                 self._groups.put(intern(change.id), change.version, node)
             case ConfigKind.ENDPOINT:
                 self._put_endpoint(change, record if isinstance(record, EndpointRecord) else None)
+            case ConfigKind.PRICE:
+                self._prices.put(change)
             case ConfigKind.SECRET:
                 self._put_secret(change, record if isinstance(record, SecretRecord) else None)
             case _:
@@ -232,6 +236,7 @@ class ConfiguredDirectory:
             dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
             parent_groups=tuple(group.id for group in chain[1:]),
+            tariff=self._prices.tariff(key.workspace_id, slug, chain[0].external_entity_id),
         )
 
 
@@ -242,7 +247,7 @@ def _limits_of(
     over_all = model.slug == ANY_SLUG
 
     def binds(limit: EffectiveRateLimit | EffectiveUsageLimit) -> bool:
-        return api.token_limits_bind or limit.type is LimitType.REQUEST
+        return api.token_limits_bind or limit.type in {LimitType.REQUEST, LimitType.COST}
 
     def counting(limit: EffectiveRateLimit | EffectiveUsageLimit) -> tuple[int, str, str]:
         return limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)

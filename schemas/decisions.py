@@ -37,6 +37,7 @@ class Decision(InternalRecord):
     tokens: int
     input_tokens: int
     output_tokens: int
+    cost: int = Field(default=0, description="In millionths of the minor unit of the currency that prices are in.")
     used_up: tuple[UsedUp, ...] = ()
     reset_at: Timestamp = Field(description="Midnight UTC that ends the period.")
     version: int
@@ -63,6 +64,7 @@ class InFlightUsage(InternalRecord):
     tokens: int
     input_tokens: int
     output_tokens: int
+    cost: int = 0
 
 
 class DecisionBySequence(InternalRecord):

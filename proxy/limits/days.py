@@ -24,7 +24,9 @@ from datetime import date
 from typing import NamedTuple
 
 from domain.days import month_of
+from domain.money import UnitCost
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
+from proxy.limits.estimate import TokenCounts
 from proxy.limits.in_flight import CounterKey
 from proxy.limits.others import OtherProxies
 from proxy.limits.periods import CounterPeriods
@@ -70,10 +72,18 @@ class DayReservation:
     estimate: int
     output: int
     """What of the estimate is for the answer."""
+    unit_cost: UnitCost | None
+    """What a request and its tokens cost, by the prices at admission; None where there are none."""
+    cost: int
+    """Of the estimate."""
     root: str
     """The last charged group, whose lane the event will lie in."""
     counters: tuple[DayCounter, ...]
     ended: bool = False
+
+    def cost_of(self, tokens: TokenCounts) -> int:
+        """Return what a request with these tokens counts against limits of the type COST."""
+        return 0 if self.unit_cost is None else self.unit_cost.of(1, *tokens.by_price)
 
 
 class _Charged(NamedTuple):
@@ -134,10 +144,11 @@ class DayCounters:
         limits: Sequence[DayLimit],
         tokens: int,
         output_tokens: int = 0,
+        unit_cost: UnitCost | None = None,
     ) -> DayReservation | DayRefusal:
         """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any.
 
-        `output_tokens` are what of `tokens` is for the answer.
+        `output_tokens` are what of `tokens` is for the answer. By `unit_cost` their cost is reserved too.
         """
         charged = self._charged.get(id(charged_groups)) if day == self._charged_day else None
         if charged is None or charged.limits is not limits or charged.slug != slug:
@@ -148,20 +159,22 @@ class DayCounters:
                 self._note(limit, slug, day)  # also where nothing is admitted here: others may admit
                 if used >= limit.threshold:
                     return self._refuse(day, slug, limits)
+        cost = 0 if unit_cost is None else unit_cost.of(1, tokens - output_tokens, 0, output_tokens)
         for counter in charged.counters:
-            counter.begin(tokens, output_tokens)
-        return DayReservation(tokens, output_tokens, charged_groups[-1], charged.counters)
+            counter.begin(tokens, output_tokens, cost)
+        return DayReservation(tokens, output_tokens, unit_cost, cost, charged_groups[-1], charged.counters)
 
-    def settle(self, reservation: DayReservation, sequence: int, tokens: int, output_tokens: int = 0) -> None:
+    def settle(
+        self, reservation: DayReservation, sequence: int, tokens: int, output_tokens: int = 0, cost: int = 0
+    ) -> None:
         """Replace the estimate by what was used, spooled here as `sequence`; no offset of it was told yet."""
         if reservation.ended:
             return
-        reservation.ended = True
-        for counter in reservation.counters:
-            counter.end(reservation.estimate, reservation.output)
+        self.release(reservation)
         lane = self._lane_of(reservation.root)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
-        self._await((lane, self._instance), SpooledRow(sequence, tokens, offset, output_tokens), reservation.counters)
+        row = SpooledRow(sequence, tokens, offset, output_tokens, cost)
+        self._await((lane, self._instance), row, reservation.counters)
 
     def release(self, reservation: DayReservation) -> None:
         """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
@@ -169,7 +182,7 @@ class DayCounters:
             return
         reservation.ended = True
         for counter in reservation.counters:
-            counter.end(reservation.estimate, reservation.output)
+            counter.end(reservation.estimate, reservation.output, reservation.cost)
 
     def restore(
         self, group_ids: Sequence[str], slug: str, day: date, row: SpooledRow, *, lane: Lane, instance: str

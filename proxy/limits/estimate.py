@@ -29,6 +29,11 @@ class TokenCounts(NamedTuple):
     cached_input_tokens: int = 0
     """Part of the input, not beside it."""
 
+    @property
+    def by_price(self) -> tuple[int, int, int]:
+        """The input, what of it was cached, and the output: in the order of prices."""
+        return self.input_tokens, self.cached_input_tokens, self.output_tokens
+
 
 class Expected(NamedTuple):
     """What a request will use, as far as can be said before."""
