@@ -18,7 +18,6 @@ from schemas.daily import DailyUsage
 from schemas.spooled import AnyEvent
 from schemas.usage import Kind
 
-
 MOST_COST = 2**61
 """The most that a lane's sum of one counter and day comes to, in millionths of a minor unit: a column has no room for
 twice as much."""

@@ -16,6 +16,7 @@ from runtime.database import statements
 from schemas.daily import DailyUsage
 from schemas.spooled import AnyEvent
 
+
 def add_daily(
     connection: Connection, batch: EventBatch, increments: sums.Increments, new: Sequence[AnyEvent], now: datetime
 ) -> tuple[DailyUsage, ...]:

@@ -263,7 +263,9 @@ async def test_a_month_is_the_sum_of_its_days_lane_by_lane(counted: ports.Ledger
     old = event(4, timestamp=first - timedelta(seconds=43201))  # the last second of the month before
     later = first + timedelta(days=1)
     await counted.apply(batch([event(9, timestamp=first, cost=7)], 9, topic="spool-b"))
-    await counted.apply(batch([event(1, timestamp=first, cost=2**53), event(2, timestamp=first), event(3, timestamp=later), old]))
+    await counted.apply(
+        batch([event(1, timestamp=first, cost=2**53), event(2, timestamp=first), event(3, timestamp=later), old])
+    )
     month = Counter(first.date(), "group-a", SLUG)
     own, (other,) = await counted.months(SPOOL, 0, LANE, {month, month._replace(group_id="nobody")})
     assert own == Totals(LANE, (), (LimitTotal(month, 3, 45, 2, 30, 15, 2**53),), 5)

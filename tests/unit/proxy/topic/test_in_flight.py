@@ -82,6 +82,7 @@ async def test_what_one_proxy_has_in_flight_binds_the_other_until_it_ends() -> N
         "tokens": 70,
         "inputTokens": 40,
         "outputTokens": 30,
+        "cost": 0,
     }
     assert dict(record.headers)["ce_type"] == b"tollgate.limits.inflight.v1"
     scene.hear()
