@@ -12,11 +12,11 @@ from domain import limit_tree
 from domain.sealing import secret_context
 from proxy.core import service_accounts, targets
 from proxy.core.calls import Dialect, Key, Model, Route, Unserved
-from proxy.core.prices import PriceBooks
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
+from proxy.prices import PriceBooks
 from runtime.config.newest import Newest
 from runtime.vault import VaultError
 from schemas.config import (

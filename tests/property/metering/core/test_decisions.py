@@ -37,13 +37,14 @@ def test_used_up_are_exactly_the_thresholds_that_the_total_has_reached(
     used_up = {(each.type, each.threshold) for each in decisions.used_up(total, thresholds)}
 
     for threshold in thresholds:
-        used = {
+        amounts: dict[LimitType, int | Fraction] = {
             LimitType.REQUEST: total.requests,
             LimitType.TOKEN: total.tokens,
             LimitType.INPUT_TOKEN: total.input_tokens,
             LimitType.OUTPUT_TOKEN: total.output_tokens,
             LimitType.COST: Fraction(total.cost, 1_000_000),
-        }[threshold.type]
+        }
+        used = amounts[threshold.type]
         assert ((threshold.type, threshold.value) in used_up) == (used >= threshold.value)
     assert used_up <= {(threshold.type, threshold.value) for threshold in thresholds}
 
