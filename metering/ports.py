@@ -25,6 +25,9 @@ class Ledger(months.MonthLedger, alerts.AlertLedger, Protocol):
     async def position(self, topic: str, partition: int) -> int | None:
         """Return the committed next offset; None where nothing of the partition was counted yet."""
 
+    async def first_version(self) -> int:
+        """Return the lowest version of the database's epoch (counting 9)."""
+
     async def progress(self, topic: str, partition: int) -> Progress | None:
         """Return how far the partition is counted and told; None where nothing of it was counted yet."""
 
@@ -63,3 +66,7 @@ class Thresholds(months.MonthThresholds, alerts.AlertThresholds, Protocol):
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
         """Return the thresholds that are compared with this counter; empty for a group that is not known."""
+
+    @property
+    def changes(self) -> int:
+        """Return how often any group has changed: its counters' limits may be others."""

@@ -49,7 +49,7 @@ from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
-from schemas.decisions import Decision, DecisionBySequence, Whole
+from schemas.decisions import DecisionBySequence, HeardDecision, Whole
 from schemas.limits import UsageLimitUnit
 from schemas.spooled import AnyEvent
 from schemas.usage import Outcome, UsageDraft
@@ -207,7 +207,7 @@ class Proxy:
                     lane, file.instance, [(sequence, end - 1) for sequence in range(file.begin(), mark + 1)]
                 )
 
-    def take_decisions(self, told: Sequence[Decision | Whole]) -> None:
+    def take_decisions(self, told: Sequence[HeardDecision | Whole]) -> None:
         """Take decisions on day and month limits."""
         for one in told:
             if isinstance(one, Whole):
@@ -259,6 +259,12 @@ class Proxy:
         shared_windows.register_metrics(telemetry, self._windows)
         self.requests.register_metrics(telemetry)
         telemetry.counter("tollgate_decisions_total", "Decisions heard from metering.", lambda: self._decided)
+        telemetry.gauge(
+            "tollgate_limit_used_ratio",
+            "What share of a usage limit is used, of the 50 fullest above 0.9 that calls met here.",
+            lambda: self.days.near(self._clock().date()),
+            ("group", "slug", "type", "unit"),
+        )
         telemetry.gauge(
             "tollgate_feedback_lag_seconds",
             "Age in seconds of the oldest usage event of today in this proxy's spool that no decision counts yet.",

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from proxy.admission import Call
+from proxy import tally
+from proxy.call import Call
 from proxy.core.calls import Key
 from proxy.core.endings import Ending, Refused
 from proxy.core.replies import Reply
+from proxy.tally import Tally
 from runtime import ids
 from runtime.deadlines import Deadlines
 from runtime.shares import Rates
@@ -33,7 +35,10 @@ MOST_WAITING = 10_000
 _ALL = _NOBODY = ""
 _COMPLETE = "complete"
 _CLIENT_GONE, _BEGUN, _LOWEST_ERROR, _UNAUTHORIZED, _FAULT = 0, 200, 400, 401, 500
+_NOT_FOUND = 404
 _DETAIL_SHOWN = 1024
+_PLACES = {outcome: tally.place(outcome.value) for outcome in Outcome}
+_COMPLETE_PLACE, _FAILED, _REFUSED = (tally.place(outcome) for outcome in (_COMPLETE, "failed", "refused"))
 
 log = logging.getLogger("tollgate.requests")
 
@@ -60,6 +65,7 @@ class RequestLog:
 
     def __init__(self, instance: str, deadlines: Deadlines, *, takes_all: bool) -> None:
         """`takes_all`: complete requests have a line too."""
+        self.tally = Tally()
         self._instance = instance
         self._deadlines = deadlines
         self._takes_all = takes_all
@@ -71,6 +77,8 @@ class RequestLog:
     def refused(self, reply: Reply, request_id: str, key: Key | None, begun_s: float) -> None:
         """Tell of an answer to a request that was not admitted; `begun_s`: infinite where nothing was waited for."""
         key = key or reply.key
+        slug = reply.slug if reply.slug is not None and reply.status != _NOT_FOUND else ""  # any text may be not found
+        cell = self.tally.cell(*(("", "") if key is None else (key.workspace_id, key.group_id)), slug)
         is_failed = reply.status == _FAULT or reply.reason.startswith("upstream_")
         record = RequestRecord(
             request_id=request_id,
@@ -86,6 +94,7 @@ class RequestLog:
             latency_ms=0 if begun_s == math.inf else self._since_ms(begun_s),
             instance=self._instance,
         )
+        cell.outcomes[_COMPLETE_PLACE if reply.status < _LOWEST_ERROR else _FAILED if is_failed else _REFUSED] += 1
         if reply.status < _LOWEST_ERROR:  # the upstream's own, to what is not counted
             self._complete(record)
         else:
@@ -93,6 +102,7 @@ class RequestLog:
 
     def ended(self, call: Call, ending: Ending, key: Key) -> None:
         """Tell of a call that was admitted, unless it is complete and those have no lines."""
+        self._count(call, ending)
         if isinstance(ending, Refused) or ending.outcome is not Outcome.COMPLETE:
             self._tell(self._record(call, key, *_said(call, ending)))
         elif self._takes_all:
@@ -113,12 +123,23 @@ class RequestLog:
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show how many are counted alone."""
+        self.tally.register_metrics(telemetry)
         telemetry.counter(
             "tollgate_requests_untold_total",
             "Refused and failed requests beyond the bound a second, by what they lack: a line in the log or a record.",
             lambda: {"line": self._lines.left_out, "record": self._told.left_out},
             "what",
         )
+
+    def _count(self, call: Call, ending: Ending) -> None:
+        route, now_s, started_s = call.route, self._now_s(), call.started_s
+        cell = self.tally.cell(route.workspace_id, route.group_id, route.slug)
+        cell.outcomes[_FAILED if isinstance(ending, Refused) else _PLACES[ending.outcome]] += 1
+        cell.whole.observe(now_s - started_s)
+        if call.first_byte_s is not None:
+            cell.first_byte.observe(call.first_byte_s - started_s)
+        if call.ended_s:
+            cell.own.observe(started_s - call.begun_s + now_s - call.ended_s)
 
     def _tell(self, record: RequestRecord) -> None:
         holder = record.workspace_id or _NOBODY

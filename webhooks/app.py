@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 
 from domain.sources import EventSource
 from runtime import clock as clocks
@@ -107,9 +107,15 @@ class Dispatcher:
         """Return the first offset that is not yet taken in for good; 0 before `follow` has read the position."""
         return self._intake.committed(topic, partition)
 
-    def register_metrics(self, telemetry: Telemetry) -> None:
-        """Show what becomes of attempts and deliveries."""
+    def register_metrics(self, telemetry: Telemetry, lag: Callable[[], Mapping[str, int]]) -> None:
+        """Show what becomes of attempts and deliveries; `lag` says how many events intake has yet to take in."""
         dispatch = self._dispatch
+        telemetry.gauge("tollgate_webhook_lag_events", "Usage events still to take in, by partition.", lag, "partition")
+        telemetry.gauge(
+            "tollgate_webhook_overdue_seconds",
+            "For how long the oldest delivery has been due whose attempt may begin, at the last look.",
+            lambda: dispatch.overdue_s,
+        )
         telemetry.counter(
             "tollgate_webhook_attempts_total",
             "Attempts to deliver, by the class of the receiver's status: 2xx to 5xx, or no_answer.",

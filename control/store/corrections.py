@@ -68,16 +68,7 @@ class SqlCorrections:
         counter = CORRECTION_COUNTER.c
         step = update(CORRECTION_COUNTER).values(sequence=counter.sequence + 1)
         instance, sequence = self._connection.execute(step.returning(counter.instance, counter.sequence)).one()
-        row = {
-            "sequence": sequence,
-            "idempotency_key": draft.idempotency_key,
-            "corrects": draft.corrects,
-            "input_tokens": draft.tokens.input_tokens,
-            "output_tokens": draft.tokens.output_tokens,
-            "event": draft.model_dump(mode="json"),
-            "created_at": now,
-        }
-        self._connection.execute(insert(CORRECTION).values(row))
+        self._connection.execute(insert(CORRECTION).values(_row(sequence, draft, now)))
         return UsageEvent(**dict(draft), producer=Producer(instance=instance, sequence=sequence))
 
 
@@ -133,6 +124,22 @@ def unsent(connection: Connection, sent: int, limit: int) -> list[tuple[UsageEve
     return found
 
 
+def take_back(connection: Connection) -> int:
+    """Put those into the outbox that the ledger alone has, after a restore; return how many. The next is behind them.
+
+    Where the database never had one, whoever makes the next begins a new instance.
+    """
+    kept = connection.execute(select(CORRECTION_COUNTER)).one_or_none()
+    if kept is None:
+        return 0
+    lost = events.behind(connection, Producer.model_construct(instance=kept.instance, sequence=kept.sequence))
+    for event in lost:
+        draft = UsageDraft(**event.model_dump(exclude={"producer"}))
+        connection.execute(insert(CORRECTION).values(_row(event.producer.sequence, draft, event.timestamp)))
+        connection.execute(update(CORRECTION_COUNTER).values(sequence=event.producer.sequence))
+    return len(lost)
+
+
 def taken(connection: Connection) -> int:
     """Return up to which sequence both readers of the outbox have it, where they follow it in the same database."""
     place = (TOPIC, Outbox.index)
@@ -168,6 +175,18 @@ def corrected(connection: Connection, idempotency_keys: list[str]) -> Mapping[st
         for key, prompt, completion in connection.execute(
             sums.where(columns.corrects.in_(some)).group_by(columns.corrects)
         )
+    }
+
+
+def _row(sequence: int, draft: UsageDraft, made_at: datetime) -> dict[str, Any]:
+    return {
+        "sequence": sequence,
+        "idempotency_key": draft.idempotency_key,
+        "corrects": draft.corrects,
+        "input_tokens": draft.tokens.input_tokens,
+        "output_tokens": draft.tokens.output_tokens,
+        "event": draft.model_dump(mode="json"),
+        "created_at": made_at,
     }
 
 

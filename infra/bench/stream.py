@@ -32,7 +32,7 @@ from runtime.database.engines import Database
 from runtime.kafka import feed as kafka_feed
 from runtime.kafka.writer import Kafka, Writer, partition_of
 from runtime.settings import SpoolSync
-from schemas.decisions import Decision, Whole
+from schemas.decisions import HeardDecision, Whole
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 
@@ -101,7 +101,7 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
     groups: dict[str, list[int]] = {}
     async with _publishing(folder, where) as (made, publisher, counters):
 
-        def decided(told: Sequence[Decision | Whole]) -> None:
+        def decided(told: Sequence[HeardDecision | Whole]) -> None:
             now = time.monotonic()
             for one in told:
                 if isinstance(one, Whole):

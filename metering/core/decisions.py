@@ -34,8 +34,8 @@ def used_up(
     )
 
 
-def decision(part: Part) -> Decision:
-    """Return a part as proxies read it."""
+def decision(part: Part, first_version: int = 0) -> Decision:
+    """Return a part as proxies read it; its count of changes is added to `first_version`."""
     total, counter = part.total, part.total.counter
     return Decision(
         lane=part.partition,
@@ -50,7 +50,7 @@ def decision(part: Part) -> Decision:
         cost=total.cost,
         used_up=part.used_up,
         reset_at=days.reset_at(counter.day, part.unit),
-        version=total.version,
+        version=first_version + total.version,
     )
 
 

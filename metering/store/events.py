@@ -116,6 +116,13 @@ def find(connection: Connection, idempotency_key: str) -> UsageEvent | None:
     return None if row is None else event_of(row)
 
 
+def behind(connection: Connection, producer: Producer) -> list[UsageEvent]:
+    """Return an instance's events whose numbers are above the producer's own, in their order."""
+    columns = USAGE_EVENT.c
+    later = select(USAGE_EVENT).where(columns.instance == producer.instance, columns.sequence > producer.sequence)
+    return [event_of(row) for row in connection.execute(later.order_by(columns.sequence)).mappings()]
+
+
 def within(marks: Mapping[str, int]) -> ColumnElement[bool]:
     """Tell of a row whether its number is at most its instance's mark; where there is no mark, it is not."""
     return USAGE_EVENT.c.sequence <= case({"": 0, **marks}, value=USAGE_EVENT.c.instance, else_=0)

@@ -20,6 +20,8 @@ from metering.store import alerts, events, insert, key_usage, ledger_clock, tota
 from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.clock import Clock
+from runtime.config import epochs
+from runtime.config import log as config_log
 from runtime.database import statements
 from runtime.database.engines import Database
 from schemas.daily import DailyUsage
@@ -50,6 +52,10 @@ class SqlLedger:
     async def position(self, topic: str, partition: int) -> int | None:
         """Return the committed next offset."""
         return await self._database.read(lambda connection: stored_positions.position(connection, topic, partition))
+
+    async def first_version(self) -> int:
+        """Return the lowest version of the database's epoch (counting 9)."""
+        return epochs.start(await self._database.read(config_log.current_version))
 
     async def progress(self, topic: str, partition: int) -> Progress | None:
         """Return how far the partition is."""

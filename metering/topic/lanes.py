@@ -2,22 +2,26 @@
 
 Never tells `whole` before every change below it was told, and never holds the counting up for more than a page.
 
-Each batch's totals are told right after its commit. A worker may die in between, or find itself late and leave its
-totals to whoever has moved the position since. So the position's row says up to which offset all was told, and who
-takes the lane over tells first what has changed above it. Compaction keeps the record that was written last, and a
-worker that was paused may write an old one late: the broker's offsets show that, and its counters are told again.
+A batch's counters are told right after its commit, or they wait (`metering.core.telling`). A worker may die in between,
+or find itself late and leave its totals to whoever has moved the position since. So the position's row says up to which
+offset all was told, and who takes the lane over tells first what has changed above it. Compaction keeps the record that
+was written last, and a worker that was paused may write an old one late: the broker's offsets show that, and its
+counters are told again.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 
 from domain import positions
 from domain.days import month_of
 from domain.positions import Progress
 from metering import flow, ports
+from metering.core import telling
 from metering.core.sums import Counter
+from metering.core.telling import LaneTelling, ToldCounter
 from metering.flow import CountedBatch
 from metering.store.transaction import PAGE
 from metering.topic import publisher
@@ -53,9 +57,12 @@ def partition_of(lane: str) -> int | None:
 
 @dataclass(slots=True)
 class _Lane:
-    """One that this worker has taken over; all changes below `told` are told."""
+    """One that this worker has taken over; all changes below `counted` are told, or wait in `telling`."""
 
-    told: int
+    counted: int
+    telling: LaneTelling = field(default_factory=LaneTelling)
+    limit_changes: int = 0
+    """After how many changes of groups it was looked whether what waits has other limits now."""
     whole: int | None = None
     whole_at: datetime | None = None
     months_at: datetime | None = None
@@ -87,7 +94,7 @@ class Lanes:
         self._clock = clock
         self._database = database_outage
         self._kafka = kafka_outage
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int | None, _Lane] = {}
         self.mended = 0
         """How many counters were told again because another had written late."""
 
@@ -95,16 +102,35 @@ class Lanes:
         """Forget a lane that was assigned anew, or lost: it is taken over again before anything is counted."""
         self._lanes.pop(partition, None)
 
+    def named(self, counted: Sequence[CountedBatch]) -> list[CountedBatch]:
+        """Return what of it is to be told at once; the rest waits."""
+        found = []
+        for one in counted:
+            lane = self._lanes.get(one.batch.partition)
+            due = one if lane is None else self._metering.named(lane.telling, one)
+            if due.totals.limits or due.totals.daily:
+                found.append(due)
+        return found
+
+    def told(self, standings: Sequence[ToldCounter]) -> None:
+        """Take note of what was told."""
+        now = self._clock()
+        for standing in standings:
+            partition = partition_of(standing.lane)
+            if partition in self._lanes:
+                self._lanes[partition].telling.told(standing, now)
+
     def moved(self, partition: int, position: int) -> None:
-        """Take note that all changes below `position` are told."""
+        """Take note that all changes below `position` are told, or wait."""
         if partition in self._lanes:
-            self._lanes[partition].told = position
+            self._lanes[partition].counted = position
 
     async def take_over(self, partition: int) -> bool:
         """Tell what whoever had the lane before has not told; False where another has it by now."""
         if partition in self._lanes:
             return True
         progress = await self._database.ride_out(lambda: self._ledger.progress(USAGE_EVENTS, partition))
+        self._totals.first_version = await self._database.ride_out(self._ledger.first_version)
         self._totals.begin(partition, progress.told_end if progress else None)
         is_behind = progress is not None and progress.told_offset != progress.next_offset
         if progress is not None and is_behind and not await self._tell_untold(partition, progress):
@@ -118,17 +144,34 @@ class Lanes:
         if lane is None or lane.whole_at is None:
             await self.take_over(partition)
             return
-        age = self._clock() - lane.whole_at
-        if age >= WHOLE_WITHIN or (age >= WHOLE_SOON and lane.told != lane.whole):
+        age, waiting = self._clock() - lane.whole_at, lane.telling.waiting
+        is_soon = age >= WHOLE_SOON and lane.counted != lane.whole and not waiting
+        if is_soon or age >= WHOLE_WITHIN or len(waiting) > telling.MOST:
             await self.tell_whole(partition)
+        else:
+            await self._tell_changed(partition, lane)
         await self._tell_months(partition, lane)
 
+    async def tell_daily(self, partitions: Sequence[int]) -> None:
+        """Tell the daily usage of lanes that has changed since it was told. To be called every second or so."""
+        changed: dict[Counter, int] = {}
+        for partition in partitions:
+            if partition in self._lanes:
+                changed |= self._lanes[partition].telling.daily
+                self._lanes[partition].telling.daily = {}
+        named = sorted(changed)
+        for start in range(0, len(named), PAGE):
+            some = {counter: changed[counter] for counter in named[start : start + PAGE]}
+            tell = partial(self._metering.publish_daily, some)
+            await self._kafka.ride_out(partial(self._database.ride_out, tell))
+
     async def tell_whole(self, partition: int) -> bool:
-        """Mend what another wrote, tell `whole`, and note it; False where another has the lane by now."""
+        """Tell what waits, mend what another wrote, tell `whole`, note it; False where another has the lane by now."""
         lane = self._lanes.get(partition)
-        if lane is None:
+        if lane is None or not await self._tell_waiting(partition, lane, lane.telling.waiting):
             return False
-        at = lane.told
+        await self.tell_daily([partition])
+        at = lane.counted
         if not await self._mend(partition):
             return False
         position = await self._database.ride_out(lambda: self._ledger.position(USAGE_EVENTS, partition))
@@ -140,6 +183,28 @@ class Lanes:
         if position is not None:
             end, now = self._totals.end_of(partition), lane.whole_at
             await self._database.ride_out(lambda: self._ledger.note_told(USAGE_EVENTS, partition, at, end, now))
+        return True
+
+    async def _tell_changed(self, partition: int, lane: _Lane) -> None:
+        """Tell at once what waits although its limits have changed."""
+        changes = self._metering.limit_changes
+        if lane.limit_changes != changes:
+            lane.limit_changes = changes
+            await self._tell_waiting(partition, lane, dict.fromkeys(self._metering.changed(lane.telling)))
+
+    async def _tell_waiting(self, partition: int, lane: _Lane, counters: dict[Counter, None]) -> bool:
+        """Tell these, which wait, until none of them is left; False where another has the lane by now."""
+        while counters:
+            some = sorted(islice(counters, PAGE))
+            read = partial(self._metering.parts, USAGE_EVENTS, partition, lane_of(partition), some)
+            found = await self._database.ride_out(read)
+            only_limits = replace(found, totals=replace(found.totals, daily=()))
+            if found.totals.position != lane.counted or not await self._publish([only_limits]):
+                self.leave(partition)
+                return False
+            for counter in some:
+                counters.pop(counter, None)
+                lane.telling.waiting.pop(counter, None)
         return True
 
     async def _tell_months(self, partition: int, lane: _Lane) -> None:

@@ -36,6 +36,8 @@ class KafkaTotals:
         self._put_aside = put_aside
         self._ends: dict[int, int | None] = {}
         """By partition of the decisions: which offset follows; None: not known."""
+        self.first_version = 0
+        """The lowest version of the database's epoch: what a count of changes is added to (counting 9)."""
         self._gaps: dict[int, LogBounds] = {}
 
     def begin(self, partition: int, end: int | None) -> None:
@@ -56,8 +58,8 @@ class KafkaTotals:
         now = self._clock()
         lanes: defaultdict[int, list[KafkaRecord]] = defaultdict(list)
         for part in parts:
-            lanes[part.partition].append(_decision(decisions.decision(part), now))
-        usages = [_usage(usage) for usage in daily]
+            lanes[part.partition].append(_decision(decisions.decision(part, self.first_version), now))
+        usages = [_usage(usage, self.first_version) for usage in daily]
         written = await asyncio.gather(
             *[self._write_to(partition, records) for partition, records in lanes.items()],
             self._write(usages),
@@ -160,7 +162,8 @@ def _decision(told: Decision, at: datetime) -> KafkaRecord:
     return KafkaRecord(key.encode(), told.model_dump_json().encode(), headers)
 
 
-def _usage(usage: DailyUsage) -> KafkaRecord:
+def _usage(usage: DailyUsage, first_version: int) -> KafkaRecord:
     key = key_of(usage.group_id, usage.model_slug, usage.day)
+    usage = usage.model_copy(update={"version": first_version + usage.version})
     headers = cloud_event(f"tollgate.{USAGE_DAILY}", f"{key}/{usage.version}", _SOURCE, usage.updated_at)
     return KafkaRecord(key.encode(), usage.model_dump_json().encode(), headers)

@@ -23,11 +23,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+import msgspec
+
 from domain.days import month_of
 from domain.money import UnitCost
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
 from proxy.limits.estimate import TokenCounts
 from proxy.limits.in_flight import CounterKey
+from proxy.limits.near import NEAR, NearLimit, NearLimits
 from proxy.limits.others import OtherProxies
 from proxy.limits.periods import CounterPeriods
 from schemas.decisions import DecisionBySequence
@@ -65,8 +68,7 @@ class DayRefusal:
     """Whether it is only held: it may admit as soon as one of them ends."""
 
 
-@dataclass(slots=True, eq=False)
-class DayReservation:
+class DayReservation(msgspec.Struct, eq=False):
     """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     estimate: int
@@ -122,6 +124,7 @@ class DayCounters:
         """Those of them whose offset is not known, by sequence."""
         self._told_from = math.inf
         """From which share of a threshold on other proxies are told; infinite where there are none."""
+        self._near = NearLimits()
         self.others = OtherProxies(self._periods, instance)
 
     def __len__(self) -> int:
@@ -284,6 +287,15 @@ class DayCounters:
         """Return the sum that a limit is judged by, for calls of a slug."""
         return self._counted(limit, slug, day).used(limit.type)
 
+    def near(self, today: date) -> dict[tuple[str, str, str, str], float]:
+        """Return what share is used of the limits near their end, by group, slug, type and unit."""
+
+        def used(limit: NearLimit, day: date) -> int:
+            counter = self._periods.find(limit.group, limit.slug, day, limit.unit)
+            return 0 if counter is None else counter.used(limit.type)
+
+        return self._near.shares(today, used)
+
     def _await(self, place: Place, row: SpooledRow, counters: tuple[DayCounter, ...]) -> None:
         whole = self._wholes.get(place[0], NOWHERE)
         if row.is_below(whole):
@@ -312,8 +324,10 @@ class DayCounters:
             counter.drop(lane, whole)
 
     def _note(self, limit: DayLimit, slug: str, day: date) -> None:
+        counted = limit.counted_slug(slug)
+        self._near.note(NearLimit(limit.counting_group, counted, limit.type, limit.unit), day, limit.threshold)
         if self._told_from <= 1:
-            key = CounterKey(limit.counting_group, limit.counted_slug(slug), day)
+            key = CounterKey(limit.counting_group, counted, day)
             self.others.note(key, limit.type, limit.unit, limit.threshold)
 
     def _refuse(self, day: date, slug: str, limits: Sequence[DayLimit]) -> DayRefusal:
@@ -331,11 +345,12 @@ class DayCounters:
         if day != self._charged_day or len(self._charged) >= _MOST_CHARGED:
             self._charged.clear()
             self._charged_day = day
+        noted_from = min(NEAR, self._told_from)
         found = self._charged[id(charged_groups)] = _Charged(
             charged_groups,
             slug,
             limits,
-            [(limit, self._counted(limit, slug, day), limit.threshold * min(1.0, self._told_from)) for limit in limits],
+            [(limit, self._counted(limit, slug, day), limit.threshold * noted_from) for limit in limits],
             tuple([self._periods.counter(group, slug, day) for group in charged_groups]),
         )
         return found

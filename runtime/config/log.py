@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from runtime.config import newer
+from runtime.config import epochs, newer
 from runtime.database.engines import METADATA, UtcDateTime
 from schemas.config import RECORD_OF, ConfigChange, ConfigKind, ConfigRecord
 
@@ -87,6 +87,13 @@ def current_version(connection: Connection) -> int:
     """Return the version of the newest change, 0 where there is none."""
     version: int = connection.execute(select(CONFIG_VERSION.c.version).where(CONFIG_VERSION.c.id == 1)).scalar_one()
     return version
+
+
+def raise_epoch(connection: Connection, newest_read: int) -> int:
+    """Let later versions lie above `newest_read` and all that were given here: begin an epoch; return its number."""
+    begins = epochs.next_start(current_version(connection), newest_read)
+    connection.execute(update(CONFIG_VERSION).where(CONFIG_VERSION.c.id == 1).values(version=begins))
+    return epochs.of(begins)
 
 
 class LoggedChange(NamedTuple):

@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from inspect import isawaitable
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -14,8 +15,11 @@ PATH = "/metrics"
 
 log = logging.getLogger(__name__)
 
-Reading = float | Mapping[str, float]
-"""One number, or one for each value of a label."""
+Labels = str | tuple[str, ...]
+"""The name of a label or the value of one; several of each where a metric has several."""
+
+Reading = float | Mapping[Any, float]
+"""One number, or one for each `Labels`."""
 
 Read = Callable[[], Reading | Awaitable[Reading]]
 """Return the present numbers, on the event loop; it must not wait for another machine."""
@@ -26,19 +30,30 @@ class Histogram:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = tuple(bounds)
-        self._counts = [0] * (len(self._bounds) + 1)
-        self._sum = 0.0
+        self.counts = [0] * (len(self._bounds) + 1)
+        """How many values lie in each bucket alone, the last above every bound."""
+        self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def add(self, other: "Histogram") -> None:
+        """Count what another has counted, by the same bounds."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
 
     def family(self, name: str, help_: str) -> Metric:
         """Return it as the library writes it: each bucket counts what lies below it too."""
+        family = HistogramMetricFamily(name, help_)
+        self.join(family, ())
+        return family
+
+    def join(self, family: HistogramMetricFamily, values: Sequence[str]) -> None:
+        """Add it to a family, under the values of its labels."""
         bounds = [*map(str, map(float, self._bounds)), "+Inf"]
-        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
-        return HistogramMetricFamily(name, help_, buckets=buckets, sum_value=self._sum)
+        family.add_metric(values, list(zip(bounds, accumulate(self.counts), strict=True)), self.sum)
 
 
 class Telemetry(Collector):
@@ -53,11 +68,11 @@ class Telemetry(Collector):
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
 
-    def gauge(self, name: str, help_: str, read: Read, label: str | None = None) -> None:
+    def gauge(self, name: str, help_: str, read: Read, label: Labels | None = None) -> None:
         """Show what goes up and down; `read` gives a mapping where there is a `label`."""
         self._show(name, help_, read, GaugeMetricFamily, label)
 
-    def counter(self, name: str, help_: str, read: Read, label: str | None = None) -> None:
+    def counter(self, name: str, help_: str, read: Read, label: Labels | None = None) -> None:
         """Show what was counted since the process started."""
         self._show(name, help_, read, CounterMetricFamily, label)
 
@@ -66,6 +81,19 @@ class Telemetry(Collector):
 
         async def family() -> Metric:
             return histogram.family(name, help_)
+
+        self._add(name, family)
+
+    def histograms(
+        self, name: str, help_: str, read: Callable[[], Mapping[tuple[str, ...], Histogram]], labels: tuple[str, ...]
+    ) -> None:
+        """Show several histograms, told apart by the values of `labels`."""
+
+        async def family() -> Metric:
+            made = HistogramMetricFamily(name, help_, labels=labels)
+            for values, histogram in read().items():
+                histogram.join(made, values)
+            return made
 
         self._add(name, family)
 
@@ -97,15 +125,15 @@ class Telemetry(Collector):
         help_: str,
         read: Read,
         kind: type[GaugeMetricFamily | CounterMetricFamily],
-        label: str | None,
+        label: Labels | None,
     ) -> None:
         async def family() -> Metric:
             found = read()
             reading = await found if isawaitable(found) else found
-            made = kind(name, help_, labels=[] if label is None else [label])
+            made = kind(name, help_, labels=_several(label))
             values = reading.items() if isinstance(reading, Mapping) else [(None, reading)]
             for value, number in values:
-                made.add_metric([] if value is None else [value], number)
+                made.add_metric(_several(value), number)
             return made
 
         self._add(name, family)
@@ -114,3 +142,7 @@ class Telemetry(Collector):
         if name in self._readers:
             raise ValueError(f"{name} is shown twice")
         self._readers[name] = read
+
+
+def _several(labels: Labels | None) -> Sequence[str]:
+    return () if labels is None else (labels,) if isinstance(labels, str) else labels

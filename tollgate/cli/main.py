@@ -23,6 +23,7 @@ _COMMANDS = {
     "reconcile": ("tollgate.cli.reconcile", "reconcile"),
     "request": ("tollgate.cli.request", "request"),
     "republish": ("tollgate.cli.republish", "republish"),
+    "restore-done": ("tollgate.cli.restore_done", "restore_done"),
     "schemas": ("tollgate.cli.schemas", "schemas"),
     "serve": ("tollgate.cli.serve", "serve"),
     "usage": ("tollgate.cli.usage", "usage"),

@@ -25,6 +25,8 @@ from metering.thresholds import GroupThresholds
 from metering.topic.lanes import partition_of
 from metering.topic.publisher import KafkaTotals
 from runtime import clock
+from runtime.config import epochs
+from runtime.config import log as config_log
 from runtime.kafka.writer import Kafka, KafkaAwayError, RecordTooLargeError, Writer
 from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY
 from tollgate.cli import commands, progress
@@ -80,6 +82,7 @@ async def _republish(place: Installation, first: date, last: date, shown: Shown)
     today = place.read(commands.now).date()
     writer = Writer(Kafka.of(place.settings), "republish")
     totals = KafkaTotals(writer, clock.present, _too_large)
+    totals.first_version = epochs.start(place.read(config_log.current_version))
     try:
         daily = await _daily(place, totals, first, last, shown)
         decisions = await _decisions(place, totals, today, shown) if first <= today <= last else 0

@@ -39,7 +39,7 @@ def _lines(found: FoundRequest, workspace_id: str | None) -> list[str]:
         "request": found.request_id,
         "at": rfc3339(found.at),
         "workspace": workspace_id or "none: its key was refused",
-        "outcome": found.outcome.value,
+        "outcome": found.outcome,
         "status": found.status,
         "reason": found.reason,
         "detail": found.detail,

@@ -25,6 +25,9 @@ from tollgate.installation import Installation, InstallationError
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
 
+RELAY = "relay"
+"""Names the lock of the one process that relays."""
+
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
     """Open the database. Raise InstallationError where its schema is not current, or the master key another's."""
@@ -46,7 +49,7 @@ class Control(Role):
         self._publisher = ConfigPublisher(
             place.database,
             Writer(self._kafka, "the relay"),
-            PostgresLeadership(place.database, "relay"),
+            PostgresLeadership(place.database, RELAY),
             self._end_of_config,
             self._clock,
         )

@@ -133,7 +133,7 @@ class Embedded(Role):
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what all parts know."""
         self._proxy.register_metrics(telemetry)
-        self._dispatcher.register_metrics(telemetry)
+        self._dispatcher.register_metrics(telemetry, lambda: self._lag(self._dispatcher.committed))
         self._propagation.register_metrics(telemetry, lambda: self._relay.version)
         telemetry.counter(
             "tollgate_metering_events_total",
@@ -146,7 +146,10 @@ class Embedded(Role):
             lambda: self._metering.left_out,
         )
         telemetry.gauge(
-            "tollgate_metering_lag_events", "Usage events still to count, by spool.", self._lag, "partition"
+            "tollgate_metering_lag_events",
+            "Usage events still to count, by spool.",
+            lambda: self._lag(self._metering.committed),
+            "partition",
         )
 
     async def drain(self) -> None:
@@ -209,8 +212,7 @@ class Embedded(Role):
     def _files(self) -> Sequence[spool_file.SpoolFile]:
         return (*self._proxy.older_files, self._proxy.spool.file)
 
-    def _lag(self) -> dict[str, int]:
-        committed = self._metering.committed
+    def _lag(self, committed: Callable[[str, int], int]) -> dict[str, int]:
         return {file.topic: max(0, file.end - committed(file.topic, file.index)) for file in self._files()}
 
     def _done_before(self, file: spool_file.SpoolFile) -> int:

@@ -65,7 +65,7 @@ class WebhooksRole(Role):
 
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what is delivered, and what is heard of the configuration."""
-        self._dispatcher.register_metrics(telemetry)
+        self._dispatcher.register_metrics(telemetry, lambda: self._stream.lag(self._dispatcher.committed))
         self._config.register_metrics(telemetry)
 
     async def drain(self) -> None:

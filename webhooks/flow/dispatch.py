@@ -64,6 +64,8 @@ class Dispatch:
         self._failing: set[str] = set()
         self._losing: set[str] = set()
         self._traced_at_s: float | None = None
+        self.overdue_s = 0.0
+        """For how long at the last look the oldest delivery had been due that may be attempted, in seconds."""
         self._ended: list[Settlement] = []
         self.attempts: Counter[str] = Counter()
         """Attempts written since the start, by the class of their status."""
@@ -100,6 +102,7 @@ class Dispatch:
         ]
         self._absences.note((one.workspace_id for one in waiting), now)
         due = [one for one in waiting if one.due_at <= now]
+        self.overdue_s = max(((now - one.due_at).total_seconds() for one in due), default=0.0)
         left = self._pace.left({one.workspace_id for one in due}, now_s)
         shares = fairness.share(due, self._in_flight, self._failing, self._limits, left)
         takes_over = self._absences.takes_over(now)

@@ -67,6 +67,14 @@ class IntakeConsumer:
         self._pause = pause
         self._unreadable = feed.SkippedRecords(topics.USAGE_EVENTS)
         self._session: _Session | None = None
+        self._seen: dict[int, int] = {}
+        """Where the partitions ended at the last look."""
+
+    def lag(self, committed: Callable[[str, int], int]) -> dict[str, int]:
+        """Return how many events this process's partitions hold beyond what is `committed`."""
+        readers = [] if self._session is None else self._session.readers
+        behind = {one.index: self._seen.get(one.index, 0) - committed(one.topic, one.index) for one in readers}
+        return {str(partition): max(0, lag) for partition, lag in behind.items()}
 
     @property
     def blocked(self) -> str | None:
@@ -118,7 +126,7 @@ class IntakeConsumer:
             await session.failed(self._watch_s)
             # For no partition at all: it gives no records, keeps the group's membership, raises what went wrong.
             await consumer.getmany(TopicPartition(topics.USAGE_EVENTS, -1), timeout_ms=0)
-            ends = await _answered(self._ends(consumer))
+            ends = self._seen = await _answered(self._ends(consumer))
             self._outage.passed()
             waits = {(reader.index, reader.waits_at) for reader in session.readers}
             behind = {(partition, at) for partition, at in waits if at is not None and at < ends.get(partition, 0)}

@@ -1,7 +1,7 @@
 """Slow, obvious stand-ins for metering's ports, and the model that the real ledger is compared with."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -56,6 +56,9 @@ class DictLedger:
 
     async def position(self, topic: str, partition: int) -> int | None:
         return self._positions.get((topic, partition))
+
+    async def first_version(self) -> int:
+        return 0
 
     async def progress(self, topic: str, partition: int) -> Progress | None:
         place = (topic, partition)
@@ -218,12 +221,17 @@ class ListPublisher:
         self.parts: list[Part] = []
         self.daily: list[DailyUsage] = []
         self.failure: Exception | None = None
+        self.meanwhile: Awaitable[object] | None = None
+        """What another does while something is published, once."""
 
     async def publish(self, parts: Sequence[Part], daily: Sequence[DailyUsage]) -> None:
         if self.failure is not None:
             raise self.failure
         self.parts.extend(parts)
         self.daily.extend(daily)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile
 
 
 class DictThresholds:
@@ -233,11 +241,16 @@ class DictThresholds:
         self._of = of
         self.changed: list[str] = []
         """Groups whose limits on months have changed, as a test says."""
+        self.changes = 0
         self.shares: tuple[int, ...] = ()
         """At which percents of a limit alerts are asked for."""
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
         return () if model_slug == ANY_SLUG else self._of.get(group_id, ())
+
+    def set(self, group_id: str, *limits: Threshold) -> None:
+        self._of[group_id] = limits
+        self.changes += 1
 
     def alerted(self, group_id: str) -> AlertedGroup | None:
         return AlertedGroup("workspace", f"external-{group_id}", self.shares) if self.shares else None

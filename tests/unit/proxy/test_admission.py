@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.admission import Call
+from proxy.call import Call
 from proxy.core.calls import Unserved
 from proxy.core.replies import Reply
 from proxy.limits.days import DayLimit

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from proxy import request_log
+from proxy import request_log, tally
 from proxy.core import replies
 from proxy.core.calls import Failure
 from proxy.dialects.routes import messages
 from proxy.limits.days import DayLimit
 from proxy.request_log import RequestLog
+from proxy.tally import Tally
 from runtime.deadlines import Deadlines
 from runtime.telemetry import logs
 from runtime.telemetry.logs import LogFormat
+from runtime.telemetry.metrics import Telemetry
 from schemas.limits import LimitType
 from schemas.monitoring.requests import RequestEnd, RequestRecord
 from tests.unit.proxy import kit
@@ -230,3 +232,41 @@ def test_a_line_is_text_or_json_and_cannot_be_ended_by_what_it_shows(
         time, _, rest = line.partition(" ")
         assert time.endswith("Z")
         assert rest == f"INFO tollgate.requests: refused slug={json.dumps(slug)} status=404\n"
+
+
+@in_virtual_time
+async def test_calls_are_counted_by_group_and_slug_with_the_gateways_own_time_apart(house: House) -> None:
+    house.upstream.answers(PLAIN, before=[2.0])
+    await house.serve(house.client(ASKED))
+    await _served(house, CASES["an upstream that refuses"])
+    await house.serve(house.client(ASKED, None))
+    await house.serve(house.client(b'{"model":"no/such","messages":[]}'))
+    cells = house.requests.tally.cells
+    assert set(cells) == {(kit.WORKSPACE, kit.GROUP, kit.SLUG), ("", "", ""), (kit.WORKSPACE, kit.GROUP, "")}
+    served = cells[kit.WORKSPACE, kit.GROUP, kit.SLUG]
+    assert dict(zip(tally.OUTCOMES, served.outcomes, strict=True)) == dict.fromkeys(tally.OUTCOMES, 0) | {
+        "complete": 1,
+        "failed": 1,
+    }
+    assert (served.whole.sum, served.first_byte.sum, sum(served.own.counts)) == (2.0, 2.0, 1)
+    assert served.own.sum == 0.0, "no virtual time passes in the gateway itself"
+    telemetry = Telemetry()
+    house.requests.register_metrics(telemetry)
+    text = (await telemetry.text()).decode()
+    labels = f'slug="{kit.SLUG}",workspace="{kit.WORKSPACE}"'
+    assert f'tollgate_calls_total{{outcome="complete",{labels}}} 1.0' in text
+    assert f'tollgate_call_seconds_bucket{{le="2.5",{labels}}} 2.0' in text
+    assert f"tollgate_call_own_seconds_count{{{labels}}} 1.0" in text
+    assert "no/such" not in text
+
+
+def test_series_and_cells_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "MOST_CELLS", 4)
+    monkeypatch.setattr(tally, "MOST_SHOWN", 2)
+    counted = Tally()
+    for number in range(9):
+        counted.cell("w", f"group-{number % 2}", f"slug-{number // 2}").outcomes[0] += 1
+    assert len(counted.cells) == 5
+    assert counted.cells["other", "other", "other"].outcomes[0] == 5
+    shown = {pair: cell.outcomes[0] for pair, cell in counted._by_pair()}
+    assert shown == {("w", "slug-0"): 2, ("w", "slug-1"): 2, ("other", "other"): 5}

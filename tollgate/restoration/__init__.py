@@ -1,0 +1,1 @@
+"""Brings a restored database together with its topics, which know more than it: `tollgate restore-done`."""
