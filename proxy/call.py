@@ -5,13 +5,13 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core import endings, usage_event
+from proxy.core import endings, replies, usage_event
 from proxy.core.calls import Envelope, Route, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Reply
 from proxy.dialects import answers, chat, media
 from proxy.dialects.routes.api import ApiRoute, Stream
-from proxy.limits import concurrency, days, estimate, windows
+from proxy.limits import concurrency, estimate, reservations, windows
 from proxy.limits.estimate import TokenCounts
 from schemas.usage import Outcome, UsageSource
 
@@ -29,12 +29,10 @@ class Call(msgspec.Struct, eq=False):
     """The beginning of its usage event."""
     expected: TokenCounts
     """The estimate to bill where the process dies; else `likely` is a better one."""
-    day: days.DayReservation
+    day: reservations.DayReservation
     rate: windows.Reservation
     places: concurrency.Places
     slot: int
-    header_lines: bytes
-    """What every answer to it carries, each with its end."""
     costs: media.Costs
     """Of media in its prompt."""
     envelope: Envelope | None = None
@@ -47,8 +45,19 @@ class Call(msgspec.Struct, eq=False):
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
     stream: Stream | None = None
+    used: tuple[int, int] | None = None
+    """The tokens, and those of them for the answer, that its rates were settled with; None: they hold the estimate."""
     prompt_tokens: int | None = None
     """Those of a prompt, where they were made already: of large bodies, and of those that were given up."""
+
+    def header_lines(self) -> bytes:
+        """Return what every answer to it carries, each line with its end: its rates as they stand for it now.
+
+        A whole answer is sent after it was settled; a stream begins before, while its estimate holds the rates.
+        """
+        rate = self.rate
+        standings = rate.standings if self.used is None else windows.settled(rate, *self.used)
+        return b"x-request-id: %b\r\n%b" % (self.request_id.encode(), replies.rate_lines(standings))
 
     def upstream_request(self) -> UpstreamRequest:
         """Return what is sent upstream."""

@@ -12,11 +12,12 @@ from domain import limit_tree
 from domain.sealing import secret_context
 from proxy.core import service_accounts, targets
 from proxy.core.calls import Dialect, Key, Model, Route, Unserved
+from proxy.core.prices import PriceBooks
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
-from proxy.prices import PriceBooks
+from runtime.config.kept import Kept
 from runtime.config.newest import Newest
 from runtime.vault import VaultError
 from schemas.config import (
@@ -25,6 +26,7 @@ from schemas.config import (
     EndpointRecord,
     GroupRecord,
     KeyRecord,
+    PriceRecord,
     SecretRecord,
     WorkspaceRecord,
     WorkspaceState,
@@ -67,11 +69,13 @@ class ConfiguredDirectory:
         """Each secret's workspace and opened text, which is empty where it cannot be used."""
         self._by_slug: dict[str, tuple[int, str]] = {}
         """The version and id of the newest endpoint that took each slug."""
-        self._routes: dict[tuple[str, str, RouteName], Route] = {}
+        self._routes: Kept[tuple[str, str, RouteName], Route] = Kept()
+        """Each until what it depends on changes: its workspace, a group of its chain, its slug, its secret."""
         self._hosts: dict[str, str] = {}
         """Host names to the workspaces that alone are served under them."""
-        self._prices = PriceBooks()
-        self._used_keys: dict[str, Key] = {}
+        self._prices: Newest[PriceRecord] = Newest()
+        self._books = PriceBooks()
+        self._used_keys: Kept[str, Key] = Kept()
         """Keys that were asked for, until something changes that they depend on."""
 
     def apply(self, change: ConfigChange) -> None:
@@ -92,8 +96,8 @@ class ConfiguredDirectory:
                     else None
                 )
                 self._keys.put(change.id, change.version, entry)
-                self._used_keys.pop(change.id, None)
-                return  # keys change often, and no route depends on one
+                self._used_keys.drop(change.id)
+                return  # no route depends on one
             case ConfigKind.WORKSPACE:
                 self._put_workspace(change, record if isinstance(record, WorkspaceRecord) else None)
             case ConfigKind.GROUP:
@@ -101,14 +105,16 @@ class ConfiguredDirectory:
                 self._groups.put(intern(change.id), change.version, node)
             case ConfigKind.ENDPOINT:
                 self._put_endpoint(change, record if isinstance(record, EndpointRecord) else None)
+                return  # no key depends on one
             case ConfigKind.PRICE:
-                self._prices.put(change)
+                self._put_price(change, record if isinstance(record, PriceRecord) else None)
+                return
             case ConfigKind.SECRET:
                 self._put_secret(change, record if isinstance(record, SecretRecord) else None)
             case _:
                 return
-        self._routes.clear()
-        self._used_keys.clear()
+        self._routes.drop(change.id)
+        self._used_keys.drop(change.id)
 
     @property
     def has_hosts(self) -> bool:
@@ -133,7 +139,8 @@ class ConfiguredDirectory:
         if workspace is None or not chain or chain[0].workspace_id != workspace_id:
             return None
         suspended = workspace.state is WorkspaceState.SUSPENDED
-        self._used_keys[prefix] = key = Key(prefix, sha256, workspace_id, group_id, suspended, expires_at, disabled)
+        key = Key(prefix, sha256, workspace_id, group_id, suspended, expires_at, disabled)
+        self._used_keys.keep(prefix, key, (prefix, workspace_id, *(group.id for group in chain)))
         return key
 
     def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
@@ -144,7 +151,8 @@ class ConfiguredDirectory:
             return kept
         route = self._work_out(key, slug, api)
         if isinstance(route, Route):  # else not kept: anyone could fill the memory with slugs that are not there
-            self._routes[name] = route
+            sources = (route.workspace_id, route.group_id, *route.parent_groups, slug, self._secret_of(slug))
+            self._routes.keep(name, route, sources)
         return route
 
     def models(self, key: Key) -> list[Model]:
@@ -171,6 +179,15 @@ class ConfiguredDirectory:
             del self._by_slug[before.slug]
         if record is not None and self._by_slug.get(record.slug, _NOBODY)[0] < change.version:
             self._by_slug[record.slug] = (change.version, change.id)
+        for endpoint in (before, record):
+            if endpoint is not None:
+                self._routes.drop(endpoint.slug)
+
+    def _put_price(self, change: ConfigChange, record: PriceRecord | None) -> None:
+        before = self._prices.get(change.id)
+        if self._prices.put(change.id, change.version, record):
+            for slug in self._books.replace(change.id, before, record):
+                self._routes.drop(slug)
 
     def _chain(self, group_id: str) -> limit_tree.Chain:
         return limit_tree.chain(group_id, self._groups.get)
@@ -178,6 +195,10 @@ class ConfiguredDirectory:
     def _endpoint(self, slug: str, workspace_id: str) -> EndpointRecord | None:
         endpoint = self._endpoints.get(self._by_slug.get(slug, _NOBODY)[1])
         return endpoint if endpoint is not None and endpoint.workspace_id == workspace_id else None
+
+    def _secret_of(self, slug: str) -> str:
+        endpoint = self._endpoints.get(self._by_slug.get(slug, _NOBODY)[1])
+        return slug if endpoint is None or endpoint.target.secret_id is None else endpoint.target.secret_id
 
     def _put_secret(self, change: ConfigChange, record: SecretRecord | None) -> None:
         if self._credentials.is_new(change.id, change.version):
@@ -236,7 +257,7 @@ class ConfiguredDirectory:
             dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
             parent_groups=tuple(group.id for group in chain[1:]),
-            tariff=self._prices.tariff(key.workspace_id, slug, chain[0].external_entity_id),
+            tariff=self._books.tariff(key.workspace_id, slug, chain[0].external_entity_id),
         )
 
 

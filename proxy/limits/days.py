@@ -23,16 +23,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-import msgspec
-
 from domain.days import month_of
 from domain.money import UnitCost
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
-from proxy.limits.estimate import TokenCounts
 from proxy.limits.in_flight import CounterKey
 from proxy.limits.near import NEAR, NearLimit, NearLimits
 from proxy.limits.others import OtherProxies
 from proxy.limits.periods import CounterPeriods
+from proxy.limits.reservations import DayReservation
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
@@ -66,26 +64,6 @@ class DayRefusal:
     """A month's limit that is used up, else the first day's; where none is, one that requests in flight hold."""
     rests_on_reservations: bool
     """Whether it is only held: it may admit as soon as one of them ends."""
-
-
-class DayReservation(msgspec.Struct, eq=False):
-    """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
-
-    estimate: int
-    output: int
-    """What of the estimate is for the answer."""
-    unit_cost: UnitCost | None
-    """What a request and its tokens cost, by the prices at admission; None where there are none."""
-    cost: int
-    """Of the estimate."""
-    root: str
-    """The last charged group, whose lane the event will lie in."""
-    counters: tuple[DayCounter, ...]
-    ended: bool = False
-
-    def cost_of(self, tokens: TokenCounts) -> int:
-        """Return what a request with these tokens counts against limits of the type COST."""
-        return 0 if self.unit_cost is None else self.unit_cost.of(1, *tokens.by_price)
 
 
 class _Charged(NamedTuple):

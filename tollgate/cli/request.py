@@ -13,7 +13,7 @@ from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
 
 
-@click.command(epilog="Example: tollgate request 0193a1b2-c3d4-7e5f-8a6b-0123456789ab")
+@click.command()
 @click.argument("request_id")
 @commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

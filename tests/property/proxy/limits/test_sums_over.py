@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from domain.money import UnitCost
 from proxy.limits.counters import LanePart, SpooledRow
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
+from proxy.limits.reservations import DayReservation
 from schemas.limits import LimitType, UsageLimitUnit
 
 SLUGS = ("lab/a", "lab/b", "lab/c")

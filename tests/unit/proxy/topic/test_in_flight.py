@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
 from proxy.limits.in_flight import NEAR
+from proxy.limits.reservations import DayReservation
 from proxy.topic.in_flight import InFlightFeed, InFlightTeller
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, PlainRecord, Writer
