@@ -283,7 +283,7 @@ def test_a_route_knows_what_its_requests_cost_and_follows_each_change_of_a_price
     made.apply(priced(13, "p1", price(slug="lab/other")))
     assert cost_of_two(made) is None
     made.apply(end(14, ConfigKind.PRICE, "p1"))
-    assert the_route(made).tariff is None
+    assert cost_of_two(made) is None
 
 
 def test_prices_of_another_workspace_and_those_that_have_not_begun_cost_nothing() -> None:
