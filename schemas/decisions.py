@@ -69,6 +69,16 @@ class Whole(InternalRecord):
     at: int
 
 
+class Spread(InternalRecord):
+    """Over how many lanes the events of a busy tree are to lie: advice, any may lie anywhere. Key: ``spread/group``.
+
+    None: 1. The group is the last that the events are charged to; its own lane is that of murmur2 of its id.
+    """
+
+    group_id: str
+    lanes: int = Field(ge=1)
+
+
 class InFlightUsage(InternalRecord):
     """What is in flight, or ended and not counted in the totals that its proxy has heard. Key: group/slug/day/instance.
 

@@ -34,8 +34,8 @@ from proxy.limits.reservations import DayReservation
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
-LaneOf = Callable[[str], Lane]
-"""Says which lane the rows of a tree lie in, by the last of their charged groups."""
+LaneOf = Callable[[str, str, int], Lane]
+"""Says which lane a row lies in, by the last of its charged groups, its spool's instance and its sequence."""
 _MOST_CHARGED = 10_000  # routes whose counters are remembered
 
 
@@ -88,7 +88,7 @@ class DayCounters:
         """`lane` is that of the own spool, embedded; see `use_lanes`."""
         self._instance = instance
         self._own_lane: Lane | None = lane
-        self._lane_of: LaneOf = lambda _: lane
+        self._lane_of: LaneOf = lambda *_: lane
         self._charged: dict[int, _Charged] = {}
         """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
         self._charged_day = date.min
@@ -152,7 +152,7 @@ class DayCounters:
         if reservation.ended:
             return
         self.release(reservation)
-        lane = self._lane_of(reservation.root)
+        lane = self._lane_of(reservation.root, self._instance, sequence)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
         row = SpooledRow(sequence, tokens, offset, output_tokens, cost)
         self._await((lane, self._instance), row, reservation.counters)
@@ -225,7 +225,7 @@ class DayCounters:
         self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, offset: int
     ) -> bool:
         """Say whether no sum needs a row any more, nor will after a restart; it is published at `offset` or below."""
-        if offset < self._wholes.get(self._lane_of(group_ids[-1]), NOWHERE):
+        if offset < self._wholes.get(self._lane_of(group_ids[-1], instance, sequence), NOWHERE):
             return True
         if not self._untold:
             return False

@@ -23,6 +23,7 @@ from proxy.spool import segments
 from proxy.spool.placed import Placed
 from proxy.spool.recent import Recent
 from proxy.spool.segments import Segments
+from proxy.spool.spreads import Spreads
 from runtime import ids
 from schemas import spooled
 from schemas.spooled import SpooledEvent
@@ -79,6 +80,7 @@ class SpoolFile:
         self.instance, self.boot_id = _identity(path)
         self.segments, self.end, self.written_bytes = _open(path)
         begin, self.acknowledged_through, self.placed = _state(path)
+        self.spreads = Spreads(path)
         self._begin = min(max(begin, self.segments.first), self.end)  # a power cut may have taken the last rows
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-read")
         self._waiters: dict[asyncio.Future[None], int] = {}

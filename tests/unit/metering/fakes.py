@@ -25,6 +25,7 @@ class DictLedger:
     def __init__(self, clock: Clock) -> None:
         self.events: dict[str, AnyEvent] = {}
         self.alerts: dict[str, Alert] = {}
+        self.kept_spreads: dict[str, int] = {}
         self._clock = clock
         self._daily: dict[tuple[str, Counter], DailyUsage] = {}
         self._limits: dict[tuple[str, Counter], LimitTotal] = {}
@@ -119,6 +120,12 @@ class DictLedger:
             if of == lane and counter.day.replace(day=1) == month
         }
         return sorted(name for name in named if name > after)[:2]
+
+    async def spreads(self) -> Mapping[str, int]:
+        return dict(self.kept_spreads)
+
+    async def note_spread(self, tree: str, lanes: int, now: datetime) -> None:
+        self.kept_spreads[tree] = lanes
 
     async def keep_alerts(self, found: Sequence[Alert]) -> None:
         for alert in found:

@@ -291,3 +291,11 @@ async def test_no_price_however_high_makes_a_sum_that_has_no_room(counted: ports
     month = Counter(TODAY.replace(day=1), "group-a", SLUG)
     own, _ = await counted.months(SPOOL, 0, LANE, {month})
     assert own.limits[0].cost == sums.MOST_COST
+
+
+async def test_over_how_many_lanes_a_tree_lies_is_the_last_that_was_noted(
+    counted: ports.Ledger, clock: HandClock
+) -> None:
+    for tree, lanes in (("root", 2), ("other", 8), ("root", 4)):
+        await counted.note_spread(tree, lanes, clock())
+    assert await counted.spreads() == {"root": 4, "other": 8}
