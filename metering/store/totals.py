@@ -45,6 +45,11 @@ def add_limits(
     return tuple(map(limit_of, _add(connection, LIMIT_DAILY, rows, sums.LimitIncrement._fields)))
 
 
+def summed(column: ColumnElement[int]) -> ColumnElement[Any]:
+    """Sum a column. SQLite's sum of whole numbers raises where it overflows, which only costs can come to."""
+    return func.sum(column * 1.0) if column.key == "cost" else func.sum(column)
+
+
 def _head(counter: Counter, batch: EventBatch, now: datetime) -> dict[str, Any]:
     changed = {"version": 1, "changed_at": batch.next_offset, "updated_at": now}
     return {**counter._asdict(), "lane": batch.lane, **changed}

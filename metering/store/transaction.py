@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, bindparam, func, select, tuple_
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, func, select, tuple_
 
 from domain import days, positions, sources
 from domain.positions import Progress
@@ -182,7 +182,7 @@ def limit_totals(
     """
     columns = LIMIT_DAILY.c
     place = (columns.group_id, columns.model_slug)
-    figures = [_summed(columns[name]) for name in LimitIncrement._fields]
+    figures = [totals.summed(columns[name]) for name in LimitIncrement._fields]
     within = (columns.group_id.in_(group_ids), columns.day.between(first, last))
     query = select(*place, *figures).where(*within).group_by(*place)
     return {(row[0], row[1]): LimitIncrement(*map(int, row[2:])) for row in connection.execute(query)}
@@ -235,7 +235,7 @@ def months(
     """
     columns = LIMIT_DAILY.c
     summed = ("requests", "tokens", "version", "input_tokens", "output_tokens", "cost")
-    figures = [_summed(columns[name]) for name in summed]
+    figures = [totals.summed(columns[name]) for name in summed]
     own: list[LimitTotal] = []
     others: list[LimitTotal] = []
     position = stored_positions.position(connection, topic, partition) or 0
@@ -314,11 +314,6 @@ def _named(connection: Connection, events: Sequence[AnyEvent], counted: Totals) 
         (*counted.limits, *map(limit_of, own_limits)),
         counted.position,
     )
-
-
-def _summed(column: ColumnElement[int]) -> ColumnElement[Any]:
-    """Sum a column. SQLite's sum of whole numbers raises where it overflows, which only costs can come to."""
-    return func.sum(column * 1.0) if column.key == "cost" else func.sum(column)
 
 
 def _rows_of(
