@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, case
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, case, func
 from sqlalchemy.sql.dml import ReturningInsert
 
 from domain.sources import EventBatch
