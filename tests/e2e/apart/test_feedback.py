@@ -12,6 +12,7 @@ from runtime.kafka.writer import Kafka
 from tests.e2e.apart import lab as labs
 from tests.e2e.apart.crowd import SLUG
 from tests.e2e.apart.lab import Lab
+from tests.e2e.conftest import eventually as eventually_so
 from tests.support import cluster as clusters
 from tests.support import databases, processes, services
 
@@ -112,7 +113,7 @@ def a_month_and_a_budget_used_up_at_one_proxy_are_used_up_at_the_other(lab: Lab)
             (shown,) = lab.api("GET", f"/groups/{group}/usage")["usage"][SLUG]
             return int(shown["current_usage"])
 
-        labs.eventually(lambda used=used: used() >= 5, within_s=WITHIN_S)  # type: ignore[misc]
+        eventually_so(lambda used=used: used() >= 5, within_s=WITHIN_S)  # type: ignore[misc]
 
 
 def a_proxy_starts_and_serves_without_the_database(lab: Lab, tmp_path: Path) -> None:
