@@ -6,11 +6,15 @@ completion's.
 
 from schemas.limits import LimitType
 
+PLACE = {LimitType.REQUEST: 0, LimitType.TOKEN: 1, LimitType.OUTPUT_TOKEN: 2, LimitType.INPUT_TOKEN: 3}
+"""Where `each` has what counts against a limit of a type."""
+
+
+def each(requests: int, tokens: int, output_tokens: int) -> tuple[int, int, int, int]:
+    """Return what counts against limits of every type; `output_tokens` are part of `tokens`."""
+    return requests, tokens, output_tokens, tokens - output_tokens
+
 
 def counted(type_: LimitType, requests: int, tokens: int, output_tokens: int) -> int:
-    """Return what counts against a limit of this type; `output_tokens` are part of `tokens`."""
-    if type_ is LimitType.REQUEST:
-        return requests
-    if type_ is LimitType.TOKEN:
-        return tokens
-    return output_tokens if type_ is LimitType.OUTPUT_TOKEN else tokens - output_tokens
+    """Return what counts against a limit of this type."""
+    return each(requests, tokens, output_tokens)[PLACE[type_]]

@@ -1,6 +1,7 @@
 """UTC days and months: which one an event belongs to, and when one ends (contract 3.1, 4)."""
 
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 
 from schemas.limits import UsageLimitUnit
 from schemas.spooled import AnyEvent
@@ -36,6 +37,7 @@ def period(day: date, unit: UsageLimitUnit) -> str:
     return day.isoformat() if unit is UsageLimitUnit.DAY else f"{day:%Y-%m}"
 
 
+@lru_cache(64)
 def read_period(name: str) -> tuple[date, UsageLimitUnit]:
     """Return the first day of a period and its unit. Raise ValueError."""
     if len(name) == len("2026-11"):

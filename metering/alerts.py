@@ -50,12 +50,12 @@ class UsageAlerts:
 
     async def judge(self, sums: Iterable[PeriodSum]) -> None:
         """Keep each alert that these sums make due. Raises what the ledger does; then it may be called again."""
-        asked = [
-            (group, found)
+        due = [
+            alert
             for found in sums
             if (group := self._thresholds.alerted(found.total.counter.group_id)) is not None
+            for alert in self._new(group, found)
         ]
-        due = [alert for group, found in [*asked, *await self._over_slugs(asked)] for alert in self._new(group, found)]
         if not due:
             return
         await self._ledger.keep_alerts(due)
@@ -68,19 +68,19 @@ class UsageAlerts:
         reached = alerts.reached(group, found, self._thresholds.of(counter.group_id, counter.model_slug))
         return [alert for alert in reached if alert.id not in self._kept]
 
-    async def _over_slugs(
-        self, asked: Sequence[tuple[AlertedGroup, PeriodSum]]
-    ) -> list[tuple[AlertedGroup, PeriodSum]]:
-        """Return the sums over all slugs that these belong to, where a limit is compared with them."""
-        periods: defaultdict[tuple[date, UsageLimitUnit], dict[str, AlertedGroup]] = defaultdict(dict)
-        for group, found in asked:
-            day, group_id, _ = found.total.counter
-            for unit in {limit.unit for limit in self._thresholds.of(group_id, ANY_SLUG)}:
-                periods[days.first_and_last(day, unit)[0], unit][group_id] = group
-        whole = []
-        for (first, unit), groups in periods.items():
-            figures = await self._ledger.over_slugs(groups, *days.first_and_last(first, unit))
-            for group_id, used in figures.items():
-                total = LimitTotal(Counter(first, group_id, ANY_SLUG), used.requests, used.tokens, 0, *used[2:])
-                whole.append((groups[group_id], PeriodSum(total, unit)))
-        return whole
+
+async def over_slugs(
+    ledger: AlertLedger, thresholds: AlertThresholds, counters: Iterable[Counter]
+) -> Sequence[PeriodSum]:
+    """Return the sums over all slugs that these counters of days belong to, where a limit is compared with them."""
+    periods: defaultdict[tuple[date, UsageLimitUnit], set[str]] = defaultdict(set)
+    for day, group_id, _ in counters:
+        for limit in thresholds.of(group_id, ANY_SLUG):
+            periods[days.first_and_last(day, limit.unit)[0], limit.unit].add(group_id)
+    found = []
+    for (first, unit), groups in periods.items():
+        figures = await ledger.over_slugs(groups, *days.first_and_last(first, unit))
+        for group_id, used in figures.items():
+            total = LimitTotal(Counter(first, group_id, ANY_SLUG), used.requests, used.tokens, 0, *used[2:])
+            found.append(PeriodSum(total, unit))
+    return found

@@ -3,19 +3,21 @@
 Never tells a total that is not committed, and never counts: the ledger's one transaction does (counting 4, 5).
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter as Tally
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from domain.positions import PositionLostError
 from domain.sources import EventBatch
-from metering import months
+from metering import alerts, months
 from metering.alerts import UsageAlerts
-from metering.core import decisions, sums
+from metering.core import decisions, sums, telling
 from metering.core.alerts import PeriodSum
 from metering.core.decisions import Part
 from metering.core.sums import Counter, LimitTotal, Totals
+from metering.core.telling import LaneTelling, ToldCounter
 from metering.ports import Ledger, Thresholds, TotalsSink
 from runtime.clock import Clock
 from schemas.daily import DailyUsage
@@ -48,6 +50,7 @@ class _Told(NamedTuple):
     """Of which daily usage other lanes have a part."""
     sums: list[PeriodSum]
     """Over all lanes, of every counter that has a threshold; what alerts are judged by."""
+    standings: list[ToldCounter]
 
 
 class Metering:
@@ -59,6 +62,11 @@ class Metering:
         self._thresholds = thresholds
         self._clock = clock
         self._alerts = UsageAlerts(ledger, thresholds)
+
+    @property
+    def limit_changes(self) -> int:
+        """Return how often any group has changed: `changed` tells of what waits."""
+        return self._thresholds.changes
 
     @property
     def month_changes(self) -> int:
@@ -105,8 +113,10 @@ class Metering:
         totals = Totals(lane, (), (), await self._ledger.position(topic, partition) or 0, wanted)
         return CountedBatch(_nothing_read(topic, partition, totals), totals, began_at), named[-1] if named else None
 
-    async def publish(self, counted: Sequence[CountedBatch]) -> None:
-        """Tell the newest of every counter that `counted` names, each once a lane. It may be called again.
+    async def publish(self, counted: Sequence[CountedBatch]) -> Sequence[ToldCounter]:
+        """Tell the newest of every counter that `counted` names, each once a lane; return how each stands then.
+
+        It may be called again.
 
         What took longer than SEND_WITHIN is looked at again first: where another worker has moved the position since,
         its totals are left out, and PositionLostError is raised after the others were told.
@@ -118,21 +128,42 @@ class Metering:
         parts: list[Part] = []
         daily: list[DailyUsage] = []
         shared: set[Counter] = set()
+        standings: list[ToldCounter] = []
         for lane, some in by_lane.items():
             told = await self._decide(lane, some)
             await self._alerts.judge(told.sums)
             parts += told.parts
             daily += told.daily
             shared |= told.shared
+            standings += told.standings
         if parts or daily:
             await self._publisher.publish(parts, _newest(daily))
         await self._look_again(shared, {sums.counter_of(usage): usage.version for usage in _newest(daily)})
         if lost is not None:
             raise PositionLostError(lost)
+        return standings
 
-    async def judge(self, totals: Iterable[LimitTotal]) -> None:
+    def named(self, telling: LaneTelling, counted: CountedBatch) -> CountedBatch:
+        """Note in a lane's `telling` what `counted` names; return what of it is to be told at once."""
+        return replace(counted, totals=telling.named(counted.totals, self._thresholds.of, self._clock()))
+
+    def changed(self, telling: LaneTelling) -> list[Counter]:
+        """Return what of a lane waits although its limits have changed since it was told."""
+        return telling.changed(self._thresholds.of)
+
+    async def publish_daily(self, own: Mapping[Counter, int]) -> None:
+        """Tell daily usage over all lanes, at most PAGE of it, each with the version of this worker's own part."""
+        began_at = self._clock()
+        found = await self._ledger.daily(own.keys())
+        await self._publisher.publish((), list(found.values()))
+        told = {counter: usage.version for counter, usage in found.items()}
+        is_late = self._clock() - began_at > SEND_WITHIN  # another may have told newer figures meanwhile
+        await self._look_again({counter for counter, at in told.items() if is_late or at != own[counter]}, told)
+
+    async def judge(self, totals: Collection[LimitTotal]) -> None:
         """Keep the alerts that sums of days over all lanes make due."""
-        await self._alerts.judge(PeriodSum(total, UsageLimitUnit.DAY) for total in totals)
+        found = await alerts.over_slugs(self._ledger, self._thresholds, (total.counter for total in totals))
+        await self._alerts.judge([*(PeriodSum(total, UsageLimitUnit.DAY) for total in totals), *found])
 
     async def _decide(self, lane: str, counted: Sequence[CountedBatch]) -> "_Told":
         """Return what is to be told of a lane: its newest parts, and the daily usage that they change."""
@@ -140,7 +171,8 @@ class Metering:
             total.counter: (one, total) for one in counted for total in one.totals.limits
         }  # several batches of one lane come in order
         daily = {sums.counter_of(usage): usage for one in counted for usage in one.totals.daily}
-        judged = {counter for counter in newest if self._thresholds.of(counter.group_id, counter.model_slug)}
+        limits = {counter: telling.limits(counter, self._thresholds.of) for counter in newest}
+        judged = {counter for counter, listed in limits.items() if listed}
         others_daily, others = await self._ledger.elsewhere(lane, daily.keys(), judged)
         whole = sums.whole_limits([*(total for _, total in newest.values()), *others])
         parts = [
@@ -150,9 +182,16 @@ class Metering:
         named = months.of(self._thresholds, newest) | {name for one in counted for name in one.totals.months}
         of_months, month_sums = await months.parts(self._ledger, self._thresholds, counted[-1].batch, named)
         day_sums = [PeriodSum(total, UsageLimitUnit.DAY) for total in whole.values()]
+        found = [*day_sums, *month_sums, *await alerts.over_slugs(self._ledger, self._thresholds, judged)]
+        lanes = Tally(total.counter for total in others)
+        left = telling.left_of(self._thresholds.of, found)
+        standings = [
+            ToldCounter(lane, total, 1 + lanes[counter], limits[counter], left(counter))
+            for counter, (_, total) in newest.items()
+        ]
         usages = sums.whole_daily([*daily.values(), *others_daily])
         shared = {sums.counter_of(usage) for usage in others_daily}
-        return _Told([*parts, *of_months], list(usages.values()), shared, [*day_sums, *month_sums])
+        return _Told([*parts, *of_months], list(usages.values()), shared, found, standings)
 
     def _used_up(self, whole: LimitTotal) -> tuple[UsedUp, ...]:
         return decisions.used_up(whole, self._thresholds.of(whole.counter.group_id, whole.counter.model_slug))

@@ -50,6 +50,12 @@ class Ledger(months.MonthLedger, alerts.AlertLedger, Protocol):
     async def daily(self, counters: Collection[Counter]) -> Mapping[Counter, DailyUsage]:
         """Return the daily usage of these counters, over all lanes."""
 
+    async def spreads(self) -> Mapping[str, int]:
+        """Return over how many lanes each tree lies that ever lay in more than one, by its last charged group."""
+
+    async def note_spread(self, tree: str, lanes: int, now: datetime) -> None:
+        """Note over how many lanes a tree lies from now on."""
+
     async def note_told(self, topic: str, partition: int, at: int, end: int | None, now: datetime) -> bool:
         """Note that every change below `at` was told; False, and nothing, where the position is no longer `at`."""
 
@@ -66,3 +72,7 @@ class Thresholds(months.MonthThresholds, alerts.AlertThresholds, Protocol):
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
         """Return the thresholds that are compared with this counter; empty for a group that is not known."""
+
+    @property
+    def changes(self) -> int:
+        """Return how often any group has changed: its counters' limits may be others."""

@@ -27,6 +27,8 @@ class GroupThresholds:
         self._shares: Newest[tuple[int, ...]] = Newest()
         """By workspace, at which percents of a limit it asked for alerts."""
         self._changed: deque[str] = deque(maxlen=_REMEMBERED_CHANGES)
+        self.changes = 0
+        """How often a group has changed."""
         self.month_changes = 0
         """How often a group's limits on months have changed; see `months_changed`."""
 
@@ -39,6 +41,7 @@ class GroupThresholds:
         node = Node.of(change.record) if isinstance(change.record, GroupRecord) else None
         before = self._groups.get(change.id)
         if change.kind is ConfigKind.GROUP and self._groups.put(change.id, change.version, node):
+            self.changes += 1
             self._known.clear()
             self._monthly.clear()
             if node is not None and before is not None and _on_months(node) - _on_months(before):

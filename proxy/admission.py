@@ -5,23 +5,24 @@ Never takes from one limit what another then refuses: all of them, over all char
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from proxy.core import endings, keys, replies, usage_event
-from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved, UpstreamRequest
-from proxy.core.endings import Ending
-from proxy.core.replies import Headers, Reply
-from proxy.dialects import answers, chat, media
+from proxy.call import Call
+from proxy.core import keys, replies, usage_event
+from proxy.core.calls import Envelope, Key, Model, Route, SpoolUnavailableError, Unserved
+from proxy.core.replies import Reply
+from proxy.dialects import answers, chat
 from proxy.dialects.routes import chat_completions
-from proxy.dialects.routes.api import ApiRoute, Stream
+from proxy.dialects.routes.api import ApiRoute
 from proxy.large import Large, Read
 from proxy.limits import concurrency, days, estimate, windows
-from proxy.limits.estimate import TokenCounts
 from runtime.clock import Clock
-from schemas.usage import Outcome, UsageSource
+from runtime.memory_files import Body, MemoryFile
+from schemas.usage import UsageSource
 
+_SOURCE = (UsageSource.ESTIMATED, UsageSource.NONE)
+"""Of what is billed where the process dies: of a route that is opaque to us nothing is estimated."""
 _MOST_KNOWN = 100_000
 """Authorization headers whose key is remembered, at 150 bytes each."""
 
@@ -46,6 +47,11 @@ class Windows(Protocol):
         self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
     ) -> windows.Reservation | windows.Refusal:
         """Take a place in every window of the chain, or in none; `output_tokens` are part of `tokens`."""
+
+    def reserve_at_once(
+        self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
+    ) -> windows.Reservation | windows.Refusal | None:
+        """Do the same where nobody has to be asked; None: `reserve` must."""
 
     def settle(self, reservation: windows.Reservation, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used, sooner or later; no answer waits for it."""
@@ -84,76 +90,6 @@ class InFlight(Protocol):
 
     def close_slot(self, slot: int) -> None:
         """Forget it: its event is durable, or there is to be none."""
-
-
-NOT_COUNTED = answers.Count(estimate.NOTHING.tokens, UsageSource.NONE)
-
-
-@dataclass(slots=True)
-class Call:
-    """One admitted request on its way."""
-
-    api: ApiRoute
-    asked: chat.ChatRequest
-    route: Route
-    request_id: str
-    event: bytes
-    """The beginning of its usage event."""
-    expected: TokenCounts
-    """The estimate to bill where the process dies; else `likely` is a better one."""
-    day: days.DayReservation
-    rate: windows.Reservation
-    places: concurrency.Places
-    slot: int
-    headers: Headers
-    """What every answer to it carries."""
-    costs: media.Costs
-    """Of media in its prompt."""
-    envelope: Envelope | None = None
-    """What goes on beside its body."""
-    begun_s: float = 0.0
-    started_s: float = 0.0
-    ended_s: float = 0.0
-    """When its body was there, it was admitted, its event was made; on the event loop's clock, like `first_byte_s`."""
-    answered: bool | None = None
-    """Whether the upstream's answer is a 2xx; None: it has not begun."""
-    first_byte_s: float | None = None
-    stream: Stream | None = None
-    prompt_tokens: int | None = None
-    """Those of a prompt, where they were made already: of large bodies, and of those that were given up."""
-
-    def upstream_request(self) -> UpstreamRequest:
-        """Return what is sent upstream."""
-        return upstream_request(self.asked, self.route, self.api, self.request_id, self.envelope)
-
-    def give_up_body(self, sent: UpstreamRequest, release: Callable[[], None]) -> None:
-        """Forget the body once it has been sent. What would be billed without counts is made of it first."""
-        sent.body = b""
-        self.prompt_tokens = self.likely().input_tokens
-        self.asked = replace(self.asked, body=b"")
-        release()
-
-    def cut_short(self, outcome: Outcome, reply: Reply) -> Ending:
-        """Return how it ends where its upstream had not come to its end; `reply` tells a client that still waits."""
-        return endings.cut_short(outcome, reply, stream=self.stream, answered=self.answered, likely=self.likely)
-
-    def likely(self) -> TokenCounts:
-        """Return the counts to bill where nobody has reported any: made from the body, so asked for only then."""
-        prompt = self.prompt_tokens
-        if prompt is None:
-            prompt = self.api.prompt_tokens(self.asked.body, otherwise=self.expected.input_tokens, costs=self.costs)
-        return self.expected._replace(input_tokens=prompt)
-
-    def counted(self, count: answers.Count) -> answers.Count:
-        """Return what is billed of a count: of a route that is opaque to us nothing is estimated."""
-        return NOT_COUNTED if self.api.is_opaque and count.source is UsageSource.ESTIMATED else count
-
-    def ended(self, outcome: Outcome, count: answers.Count, now_s: float) -> bytes:
-        """Return its usage event."""
-        self.ended_s, started_s, first_byte_s = now_s, self.started_s, self.first_byte_s
-        first_byte_ms = None if first_byte_s is None else round((first_byte_s - started_s) * 1000)
-        latency_ms = round((now_s - started_s) * 1000)
-        return usage_event.ended(self.event, count.tokens, count.source, outcome, (latency_ms, first_byte_ms))
 
 
 class Admissions:
@@ -224,19 +160,22 @@ class Admissions:
         key = self.authenticate(authorization)
         return key if isinstance(key, Reply) else self._directory.models(key)
 
-    async def find(self, key: Key, body: bytes, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
+    async def find(self, key: Key, body: Body, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
-        read = await self._large.request(api, body)
+        read = self._large.request_at_once(api, body)
+        if read is None:
+            read = await self._large.request(api, body)
         if isinstance(read, chat.Invalid):
             return replies.bad_request(read.message, read.param)
-        slug = read.request.slug if slug is None else slug
+        if slug is None:
+            slug = read.request.slug
         route = self._directory.route(key, slug, api)
-        if route is None:
-            return replies.model_not_found(slug)
-        if isinstance(route, Unserved):
-            return replies.unserved(slug)
+        if not isinstance(route, Route):
+            return replies.model_not_found(slug) if route is None else replies.unserved(slug)
         if read.upstream_object is not None and not route.upstream_objects:
             return replies.names_upstream_object(read.upstream_object)
+        if isinstance(body, MemoryFile):
+            read = await self._large.for_upstream(api, body, read, route)
         return read, route
 
     def request_id(self) -> str:
@@ -244,7 +183,7 @@ class Admissions:
         return self._mint_request(self._clock())
 
     async def admit(
-        self, key: Key, body: bytes, api: ApiRoute = chat_completions.ROUTE, envelope: Envelope | None = None
+        self, key: Key, body: Body, api: ApiRoute = chat_completions.ROUTE, envelope: Envelope | None = None
     ) -> Call | Reply:
         """Let a request in, holding a place in every limit and a slot; or give the answer that refuses it."""
         found = await self.find(key, body, api, None if envelope is None else envelope.slug)
@@ -252,13 +191,30 @@ class Admissions:
             return found
         read, route = found
         asked, now = read.request, self._clock()
-        expected = self._expected(read, route, api)
-        held = await self._reserve(route, expected, now)
-        if isinstance(held, Reply):
-            return held
-        day, rate, places = held
+        expected = estimate.NOTHING if api.is_opaque else self._expected(read, route, api)
+        tokens, output = expected.reserved, expected.reserved_output
+        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
+        if isinstance(day, days.DayRefusal):
+            return replies.used_up(route.slug, day, now, route.group_id)
+        places: concurrency.Places = []
+        rate = None if route.concurrent else self._windows.reserve_at_once(route.rates, tokens, output)
+        if rate is None:
+            rate, places = await self._reserve(route, expected, day)
+        if isinstance(rate, windows.Refusal):
+            self._days.release(day)
+            return replies.rate_limited(route.slug, rate, route.group_id)
         request_id = self._mint_request(now)
-        event = usage_event.begun(
+        event = self._event(key, route, request_id, now, asked)
+        try:
+            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, _SOURCE[api.is_opaque]))
+        except SpoolUnavailableError as error:
+            self._give_back(day, rate, places)
+            return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
+        holds = (day, rate, places, slot, self._large.costs, envelope)
+        return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
+
+    def _event(self, key: Key, route: Route, request_id: str, now: datetime, asked: chat.ChatRequest) -> bytes:
+        return usage_event.begun(
             idempotency_key=self._mint(now),
             request_id=request_id,
             admitted_at=now,
@@ -267,51 +223,33 @@ class Admissions:
             request_metadata=asked.metadata,
             stream=asked.stream,
         )
-        source = UsageSource.NONE if api.is_opaque else UsageSource.ESTIMATED
-        try:
-            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, source))
-        except SpoolUnavailableError as error:
-            self._days.release(day)
-            self._windows.release(rate)
-            self.places.release(places)
-            return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
-        headers = [(b"x-request-id", request_id.encode()), *replies.rate_headers(rate.standings)]
-        holds = (*held, slot, headers, self._large.costs, envelope)
-        return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
 
     def _expected(self, read: Read, route: Route, api: ApiRoute) -> estimate.Expected:
-        if api.is_opaque:
-            return estimate.NOTHING
         likely = self._sizes.likely(route.group_id, route.slug) if api.has_output else 0
-        claims = (read.request.choices, read.request.max_tokens)
-        return estimate.expected(read.prompt_bound, *claims, likely, route.max_output_tokens or self._most_output)
+        asked = read.request
+        most = route.max_output_tokens or self._most_output
+        return estimate.expected(read.prompt_bound, asked.choices, asked.max_tokens, likely, most)
 
     async def _reserve(
-        self, route: Route, expected: estimate.Expected, now: datetime
-    ) -> tuple[days.DayReservation, windows.Reservation, concurrency.Places] | Reply:
-        """Take a place in the day, then among those in flight, then in the rate windows, or in none of them."""
-        tokens, output = expected.reserved, expected.reserved_output
-        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
-        if isinstance(day, days.DayRefusal):
-            return replies.used_up(route.slug, day, now, route.group_id)
+        self, route: Route, expected: estimate.Expected, day: days.DayReservation
+    ) -> tuple[windows.Reservation | windows.Refusal, concurrency.Places]:
+        """Take a place among those in flight, then in the rate windows, or in neither; where this fails, `day` goes."""
         places: concurrency.Places = []
         rate: windows.Reservation | windows.Refusal | None = None
         try:
             if route.concurrent:
                 taken = await self.places.reserve(route.rates.root_group, route.slug, route.concurrent)
                 if isinstance(taken, windows.Refusal):
-                    return replies.rate_limited(route.slug, taken, route.group_id)
+                    rate = taken
+                    return rate, places
                 places = taken
-            rate = await self._windows.reserve(route.rates, tokens, output)
+            rate = await self._windows.reserve(route.rates, expected.reserved, expected.reserved_output)
         finally:
-            if not isinstance(rate, windows.Reservation):
+            if rate is None:  # it failed, or was cancelled
                 self._days.release(day)
+            if not isinstance(rate, windows.Reservation):
                 self.places.release(places)
-        return (
-            (day, rate, places)
-            if isinstance(rate, windows.Reservation)
-            else replies.rate_limited(route.slug, rate, route.group_id)
-        )
+        return rate, places
 
     def settle(self, call: Call, sequence: int, count: answers.Count) -> None:
         """Replace what a call holds by what it used; its event is durable as `sequence`."""
@@ -320,6 +258,7 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.settle(call.day, sequence, used, output)
         self._windows.settle(call.rate, used, output)
+        call.used = (used, output)
         self.places.release(call.places)
         if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:
             route = call.route  # where its client gave a bound, the answer says nothing of what one has without
@@ -328,23 +267,10 @@ class Admissions:
     def release(self, call: Call) -> None:
         """Give back what a call holds: there will be no event."""
         self._in_flight.close_slot(call.slot)
-        self._days.release(call.day)
-        self._windows.release(call.rate)
-        self.places.release(call.places)
+        call.used = (0, 0)
+        self._give_back(call.day, call.rate, call.places)
 
-
-def upstream_request(
-    asked: chat.ChatRequest, route: Route, api: ApiRoute, request_id: str, envelope: Envelope | None
-) -> UpstreamRequest:
-    """Return what is sent upstream for a request."""
-    return UpstreamRequest(
-        route.url,
-        api.upstream_body(asked, route.target_model, stored_metadata_only=route.stored_metadata_only),
-        request_id,
-        route.credential,
-        route.by_operator,
-        route.dialect,
-        workspace_id=route.workspace_id,
-        envelope=envelope,
-        max_output_tokens=route.max_output_tokens,
-    )
+    def _give_back(self, day: days.DayReservation, rate: windows.Reservation, places: concurrency.Places) -> None:
+        self._days.release(day)
+        self._windows.release(rate)
+        self.places.release(places)

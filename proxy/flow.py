@@ -11,7 +11,8 @@ from contextlib import suppress
 from functools import partial
 
 from proxy import reading, shares
-from proxy.admission import Admissions, Call
+from proxy.admission import Admissions
+from proxy.call import Call
 from proxy.core import endings, replies
 from proxy.core.calls import BrokenOffError, Failure, Key, SpoolUnavailableError
 from proxy.core.endings import Billed, Ending, Refused
@@ -26,6 +27,7 @@ from proxy.refusals import Refusals
 from proxy.request_log import RequestLog
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
+from runtime.memory_files import content
 from schemas.usage import Outcome
 
 KEPT_BODY_BYTES = 64 * 1024
@@ -161,19 +163,19 @@ class Gateway:
         call.first_byte_s = self._deadlines.loop.time()
         call.answered = 200 <= answer.status < 300
         if not call.answered:
-            body = await reading.whole(answer, bound, self._idle_s, hold)
+            body = content(await reading.whole(answer, bound, self._idle_s, hold))
             return Refused(replies.passed_on(answer.status, answer.headers, body))
         is_opaque = call.api.is_opaque
         begun, is_stream = (b"", True) if is_opaque else await reading.beginning(answer, bound, self._idle_s, hold)
         if not is_stream:
-            body = await reading.whole(answer, bound, self._idle_s, hold, begun)
-            told = await self._large.answer(call.api, body, call.route.slug)
+            whole = await reading.whole(answer, bound, self._idle_s, hold, begun)
+            told = await self._large.answer(call.api, whole, call.route.slug)
             return endings.plain(answer.status, answer.headers, told, call.likely)
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
         headers = answer.headers if is_opaque else forms.stream_headers(answer.headers)
-        await client.start(answer.status, headers + call.headers)
+        await client.start(answer.status, headers, call.header_lines())
         if ready and not bound.gone:
             await client.send(ready)
         await self._follow(client, stream, answer, bound, hold)
@@ -217,7 +219,7 @@ class Gateway:
                 self._admissions.release(call)
         self._requests.ended(call, ending, key)
         if ending.reply is not None:
-            ending.reply.headers.extend(call.headers)
+            ending.reply.lines += call.header_lines()
             await client.reply(ending.reply)
         elif ending.last is None:
             client.abort()

@@ -1,13 +1,19 @@
 """Reads requests and answers: small ones at once, larger ones in a thread, the largest in a process beside this one.
 
+What is larger than `HEAP_BYTES` lies in a file in memory, which that process reads and writes: none is copied here.
+
 Never lets one body hold the event loop for longer than it takes to read `AT_ONCE_BYTES`: a decoder in C keeps the
 interpreter to itself until it is done, in a thread too.
 """
 
 import asyncio
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
 
+import msgspec
+from msgspec.structs import replace
+
+from proxy.core.calls import Route
 from proxy.dialects import media, upstream_objects
 from proxy.dialects.answers import Plain
 from proxy.dialects.chat import ChatRequest, Invalid
@@ -16,14 +22,15 @@ from proxy.dialects.routes import table
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits import estimate
 from runtime.beside import Beside
+from runtime.memory_files import Body, FilePlace, MemoryFile
 from schemas.usage import RouteName
 
 AT_ONCE_BYTES = 256 * 1024
-IN_THREAD_BYTES = 1024 * 1024
-"""A body of up to this keeps the interpreter for five milliseconds; to hand it to another process takes one."""
+_Args = TypeVarTuple("_Args")
+_Result = TypeVar("_Result")
 
 
-class Read(NamedTuple):
+class Read(msgspec.Struct, frozen=True):
     """What is known of a request's body."""
 
     request: ChatRequest
@@ -47,40 +54,79 @@ class Large:
         """End the process beside."""
         await self._beside.close()
 
-    async def request(self, api: ApiRoute, body: bytes) -> Read | Invalid:
-        """Return what is known of a request, or why it is refused."""
-        if len(body) <= self._at_once_bytes:
-            return _request(api, body)
-        if len(body) <= IN_THREAD_BYTES:
-            return await asyncio.to_thread(_counted, api, body, self.costs)
-        read = await self._beside.run(request_apart, api.name, body, self.costs)
-        return read if isinstance(read, Invalid) else read._replace(request=replace(read.request, body=body))
+    def request_at_once(self, api: ApiRoute, body: Body) -> Read | Invalid | None:
+        """Return what is known of a request, or why it is refused; None: it is too large to be read at once."""
+        return _request(api, body) if isinstance(body, bytes) and len(body) <= self._at_once_bytes else None
 
-    async def answer(self, api: ApiRoute, body: bytes, slug: str) -> Plain:
-        """Return what a whole answer says."""
+    async def request(self, api: ApiRoute, body: Body) -> Read | Invalid:
+        """Return the same of one of any size."""
+        if isinstance(body, MemoryFile):
+            return await self._apart(request_apart, api.name, body.place, self.costs)
+        read = self.request_at_once(api, body)
+        return await asyncio.to_thread(_counted, api, body, self.costs) if read is None else read
+
+    async def for_upstream(self, api: ApiRoute, body: MemoryFile, read: Read, route: Route) -> Read:
+        """Return what was read of a body with what goes upstream. Nothing more can be done with `body`."""
+        asked, made = read.request, MemoryFile()
+        is_new = not api.is_opaque and await self._apart(
+            rewritten_apart, api.name, asked, route.target_model, route.stored_metadata_only, body.place, made.place
+        )
+        return replace(read, request=replace(asked, upstream_body=made.content() if is_new else body.content()))
+
+    async def answer(self, api: ApiRoute, body: Body, slug: str) -> Plain:
+        """Return what a whole answer says. Nothing more can be done with `body`."""
+        if isinstance(body, MemoryFile):
+            named = MemoryFile()
+            told = await self._apart(answer_apart, api.name, slug, body.place, named.place)
+            return replace(told, large=named.content())
         if len(body) <= self._at_once_bytes:
             return api.plain(body, slug)
-        if len(body) <= IN_THREAD_BYTES:
-            return await asyncio.to_thread(api.plain, body, slug)
-        return await self._beside.run(answer_apart, api.name, body, slug)
+        return await asyncio.to_thread(api.plain, body, slug)
+
+    async def _apart(self, work: Callable[[*_Args], _Result], *args: *_Args) -> _Result:
+        try:
+            return await self._beside.run(work, *args)
+        except OSError:  # where processes may not see each other's files
+            return await asyncio.to_thread(work, *args)
 
 
-def request_apart(name: RouteName, body: bytes, costs: Costs) -> Read | Invalid:
-    """Read a request in the process beside; its body is not sent back."""
-    read = _counted(table.ROUTES[name], body, costs)
-    return read if isinstance(read, Invalid) else read._replace(request=replace(read.request, body=b""))
+def request_apart(name: RouteName, place: FilePlace, costs: Costs) -> Read | Invalid:
+    """Read a request in the process beside; nothing that may be large is sent back."""
+    read = _counted(table.ROUTES[name], place.read(), costs)
+    return read if isinstance(read, Invalid) else replace(read, request=replace(read.request, body=b"", further={}))
 
 
-def answer_apart(name: RouteName, body: bytes, slug: str) -> Plain:
-    """Read an answer in the process beside."""
-    return table.ROUTES[name].plain(body, slug)
+def rewritten_apart(  # noqa: PLR0917 - what crosses to another process has no names
+    name: RouteName,
+    asked: ChatRequest,
+    target_model: str | None,
+    stored_metadata_only: bool,
+    body: FilePlace,
+    made: FilePlace,
+) -> bool:
+    """Write what goes upstream of a request that was read; return False where that is what came."""
+    asked = replace(asked, body=body.read())  # which fails where it was given up, but its end was not told
+    upstream_body = table.ROUTES[name].upstream_body(asked, target_model, stored_metadata_only=stored_metadata_only)
+    is_new = upstream_body != asked.body
+    if is_new:
+        made.write(upstream_body)
+        body.give_up()
+    return is_new
+
+
+def answer_apart(name: RouteName, slug: str, body: FilePlace, named: FilePlace) -> Plain:
+    """Read an answer in the process beside, and write it as the client may see it; its body is not sent back."""
+    told = table.ROUTES[name].plain(body.read(), slug)
+    named.write(told.body)
+    body.give_up()
+    return replace(told, body=b"")
 
 
 def _counted(api: ApiRoute, body: bytes, costs: Costs) -> Read | Invalid:
     read = _request(api, body)
     if isinstance(read, Invalid) or api.is_opaque:
         return read
-    return read._replace(prompt_tokens=api.prompt_tokens(body, otherwise=max(1, read.prompt_bound), costs=costs))
+    return replace(read, prompt_tokens=api.prompt_tokens(body, otherwise=max(1, read.prompt_bound), costs=costs))
 
 
 def _request(api: ApiRoute, body: bytes) -> Read | Invalid:

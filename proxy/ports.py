@@ -7,6 +7,7 @@ from proxy.core.calls import Envelope, Failure, Key, SpoolUnavailableError, Upst
 from proxy.core.replies import Headers, Reply
 from proxy.dialects.routes.api import ApiRoute
 from proxy.reading import Answer
+from runtime.memory_files import Body
 from schemas.usage import Outcome
 
 
@@ -23,14 +24,14 @@ class Client(Protocol):
     def is_answered(self) -> bool:
         """Whether its answer has begun."""
 
-    async def body(self, workspace_id: str) -> bytes | Reply:
+    async def body(self, workspace_id: str) -> Body | Reply:
         """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
 
     def release_body(self) -> None:
         """Say that nobody here holds the body any more."""
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Begin an answer that is sent piece by piece."""
+    async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
+        """Begin an answer that is sent piece by piece; `lines` are further headers, each with its end."""
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a piece of it at once."""

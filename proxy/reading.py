@@ -8,6 +8,7 @@ from proxy.core.calls import BrokenOffError
 from proxy.core.replies import Headers
 from proxy.deadlines import Deadline
 from proxy.dialects import forms
+from runtime.memory_files import HEAP_BYTES, Body, MemoryFile, spilled
 
 Hold = Callable[[int], None]
 
@@ -21,6 +22,9 @@ class Answer(Protocol):
     is_event_stream: bool
     """Whether its content type says that the body is server-sent events."""
 
+    def whole_at_once(self) -> bytes | None:
+        """Return the whole body where it is small and has come, and nothing of it was read; None: read it."""
+
     async def read_chunk(self) -> bytes | None:
         """Return what has arrived as soon as it has; None at the end."""
 
@@ -33,30 +37,39 @@ class Answer(Protocol):
 
 async def beginning(answer: Answer, bound: Deadline, idle_s: float, hold: Hold) -> tuple[bytes, bool]:
     """Return the first bytes, as many as it takes to see whether it is a stream, and whether it is."""
-    begun = b""
+    begun = answer.whole_at_once() or b""
+    if begun:
+        found = forms.is_stream(begun, declared=answer.is_event_stream)
+        return begun, answer.is_event_stream if found is None else found
     bound.expect(idle_s)
     while (chunk := await answer.read_chunk()) is not None:
         bound.expect(idle_s)
         begun += chunk
         hold(len(begun))
-        is_stream = forms.is_stream(begun, declared=answer.is_event_stream)
-        if is_stream is not None:
-            return begun, is_stream
+        found = forms.is_stream(begun, declared=answer.is_event_stream)
+        if found is not None:
+            return begun, found
     return begun, answer.is_event_stream
 
 
-async def whole(answer: Answer, bound: Deadline, idle_s: float, hold: Hold, begun: bytes = b"") -> bytes:
+async def whole(answer: Answer, bound: Deadline, idle_s: float, hold: Hold, begun: bytes = b"") -> Body:
     """Return the whole body, of which `begun` has been read. Raise BrokenOffError where it is too large.
 
     `hold` is told how much there is; it raises AnswersFullError.
     """
     pieces = [begun]
+    file: MemoryFile | None = None  # in place of pieces, where they are many
     size = len(begun)
     bound.expect(idle_s)
     while (chunk := await answer.read_chunk()) is not None:
         bound.expect(idle_s)
-        pieces.append(chunk)
+        if file is None:
+            pieces.append(chunk)
+        else:
+            file.append(chunk)
         if (size := size + len(chunk)) > endings.MAX_PLAIN_BYTES:
             raise BrokenOffError("the answer is too large")
         hold(size)
-    return b"".join(pieces)
+        if size > HEAP_BYTES and file is None and (file := spilled(pieces)) is not None:
+            pieces = []
+    return file or b"".join(pieces)

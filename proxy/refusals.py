@@ -30,5 +30,5 @@ class Refusals:
     def name(self, reply: Reply, key: Key | None = None, begun_s: float = math.inf, request_id: str = "") -> None:
         """Put its request's id on an answer, a new one where there is none yet, and tell of it."""
         request_id = request_id or self._admissions.request_id()
-        reply.headers.append((b"x-request-id", request_id.encode()))
+        reply.lines += b"x-request-id: %b\r\n" % request_id.encode()
         self._requests.refused(reply, request_id, key, begun_s)

@@ -12,7 +12,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from proxy import tally
-from proxy.admission import Call
+from proxy.call import Call
 from proxy.core.calls import Key
 from proxy.core.endings import Ending, Refused
 from proxy.core.replies import Reply

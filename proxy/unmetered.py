@@ -4,7 +4,8 @@ Never makes an event. It takes of its workspace's shares as any request does.
 """
 
 from proxy import reading, shares
-from proxy.admission import Admissions, upstream_request
+from proxy.admission import Admissions
+from proxy.call import upstream_request
 from proxy.core import replies
 from proxy.core.calls import BrokenOffError, Failure, Key, UpstreamRequest
 from proxy.core.replies import Reply
@@ -14,6 +15,7 @@ from proxy.ports import Client, Upstream
 from proxy.reading import Answer
 from proxy.shares import AnswerRoom, AnswersFullError, WorkspaceShares
 from runtime.deadlines import Deadlines
+from runtime.memory_files import content
 
 _NO_DRAINS = Drains(0, 0)
 """An upstream whose client has gone is not read on: there is nothing to count."""
@@ -71,8 +73,8 @@ class Unmetered:
                 if isinstance(opened, Failure):
                     return replies.upstream_failed(opened)
                 answer = opened
-                told = await reading.whole(answer, bound, self._idle_s, room.hold)
-                passed = Reply if 200 <= answer.status < 300 else replies.passed_on
+                told = content(await reading.whole(answer, bound, self._idle_s, room.hold))
+                passed = replies.of_upstream if 200 <= answer.status < 300 else replies.passed_on
                 return passed(answer.status, answer.headers, told)
         except TimeoutError:
             return replies.upstream_too_slow()

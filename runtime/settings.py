@@ -96,6 +96,10 @@ class _Environment(EnvSettingsSource):
         return {name: value for name, value in super().__call__().items() if not _is_injected(name, value)}
 
 
+Origin = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")]
+"""Scheme, host and port of a URL."""
+
+
 class Settings(BaseSettings):
     """Every setting with its default. The environment wins over the file, the command line over both."""
 
@@ -109,7 +113,8 @@ class Settings(BaseSettings):
     public_metrics: bool = False
     log_format: LogFormat = LogFormat.TEXT
     access_log: bool = False
-    console_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+$")] = "http://127.0.0.1:8080"
+    console_url: Origin = "http://127.0.0.1:8080"
+    inference_url: Origin | None = None
     strict_hosts: bool = False
     master_key: MasterKey | None = None
     database_url: PostgresUrl | None = None

@@ -116,23 +116,12 @@ class WholeDelivery(Delivery):
     body: str = Field(description="What every attempt signs and sends, byte for byte in UTF-8.")
 
 
-class RequestOutcome(StrEnum):
-    """How a request ended."""
-
-    COMPLETE = "complete"
-    CLIENT_DISCONNECTED = "client_disconnected"
-    UPSTREAM_ERROR = "upstream_error"
-    GATEWAY_INTERRUPTED = "gateway_interrupted"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
 class FoundRequest(Message):
     """What became of one request of the inference API."""
 
     request_id: str = Field(description="The x-request-id of its answer and of the upstream call.")
     at: Timestamp = Field(description="When it was admitted or refused.")
-    outcome: RequestOutcome = Field(
+    outcome: str = Field(
         description="An event's outcome; without an event `refused` (no upstream was called) or `failed`."
     )
     status: int | None = Field(

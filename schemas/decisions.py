@@ -8,6 +8,7 @@ counter's lanes tell is to be added up. Beside them: what proxies tell each othe
 
 from datetime import date
 
+import msgspec
 from pydantic import Field
 
 from schemas.base import InternalRecord, Timestamp
@@ -42,11 +43,38 @@ class Decision(InternalRecord):
     version: int
 
 
+class HeardDecision(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """`Decision` as a proxy reads it, at a sixth of the cost: a test holds one against the other.
+
+    What metering judged is for others; a proxy judges by its own sum.
+    """
+
+    lane: int
+    at: int
+    group_id: str
+    model_slug: str
+    period: str
+    requests: int
+    tokens: int
+    output_tokens: int
+    version: int
+
+
 class Whole(InternalRecord):
     """Every change of the lane below `at` was told before this record. Key: ``whole``."""
 
     lane: int = Field(ge=0)
     at: int
+
+
+class Spread(InternalRecord):
+    """Over how many lanes the events of a busy tree are to lie: advice, any may lie anywhere. Key: ``spread/group``.
+
+    None: 1. The group is the last that the events are charged to; its own lane is that of murmur2 of its id.
+    """
+
+    group_id: str
+    lanes: int = Field(ge=1)
 
 
 class InFlightUsage(InternalRecord):

@@ -20,7 +20,7 @@ from control.flow import deliveries as flow
 from schemas.api import Page
 from schemas.billing import AnsweredAttempt, Delivery, DeliveryStatus, RedriveDeliveries, Redriven, WholeDelivery
 from webhooks.store import pages, redrive
-from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed, ShownDelivery
+from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
 
 _READ_AT_ONCE = 100
 
@@ -73,16 +73,7 @@ class DeliveryController(Controller):
         """Get one delivery with the body that every attempt sends and what each attempt was answered."""
         caller = request.auth
 
-        def find(connection: Connection) -> ShownDelivery:
-            flow.check_owner(caller.workspace_id, pages.owner(connection, delivery_id))
-            found = pages.whole(connection, delivery_id)
-            if found is None:
-                raise RuntimeError("a delivery is gone within the transaction that found its owner")
-            return found
-
-        listed, sent = await desk.look(caller, find)
-        attempts = [AnsweredAttempt.model_validate(one, from_attributes=True) for one in listed.attempts]
-        return WholeDelivery(**{**dict(body(listed)), "attempts": attempts}, body=sent.decode())
+        return await desk.look(caller, lambda connection: whole(connection, caller.workspace_id, delivery_id))
 
     @post(
         "/{delivery_id:str}/redeliver",
@@ -135,6 +126,17 @@ async def redriven(desk: Desk, caller: Caller, data: RedriveDeliveries) -> Redri
         before = under_way
         under_way = await desk.database.write(partial(step, under_way=under_way))
     return Redriven(count=under_way.count)
+
+
+def whole(connection: Connection, workspace_id: str, delivery_id: str) -> WholeDelivery:
+    """Return one of the workspace's deliveries with its body and answers. Raise NotFoundError or ForbiddenError."""
+    flow.check_owner(workspace_id, pages.owner(connection, delivery_id))
+    found = pages.whole(connection, delivery_id)
+    if found is None:
+        raise RuntimeError("a delivery is gone within the transaction that found its owner")
+    listed, sent = found
+    attempts = [AnsweredAttempt.model_validate(one, from_attributes=True) for one in listed.attempts]
+    return WholeDelivery(**{**dict(body(listed)), "attempts": attempts}, body=sent.decode())
 
 
 def _walked(

@@ -20,8 +20,17 @@ from schemas.api import Page
 from schemas.billing import LedgerEvent
 from schemas.usage import Kind
 
-Moment = Annotated[
-    str | None, QueryParameter(description="RFC 3339, with a zone.", schema_extra={"format": "date-time"})
+_AS_TIME = {"format": "date-time"}
+Start = Annotated[
+    str | None,
+    QueryParameter(
+        description="RFC 3339, with a zone; inclusive. Required without `cursor`, which holds it else.",
+        schema_extra=_AS_TIME,
+    ),
+]
+End = Annotated[
+    str | None,
+    QueryParameter(description="RFC 3339, with a zone; exclusive. Without it: to now.", schema_extra=_AS_TIME),
 ]
 
 
@@ -51,8 +60,8 @@ class EventController(Controller):
         request: ManagementRequest,
         desk: AtDesk,
         *,
-        start_time: Moment = None,
-        end_time: Moment = None,
+        start_time: Start = None,
+        end_time: End = None,
         api_key_prefix: FromQuery[str | None] = None,
         external_entity_id: FromQuery[str | None] = None,
         request_id: FromQuery[str | None] = None,

@@ -12,7 +12,7 @@ from control.core.refusals import ForbiddenError, InvalidError, NotFoundError
 from control.store import requests
 from control.store.requests import RequestStory
 from runtime import ids
-from schemas.billing import FoundRequest, RequestOutcome
+from schemas.billing import FoundRequest
 from schemas.usage import UsageEvent
 
 _OF_BOTH = ("group_id", "api_key_prefix", "model_slug", "route", "latency_ms", "first_byte_ms")
@@ -67,7 +67,7 @@ def body(request_id: str, story: RequestStory, *, by_operator: bool) -> FoundReq
     return FoundRequest(
         request_id=request_id,
         at=kept.timestamp if isinstance(kept, UsageEvent) else kept.at,
-        outcome=RequestOutcome((kept.outcome if isinstance(kept, UsageEvent) else kept.ended).value),
+        outcome=(kept.outcome if isinstance(kept, UsageEvent) else kept.ended).value,
         event=None if story.entry is None else events.body(story.entry),
         delivery=None if story.delivery is None else deliveries.body(story.delivery),
         **shown,

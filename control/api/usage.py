@@ -38,14 +38,18 @@ class UsageFormat(StrEnum):
     CSV = "csv"
 
 
-class _Cursor(NamedTuple):
-    """What a page hands to the next: the place of its last line, how many lines of that place it had, and what of."""
+class AskedUsage(NamedTuple):
+    """What usage is asked for: days, both inclusive, and what lines are told apart by; a page's cursor holds it too."""
 
     place: list[Any]
+    """Of the last line of the page before; empty for the first page."""
     shown: int
+    """How many lines of that place the page before had."""
     first: date
     last: date
     by: list[Dimension]
+    group_id: str | None = None
+    """The one group that is asked about; None: all of the workspace."""
 
 
 def _day(name: str, of: str) -> Any:
@@ -86,17 +90,17 @@ class UsageController(Controller):
         are counted within seconds.
         """
         first, last = _read_day("from", from_, desk.clock().date()), _read_day("to", to, desk.clock().date())
-        asked = _Cursor([], 0, first, last, _read_dimensions(group_by))
+        asked = AskedUsage([], 0, first, last, _read_dimensions(group_by))
         if cursor is not None:
-            asked = _resume(cursor, asked, from_=from_, to=to, group_by=group_by)
+            asked = resume(cursor, asked, from_=from_, to=to, group_by=group_by)
         flow.check_days(asked.first, asked.last)
         workspace_id, as_csv = request.auth.workspace_id, format_ is UsageFormat.CSV
 
         def read(connection: Connection) -> Page[UsageLine]:
-            with _lines(connection, workspace_id, asked) as found:
-                if as_csv:
-                    return _as_csv(asked.by, found)
-                return paging.filled(found, limit, lambda each: each.line, partial(_cursor_behind, asked))
+            if as_csv:
+                return CsvUsage.of(csv_of(connection, workspace_id, asked))
+            with lines_of(connection, workspace_id, asked) as found:
+                return paging.filled(found, limit, lambda each: each.line, partial(cursor_behind, asked))
 
         return await desk.look(request.auth, read)
 
@@ -122,7 +126,17 @@ class PriceController(Controller):
         return await desk.change(request.auth, lambda unit: flow.save(unit, data))
 
 
-class _Found(NamedTuple):
+def csv_of(connection: Connection, workspace_id: str, asked: AskedUsage) -> str:
+    """Return all lines as one CSV. Raise InvalidError where they are more than it may hold."""
+    with lines_of(connection, workspace_id, asked) as found:
+        lines = [each.line for each in islice(found, MOST_CSV_LINES + 1)]
+    if len(lines) > MOST_CSV_LINES:
+        message = f"format: a CSV holds at most {MOST_CSV_LINES} lines; ask for fewer days or a coarser group_by"
+        raise InvalidError(message, param="format", code="invalid_query")
+    return written(asked.by, lines)
+
+
+class FoundLine(NamedTuple):
     """A line, the place that it is of, and its number among those of its place, from 1."""
 
     place: Place
@@ -131,28 +145,31 @@ class _Found(NamedTuple):
 
 
 @contextmanager
-def _lines(connection: Connection, workspace_id: str, asked: _Cursor) -> Iterator[Iterator[_Found]]:
+def lines_of(connection: Connection, workspace_id: str, asked: AskedUsage) -> Iterator[Iterator[FoundLine]]:
     """Return the lines behind the cursor, as they are read."""
     book = PriceBook(SqlPriceLists(connection).find(workspace_id).root)
     start = (workspace_id, *asked.place) if asked.shown else None
-    query = UsageQuery(asked.first, asked.last, asked.by, workspace_id, priced=bool(book), start=start)
+    query = UsageQuery(
+        asked.first, asked.last, asked.by, workspace_id, priced=bool(book), start=start, group_id=asked.group_id
+    )
     with consumption.consumed(connection, query) as rows:
         lines = _numbered(usage_lines.lines(rows, asked.by, {workspace_id: book}))
         yield dropwhile(lambda found: found.place == start and found.number <= asked.shown, lines)
 
 
-def _numbered(lines: Iterable[tuple[Place, UsageLine]]) -> Iterator[_Found]:
+def _numbered(lines: Iterable[tuple[Place, UsageLine]]) -> Iterator[FoundLine]:
     for place, of_it in groupby(lines, key=itemgetter(0)):
-        yield from (_Found(place, number, line) for number, (_, line) in enumerate(of_it, 1))
+        yield from (FoundLine(place, number, line) for number, (_, line) in enumerate(of_it, 1))
 
 
-def _cursor_behind(asked: _Cursor, last: _Found) -> str:
+def cursor_behind(asked: AskedUsage, last: "FoundLine") -> str:
+    """Return the cursor of the page behind a line."""
     return common.cursor_of(asked._replace(place=list(last.place[1:]), shown=last.number))
 
 
-def _resume(cursor: str, asked: _Cursor, **given: str | None) -> _Cursor:
-    """Return where the page begins; what the query repeats must be what the cursor belongs to."""
-    held = common.read_cursor(cursor, _Cursor)
+def resume(cursor: str, asked: AskedUsage, **given: str | None) -> AskedUsage:
+    """Return where the page begins. Raise InvalidError where `given` repeats what is not the cursor's."""
+    held = common.read_cursor(cursor, AskedUsage)
     same = {"from_": held.first == asked.first, "to": held.last == asked.last, "group_by": held.by == asked.by}
     for name, text in given.items():
         if text is not None and not same[name]:
@@ -170,14 +187,6 @@ def _resume(cursor: str, asked: _Cursor, **given: str | None) -> _Cursor:
     if not fits or held.shown < 1:
         raise common.foreign_cursor()
     return held._replace(place=place)
-
-
-def _as_csv(by: list[Dimension], found: Iterator[_Found]) -> CsvUsage:
-    lines = [each.line for each in islice(found, MOST_CSV_LINES + 1)]
-    if len(lines) > MOST_CSV_LINES:
-        message = f"format: a CSV holds at most {MOST_CSV_LINES} lines; ask for fewer days or a coarser group_by"
-        raise InvalidError(message, param="format", code="invalid_query")
-    return CsvUsage.of(written(by, lines))
 
 
 def _read_day(name: str, text: str | None, today: date) -> date:

@@ -21,7 +21,7 @@ from control.flow import usage
 from control.store.api_keys import SqlApiKeys
 from control.store.endpoints import SqlEndpoints
 from control.store.groups import SqlGroups
-from metering.store import transaction
+from metering.store import key_usage, transaction
 from schemas.api import CreateGroup, Group, GroupUsage, UpdateGroup
 from schemas.limits import LimitEnforcement
 
@@ -167,6 +167,7 @@ async def found(request: ManagementRequest, desk: Desk, group_id: str) -> dict[s
     def find(connection: Connection) -> dict[str, Any]:
         chain = flow.get(desk.unit(connection, caller), group_id)
         keys = SqlApiKeys(connection).page(group_id, "", ROWS + 1)
+        last = key_usage.last_used(connection, group_id, [key.record.prefix for key in keys])
         rows, following = _branch(connection, desk, caller.workspace_id, group_id, "")
         group = bodies.group(chain)
         return {
@@ -175,7 +176,7 @@ async def found(request: ManagementRequest, desk: Desk, group_id: str) -> dict[s
             "above": [bodies.group(chain[at:]) for at in range(len(chain) - 1, 0, -1)],
             "used": _used(connection, desk, chain),
             "ceilings": _ceilings(chain),
-            "keys": keys[:ROWS],
+            "keys": [bodies.api_key(key, last.get(key.record.prefix)) for key in keys[:ROWS]],
             "more_keys": len(keys) > ROWS,
             "rows": rows,
             "following": following,
@@ -183,7 +184,7 @@ async def found(request: ManagementRequest, desk: Desk, group_id: str) -> dict[s
             "slugs": _slugs(connection, caller.workspace_id),
         }
 
-    return {**await desk.look(request.auth, find), "fields": {}, "parent": group_id, "q": ""}
+    return {**await desk.look(request.auth, find), "fields": {}, "parent": group_id, "q": "", "now": desk.clock()}
 
 
 def _group_page(group_id: str) -> Response[None]:

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from control.api import common
 from control.core.refusals import InvalidError
+from schemas.api import RotateApiKey
+from schemas.billing import RotateSecret
 from schemas.limits import LimitType, RateLimitUnit, UsageLimitUnit
 
 Fields = Mapping[str, str]
@@ -56,6 +58,13 @@ def models(fields: Fields) -> list[dict[str, Any]]:
             continue
         found.append({"slug": slug, **_limits(fields, at)})
     return found
+
+
+def overlap(fields: Fields, contract: type[RotateApiKey] | type[RotateSecret]) -> timedelta:
+    """Return how long both work on after a rotation, which a form asks for in hours. Raise InvalidError."""
+    hours = fields.get("overlap_hours", "")
+    seconds = int(hours) * 3600 if hours.isascii() and hours.isdigit() and len(hours) < 5 else -1
+    return timedelta(seconds=body(contract, {"overlap_seconds": seconds}).overlap_seconds)
 
 
 def moment(fields: Fields, name: str) -> datetime | None:

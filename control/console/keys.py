@@ -1,9 +1,9 @@
-"""Pages of a group's keys: minting one and revoking one.
+"""Pages of a group's keys: minting one, changing, rotating and revoking it.
 
 Never shows a plaintext but on the one page that answers the minting.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from litestar import Controller, Response, get, post
@@ -13,14 +13,19 @@ from sqlalchemy import Connection
 from control.api.common import AtDesk, Desk, ManagementRequest
 from control.auth import Caller
 from control.console import customers, forms, pages, seats
+from control.console.pages import Pages
 from control.console.sign_in import AtPages
+from control.core import bodies, preconditions
 from control.core.records import StoredApiKey
 from control.core.refusals import RefusalError
 from control.flow import api_keys as flow
 from control.flow import groups
 from domain import days
+from metering.store import key_usage
 from metering.store.pages import EventQuery, Order, PageStart, newest
-from schemas.api import CreateApiKey
+from schemas.api import CreateApiKey, CreatedApiKey, RotateApiKey, RotatedApiKey, UpdateApiKey
+from schemas.base import rfc3339
+from schemas.limits import ANY_SLUG
 
 _COUNTED = 1000
 """Up to how many calls of today are counted on the page that asks before a key is revoked."""
@@ -38,14 +43,56 @@ class KeyController(Controller):
         """Mint a key and show it, this once."""
         fields = await seats.form(request)
         try:
-            wanted = forms.body(CreateApiKey, forms.given(fields, "name"))
+            wanted = forms.body(CreateApiKey, forms.given(fields, "name") | {"expires_at": _end(fields)})
             made = await desk.change(request.auth, lambda unit: flow.mint(unit, group_id, wanted))
         except RefusalError as error:
             shown = await customers.found(request, desk, group_id)
             return templates.refused(request, "customer.html", error, **shown)
-        shown = await customers.found(request, desk, group_id)
-        slug = next((model.slug for model in shown["group"].effective_models), "your-org/model")
-        return templates.page(request, "key_minted.html", made=made, group=shown["group"], slug=slug)
+        return await _once(request, desk, templates, group_id=group_id, made=made)
+
+    @get("/change")
+    async def ask_to_change(
+        self,
+        request: ManagementRequest,
+        desk: AtDesk,
+        templates: AtPages,
+        group_id: FromPath[str],
+        prefix: FromQuery[str],
+    ) -> Response[str]:
+        """Show what may be changed of a key."""
+        return templates.page(request, "key.html", **await _shown(request, desk, group_id, prefix))
+
+    @post("/change", status_code=200)
+    async def change(
+        self, request: ManagementRequest, desk: AtDesk, templates: AtPages, group_id: FromPath[str]
+    ) -> Response[Any]:
+        """Change a key's name, its end, or whether it is disabled, if nobody changed it meanwhile."""
+        fields = await seats.form(request)
+        prefix = fields.get("prefix", "")
+        try:
+            values = {"name": fields.get("name", "").strip() or None, "expires_at": _end(fields)}
+            wanted = forms.body(UpdateApiKey, values | {"disabled": fields.get("disabled") == "true"})
+            await desk.change(
+                request.auth, lambda unit: flow.update(unit, group_id, prefix, wanted), if_match=fields.get("etag")
+            )
+        except RefusalError as error:
+            return await _refused(request, desk, templates, group_id=group_id, error=error, fields=fields)
+        return pages.moved(pages.address("customers", group_id) + "#keys")
+
+    @post("/rotate", status_code=200)
+    async def rotate(
+        self, request: ManagementRequest, desk: AtDesk, templates: AtPages, group_id: FromPath[str]
+    ) -> Response[Any]:
+        """Make a key's successor and show it, this once; the old one works on until the overlap ends."""
+        fields = await seats.form(request)
+        prefix = fields.get("prefix", "")
+        try:
+            overlap = forms.overlap(fields, RotateApiKey)
+            made = await desk.change(request.auth, lambda unit: flow.rotate(unit, group_id, prefix, overlap))
+        except RefusalError as error:
+            return await _refused(request, desk, templates, group_id=group_id, error=error, fields=fields)
+        end = made.previous_expires_at
+        return await _once(request, desk, templates, group_id=group_id, made=made, previous_ends=end)
 
     @get("/revoke")
     async def ask(
@@ -69,6 +116,56 @@ class KeyController(Controller):
         prefix = (await seats.form(request)).get("prefix", "")
         await desk.change(request.auth, lambda unit: flow.revoke(unit, group_id, prefix))
         return pages.moved(pages.address("customers", group_id) + "#keys")
+
+
+def _end(fields: forms.Fields) -> str | None:
+    at = forms.moment(fields, "expires_at")
+    return None if at is None else rfc3339(at)
+
+
+async def _once(
+    request: ManagementRequest,
+    desk: Desk,
+    templates: Pages,
+    *,
+    group_id: str,
+    made: CreatedApiKey | RotatedApiKey,
+    previous_ends: datetime | None = None,
+) -> Response[str]:
+    """Return the one page that shows a key, with what a developer does with it."""
+    shown = await customers.found(request, desk, group_id)
+    slug = next((model.slug for model in shown["group"].effective_models if model.slug != ANY_SLUG), "your-org/model")
+    given = {"made": made, "group": shown["group"], "slug": slug, "previous_ends": previous_ends}
+    settings = desk.settings
+    gateway = settings.inference_url or ("$GATEWAY" if settings.kafka_bootstrap else seats.origin(request))
+    return templates.page(request, "key_minted.html", gateway=gateway, **given)
+
+
+async def _shown(request: ManagementRequest, desk: Desk, group_id: str, prefix: str) -> dict[str, Any]:
+    caller = request.auth
+
+    def find(connection: Connection) -> dict[str, Any]:
+        unit = desk.unit(connection, caller)
+        key, chain = flow.get(unit, group_id, prefix), groups.get(unit, group_id)
+        used = key_usage.last_used(connection, group_id, [prefix]).get(prefix)
+        body = bodies.api_key(key, used)
+        etag = preconditions.entity_tag(bodies.api_key(key))
+        return {"key": body, "successor": key.successor_prefix, "group": bodies.group(chain), "etag": etag}
+
+    return {**await desk.look(caller, find), "now": desk.clock(), "fields": {}}
+
+
+async def _refused(
+    request: ManagementRequest,
+    desk: Desk,
+    templates: Pages,
+    *,
+    group_id: str,
+    error: RefusalError,
+    fields: forms.Fields,
+) -> Response[str]:
+    shown = await _shown(request, desk, group_id, fields.get("prefix", ""))
+    return templates.refused(request, "key.html", error, **shown | {"fields": fields})
 
 
 def _in_use(

@@ -6,10 +6,12 @@ Never marks a text as safe: whatever comes from a person, an upstream or a recei
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from importlib import resources
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import MediaType, Response
 from litestar.plugins.jinja import JinjaTemplateEngine
@@ -54,7 +56,8 @@ class Pages:
         )
         self._static = _files()
         environment.globals |= {"asset": self._asset, "address": address}
-        environment.filters |= {"number": number, "moment": rfc3339, "utc": utc, "words": words, "share": share}
+        environment.filters |= {each.__name__: each for each in (number, money, utc, field, words, share)}
+        environment.filters["moment"] = rfc3339
         self._engine = JinjaTemplateEngine.from_environment(environment)
 
     def page(self, request: ManagementRequest, template: str, *, status: int = 200, **context: Any) -> Response[str]:
@@ -92,10 +95,29 @@ def moved(path: str) -> Response[None]:
     return Response(None, status_code=303, headers=HEADERS | KEPT_NOWHERE | {"location": seats.own_path(path)})
 
 
+def file(text: str, media_type: str, name: str) -> Response[str]:
+    """Return a file that a browser saves under a name, which must be of our own making."""
+    headers = HEADERS | KEPT_NOWHERE | {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type=media_type, headers=headers)
+
+
 def address(*segments: str, **query: str | int | None) -> str:
     """Return an address of the console; every segment and value is quoted, and a value of None left out."""
     asked = urlencode({name: value for name, value in query.items() if value not in {None, ""}})
     return "/console/" + "/".join(quote(segment, safe="") for segment in segments) + (f"?{asked}" if asked else "")
+
+
+def money(amount: str | None) -> str:
+    """Return an amount, a decimal string, with its thousands grouped; a dash where there is none."""
+    return "–" if amount is None else f"{Decimal(amount):,f}"  # noqa: RUF001 (the dash of tables)
+
+
+def indented(text: str) -> str:
+    """Return a JSON text with a line for each member, or as it is where it is no JSON."""
+    try:
+        return msgspec.json.format(text)
+    except msgspec.DecodeError:
+        return text
 
 
 def number(value: float | None) -> str:
@@ -106,6 +128,11 @@ def number(value: float | None) -> str:
 def utc(moment: datetime) -> str:
     """Return a time for people, in UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def field(moment: datetime | None) -> str:
+    """Return a time as a field of a form holds it, in UTC; empty where there is none."""
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def words(name: str) -> str:

@@ -15,8 +15,11 @@ from control.console.customers import CustomerController
 from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
+from control.console.overview import OverviewController
 from control.console.pages import Pages
+from control.console.search import RequestPageController, SearchController
 from control.console.sign_in import AtPages, Attempts, SignInController
+from control.console.usage import UsagePageController
 from control.console.webhook import WebhookController
 from control.core.refusals import NotFoundError
 from control.store.workspaces import SqlWorkspaces
@@ -25,7 +28,7 @@ from control.store.workspaces import SqlWorkspaces
 @get("/", opt={"both": True})
 async def begin(request: ManagementRequest) -> Response[None]:
     """Lead to the first page of whoever is signed in."""
-    return pages.moved(pages.address("operator" if request.scope["auth"].is_operator else "customers"))
+    return pages.moved(pages.address("operator" if request.scope["auth"].is_operator else "overview"))
 
 
 @get("/operator", opt=seats.OPERATORS)
@@ -66,10 +69,11 @@ async def from_the_root(request: Request[Any, Any, Any]) -> Response[None]:
 def build(desk: Desk) -> list[ControllerRouterHandler]:
     """Return what an application mounts to have the console: the router, and the way to it from ``/``."""
     made, attempts = Pages(), Attempts()
-    controllers = (SignInController, CustomerController, KeyController, ModelController, EventPageController)
+    lab: list[ControllerRouterHandler] = [CustomerController, KeyController, ModelController, EventPageController]
+    lab += [OverviewController, UsagePageController, WebhookController, SearchController, RequestPageController]
     router = Router(
         path="/console",
-        route_handlers=[*controllers, WebhookController, begin, operator, static, nothing],
+        route_handlers=[SignInController, *lab, begin, operator, static, nothing],
         dependencies={
             "desk": Provide(lambda: desk, sync_to_thread=False),
             "templates": Provide(lambda: made, sync_to_thread=False),

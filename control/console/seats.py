@@ -138,6 +138,13 @@ def host(connection: common.Connected) -> str:
     return hosts.named(connection.headers.get("host", ""))
 
 
+def origin(connection: common.Connected) -> str:
+    """Return the scheme and host under which the console was asked for, as a command line names a server."""
+    asked = connection.headers.get("host", "")
+    forwarded = connection.headers.get("origin", "").partition("://")[0]
+    return f"{forwarded or connection.url.scheme}://{asked}"
+
+
 async def _seated(desk: Desk, token: str | None, under: str) -> Seat:
     if not token:
         raise UnauthorizedError("sign in first")

@@ -3,7 +3,7 @@
 Never shows a signing secret but on the one page that answers its rotation.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from control.api import deliveries as api
 from control.api.common import AtDesk, Desk, ManagementRequest
 from control.console import forms, pages, seats
 from control.console.sign_in import AtPages
-from control.core.refusals import ForbiddenError, NotFoundError, RefusalError
+from control.core.refusals import RefusalError
 from control.flow import deliveries
 from control.flow import webhooks as flow
 from schemas.base import rfc3339
@@ -86,10 +86,8 @@ class WebhookController(Controller):
     async def rotate(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Make a new signing secret and show it, this once."""
         fields = await seats.form(request)
-        hours = fields.get("overlap_hours", "")
         try:
-            seconds = int(hours) * 3600 if hours.isascii() and hours.isdigit() and len(hours) < 5 else -1
-            overlap = timedelta(seconds=forms.body(RotateSecret, {"overlap_seconds": seconds}).overlap_seconds)
+            overlap = forms.overlap(fields, RotateSecret)
             made = await desk.change(request.auth, lambda unit: flow.rotate_secret(unit, desk.vault, overlap))
         except RefusalError as error:
             return templates.refused(request, "webhook.html", error, **await _shown(request, desk))
@@ -126,10 +124,10 @@ class WebhookController(Controller):
     async def one(
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, delivery_id: FromPath[str]
     ) -> Response[str]:
-        """Show one delivery with its attempts."""
-        caller = request.auth
-        found = await desk.look(request.auth, lambda connection: _own(connection, caller.workspace_id, delivery_id))
-        return templates.page(request, "delivery.html", delivery=found)
+        """Show one delivery with what was sent, and what each attempt was answered."""
+        workspace_id = request.auth.workspace_id
+        found = await desk.look(request.auth, lambda connection: api.whole(connection, workspace_id, delivery_id))
+        return templates.page(request, "delivery.html", delivery=found, sent=pages.indented(found.body))
 
     @post("/deliveries/{delivery_id:str}/redeliver", status_code=200)
     async def redeliver(self, request: ManagementRequest, desk: AtDesk, delivery_id: FromPath[str]) -> Response[None]:
@@ -170,13 +168,3 @@ async def _shown(
         "statuses": list(DeliveryStatus),
         "tested": None,
     }
-
-
-def _own(connection: Connection, workspace_id: str, delivery_id: str) -> Listed:
-    found = stored.find(connection, delivery_id)
-    param = "delivery_id"
-    if found is None:
-        raise NotFoundError(f"{param}: no delivery has this id", param=param, code="not_found")
-    if found.workspace_id != workspace_id:
-        raise ForbiddenError(f"{param}: belongs to another workspace", param=param, code="other_workspace")
-    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from infra.simulate import cutting, measure, walls
 from infra.simulate.overshoot import Race
+from infra.simulate.telling import Lane
 
 REQUEST_US = 290.0
 """A proxy's CPU for a request of its own, as docs/performance.md has it."""
@@ -37,6 +38,8 @@ def main() -> int:
         print("  walls, in requests/s:")
         for what, value in walls.walls(point, costs).items():
             print(f"  {value:14,.0f}  {what}")
+    told = Lane(1000, 10**6).run(2000, 90)
+    print(f"\nsimulated, decisions told for 1,000 events (1,000 groups, 2,000/s, limits far away): {told:.1f}")
     print("\nsimulated, a day's limit of 10,000 requests at 100 requests/s, admitted beyond it:")
     for proxies, length_s in ((1, 2.0), (4, 2.0), (10, 2.0), (10, 0.2)):
         apart, told = (Race(proxies, tells=tells).run(100, length_s) for tells in (False, True))

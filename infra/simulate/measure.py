@@ -23,7 +23,7 @@ from runtime.database import engines
 from runtime.database.engines import Database
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import Kafka
-from schemas.decisions import Decision, Whole
+from schemas.decisions import HeardDecision, Spread, Whole
 from schemas.usage import UsageEvent
 from tollgate import migrations
 
@@ -90,23 +90,24 @@ def _ledger_bytes(database: Database) -> float:
 def _hearing() -> float:
     """Return what a proxy pays for one decision: no record names a proxy, so it is the same for any number of them."""
     days = DayCounters("proxy")
-    days.use_lanes([0], lambda _: 0)
+    days.use_lanes([0], lambda *_: 0)
     heard = 0
 
-    def take(told: Sequence[Decision | Whole]) -> None:
+    def take(told: Sequence[HeardDecision | Whole | Spread]) -> None:
         nonlocal heard
         for one in told:
-            if isinstance(one, Decision):
+            if isinstance(one, HeardDecision):
                 heard += 1
                 part = counters.LanePart(one.version, one.at, one.requests, one.tokens)
                 days.take_part(one.group_id, one.model_slug, NOON.date(), one.lane, part)
 
     feed = DecisionsFeed(Kafka("nowhere"), take, lambda: NOON)
 
+    records = [FeedRecord(b"counter", _decision(at), (), 0, at) for at in range(ROUNDS * EVENTS)]
+
     def work(number: int) -> None:
         feed._heard_ends[0] = (number + 1) * EVENTS  # noqa: SLF001 - as its consumer would say
-        first = number * EVENTS
-        feed._take([FeedRecord(b"counter", _decision(first + one), (), 0, first + one) for one in range(EVENTS)])  # noqa: SLF001
+        feed._take(records[number * EVENTS : (number + 1) * EVENTS])  # noqa: SLF001
 
     cost = _best(work, EVENTS)
     if heard != ROUNDS * EVENTS:

@@ -84,7 +84,7 @@ class Race:
 
 def _proxy(instance: str) -> DayCounters:
     days = DayCounters(instance)
-    days.use_lanes(range(1), lambda _: 0)
+    days.use_lanes(range(1), lambda *_: 0)
     days.take_whole(0, 0)
     days.tell_others_from(NEAR)
     return days

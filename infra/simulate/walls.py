@@ -7,8 +7,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-TELL_S = 0.06
-"""Between two tellings of a busy counter: the gathering of a batch and its transaction."""
+TURN_S = 0.06
+"""Between two transactions of metering that name a busy counter: the gathering of a batch and its transaction."""
+
+TELL_S = 30.0
+"""Between two tellings of a counter that is in use, far from its limits (`metering.core.telling`)."""
 
 LEDGER_DAYS, TOPIC_DAYS, COPIES = 130, 35, 3
 DAY_S = 86_400
@@ -55,11 +58,20 @@ POINTS = (
 
 
 def told(point: Point) -> float:
-    """Return how many decisions metering tells: a counter that is used at `rate` is told in each turn that names it."""
+    """Return how many decisions metering tells: a counter in use is told once in TELL_S, near a limit oftener."""
+    return _once_in(TELL_S, point)
+
+
+def named(point: Point) -> float:
+    """Return how many counters metering's transactions name: one in use by each that has an event of it."""
+    return _once_in(TURN_S, point)
+
+
+def _once_in(time_s: float, point: Point) -> float:
     ranks = list(_ranks(point.groups))
     whole = sum(many / rank for many, rank in ranks)
     rates = ((many, point.requests / rank / whole) for many, rank in ranks)
-    return sum(many * -math.expm1(-rate * TELL_S) / TELL_S for many, rate in rates)
+    return sum(many * -math.expm1(-rate * time_s) / time_s for many, rate in rates)
 
 
 def _ranks(groups: int) -> Iterator[tuple[int, float]]:
@@ -84,7 +96,7 @@ def at(point: Point, costs: Constants) -> dict[str, float]:
         * costs.decision_us
         * point.proxies
         / point.requests,
-        "cores of metering": (point.requests * costs.event_us + decisions * costs.counter_us) / 1e6,
+        "cores of metering": (point.requests * costs.event_us + named(point) * costs.counter_us) / 1e6,
         "GB of ledger a day": point.requests * DAY_S * costs.ledger_bytes / 1e9,
         "GB of Kafka a day": point.requests * DAY_S * costs.event_bytes * COPIES / 1e9,
     }
@@ -96,7 +108,7 @@ def walls(point: Point, costs: Constants) -> dict[str, float]:
     As many requests a group, and as many decisions a request, as at the point.
     """
     each = told(point) / point.requests
-    worker = 1e6 / (costs.event_us + each * costs.counter_us)
+    worker = 1e6 / (costs.event_us + named(point) / point.requests * costs.counter_us)
     found = {
         "a 4 TB disk of PostgreSQL's": DISK / (costs.ledger_bytes * LEDGER_DAYS * DAY_S),
         "a 4 TB disk of each of 3 brokers'": DISK / (costs.event_bytes * TOPIC_DAYS * DAY_S),

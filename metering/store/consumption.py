@@ -37,6 +37,8 @@ class UsageQuery:
     """Whether rows are cut as finely as prices may differ: by slug, customer and day."""
     by_group: bool = False
     """Whether rows are cut by group too, so that they can be added along a tree."""
+    group_id: str | None = None
+    """The one group; None: all."""
     start: Place | None = None
     """The first place that is wanted, inclusive; None: from the beginning."""
 
@@ -50,6 +52,23 @@ def consumed(connection: Connection, query: UsageQuery) -> Iterator[Iterator[Con
             yield merge(found, _repriced(connection, query, closing), key=lambda row: row.place)
         else:
             yield found
+
+
+def largest(
+    connection: Connection, query: UsageQuery, limit: int, among: Sequence[str] | None = None
+) -> list[Consumed]:
+    """Return the sums of at most `limit` places with the most requests, the most first.
+
+    `among`: of those alone whose first dimension has one of these values. For sums that are neither by key nor priced.
+    """
+    columns = USAGE_DAILY.c
+    cut = [columns[_COLUMNS[dimension]] for dimension in query.by]
+    within = [columns.day.between(query.first, query.last), columns.workspace_id == query.workspace_id]
+    within += [] if among is None else [cut[0].in_(among)]
+    order = (func.sum(columns.requests).desc(), *cut)
+    wanted = select(columns.workspace_id, *cut, *_sums(columns)).where(*within)
+    found = connection.execute(wanted.group_by(columns.workspace_id, *cut).order_by(*order).limit(limit))
+    return [_consumed(query, row, None) for row in found.mappings()]
 
 
 def _consumption(connection: Connection, query: UsageQuery, closing: ExitStack) -> Iterator[Consumed]:
@@ -95,6 +114,8 @@ def _rows(
     within = [columns.day.between(query.first, query.last), *conditions]
     if query.workspace_id is not None:
         within.append(columns.workspace_id == query.workspace_id)
+    if query.group_id is not None:
+        within.append(columns.group_id == query.group_id)
     if query.start is not None:
         own = [columns[name] for name in place]
         start = [bindparam(None, value, column.type) for value, column in zip(query.start, own, strict=True)]

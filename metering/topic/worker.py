@@ -212,7 +212,8 @@ class MeteringWorker:
         counting = [self._count(one) for one in by_partition.values()]
         results = await asyncio.gather(*counting, return_exceptions=True)
         counted = [one for result in results if isinstance(result, list) for one in result]
-        is_told = await self._publish(counted)
+        due = self._lanes.named(counted)
+        is_told = not due or await self._publish(due)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -247,10 +248,11 @@ class MeteringWorker:
     async def _publish(self, counted: Sequence[CountedBatch]) -> bool:
         """Publish; say whether that was all, or some of it was left to another worker."""
         try:
-            await self._kafka.ride_out(lambda: self._database.ride_out(lambda: self._metering.publish(counted)))
+            told = await self._kafka.ride_out(lambda: self._database.ride_out(lambda: self._metering.publish(counted)))
         except PositionLostError as error:
             log.info("%s; its totals are left to that one", error)
             return False
+        self._lanes.told(told)
         return True
 
     async def _look_after_lanes(self) -> None:
@@ -265,6 +267,8 @@ class MeteringWorker:
                 async with self._turn:
                     if partition in self._owned():
                         await self._lanes.look(partition)
+            async with self._turn:
+                await self._lanes.tell_daily(self._owned())
 
     def _put_record_aside(self, key: str, error: Exception) -> None:
         self._too_large += 1

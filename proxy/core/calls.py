@@ -1,9 +1,12 @@
 """The values that pass between the flow and what it talks to: upstreams and the spool."""
 
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+
+import msgspec
 
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
@@ -65,19 +68,18 @@ def _hold_nothing(_: int) -> None:
     """Count nothing."""
 
 
-@dataclass(slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, eq=False):
     """One call of an upstream."""
 
     url: str
-    body: bytes
+    body: bytes | mmap.mmap
     request_id: str
-    credential: str | None = field(repr=False)
+    credential: str | None
     """Sent as a bearer token; None where the target needs none."""
     by_operator: bool = False
     """Whether the operator's settings name the place; a lab's own is judged by what labs are allowed."""
     dialect: Dialect = Dialect.CHAT
-    header_lines: bytes = field(default=b"", repr=False)
+    header_lines: bytes = b""
     """Further ones, each with its end."""
     workspace_id: str = ""
     """Whose share of the look-ups and of the turns is used."""
@@ -85,10 +87,14 @@ class UpstreamRequest:
     """None: a JSON body is posted to the URL as it stands."""
     max_output_tokens: int | None = None
     """What the model can answer at most, where its endpoint says it."""
-    on_sent: Callable[[], None] | None = field(default=None, repr=False)
+    on_sent: Callable[[], None] | None = None
     """Called once when all of it has been handed to the system, so that nobody here needs the body any more."""
-    hold: Callable[[int], None] = field(default=_hold_nothing, repr=False)
+    hold: Callable[[int], None] = _hold_nothing
     """Told how much of the answer is gathered here. Raises AnswersFullError."""
+
+    def __repr__(self) -> str:
+        """Name it without its credential and its prompt."""
+        return f"UpstreamRequest({self.request_id!r})"
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """What a call comes to: what is billed, and what its client still gets (contract 3, 4)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from proxy.core import replies
 from proxy.core.replies import Headers, Reply
@@ -14,15 +15,13 @@ MAX_PLAIN_BYTES = 16 * 1024 * 1024
 """An unstreamed answer that grows beyond this counts as broken off."""
 
 
-@dataclass(slots=True)
-class Refused:
+class Refused(msgspec.Struct):
     """A call that the upstream did not answer with 2xx: there is no event."""
 
     reply: Reply
 
 
-@dataclass(slots=True)
-class Billed:
+class Billed(msgspec.Struct):
     """A call whose event is due, and what its client still gets once the event is durable."""
 
     outcome: Outcome
@@ -45,7 +44,7 @@ def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable
     """
     count = answers.to_bill(answer.tokens, likely, answer.content_bytes, answer.choices)
     outcome = Outcome.UPSTREAM_ERROR if answer.failed else Outcome.COMPLETE
-    return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body))
+    return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body, large=answer.large))
 
 
 def streamed(stream: Stream, likely: Callable[[], TokenCounts]) -> Billed:

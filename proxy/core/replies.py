@@ -4,8 +4,8 @@ Never names an upstream's address or credential.
 """
 
 import math
+import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
@@ -20,18 +20,19 @@ from schemas.limits import LimitType, RateLimitUnit
 Headers = list[tuple[bytes, bytes]]
 """Lower-case names, as ASGI wants them."""
 
-_RATE_NAMES = {
-    type_: tuple(b"x-ratelimit-%b-%b" % (what, counted) for what in (b"limit", b"remaining", b"reset"))
+_RATE_LINES = {
+    type_: b"".join(
+        b"x-ratelimit-%b-%b: %b\r\n" % (what, b"requests" if type_ is LimitType.REQUEST else b"tokens", form)
+        for what, form in ((b"limit", b"%d"), (b"remaining", b"%d"), (b"reset", b"%b"))
+    )
     for type_ in LimitType
-    for counted in [b"requests" if type_ is LimitType.REQUEST else b"tokens"]
 }
 _PARAM_SHOWN = 64
 """Characters of a field's name that a log may show: a client chooses it."""
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """A whole answer."""
 
     status: int
@@ -39,14 +40,27 @@ class Reply:
     body: bytes
     is_error: bool = False
     """Whether it is an error of the gateway's own, in OpenAI's shape."""
+    lines: bytes = b""
+    """Further headers as they are sent, each with its end: what would be taken apart only to be put together again."""
+    large: mmap.mmap | None = None
+    """The body, where it lies in a file: `body` is empty then."""
     reason: str = "upstream_status"
     """Of an error its code, or else its type; as it stands, that the upstream answered so."""
     detail: str | None = None
     """What a log may say of it beyond the reason: never anything that a body holds but a field's name."""
     slug: str | None = None
     """What it refuses, where the slug is known."""
-    key: Key | None = field(default=None, repr=False)
+    key: Key | None = None
     """Whom it refuses, where that is known."""
+
+    def __repr__(self) -> str:
+        """Name it without whom it refuses and what it says."""
+        return f"Reply({self.status}, {self.reason!r})"
+
+
+def of_upstream(status: int, headers: Headers, body: bytes | mmap.mmap) -> Reply:
+    """Return an upstream's answer as it came."""
+    return Reply(status, headers, body) if isinstance(body, bytes) else Reply(status, headers, b"", large=body)
 
 
 def error(status: int, message: str, *, kind: str, code: str | None = None, param: str | None = None) -> Reply:
@@ -148,7 +162,7 @@ def rate_limited(slug: str, refusal: windows.Refusal, own_group: str) -> Reply:
     reply.slug = slug
     reply.headers.append((b"retry-after", b"%d" % -(-refusal.retry_after_ms // 1000)))
     reply.headers.append((b"retry-after-ms", b"%d" % refusal.retry_after_ms))
-    reply.headers.extend(rate_headers(refusal.standings))
+    reply.lines = rate_lines(refusal.standings)
     return reply
 
 
@@ -175,20 +189,17 @@ def used_up(slug: str, refusal: days.DayRefusal, now: datetime, own_group: str) 
     return reply
 
 
-def rate_headers(standings: Sequence[windows.LimitStanding]) -> Headers:
-    """Return the ``x-ratelimit-*`` headers: of each type the limit with the least remaining."""
-    headers: Headers = []
-    for limit, remaining, reset_s in standings:
-        limit_name, remaining_name, reset_name = _RATE_NAMES[limit.type]
-        headers += (
-            (limit_name, b"%d" % limit.threshold),
-            (remaining_name, b"%d" % remaining),
-            (reset_name, _span(math.ceil(reset_s))),
-        )
-    return headers
+def rate_lines(standings: Sequence[windows.LimitStanding]) -> bytes:
+    """Return the ``x-ratelimit-*`` headers as they are sent: of each type the limit with the least remaining."""
+    return b"".join(
+        [
+            _RATE_LINES[each.limit.type] % (each.limit.threshold, each.remaining, _span(math.ceil(each.reset_s)))
+            for each in standings
+        ]
+    )
 
 
-def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
+def passed_on(status: int, headers: Headers, body: bytes | mmap.mmap) -> Reply:
     """An upstream's own answer that is no success; its 401, 403 and redirects are the gateway's trouble: 502."""
     if status in (401, 403):
         return upstream_refused_credential()
@@ -196,7 +207,7 @@ def passed_on(status: int, headers: Headers, body: bytes) -> Reply:
         return upstream_redirected()
     if not 400 <= status < 600:  # 101, or what HTTP does not know
         return upstream_broke_off()
-    return Reply(status, headers, body)
+    return of_upstream(status, headers, body)
 
 
 def upstream_failed(failure: Failure) -> Reply:

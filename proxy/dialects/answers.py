@@ -11,9 +11,10 @@ A usual event costs one decoding and one comparison with the beginning of the ev
 `find`: CPython 3.11's `in` makes a TypeError of what it seeks, and drops it, before it looks (`_Py_bytes_contains`).
 """
 
+import mmap
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -38,7 +39,7 @@ _BLANK_LINES = b"\n\n"
 _LF, _CR = b"\n\r"
 
 
-class Count(NamedTuple):
+class Count(msgspec.Struct, frozen=True):
     """Token counts and where they come from."""
 
     tokens: TokenCounts
@@ -47,7 +48,7 @@ class Count(NamedTuple):
     """How many came, where its server counted."""
 
 
-class Plain(NamedTuple):
+class Plain(msgspec.Struct, frozen=True):
     """What an unstreamed answer says."""
 
     body: bytes
@@ -60,6 +61,7 @@ class Plain(NamedTuple):
     """Whether it is an error, although its status is 2xx."""
     choices: int = 1
     """How many came; 1 where they were not looked into."""
+    large: mmap.mmap | None = None  # the body, where it lies in a file: `body` is empty then
 
 
 def plain(
@@ -109,10 +111,10 @@ def cut_short(reported: TokenCounts | None, likely: Callable[[], TokenCounts], c
     if reported is None or not reported.input_tokens:
         count = to_bill(None, likely, content_bytes)
         output = max(output, reported.output_tokens if reported is not None else 0)
-        return Count(count.tokens._replace(output_tokens=output), UsageSource.ESTIMATED)
+        return Count(msgspec.structs.replace(count.tokens, output_tokens=output), UsageSource.ESTIMATED)
     if reported.output_tokens >= output:
         return Count(reported, UsageSource.PROVIDER)
-    return Count(reported._replace(output_tokens=output), UsageSource.ESTIMATED)
+    return Count(msgspec.structs.replace(reported, output_tokens=output), UsageSource.ESTIMATED)
 
 
 class StreamReader:
@@ -343,8 +345,6 @@ def _with_lf(text: bytes) -> bytes:
 
 def _named(text: bytes, answer: dict[str, Any], slug: bytes) -> bytes:
     """Return an answer with `slug` (as JSON) for its `model`, where it has one."""
-    return (
-        json_members.splice(text, [(span, slug) for span in answer_json.model_spans(text)])
-        if "model" in answer
-        else text
-    )
+    if "model" not in answer:
+        return text
+    return json_members.splice(text, [(span, slug) for span in answer_json.model_spans(text)])

@@ -8,8 +8,9 @@ from proxy.core.replies import Headers, Reply
 from proxy.dialects.routes import messages
 from runtime.http.bounds import BodyFault
 from runtime.http.exchange import NO_ANSWER, Exchange
+from runtime.memory_files import Body
 
-STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+STREAM_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 """So that a proxy in between passes each chunk on when it comes (nginx's default is to gather them)."""
 
 
@@ -31,14 +32,14 @@ class HttpClient:
         """Whether its answer has begun."""
         return self._exchange.status != NO_ANSWER
 
-    async def body(self, workspace_id: str) -> bytes | Reply:
+    async def body(self, workspace_id: str) -> Body | Reply:
         """Return the whole request body, which takes of that workspace's share, or the answer that refuses it."""
         body = await self._exchange.body(workspace_id)
         return _refused(body, self._exchange) if isinstance(body, BodyFault) else body
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Begin an answer that is sent piece by piece."""
-        self._exchange.begin(status, headers + STREAM_HEADERS)
+    async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
+        """Begin an answer that is sent piece by piece; `lines` are further headers, each with its end."""
+        self._exchange.begin(status, headers, lines + STREAM_LINES)
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
         """Send a piece of it at once."""
@@ -49,7 +50,7 @@ class HttpClient:
 
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
-        await self._exchange.answer(reply.status, reply.headers, reply.body)
+        await self._exchange.answer(reply.status, reply.headers, reply.large or reply.body, reply.lines)
 
     def abort(self) -> None:
         """End an answer that was begun, and with it the connection, without the end that it would have had."""
@@ -72,7 +73,7 @@ class MessagesClient(HttpClient):
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
         if reply.is_error:
-            request_id = next((value for name, value in reply.headers if name == b"x-request-id"), b"")
+            request_id = reply.lines.partition(b"x-request-id: ")[2].partition(b"\r\n")[0]
             reply.body = messages.error(reply.status, reply.body, request_id.decode())
         await super().reply(reply)
 

@@ -188,10 +188,16 @@ class DayCounter:
         self.parts[lane] = part
         if self.by_sequence is not None:
             return
-        self.add(*part[2:])
-        if known is not None:
-            self.add(-known.requests, -known.tokens, -known.output_tokens)
-        self.drop(lane, whole)
+        if known is None:
+            self.add(*part[2:])
+        else:
+            self.add(
+                part.requests - known.requests,
+                part.tokens - known.tokens,
+                part.output_tokens - known.output_tokens,
+            )
+        if self.pending or self.month is not None:
+            self.drop(lane, whole)
 
     def take_by_sequence(self, told: DecisionBySequence) -> None:
         """Take the word of a metering of the version before, where no lane has told of this counter yet."""

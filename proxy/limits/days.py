@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+import msgspec
+
 from domain.days import month_of
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
 from proxy.limits.in_flight import CounterKey
@@ -32,8 +34,8 @@ from proxy.limits.periods import CounterPeriods
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
-LaneOf = Callable[[str], Lane]
-"""Says which lane the rows of a tree lie in, by the last of their charged groups."""
+LaneOf = Callable[[str, str, int], Lane]
+"""Says which lane a row lies in, by the last of its charged groups, its spool's instance and its sequence."""
 _MOST_CHARGED = 10_000  # routes whose counters are remembered
 
 
@@ -64,8 +66,7 @@ class DayRefusal:
     """Whether it is only held: it may admit as soon as one of them ends."""
 
 
-@dataclass(slots=True, eq=False)
-class DayReservation:
+class DayReservation(msgspec.Struct, eq=False):
     """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     estimate: int
@@ -99,7 +100,7 @@ class DayCounters:
         """`lane` is that of the own spool, embedded; see `use_lanes`."""
         self._instance = instance
         self._own_lane: Lane | None = lane
-        self._lane_of: LaneOf = lambda _: lane
+        self._lane_of: LaneOf = lambda *_: lane
         self._charged: dict[int, _Charged] = {}
         """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
         self._charged_day = date.min
@@ -161,7 +162,7 @@ class DayCounters:
         reservation.ended = True
         for counter in reservation.counters:
             counter.end(reservation.estimate, reservation.output)
-        lane = self._lane_of(reservation.root)
+        lane = self._lane_of(reservation.root, self._instance, sequence)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
         self._await((lane, self._instance), SpooledRow(sequence, tokens, offset, output_tokens), reservation.counters)
 
@@ -233,7 +234,7 @@ class DayCounters:
         self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, offset: int
     ) -> bool:
         """Say whether no sum needs a row any more, nor will after a restart; it is published at `offset` or below."""
-        if offset < self._wholes.get(self._lane_of(group_ids[-1]), NOWHERE):
+        if offset < self._wholes.get(self._lane_of(group_ids[-1], instance, sequence), NOWHERE):
             return True
         if not self._untold:
             return False

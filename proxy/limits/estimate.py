@@ -3,7 +3,9 @@
 import re
 from bisect import bisect_left, insort
 from collections import deque
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from schemas.usage import MOST_TOKENS
 
@@ -21,7 +23,7 @@ _REMEMBERED = 50
 _K = TypeVar("_K")
 
 
-class TokenCounts(NamedTuple):
+class TokenCounts(msgspec.Struct, frozen=True):
     """What one request used or will use: a contract's `Tokens` at a tenth of their cost."""
 
     input_tokens: int
@@ -30,7 +32,7 @@ class TokenCounts(NamedTuple):
     """Part of the input, not beside it."""
 
 
-class Expected(NamedTuple):
+class Expected(msgspec.Struct, frozen=True):
     """What a request will use, as far as can be said before."""
 
     tokens: TokenCounts
@@ -112,10 +114,14 @@ class _Answers:
         return self._by_size[-(len(self._by_size) // 10) - 1]
 
     def learn(self, tokens: int) -> None:
-        if len(self._by_age) == _REMEMBERED:
-            del self._by_size[bisect_left(self._by_size, self._by_age.popleft())]
-        self._by_age.append(tokens)
-        insort(self._by_size, tokens)
+        by_age, by_size = self._by_age, self._by_size
+        by_age.append(tokens)
+        if len(by_age) > _REMEMBERED:
+            oldest = by_age.popleft()
+            if oldest == tokens:
+                return
+            del by_size[bisect_left(by_size, oldest)]
+        insort(by_size, tokens)
 
 
 class CompletionSizes:
@@ -141,7 +147,10 @@ class CompletionSizes:
         self._of(self._slugs, slug).learn(each)
 
     def _of(self, known: dict[_K, _Answers], key: _K) -> _Answers:
-        found = known.pop(key, None)
+        found = known.get(key)
+        if found is not None and len(known) * 2 <= self._size:  # nobody is forgotten soon
+            return found
+        known.pop(key, None)
         if found is None:
             if len(known) >= self._size:
                 del known[next(iter(known))]

@@ -80,19 +80,18 @@ class RollingCounter:
         log = self._exact(threshold) if threshold <= LOGGED or self.log is not None else None
         return self.total if log is None else len(log)
 
-    def admit(self, tokens: int) -> None:
-        """Add one request, or the tokens reserved for it."""
+    def admit(self, amount: int, threshold: int) -> tuple[int, int]:
+        """Add one request, or the tokens reserved for it; return what `counted` and `empty_us` say then."""
         place = self.newest % _COUNTED
-        if self.counts_requests:
-            self.buckets[place] += 1
-            self.total += 1
-            if self.log is not None:
-                self.log.append(self.now_us)
-        else:
-            self.buckets[place] += tokens
-            self.total += tokens
-            self.held[place] += tokens
-            self.held_total += tokens
+        self.buckets[place] += amount
+        self.total = total = self.total + amount
+        if not self.counts_requests:
+            self.held[place] += amount
+            self.held_total += amount
+        elif self.log is not None:
+            self.log.append(self.now_us)
+            return self.counted(threshold), self.empty_us(threshold)
+        return total, (self.newest + _COUNTED) * self.width_us if amount else self.empty_us(threshold)
 
     def add(self, bucket: int, amount: int) -> None:
         """Add to a sub-bucket that still counts."""

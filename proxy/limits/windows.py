@@ -20,7 +20,9 @@ Rules:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from domain import amounts
 from proxy.limits.rolling import WIDTH_US, RollingCounter
@@ -60,7 +62,7 @@ class RateChain:
     limits: tuple[WindowLimit, ...]
 
 
-class LimitStanding(NamedTuple):
+class LimitStanding(msgspec.Struct, frozen=True):
     """How one rate limit stands, for the ``x-ratelimit-*`` headers (contract 3)."""
 
     limit: WindowLimit
@@ -68,10 +70,11 @@ class LimitStanding(NamedTuple):
     """What may still be taken now: the threshold less what is counted, reserved tokens included; never negative."""
     reset_s: float
     """Seconds until everything that is counted now has left the window; 0 where nothing is."""
+    beyond: int = 0
+    """By how much what is counted exceeds the threshold."""
 
 
-@dataclass(slots=True, eq=False)
-class Reservation:
+class Reservation(msgspec.Struct, eq=False):
     """A place in every window of one request. It ends once, by `settle` or `release`; what comes later is ignored."""
 
     slug: str
@@ -116,12 +119,23 @@ class Counted(Protocol):
         """Return the time from which nothing that is counted now counts; it may lie in the past."""
 
 
-class _Places(NamedTuple):
-    """The counters of one chain."""
+class _Charged:
+    """What the requests of one chain touch."""
 
-    slug: str
-    limits: Sequence[WindowLimit]
-    counters: list[RollingCounter]
+    __slots__ = ("counters", "held", "limits", "one_of_each", "slug", "tokens")
+
+    def __init__(self, slug: str, limits: Sequence[WindowLimit], counters: list[RollingCounter]) -> None:
+        self.slug = slug
+        self.limits = limits
+        self.counters = counters
+        places = [amounts.PLACE[limit.type] for limit in limits]
+        self.held = list(zip(counters, places, [limit.threshold for limit in limits], strict=True))
+        """Each limit's counter, what of a request it counts, and its threshold."""
+        self.tokens = [each for each in zip(counters, places, strict=True) if not each[0].counts_requests]
+        """What is corrected when a request ends."""
+        of_requests = [limit.type is _REQUEST for limit in limits]
+        self.one_of_each = len(set(of_requests)) == len(limits)
+        """Whether there is nothing to choose from for the headers."""
 
 
 class RateWindows:
@@ -132,7 +146,7 @@ class RateWindows:
 
     def __init__(self) -> None:
         self._counters: dict[_Key, RollingCounter] = {}
-        self._places: dict[int, _Places] = {}
+        self._charged: dict[int, _Charged] = {}
         """By the identity of the limits, which an entry keeps alive."""
         self._latest_us = 0
         self._to_sweep: list[_Key] = []
@@ -150,14 +164,14 @@ class RateWindows:
         if not limits:
             return Reservation(slug, limits, tokens, 0, ())
         given_us, now_us = self._read(now)
-        counters = self._found(slug, limits, now_us)
-        for limit, counter in zip(limits, counters, strict=True):
-            if not counter.admits(limit.threshold, now_us):
+        charged = self._found(slug, limits, now_us)
+        for counter, _, threshold in charged.held:
+            if not counter.admits(threshold, now_us):
                 return refuse(limits, self._rolled(slug, limits, now_us), given_us)
-        for limit, counter in zip(limits, counters, strict=True):
-            counter.admit(amounts.counted(limit.type, 1, tokens, output_tokens))
-        seen = standings(limits, counters, given_us)
-        return Reservation(slug, limits, tokens, now_us, seen, output=output_tokens)
+        amount = amounts.each(1, tokens, output_tokens)
+        seen = [counter.admit(amount[place], threshold) for counter, place, threshold in charged.held]
+        shown = _shown(limits, seen, given_us, one_of_each=charged.one_of_each)
+        return Reservation(slug, limits, tokens, now_us, shown, output=output_tokens)
 
     def settle(self, reservation: Reservation, tokens: int, now: float, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used (not negative)."""
@@ -168,13 +182,12 @@ class RateWindows:
             return
         _, now_us = self._read(now)
         # Looked up again: an empty counter may have been forgotten meanwhile, and one in use never is.
-        counters = self._found(reservation.slug, reservation.limits, now_us)
-        for limit, counter in zip(reservation.limits, counters, strict=True):
-            if not counter.counts_requests:
-                estimate = amounts.counted(limit.type, 1, reservation.estimate, reservation.output)
-                used = amounts.counted(limit.type, 1, tokens, output_tokens)
-                counter.roll(now_us)
-                counter.settle(reservation.admitted_us, estimate, used)
+        charged = self._found(reservation.slug, reservation.limits, now_us)
+        reserved = amounts.each(1, reservation.estimate, reservation.output)
+        used = amounts.each(1, tokens, output_tokens)
+        for counter, place in charged.tokens:
+            counter.roll(now_us)
+            counter.settle(reservation.admitted_us, reserved[place], used[place])
 
     def release(self, reservation: Reservation, now: float) -> None:
         """Give the tokens back, but never the place in a REQUEST window: the upstream did not answer with 2xx."""
@@ -188,7 +201,7 @@ class RateWindows:
     def forget_idle(self, now: float, at_most: int = _SWEEP) -> None:
         """Drop counters that count nothing. Looks at `at_most` of them, the next call goes on from there."""
         _, now_us = self._read(now)
-        self._places.clear()
+        self._charged.clear()
         if not self._to_sweep:
             self._to_sweep = list(self._counters)
         for key in self._to_sweep[-at_most:]:
@@ -201,25 +214,26 @@ class RateWindows:
     def _read(self, now: float) -> tuple[int, int]:
         """Return `now` as it is and as it counts, in microseconds."""
         given_us = round(now * 1_000_000)
-        now_us = self._latest_us = max(self._latest_us, given_us)
-        return given_us, now_us
+        if given_us > self._latest_us:  # noqa: PLR1730 - a third of the cost of `max`
+            self._latest_us = given_us
+        return given_us, self._latest_us
 
     def _rolled(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> list[RollingCounter]:
         """Return the counters of a chain, rolled to `now_us`."""
-        counters = self._found(slug, limits, now_us)
+        counters = self._found(slug, limits, now_us).counters
         for counter in counters:
             counter.roll(now_us)
         return counters
 
-    def _found(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> list[RollingCounter]:
-        """Return the counters of a chain; they are looked up once for each chain until `forget_idle`."""
-        found = self._places.get(id(limits))
+    def _found(self, slug: str, limits: Sequence[WindowLimit], now_us: int) -> _Charged:
+        """Return what a chain's requests touch; it is looked up once for each chain until `forget_idle`."""
+        found = self._charged.get(id(limits))
         if found is None or found.slug != slug:
-            if len(self._places) >= _MOST_PLACES:
-                self._places.clear()
+            if len(self._charged) >= _MOST_PLACES:
+                self._charged.clear()
             counters = [self._counter(slug, limit, now_us) for limit in limits]
-            found = self._places[id(limits)] = _Places(slug, limits, counters)
-        return found.counters
+            found = self._charged[id(limits)] = _Charged(slug, limits, counters)
+        return found
 
     def _counter(self, slug: str, limit: WindowLimit, now_us: int) -> RollingCounter:
         key = (limit.counting_group, limit.counted_slug(slug), limit.type, limit.unit)
@@ -236,25 +250,55 @@ def refuse(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us:
 
     `given_us` is the clock as it was read: where it has stepped back, the caller waits by that clock too.
     """
-    seen = standings(limits, counters, given_us)
+    pairs = list(zip(limits, counters, strict=True))
     waits = [
         (counter.admits_us(limit.threshold), counter.empty_us(limit.threshold), limit)
-        for limit, counter in zip(limits, counters, strict=True)
+        for limit, counter in pairs
         if counter.counted(limit.threshold) >= limit.threshold
     ]
     admits_us, _, lasting = max(waits, key=lambda wait: wait[:2])
+    of_requests = lasting.type is _REQUEST
+    told = [(limit, each) for limit, each in pairs if limit is lasting or (limit.type is _REQUEST) is not of_requests]
+    seen = standings([limit for limit, _ in told], [counter for _, counter in told], given_us)
     return Refusal(lasting, -((given_us - admits_us) // 1000), seen)
 
 
 def standings(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_us: int) -> tuple[LimitStanding, ...]:
     """Return of requests, and of tokens, the limit with the least remaining, of equals the last to reset."""
-    least: dict[bool, LimitStanding] = {}
-    for limit, counter in zip(limits, counters, strict=True):
-        remaining = max(0, limit.threshold - counter.counted(limit.threshold))
-        left_us = counter.empty_us(limit.threshold) - given_us
+    pairs = zip(limits, counters, strict=True)
+    seen = [(counter.counted(limit.threshold), counter.empty_us(limit.threshold)) for limit, counter in pairs]
+    return _shown(limits, seen, given_us)
+
+
+def settled(reservation: Reservation, tokens: int, output_tokens: int) -> tuple[LimitStanding, ...]:
+    """Return the standings of a reservation as they are once it holds what was used in place of the estimate."""
+    if reservation.estimate == tokens and reservation.output == output_tokens:
+        return reservation.standings
+    reserved = amounts.each(1, reservation.estimate, reservation.output)
+    used = amounts.each(1, tokens, output_tokens)
+    found = []
+    for each in reservation.standings:
+        place = amounts.PLACE[each.limit.type]
+        left = each.remaining - each.beyond + reserved[place] - used[place]
+        found.append(LimitStanding(each.limit, max(0, left), each.reset_s, max(0, -left)))
+    return tuple(found)
+
+
+def _shown(
+    limits: Sequence[WindowLimit], seen: list[tuple[int, int]], given_us: int, *, one_of_each: bool = False
+) -> tuple[LimitStanding, ...]:
+    """Return the standings to show, from what is counted of each limit and when nothing of it is any more."""
+    found = []
+    for limit, (counted, empty_us) in zip(limits, seen, strict=True):
+        left, left_us = limit.threshold - counted, empty_us - given_us
         reset_s = left_us / 1_000_000 if left_us > 0 else 0.0
-        of_requests = limit.type is _REQUEST
+        found.append(LimitStanding(limit, left, reset_s) if left >= 0 else LimitStanding(limit, 0, reset_s, -left))
+    if one_of_each:
+        return tuple(found)
+    least: dict[bool, LimitStanding] = {}
+    for standing in found:
+        of_requests = standing.limit.type is _REQUEST
         known = least.get(of_requests)
-        if known is None or (remaining, -reset_s) < (known.remaining, -known.reset_s):
-            least[of_requests] = LimitStanding(limit, remaining, reset_s)
+        if known is None or (standing.remaining, -standing.reset_s) < (known.remaining, -known.reset_s):
+            least[of_requests] = standing
     return tuple(least.values())

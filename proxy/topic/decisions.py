@@ -1,13 +1,15 @@
 """Follows ``limits.decisions.v2``: what metering has counted of the days that this proxy counts (counting 5, 6).
 
-Never decodes a decision of another day: the topic holds those of 48 hours. Never tells a lane's `whole` while something
-told before it may not be read yet.
+Never hands over a decision of another day: the topic holds those of 48 hours. Never tells a lane's `whole` while
+something told before it may not be read yet.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
+
+import msgspec
 
 from domain.days import period
 from runtime.clock import Clock
@@ -15,9 +17,9 @@ from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka
 from runtime.outage import Pause
-from schemas.decisions import Decision, DecisionBySequence, Whole
+from schemas.decisions import DecisionBySequence, HeardDecision, Spread, Whole
 from schemas.limits import UsageLimitUnit
-from schemas.topics import LIMITS_DECISIONS, LIMITS_DECISIONS_V1, WHOLE_KEY
+from schemas.topics import LIMITS_DECISIONS, LIMITS_DECISIONS_V1, SPREAD_KEY, WHOLE_KEY
 
 SILENCE_S = 60.0
 """After so long without a word the consumer is replaced: it may have died without one. A lane in use is told of at
@@ -25,6 +27,10 @@ least every 30 s."""
 
 _DAYS = (-1, 0, 1)
 """From yesterday, whose last requests may still be in flight, to tomorrow: another proxy's clock may be ahead."""
+
+
+_SPREAD = SPREAD_KEY.encode()
+_decode = msgspec.json.Decoder(HeardDecision).decode
 
 
 class DecisionsFeed(Feed):
@@ -37,7 +43,7 @@ class DecisionsFeed(Feed):
     def __init__(
         self,
         where: Kafka,
-        on_told: Callable[[Sequence[Decision | Whole]], None],
+        on_told: Callable[[Sequence[HeardDecision | Whole | Spread]], None],
         clock: Clock,
         *,
         steady: Callable[[], float] = time.monotonic,
@@ -58,8 +64,8 @@ class DecisionsFeed(Feed):
         """By lane: the newest `whole` that is held back."""
 
     def _take(self, records: Sequence[FeedRecord]) -> None:
-        days = _quoted_days(self._clock)
-        told: list[Decision | Whole] = []
+        periods = _periods(self._clock)
+        told: list[HeardDecision | Whole | Spread] = []
         for record in records:
             lane = record.partition
             if record.offset != self._next.get(lane):
@@ -67,22 +73,28 @@ class DecisionsFeed(Feed):
             self._next[lane] = record.offset + 1
             if record.value is not None:
                 try:
-                    self._decode(record, record.value, days, told)
-                except ValueError as error:
+                    self._decode(record, record.value, periods, told)
+                except (ValueError, msgspec.DecodeError) as error:
                     self._unreadable.skip(record.place, error)
             if lane in self._held and self._next[lane] >= self._whole_from[lane]:
                 told.append(self._held.pop(lane))
         if told:
             self._on_told(told)
 
-    def _decode(self, record: FeedRecord, value: bytes, days: Sequence[bytes], told: list[Decision | Whole]) -> None:
+    def _decode(
+        self, record: FeedRecord, value: bytes, periods: Collection[str], told: list[HeardDecision | Whole | Spread]
+    ) -> None:
         if record.key == WHOLE_KEY:
             whole = Whole.model_validate_json(value)
             held = self._held.get(record.partition)
             if held is None or whole.at > held.at:
                 self._held[record.partition] = whole
-        elif any(day in value for day in days):
-            told.append(Decision.model_validate_json(value))
+        elif record.key.startswith(_SPREAD):
+            told.append(Spread.model_validate_json(value))
+        else:
+            decision = _decode(value)
+            if decision.period in periods:
+                told.append(decision)
 
 
 class DecisionsBySequenceFeed(Feed):
@@ -97,7 +109,7 @@ class DecisionsBySequenceFeed(Feed):
         self._unreadable = SkippedRecords(LIMITS_DECISIONS_V1)
 
     def _take(self, records: Sequence[FeedRecord]) -> None:
-        days = _quoted_days(self._clock)
+        days = [f'"{name}"'.encode() for name in _periods(self._clock)]  # to look for it costs little
         decisions = []
         for record in records:
             if record.value is None or not any(day in record.value for day in days):
@@ -110,12 +122,8 @@ class DecisionsBySequenceFeed(Feed):
             self._on_decisions(decisions)
 
 
-def _quoted_days(clock: Clock) -> list[bytes]:
-    """Return the days and their months as JSON has them: a quoted one is a decision's period and nothing else in it.
-
-    Looking for it costs a hundredth of what decoding costs.
-    """
+def _periods(clock: Clock) -> Collection[str]:
+    """Return the names of the days that are counted, and of their months."""
     today = clock().date()
     around = [today + timedelta(days=offset) for offset in _DAYS]
-    names = {period(day, unit) for day in around for unit in UsageLimitUnit}
-    return [f'"{name}"'.encode() for name in sorted(names)]
+    return {period(day, unit) for day in around for unit in UsageLimitUnit}

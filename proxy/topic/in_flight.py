@@ -17,7 +17,7 @@ from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, Writer, cloud_event
 from runtime.outage import Pause
-from schemas.decisions import Decision, InFlightUsage, Whole
+from schemas.decisions import HeardDecision, InFlightUsage, Spread, Whole
 from schemas.topics import LIMITS_IN_FLIGHT
 
 SILENCE_S = 60.0
@@ -53,7 +53,7 @@ class InFlightTeller:
         self._steady = steady
         self._pause = pause
 
-    def hear(self, told: Iterable[Decision | Whole]) -> None:
+    def hear(self, told: Iterable[HeardDecision | Whole | Spread]) -> None:
         """Take note of the lanes whose owners tell `whole`."""
         self._whole_at_s |= {one.lane: self._steady() for one in told if isinstance(one, Whole)}
 

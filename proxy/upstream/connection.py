@@ -12,7 +12,9 @@ from typing import Protocol
 import httptools
 
 from proxy.core.calls import BrokenOffError
+from proxy.upstream.slices import Slices
 from runtime.deadlines import Deadlines
+from runtime.memory_files import Content
 from runtime.turns import Turns
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -32,12 +34,12 @@ REST_WITHIN_S = 1.0
 
 _READ_BYTES = 64 * 1024
 """One read at most: of the smallest chunks there are it takes two milliseconds to tell them apart."""
-_PIECE_BYTES = 16 * 1024
+PIECE_BYTES = 16 * 1024
 """What one read hands over at most: reading its events takes about a millisecond, then others have their turn."""
 _BUSY_BYTES = 1024
 """A piece from this size on is no word of a model: whose stream has such pieces goes on in its turn only."""
 _JOINED_BYTES = 64 * 1024
-"""A body up to this is copied behind its head: one buffer costs less to send than two."""
+"""A body up to this is copied behind its head; a larger one is sent by slices."""
 _TOLD = b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms"
 _WANTED = frozenset(_TOLD.split()) | {b"x-should-retry", b"request-id"}
 
@@ -55,7 +57,7 @@ class Owner(Protocol):
 
 
 def read_buffer() -> memoryview:
-    """Return what all connections of an event loop read into, one after the other: each read is parsed at once."""
+    """Return what all connections of an event loop read into in turn: each read is parsed at once."""
     return memoryview(bytearray(_READ_BYTES))
 
 
@@ -71,10 +73,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_asked", "_bodiless", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left", "_held",
-        "_holder", "_interim_left", "_left", "_loop", "_on_sent", "_owner", "_parser", "_paused", "_reusable",
-        "_silence_s", "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected", "headers",
-        "is_made", "problem", "status", "too_slow",
+        "_asked", "_bodiless", "_buffer", "_busy", "_chunks", "_deadlines", "_draining", "_header_lines_left",
+        "_holder", "_interim_left", "_left", "_loop", "_owner", "_parser", "_paused", "_reusable",
+        "_silence_s", "_slices", "_transport", "_turns", "_waiter", "address", "complete", "due", "end_expected",
+        "headers", "held", "is_made", "problem", "status", "too_slow",
     )  # fmt: skip
 
     def __init__(
@@ -82,8 +84,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     ) -> None:
         """`buffer` is `read_buffer`'s; `silence_s` bounds each wait for bytes, the first ones included."""
         self.address = address
-        self.is_made = False
-        """Whether it has come to be a connection; `change` is done then once it is no more."""
+        self.is_made = False  # whether it has come to be a connection; `change` is done then once it is no more
         self.due = math.inf
         self.status = 0
         """Of the answer; 0 until its head is there."""
@@ -108,8 +109,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport  # from when it is made
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
-        self._held = 0
-        self._on_sent: Callable[[], None] | None = None
+        self.held = 0  # bytes of the body that are there to be taken
+        self._slices: Slices | None = None
         self._paused = False
         self._asked = False
         self._reusable = False
@@ -121,7 +122,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Whether a request may be sent."""
         return self.is_made and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes, on_sent: Callable[[], None] | None = None, *, holder: str = "") -> None:
+    def send(self, head: bytes, body: Content, on_sent: Callable[[], None] | None = None, *, holder: str = "") -> None:
         """Send a request. Only for a connection that is open and not in use. `on_sent` is called once all has gone.
 
         `holder` has a share of the turns, with all else that is its.
@@ -135,15 +136,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._header_lines_left = MAX_HEADER_LINES
         self._interim_left = MAX_INTERIM_ANSWERS
         self._asked = True
-        if len(body) <= _JOINED_BYTES:
+        if on_sent is None and isinstance(body, bytes) and len(body) <= _JOINED_BYTES:
             self._transport.write(head + body)
         else:
-            self._transport.writelines((head, body))
-        if on_sent is not None:
-            self._on_sent = on_sent
-            self._transport.set_write_buffer_limits(high=0)  # so that it resumes when nothing waits to be sent
-            if not self._transport.get_write_buffer_size():
-                self.resume_writing()
+            self._transport.write(head)
+            self._slices = Slices(self._transport, body, self._turns, holder, on_sent)
+            self._slices.go_on()
 
     def change(self) -> asyncio.Future[None]:
         """Return what is done as soon as anything has come, or nothing will any more."""
@@ -154,7 +152,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     async def read(self) -> bytes | None:
         """Return what has come of the body, as soon as there is anything; None at its end.
 
-        At most `_PIECE_BYTES` at once. After a piece of `_BUSY_BYTES` it takes its turn among all that had such, so
+        At most `PIECE_BYTES` at once. After a piece of `_BUSY_BYTES` it takes its turn among all that had such, so
         that upstreams that always have more keep nobody from his. Raise BrokenOffError.
         """
         if self._busy and (self._chunks or not self.complete):
@@ -166,7 +164,19 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             if self.problem is not None:
                 raise BrokenOffError(self.problem)
             await self.change()
-        return self._take()
+        return self.take()
+
+    def take(self) -> bytes:
+        """Return what is there of the body, up to `PIECE_BYTES`."""
+        chunks = self._chunks
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._busy = len(chunk) >= _BUSY_BYTES
+        if len(chunk) > PIECE_BYTES:
+            self._chunks = [chunk[PIECE_BYTES:]]
+            self.held -= PIECE_BYTES
+            return chunk[:PIECE_BYTES]
+        self._drop()
+        return chunk
 
     async def turn(self) -> None:
         """Return when what is ready without a wait may go on."""
@@ -227,7 +237,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         else:
             if self._left < 0 and not self.complete:
                 self.end(f"more than {MAX_FRAMING_BYTES} bytes came that are no body")
-            elif self._held > MAX_BUFFERED_BYTES:
+            elif self.held > MAX_BUFFERED_BYTES:
                 self._pause()
             elif self._draining and self.complete:
                 self._give_back()
@@ -242,14 +252,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
                 self.complete = True
             self.problem = str(exc) if exc else "the connection was closed"
         self._reusable = False
-        self._on_sent = None
+        if self._slices is not None:
+            self._slices.close()
         self._wake()
 
     def resume_writing(self) -> None:
-        """Tell that all of a request has been handed to the system."""
-        on_sent, self._on_sent = self._on_sent, None
-        if on_sent is not None:
-            on_sent()
+        """Send on, or tell that all of a request has been handed to the system."""
+        if self._slices is not None:
+            self._slices.go_on()
 
     # --- for the parser -----------------------------------------------------------------------------------------------
 
@@ -260,11 +270,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header, or count a trailer."""
-        self._header_lines_left -= 1
-        if self._header_lines_left < 0:
+        self._header_lines_left = left = self._header_lines_left - 1
+        if left < 0:
             raise AnswerError(f"it has more than {MAX_HEADER_LINES} header lines")
-        name = name.lower()
-        if name in _WANTED and not self.status:
+        if (name := name.lower()) in _WANTED and not self.status:
             self.headers.setdefault(name, value)
 
     def on_headers_complete(self) -> None:
@@ -287,7 +296,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Take a piece of the body."""
         self._left = MAX_FRAMING_BYTES
         self._chunks.append(body)
-        self._held += len(body)
+        self.held += len(body)
 
     def on_message_complete(self) -> None:
         """Note that the answer is whole, unless it is an interim one."""
@@ -304,21 +313,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             raise httptools.HttpParserError(f"its head is longer than {MAX_HEAD_BYTES} bytes")
         return data[room:]
 
-    def _take(self) -> bytes:
-        chunks = self._chunks
-        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._busy = len(chunk) >= _BUSY_BYTES
-        if len(chunk) > _PIECE_BYTES:
-            self._chunks = [chunk[_PIECE_BYTES:]]
-            self._held -= _PIECE_BYTES
-            return chunk[:_PIECE_BYTES]
-        self._drop()
-        return chunk
-
     def _drop(self) -> None:
         """Hold nothing of the body any more, and read on."""
         self._chunks = []
-        self._held = 0
+        self.held = 0
         if self._paused:
             self._paused = False
             if self.is_open:
@@ -333,7 +331,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def _give_back(self) -> None:
         # A server that answered without reading the whole request will hardly read a next one.
-        if not self._reusable or not self.is_open or self._transport.get_write_buffer_size():
+        unsent = self._transport.get_write_buffer_size() or (self._slices is not None and self._slices.is_left)
+        if not self._reusable or not self.is_open or unsent:
             self.end("it cannot be used again")
             return
         self._asked = False

@@ -14,7 +14,7 @@ from proxy.core.replies import Headers
 from proxy.upstream import connection as connections
 from proxy.upstream import tls
 from proxy.upstream.codings import Decoder
-from proxy.upstream.connection import UpstreamConnection
+from proxy.upstream.connection import PIECE_BYTES, UpstreamConnection
 from proxy.upstream.origins import RECHECK_S, Origin, Origins, UrlParts
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups
@@ -38,7 +38,7 @@ class HttpAnswer:
         found = connection.headers
         self.status = connection.status
         self.headers: Headers = [
-            (name, value) for name, value in found.items() if name in _PASSED_HEADERS and value.isascii()
+            header for header in found.items() if header[0] in _PASSED_HEADERS and header[1].isascii()
         ]
         """The few headers that may pass to the client."""
         self.is_event_stream = found.get(b"content-type", b"").lower().startswith(b"text/event-stream")
@@ -58,6 +58,13 @@ class HttpAnswer:
         if self._connection is None:
             raise BrokenOffError("it was closed")
         return self._connection.read() if self._coding == b"identity" else self._read_decoded(self._connection)
+
+    def whole_at_once(self) -> bytes | None:
+        """Return the whole body where it is small and has come, and nothing of it was read; None: read it."""
+        connection = self._connection
+        if connection is None or self._coding != b"identity":
+            return None
+        return connection.take() if connection.complete and connection.held <= PIECE_BYTES else None
 
     def expect_end(self) -> None:
         """Say that only the end of the answer is missing: `close` lets it come, so that the connection is kept."""

@@ -5,8 +5,9 @@ A request for a target of chat completions passes without a step of its own.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from proxy.core import replies
 from proxy.core.calls import BrokenOffError, Dialect, Failure, UpstreamRequest
@@ -19,6 +20,7 @@ from proxy.dialects.anthropic.stream import TranslatedStream
 from proxy.dialects.chat import Invalid
 from proxy.upstream.access_tokens import AccessTokens
 from proxy.upstream.pool import HttpAnswer, Upstreams
+from runtime.memory_files import Content
 
 _TRANSLATED_AT_ONCE_BYTES = 256 * 1024
 _CONTENT_TYPE = b"content-type"
@@ -50,6 +52,11 @@ class GivenAnswer:
         self.headers: Headers = reply.headers
         self._rest: bytes | None = reply.body
 
+    def whole_at_once(self) -> bytes | None:
+        """Return the body."""
+        rest, self._rest = self._rest, None
+        return rest
+
     async def read_chunk(self) -> bytes | None:
         """Return the body, then None."""
         rest, self._rest = self._rest, None
@@ -70,6 +77,10 @@ class TranslatedAnswer:
         self.headers = answer.headers
         self.is_event_stream = answer.is_event_stream
         self._answer = answer
+
+    def whole_at_once(self) -> bytes | None:
+        """Return None: it has to be translated."""
+        return None
 
     def expect_end(self) -> None:
         """Say that only the end of the answer is missing."""
@@ -141,6 +152,10 @@ class StreamedAnswer(TranslatedAnswer):
         return ready
 
 
+def _translated(body: Content, most: int) -> bytes | Invalid:
+    return messages_request.translate(bytes(body), default_max_tokens=most)
+
+
 _Opened = HttpAnswer | WholeAnswer | StreamedAnswer | GivenAnswer | Failure
 
 
@@ -172,8 +187,8 @@ class Providers:
 
     async def _messages(self, request: UpstreamRequest) -> _Opened:
         body, most = request.body, request.max_output_tokens or self._default_max_tokens
-        if len(body) > _TRANSLATED_AT_ONCE_BYTES:
-            translated = await asyncio.to_thread(messages_request.translate, body, default_max_tokens=most)
+        if not isinstance(body, bytes) or len(body) > _TRANSLATED_AT_ONCE_BYTES:
+            translated = await asyncio.to_thread(_translated, body, most)
         else:
             translated = messages_request.translate(body, default_max_tokens=most)
         if isinstance(translated, Invalid):

@@ -1,6 +1,6 @@
 """Keeps the rate windows in this process's memory: the proxy's `Windows` port (contract 3.1).
 
-`reserve` is a coroutine because Redis has to be awaited; here it never suspends, which costs about 0.1 us. An adapter
+`reserve` is a coroutine because Redis has to be awaited; here it never suspends. An adapter
 reads its own clock, here a monotonic one, there Redis' `TIME`, so that the admission and the settlement of a request
 are always read from the same one, and a wall clock that stands still after a step back does not stop the windows.
 """
@@ -22,6 +22,12 @@ class MemoryWindows:
         self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
     ) -> windows.Reservation | windows.Refusal:
         """Take one request and `tokens` (estimated) from every limit of the chain, or nothing from any."""
+        return self.reserve_at_once(chain, tokens, output_tokens)
+
+    def reserve_at_once(
+        self, chain: windows.RateChain, tokens: int, output_tokens: int = 0
+    ) -> windows.Reservation | windows.Refusal:
+        """Do the same: nobody has to be asked."""
         return self._windows.reserve(chain.slug, chain.limits, tokens, self._clock_s(), output_tokens)
 
     def settle(self, reservation: windows.Reservation, tokens: int, output_tokens: int = 0) -> None:

@@ -10,7 +10,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from domain import amounts
@@ -55,8 +54,7 @@ _GIVEN_UP_AT_ONCE = frozenset({"readonly", "loading", "clusterdown", "noauth", "
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class _Shared(Reservation):
+class _Shared(Reservation, eq=False):
     """A reservation that Redis keeps."""
 
     root_group: str = ""
@@ -130,6 +128,10 @@ class SharedWindows:
         self._failed_in_row = 0
         self._reserved += 1
         return came
+
+    def reserve_at_once(self, chain: RateChain, tokens: int, output_tokens: int = 0) -> Reservation | Refusal | None:
+        """Do the same for a chain without limits; None: Redis has to be asked."""
+        return None if chain.limits else self._own.reserve_at_once(chain, tokens, output_tokens)
 
     def settle(self, reservation: Reservation, tokens: int, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used. A second end of a reservation is ignored; nobody waits for it."""

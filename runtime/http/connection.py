@@ -15,10 +15,10 @@ from typing import Protocol
 
 from runtime.http.answers import CONTINUE
 from runtime.http.bounds import BodyFault, Bounds
-from runtime.http.exchange import Exchange, PathRoute, Port
+from runtime.http.exchange import Exchange, PathRoute
 from runtime.http.intake import SocketIntake
+from runtime.http.line import Port
 from runtime.http.reader import Reader, refusal
-from runtime.turns import Turns
 
 _SLICE_BYTES = 16 * 1024
 """As much is parsed at once: so much is read ahead of a request, and no more, where a client sends many."""
@@ -45,7 +45,6 @@ class Host(Port, Protocol):
 
     bounds: Bounds
     loop: asyncio.AbstractEventLoop
-    turns: Turns
 
     def opened(self, connection: "Connection") -> bool:
         """Take a connection in; return False where there are too many."""

@@ -6,10 +6,13 @@ A plain request costs one object and no timer; what it has to wait for is a futu
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+
+import msgspec
 
 from runtime.http.answers import CONTINUE, STATUS_LINES, error_body
 from runtime.http.bounds import BodyFault
+from runtime.http.line import Line
+from runtime.memory_files import HEAP_BYTES, Content, MemoryFile, spilled
 from runtime.shares import Excess, Shares
 
 Headers = list[tuple[bytes, bytes]]
@@ -41,80 +44,57 @@ Routes = Mapping[bytes, Mapping[bytes, PathRoute]]
 """By path, then by method. A path that ends in a slash stands for all whose first segment it is."""
 
 
-class Port(Protocol):
-    """What an exchange needs of its server."""
-
-    is_stopping: bool
-    """Whether no further request is taken."""
+async def _nobody(_: "Exchange") -> None:
+    """Answer nothing."""
 
 
-class Line(Protocol):
-    """What an exchange needs of its connection."""
-
-    transport: asyncio.Transport
-    loop: asyncio.AbstractEventLoop
-    undrained: asyncio.Future[None] | None
-    """Pending while the client does not take what was written."""
-
-    @property
-    def port(self) -> Port:
-        """Return the server."""
-
-    def pause_reading(self) -> None:
-        """Read no further for now."""
-
-    def resume_reading(self) -> None:
-        """Read on."""
+_UNROUTED = PathRoute(_nobody)
 
 
-class Exchange:
-    """One request and its answer."""
+class Exchange(msgspec.Struct, eq=False):
+    """One request and its answer. A struct is made in C: its 30 members cost a request what one call does."""
 
-    __slots__ = (
-        "_bodiless", "_by_piece", "_chunked", "_held", "_holder", "_line", "_on_gone", "_pieces", "_waiter",
-        "authorization", "codings", "complete", "ended", "expect", "fault", "gone", "headed", "headers", "host",
-        "hosts", "is_1_0", "keep_alive", "length", "method", "route", "size", "status", "target", "upgrade", "wanted",
-    )  # fmt: skip
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self.method = b""
-        self.target = b""
-        """As it was sent: path and query, an absolute URL, or ``*``."""
-        self.headers: Headers = []
-        self.authorization: bytes | None = None
-        self.length: int | None = None
-        """Of the body, where it was told."""
-        self.codings: bytes | None = None
-        self.expect: bytes | None = None
-        self.upgrade = self.is_1_0 = False
-        self.host = b""
-        self.hosts = 0
-        self.headed = False
-        """Whether the head is whole."""
-        self.complete = False
-        """Whether the body is whole too."""
-        self.keep_alive = True
-        self.route: PathRoute
-        self.wanted = False
-        self.size = 0
-        self.fault: BodyFault | None = None
-        self.status = NO_ANSWER
-        self.ended = False
-        """Whether the whole answer has been written."""
-        self.gone = False
-        """Whether the client has gone away."""
-        self._pieces: list[bytes] = []
-        self._held = 0
-        self._holder: str | None = None  # whose share of bodies it takes; until it is known no more is read than ahead
-        self._by_piece = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._on_gone: Callable[[], None] | None = None
-        self._chunked = self._bodiless = False
+    _line: Line
+    method: bytes = b""
+    target: bytes = b""
+    """As it was sent: path and query, an absolute URL, or ``*``."""
+    headers: Headers = []
+    authorization: bytes | None = None
+    length: int | None = None
+    """Of the body, where it was told."""
+    codings: bytes | None = None
+    expect: bytes | None = None
+    upgrade: bool = False
+    is_1_0: bool = False
+    host: bytes = b""
+    hosts: int = 0
+    headed: bool = False
+    """Whether the head is whole."""
+    complete: bool = False
+    """Whether the body is whole too."""
+    keep_alive: bool = True
+    route: PathRoute = _UNROUTED
+    wanted: bool = False
+    size: int = 0
+    fault: BodyFault | None = None
+    status: int = NO_ANSWER
+    ended: bool = False
+    """Whether the whole answer has been written."""
+    gone: bool = False
+    """Whether the client has gone away."""
+    _pieces: list[bytes] = []
+    _file: MemoryFile | None = None  # in place of pieces, where they are many
+    _held: int = 0
+    _holder: str | None = None  # whose share of bodies it takes; until it is known no more is read than ahead
+    _by_piece: bool = False
+    _chunked: bool = False
+    _bodiless: bool = False
+    _waiter: asyncio.Future[None] | None = None
+    _on_gone: Callable[[], None] | None = None
 
     # --- the request, as the handler reads it
 
-    async def body(self, holder: str = "") -> bytes | BodyFault:
+    async def body(self, holder: str = "") -> bytes | MemoryFile | BodyFault:
         """Return the whole body, whose bytes are `holder`'s until `release_body`, or why there is none. Once."""
         self._holder = holder
         if self.fault is None and self.size:
@@ -127,8 +107,9 @@ class Exchange:
                 await self._wait()
         if self.fault is not None:
             return self.fault
+        file, self._file = self._file, None
         pieces, self._pieces = self._pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return file or (pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def release_body(self) -> None:
         """Give the body's room back before the request is over: nobody holds it any more."""
@@ -163,40 +144,59 @@ class Exchange:
 
     # --- the answer, as the handler writes it
 
-    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Write a whole answer; of a large one no more at once than a client that does not read may hold."""
-        if len(body) <= PIECE_BYTES:
-            self.begin(status, headers, length=len(body), whole=body)
+    async def answer(self, status: int, headers: Headers, body: Content, lines: bytes = b"") -> None:
+        """Write a whole answer; of a large one, in turn, no more at once than a client that does not read may hold."""
+        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
+            self.begin(status, headers, lines, length=len(body), whole=body)
             return
-        self.begin(status, headers, length=len(body))
+        self.begin(status, headers, lines, length=len(body))
         view = memoryview(body)
         for start in range(0, len(body), PIECE_BYTES):
+            if start:
+                await self._line.port.turns.take(self._holder or "")
             self.write(view[start : start + PIECE_BYTES], last=start + PIECE_BYTES >= len(body))
             await self.drained()
 
-    def begin(self, status: int, headers: Headers, *, length: int | None = None, whole: bytes | None = None) -> None:
-        """Write the head of an answer. `length` of its body, where it is known; `whole`: the body, to go with it."""
+    def begin(
+        self,
+        status: int,
+        headers: Headers,
+        lines: bytes = b"",
+        *,
+        length: int | None = None,
+        whole: bytes | None = None,
+    ) -> None:
+        """Write the head of an answer; `lines` are further headers, each with its end.
+
+        `length` of its body, where it is known; `whole`: the body, to go with it.
+        """
         self.status = status
         if not self.complete or self._line.port.is_stopping:  # what a refused client still sends is no request
             self.keep_alive = False
-        head = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-        head += b"".join([b"%b: %b\r\n" % header for header in headers])
         self._bodiless = self.method == b"HEAD" or status in (204, 304)
+        framing = b""
         if length is not None:
-            head += b"content-length: %d\r\n" % length
+            framing = b"content-length: %d\r\n" % length
         elif not self._bodiless:
             if self.is_1_0:
                 self.keep_alive = False  # the end of the connection is the end of the body
             else:
                 self._chunked = True
-                head += b"transfer-encoding: chunked\r\n"
-        head += b"\r\n" if self.keep_alive else _CLOSE
+                framing = b"transfer-encoding: chunked\r\n"
         if whole is not None:
             self.end()
-            if not self._bodiless:
-                head += whole
         if not self.gone:
-            self._line.transport.write(head)
+            self._line.transport.write(
+                b"%b%b%b%b%b%b"
+                % (
+                    STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
+                    b"".join([b"%b: %b\r\n" % header for header in headers]),
+                    lines,
+                    framing,
+                    b"\r\n" if self.keep_alive else _CLOSE,
+                    b"" if whole is None or self._bodiless else whole,
+                )
+            )
 
     def write(self, chunk: bytes | memoryview, *, last: bool = False) -> None:
         """Write a piece of the body at once."""
@@ -220,10 +220,7 @@ class Exchange:
         self.keep_alive = False
         self.end()
         transport = self._line.transport
-        if self.is_1_0:  # to which the end of the connection is the end of the answer
-            transport.abort()
-        else:
-            transport.close()
+        (transport.abort if self.is_1_0 else transport.close)()  # to 1.0 the connection's end is the answer's
 
     def refuse(self, status: int, message: str) -> None:
         """Answer in the form that both APIs have for what is wrong with a request."""
@@ -272,16 +269,20 @@ class Exchange:
         """Take a piece of the body, within the route's bounds."""
         if self.fault is not None or self.ended:
             return
-        route = self.route
         self.size += len(piece)
-        if self.size > route.max_body_bytes:
+        if self.size > self.route.max_body_bytes:
             self.fail(BodyFault.TOO_LARGE)
             return
         if self._holder is not None and not self._hold(len(piece)):
             return
+        if self._file is not None:
+            self._file.append(piece)
+            return
         self._pieces.append(piece)
         if self.size > READ_AHEAD_BYTES and (self._by_piece or not self.wanted):
             self._line.pause_reading()
+        elif self.size > HEAP_BYTES and (file := spilled(self._pieces)) is not None:
+            self._file, self._pieces = file, []
         if self._by_piece:
             self._wake()
 
@@ -306,7 +307,7 @@ class Exchange:
 
     def close(self) -> None:
         """Give the body's room back: the request is over."""
-        self._on_gone = None
+        self._on_gone = self._file = None
         self._pieces = []
         self.release_body()
 
@@ -322,7 +323,7 @@ class Exchange:
         return True
 
     def _drop(self, fault: BodyFault) -> None:
-        self.fault = fault
+        self.fault, self._file = fault, None
         self._pieces = []
         self.release_body()
         self._wake()

@@ -11,7 +11,8 @@ import httptools
 
 from runtime.http import asgi
 from runtime.http.answers import STATUS_LINES, error_body
-from runtime.http.exchange import Exchange, Line
+from runtime.http.exchange import Exchange
+from runtime.http.line import Line
 
 _LF = 10
 _NOTED = frozenset((b"authorization", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"))

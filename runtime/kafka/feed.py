@@ -21,6 +21,7 @@ from runtime import loops
 from runtime.kafka import consumers, outages, writer
 from runtime.kafka.writer import Kafka, KafkaAwayError
 from runtime.outage import Pause
+from runtime.turns import Turns
 
 SILENCE_S = 10.0
 """A consumer that heard nothing for so long is replaced; whoever is heard oftener than that is alive."""
@@ -145,6 +146,7 @@ class Feed:
         self._from_beginning = True
         self._ends: dict[int, int] | None = None
         self._caught_up = asyncio.Event()
+        self._turns = Turns()
 
     @property
     def is_caught_up(self) -> bool:
@@ -176,7 +178,8 @@ class Feed:
                 loops.turned(len(records), rest_s=_ANSWER_S, waits_for="records")
                 if self._steady() - max(self.heard_at, self._opened_at) >= self._silence_s:
                     await self._drop()
-                await asyncio.sleep(0)  # what is buffered comes without waiting: others must have their turn
+                if records:  # what is buffered comes without waiting; for none there was a wait
+                    await self._turns.take()
         finally:
             await self._drop()
 

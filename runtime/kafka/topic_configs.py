@@ -10,14 +10,18 @@ def _ms(time: timedelta) -> str:
     return str(time // timedelta(milliseconds=1))
 
 
+# By the broker, with what every client can read: Python's has no other codec without a further package.
+_PACKED = {"compression.type": "gzip"}
+
 # Proxies read these from their beginning at start, so what is superseded goes within minutes.
 _SMALL = {
+    **_PACKED,
     "segment.ms": _ms(timedelta(minutes=5)),
     "segment.bytes": str(32 * 1024 * 1024),
     "min.cleanable.dirty.ratio": "0.1",
     "max.compaction.lag.ms": _ms(timedelta(minutes=5)),
 }
-_KEPT = {"cleanup.policy": "delete", "retention.ms": _ms(timedelta(days=35))}
+_KEPT = {**_PACKED, "cleanup.policy": "delete", "retention.ms": _ms(timedelta(days=35))}
 _TOLD = {
     "cleanup.policy": "compact,delete",
     "retention.ms": _ms(timedelta(hours=48)),
@@ -35,6 +39,7 @@ CONFIGS: Mapping[str, Mapping[str, str]] = {
     names.USAGE_UNREADABLE: _KEPT,
     names.GATEWAY_REQUESTS: _KEPT | {"retention.ms": _ms(timedelta(days=1)), "segment.ms": _ms(timedelta(hours=1))},
     names.USAGE_DAILY: {
+        **_PACKED,
         "cleanup.policy": "compact,delete",
         "retention.ms": _ms(timedelta(days=400)),
         "segment.ms": _ms(timedelta(hours=1)),

@@ -25,15 +25,23 @@ class LogFormat(StrEnum):
 
 def configure(form: LogFormat) -> None:
     """Write the log to stderr in this form from now on; to be called as often as one learns more."""
-    handler = logging.StreamHandler(sys.stderr)
+    root = logging.getLogger()
+    for before in [each for each in root.handlers if isinstance(each, _Handler)]:
+        root.removeHandler(before)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_Json() if form is LogFormat.JSON else _Text())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def fields(**named: str | float | None) -> Extra:
     """Return what `extra` of a log call takes, without what is None."""
     return {_FIELDS: {name: value for name, value in named.items() if value is not None}}
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """The one that this module has put there; others' stay."""
 
 
 class _Text(logging.Formatter):

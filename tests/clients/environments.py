@@ -21,6 +21,7 @@ from tests.support.services import INSTALL
 LOCKS = Path(__file__).parent / "locks"
 _MADE = sources.ROOT / ".tools" / "clients"
 _INSTALL_WITHIN_S = 900
+_JARS_ALONE = ("dependency:copy-dependencies", "-DexcludeTransitive=true")
 
 
 def python(name: str) -> Path:
@@ -45,6 +46,22 @@ def node(name: str) -> Path:
             shutil.copytree(source, folder)
             _run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder)
     return folder
+
+
+def java(name: str) -> Path:
+    """Return the folder of the jars that a pom names with their versions: `locks/NAME/pom.xml`."""
+    pom = LOCKS / name / "pom.xml"
+    with _folder(name, pom) as (folder, is_made):
+        if not is_made:
+            shutil.rmtree(folder, ignore_errors=True)
+            _run("mvn", "-q", "-B", "-f", str(pom), *_JARS_ALONE, f"-DoutputDirectory={folder}")
+    return folder
+
+
+def jars_of(project: Path) -> Path:
+    """Bring the jars that a project's pom names; return their folder."""
+    _run("mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars", cwd=project)
+    return project / "jars"
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Limits stay exact whatever happens between proxies, Kafka and metering: the real cores in a small world.
 
-Proxies publish and lose acknowledgements, are killed and come back; metering's workers die between commit and telling,
-are paused and write late, and take lanes over; the decisions are compacted while slow readers lag; a tree changes the
-lanes it is spread over; rows go. A sum is never too low; too high only by rows that were sent twice or that wait for
-their acknowledgement; and exact once all is still.
+Proxies publish and lose acknowledgements, are killed and come back; metering's workers let counters wait, die between
+commit and telling, are paused and write late, and take lanes over; the decisions are compacted while slow readers lag;
+a tree changes the lanes it is spread over; rows go. A sum is never too low; too high only by rows that were sent twice
+or that wait for their acknowledgement; and exact once all is still.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from domain.limit_tree import Threshold
 from domain.sources import EventBatch
 from metering import flow
 from metering.topic.lanes import Lanes, lane_of
@@ -28,7 +29,8 @@ from proxy.topic.decisions import DecisionsFeed
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import Kafka
 from runtime.outage import Outage
-from schemas.decisions import Decision, Whole
+from schemas.decisions import HeardDecision, Spread, Whole
+from schemas.limits import LimitType
 from schemas.topics import USAGE_EVENTS
 from tests.property.decisions_log import DecisionsTopic, Log
 from tests.unit.metering.factories import NOON, SLUG, event
@@ -37,6 +39,8 @@ from tests.unit.metering.fakes import DictLedger, DictThresholds
 DAY = NOON.date()
 PROXIES, LANES, GROUPS, STEPS = 3, 3, 4, 900
 NAMES = [f"group-{number}" for number in range(GROUPS)]
+LIMITS = DictThresholds(**{name: (Threshold(LimitType.REQUEST, 150),) for name in NAMES[1:]})
+"""The first group has none, so it is told with `whole` alone."""
 
 
 class Worker:
@@ -45,7 +49,7 @@ class Worker:
     def __init__(self, world: "World", *, paused: bool = False) -> None:
         self.topic = DecisionsTopic(world.decisions, paused=paused)
         self.totals = KafkaTotals(self.topic, world.clock, _no_record_is_too_large)  # type: ignore[arg-type]
-        self.metering = flow.Metering(world.ledger, self.totals, DictThresholds(), world.clock)
+        self.metering = flow.Metering(world.ledger, self.totals, LIMITS, world.clock)
         outage = Outage("test", logging.getLogger("test"))
         self.lanes = Lanes(
             self.metering,
@@ -59,7 +63,7 @@ class Worker:
         )
 
     async def publish(self, counted: Sequence[flow.CountedBatch]) -> bool:
-        await self.metering.publish(counted)
+        self.lanes.told(await self.metering.publish(counted))
         return True
 
 
@@ -71,7 +75,7 @@ class Proxy:
         self.world, self.disk = world, world.disks[number]
         self.days = DayCounters(self.instance)
         self.lane = 0
-        self.days.use_lanes(range(LANES), lambda _: self.lane)
+        self.days.use_lanes(range(LANES), lambda *_: self.lane)
         self.feed = DecisionsFeed(Kafka("nowhere"), self._take, world.clock)
         self.read = [0] * LANES
         self.queue: list[list[int]] = [[] for _ in range(LANES)]
@@ -86,11 +90,11 @@ class Proxy:
                 [NAMES[group]], SLUG, DAY, SpooledRow(sequence, tokens, offset), lane=lane, instance=self.instance
             )
 
-    def _take(self, told: Sequence[Decision | Whole]) -> None:
+    def _take(self, told: Sequence[HeardDecision | Whole | Spread]) -> None:
         for one in told:
             if isinstance(one, Whole):
                 self.days.take_whole(one.lane, one.at)
-            else:
+            elif isinstance(one, HeardDecision):
                 part = LanePart(one.version, one.at, one.requests, one.tokens)
                 self.days.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
 
@@ -190,7 +194,7 @@ class World:
             self.late.append(late.topic)
             self.workers[lane] = Worker(self)
         else:
-            await worker.publish([counted])
+            await worker.publish(worker.lanes.named([counted]))
             worker.lanes.moved(lane, counted.totals.position)
             if fate == "whole":
                 await worker.lanes.tell_whole(lane)
@@ -199,6 +203,7 @@ class World:
         """Do one thing, or what comes before it."""
         chance = self.chance
         proxy, lane = chance.choice(self.proxies), chance.randrange(LANES)
+        self.now += timedelta(seconds=chance.random())
         if chance.random() < 0.02:
             self.spread[chance.randrange(GROUPS)] = chance.choice((1, 2, 3))
         steps = ("request", "publish", "count", "late", "compact", "restart", "hear", "go")

@@ -8,10 +8,11 @@ import sys
 
 import click
 
-from tollgate.cli.menu import Menu
+from tollgate.cli.menu import Menu, with_examples
 
 _COMMANDS = {
     "audit": ("tollgate.cli.audit", "audit"),
+    "completion": ("tollgate.cli.completion", "completion"),
     "console": ("tollgate.cli.console", "console"),
     "correct": ("tollgate.cli.correct", "correct"),
     "dead-letters": ("tollgate.cli.dead_letters", "dead_letters"),
@@ -20,6 +21,7 @@ _COMMANDS = {
     "export": ("tollgate.cli.export", "export"),
     "migrate": ("tollgate.cli.migrate", "migrate"),
     "mock-upstream": ("tollgate.cli.mock_upstream", "command"),
+    "quickstart": ("tollgate.cli.quickstart", "quickstart"),
     "reconcile": ("tollgate.cli.reconcile", "reconcile"),
     "request": ("tollgate.cli.request", "request"),
     "republish": ("tollgate.cli.republish", "republish"),
@@ -46,7 +48,7 @@ class _Menu(Menu):
             return None
         module, name = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return with_examples(ctx, cmd_name, command)
 
 
 @click.command(cls=_Menu, context_settings={"help_option_names": ["-h", "--help"]})

@@ -145,7 +145,7 @@ def _opened(where: Where, *, asks_proxies: bool) -> Iterator[Installation]:
 def _period(loaded: Settings, from_day: date, to_day: date, today: date) -> Period:
     if loaded.kafka_bootstrap is None:
         return Period(from_day, to_day, today)
-    return Period(from_day, to_day, today, ledger_days=loaded.ledger_days - 1)  # today is one of those that are kept
+    return Period(from_day, to_day, today, ledger_days=loaded.ledger_days)
 
 
 def _accounts(place: Installation, period: Period, proxies: Sequence[str], ignored: Sequence[str]) -> Accounts:

@@ -13,7 +13,7 @@ from tollgate.cli import commands, terminal
 from tollgate.cli.commands import Where
 
 
-@click.command(epilog="Example: tollgate request 0193a1b2-c3d4-7e5f-8a6b-0123456789ab")
+@click.command()
 @click.argument("request_id")
 @commands.located
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -39,7 +39,7 @@ def _lines(found: FoundRequest, workspace_id: str | None) -> list[str]:
         "request": found.request_id,
         "at": rfc3339(found.at),
         "workspace": workspace_id or "none: its key was refused",
-        "outcome": found.outcome.value,
+        "outcome": found.outcome,
         "status": found.status,
         "reason": found.reason,
         "detail": found.detail,

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
+from domain import ledger_days
+from domain.ledger_days import LATE_DAYS
 from metering.store.events import Gap
 from schemas.spooled import AnyEvent
 from schemas.usage import Kind
 from tollgate.reconciliation.upstream_account import Comparison
 from webhooks.core.deliveries import Status
-
-LEDGER_DAYS = 100
-"""How many days back the ledger is there to be compared (contract 4)."""
 
 KEPT_DAYS = 35
 """How many days a delivery and a record of the topic are kept (contract 4, 5)."""
@@ -72,12 +71,13 @@ class Period:
     asked: date
     last: date
     today: date
-    ledger_days: int = LEDGER_DAYS
+    ledger_days: int = LATE_DAYS
+    """How many days the ledger keeps, today among them."""
 
     @property
     def kept_from(self) -> date:
         """The first day that the ledger keeps."""
-        return self.today - timedelta(days=self.ledger_days)
+        return ledger_days.first(self.today, self.ledger_days)
 
     @property
     def first(self) -> date:

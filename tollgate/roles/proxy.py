@@ -30,7 +30,7 @@ from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
-from schemas.decisions import Decision, Whole
+from schemas.decisions import HeardDecision, Spread, Whole
 from schemas.topics import LIMITS_DECISIONS_V1, USAGE_EVENTS
 from tollgate import installation
 from tollgate.installation import InstallationError
@@ -154,7 +154,7 @@ class ProxyRole(Role):
         for change in changes:
             self._proxy.apply(change)
 
-    def _take_decisions(self, told: Sequence[Decision | Whole]) -> None:
+    def _take_decisions(self, told: Sequence[HeardDecision | Whole | Spread]) -> None:
         self._proxy.take_decisions(told)
         self._teller.hear(told)
 

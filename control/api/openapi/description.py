@@ -4,6 +4,7 @@ Never leaves a body's schema to the framework: it loses patterns, aliases and th
 """
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, get_type_hints
@@ -15,11 +16,14 @@ from litestar.openapi.spec import OpenAPI
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
+from control.api.openapi import examples
 from schemas.api import ErrorBody
 
 DESCRIBED_BELOW = "described_below"
 """The option of a handler that names what a client adds to its path."""
 
+_OF_PAGES = "One page of the list; `pagination.cursor` leads to the next."
+_PAGE_NAME = re.compile(r"^Page_(\w+)_$")
 _PLACE = "#/components/schemas/{model}"
 _Contract = tuple[type[BaseModel], JsonSchemaMode]
 _Places = Mapping[Any, Mapping[str, Any]]
@@ -69,7 +73,7 @@ class _Description(OpenAPI):
         document["paths"] = self._placed(document["paths"])
         enums = {name: schema for name, schema in document["components"]["schemas"].items() if "enum" in schema}
         document["components"]["schemas"] = enums | made["$defs"]  # the parameters' enums are the framework's
-        return document
+        return _renamed(document)
 
     def _placed(self, paths: Mapping[str, Any]) -> dict[str, Any]:
         """Put each operation at the path that a client calls, which its handler may take as part of a parameter."""
@@ -80,7 +84,42 @@ class _Description(OpenAPI):
         return placed
 
 
+def _renamed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with names that every language can have: `EndpointPage` for `Page_Endpoint_`.
+
+    What looks alike from either side keeps its plain name for what is read; what is written is `...Input`.
+    """
+    known = document["components"]["schemas"]
+    names = {name: _PAGE_NAME.sub(r"\1Page", name.replace("-Input", "Input")) for name in known}
+    names |= {name: name.removesuffix("-Output") for name in known if name.endswith("-Output")}
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: _referred(each, names) if key == "$ref" else placed(each) for key, each in value.items()}
+        return [placed(each) for each in value] if isinstance(value, list) else value
+
+    document["components"]["schemas"] = {names[name]: schema | {"title": names[name]} for name, schema in known.items()}
+    renamed: dict[str, Any] = placed(document)
+    return renamed
+
+
+def _referred(place: str, names: Mapping[str, str]) -> str:
+    folder, _, name = place.rpartition("/")
+    return f"{folder}/{names.get(name, name)}"
+
+
 class _Schemas(GenerateJsonSchema):
+    def int_schema(self, schema: Any) -> dict[str, Any]:
+        """Say that counts and thresholds may be beyond 32 bits, which generators take integers for."""
+        return super().int_schema(schema) | {"format": "int64"}
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        """Leave out a default that is an object: generators cannot write one."""
+        described = super().default_schema(schema)
+        if isinstance(described.get("default"), dict):
+            del described["default"]
+        return described
+
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Leave the fields without titles, which would only repeat their names."""
         return False
@@ -96,17 +135,23 @@ def _operations(controllers: Sequence[type[Controller]]) -> Iterator[tuple[str, 
 
 
 def _describe(described: dict[str, Any], operation: _Operation, places: _Places) -> None:
+    named = described["operationId"]
     if operation.body is not None:
         schema = places[operation.body, "validation"]
         described["requestBody"] |= {
             "required": operation.body_required,
-            "content": {"application/json": {"schema": schema}},
+            "content": {"application/json": {"schema": schema, "example": examples.BODIES[named]}},
         }
     for status, response in described["responses"].items():
-        schema = places[operation.answer if status == "200" else ErrorBody, "serialization"]
-        response["content"] = {"application/json": {"schema": schema}}
+        is_success = status == "200"
+        schema = places[operation.answer if is_success else ErrorBody, "serialization"]
+        example = examples.ANSWERS[named] if is_success else examples.ERROR
+        response["content"] = {"application/json": {"schema": schema, "example": example}}
+        if is_success:
+            response["description"] = inspect.cleandoc(operation.answer.__doc__ or _OF_PAGES)
     for parameter in described.get("parameters", ()):
         parameter["schema"] = _sayable(parameter["schema"])
+        parameter.setdefault("description", examples.PARAMETERS.get(parameter["name"]))
 
 
 def _sayable(schema: dict[str, Any]) -> dict[str, Any]:

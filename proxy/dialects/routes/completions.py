@@ -3,7 +3,7 @@
 Streams, counts and the bound of the answer stand where chat completions have them.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proxy.dialects import chat
 from proxy.dialects.chat import ChatRequest, Invalid

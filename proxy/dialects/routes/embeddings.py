@@ -4,7 +4,7 @@ No model writes anything, so only the input counts, and nothing is streamed. The
 or as base64.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proxy.dialects import answers, chat
 from proxy.dialects.answers import Plain
@@ -28,7 +28,7 @@ def parse(body: bytes) -> ChatRequest | Invalid:
 
 def plain(body: bytes, slug: str) -> Plain:
     """Read an answer: whatever is in it, nothing was written."""
-    return answers.plain(body, slug, wrote=lambda _: 0)._replace(content_bytes=0)
+    return replace(answers.plain(body, slug, wrote=lambda _: 0), content_bytes=0)
 
 
 ROUTE = ApiRoute(

@@ -4,10 +4,10 @@ Only the model's name is changed, in both directions. `metadata` goes on whateve
 is made of strings. Counts are those of `dialects.anthropic.usage`: of a stream's events each is taken field by field.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.dialects import answers, chat, media, prompts, usage, written
 from proxy.dialects.answers import Plain

@@ -4,10 +4,10 @@ Nothing is stored here, so what would answer later than its request is refused. 
 hold the `response` object name the model, and the last one (`response.completed`, `incomplete` or `failed`) the counts.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.dialects import answers, chat, media, prompts, usage, written
 from proxy.dialects.answers import Plain

@@ -68,6 +68,7 @@ def test_what_one_proxy_admits_counts_at_the_other_and_no_proxy_needs_the_databa
     """In this order: whoever reconciles has to ask every proxy that served, and the last one is gone."""
     a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab)
     a_proxy_starts_and_serves_without_the_database(lab, tmp_path)
+    a_proxy_that_restarts_while_metering_and_the_database_are_away_holds_its_limits(lab)
 
 
 def a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab: Lab) -> None:
@@ -103,6 +104,22 @@ def a_proxy_starts_and_serves_without_the_database(lab: Lab, tmp_path: Path) -> 
         assert call(third.announced["url"], key).status_code == 429  # it has read configuration and decisions
         _, late_key = lab.customer("late")
         eventually(lambda: call(third.announced["url"], late_key), 200)
+
+
+def a_proxy_that_restarts_while_metering_and_the_database_are_away_holds_its_limits(lab: Lab) -> None:
+    _, key = lab.customer("held", **day("REQUEST", 5))
+    eventually(lambda: call(lab.cluster.proxies[0], key), 200)
+    assert [call(lab.cluster.proxies[0], key).status_code for _ in range(2)] == [200, 200]
+    lab.cluster.kill("metering-1")
+    assert call(lab.cluster.proxies[0], key).status_code == 200, "counted by nobody: in the proxy's spool alone"
+    lab.cluster.kill("proxy-1")
+    kept = lab.cluster.settings
+    lab.cluster.settings = kept | {"database_url": NOWHERE}
+    lab.cluster.start("proxy-1")
+    lab.cluster.settings = kept
+    assert httpx.get(f"{lab.cluster.ops_url('proxy-1')}/readyz").status_code == 200
+    assert [call(lab.cluster.proxies[0], key).status_code for _ in range(3)] == [200, 429, 429]
+    lab.cluster.start("metering-1")
 
 
 def test_a_refused_request_is_found_at_control_whichever_proxy_refused_it(lab: Lab) -> None:

@@ -62,6 +62,7 @@ class NoLimits:
         return ()
 
     month_changes = 0
+    changes = 0
 
     def alerted(self, group_id: str) -> None:
         return None

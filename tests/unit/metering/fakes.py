@@ -1,7 +1,7 @@
 """Slow, obvious stand-ins for metering's ports, and the model that the real ledger is compared with."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -25,6 +25,7 @@ class DictLedger:
     def __init__(self, clock: Clock) -> None:
         self.events: dict[str, AnyEvent] = {}
         self.alerts: dict[str, Alert] = {}
+        self.kept_spreads: dict[str, int] = {}
         self._clock = clock
         self._daily: dict[tuple[str, Counter], DailyUsage] = {}
         self._limits: dict[tuple[str, Counter], LimitTotal] = {}
@@ -119,6 +120,12 @@ class DictLedger:
             if of == lane and counter.day.replace(day=1) == month
         }
         return sorted(name for name in named if name > after)[:2]
+
+    async def spreads(self) -> Mapping[str, int]:
+        return dict(self.kept_spreads)
+
+    async def note_spread(self, tree: str, lanes: int, now: datetime) -> None:
+        self.kept_spreads[tree] = lanes
 
     async def keep_alerts(self, found: Sequence[Alert]) -> None:
         for alert in found:
@@ -219,12 +226,17 @@ class ListPublisher:
         self.parts: list[Part] = []
         self.daily: list[DailyUsage] = []
         self.failure: Exception | None = None
+        self.meanwhile: Awaitable[object] | None = None
+        """What another does while something is published, once."""
 
     async def publish(self, parts: Sequence[Part], daily: Sequence[DailyUsage]) -> None:
         if self.failure is not None:
             raise self.failure
         self.parts.extend(parts)
         self.daily.extend(daily)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile
 
 
 class DictThresholds:
@@ -234,11 +246,16 @@ class DictThresholds:
         self._of = of
         self.changed: list[str] = []
         """Groups whose limits on months have changed, as a test says."""
+        self.changes = 0
         self.shares: tuple[int, ...] = ()
         """At which percents of a limit alerts are asked for."""
 
     def of(self, group_id: str, model_slug: str) -> tuple[Threshold, ...]:
         return () if model_slug == ANY_SLUG else self._of.get(group_id, ())
+
+    def set(self, group_id: str, *limits: Threshold) -> None:
+        self._of[group_id] = limits
+        self.changes += 1
 
     def alerted(self, group_id: str) -> AlertedGroup | None:
         return AlertedGroup("workspace", f"external-{group_id}", self.shares) if self.shares else None

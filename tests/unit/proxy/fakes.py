@@ -52,10 +52,11 @@ class FakeClient:
         self.bodies_read += 1
         return self._body
 
-    async def start(self, status: int, headers: Headers) -> None:
+    async def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
         await self.reading.wait()
         assert self.status is None, "an answer was begun twice"
-        self.status, self.headers = status, headers
+        further = [line.partition(b": ") for line in lines.split(b"\r\n")[:-1]]
+        self.status, self.headers = status, headers + [(name, value) for name, _, value in further]
         self._journal.append("start")
 
     async def send(self, chunk: bytes, *, last: bool = False) -> None:
@@ -68,8 +69,8 @@ class FakeClient:
         self._journal.append("last" if last else "send")
 
     async def reply(self, reply: Reply) -> None:
-        await self.start(reply.status, reply.headers)
-        await self.send(reply.body, last=True)
+        await self.start(reply.status, reply.headers, reply.lines)
+        await self.send(reply.body if reply.large is None else reply.large[:], last=True)
 
     def abort(self) -> None:
         assert self.status is not None
@@ -117,10 +118,10 @@ class FakeWindows(MemoryWindows):
         self.settled: list[int] = []
         self.released = 0
 
-    async def reserve(self, chain: RateChain, tokens: int, output_tokens: int = 0) -> Reservation | Refusal:
+    def reserve_at_once(self, chain: RateChain, tokens: int, output_tokens: int = 0) -> Reservation | Refusal:
         if self.failure is not None:
             raise self.failure
-        outcome = await super().reserve(chain, tokens, output_tokens)
+        outcome = super().reserve_at_once(chain, tokens, output_tokens)
         if isinstance(outcome, Reservation):
             self.taken.append((chain, outcome))
         return outcome

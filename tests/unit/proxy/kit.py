@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from proxy.admission import Admissions
 from proxy.core.calls import Failure, Key, Route, UpstreamRequest
@@ -33,6 +33,9 @@ from schemas.usage import UsageDraft
 from tests.unit.proxy import fakes
 from tests.unit.proxy.fakes import FakeClient, FakeDirectory, FakeSlots, FakeWindows, ListSink
 
+_Args = TypeVarTuple("_Args")
+_Result = TypeVar("_Result")
+
 SLUG = "lab/model"
 GROUP = "group-1"
 PARENT = "parent-1"
@@ -42,9 +45,7 @@ TEXT_KEY = b"sky_abcdefghijkl.0123456789abcdef0123456789abcdef"
 NOW = fakes.NOW
 INSTANCE = "instance-1"
 
-FIRST_BYTE_S = 300.0
-IDLE_S = 120.0
-DRAIN_S, REQUEST_S = 30.0, 3600.0
+FIRST_BYTE_S, IDLE_S, DRAIN_S, REQUEST_S = 300.0, 120.0, 30.0, 3600.0
 MOST_OUTPUT = 16_384
 
 
@@ -153,6 +154,9 @@ class FakeAnswer:
         assert not self.closed
         return await _perform(self._steps)
 
+    def whole_at_once(self) -> bytes | None:
+        return None
+
     def expect_end(self) -> None:
         assert not self.closed
         self.end_expected = True
@@ -203,6 +207,13 @@ class ScriptedUpstream:
         return answer
 
 
+class Here(Beside):
+    """Does at once what would be done beside: virtual time knows no threads."""
+
+    async def run(self, work: Callable[[*_Args], _Result], *args: *_Args) -> _Result:
+        return work(*args)
+
+
 class House:
     """A gateway and all its neighbours."""
 
@@ -221,7 +232,7 @@ class House:
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
         self.drains = Drains(DRAIN_S, drain_max)
-        large = Large(Beside(), at_once_bytes=2**40)  # virtual time knows no threads
+        large = Large(Here(), at_once_bytes=2**40)
         self.admissions = Admissions(
             directory=self.directory,
             day_counters=self.days,

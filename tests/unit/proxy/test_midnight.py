@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from proxy.admission import Admissions, Call
+from proxy.admission import Admissions
+from proxy.call import Call
 from proxy.core.replies import Reply
 from proxy.dialects.answers import Count
 from proxy.large import Large

@@ -278,3 +278,11 @@ async def test_what_counts_over_all_slugs_and_lanes_is_summed_by_group_between_d
     found = await counted.over_slugs(["group-a", "nobody"], TODAY, TODAY)
     assert dict(found) == {"group-a": (3, 22, 15, 7)}
     assert not await counted.over_slugs(["group-a"], TODAY + timedelta(days=1), TODAY + timedelta(days=9))
+
+
+async def test_over_how_many_lanes_a_tree_lies_is_the_last_that_was_noted(
+    counted: ports.Ledger, clock: HandClock
+) -> None:
+    for tree, lanes in (("root", 2), ("other", 8), ("root", 4)):
+        await counted.note_spread(tree, lanes, clock())
+    assert await counted.spreads() == {"root": 4, "other": 8}

@@ -45,7 +45,7 @@ def scripted() -> Stage:
     stage.streams = streams
     stage.breaks_off = lambda: upstream.fails(Failure.BROKE_OFF)
     stage.is_away = is_away
-    stage.bodies = lambda: [request.body for request in upstream.requests]
+    stage.bodies = lambda: [request.body[:] for request in upstream.requests]
     return stage
 
 

@@ -7,8 +7,10 @@ import re
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from control.api.openapi import examples
 from tests.architecture import sources
 from tests.integration.control import openapi_facts
 from tests.integration.control.helpers import Lab
@@ -105,3 +107,34 @@ async def test_a_browser_that_shows_it_runs_nothing_and_asks_nobody(lab: Lab, pa
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         assert f"style-src 'sha256-{digest}'" in policy
         assert not re.search(r"<script|\son\w+=|\sstyle=|src=", answer.text)
+
+
+async def test_every_operation_has_examples_that_are_what_it_takes_and_answers(lab: Lab) -> None:
+    document = (await lab.client.get("/schema/openapi.json")).json()
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    components = {"components": document["components"]}
+    for operation in operations:
+        contents = [operation["requestBody"]["content"]] if "requestBody" in operation else []
+        contents += [answer["content"] for answer in operation["responses"].values()]
+        for content in (each["application/json"] for each in contents):
+            validator = jsonschema.Draft202012Validator(content["schema"] | components)
+            assert list(validator.iter_errors(content["example"])) == [], operation["operationId"]
+    named = {operation["operationId"] for operation in operations}
+    assert named == examples.ANSWERS.keys()
+    assert {one["operationId"] for one in operations if "requestBody" in one} == examples.BODIES.keys()
+
+
+async def test_everything_is_described_in_words_and_named_as_any_language_can(lab: Lab) -> None:
+    document = (await lab.client.get("/schema/openapi.json")).json()
+    assert all(re.fullmatch(r"[A-Z][A-Za-z]+", name) for name in document["components"]["schemas"])
+    for item in document["paths"].values():
+        for operation in item.values():
+            described = [operation, *operation["responses"].values(), *operation.get("parameters", ())]
+            assert all(one.get("description") for one in described), operation["operationId"]
+            said = {one["description"] for one in operation["responses"].values()}
+            assert not any(text.startswith("Request fulfilled") for text in said)
+    text = json.dumps(document)
+    assert not re.search(r'"default": \{', text)
+    events = document["paths"]["/v1/gateway/events"]["get"]["parameters"]
+    (start,) = [one for one in events if one["name"] == "start_time"]
+    assert "Required without `cursor`" in start["description"]

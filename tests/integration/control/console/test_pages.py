@@ -1,17 +1,28 @@
 """Each page of a lab, and what its forms do."""
 
-from sqlalchemy import update
+import html
+from datetime import UTC, datetime, time, timedelta
 
+import pytest
+from sqlalchemy import Connection, update
+
+from control.console import usage
+from control.store import requests
+from metering.store import day_partitions, transaction
+from runtime import clock, ids
 from runtime.database.engines import Database
+from schemas.monitoring.requests import RequestEnd, RequestRecord
 from tests.integration.control import furnished
 from tests.integration.control.console.people import Person, said
 from tests.integration.control.helpers import Lab, day_limit
 from tests.integration.control.rows import statuses
+from tests.unit.metering.factories import NOON, SLUG, HandClock, batch, event
 from webhooks.store.tables import DELIVERY
 
 
 async def test_every_page_of_an_empty_workspace_says_what_to_do(signed_in: Person) -> None:
     for path, hint in (
+        ("/console/overview", "No call in the last 30 days"),
         ("/console/customers", "No customer yet"),
         ("/console/customers/new", "Make the first model"),
         ("/console/models", "tollgate mock-upstream"),
@@ -19,6 +30,8 @@ async def test_every_page_of_an_empty_workspace_says_what_to_do(signed_in: Perso
         ("/console/events", "No event in this window"),
         ("/console/webhook", "tollgate webhook listen"),
         ("/console/webhook/redrive", "Nothing was given up"),
+        ("/console/usage", "tollgate usage --month"),
+        ("/console/search", "x-request-id"),
     ):
         answer = await signed_in.get(path)
         assert answer.status_code == 200, path
@@ -142,6 +155,143 @@ async def test_a_key_is_shown_once_and_revoked_with_its_count(signed_in: Person,
     assert (await lab.client.get(f"/v1/gateway/groups/{group['id']}/api_keys")).json()["items"] == []
 
 
+async def test_a_key_is_changed_and_rotated(signed_in: Person, lab: Lab) -> None:
+    await lab.endpoint("acme/m")
+    group = await lab.made_group("cust", {"slug": "acme/m"})
+    keys = f"/console/customers/{group['id']}/keys"
+    minted = await signed_in.post(keys, {"name": "prod", "expires_at": "2100-01-01T00:00"})
+    assert "https://gateway.test/v1/chat/completions" in said(minted)
+    (key,) = (await lab.client.get(f"/v1/gateway/groups/{group['id']}/api_keys")).json()["items"]
+    assert key["expires_at"] == "2100-01-01T00:00:00.000Z"
+    prefix = key["prefix"]
+    page = await signed_in.get(f"{keys}/change?prefix={prefix}")
+    fields = {"prefix": prefix, "name": "main", "expires_at": "2099-01-01T00:00:00", "disabled": "true"}
+    stale = await signed_in.post(f"{keys}/change", fields | {"etag": '"old"'})
+    assert "it was changed since" in said(stale)
+    assert (await signed_in.post(f"{keys}/change", fields | {"etag": endpoint_etag(page.text)})).status_code == 303
+    (key,) = (await lab.client.get(f"/v1/gateway/groups/{group['id']}/api_keys")).json()["items"]
+    assert (key["name"], key["disabled"], key["expires_at"]) == ("main", True, "2099-01-01T00:00:00.000Z")
+    assert "disabled" in said(await signed_in.get(f"/console/customers/{group['id']}"))
+    rotated = await signed_in.post(f"{keys}/rotate", {"prefix": prefix, "overlap_hours": "1"})
+    assert "The key before works until" in said(rotated)
+    assert len((await lab.client.get(f"/v1/gateway/groups/{group['id']}/api_keys")).json()["items"]) == 2
+    again = await signed_in.post(f"{keys}/rotate", {"prefix": prefix, "overlap_hours": "1"})
+    assert "it was rotated to" in said(again)
+
+
+async def test_a_month_is_shown_with_its_sum_and_as_csv(signed_in: Person, lab: Lab, database: Database) -> None:
+    names = await furnished.furnish(database, lab)
+    shown = await signed_in.get("/console/usage?month=2025-03")
+    assert "customer of group-a org/model 1 10 2 5 -4" in said(shown)
+    assert "The whole month 1 10 2 5 -4" in said(shown)
+    assert "No prices are set" in said(shown)
+    price = {"slug": SLUG, "from": "2025-01-01", "currency": "EUR", "cached_input": "0", "output": "0", "request": "0"}
+    await lab.client.put("/v1/gateway/prices", json=[price | {"input": "1000000000"}])
+    priced = said(await signed_in.get("/console/usage?month=2025-03&by=day,model"))
+    assert "2025-03-01 org/model 1 10 2 5 -4 5,000.00 EUR" in priced
+    saved = await signed_in.get("/console/usage/csv?month=2025-03&by=customer")
+    assert saved.headers["content-disposition"] == 'attachment; filename="usage-2025-03-customer.csv"'
+    query = "from=2025-03-01&to=2025-03-31&group_by=customer&format=csv"
+    assert saved.text == (await lab.client.get(f"/v1/gateway/usage?{query}")).text
+    assert "Nothing was used" in said(await signed_in.get(f"/console/usage?month=2025-03&group={names['group_id']}"))
+    assert "Nothing was used" in said(await signed_in.get("/console/usage?month=2025-02"))
+
+
+async def test_the_overview_compares_today_and_says_what_needs_a_look(
+    signed_in: Person, lab: Lab, other: Lab, database: Database
+) -> None:
+    now = clock.steady()()
+    today, week_ago = (
+        datetime.combine(now.date(), time(), UTC) + timedelta(milliseconds=each) - ago
+        for each, ago in ((0, timedelta(0)), (1, timedelta(days=7)))
+    )
+    await lab.endpoint("acme/m")
+    group = await lab.made_group("cust", {"slug": "acme/m", "usage_limits": [day_limit(17)]})
+    own = {"group_id": group["id"], "external_entity_id": "cust", "model_slug": "acme/m", "workspace_id": lab.id}
+    events = [
+        event(1, timestamp=today, **own),
+        event(2, timestamp=week_ago, **own),
+        event(3, timestamp=week_ago, **own),
+        event(4, timestamp=today, workspace_id=other.id, group_id="theirs"),
+    ]
+    failed = _failed(today, lab.id, group["id"], "tokens_per_day"), _failed(today, other.id, None, "very-secret")
+    recent = _failed(now, lab.id, group["id"], "upstream_status")
+
+    def fill(connection: Connection) -> None:
+        for moment in (week_ago, today):
+            day_partitions.ensure(connection, moment.date())
+        transaction.apply(connection, batch(events), HandClock(now))
+        requests.add(connection, [*failed, recent])
+
+    database.write_now(fill)
+    assert (await signed_in.get("/console")).headers["location"] == "/console/overview"
+    page = await signed_in.get("/console/overview")
+    shown = said(page)
+    assert f"Requests 1 last {today:%A}: 2" in shown
+    assert "Refused or failed 2" in shown
+    assert "Median time 120 ms" in shown
+    assert "acme/m 1 2 3 15 30 45 2" in shown
+    assert "cust 1 2 3 15 30 45 2" in shown
+    assert "cust acme/m 17 tokens per day 88 %" in shown
+    assert "upstream_status" in shown
+    assert f"{today.date()} 1 {today.date() - timedelta(days=1)} 0" in shown
+    assert "theirs" not in page.text
+    assert "very-secret" not in page.text
+
+
+def _failed(at: datetime, workspace_id: str, group_id: str | None, reason: str) -> RequestRecord:
+    return RequestRecord(
+        request_id=ids.request_id(at),
+        at=at,
+        ended=RequestEnd.REFUSED,
+        status=429,
+        reason=reason,
+        workspace_id=workspace_id,
+        group_id=group_id,
+        model_slug="acme/m",
+        instance="proxy-a",
+    )
+
+
+async def test_usage_is_shown_in_pages(
+    signed_in: Person, lab: Lab, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "ROWS", 1)
+    events = [event(each, workspace_id=lab.id, group_id=f"group-{each}") for each in (1, 2)]
+    database.write_now(lambda connection: transaction.apply(connection, batch(events), HandClock(NOON)))
+    first = await signed_in.get("/console/usage?month=2025-03")
+    assert "group-1" in said(first)
+    assert "group-2" not in said(first)
+    assert "The whole month 2 20 4 10" in said(first)
+    following = html.unescape(first.text.partition('class="more"><a class="button" href="')[2].partition('"')[0])
+    second = said(await signed_in.get(following))
+    assert "group-1" not in second
+    assert "group-2" in second
+    assert (await signed_in.get(following.replace("2025-03", "2025-02"))).status_code == 400
+
+
+async def test_a_text_leads_to_what_it_names(signed_in: Person, lab: Lab, database: Database) -> None:
+    names = await furnished.furnish(database, lab)
+    group = f"/console/customers/{names['group_id']}"
+    listed = await signed_in.get("/console/events?from=2020-01-01T00:00")
+    key = listed.text.partition('href="/console/events/')[2].partition('"')[0]
+    for text, page in (
+        ("cust", group),
+        (names["group_id"], group),
+        (f" {names['api_key_prefix']} ", group + "#keys"),
+        ("cus", "/console/customers?q=cus"),
+        (furnished.SLUG, f"/console/models/{names['endpoint_id']}"),
+        (names["endpoint_id"], f"/console/models/{names['endpoint_id']}"),
+        (furnished.DELIVERY, f"/console/webhook/deliveries/{furnished.DELIVERY}"),
+        (furnished.REQUEST, f"/console/requests/{furnished.REQUEST}"),
+        (key, f"/console/events/{key}"),
+    ):
+        answer = await signed_in.client.get("/console/search", params={"q": text})
+        assert answer.headers.get("location") == page, text
+        assert (await signed_in.get(page.partition("#")[0])).status_code == 200, page
+    assert "Nothing is named nobody" in said(await signed_in.get("/console/search?q=nobody"))
+
+
 async def test_deleting_a_group_says_how_many_go(signed_in: Person, lab: Lab) -> None:
     await lab.endpoint("acme/m")
     root = await lab.made_group("root", {"slug": "acme/m"})
@@ -177,6 +327,9 @@ async def test_events_and_deliveries_are_shown_and_put_back(signed_in: Person, l
     assert "Admitted" in said(await signed_in.get(f"/console/events/{key}"))
     shown = await signed_in.get(f"/console/webhook/deliveries/{furnished.DELIVERY}")
     assert furnished.DELIVERY in said(shown)
+    assert "answered 500" in said(shown)
+    assert "gone" in said(shown)
+    assert "{}" in said(shown)
     database.write_now(lambda connection: connection.execute(update(DELIVERY).values(status="dead")))
     counted = await signed_in.get("/console/webhook/redrive")
     waiting = len(statuses(database))

@@ -77,6 +77,7 @@ async def theirs(database: Database, other: Lab) -> dict[str, str]:
         "endpoint_id": endpoint["id"],
         "secret_id": secret,
         "delivery_id": furnished.DELIVERY,
+        "request_id": furnished.REQUEST,
         "name": "console.css",
     }
 
@@ -87,7 +88,7 @@ async def test_another_labs_things_are_neither_shown_nor_changed(
     own = [(method, path) for method, path, closed in handlers(app) if closed and "{" in path]
     assert len(own) > 12
     for method, path in own:
-        address = filled(path, theirs) + ("?prefix=x" if path.endswith("/revoke") else "")
+        address = filled(path, theirs) + ("?prefix=x" if "/keys/" in path else "")
         answer = await (signed_in.get(address) if method == "GET" else signed_in.post(address, {"slug": "acme/x"}))
         said_no = answer.status_code in {403, 404} or (answer.status_code == 400 and method == "POST")
         assert said_no, (method, path, answer.status_code)
@@ -105,10 +106,24 @@ async def test_lists_and_searches_hold_the_own_things_alone(signed_in: Person, t
         "/console/webhook",
         "/console/events?from=2020-01-01T00:00",
         f"/console/customers/new?parent={theirs['group_id']}",
+        "/console/overview",
+        f"/console/usage?group={theirs['group_id']}",
+        f"/console/usage/csv?group={theirs['group_id']}",
+        "/console/usage?month=2025-03",
+        "/console/usage/csv?month=2025-03",
     ):
         answer = await signed_in.get(address)
         assert "very-secret" not in answer.text, address
         assert furnished.DELIVERY not in answer.text, address
+        assert furnished.SLUG not in answer.text, address
+
+
+async def test_a_search_leads_to_the_own_things_alone(signed_in: Person, theirs: dict[str, str]) -> None:
+    names = [theirs[name] for name in ("group_id", "endpoint_id", "delivery_id", "request_id")]
+    for text in ("very-secret-customer", "very", "globex/very-secret-model", *names):
+        answer = await signed_in.client.get("/console/search", params={"q": text})
+        assert answer.status_code == 200, text
+        assert f"Nothing is named {text} " in said(answer)
 
 
 async def test_every_form_needs_the_sessions_token(signed_in: Person, app: Litestar) -> None:
@@ -175,12 +190,16 @@ async def _show_as_text(signed_in: Person, lab: Lab, text: str, slug: str) -> No
         "/console/models/new",
         f"/console/customers?{httpx.QueryParams({'q': text})}",
         f"/console/events?{httpx.QueryParams({'customer': text, 'key': text})}",
+        f"/console/search?{httpx.QueryParams({'q': 'no ' + text})}",
+        f"/console/usage?group={group}",
     ):
         answer = await signed_in.get(address)
         assert answer.status_code == 200, address
         assert runnable(answer) == [], address
         shown += text in said_whole(answer)
-    assert shown >= 6
+    assert shown >= 8
+    named = await signed_in.get(f"/console/search?{httpx.QueryParams({'q': text})}")
+    assert named.headers["location"] == f"/console/customers/{group}"
     minted = await signed_in.post(f"/console/customers/{group}/keys", {"name": text})
     assert runnable(minted) == []
     refused = await signed_in.post("/console/models/new", {"slug": text, "target_model": text, "base_url": text})
@@ -241,6 +260,13 @@ async def test_odd_requests_are_refused_with_a_page(signed_in: Person) -> None:
         ("/console/events?cursor=x", 400),
         ("/console/customers?cursor=x", 400),
         ("/console/webhook?status=odd", 400),
+        ("/console/usage?month=2026-13", 400),
+        ("/console/usage?month=2026-01-01", 400),
+        ("/console/usage?month=0001-01", 400),
+        ("/console/usage?month=9999-12", 400),
+        ("/console/usage?by=odd", 400),
+        ("/console/usage?cursor=x", 400),
+        ("/console/requests/odd", 400),
         ("/console/events/%00", 400),
         ("/console/nothing/here", 404),
     ):

@@ -147,6 +147,22 @@ async def test_a_large_body_is_given_up_once_it_has_been_sent_and_billed_by_what
     assert running.events[0].tokens.input_tokens == 500_000 + 4
 
 
+async def test_a_large_answer_passes_as_it_came_but_for_its_model(running: Gate, upstream: TcpUpstream) -> None:
+    head, rest = b'{"model":"', b'","choices":[{"message":{"content":"%b"}}]}' % (b"word" * 500_000)
+
+    async def play(received: Received, line: Line) -> None:
+        status = 400 if b"refuse" in received.body else 200
+        await line.answer(head + b"their-model" + rest, status=status)
+
+    upstream.play = play
+    async with running.client() as client:
+        told = await client.post(PATH, content=gates.asked())
+        assert (told.status_code, told.content) == (200, head + b"lab/model" + rest)
+        passed = await client.post(PATH, content=gates.asked(user="refuse"))
+        assert (passed.status_code, passed.content) == (400, head + b"their-model" + rest)
+    assert [event.tokens.output_tokens for event in running.events] == [500_000]
+
+
 @pytest.mark.parametrize("refusal", ["unknown slug", "bad body", "too large", "broken off"])
 async def test_room_is_given_back_whatever_becomes_of_the_body(open_gate: Callable[..., Any], refusal: str) -> None:
     running: Gate = await open_gate(max_body_bytes=100_000, max_buffered_bytes=1_000_000)

@@ -44,7 +44,7 @@ async def test_what_was_in_flight_becomes_an_event(tmp_path: Path, *, bill: bool
     assert (event.outcome, event.usage_source, event.tokens) == (
         Outcome.GATEWAY_INTERRUPTED,
         UsageSource.ESTIMATED,
-        Tokens(input_tokens=tokens[0], output_tokens=tokens[1]),
+        Tokens(input_tokens=tokens.input_tokens, output_tokens=tokens.output_tokens),
     )
     assert event.charged_groups == ("own", "parent", "root")
     await started.close()

@@ -131,11 +131,11 @@ async def test_an_upstream_that_always_has_more_is_read_no_further_than_somebody
     answer = await caller.answer()
     (held,) = caller.connections
     await until(lambda: held._paused)
-    assert held._held <= connection.MAX_BUFFERED_BYTES + connection._READ_BYTES
+    assert held.held <= connection.MAX_BUFFERED_BYTES + connection._READ_BYTES
     assert not sent.is_set()
     pieces = await rest(answer)
     assert sum(map(len, pieces)) == total
-    assert max(map(len, pieces)) <= connection._PIECE_BYTES
+    assert max(map(len, pieces)) <= connection.PIECE_BYTES
     await answer.close()
     assert await caller.whole() is not None
     assert server.connections == 1

@@ -52,6 +52,19 @@ async def test_several_processes_make_them_at_once(kafka: Kafka) -> None:
     assert await topics.ensure(kafka, PLANS, create=False) == []
 
 
+async def test_the_broker_packs_what_is_written_and_every_reader_reads_it(kafka: Kafka) -> None:
+    await topics.ensure(kafka, PLANS, create=True)
+    async with admin(kafka) as client:
+        found = await topics._configs(client, [kafka.name(plan.name) for plan in PLANS])
+    assert {name: config["compression.type"] for name, config in found.items()} == {
+        kafka.name(plan.name): plan.config.get("compression.type", "producer") for plan in PLANS
+    }
+    await write(kafka, USAGE_EVENTS)
+    assert [record.value for some in (await records.read(kafka, USAGE_EVENTS)).values() for record in some] == [
+        b"value"
+    ]
+
+
 async def test_a_missing_topic_is_named_with_its_prefix_and_what_makes_it(kafka: Kafka) -> None:
     lines = topics.report(await topics.ensure(kafka, PLANS, create=False))
 

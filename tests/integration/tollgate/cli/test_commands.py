@@ -33,7 +33,7 @@ NEEDS = {
     "webhooks": {"TOLLGATE_KAFKA_BOOTSTRAP", "TOLLGATE_DATABASE_URL", "TOLLGATE_MASTER_KEY"},
 }
 """Spec section 6."""
-ELSEWHERE = ("mock-upstream", "schemas", "webhook")
+ELSEWHERE = ("completion", "mock-upstream", "schemas", "webhook")
 """Commands that work on no installation."""
 
 

@@ -140,19 +140,20 @@ def test_a_day_that_only_requests_in_flight_hold_is_asked_for_again_in_a_second(
     ],
 )
 def test_resets_are_written_as_openai_does(reset_s: float, text: bytes) -> None:
-    headers = replies.rate_headers([LimitStanding(REQUESTS, 3, reset_s), LimitStanding(TOKENS, 0, reset_s)])
-    assert headers == [
-        (b"x-ratelimit-limit-requests", b"60"),
-        (b"x-ratelimit-remaining-requests", b"3"),
-        (b"x-ratelimit-reset-requests", text),
-        (b"x-ratelimit-limit-tokens", b"100"),
-        (b"x-ratelimit-remaining-tokens", b"0"),
-        (b"x-ratelimit-reset-tokens", text),
+    lines = replies.rate_lines([LimitStanding(REQUESTS, 3, reset_s), LimitStanding(TOKENS, 0, reset_s)])
+    assert lines.split(b"\r\n") == [
+        b"x-ratelimit-limit-requests: 60",
+        b"x-ratelimit-remaining-requests: 3",
+        b"x-ratelimit-reset-requests: " + text,
+        b"x-ratelimit-limit-tokens: 100",
+        b"x-ratelimit-remaining-tokens: 0",
+        b"x-ratelimit-reset-tokens: " + text,
+        b"",
     ]
 
 
 def test_no_rate_limits_no_headers() -> None:
-    assert replies.rate_headers(()) == []
+    assert replies.rate_lines(()) == b""
 
 
 @pytest.mark.parametrize("status", [400, 404, 408, 422, 429, 500, 503])

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +74,7 @@ def test_the_bytes_are_what_the_contract_says(  # noqa: PLR0917 - hypothesis giv
         api_key_prefix="sky_abcdefghijkl",
         model_slug=route.slug,
         request_metadata=metadata,
-        tokens=Tokens(**tokens._asdict()),
+        tokens=Tokens(**msgspec.structs.asdict(tokens)),
         usage_source=source,
         outcome=outcome,
         route=came_by,

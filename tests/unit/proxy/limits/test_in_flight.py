@@ -23,7 +23,7 @@ def limit(threshold: int, type_: LimitType = REQUEST, *, over_all: bool = False)
 
 def proxy(instance: str = "me", lanes: int = 1) -> DayCounters:
     days = DayCounters(instance)
-    days.use_lanes(range(lanes), lambda _: 0)
+    days.use_lanes(range(lanes), lambda *_: 0)
     for lane in range(lanes):
         days.take_whole(lane, 0)
     days.tell_others_from(NEAR)

@@ -69,6 +69,15 @@ def test_of_limits_with_the_same_remaining_the_one_that_resets_last_is_shown() -
         assert standing.limit is second
 
 
+def test_a_refusal_shows_the_limit_that_it_names_where_two_are_full() -> None:
+    windows, start = RateWindows(), 3_000_000.0
+    first, second = rate(40, LimitType.TOKEN, group="d"), rate(20, LimitType.TOKEN, group="e")
+    for tokens, now in ((10, start), (30, start + 0.05)):
+        windows.settle(admit(windows, [first, second], now, tokens=tokens), tokens, now)
+    refused = refuse(windows, [first, second], start + 0.05)  # both reset at once, but the second admits later
+    assert (refused.limit, [each.limit for each in refused.standings]) == (second, [second])
+
+
 def test_standings_of_an_untouched_limit_are_whole_and_reset_at_once() -> None:
     (standing,) = RateWindows().standings(SLUG, [rate(7)], START)
     assert (standing.remaining, standing.reset_s) == (7, 0.0)

@@ -56,7 +56,7 @@ class Scene:
 
 def days(instance: str) -> DayCounters:
     made = DayCounters(instance)
-    made.use_lanes(range(1), lambda _: 0)
+    made.use_lanes(range(1), lambda *_: 0)
     made.take_whole(0, 0)
     made.tell_others_from(NEAR)
     return made

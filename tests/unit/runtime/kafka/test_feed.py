@@ -8,6 +8,7 @@ import pytest
 from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord
+from runtime.turns import ROUNDS, Turns
 from tests.unit.runtime.kafka.fakes import Broker, HandTime
 
 WHERE = Kafka("nowhere:1")
@@ -133,6 +134,21 @@ async def test_not_caught_up_before_the_last_partition_is(monkeypatch: pytest.Mo
         await scene.feed.caught_up()
     assert [key for key, _ in seen] == [b"a", b"b", b"c", b"d"]
     assert not any(is_caught_up for _, is_caught_up in seen)
+
+
+async def test_a_long_topic_is_read_in_turns_so_that_requests_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "BATCH", 1)
+    scene = Scene()
+    scene.broker.put(*records("a", "b", "c"))
+    scene.feed._turns = Turns(monotonic=lambda: 0.0)  # by rounds of the loop alone
+    rounds: list[int] = []  # before each record
+    async with scene.running():
+        for count in (1, 2, 3):
+            rounds.append(0)
+            while len(scene.heard) < count:
+                await asyncio.sleep(0)
+                rounds[-1] += 1
+    assert min(rounds[1:]) >= ROUNDS
 
 
 async def test_a_consumer_that_hears_nothing_is_replaced_and_the_place_is_kept() -> None:

@@ -45,6 +45,11 @@ def test_what_each_keeps_and_for_how_long() -> None:
     }
 
 
+def test_all_that_is_kept_is_packed_by_the_one_codec_that_every_client_has() -> None:
+    packed = {name for name, plan in PLANS.items() if plan.config.get("compression.type") == "gzip"}
+    assert packed == set(PLANS) - {names.LIMITS_IN_FLIGHT}
+
+
 def test_a_tombstone_outlives_the_log_of_changes() -> None:
     """A relay may write again what the log holds: 48 h (counting 8)."""
     assert int(PLANS[names.GATEWAY_CONFIG].config["delete.retention.ms"]) > 2 * DAY_MS

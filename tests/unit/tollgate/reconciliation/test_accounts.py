@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from domain import ledger_days
 from metering.store.events import Gap
 from tollgate.reconciliation.accounts import AccountLine, AccountSums, Figures, Period, Report, TopicFigures
 from tollgate.reconciliation.upstream_account import Comparison, Listing, MatchedRequest
@@ -96,11 +97,12 @@ def test_a_period_begins_where_the_ledger_does() -> None:
     short = Period(today - timedelta(days=10), today, today)
     assert (short.first, short.expired_to) == (short.asked, None)
     long = Period(today - timedelta(days=120), today, today)
-    assert (long.first, long.expired_to) == (today - timedelta(days=100), today - timedelta(days=101))
+    assert (long.first, long.expired_to) == (today - timedelta(days=99), today - timedelta(days=100))
     past = Period(today - timedelta(days=300), today - timedelta(days=200), today)
     assert past.expired_to == past.last
     kept = Period(today - timedelta(days=120), today, today, ledger_days=399)
     assert (kept.first, kept.expired_to) == (kept.asked, None)
+    assert long.kept_from == ledger_days.expired(today, 100, ledger_days.EVERY).last + timedelta(days=1), "as it drops"
 
 
 def test_deliveries_past_their_retention_are_not_compared() -> None:

@@ -82,4 +82,5 @@ def test_the_answer_of_an_embedding_keeps_its_vectors() -> None:
 
 @pytest.mark.parametrize("body", [b'{"model":"m","data":[]}', b"no JSON", b'{"data":["text"],"text":"written"}'])
 def test_an_embedding_without_counts_has_no_output(body: bytes) -> None:
-    assert embeddings.plain(body, "lab/model")[1:3] == (None, 0)
+    found = embeddings.plain(body, "lab/model")
+    assert (found.tokens, found.content_bytes) == (None, 0)
