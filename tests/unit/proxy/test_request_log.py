@@ -218,7 +218,7 @@ def test_a_line_is_text_or_json_and_cannot_be_ended_by_what_it_shows(
     monkeypatch.setattr(root, "level", root.level)
     logs.configure(form)
     slug = 'a b"\n\x1b[31m\u2028='
-    logging.getLogger("tollgate.requests").info("refused", extra=logs.fields(slug=slug, status=404, group=None))
+    logs.say(logging.getLogger("tollgate.requests"), "refused", slug=slug, status=404, group=None)
     line = written.getvalue()
     assert line.count("\n") == 1
     assert line.isascii()
