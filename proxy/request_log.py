@@ -219,7 +219,7 @@ def _say(message: str, record: RequestRecord) -> None:
         slug=record.model_slug,
         key=record.api_key_prefix,
         status=record.status,
-        reason=record.reason,
+        reason=None if message == _COMPLETE else record.reason,
         detail=record.detail,
         upstream=record.upstream,
         ms=record.latency_ms,

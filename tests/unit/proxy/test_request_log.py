@@ -166,6 +166,7 @@ async def test_complete_requests_have_a_line_where_all_are_to_have_one_and_never
     assert house.requests.take() == []
     lines = [record.__dict__["fields"]["status"] for record in caplog.records if record.name == "tollgate.requests"]
     assert lines == [200, 200, 200] * takes_all
+    assert not [record for record in caplog.records if "reason" in record.__dict__.get("fields", {})]
 
 
 @in_virtual_time
