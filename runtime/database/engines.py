@@ -141,11 +141,11 @@ class Database:
             return result
 
     def change_schema(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` in a transaction without bounds, while no other process does the same."""
+        """Run `work` in a transaction without bounds, while no other process does the same; it may load what it needs."""
         with self._writing(self.session_engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")  # Alembic is loaded in it
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             lock(connection, "schema")
             return work(connection)
 
