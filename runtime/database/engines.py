@@ -141,7 +141,7 @@ class Database:
             return result
 
     def change_schema(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` in a transaction without bounds, while no other process does the same; it may load what it needs."""
+        """Run `work` in a transaction without bounds, while no other process does the same."""
         with self._writing(self.session_engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
