@@ -1,14 +1,14 @@
 """the oldest release that works with the schema
 
-Revision ID: 0020
-Revises: 0019
+Revision ID: 0021
+Revises: 0020
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0020'
-down_revision = '0019'
+revision = '0021'
+down_revision = '0020'
 branch_labels = None
 depends_on = None
 
@@ -24,4 +24,4 @@ def upgrade() -> None:
         sa.Column('revision', text(), nullable=False),
         sa.PrimaryKeyConstraint('revision', name=op.f('pk_schema_finished')),
     )
-    op.execute("INSERT INTO schema_finished (revision) VALUES ('0020')")
+    op.execute("INSERT INTO schema_finished (revision) VALUES ('0021')")
