@@ -16,6 +16,7 @@ from schemas.config import (
     EndpointRecord,
     GroupRecord,
     KeyRecord,
+    PriceRecord,
     SealedSecret,
     SecretRecord,
     WebhookRecord,
@@ -23,6 +24,7 @@ from schemas.config import (
     WorkspaceState,
 )
 from schemas.limits import LimitEnforcement, ModelConfig
+from schemas.money import Price
 from schemas.targets import Target
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,6 +54,13 @@ RECORDS: dict[ConfigKind, ConfigRecord] = {
     ConfigKind.SECRET: SecretRecord(id="s", workspace_id="w", sealed="..."),
     ConfigKind.WEBHOOK: WebhookRecord(
         workspace_id="w", url="https://lab.example", enabled=True, secrets=(SealedSecret(sealed="...", expires_at=AT),)
+    ),
+    ConfigKind.PRICE: PriceRecord(
+        workspace_id="w",
+        price=Price.model_validate(
+            {"slug": "a/b", "from": "2026-01-01", "currency": "EUR"}
+            | dict.fromkeys(("input", "cached_input", "output", "request"), "0.5")
+        ),
     ),
 }
 
