@@ -126,7 +126,7 @@ class SpoolFile:
         mark = max(self.acknowledged_through, acknowledged_through)
         fresh = self.path / f"{_STATE}{_NEW}"
         self.placed.forget(begin)
-        fresh.write_text(f"{begin} {mark}\n{self.placed.saved()}", encoding="ascii")
+        segments.write_private(fresh, f"{begin} {mark}\n{self.placed.saved()}".encode())
         fresh.replace(self.path / _STATE)
         self._begin, self.acknowledged_through = begin, mark
         self.segments.drop(begin)
@@ -180,8 +180,8 @@ class SpoolFile:
         Raise OSError where the disk refuses: then the spool is there and open, and the call may be repeated.
         """
         if drained_instances(self.path.parent).get(self.instance) != self.end - 1:  # else: repeated
-            with self.path.with_name(_DRAINED).open("a", encoding="ascii") as drained:
-                drained.write(f"\n{self.instance} {self.end - 1}\n")  # the line before may be torn
+            line = f"\n{self.instance} {self.end - 1}\n"  # the one before may be torn
+            segments.write_private(self.path.with_name(_DRAINED), line.encode(), more=True)
         gone = self.path.with_suffix(_GONE)
         if self.path.exists():
             self.path.rename(gone)  # at once: half a spool must not be met at a start
@@ -220,9 +220,9 @@ def create(folder: Path, boot: str) -> Path:
     """Make a spool of a new instance; return its path. Raise OSError."""
     instance = ids.mint()
     fresh = folder / f"{instance}{_NEW}"
-    fresh.mkdir()
+    fresh.mkdir(mode=0o700)
     identity = fresh / _IDENTITY
-    identity.write_text(f"{instance}\n{boot}\n", encoding="utf-8")
+    segments.write_private(identity, f"{instance}\n{boot}\n".encode())
     segments.sync(identity)
     os.close(Segments(fresh).begin(1))
     segments.sync(fresh)

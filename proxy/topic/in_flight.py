@@ -87,6 +87,7 @@ class InFlightTeller:
             tokens=own.tokens,
             input_tokens=own.tokens - own.output_tokens,
             output_tokens=own.output_tokens,
+            cost=own.cost,
         )
         at = self._clock()
         headers = cloud_event(f"tollgate.{LIMITS_IN_FLIGHT}", f"{name}/{at.timestamp():.3f}", self._instance, at)
@@ -127,5 +128,5 @@ class InFlightFeed(Feed):
                 self._unreadable.skip(record.place, error)
                 continue
             key = CounterKey(told.group_id, told.model_slug, told.day)
-            amounts = Amounts(told.requests, told.tokens, told.output_tokens)
+            amounts = Amounts(told.requests, told.tokens, told.output_tokens, told.cost)
             self._days.others.take(key, told.instance, amounts, self._now_s())

@@ -18,6 +18,7 @@ from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
 from proxy.topic.in_flight import InFlightFeed, InFlightTeller
 from proxy.topic.requests import RequestPublisher
 from runtime import clock, loops
+from runtime.config import records as config_records
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
 from runtime.http import health
@@ -42,7 +43,7 @@ PUBLISH_GRACE_S = 10
 
 _LEAVES_WITHIN_S = 60.0
 """How long a proxy that leaves waits before it looks again whether all is published."""
-_KINDS = (ConfigKind.WORKSPACE, ConfigKind.ENDPOINT, ConfigKind.GROUP, ConfigKind.KEY, ConfigKind.SECRET)
+_KINDS = config_records.EVERY_KIND - {ConfigKind.WEBHOOK}
 
 log = logging.getLogger(__name__)
 
