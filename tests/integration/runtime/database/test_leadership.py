@@ -54,8 +54,8 @@ async def test_two_installations_share_a_database_each_in_a_schema_of_its_own(po
             await rival.release()
             held = text("SELECT pg_try_advisory_lock(hashtextextended('tollgate relay', 0))")
             assert not older.read_now(lambda connection: connection.scalar(held)), "the release before names it so"
-        for one in leaders:
-            await one.release()
+        for leader in leaders:
+            await leader.release()
 
 
 async def test_one_at_a_time(postgres: Database, postgres_migrated_url: str) -> None:
