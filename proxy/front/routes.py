@@ -133,7 +133,8 @@ def _other_methods(answer: _AnswerNamed) -> list[Any]:
 
 
 async def _answer(send: Send, reply: Reply) -> None:
-    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    lines = [tuple(line.split(b": ", 1)) for line in reply.lines.splitlines()]
+    headers = [*reply.headers, *lines, (b"content-length", b"%d" % len(reply.body))]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
 
