@@ -210,8 +210,7 @@ class Admissions:
         except SpoolUnavailableError as error:
             self._give_back(day, rate, places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
-        lines = b"x-request-id: %b\r\n%b" % (request_id.encode(), replies.rate_lines(rate.standings))
-        holds = (day, rate, places, slot, lines, self._large.costs, envelope)
+        holds = (day, rate, places, slot, self._large.costs, envelope)
         return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
 
     def _event(self, key: Key, route: Route, request_id: str, now: datetime, asked: chat.ChatRequest) -> bytes:
@@ -259,6 +258,7 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.settle(call.day, sequence, used, output)
         self._windows.settle(call.rate, used, output)
+        call.used = (used, output)
         self.places.release(call.places)
         if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:
             route = call.route  # where its client gave a bound, the answer says nothing of what one has without
@@ -267,6 +267,7 @@ class Admissions:
     def release(self, call: Call) -> None:
         """Give back what a call holds: there will be no event."""
         self._in_flight.close_slot(call.slot)
+        call.used = (0, 0)
         self._give_back(call.day, call.rate, call.places)
 
     def _give_back(self, day: days.DayReservation, rate: windows.Reservation, places: concurrency.Places) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core import endings, usage_event
+from proxy.core import endings, replies, usage_event
 from proxy.core.calls import Envelope, Route, UpstreamRequest
 from proxy.core.endings import Ending
 from proxy.core.replies import Reply
@@ -33,8 +33,6 @@ class Call(msgspec.Struct, eq=False):
     rate: windows.Reservation
     places: concurrency.Places
     slot: int
-    header_lines: bytes
-    """What every answer to it carries, each with its end."""
     costs: media.Costs
     """Of media in its prompt."""
     envelope: Envelope | None = None
@@ -47,8 +45,19 @@ class Call(msgspec.Struct, eq=False):
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
     stream: Stream | None = None
+    used: tuple[int, int] | None = None
+    """The tokens, and those of them for the answer, that its rates were settled with; None: they hold the estimate."""
     prompt_tokens: int | None = None
     """Those of a prompt, where they were made already: of large bodies, and of those that were given up."""
+
+    def header_lines(self) -> bytes:
+        """Return what every answer to it carries, each line with its end: its rates as they stand for it now.
+
+        A whole answer is sent after it was settled; a stream begins before, while its estimate holds the rates.
+        """
+        rate = self.rate
+        standings = rate.standings if self.used is None else windows.settled(rate, *self.used)
+        return b"x-request-id: %b\r\n%b" % (self.request_id.encode(), replies.rate_lines(standings))
 
     def upstream_request(self) -> UpstreamRequest:
         """Return what is sent upstream."""

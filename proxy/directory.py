@@ -16,6 +16,7 @@ from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
+from runtime.config.kept import Kept
 from runtime.config.newest import Newest
 from runtime.vault import VaultError
 from schemas.config import (
@@ -66,10 +67,11 @@ class ConfiguredDirectory:
         """Each secret's workspace and opened text, which is empty where it cannot be used."""
         self._by_slug: dict[str, tuple[int, str]] = {}
         """The version and id of the newest endpoint that took each slug."""
-        self._routes: dict[tuple[str, str, RouteName], Route] = {}
+        self._routes: Kept[tuple[str, str, RouteName], Route] = Kept()
+        """Each until what it depends on changes: its workspace, a group of its chain, its slug, its secret."""
         self._hosts: dict[str, str] = {}
         """Host names to the workspaces that alone are served under them."""
-        self._used_keys: dict[str, Key] = {}
+        self._used_keys: Kept[str, Key] = Kept()
         """Keys that were asked for, until something changes that they depend on."""
 
     def apply(self, change: ConfigChange) -> None:
@@ -90,8 +92,8 @@ class ConfiguredDirectory:
                     else None
                 )
                 self._keys.put(change.id, change.version, entry)
-                self._used_keys.pop(change.id, None)
-                return  # keys change often, and no route depends on one
+                self._used_keys.drop(change.id)
+                return  # no route depends on one
             case ConfigKind.WORKSPACE:
                 self._put_workspace(change, record if isinstance(record, WorkspaceRecord) else None)
             case ConfigKind.GROUP:
@@ -99,12 +101,13 @@ class ConfiguredDirectory:
                 self._groups.put(intern(change.id), change.version, node)
             case ConfigKind.ENDPOINT:
                 self._put_endpoint(change, record if isinstance(record, EndpointRecord) else None)
+                return  # no key depends on one
             case ConfigKind.SECRET:
                 self._put_secret(change, record if isinstance(record, SecretRecord) else None)
             case _:
                 return
-        self._routes.clear()
-        self._used_keys.clear()
+        self._routes.drop(change.id)
+        self._used_keys.drop(change.id)
 
     @property
     def has_hosts(self) -> bool:
@@ -129,7 +132,8 @@ class ConfiguredDirectory:
         if workspace is None or not chain or chain[0].workspace_id != workspace_id:
             return None
         suspended = workspace.state is WorkspaceState.SUSPENDED
-        self._used_keys[prefix] = key = Key(prefix, sha256, workspace_id, group_id, suspended, expires_at, disabled)
+        key = Key(prefix, sha256, workspace_id, group_id, suspended, expires_at, disabled)
+        self._used_keys.keep(prefix, key, (prefix, workspace_id, *(group.id for group in chain)))
         return key
 
     def route(self, key: Key, slug: str, api: ApiRoute = chat_completions.ROUTE) -> Route | Unserved | None:
@@ -140,7 +144,8 @@ class ConfiguredDirectory:
             return kept
         route = self._work_out(key, slug, api)
         if isinstance(route, Route):  # else not kept: anyone could fill the memory with slugs that are not there
-            self._routes[name] = route
+            sources = (route.workspace_id, route.group_id, *route.parent_groups, slug, self._secret_of(slug))
+            self._routes.keep(name, route, sources)
         return route
 
     def models(self, key: Key) -> list[Model]:
@@ -167,6 +172,9 @@ class ConfiguredDirectory:
             del self._by_slug[before.slug]
         if record is not None and self._by_slug.get(record.slug, _NOBODY)[0] < change.version:
             self._by_slug[record.slug] = (change.version, change.id)
+        for endpoint in (before, record):
+            if endpoint is not None:
+                self._routes.drop(endpoint.slug)
 
     def _chain(self, group_id: str) -> limit_tree.Chain:
         return limit_tree.chain(group_id, self._groups.get)
@@ -174,6 +182,10 @@ class ConfiguredDirectory:
     def _endpoint(self, slug: str, workspace_id: str) -> EndpointRecord | None:
         endpoint = self._endpoints.get(self._by_slug.get(slug, _NOBODY)[1])
         return endpoint if endpoint is not None and endpoint.workspace_id == workspace_id else None
+
+    def _secret_of(self, slug: str) -> str:
+        endpoint = self._endpoints.get(self._by_slug.get(slug, _NOBODY)[1])
+        return slug if endpoint is None or endpoint.target.secret_id is None else endpoint.target.secret_id
 
     def _put_secret(self, change: ConfigChange, record: SecretRecord | None) -> None:
         if self._credentials.is_new(change.id, change.version):

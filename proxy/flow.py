@@ -175,7 +175,7 @@ class Gateway:
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)
         headers = answer.headers if is_opaque else forms.stream_headers(answer.headers)
-        await client.start(answer.status, headers, call.header_lines)
+        await client.start(answer.status, headers, call.header_lines())
         if ready and not bound.gone:
             await client.send(ready)
         await self._follow(client, stream, answer, bound, hold)
@@ -219,7 +219,7 @@ class Gateway:
                 self._admissions.release(call)
         self._requests.ended(call, ending, key)
         if ending.reply is not None:
-            ending.reply.lines += call.header_lines
+            ending.reply.lines += call.header_lines()
             await client.reply(ending.reply)
         elif ending.last is None:
             client.abort()

@@ -15,6 +15,7 @@ from control.console.customers import CustomerController
 from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
+from control.console.overview import OverviewController
 from control.console.pages import Pages
 from control.console.search import RequestPageController, SearchController
 from control.console.sign_in import AtPages, Attempts, SignInController
@@ -27,7 +28,7 @@ from control.store.workspaces import SqlWorkspaces
 @get("/", opt={"both": True})
 async def begin(request: ManagementRequest) -> Response[None]:
     """Lead to the first page of whoever is signed in."""
-    return pages.moved(pages.address("operator" if request.scope["auth"].is_operator else "customers"))
+    return pages.moved(pages.address("operator" if request.scope["auth"].is_operator else "overview"))
 
 
 @get("/operator", opt=seats.OPERATORS)
@@ -69,7 +70,7 @@ def build(desk: Desk) -> list[ControllerRouterHandler]:
     """Return what an application mounts to have the console: the router, and the way to it from ``/``."""
     made, attempts = Pages(), Attempts()
     lab: list[ControllerRouterHandler] = [CustomerController, KeyController, ModelController, EventPageController]
-    lab += [UsagePageController, WebhookController, SearchController, RequestPageController]
+    lab += [OverviewController, UsagePageController, WebhookController, SearchController, RequestPageController]
     router = Router(
         path="/console",
         route_handlers=[SignInController, *lab, begin, operator, static, nothing],

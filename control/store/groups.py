@@ -50,6 +50,10 @@ class SqlGroups:
         """Return the live group and its way to the root; empty where there is none."""
         return next(iter(self._chains(self._named([group_id]))), ())
 
+    def chains(self, group_ids: Sequence[str]) -> Sequence[Chain]:
+        """Return those of the groups that are live, each with its way to the root."""
+        return self._chains(self._named(group_ids))
+
     def below(self, group_id: str, slugs: Collection[str]) -> Iterator[LimitBelow]:
         """Return each limit that the live groups below it set on these slugs.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from control.store.tables import REQUEST_POSITION, REQUEST_RECORD
 from metering.store import pages as ledger
@@ -30,6 +30,27 @@ class RequestStory(NamedTuple):
     record: RequestRecord | None
     entry: LedgerEntry | None
     delivery: Listed | None
+
+
+class RequestTally(NamedTuple):
+    """How many requests of one model and group were refused or failed; None: it was not known of them."""
+
+    model_slug: str | None
+    group_id: str | None
+    requests: int
+
+
+def tallies(connection: Connection, workspace_id: str, since: datetime) -> list[RequestTally]:
+    """Return how many of the workspace's kept requests there are from `since` on, by model and group."""
+    cut = [_COLUMNS.record[name].as_string() for name in ("modelSlug", "groupId")]  # as JSON names them
+    query = select(*cut, func.count()).where(*_from(workspace_id, since)).group_by(*cut)
+    return [RequestTally._make(row) for row in connection.execute(query)]
+
+
+def newest(connection: Connection, workspace_id: str, since: datetime, limit: int) -> list[RequestRecord]:
+    """Return at most `limit` of the workspace's kept requests from `since` on, the newest first."""
+    query = select(_COLUMNS.record).where(*_from(workspace_id, since)).order_by(_COLUMNS.request_id.desc())
+    return [RequestRecord.model_validate(record) for record in connection.execute(query.limit(limit)).scalars()]
 
 
 def story(connection: Connection, request_id: str) -> RequestStory | None:
@@ -88,6 +109,10 @@ def bound(connection: Connection, *, most: int = MOST, most_of_workspace: int = 
         newest = select(_COLUMNS.request_id).order_by(_COLUMNS.request_id.desc()).offset(most).limit(1)
         last = connection.execute(newest).scalar_one()
         connection.execute(delete(REQUEST_RECORD).where(_COLUMNS.request_id <= last))
+
+
+def _from(workspace_id: str, since: datetime) -> tuple[ColumnElement[bool], ...]:
+    return _COLUMNS.workspace_id == workspace_id, _COLUMNS.request_id >= ids.first_request_of(since)
 
 
 def taken(connection: Connection, topic: str) -> Mapping[int, int]:

@@ -54,6 +54,23 @@ def consumed(connection: Connection, query: UsageQuery) -> Iterator[Iterator[Con
             yield found
 
 
+def largest(
+    connection: Connection, query: UsageQuery, limit: int, among: Sequence[str] | None = None
+) -> list[Consumed]:
+    """Return the sums of at most `limit` places with the most requests, the most first.
+
+    `among`: of those alone whose first dimension has one of these values. For sums that are neither by key nor priced.
+    """
+    columns = USAGE_DAILY.c
+    cut = [columns[_COLUMNS[dimension]] for dimension in query.by]
+    within = [columns.day.between(query.first, query.last), columns.workspace_id == query.workspace_id]
+    within += [] if among is None else [cut[0].in_(among)]
+    order = (func.sum(columns.requests).desc(), *cut)
+    wanted = select(columns.workspace_id, *cut, *_sums(columns)).where(*within)
+    found = connection.execute(wanted.group_by(columns.workspace_id, *cut).order_by(*order).limit(limit))
+    return [_consumed(query, row, None) for row in found.mappings()]
+
+
 def _consumption(connection: Connection, query: UsageQuery, closing: ExitStack) -> Iterator[Consumed]:
     if Dimension.KEY in query.by:
         columns, priced_day = KEY_DAILY.c, ["priced_day"] if query.priced else []

@@ -70,6 +70,8 @@ class LimitStanding(msgspec.Struct, frozen=True):
     """What may still be taken now: the threshold less what is counted, reserved tokens included; never negative."""
     reset_s: float
     """Seconds until everything that is counted now has left the window; 0 where nothing is."""
+    beyond: int = 0
+    """By how much what is counted exceeds the threshold."""
 
 
 class Reservation(msgspec.Struct, eq=False):
@@ -268,6 +270,20 @@ def standings(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_
     return _shown(limits, seen, given_us)
 
 
+def settled(reservation: Reservation, tokens: int, output_tokens: int) -> tuple[LimitStanding, ...]:
+    """Return the standings of a reservation as they are once it holds what was used in place of the estimate."""
+    if reservation.estimate == tokens and reservation.output == output_tokens:
+        return reservation.standings
+    reserved = amounts.each(1, reservation.estimate, reservation.output)
+    used = amounts.each(1, tokens, output_tokens)
+    found = []
+    for each in reservation.standings:
+        place = amounts.PLACE[each.limit.type]
+        left = each.remaining - each.beyond + reserved[place] - used[place]
+        found.append(LimitStanding(each.limit, max(0, left), each.reset_s, max(0, -left)))
+    return tuple(found)
+
+
 def _shown(
     limits: Sequence[WindowLimit], seen: list[tuple[int, int]], given_us: int, *, one_of_each: bool = False
 ) -> tuple[LimitStanding, ...]:
@@ -275,7 +291,8 @@ def _shown(
     found = []
     for limit, (counted, empty_us) in zip(limits, seen, strict=True):
         left, left_us = limit.threshold - counted, empty_us - given_us
-        found.append(LimitStanding(limit, left if left > 0 else 0, left_us / 1_000_000 if left_us > 0 else 0.0))  # noqa: FURB136
+        reset_s = left_us / 1_000_000 if left_us > 0 else 0.0
+        found.append(LimitStanding(limit, left, reset_s) if left >= 0 else LimitStanding(limit, 0, reset_s, -left))
     if one_of_each:
         return tuple(found)
     least: dict[bool, LimitStanding] = {}

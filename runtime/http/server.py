@@ -18,6 +18,9 @@ from runtime.turns import Turns
 TICK_S = 0.25
 """Between two looks at what is over."""
 BACKLOG = 2048
+ACCEPTED_A_ROUND = 8
+"""New connections at most in one round of the event loop. uvloop takes one from each listener, so there are so many of
+the same socket: where a flood makes rounds long and fills the backlog, one in it waits for an eighth of the rounds."""
 
 _CLOSING_S = 1
 _LOOKED_AT = 64
@@ -65,12 +68,16 @@ class Server:
 
     async def run_until_stopped(self) -> None:
         """Serve until `stop`, then until requests under way have ended, or their grace is over."""
-        accepting = await self.loop.create_server(lambda: Connection(self), sock=self._listener, backlog=BACKLOG)
+        doors = [self._listener, *(self._listener.dup() for _ in range(ACCEPTED_A_ROUND - 1))]
+        accepting = [
+            await self.loop.create_server(lambda: Connection(self), sock=door, backlog=BACKLOG) for door in doors
+        ]
         self._tick()
         try:
             await self._stopped.wait()
         finally:
-            accepting.close()
+            for door in accepting:
+                door.close()
             await self._end()
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, tuple_
 
 from runtime.database import statements
 from webhooks.core.deliveries import Attempt, Status
@@ -52,6 +52,15 @@ class ShownDelivery(NamedTuple):
 
     listed: Listed
     body: bytes
+
+
+class Undelivered(NamedTuple):
+    """What of a workspace is not delivered yet, and what was given up."""
+
+    pending: int
+    dead: int
+    oldest: datetime | None
+    """When the oldest pending one was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,19 @@ def find(connection: Connection, delivery_id: str) -> Listed | None:
     """Return one delivery, of whichever workspace."""
     rows = connection.execute(select(*_SHOWN).where(_COLUMNS.id == delivery_id)).all()
     return next(iter(_listed(connection, rows)), None)
+
+
+def undelivered(connection: Connection, workspace_id: str) -> Undelivered:
+    """Return how many deliveries are pending and how many dead."""
+    sums = (func.count(), func.min(_COLUMNS.created_at))
+
+    def found(status: Status) -> tuple[int, datetime | None]:
+        own = (_COLUMNS.workspace_id == workspace_id, _COLUMNS.status == status.value)
+        count, first = connection.execute(select(*sums).where(*own)).one()
+        return count, first
+
+    pending, oldest = found(Status.PENDING)
+    return Undelivered(pending, found(Status.DEAD)[0], oldest)
 
 
 def of_event(connection: Connection, workspace_id: str, idempotency_key: str, day: date) -> Listed | None:

@@ -1,6 +1,5 @@
 """Who is let in, who is not, and that a refusal takes nothing (contract 3, 3.1)."""
 
-import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,10 +10,17 @@ from proxy.call import Call
 from proxy.core.calls import Unserved
 from proxy.core.replies import Reply
 from proxy.limits.days import DayLimit
-from proxy.own_usage import OwnUsage
-from schemas.limits import LimitType, RateLimitUnit, UsageLimitUnit
+from schemas.limits import LimitType, RateLimitUnit
 from tests.unit.proxy import fakes, kit
-from tests.unit.proxy.bodies import ASKED, ESTIMATED, MEAN, NO_USAGE, PLAIN, RESERVED, error_of
+from tests.unit.proxy.bodies import (
+    ASKED,
+    ESTIMATED,
+    MEAN,
+    NO_USAGE,
+    PLAIN,
+    RESERVED,
+    error_of,
+)
 from tests.unit.proxy.kit import House
 from tests.unit.proxy.virtual_time import in_virtual_time
 
@@ -305,27 +311,3 @@ async def test_no_choice_reserves_more_than_its_model_can_answer(house: House, m
     body = ASKED[:-1] + b',"max_tokens":200000}'
     assert (await house.serve(house.client(body))).status == 200
     assert [place.estimate for _, place in house.windows.taken] == [-(-len(body) // 4) + reserved]
-
-
-@in_virtual_time
-async def test_a_key_sees_its_limits_what_it_used_and_when_that_resets_and_no_other_group(house: House) -> None:
-    own = DayLimit(LimitType.REQUEST, 3, kit.GROUP, kit.GROUP)
-    above = DayLimit(LimitType.TOKEN, 100, kit.PARENT, kit.PARENT, over_all=True, unit=UsageLimitUnit.MONTH)
-    routes = {slug: kit.route(slug=slug, day_limits=(own, above)) for slug in (kit.SLUG, "lab/b")}
-    house.directory.routes = {(kit.GROUP, slug): route for slug, route in routes.items()}
-    house.upstream.answers(PLAIN)
-    await house.serve(house.client(ASKED))
-    usage = OwnUsage(house.admissions, house.directory, house.days, lambda: kit.NOW)
-    reply = usage.answer(b"Api-Key " + kit.TEXT_KEY)
-    told = json.loads(reply.body)
-    day = {"type": "REQUEST", "unit": "DAY", "threshold": 3, "source": "own", "reset_at": "2025-03-02T00:00:00.000Z"}
-    month = {"type": "TOKEN", "unit": "MONTH", "threshold": 100, "source": "above"}
-    assert (reply.status, told["object"]) == (200, "usage")
-    assert told["usage"] == {
-        kit.SLUG: [day | {"current_usage": 1}],
-        "lab/b": [day | {"current_usage": 0}],
-        "*": [month | {"current_usage": 7, "reset_at": "2025-04-01T00:00:00.000Z"}],
-    }
-    assert {limit["source"] for limit in told["rate_limits"][kit.SLUG]} == {"own", "above"}
-    assert kit.PARENT.encode() not in reply.body
-    assert usage.answer(b"Api-Key nothing").status == 401

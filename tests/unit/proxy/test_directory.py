@@ -198,7 +198,7 @@ def test_unknown_slugs_fill_no_memory() -> None:
     made = directory()
     for number in range(100):
         made.route(the_key(made), f"lab/{number}")
-    assert not made._routes
+    assert not len(made._routes)
 
 
 HISTORY = [

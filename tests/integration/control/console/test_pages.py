@@ -1,13 +1,17 @@
 """Each page of a lab, and what its forms do."""
 
 import html
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from control.console import usage
-from metering.store import transaction
+from control.store import requests
+from metering.store import day_partitions, transaction
+from runtime import clock, ids
 from runtime.database.engines import Database
+from schemas.monitoring.requests import RequestEnd, RequestRecord
 from tests.integration.control import furnished
 from tests.integration.control.console.people import Person, said
 from tests.integration.control.helpers import Lab, day_limit
@@ -18,6 +22,7 @@ from webhooks.store.tables import DELIVERY
 
 async def test_every_page_of_an_empty_workspace_says_what_to_do(signed_in: Person) -> None:
     for path, hint in (
+        ("/console/overview", "No call in the last 30 days"),
         ("/console/customers", "No customer yet"),
         ("/console/customers/new", "Make the first model"),
         ("/console/models", "tollgate mock-upstream"),
@@ -190,6 +195,62 @@ async def test_a_month_is_shown_with_its_sum_and_as_csv(signed_in: Person, lab: 
     assert saved.text == (await lab.client.get(f"/v1/gateway/usage?{query}")).text
     assert "Nothing was used" in said(await signed_in.get(f"/console/usage?month=2025-03&group={names['group_id']}"))
     assert "Nothing was used" in said(await signed_in.get("/console/usage?month=2025-02"))
+
+
+async def test_the_overview_compares_today_and_says_what_needs_a_look(
+    signed_in: Person, lab: Lab, other: Lab, database: Database
+) -> None:
+    now = clock.steady()()
+    today, week_ago = (
+        datetime.combine(now.date(), time(), UTC) + timedelta(milliseconds=each) - ago
+        for each, ago in ((0, timedelta(0)), (1, timedelta(days=7)))
+    )
+    await lab.endpoint("acme/m")
+    group = await lab.made_group("cust", {"slug": "acme/m", "usage_limits": [day_limit(17)]})
+    own = {"group_id": group["id"], "external_entity_id": "cust", "model_slug": "acme/m", "workspace_id": lab.id}
+    events = [
+        event(1, timestamp=today, **own),
+        event(2, timestamp=week_ago, **own),
+        event(3, timestamp=week_ago, **own),
+        event(4, timestamp=today, workspace_id=other.id, group_id="theirs"),
+    ]
+    failed = _failed(today, lab.id, group["id"], "tokens_per_day"), _failed(today, other.id, None, "very-secret")
+    recent = _failed(now, lab.id, group["id"], "upstream_status")
+
+    def fill(connection: Connection) -> None:
+        for moment in (week_ago, today):
+            day_partitions.ensure(connection, moment.date())
+        transaction.apply(connection, batch(events), HandClock(now))
+        requests.add(connection, [*failed, recent])
+
+    database.write_now(fill)
+    assert (await signed_in.get("/console")).headers["location"] == "/console/overview"
+    page = await signed_in.get("/console/overview")
+    shown = said(page)
+    assert f"Requests 1 last {today:%A}: 2" in shown
+    assert "Refused or failed 2" in shown
+    assert "Median time 120 ms" in shown
+    assert "acme/m 1 2 3 15 30 45 2" in shown
+    assert "cust 1 2 3 15 30 45 2" in shown
+    assert "cust acme/m 17 tokens per day 88 %" in shown
+    assert "upstream_status" in shown
+    assert f"{today.date()} 1 {today.date() - timedelta(days=1)} 0" in shown
+    assert "theirs" not in page.text
+    assert "very-secret" not in page.text
+
+
+def _failed(at: datetime, workspace_id: str, group_id: str | None, reason: str) -> RequestRecord:
+    return RequestRecord(
+        request_id=ids.request_id(at),
+        at=at,
+        ended=RequestEnd.REFUSED,
+        status=429,
+        reason=reason,
+        workspace_id=workspace_id,
+        group_id=group_id,
+        model_slug="acme/m",
+        instance="proxy-a",
+    )
 
 
 async def test_usage_is_shown_in_pages(

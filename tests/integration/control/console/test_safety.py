@@ -106,6 +106,7 @@ async def test_lists_and_searches_hold_the_own_things_alone(signed_in: Person, t
         "/console/webhook",
         "/console/events?from=2020-01-01T00:00",
         f"/console/customers/new?parent={theirs['group_id']}",
+        "/console/overview",
         f"/console/usage?group={theirs['group_id']}",
         f"/console/usage/csv?group={theirs['group_id']}",
         "/console/usage?month=2025-03",

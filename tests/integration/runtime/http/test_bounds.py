@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import socket
 from typing import Any
 
 import pytest
 
 from runtime.http.bounds import BodyFault, Bounds
 from runtime.http.exchange import PIECE_BYTES, Exchange, PathRoute, Routes
+from runtime.http.server import ACCEPTED_A_ROUND
 from runtime.memory_files import MemoryFile
 from runtime.shares import Shares
 from tests.integration.runtime.http import wire as wires
@@ -263,6 +265,21 @@ async def test_a_body_that_nobody_wants_yet_is_read_ahead_by_no_more_than_its_bo
             assert (await wire.answer()).status == 200
             await sending
         assert sizes == [30 * MIB]
+
+
+async def test_of_many_first_connections_several_are_taken_in_each_round() -> None:
+    async with serving(echo) as port:
+        async with port.wire():
+            await wires.until(lambda: port.server.connections == 1)
+        await wires.until(lambda: port.server.connections == 0)
+        waiting = [socket.create_connection(("127.0.0.1", port.port)) for _ in range(64)]  # the loop stands still
+        rounds = 0
+        while port.server.connections < len(waiting):
+            await asyncio.sleep(0)
+            rounds += 1
+        for each in waiting:
+            each.close()
+    assert rounds <= len(waiting) // ACCEPTED_A_ROUND + 4, "some to take the first, and to make the last's protocol"
 
 
 async def test_a_handler_that_fails_is_answered_for(caplog: pytest.LogCaptureFixture) -> None:
