@@ -64,9 +64,9 @@ class Retention:
     async def remove_all(self) -> None:
         """Remove all that has expired by now."""
         now = self._clock()
-        await self._all(partial(audit.forget, now=now, keep=self._keep, limit=STEP))
-        await self._all(partial(requests.forget, now=now, limit=STEP))
-        await self._all(partial(self._forget_corrections, now))
+        await self._all(partial(audit.forget, now=now, keep=self._keep, limit=STEP), STEP)
+        await self._all(partial(requests.forget, now=now, limit=STEP), STEP)
+        await self._all(partial(self._forget_corrections, now), STEP)
         if self._relayed is not None:
             before, up_to = now - config_log.KEPT, self._relayed()
             await self._all(partial(config_log.forget, before=before, up_to=up_to), config_log.STEP)
@@ -79,5 +79,5 @@ class Retention:
         before = min(now, newest + BELIEVED) - self._keep_corrections
         return corrections.forget(connection, before, self._taken(connection), STEP)
 
-    async def _all(self, step: Callable[[Connection], int], limit: int = STEP) -> None:
+    async def _all(self, step: Callable[[Connection], int], limit: int) -> None:
         await steps.run_all(self._database, step, limit, self._pause)
