@@ -50,6 +50,12 @@ class Ledger(months.MonthLedger, alerts.AlertLedger, Protocol):
     async def daily(self, counters: Collection[Counter]) -> Mapping[Counter, DailyUsage]:
         """Return the daily usage of these counters, over all lanes."""
 
+    async def spreads(self) -> Mapping[str, int]:
+        """Return over how many lanes each tree lies that ever lay in more than one, by its last charged group."""
+
+    async def note_spread(self, tree: str, lanes: int, now: datetime) -> None:
+        """Note over how many lanes a tree lies from now on."""
+
     async def note_told(self, topic: str, partition: int, at: int, end: int | None, now: datetime) -> bool:
         """Note that every change below `at` was told; False, and nothing, where the position is no longer `at`."""
 

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from proxy.spool import file as spool_file
 from proxy.spool import slots, writer
 from proxy.spool.file import SpoolFile
 from proxy.spool.slots import Slots
+from proxy.topic.lanes import TreeLanes
 from proxy.topic.publisher import Ends, EventWriter, SpoolPublisher
 from proxy.unmetered import Unmetered
 from proxy.upstream import wiring
@@ -44,19 +44,16 @@ from runtime.clock import Clock
 from runtime.deadlines import Deadlines
 from runtime.http import host_wall as host_walls
 from runtime.http.exchange import Routes
-from runtime.kafka.writer import partition_of
 from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange
-from schemas.decisions import DecisionBySequence, HeardDecision, Whole
+from schemas.decisions import DecisionBySequence, HeardDecision, Spread, Whole
 from schemas.limits import UsageLimitUnit
 from schemas.spooled import AnyEvent
 from schemas.usage import Outcome, UsageDraft
 
 _TIDY_EVERY_S = 5
-_LANES_KNOWN = 65_536
-"""Trees whose partition is remembered: working it out takes some microseconds."""
 _LARGEST_AT_ONCE = 2
 """Bodies of the largest size that a key may have read at once, before its rate holds it."""
 _KEPT_DAYS = timedelta(days=2)
@@ -76,7 +73,7 @@ class Proxy:
         self.older_files = writer.drained(older)
         self._slots = Slots(data_dir / slots.FILE, count=settings.max_in_flight)
         self.days = DayCounters(self.spool.instance, self.spool.file.lane)
-        self._partitions: int | None = None
+        self._lanes: TreeLanes | None = None
         self._windows, self._places = leases.opened(settings)
         self._deadlines = Deadlines()
         self._upstreams = wiring.providers(settings, self._deadlines, clock)
@@ -183,9 +180,9 @@ class Proxy:
 
         To be called before `recover`; the usage topic has `partitions`.
         """
-        self._partitions = partitions
-        lane_of = lru_cache(_LANES_KNOWN)(lambda root: partition_of(root.encode(), partitions))
-        self.days.use_lanes(range(partitions), lane_of)
+        files = {file.instance: file for file in (*self.older_files, self.spool.file)}
+        self._lanes = TreeLanes(partitions, files, self.spool.file)
+        self.days.use_lanes(range(partitions), self._lanes.of)
         drained = spool_file.drained_instances(self._spool_folder)
         return SpoolPublisher(self.spool, self.older_files, drained, writer, self.days, ends)
 
@@ -207,14 +204,17 @@ class Proxy:
                     lane, file.instance, [(sequence, end - 1) for sequence in range(file.begin(), mark + 1)]
                 )
 
-    def take_decisions(self, told: Sequence[HeardDecision | Whole]) -> None:
+    def take_decisions(self, told: Sequence[HeardDecision | Whole | Spread]) -> None:
         """Take decisions on day and month limits."""
         for one in told:
-            if isinstance(one, Whole):
+            if isinstance(one, Spread):
+                if self._lanes is not None:
+                    self._lanes.spread(one.group_id, one.lanes)
+            elif isinstance(one, Whole):
                 self._decided += 1
                 self.days.take_whole(one.lane, one.at)
             else:
-                part = LanePart(one.version, one.at, one.requests, one.tokens, one.output_tokens)
+                part = LanePart(one.version, one.at, one.requests, one.tokens, one.output_tokens, one.cost)
                 day, unit = read_period(one.period)
                 self.take_part(one.group_id, one.model_slug, day, one.lane, part, unit)
 
@@ -304,14 +304,14 @@ class Proxy:
         sequence = event.producer.sequence
         lane: Lane = file.lane
         offset: int | None = sequence  # embedded, a spool is its own lane
-        if self._partitions is not None:
-            lane = partition_of(event.charged_groups[-1].encode(), self._partitions)
+        if self._lanes is not None:
+            lane = self._lanes.of(event.charged_groups[-1], file.instance, sequence)
             offset = file.placed.offset_of(lane, sequence)
         self.days.restore(
             event.charged_groups,
             event.model_slug,
             event.timestamp.date(),
-            SpooledRow(sequence, tokens, offset, event.tokens.output_tokens),
+            SpooledRow(sequence, tokens, offset, event.tokens.output_tokens, event.cost),
             lane=lane,
             instance=file.instance,
         )

@@ -5,6 +5,8 @@ import math
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from runtime.deadlines import Deadlines
 from runtime.shares import Shares
 from schemas.usage import Outcome
@@ -32,31 +34,28 @@ class Drains:
         self._places.give_back(workspace_id)
 
 
-class Deadline:
+class Deadline(msgspec.Struct, eq=False):
     """A time bound around one request that moves with each thing expected; the process's one tick notices its end.
 
     When it is over, the body of its ``with`` is cancelled and TimeoutError raised behind it.
     """
 
-    def __init__(
-        self, drains: Drains, deadlines: Deadlines, *, within_s: float = math.inf, workspace_id: str = ""
-    ) -> None:
-        """`within_s` bounds all waits together."""
-        self.gone = False
-        """Whether the client has gone away."""
-        self.for_client = False
-        """Whether it is the client that is waited for, to take what it was sent."""
-        self.due = math.inf
-        self._drains = drains
-        self._deadlines = deadlines
-        self._draining = False
-        self._entered = False
-        self._expired = False
-        self._within_s = within_s
-        self._workspace_id = workspace_id
-        self._latest = math.inf
-        self._task: asyncio.Task[object]
-        self._cancelling = 0
+    _drains: Drains
+    _deadlines: Deadlines
+    within_s: float = math.inf
+    """Bounds all waits together."""
+    workspace_id: str = ""
+    gone: bool = False
+    """Whether the client has gone away."""
+    for_client: bool = False
+    """Whether it is the client that is waited for, to take what it was sent."""
+    due: float = math.inf
+    _draining: bool = False
+    _entered: bool = False
+    _expired: bool = False
+    _latest: float = math.inf
+    _task: asyncio.Task[object] | None = None
+    _cancelling: int = 0
 
     @property
     def outcome(self) -> Outcome:
@@ -70,7 +69,7 @@ class Deadline:
         self._task, self._cancelling = task, task.cancelling()
         self._entered = True
         self._deadlines.watch(self)
-        self._latest = self._deadlines.now + self._within_s
+        self._latest = self._deadlines.now + self.within_s
         return self
 
     def __exit__(
@@ -79,23 +78,28 @@ class Deadline:
         self._entered = False
         self._deadlines.forget(self)
         if self._draining:
-            self._drains.end(self._workspace_id)
+            self._drains.end(self.workspace_id)
         # as asyncio.timeout does it: a cancellation from elsewhere goes on
-        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if (
+            self._expired
+            and self._task is not None
+            and self._task.uncancel() <= self._cancelling
+            and kind is asyncio.CancelledError
+        ):
             raise TimeoutError from error
 
     def expect(self, within_s: float, *, for_client: bool = False) -> None:
         """Bound the next wait."""
         self.for_client = for_client
         due, latest = self._deadlines.now + within_s, self._latest
-        self.due = min(latest, due)  # a third of the cost of `min`, several times a request and a chunk
+        self.due = due if due < latest else latest  # noqa: FURB136 - a third of the cost of `min`
 
     def client_gone(self) -> None:
         """Note that the client has gone: from now on only the drain's time is left."""
         if self.gone or not self._entered:
             return
         self.gone = True
-        drain_s = self._drains.begin(self._workspace_id)
+        drain_s = self._drains.begin(self.workspace_id)
         self._draining = drain_s > 0
         self._latest = min(self._latest, self._deadlines.now + drain_s)
         self.due = min(self.due, self._latest)
@@ -105,6 +109,6 @@ class Deadline:
     def overdue(self) -> None:
         """End the body: its time is over."""
         self.due = math.inf
-        if self._entered and not self._expired:
+        if self._task is not None and self._entered and not self._expired:
             self._expired = True
             self._task.cancel()

@@ -5,6 +5,8 @@ Never refuses what its holder could have had alone within its share; the whole i
 
 from collections.abc import Callable
 
+import msgspec
+
 from proxy.core import replies
 from proxy.core.calls import BrokenOffError, Key
 from proxy.core.replies import Reply
@@ -50,15 +52,12 @@ class AnswersFullError(BrokenOffError):
         self.excess = excess
 
 
-class AnswerRoom:
+class AnswerRoom(msgspec.Struct, eq=False):
     """What one answer holds of its workspace's share while it is gathered."""
 
-    __slots__ = ("_answers", "_held", "_workspace_id")
-
-    def __init__(self, answers: shares.Shares, workspace_id: str) -> None:
-        self._answers = answers
-        self._workspace_id = workspace_id
-        self._held = 0
+    _answers: shares.Shares
+    _workspace_id: str
+    _held: int = 0
 
     def hold(self, size: int) -> None:
         """Hold room for `size` bytes in all. Raise AnswersFullError."""

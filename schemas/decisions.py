@@ -38,6 +38,7 @@ class Decision(InternalRecord):
     tokens: int
     input_tokens: int
     output_tokens: int
+    cost: int = Field(default=0, description="In millionths of the minor unit of the currency that prices are in.")
     used_up: tuple[UsedUp, ...] = ()
     reset_at: Timestamp = Field(description="Midnight UTC that ends the period.")
     version: int
@@ -58,6 +59,7 @@ class HeardDecision(msgspec.Struct, rename="camel", frozen=True, gc=False):
     tokens: int
     output_tokens: int
     version: int
+    cost: int = 0
 
 
 class Whole(InternalRecord):
@@ -65,6 +67,16 @@ class Whole(InternalRecord):
 
     lane: int = Field(ge=0)
     at: int
+
+
+class Spread(InternalRecord):
+    """Over how many lanes the events of a busy tree are to lie: advice, any may lie anywhere. Key: ``spread/group``.
+
+    None: 1. The group is the last that the events are charged to; its own lane is that of murmur2 of its id.
+    """
+
+    group_id: str
+    lanes: int = Field(ge=1)
 
 
 class InFlightUsage(InternalRecord):
@@ -81,6 +93,7 @@ class InFlightUsage(InternalRecord):
     tokens: int
     input_tokens: int
     output_tokens: int
+    cost: int = 0
 
 
 class DecisionBySequence(InternalRecord):

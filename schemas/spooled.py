@@ -41,6 +41,7 @@ class SpooledEvent(msgspec.Struct, rename="camel", frozen=True, kw_only=True, gc
     model_slug: str
     request_metadata: dict[str, str] | None = None
     tokens: SpooledTokens
+    cost: int = 0
     usage_source: UsageSource
     outcome: Outcome
     kind: Kind = Kind.USAGE

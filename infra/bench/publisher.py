@@ -65,7 +65,7 @@ async def measure(bootstrap: str, events: int, partitions: int) -> Cost:
         await _fill(sink, events, now)
         lanes = await writer.partitions(USAGE_EVENTS)
         counters = DayCounters(sink.instance)
-        counters.use_lanes(range(lanes), lambda root: partition_of(root.encode(), lanes))
+        counters.use_lanes(range(lanes), lambda root, *_: partition_of(root.encode(), lanes))
         publisher = SpoolPublisher(sink, (), {}, writer, counters, partial(feed.ends, where, USAGE_EVENTS))
         began, cpu, loop_cpu = time.perf_counter(), time.process_time(), time.thread_time()
         running = asyncio.create_task(publisher.run())

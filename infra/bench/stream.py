@@ -32,7 +32,7 @@ from runtime.database.engines import Database
 from runtime.kafka import feed as kafka_feed
 from runtime.kafka.writer import Kafka, Writer, partition_of
 from runtime.settings import SpoolSync
-from schemas.decisions import HeardDecision, Whole
+from schemas.decisions import HeardDecision, Spread, Whole
 from schemas.topics import USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 
@@ -77,7 +77,7 @@ async def _bench(folder: Path, where: Kafka, opened: Database, environment: dict
     p50, p99 = statistics.quantiles(delays, n=100)[49], statistics.quantiles(delays, n=100)[98]
     print(
         f"feedback at {FEEDBACK_PER_S:,} events/s: p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms "
-        "(event spooled, to the decision that counts it at a proxy)"
+        "(event spooled, to the decision that counts it at a proxy; far from every limit a counter waits up to 30 s)"
     )
     print(f"ledger {counted:,} events of {total:,} spooled")
     return 0 if counted == total else 1
@@ -101,11 +101,12 @@ async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
     groups: dict[str, list[int]] = {}
     async with _publishing(folder, where) as (made, publisher, counters):
 
-        def decided(told: Sequence[HeardDecision | Whole]) -> None:
+        def decided(told: Sequence[HeardDecision | Whole | Spread]) -> None:
             now = time.monotonic()
             for one in told:
                 if isinstance(one, Whole):
                     counters.take_whole(one.lane, one.at)
+                if not isinstance(one, HeardDecision):
                     continue
                 part = LanePart(one.version, one.at, one.requests, one.tokens)
                 counters.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
@@ -140,7 +141,7 @@ class _Counters(DayCounters):
     def __init__(self, instance: str, partitions: int) -> None:
         super().__init__(instance)
         self.offsets: dict[int, int] = {}
-        self.use_lanes(range(partitions), lambda root: partition_of(root.encode(), partitions))
+        self.use_lanes(range(partitions), lambda root, *_: partition_of(root.encode(), partitions))
 
     def acknowledge(self, lane: Lane, instance: str, placed: Iterable[tuple[int, int]]) -> None:
         pairs = list(placed)

@@ -23,7 +23,7 @@ from runtime.database import engines
 from runtime.database.engines import Database
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import Kafka
-from schemas.decisions import HeardDecision, Whole
+from schemas.decisions import HeardDecision, Spread, Whole
 from schemas.usage import UsageEvent
 from tollgate import migrations
 
@@ -90,10 +90,10 @@ def _ledger_bytes(database: Database) -> float:
 def _hearing() -> float:
     """Return what a proxy pays for one decision: no record names a proxy, so it is the same for any number of them."""
     days = DayCounters("proxy")
-    days.use_lanes([0], lambda _: 0)
+    days.use_lanes([0], lambda *_: 0)
     heard = 0
 
-    def take(told: Sequence[HeardDecision | Whole]) -> None:
+    def take(told: Sequence[HeardDecision | Whole | Spread]) -> None:
         nonlocal heard
         for one in told:
             if isinstance(one, HeardDecision):

@@ -12,8 +12,9 @@ from itertools import count
 
 from proxy.limits import in_flight
 from proxy.limits.counters import LanePart
-from proxy.limits.days import DayCounters, DayLimit, DayReservation
+from proxy.limits.days import DayCounters, DayLimit
 from proxy.limits.in_flight import NEAR, Amounts, CounterKey
+from proxy.limits.reservations import DayReservation
 from schemas.limits import LimitType
 
 GROUP, SLUG, DAY = "group", "lab/model", date(2025, 3, 1)
@@ -84,7 +85,7 @@ class Race:
 
 def _proxy(instance: str) -> DayCounters:
     days = DayCounters(instance)
-    days.use_lanes(range(1), lambda _: 0)
+    days.use_lanes(range(1), lambda *_: 0)
     days.take_whole(0, 0)
     days.tell_others_from(NEAR)
     return days

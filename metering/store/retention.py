@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection, Table, delete, func, select, tuple_
 
 from domain import ledger_days, sources
-from metering.store import day_partitions
+from metering.store import day_partitions, spreads
 from metering.store.alerts import USAGE_ALERT
 from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
 from metering.store.positions import METERING_POSITION
@@ -24,6 +24,9 @@ LIMIT_DAYS = 40
 
 USAGE_DAYS = 400
 """How many days daily usage is kept at least, as long as finance's topic has it; never less than the ledger."""
+
+SPREAD_DAYS = 7
+"""How long it is known of a tree that it lies in one lane again: the decisions' topic keeps what was told 2 days."""
 
 STEP = 10_000
 """Rows that one transaction removes: a quarter of a second (ADR 52). Embedded, whoever writes waits for it."""
@@ -53,6 +56,7 @@ def steps(today: date, ledger: int, spools: Collection[str]) -> Mapping[str, Ste
         "daily usage by key": partial(_forget_days, KEY_DAILY, before=usage),
         "limit totals": partial(_forget_days, LIMIT_DAILY, before=ledger_days.first(today, LIMIT_DAYS)),
         "usage alerts": partial(_forget_days, USAGE_ALERT, before=ledger_days.first(today, LIMIT_DAYS)),
+        "busy trees": partial(spreads.forget, before=_midnight(today - timedelta(days=SPREAD_DAYS))),
         "positions": partial(_forget_positions, before=first, spools=spools),
     }
 

@@ -16,7 +16,7 @@ from domain.sources import EventBatch
 from metering.core import sums
 from metering.core.alerts import Alert
 from metering.core.sums import Counter, LimitIncrement, LimitTotal, Totals
-from metering.store import alerts, events, insert, key_usage, ledger_clock, totals
+from metering.store import alerts, events, insert, key_usage, ledger_clock, spreads, totals
 from metering.store import positions as stored_positions
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.clock import Clock
@@ -94,6 +94,14 @@ class SqlLedger:
     async def named_in_month(self, lane: str, month: date, after: tuple[str, str]) -> Sequence[tuple[str, str]]:
         """Run `named_in_month` as one transaction."""
         return await self._database.read(lambda connection: named_in_month(connection, lane, month, after))
+
+    async def spreads(self) -> dict[str, int]:
+        """Read them in one transaction."""
+        return await self._database.read(spreads.read)
+
+    async def note_spread(self, tree: str, lanes: int, now: datetime) -> None:
+        """Note it in one transaction."""
+        await self._database.write(lambda connection: spreads.note(connection, tree, lanes, now))
 
     async def keep_alerts(self, found: Sequence[Alert]) -> None:
         """Keep them in one transaction, by the time that readers hold the newest back by."""
@@ -174,7 +182,7 @@ def limit_totals(
     """
     columns = LIMIT_DAILY.c
     place = (columns.group_id, columns.model_slug)
-    figures = [func.sum(columns[name]) for name in LimitIncrement._fields]
+    figures = [totals.summed(columns[name]) for name in LimitIncrement._fields]
     within = (columns.group_id.in_(group_ids), columns.day.between(first, last))
     query = select(*place, *figures).where(*within).group_by(*place)
     return {(row[0], row[1]): LimitIncrement(*map(int, row[2:])) for row in connection.execute(query)}
@@ -226,7 +234,8 @@ def months(
     A month has no rows: it is the sum of its days', and its version the sum of theirs, which grows with each of them.
     """
     columns = LIMIT_DAILY.c
-    figures = [func.sum(columns[name]) for name in ("requests", "tokens", "version", "input_tokens", "output_tokens")]
+    summed = ("requests", "tokens", "version", "input_tokens", "output_tokens", "cost")
+    figures = [totals.summed(columns[name]) for name in summed]
     own: list[LimitTotal] = []
     others: list[LimitTotal] = []
     position = stored_positions.position(connection, topic, partition) or 0

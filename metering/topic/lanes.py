@@ -9,6 +9,7 @@ was written last, and a worker that was paused may write an old one late: the br
 counters are told again.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from domain.days import month_of
 from domain.positions import Progress
 from metering import flow, ports
 from metering.core import telling
+from metering.core.spreads import BusyTrees
 from metering.core.sums import Counter
 from metering.core.telling import LaneTelling, ToldCounter
 from metering.flow import CountedBatch
@@ -27,6 +29,7 @@ from metering.store.transaction import PAGE
 from metering.topic import publisher
 from metering.topic.publisher import KafkaTotals
 from runtime.clock import Clock
+from runtime.kafka import writer
 from runtime.kafka.reader import LogReader
 from runtime.outage import Outage
 from schemas.topics import USAGE_EVENTS
@@ -39,6 +42,11 @@ MONTHS_WITHIN = timedelta(hours=24)
 
 WHOLE_SOON = timedelta(seconds=5)
 """And so often where the lane has moved: what proxies keep of it may go."""
+
+SPREADS_WITHIN = timedelta(hours=12)
+"""All of a lane's spreads are told again so often, for the same reason."""
+
+log = logging.getLogger(__name__)
 
 Publish = Callable[[Sequence[CountedBatch]], Awaitable[bool]]
 """Says whether Kafka has all of it; what another worker is to tell is left out."""
@@ -60,6 +68,7 @@ class _Lane:
     """One that this worker has taken over; all changes below `counted` are told, or wait in `telling`."""
 
     counted: int
+    trees: BusyTrees
     telling: LaneTelling = field(default_factory=LaneTelling)
     limit_changes: int = 0
     """After how many changes of groups it was looked whether what waits has other limits now."""
@@ -67,6 +76,8 @@ class _Lane:
     whole_at: datetime | None = None
     months_at: datetime | None = None
     """When all its months were told last."""
+    spreads_at: datetime | None = None
+    """When it was told last over how many lanes its trees lie."""
     month_changes: int = 0
     """How many changes of limits on months they were told after."""
 
@@ -107,6 +118,8 @@ class Lanes:
         found = []
         for one in counted:
             lane = self._lanes.get(one.batch.partition)
+            if lane is not None:
+                lane.trees.count(one.batch.events)
             due = one if lane is None else self._metering.named(lane.telling, one)
             if due.totals.limits or due.totals.daily:
                 found.append(due)
@@ -135,7 +148,7 @@ class Lanes:
         is_behind = progress is not None and progress.told_offset != progress.next_offset
         if progress is not None and is_behind and not await self._tell_untold(partition, progress):
             return False
-        self._lanes[partition] = _Lane(progress.next_offset if progress else 0)
+        self._lanes[partition] = _Lane(progress.next_offset if progress else 0, await self._trees(partition))
         return await self.tell_whole(partition)
 
     async def look(self, partition: int) -> None:
@@ -151,6 +164,7 @@ class Lanes:
         else:
             await self._tell_changed(partition, lane)
         await self._tell_months(partition, lane)
+        await self._tell_spreads(partition, lane)
 
     async def tell_daily(self, partitions: Sequence[int]) -> None:
         """Tell the daily usage of lanes that has changed since it was told. To be called every second or so."""
@@ -184,6 +198,25 @@ class Lanes:
             end, now = self._totals.end_of(partition), lane.whole_at
             await self._database.ride_out(lambda: self._ledger.note_told(USAGE_EVENTS, partition, at, end, now))
         return True
+
+    async def _trees(self, partition: int) -> BusyTrees:
+        """Return the trees whose own lane this is."""
+        lanes = await self._kafka.ride_out(self._totals.lanes)
+        known = await self._database.ride_out(self._ledger.spreads)
+        own = {tree: over for tree, over in known.items() if writer.partition_of(tree.encode(), lanes) == partition}
+        return BusyTrees(own, lanes, lambda tree: writer.partition_of(tree.encode(), lanes) == partition, self._clock())
+
+    async def _tell_spreads(self, partition: int, lane: _Lane) -> None:
+        """Judge how busy the lane's trees are, and tell over how many lanes they lie from now on; all now and then."""
+        now = self._clock()
+        changed = lane.trees.judge(now)
+        for tree, lanes in changed.items():
+            await self._database.ride_out(partial(self._ledger.note_spread, tree, lanes, now))
+            log.info("the events of group %s are to lie over %d lanes", tree, lanes)
+        if lane.spreads_at is None or now - lane.spreads_at >= SPREADS_WITHIN:
+            lane.spreads_at, changed = now, dict(lane.trees.lanes)
+        for tree, lanes in changed.items():
+            await self._kafka.ride_out(partial(self._totals.publish_spread, partition, tree, lanes))
 
     async def _tell_changed(self, partition: int, lane: _Lane) -> None:
         """Tell at once what waits although its limits have changed."""

@@ -18,8 +18,8 @@ from runtime.clock import Clock
 from runtime.kafka.reader import LogBounds, LogReader
 from runtime.kafka.writer import UNKNOWN, KafkaRecord, PlainRecord, RecordTooLargeError, Writer, cloud_event
 from schemas.daily import DailyUsage
-from schemas.decisions import Decision, Whole
-from schemas.topics import LIMITS_DECISIONS, USAGE_DAILY, WHOLE_KEY
+from schemas.decisions import Decision, Spread, Whole
+from schemas.topics import LIMITS_DECISIONS, SPREAD_KEY, USAGE_DAILY, WHOLE_KEY
 
 _SOURCE = "tollgate/metering"
 _COUNTER = "counter/"
@@ -74,6 +74,17 @@ class KafkaTotals:
         whole = Whole(lane=partition, at=at)
         headers = cloud_event(f"tollgate.{LIMITS_DECISIONS}", f"whole/{partition}/{at}", _SOURCE, self._clock())
         await self._write_to(partition, [KafkaRecord(WHOLE_KEY, whole.model_dump_json().encode(), headers)])
+
+    async def lanes(self) -> int:
+        """Return how many lanes there are. Raise KafkaAwayError."""
+        return await self._writer.partitions(LIMITS_DECISIONS)
+
+    async def publish_spread(self, partition: int, tree: str, lanes: int) -> None:
+        """Say over how many lanes the events of a tree are to lie, in its own lane. Raise KafkaAwayError."""
+        key = f"{SPREAD_KEY}{tree}"
+        headers = cloud_event(f"tollgate.{LIMITS_DECISIONS}", f"{key}/{lanes}", _SOURCE, self._clock())
+        spread = Spread(group_id=tree, lanes=lanes)
+        await self._write_to(partition, [KafkaRecord(key.encode(), spread.model_dump_json().encode(), headers)])
 
     async def _write_to(self, partition: int, records: Sequence[KafkaRecord]) -> None:
         for start in range(0, len(records), _SLICE):

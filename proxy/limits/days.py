@@ -23,19 +23,19 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-import msgspec
-
 from domain.days import month_of
+from domain.money import UnitCost
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
 from proxy.limits.in_flight import CounterKey
 from proxy.limits.near import NEAR, NearLimit, NearLimits
 from proxy.limits.others import OtherProxies
 from proxy.limits.periods import CounterPeriods
+from proxy.limits.reservations import DayReservation
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
-LaneOf = Callable[[str], Lane]
-"""Says which lane the rows of a tree lie in, by the last of their charged groups."""
+LaneOf = Callable[[str, str, int], Lane]
+"""Says which lane a row lies in, by the last of its charged groups, its spool's instance and its sequence."""
 _MOST_CHARGED = 10_000  # routes whose counters are remembered
 
 
@@ -66,18 +66,6 @@ class DayRefusal:
     """Whether it is only held: it may admit as soon as one of them ends."""
 
 
-class DayReservation(msgspec.Struct, eq=False):
-    """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
-
-    estimate: int
-    output: int
-    """What of the estimate is for the answer."""
-    root: str
-    """The last charged group, whose lane the event will lie in."""
-    counters: tuple[DayCounter, ...]
-    ended: bool = False
-
-
 class _Charged(NamedTuple):
     """What the requests of one route touch on one day."""
 
@@ -100,7 +88,7 @@ class DayCounters:
         """`lane` is that of the own spool, embedded; see `use_lanes`."""
         self._instance = instance
         self._own_lane: Lane | None = lane
-        self._lane_of: LaneOf = lambda _: lane
+        self._lane_of: LaneOf = lambda *_: lane
         self._charged: dict[int, _Charged] = {}
         """What was charged last, of one day, by the identity of the groups, which an entry keeps alive."""
         self._charged_day = date.min
@@ -137,10 +125,11 @@ class DayCounters:
         limits: Sequence[DayLimit],
         tokens: int,
         output_tokens: int = 0,
+        unit_cost: UnitCost | None = None,
     ) -> DayReservation | DayRefusal:
         """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any.
 
-        `output_tokens` are what of `tokens` is for the answer.
+        `output_tokens` are what of `tokens` is for the answer. By `unit_cost` their cost is reserved too.
         """
         charged = self._charged.get(id(charged_groups)) if day == self._charged_day else None
         if charged is None or charged.limits is not limits or charged.slug != slug:
@@ -151,20 +140,22 @@ class DayCounters:
                 self._note(limit, slug, day)  # also where nothing is admitted here: others may admit
                 if used >= limit.threshold:
                     return self._refuse(day, slug, limits)
+        cost = 0 if unit_cost is None else unit_cost.of(1, tokens - output_tokens, 0, output_tokens)
         for counter in charged.counters:
-            counter.begin(tokens, output_tokens)
-        return DayReservation(tokens, output_tokens, charged_groups[-1], charged.counters)
+            counter.begin(tokens, output_tokens, cost)
+        return DayReservation(tokens, output_tokens, unit_cost, cost, charged_groups[-1], charged.counters)
 
-    def settle(self, reservation: DayReservation, sequence: int, tokens: int, output_tokens: int = 0) -> None:
+    def settle(
+        self, reservation: DayReservation, sequence: int, tokens: int, output_tokens: int = 0, cost: int = 0
+    ) -> None:
         """Replace the estimate by what was used, spooled here as `sequence`; no offset of it was told yet."""
         if reservation.ended:
             return
-        reservation.ended = True
-        for counter in reservation.counters:
-            counter.end(reservation.estimate, reservation.output)
-        lane = self._lane_of(reservation.root)
+        self.release(reservation)
+        lane = self._lane_of(reservation.root, self._instance, sequence)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
-        self._await((lane, self._instance), SpooledRow(sequence, tokens, offset, output_tokens), reservation.counters)
+        row = SpooledRow(sequence, tokens, offset, output_tokens, cost)
+        self._await((lane, self._instance), row, reservation.counters)
 
     def release(self, reservation: DayReservation) -> None:
         """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
@@ -172,7 +163,7 @@ class DayCounters:
             return
         reservation.ended = True
         for counter in reservation.counters:
-            counter.end(reservation.estimate, reservation.output)
+            counter.end(reservation.estimate, reservation.output, reservation.cost)
 
     def restore(
         self, group_ids: Sequence[str], slug: str, day: date, row: SpooledRow, *, lane: Lane, instance: str
@@ -234,7 +225,7 @@ class DayCounters:
         self, group_ids: Sequence[str], slug: str, day: date, instance: str, sequence: int, offset: int
     ) -> bool:
         """Say whether no sum needs a row any more, nor will after a restart; it is published at `offset` or below."""
-        if offset < self._wholes.get(self._lane_of(group_ids[-1]), NOWHERE):
+        if offset < self._wholes.get(self._lane_of(group_ids[-1], instance, sequence), NOWHERE):
             return True
         if not self._untold:
             return False

@@ -23,6 +23,7 @@ from proxy.spool import segments
 from proxy.spool.placed import Placed
 from proxy.spool.recent import Recent
 from proxy.spool.segments import Segments
+from proxy.spool.spreads import Spreads
 from runtime import ids
 from schemas import spooled
 from schemas.spooled import SpooledEvent
@@ -79,6 +80,7 @@ class SpoolFile:
         self.instance, self.boot_id = _identity(path)
         self.segments, self.end, self.written_bytes = _open(path)
         begin, self.acknowledged_through, self.placed = _state(path)
+        self.spreads = Spreads(path)
         self._begin = min(max(begin, self.segments.first), self.end)  # a power cut may have taken the last rows
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool-read")
         self._waiters: dict[asyncio.Future[None], int] = {}
@@ -124,7 +126,7 @@ class SpoolFile:
         mark = max(self.acknowledged_through, acknowledged_through)
         fresh = self.path / f"{_STATE}{_NEW}"
         self.placed.forget(begin)
-        fresh.write_text(f"{begin} {mark}\n{self.placed.saved()}", encoding="ascii")
+        segments.write_private(fresh, f"{begin} {mark}\n{self.placed.saved()}".encode())
         fresh.replace(self.path / _STATE)
         self._begin, self.acknowledged_through = begin, mark
         self.segments.drop(begin)
@@ -178,8 +180,8 @@ class SpoolFile:
         Raise OSError where the disk refuses: then the spool is there and open, and the call may be repeated.
         """
         if drained_instances(self.path.parent).get(self.instance) != self.end - 1:  # else: repeated
-            with self.path.with_name(_DRAINED).open("a", encoding="ascii") as drained:
-                drained.write(f"\n{self.instance} {self.end - 1}\n")  # the line before may be torn
+            line = f"\n{self.instance} {self.end - 1}\n"  # the one before may be torn
+            segments.write_private(self.path.with_name(_DRAINED), line.encode(), more=True)
         gone = self.path.with_suffix(_GONE)
         if self.path.exists():
             self.path.rename(gone)  # at once: half a spool must not be met at a start
@@ -218,9 +220,9 @@ def create(folder: Path, boot: str) -> Path:
     """Make a spool of a new instance; return its path. Raise OSError."""
     instance = ids.mint()
     fresh = folder / f"{instance}{_NEW}"
-    fresh.mkdir()
+    fresh.mkdir(mode=0o700)
     identity = fresh / _IDENTITY
-    identity.write_text(f"{instance}\n{boot}\n", encoding="utf-8")
+    segments.write_private(identity, f"{instance}\n{boot}\n".encode())
     segments.sync(identity)
     os.close(Segments(fresh).begin(1))
     segments.sync(fresh)

@@ -131,7 +131,7 @@ class Segments:
         rest = path.read_bytes()[place:]
         if rest:
             log.warning("%s: %d bytes of a write that was interrupted are put aside", path, len(rest))
-            path.with_suffix(_TORN).write_bytes(rest)
+            write_private(path.with_suffix(_TORN), rest)
             os.truncate(path, place)
 
     def begin(self, first: int) -> int:
@@ -167,6 +167,13 @@ class Segments:
         if len(firsts) > 1:  # a name is new
             sync(self._folder)
         return firsts[-1] if firsts else since
+
+
+def write_private(path: Path, data: bytes, *, more: bool = False) -> None:
+    """Write a file, or behind what one holds, that is its owner's alone, whatever the umask. Raise OSError."""
+    behind = os.O_APPEND if more else os.O_TRUNC
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | behind, 0o600), "wb") as file:
+        file.write(data)
 
 
 def sync(path: Path) -> None:

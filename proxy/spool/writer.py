@@ -282,7 +282,7 @@ def open_folder(folder: Path, *, sync: SpoolSync, max_bytes: int) -> tuple[Spool
 
     The caller holds the data directory's lock: no other process writes any of them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     spool_file.sweep(folder)
     boot = boot_id()
     older: list[SpoolFile] = []

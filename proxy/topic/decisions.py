@@ -17,9 +17,9 @@ from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka
 from runtime.outage import Pause
-from schemas.decisions import DecisionBySequence, HeardDecision, Whole
+from schemas.decisions import DecisionBySequence, HeardDecision, Spread, Whole
 from schemas.limits import UsageLimitUnit
-from schemas.topics import LIMITS_DECISIONS, LIMITS_DECISIONS_V1, WHOLE_KEY
+from schemas.topics import LIMITS_DECISIONS, LIMITS_DECISIONS_V1, SPREAD_KEY, WHOLE_KEY
 
 SILENCE_S = 60.0
 """After so long without a word the consumer is replaced: it may have died without one. A lane in use is told of at
@@ -29,6 +29,7 @@ _DAYS = (-1, 0, 1)
 """From yesterday, whose last requests may still be in flight, to tomorrow: another proxy's clock may be ahead."""
 
 
+_SPREAD = SPREAD_KEY.encode()
 _decode = msgspec.json.Decoder(HeardDecision).decode
 
 
@@ -42,7 +43,7 @@ class DecisionsFeed(Feed):
     def __init__(
         self,
         where: Kafka,
-        on_told: Callable[[Sequence[HeardDecision | Whole]], None],
+        on_told: Callable[[Sequence[HeardDecision | Whole | Spread]], None],
         clock: Clock,
         *,
         steady: Callable[[], float] = time.monotonic,
@@ -64,7 +65,7 @@ class DecisionsFeed(Feed):
 
     def _take(self, records: Sequence[FeedRecord]) -> None:
         periods = _periods(self._clock)
-        told: list[HeardDecision | Whole] = []
+        told: list[HeardDecision | Whole | Spread] = []
         for record in records:
             lane = record.partition
             if record.offset != self._next.get(lane):
@@ -81,13 +82,15 @@ class DecisionsFeed(Feed):
             self._on_told(told)
 
     def _decode(
-        self, record: FeedRecord, value: bytes, periods: Collection[str], told: list[HeardDecision | Whole]
+        self, record: FeedRecord, value: bytes, periods: Collection[str], told: list[HeardDecision | Whole | Spread]
     ) -> None:
         if record.key == WHOLE_KEY:
             whole = Whole.model_validate_json(value)
             held = self._held.get(record.partition)
             if held is None or whole.at > held.at:
                 self._held[record.partition] = whole
+        elif record.key.startswith(_SPREAD):
+            told.append(Spread.model_validate_json(value))
         else:
             decision = _decode(value)
             if decision.period in periods:

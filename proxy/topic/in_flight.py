@@ -17,7 +17,7 @@ from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
 from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, Writer, cloud_event
 from runtime.outage import Pause
-from schemas.decisions import HeardDecision, InFlightUsage, Whole
+from schemas.decisions import HeardDecision, InFlightUsage, Spread, Whole
 from schemas.topics import LIMITS_IN_FLIGHT
 
 SILENCE_S = 60.0
@@ -53,7 +53,7 @@ class InFlightTeller:
         self._steady = steady
         self._pause = pause
 
-    def hear(self, told: Iterable[HeardDecision | Whole]) -> None:
+    def hear(self, told: Iterable[HeardDecision | Whole | Spread]) -> None:
         """Take note of the lanes whose owners tell `whole`."""
         self._whole_at_s |= {one.lane: self._steady() for one in told if isinstance(one, Whole)}
 
@@ -87,6 +87,7 @@ class InFlightTeller:
             tokens=own.tokens,
             input_tokens=own.tokens - own.output_tokens,
             output_tokens=own.output_tokens,
+            cost=own.cost,
         )
         at = self._clock()
         headers = cloud_event(f"tollgate.{LIMITS_IN_FLIGHT}", f"{name}/{at.timestamp():.3f}", self._instance, at)
@@ -127,5 +128,5 @@ class InFlightFeed(Feed):
                 self._unreadable.skip(record.place, error)
                 continue
             key = CounterKey(told.group_id, told.model_slug, told.day)
-            amounts = Amounts(told.requests, told.tokens, told.output_tokens)
+            amounts = Amounts(told.requests, told.tokens, told.output_tokens, told.cost)
             self._days.others.take(key, told.instance, amounts, self._now_s())

@@ -217,7 +217,7 @@ class SpoolPublisher:
         """Read, and hand to each partition what is its own; an older file comes to its end."""
         partitions = await self._partitions(source)
         draining, file = source.draining, source.file
-        form = source.form = former(file.instance, partitions)
+        form = source.form = former(file.instance, partitions, file.spreads)
         while source.is_current or draining.read_through < file.end - 1:
             room = draining.room
             if not room:

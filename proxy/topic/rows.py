@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from proxy.spool.spreads import Spreads
 from runtime.kafka import writer
 from runtime.kafka.writer import PlainRecord
 from schemas.topics import USAGE_EVENTS
@@ -37,6 +38,7 @@ class Charged(NamedTuple):
     key: bytes
     """The record's."""
     partition: int
+    """Where the row lies."""
 
 
 Head = tuple[int, str, Charged]
@@ -60,8 +62,8 @@ _decode_route = msgspec.json.Decoder(_Route).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
-def former(instance: str, partitions: int) -> Callable[[int, bytes], Row]:
-    """Make what forms a row."""
+def former(instance: str, partitions: int, spreads: Spreads) -> Callable[[int, bytes], Row]:
+    """Make what forms a row; `spreads` says which lanes the rows of busy trees lie in."""
     headers = writer.cloud_events(EVENT_TYPE, instance)
     routes: dict[bytes, Charged | None] = {}
     """By the bytes between the fixed members and the key's prefix; None: they do not hold all of it."""
@@ -95,6 +97,16 @@ def former(instance: str, partitions: int) -> Callable[[int, bytes], Row]:
         if whose is None:
             event = _decode_event(body)
             whose, id_, at = charged(event), event.idempotency_key.encode(), event.timestamp.encode()
+        if spreads:
+            whose = _laid(whose, spreads, partitions, sequence)
         return sequence, at[:10].decode(), whose, (whose.key, body, headers(id_, at)), len(body)
 
     return form
+
+
+def _laid(whose: Charged, spreads: Spreads, partitions: int, sequence: int) -> Charged:
+    """Return the same with the lane that this row lies in."""
+    root = whose.groups[-1]
+    if root not in spreads:
+        return whose
+    return whose._replace(partition=spreads.lane(root, whose.partition, partitions, sequence))

@@ -145,6 +145,7 @@ class Database:
         with self._writing(self.session_engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             lock(connection, "schema")
             return work(connection)
 

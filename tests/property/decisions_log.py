@@ -37,6 +37,9 @@ class DecisionsTopic:
         self._paused = paused
         self.late: list[tuple[int, bytes, bytes]] = []
 
+    async def partitions(self, _topic: str) -> int:
+        return len(self._logs)
+
     async def write_to(self, topic: str, partition: int, records: Sequence[Any]) -> list[int]:
         assert topic == LIMITS_DECISIONS
         if self._paused:

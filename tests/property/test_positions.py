@@ -29,7 +29,7 @@ from proxy.topic.decisions import DecisionsFeed
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import Kafka
 from runtime.outage import Outage
-from schemas.decisions import HeardDecision, Whole
+from schemas.decisions import HeardDecision, Spread, Whole
 from schemas.limits import LimitType
 from schemas.topics import USAGE_EVENTS
 from tests.property.decisions_log import DecisionsTopic, Log
@@ -75,7 +75,7 @@ class Proxy:
         self.world, self.disk = world, world.disks[number]
         self.days = DayCounters(self.instance)
         self.lane = 0
-        self.days.use_lanes(range(LANES), lambda _: self.lane)
+        self.days.use_lanes(range(LANES), lambda *_: self.lane)
         self.feed = DecisionsFeed(Kafka("nowhere"), self._take, world.clock)
         self.read = [0] * LANES
         self.queue: list[list[int]] = [[] for _ in range(LANES)]
@@ -90,11 +90,11 @@ class Proxy:
                 [NAMES[group]], SLUG, DAY, SpooledRow(sequence, tokens, offset), lane=lane, instance=self.instance
             )
 
-    def _take(self, told: Sequence[HeardDecision | Whole]) -> None:
+    def _take(self, told: Sequence[HeardDecision | Whole | Spread]) -> None:
         for one in told:
             if isinstance(one, Whole):
                 self.days.take_whole(one.lane, one.at)
-            else:
+            elif isinstance(one, HeardDecision):
                 part = LanePart(one.version, one.at, one.requests, one.tokens)
                 self.days.take_part(one.group_id, one.model_slug, date.fromisoformat(one.period), one.lane, part)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection
 
+from control.store.workspaces import SqlWorkspaces
 from metering.store import pages
 from metering.store.pages import LedgerEntry
 from tollgate.cli import commands, progress
@@ -57,7 +58,7 @@ def export(
 
         def write(connection: Connection) -> int:
             entries = counted(pages.days(connection, first, last))
-            return exports.write_parquet(entries, out) if out and kind == "parquet" else exports.write_csv(entries, out)
+            return _written(connection, entries, out, kind)
 
         try:
             count = place.read(write)
@@ -67,6 +68,13 @@ def export(
         click.echo(json.dumps({**asked, "format": kind, "out": str(out), "events": count}))
     else:
         _say(count, named, out)
+
+
+def _written(connection: Connection, entries: Iterable[LedgerEntry], out: Path | None, kind: str) -> int:
+    names = {one.id: one.name for one in SqlWorkspaces(connection).every()}
+    if out and kind == "parquet":
+        return exports.write_parquet(entries, out, names)
+    return exports.write_csv(entries, out, names)
 
 
 def _say(count: int, named: str, out: Path | None) -> None:

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -43,22 +43,26 @@ _TEXTS = (
 )
 _NUMBERS = ("input_tokens", "output_tokens", "cached_input_tokens", "latency_ms", "first_byte_ms", "sequence")
 _MOMENTS = ("timestamp", "recorded_at")
-COLUMNS = (*_MOMENTS, *_TEXTS, *_NUMBERS, "stream")
+COLUMNS = (*_MOMENTS, *_TEXTS, *_NUMBERS, "stream", "workspace")
+"""`workspace` is the name of the one that `workspace_id` names."""
+
+Names = Mapping[str, str]
+"""By its id the name of each workspace."""
 
 
 class MissingLibraryError(Exception):
     """The library that writes Parquet is not installed; the message says how it comes."""
 
 
-def write_csv(entries: Iterable[LedgerEntry], out: Path | None) -> int:
+def write_csv(entries: Iterable[LedgerEntry], out: Path | None, names: Names) -> int:
     """Write a header and one line for each event, to standard output without `out`; return how many."""
     if out is None:
-        return _csv(entries, sys.stdout)
+        return _csv(entries, sys.stdout, names)
     with _opened(out) as file, io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True) as text:
-        return _csv(entries, text)
+        return _csv(entries, text, names)
 
 
-def write_parquet(entries: Iterable[LedgerEntry], out: Path) -> int:
+def write_parquet(entries: Iterable[LedgerEntry], out: Path, names: Names) -> int:
     """Write a Parquet file; return how many events it holds. Raise MissingLibraryError."""
     try:
         import pyarrow as arrow  # noqa: PLC0415 (an extra: most installations do without)
@@ -67,11 +71,11 @@ def write_parquet(entries: Iterable[LedgerEntry], out: Path) -> int:
         raise MissingLibraryError("Parquet needs pyarrow: install tollgate-gateway[parquet], or use csv") from None
     moment = arrow.timestamp("ms", tz="UTC")
     types = dict.fromkeys(_MOMENTS, moment) | {name: arrow.string() for name in _TEXTS}
-    types |= {name: arrow.int64() for name in _NUMBERS} | {"stream": arrow.bool_()}
+    types |= {name: arrow.int64() for name in _NUMBERS} | {"stream": arrow.bool_(), "workspace": arrow.string()}
     schema = arrow.schema([(name, types[name]) for name in COLUMNS])
     count = 0
     with _opened(out) as opened, parquet.ParquetWriter(_Counted(opened), schema) as file:
-        for rows in statements.batches(map(_row, entries), ROW_GROUP):
+        for rows in statements.batches((_row(entry, names) for entry in entries), ROW_GROUP):
             file.write_table(arrow.Table.from_pylist(rows, schema))
             count += len(rows)
     return count
@@ -114,13 +118,13 @@ def _opened(out: Path) -> Iterator[IO[bytes]]:
         fresh.unlink(missing_ok=True)
 
 
-def _csv(entries: Iterable[LedgerEntry], file: IO[str]) -> int:
+def _csv(entries: Iterable[LedgerEntry], file: IO[str], names: Names) -> int:
     # The library quotes what holds a character of its line end: so this one holds all that any reader may split on.
     writer = csv.writer(_Lines(file), lineterminator=_SPLITS)
     writer.writerow(COLUMNS)
     count = 0
     for entry in entries:
-        writer.writerow(map(_text, _row(entry).values()))
+        writer.writerow(map(_text, _row(entry, names).values()))
         count += 1
     return count
 
@@ -138,13 +142,14 @@ class _Lines:
         return self._file.write(line.removesuffix(_SPLITS) + "\r\n")
 
 
-def _row(entry: LedgerEntry) -> dict[str, Any]:
+def _row(entry: LedgerEntry, names: Names) -> dict[str, Any]:
     event = entry.event
     values = {
         **dict(event),
         **dict(event.tokens),
         **dict(event.producer),
         "recorded_at": entry.recorded_at,
+        "workspace": names.get(event.workspace_id),
         "usage_source": event.usage_source.value,
         "outcome": event.outcome.value,
         "kind": event.kind.value,

@@ -18,6 +18,7 @@ from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
 from proxy.topic.in_flight import InFlightFeed, InFlightTeller
 from proxy.topic.requests import RequestPublisher
 from runtime import clock
+from runtime.config import records as config_records
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
 from runtime.http import health
@@ -30,7 +31,7 @@ from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
-from schemas.decisions import HeardDecision, Whole
+from schemas.decisions import HeardDecision, Spread, Whole
 from schemas.topics import LIMITS_DECISIONS_V1, USAGE_EVENTS
 from tollgate import installation
 from tollgate.installation import InstallationError
@@ -42,7 +43,7 @@ PUBLISH_GRACE_S = 10
 
 _LEAVES_WITHIN_S = 60.0
 """How long a proxy that leaves waits before it looks again whether all is published."""
-_KINDS = (ConfigKind.WORKSPACE, ConfigKind.ENDPOINT, ConfigKind.GROUP, ConfigKind.KEY, ConfigKind.SECRET)
+_KINDS = config_records.EVERY_KIND - {ConfigKind.WEBHOOK}
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class ProxyRole(Role):
         for change in changes:
             self._proxy.apply(change)
 
-    def _take_decisions(self, told: Sequence[HeardDecision | Whole]) -> None:
+    def _take_decisions(self, told: Sequence[HeardDecision | Whole | Spread]) -> None:
         self._proxy.take_decisions(told)
         self._teller.hear(told)
 

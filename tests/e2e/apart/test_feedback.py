@@ -12,6 +12,7 @@ from runtime.kafka.writer import Kafka
 from tests.e2e.apart import lab as labs
 from tests.e2e.apart.crowd import SLUG
 from tests.e2e.apart.lab import Lab
+from tests.e2e.conftest import eventually as eventually_so
 from tests.support import cluster as clusters
 from tests.support import databases, processes, services
 
@@ -67,6 +68,7 @@ def drive(proxy: str, key: str) -> int:
 def test_what_one_proxy_admits_counts_at_the_other_and_no_proxy_needs_the_database(lab: Lab, tmp_path: Path) -> None:
     """In this order: whoever reconciles has to ask every proxy that served, and the last one is gone."""
     a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab)
+    a_month_and_a_budget_used_up_at_one_proxy_are_used_up_at_the_other(lab)
     a_proxy_starts_and_serves_without_the_database(lab, tmp_path)
     a_proxy_that_restarts_while_metering_and_the_database_are_away_holds_its_limits(lab)
 
@@ -91,6 +93,27 @@ def a_day_used_up_at_one_proxy_is_used_up_at_the_other(lab: Lab) -> None:
     for proxy in (first, second):
         eventually(lambda proxy=proxy: call(proxy, key), 200)  # type: ignore[misc]
     assert lab.reconcile()[0] == 0
+
+
+def a_month_and_a_budget_used_up_at_one_proxy_are_used_up_at_the_other(lab: Lab) -> None:
+    first, second = lab.cluster.proxies
+    rates = {"input": "0", "cached_input": "0", "output": "0", "request": "0.01", "currency": "EUR"}
+    lab.api("PUT", "/prices", [{"slug": SLUG, "external_entity_id": "budget", "from": "2026-01-01", **rates}])
+    for name, kind in (("month", "REQUEST"), ("budget", "COST")):
+        group, key = lab.customer(name)
+        for proxy in (first, second):
+            eventually(lambda proxy=proxy, key=key: call(proxy, key), 200)  # type: ignore[misc]
+        limit = {"type": kind, "unit": "MONTH", "threshold": 5}
+        lab.api("PATCH", f"/groups/{group}", {"models": [{"slug": SLUG, "usage_limits": [limit]}]})
+        drive(first, key)
+        refused = eventually(lambda key=key: call(second, key), 429)  # type: ignore[misc]
+        assert f"5 {kind} per MONTH" in refused.json()["error"]["message"]
+
+        def used(group: str = group) -> int:
+            (shown,) = lab.api("GET", f"/groups/{group}/usage")["usage"][SLUG]
+            return int(shown["current_usage"])
+
+        eventually_so(lambda used=used: used() >= 5, within_s=WITHIN_S)  # type: ignore[misc]
 
 
 def a_proxy_starts_and_serves_without_the_database(lab: Lab, tmp_path: Path) -> None:

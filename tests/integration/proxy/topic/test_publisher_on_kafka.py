@@ -64,6 +64,31 @@ async def test_what_is_spooled_is_in_the_topic_once(tmp_path: Path, kafka: Kafka
     sink.close()
 
 
+async def test_a_busy_trees_events_lie_over_its_lanes_also_after_a_restart(
+    tmp_path: Path, kafka: Kafka, writer: Writer
+) -> None:
+    one_tree = [12 * number for number in range(100)]
+    home, partitions = topics.partition_of(0), await writer.partitions(USAGE_EVENTS)
+    sink, _ = topics.opened(tmp_path)
+    made = publishing(sink, writer)
+    async with running(made, sink):
+        await spooled(sink, one_tree)
+        sink.file.spreads.spread(topics.GROUPS[0], 2, begin=101, oldest=1)
+        await spooled(sink, one_tree)
+        assert await made.drain(30)
+    sink.close()
+    again, _ = topics.opened(tmp_path)
+    made = publishing(again, writer)
+    async with running(made, again):
+        await spooled(again, one_tree)
+        assert await made.drain(30)
+    found = {event.producer.sequence: lane for lane, events in (await published(kafka)).items() for event in events}
+    assert found == {
+        sequence: home if sequence <= 100 else (home + sequence % 2) % partitions for sequence in range(1, 301)
+    }
+    again.close()
+
+
 async def test_an_outage_delays_and_loses_nothing(
     tmp_path: Path, kafka_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

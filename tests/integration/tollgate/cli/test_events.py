@@ -86,6 +86,7 @@ def test_csv_holds_every_event_of_the_day(data: Path) -> None:
     assert (rows[0]["kind"], rows[5]["kind"], rows[5]["latency_ms"]) == ("usage", "correction", "")
     assert [row["route"] for row in rows[:2]] == ["chat.completions", "embeddings"]
     assert rows[0]["timestamp"].endswith("Z")
+    assert {row["workspace"] for row in rows} == {"lab"}
 
 
 def test_parquet_has_types_and_the_same_figures(data: Path, tmp_path: Path) -> None:
@@ -96,6 +97,7 @@ def test_parquet_has_types_and_the_same_figures(data: Path, tmp_path: Path) -> N
     assert table.column_names == list(exports.COLUMNS)
     assert sum(table["output_tokens"].to_pylist()) == 5 * 5 - 1
     assert table["timestamp"].to_pylist()[0].tzinfo is not None
+    assert set(table["workspace"].to_pylist()) == {"lab"}
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["day.parquet"]
 
 

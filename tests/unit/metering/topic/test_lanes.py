@@ -11,6 +11,7 @@ from metering.flow import CountedBatch
 from metering.topic.lanes import Lanes, lane_of
 from metering.topic.publisher import KafkaTotals
 from runtime.kafka.reader import LogReader
+from runtime.kafka.writer import partition_of
 from runtime.outage import Outage
 from schemas.limits import LimitType, UsageLimitUnit
 from schemas.topics import USAGE_EVENTS
@@ -30,6 +31,13 @@ class Topic:
 
     def __init__(self) -> None:
         self.wholes: list[int] = []
+        self.spreads: list[tuple[str, int]] = []
+
+    async def lanes(self) -> int:
+        return 4
+
+    async def publish_spread(self, _partition: int, tree: str, lanes: int) -> None:
+        self.spreads.append((tree, lanes))
 
     async def publish_whole(self, _partition: int, at: int) -> None:
         self.wholes.append(at)
@@ -179,3 +187,22 @@ async def test_daily_usage_is_told_once_a_look_and_again_where_another_lane_move
     scene.told.meanwhile = scene.ledger.apply(batch([event(51, group_id="group-d")], 2, topic="other"))
     await scene.lanes.tell_daily([0])
     assert [usage.requests for usage in scene.told.daily] == [5, 7, 8], "the other lane added one while it was told"
+
+
+async def test_a_busy_trees_lanes_are_kept_and_told_and_told_again_by_who_takes_the_lane_over() -> None:
+    scene = Scene()
+    tree = next(name for name in "abcdefgh" if partition_of(name.encode(), 4) == 0)
+    scene.ledger.kept_spreads["another lane's"] = 2
+    assert await scene.lanes.take_over(0)
+    await scene.use(tree, 30_000)
+    scene.clock.advance(seconds=10)
+    await scene.looked()
+    assert scene.topic.spreads == [(tree, 2)]
+    assert scene.ledger.kept_spreads[tree] == 2
+    scene.clock.advance(hours=12)
+    await scene.looked()
+    assert scene.topic.spreads == [(tree, 2)] * 2
+    scene.lanes.leave(0)
+    await scene.looked()
+    await scene.looked()
+    assert scene.topic.spreads == [(tree, 2)] * 3

@@ -29,16 +29,13 @@ HARMLESS = [
 ]  # fmt: skip
 
 
-class Asked(Exchange):
-    """A request, as the port hands it over."""
-
-    def __init__(self, target: bytes, method: bytes = b"POST", headers: Headers | None = None) -> None:
-        super().__init__(None)  # type: ignore[arg-type]
-        self.target, self.method, self.headers = target, method, headers or []
+def asked(target: bytes, method: bytes = b"POST", headers: Headers | None = None) -> Exchange:
+    """Return a request, as the port hands it over."""
+    return Exchange(None, method, target, headers or [])  # type: ignore[arg-type]
 
 
 def sync(behind: str, **more: Any) -> Envelope | Reply:
-    return envelopes.model_server(Asked(b"/sync/lab/model" + behind.encode(), **more))
+    return envelopes.model_server(asked(b"/sync/lab/model" + behind.encode(), **more))
 
 
 @pytest.mark.parametrize("behind", HOSTILE)
@@ -81,7 +78,7 @@ def test_whatever_passes_stays_in_its_place_however_often_it_is_decoded(behind: 
     ],
 )
 def test_where_the_slug_stands(target: str, slug: str, suffix: str) -> None:
-    found = envelopes.model_server(Asked(target.encode()))
+    found = envelopes.model_server(asked(target.encode()))
     assert isinstance(found, Envelope)
     assert (found.slug, found.suffix) == (slug, suffix)
 
@@ -93,7 +90,7 @@ def test_where_the_slug_stands(target: str, slug: str, suffix: str) -> None:
      "/predict/" + "a" * 300 + "/b", "/predict/lab%2Fmodel%2Fmore", "/predict/\xff/x"],
 )  # fmt: skip
 def test_what_names_no_slug_is_not_found(target: str) -> None:
-    found = envelopes.model_server(Asked(target.encode("latin-1")))
+    found = envelopes.model_server(asked(target.encode("latin-1")))
     assert isinstance(found, Reply)
     assert found.status == 404
 
@@ -133,7 +130,7 @@ def test_versions_and_betas_of_the_messages_api_go_on_as_they_came() -> None:
         (b"anthropic-beta", b"c"),
         (b"x-api-key", b"k"),
     ]
-    found = envelopes.count_tokens(Asked(b"/v1/messages/count_tokens?beta=true", headers=given))
+    found = envelopes.count_tokens(asked(b"/v1/messages/count_tokens?beta=true", headers=given))
     assert isinstance(found, Envelope)
     assert (found.slug, found.suffix) == (None, "/count_tokens?beta=true")
     assert found.header_lines.endswith(b"anthropic-version: 2026-10-21\r\nanthropic-beta: a,b\r\nanthropic-beta: c\r\n")

@@ -5,7 +5,8 @@ from datetime import date, timedelta
 import pytest
 
 from proxy.limits.counters import LanePart, SpooledRow
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
+from proxy.limits.reservations import DayReservation
 from schemas.decisions import DecisionBySequence
 from schemas.limits import LimitType
 
@@ -167,7 +168,7 @@ def test_whole_counts_rows_of_which_no_part_says_more() -> None:
 def apart(lanes: int = 2) -> DayCounters:
     """Return counters beside Kafka, whose trees lie in the lane that their name ends with."""
     days = DayCounters("me")
-    days.use_lanes(range(lanes), lambda root: int(root[-1]) % lanes)
+    days.use_lanes(range(lanes), lambda root, *_: int(root[-1]) % lanes)
     return days
 
 

@@ -7,8 +7,9 @@ import pytest
 from infra.simulate.overshoot import Race
 from proxy.limits import in_flight
 from proxy.limits.counters import LanePart
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
 from proxy.limits.in_flight import NEAR, NOTHING, Amounts, CounterKey, Heard
+from proxy.limits.reservations import DayReservation
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
 SLUG = "lab/model"
@@ -23,7 +24,7 @@ def limit(threshold: int, type_: LimitType = REQUEST, *, over_all: bool = False)
 
 def proxy(instance: str = "me", lanes: int = 1) -> DayCounters:
     days = DayCounters(instance)
-    days.use_lanes(range(lanes), lambda _: 0)
+    days.use_lanes(range(lanes), lambda *_: 0)
     for lane in range(lanes):
         days.take_whole(lane, 0)
     days.tell_others_from(NEAR)

@@ -8,7 +8,7 @@ import pytest
 from domain import days
 from proxy.topic.decisions import DecisionsFeed
 from runtime.kafka.writer import Kafka, KafkaRecord
-from schemas.decisions import Decision, HeardDecision, UsedUp, Whole
+from schemas.decisions import Decision, HeardDecision, Spread, UsedUp, Whole
 from schemas.limits import LimitType
 from tests.unit.runtime.kafka.fakes import Broker, HandTime
 
@@ -53,7 +53,7 @@ class Scene:
     def __init__(self) -> None:
         self.time = HandTime()
         self.broker = Broker(self.time, [[], []])
-        self.heard: list[HeardDecision | Whole] = []
+        self.heard: list[HeardDecision | Whole | Spread] = []
         self.feed = DecisionsFeed(
             Kafka("nowhere:1"),
             self.heard.extend,
@@ -138,3 +138,12 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - the feed says nothing when it has handed over
             await asyncio.sleep(0)
+
+
+async def test_over_how_many_lanes_a_tree_is_to_lie_is_handed_over() -> None:
+    scene = Scene()
+    spread = Spread(group_id="g", lanes=4)
+    scene.broker.put(KafkaRecord(b"spread/g", spread.model_dump_json(by_alias=True).encode()))
+    async with scene.running():
+        await scene.feed.caught_up()
+    assert scene.heard == [spread]

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.core import usage_event
 from proxy.limits.estimate import TokenCounts
+from proxy.spool.spreads import Spreads
 from proxy.topic import rows
 from proxy.topic.rows import Charged
 from runtime import ids
@@ -18,6 +20,7 @@ from schemas.usage import Outcome, RouteName, Tokens, UsageDraft, UsageSource
 from tests.unit.proxy import kit
 
 PARTITIONS = 7
+NO_FOLDER = Path("nowhere")
 PRODUCER = b',"producer":{"instance":"one","sequence":5}}'
 texts = st.text(max_size=12)
 
@@ -78,7 +81,7 @@ def check(row: rows.Row, body: bytes) -> None:
 def test_a_row_says_what_its_event_says(
     groups: tuple[str, ...], entity: str, slug: str, metadata: dict[str, str] | None, at: datetime
 ) -> None:
-    form = rows.former("one", PARTITIONS)
+    form = rows.former("one", PARTITIONS, Spreads(NO_FOLDER))
     for _ in range(2):  # worked out, then known
         body = written(route(groups, entity, slug), at.replace(tzinfo=UTC), request_metadata=metadata)
         check(form(5, body), body)
@@ -103,7 +106,7 @@ def test_an_event_that_was_written_otherwise_is_decoded(key: str) -> None:
         latency_ms=None,
         first_byte_ms=None,
     )
-    form = rows.former("one", PARTITIONS)
+    form = rows.former("one", PARTITIONS, Spreads(NO_FOLDER))
     for _ in range(2):
         body = draft.model_dump_json().encode()[:-1] + PRODUCER
         check(form(5, body), body)
@@ -111,7 +114,17 @@ def test_an_event_that_was_written_otherwise_is_decoded(key: str) -> None:
 
 def test_no_more_routes_are_known_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "_MOST_ROUTES", 3)
-    form = rows.former("one", PARTITIONS)
+    form = rows.former("one", PARTITIONS, Spreads(NO_FOLDER))
     for number in [*range(10), 0]:
         body = written(route((f"group-{number}",)))
         check(form(5, body), body)
+
+
+def test_rows_of_a_busy_tree_lie_over_its_lanes_from_their_sequence_on(tmp_path: Path) -> None:
+    spreads = Spreads(tmp_path)
+    spreads.spread("root", 3, begin=10, oldest=1)
+    form = rows.former("one", PARTITIONS, spreads)
+    body = written(route(("child", "root")))
+    home = partition_of(b"root", PARTITIONS)
+    found = [form(sequence, body)[2].partition for sequence in range(8, 14)]
+    assert found == [home, home, *((home + sequence % 3) % PARTITIONS for sequence in range(10, 14))]

@@ -47,7 +47,7 @@ def test_an_event_of_the_tail_is_one_line_without_controls() -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_spreadsheet_calculates_no_cell(start: str) -> None:
     file = io.StringIO()
-    exports._csv([LedgerEntry(event(1, external_entity_id=f"{start}cmd|' /C calc'!A0"), event(1).timestamp)], file)
+    exports._csv([LedgerEntry(event(1, external_entity_id=f"{start}cmd|' /C calc'!A0"), event(1).timestamp)], file, {})
     (row,) = csv.DictReader(io.StringIO(file.getvalue(), newline=""))
     assert row["external_entity_id"] == f"'{start}cmd|' /C calc'!A0"
     assert row["input_tokens"] == "10"
