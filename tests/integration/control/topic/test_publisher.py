@@ -139,7 +139,7 @@ async def test_rows_are_kept_for_48_hours_and_until_they_are_sent(begun: Scene) 
 
 
 async def test_many_old_rows_go_in_several_transactions(begun: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_log, "_FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(config_log, "STEP", 2)
     for number in range(5):
         begun.change(str(number))
     await begun.step()
