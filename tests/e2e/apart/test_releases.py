@@ -79,8 +79,9 @@ def loaded(lab: Lab, key: str) -> Iterator[list[int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("order", [("proxy-1", "metering-1"), pytest.param(ORDER, marks=pytest.mark.long)], ids=len)
+@pytest.mark.parametrize("order", [("proxy-1", "metering-1"), ORDER], ids=len)
 def test_no_call_fails_and_none_counts_twice(
     kafka: Kafka, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...]
 ) -> None:

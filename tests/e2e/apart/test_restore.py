@@ -89,8 +89,9 @@ async def newest_daily(where: Kafka) -> dict[bytes, DailyUsage]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("calls", [100, pytest.param(5_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("calls", [100, 5_000])
 async def test_a_backup_is_restored_by_the_book(
     kafka: Kafka, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
