@@ -51,6 +51,7 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "public_key_set": False,
         "operator_credential": True,
         "hosts": [],
+        "usage_alerts": [],
     }
     assert run(data, "create", "--name", "other", "--org-prefix", "theirs").exit_code == 0  # not shown
     read = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "read", "--json").stdout)
@@ -73,6 +74,7 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "public_key_set": "yes",
         "operator_credential": "yes",
         "hosts": "-",
+        "usage_alerts": "-",
     }
     whole = run(data, "show", "--workspace", "lab", "--json").stdout + shown.stdout
     secrets = [made["api_key"], read["api_key"], made["webhook_secret"], credentials.digest(made["api_key"])]
