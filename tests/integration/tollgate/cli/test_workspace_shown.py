@@ -38,7 +38,7 @@ def test_list_names_every_lab_by_name(data: Path) -> None:
     assert run(data, "list").stdout == f"a lab  {other}  active\nlab    {made['workspace_id']}  suspended\n"
 
 
-def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Path) -> None:
+def test_show_gives_a_workspace_as_it_was_made(data: Path) -> None:
     made = create(data, "--operator-credential")
     assert json.loads(run(data, "show", "--workspace", "lab", "--json").stdout) == {
         "workspace_id": made["workspace_id"],
@@ -53,6 +53,10 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "hosts": [],
         "usage_alerts": [],
     }
+
+
+def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Path) -> None:
+    made = create(data, "--operator-credential")
     assert run(data, "create", "--name", "other", "--org-prefix", "theirs").exit_code == 0  # not shown
     read = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "read", "--json").stdout)
     gone = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "manage", "--json").stdout)
