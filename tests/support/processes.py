@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from tests.support.forked import Forked
 
+Process = Forked | subprocess.Popen[str]
 TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
 START_S = 120
 STOP_S = 120
@@ -49,9 +50,17 @@ def run(
     return ended
 
 
-def start(*words: str, settings: Mapping[str, str], stderr: Path, stdout: Path | None = None) -> Forked:
-    """Start a command; without `stdout` its output comes through a pipe."""
-    return Forked((TOLLGATE, *words), environment(**settings), stdout, stderr)
+def start(*words: str, settings: Mapping[str, str], stderr: Path, stdout: Path | None = None) -> Process:
+    """Start a command; without `stdout` its output comes through a pipe.
+
+    One whose environment says where modules are found does its own imports.
+    """
+    command, given = (TOLLGATE, *words), environment(**settings)
+    if "PYTHONPATH" not in given:
+        return Forked(command, given, stdout, stderr)
+    with stderr.open("ab") as errors, (stdout or Path(os.devnull)).open("ab") as output:
+        to = subprocess.PIPE if stdout is None else output
+        return subprocess.Popen(command, env=given, stdout=to, stderr=errors, text=True)
 
 
 def answer(*words: str, settings: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
@@ -64,7 +73,7 @@ def answer(*words: str, settings: Mapping[str, str] = MappingProxyType({})) -> d
 class Server:
     """A running `tollgate` server and what it announced."""
 
-    process: Forked
+    process: Process
     log: Path
     announced: dict[str, Any] = field(default_factory=dict)
 

@@ -20,6 +20,7 @@ def listening(tmp_path: Path) -> Forked:
     assert running.stdout is not None
     with running.stdout as said:
         assert said.readline().startswith("{")
+    assert isinstance(running, Forked)
     return running
 
 

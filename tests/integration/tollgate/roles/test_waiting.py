@@ -17,7 +17,6 @@ from infra.local import parts, postgres, process
 from infra.local.kafka import Broker
 from infra.local.postgres import Server
 from tests.support import processes, services
-from tests.support.forked import Forked
 
 WITHIN_S = 90
 MASTER_KEY = base64.b64encode(bytes(32)).decode()
@@ -27,7 +26,7 @@ NOWHERE = "127.0.0.1:1"
 class Waiting:
     """A process, and what its operator's port says."""
 
-    def __init__(self, running: Forked, ops_port: int, log: Path) -> None:
+    def __init__(self, running: processes.Process, ops_port: int, log: Path) -> None:
         self.running = running
         self.log = log
         self._url = f"http://127.0.0.1:{ops_port}"
