@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from runtime import guard
+from runtime import ssrf_guard
 
 MAX_URL_LENGTH = 2048
 
@@ -12,8 +12,8 @@ def problem(url: str, *, allow_private: bool, allow_query: bool) -> str | None:
     if len(url) > MAX_URL_LENGTH:
         return f"the URL must hold at most {MAX_URL_LENGTH} characters"
     try:
-        place = guard.parse_url(url, allow_private=allow_private)
-    except guard.AddressRefusedError as error:
+        place = ssrf_guard.parse_url(url, allow_private=allow_private)
+    except ssrf_guard.AddressRefusedError as error:
         return str(error)
     if "#" in url or ("?" in url and not allow_query):
         return "the URL must not hold a fragment" if allow_query else "the URL must not hold a query or a fragment"

@@ -3,7 +3,9 @@
 Rules:
 
 - A customer's own price goes before everyone's, also where everyone's is newer; of several the newest that has begun.
-- An amount is exact until `rounded`, which rounds half-even to the currency's minor unit (ISO 4217); nothing else does.
+- What one event costs, as limits of the type COST count it, is rounded half-even to a millionth of the minor unit; a
+  sum of a million events is so far from exact by half a minor unit at most.
+- Else an amount is exact until `rounded`, which rounds half-even to the currency's minor unit (ISO 4217).
 """
 
 from bisect import bisect_right
@@ -11,12 +13,19 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
+from functools import partial
+from typing import NamedTuple
 
+from domain.amounts import COST_PARTS
 from schemas.money import Price
+from schemas.usage import MOST_COST
 
 _EXACT = Context(prec=200, traps=[Inexact])
 """More digits than any sum of 64-bit counts times any price has; an operation that would round raises."""
 _MILLIONTH = -6
+_MILLION = 10**6
+_FINEST = Decimal(10**12)
+"""A price has twelve digits behind the point at most."""
 
 _WITHOUT_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
@@ -45,6 +54,50 @@ class PriceBook:
             if begun:
                 return of_it[begun - 1]
         return None
+
+
+class UnitCost(NamedTuple):
+    """A price as whole numbers: of a request and of a token of each kind, in `per` parts of COST_PARTS a minor unit."""
+
+    request: int
+    input: int
+    cached_input: int
+    output: int
+    per: int
+
+    def of(self, requests: int, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> int:
+        """Return what these cost, in millionths of the minor unit, at most MOST_COST; cached is part of input."""
+        uncached = input_tokens - cached_input_tokens
+        tokens = uncached * self.input + cached_input_tokens * self.cached_input + output_tokens * self.output
+        whole, rest = divmod(requests * self.request + tokens, self.per)
+        whole += 2 * rest > self.per or (2 * rest == self.per and whole % 2 == 1)
+        return min(whole, MOST_COST)
+
+
+class Tariff:
+    """What the use of a slug by a customer costs, day by day."""
+
+    def __init__(self, book: PriceBook, slug: str, external_entity_id: str) -> None:
+        self._find = partial(book.find, slug, external_entity_id)
+        self._day = date.min
+        self._of_day: UnitCost | None = None
+
+    def on(self, day: date) -> UnitCost | None:
+        """Return what it costs on a UTC day; None where there is no price."""
+        if day != self._day:
+            price = self._find(day)
+            self._day, self._of_day = day, None if price is None else unit_cost(price)
+        return self._of_day
+
+
+def unit_cost(price: Price) -> UnitCost:
+    """Return a price as whole numbers, exactly."""
+    parts = COST_PARTS * 10 ** _DIGITS.get(price.currency, _USUAL_DIGITS)
+    request, prompt, cached, output = (
+        int(_EXACT.multiply(Decimal(each), _FINEST))
+        for each in (price.request, price.input, price.cached_input, price.output)
+    )
+    return UnitCost(request * _MILLION, prompt, cached, output, int(_FINEST) * _MILLION // parts)
 
 
 def cost(price: Price, requests: int, input_tokens: int, cached_input_tokens: int, output_tokens: int) -> Decimal:

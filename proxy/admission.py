@@ -16,7 +16,7 @@ from proxy.dialects import answers, chat
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.large import Large, Read
-from proxy.limits import concurrency, days, estimate, windows
+from proxy.limits import concurrency, days, estimate, reservations, windows
 from runtime.clock import Clock
 from runtime.memory_files import Body, MemoryFile
 from schemas.usage import UsageSource
@@ -162,9 +162,7 @@ class Admissions:
 
     async def find(self, key: Key, body: Body, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
-        read = self._large.request_at_once(api, body)
-        if read is None:
-            read = await self._large.request(api, body)
+        read = await self._large.request(api, body)
         if isinstance(read, chat.Invalid):
             return replies.bad_request(read.message, read.param)
         if slug is None:
@@ -193,7 +191,8 @@ class Admissions:
         asked, now = read.request, self._clock()
         expected = estimate.NOTHING if api.is_opaque else self._expected(read, route, api)
         tokens, output = expected.reserved, expected.reserved_output
-        day = self._days.reserve(now.date(), route.slug, route.charged_groups, route.day_limits, tokens, output)
+        counted = (route.slug, route.charged_groups, route.day_limits, tokens, output)
+        day = self._days.reserve(now.date(), *counted, route.unit_cost(now))
         if isinstance(day, days.DayRefusal):
             return replies.used_up(route.slug, day, now, route.group_id)
         places: concurrency.Places = []
@@ -206,7 +205,8 @@ class Admissions:
         request_id = self._mint_request(now)
         event = self._event(key, route, request_id, now, asked)
         try:
-            slot = self._in_flight.open_slot(usage_event.in_flight(event, expected.tokens, _SOURCE[api.is_opaque]))
+            likely = (expected.tokens, _SOURCE[api.is_opaque], day.cost_of(expected.tokens))
+            slot = self._in_flight.open_slot(usage_event.in_flight(event, *likely))
         except SpoolUnavailableError as error:
             self._give_back(day, rate, places)
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
@@ -231,7 +231,7 @@ class Admissions:
         return estimate.expected(read.prompt_bound, asked.choices, asked.max_tokens, likely, most)
 
     async def _reserve(
-        self, route: Route, expected: estimate.Expected, day: days.DayReservation
+        self, route: Route, expected: estimate.Expected, day: reservations.DayReservation
     ) -> tuple[windows.Reservation | windows.Refusal, concurrency.Places]:
         """Take a place among those in flight, then in the rate windows, or in neither; where this fails, `day` goes."""
         places: concurrency.Places = []
@@ -256,7 +256,7 @@ class Admissions:
         output = count.tokens.output_tokens
         used = count.tokens.input_tokens + output
         self._in_flight.close_slot(call.slot)
-        self._days.settle(call.day, sequence, used, output)
+        self._days.settle(call.day, sequence, used, output, call.day.cost_of(count.tokens))
         self._windows.settle(call.rate, used, output)
         call.used = (used, output)
         self.places.release(call.places)
@@ -270,7 +270,9 @@ class Admissions:
         call.used = (0, 0)
         self._give_back(call.day, call.rate, call.places)
 
-    def _give_back(self, day: days.DayReservation, rate: windows.Reservation, places: concurrency.Places) -> None:
+    def _give_back(
+        self, day: reservations.DayReservation, rate: windows.Reservation, places: concurrency.Places
+    ) -> None:
         self._days.release(day)
         self._windows.release(rate)
         self.places.release(places)

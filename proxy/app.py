@@ -214,7 +214,7 @@ class Proxy:
                 self._decided += 1
                 self.days.take_whole(one.lane, one.at)
             else:
-                part = LanePart(one.version, one.at, one.requests, one.tokens, one.output_tokens)
+                part = LanePart(one.version, one.at, one.requests, one.tokens, one.output_tokens, one.cost)
                 day, unit = read_period(one.period)
                 self.take_part(one.group_id, one.model_slug, day, one.lane, part, unit)
 
@@ -311,7 +311,7 @@ class Proxy:
             event.charged_groups,
             event.model_slug,
             event.timestamp.date(),
-            SpooledRow(sequence, tokens, offset, event.tokens.output_tokens),
+            SpooledRow(sequence, tokens, offset, event.tokens.output_tokens, event.cost),
             lane=lane,
             instance=file.instance,
         )

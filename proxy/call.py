@@ -11,7 +11,7 @@ from proxy.core.endings import Ending
 from proxy.core.replies import Reply
 from proxy.dialects import answers, chat, media
 from proxy.dialects.routes.api import ApiRoute, Stream
-from proxy.limits import concurrency, days, estimate, windows
+from proxy.limits import concurrency, estimate, reservations, windows
 from proxy.limits.estimate import TokenCounts
 from schemas.usage import Outcome, UsageSource
 
@@ -29,7 +29,7 @@ class Call(msgspec.Struct, eq=False):
     """The beginning of its usage event."""
     expected: TokenCounts
     """The estimate to bill where the process dies; else `likely` is a better one."""
-    day: days.DayReservation
+    day: reservations.DayReservation
     rate: windows.Reservation
     places: concurrency.Places
     slot: int
@@ -90,7 +90,8 @@ class Call(msgspec.Struct, eq=False):
         self.ended_s, started_s, first_byte_s = now_s, self.started_s, self.first_byte_s
         first_byte_ms = None if first_byte_s is None else round((first_byte_s - started_s) * 1000)
         latency_ms = round((now_s - started_s) * 1000)
-        return usage_event.ended(self.event, count.tokens, count.source, outcome, (latency_ms, first_byte_ms))
+        cost, times_ms = self.day.cost_of(count.tokens), (latency_ms, first_byte_ms)
+        return usage_event.ended(self.event, count.tokens, count.source, outcome, times_ms, cost)
 
 
 def upstream_request(

@@ -1,6 +1,6 @@
 """The snapshot of the configuration that requests are served from.
 
-Never reads a database: it is fed changes, and one with a version lower than what it holds is ignored.
+It is fed changes, and one with a version lower than what it holds is ignored.
 """
 
 import logging
@@ -12,6 +12,7 @@ from domain import limit_tree
 from domain.sealing import secret_context
 from proxy.core import service_accounts, targets
 from proxy.core.calls import Dialect, Key, Model, Route, Unserved
+from proxy.core.prices import PriceBooks
 from proxy.dialects.routes import chat_completions
 from proxy.dialects.routes.api import ApiRoute
 from proxy.limits.days import DayLimit
@@ -25,6 +26,7 @@ from schemas.config import (
     EndpointRecord,
     GroupRecord,
     KeyRecord,
+    PriceRecord,
     SecretRecord,
     WorkspaceRecord,
     WorkspaceState,
@@ -71,6 +73,8 @@ class ConfiguredDirectory:
         """Each until what it depends on changes: its workspace, a group of its chain, its slug, its secret."""
         self._hosts: dict[str, str] = {}
         """Host names to the workspaces that alone are served under them."""
+        self._prices: Newest[PriceRecord] = Newest()
+        self._books = PriceBooks()
         self._used_keys: Kept[str, Key] = Kept()
         """Keys that were asked for, until something changes that they depend on."""
 
@@ -102,6 +106,9 @@ class ConfiguredDirectory:
             case ConfigKind.ENDPOINT:
                 self._put_endpoint(change, record if isinstance(record, EndpointRecord) else None)
                 return  # no key depends on one
+            case ConfigKind.PRICE:
+                self._put_price(change, record if isinstance(record, PriceRecord) else None)
+                return
             case ConfigKind.SECRET:
                 self._put_secret(change, record if isinstance(record, SecretRecord) else None)
             case _:
@@ -176,6 +183,12 @@ class ConfiguredDirectory:
             if endpoint is not None:
                 self._routes.drop(endpoint.slug)
 
+    def _put_price(self, change: ConfigChange, record: PriceRecord | None) -> None:
+        before = self._prices.get(change.id)
+        if self._prices.put(change.id, change.version, record):
+            for slug in self._books.replace(change.id, before, record):
+                self._routes.drop(slug)
+
     def _chain(self, group_id: str) -> limit_tree.Chain:
         return limit_tree.chain(group_id, self._groups.get)
 
@@ -244,6 +257,7 @@ class ConfiguredDirectory:
             dialect=targets.dialect(endpoint.target, api.name),
             name=api.name,
             parent_groups=tuple(group.id for group in chain[1:]),
+            tariff=self._books.tariff(key.workspace_id, slug, chain[0].external_entity_id),
         )
 
 
@@ -254,7 +268,7 @@ def _limits_of(
     over_all = model.slug == ANY_SLUG
 
     def binds(limit: EffectiveRateLimit | EffectiveUsageLimit) -> bool:
-        return api.token_limits_bind or limit.type is LimitType.REQUEST
+        return api.token_limits_bind or limit.type in {LimitType.REQUEST, LimitType.COST}
 
     def counting(limit: EffectiveRateLimit | EffectiveUsageLimit) -> tuple[int, str, str]:
         return limit.threshold, limit.source_group, limit_tree.counting_group(chain, limit)

@@ -28,7 +28,11 @@ class OwnUsage:
     def answer(self, authorization: bytes | None) -> Reply:
         """Return the limits of the key of an Authorization header by slug, `*` for those over all slugs."""
         key = self._admissions.authenticate(authorization)
-        return key if isinstance(key, Reply) else replies.json_reply({"object": "usage", **self._of(key)})
+        if isinstance(key, Reply):
+            return key
+        reply = replies.json_reply({"object": "usage", **self._of(key)})
+        reply.key = key
+        return reply
 
     def _of(self, key: Key) -> dict[str, Any]:
         usage: dict[str, dict[DayLimit, Any]] = {}

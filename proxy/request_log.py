@@ -1,6 +1,6 @@
 """Tells of each request that was refused or failed: a line in the log, and a record to find it by (contract 2.5, 6).
 
-Never tells of a prompt or an answer, and never more than the log and the records can take: the rest is counted. A plain
+What is beyond what the log and the records can take is counted. Of a prompt or an answer nothing is told. A plain
 request that was complete costs two comparisons.
 """
 
@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from proxy import tally
@@ -106,8 +107,19 @@ class RequestLog:
         if isinstance(ending, Refused) or ending.outcome is not Outcome.COMPLETE:
             self._tell(self._record(call, key, *_said(call, ending)))
         elif self._takes_all:
-            status = _BEGUN if ending.reply is None else ending.reply.status
-            self._complete(self._record(call, key, status, _COMPLETE, None))
+            route = call.route
+            logs.say(
+                log,
+                _COMPLETE,
+                request_id=call.request_id,
+                workspace=route.workspace_id,
+                group=route.group_id,
+                slug=route.slug,
+                key=key.prefix,
+                status=_BEGUN if ending.reply is None else ending.reply.status,
+                upstream=_host(route.url),
+                ms=self._since_ms(call.started_s),
+            )
 
     def take(self) -> list[RequestRecord]:
         """Return the records that wait, which the caller keeps from now on."""
@@ -144,7 +156,7 @@ class RequestLog:
     def _tell(self, record: RequestRecord) -> None:
         holder = record.workspace_id or _NOBODY
         if self._lines.take(holder):
-            log.info(record.ended.value, extra=_line(record))
+            _say(record.ended.value, record)
         if self._told.take(holder):
             if len(self._waiting) >= MOST_WAITING:
                 self._waiting.popleft()
@@ -155,7 +167,7 @@ class RequestLog:
 
     def _complete(self, record: RequestRecord) -> None:
         if self._takes_all:
-            log.info(_COMPLETE, extra=_line(record))
+            _say(_COMPLETE, record)
 
     def _record(self, call: Call, key: Key, status: int, reason: str, detail: str | None) -> RequestRecord:
         route, first_byte_s = call.route, call.first_byte_s
@@ -171,7 +183,7 @@ class RequestLog:
             api_key_prefix=key.prefix,
             model_slug=route.slug,
             route=route.name,
-            upstream=urlsplit(route.url).hostname,
+            upstream=_host(route.url),
             by_operator=route.by_operator,
             latency_ms=self._since_ms(call.started_s),
             first_byte_ms=None if first_byte_s is None else round((first_byte_s - call.started_s) * 1000),
@@ -197,19 +209,26 @@ def _said(call: Call, ending: Ending) -> tuple[int, str, str | None]:
     return status if has_begun else _CLIENT_GONE, ending.outcome.value, None
 
 
-def _line(record: RequestRecord) -> logs.Extra:
-    return logs.fields(
+def _say(message: str, record: RequestRecord) -> None:
+    logs.say(
+        log,
+        message,
         request_id=record.request_id,
         workspace=record.workspace_id,
         group=record.group_id,
         slug=record.model_slug,
         key=record.api_key_prefix,
         status=record.status,
-        reason=record.reason,
+        reason=None if message == _COMPLETE else record.reason,
         detail=record.detail,
         upstream=record.upstream,
         ms=record.latency_ms,
     )
+
+
+@lru_cache(1024)
+def _host(url: str) -> str | None:
+    return urlsplit(url).hostname
 
 
 def _cut(detail: str | None) -> str | None:

@@ -60,7 +60,7 @@ class Lookups:
         self._under_way: dict[_Place, asyncio.Future[list[str]]] = {}
 
     def of(self, workspace_id: str) -> Callable[[str, int], Coroutine[Any, Any, list[str]]]:
-        """Return a resolver (`runtime.guard`) whose look-ups count as that workspace's.
+        """Return a resolver (`runtime.ssrf_guard`) whose look-ups count as that workspace's.
 
         It raises OSError, also where too many are under way; TimeoutError where the name server is too slow.
         """

@@ -141,7 +141,7 @@ class UpdateGroupMetadata(Message):
 
 
 class UpdateGroup(Message):
-    """Body of PATCH /v1/gateway/groups/{group_id}: `models` replaces the whole set, an empty one clears it.
+    """Body of PATCH /v1/gateway/groups/{group_id}: `models` replaces the whole set, `[]` or null clears it.
 
     But for the name, the other fields never change: they may say what they are, so that what was read can be sent back.
     `updated_at` is ignored.

@@ -1,6 +1,6 @@
 """Configuration as it travels from control to the other processes (counting 8).
 
-A record is the whole state of one thing; a change without a record is its end. Never holds a plaintext secret.
+A record is the whole state of one thing; a change without a record is its end. Secrets stand in it sealed.
 """
 
 from enum import StrEnum
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from schemas.base import InternalRecord, Timestamp
 from schemas.limits import LimitEnforcement, ModelConfig
+from schemas.money import Price
 from schemas.targets import Target
 
 
@@ -21,6 +22,7 @@ class ConfigKind(StrEnum):
     KEY = "key"
     SECRET = "secret"
     WEBHOOK = "webhook"
+    PRICE = "price"
 
 
 class WorkspaceState(StrEnum):
@@ -108,7 +110,14 @@ class WebhookRecord(InternalRecord):
     )
 
 
-ConfigRecord = WorkspaceRecord | EndpointRecord | GroupRecord | KeyRecord | SecretRecord | WebhookRecord
+class PriceRecord(InternalRecord):
+    """One price of a workspace's list. A list may be as large as a topic's record, so that each travels alone."""
+
+    workspace_id: str
+    price: Price
+
+
+ConfigRecord = WorkspaceRecord | EndpointRecord | GroupRecord | KeyRecord | SecretRecord | WebhookRecord | PriceRecord
 """Told apart by their required fields, of which no two records share the whole set."""
 
 RECORD_OF: dict[ConfigKind, type[ConfigRecord]] = {
@@ -118,6 +127,7 @@ RECORD_OF: dict[ConfigKind, type[ConfigRecord]] = {
     ConfigKind.KEY: KeyRecord,
     ConfigKind.SECRET: SecretRecord,
     ConfigKind.WEBHOOK: WebhookRecord,
+    ConfigKind.PRICE: PriceRecord,
 }
 """What a change of each kind holds."""
 

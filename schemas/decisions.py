@@ -38,6 +38,7 @@ class Decision(InternalRecord):
     tokens: int
     input_tokens: int
     output_tokens: int
+    cost: int = Field(default=0, description="In millionths of the minor unit of the currency that prices are in.")
     used_up: tuple[UsedUp, ...] = ()
     reset_at: Timestamp = Field(description="Midnight UTC that ends the period.")
     version: int
@@ -58,6 +59,7 @@ class HeardDecision(msgspec.Struct, rename="camel", frozen=True, gc=False):
     tokens: int
     output_tokens: int
     version: int
+    cost: int = 0
 
 
 class Whole(InternalRecord):
@@ -91,6 +93,7 @@ class InFlightUsage(InternalRecord):
     tokens: int
     input_tokens: int
     output_tokens: int
+    cost: int = 0
 
 
 class DecisionBySequence(InternalRecord):

@@ -28,12 +28,16 @@ ListedSlug = Annotated[
 
 
 class LimitType(StrEnum):
-    """What is counted: requests, prompt plus completion tokens, or one of the two parts of these."""
+    """What is counted: requests, prompt plus completion tokens, one of the two parts of these, or what they cost.
+
+    COST is in the minor unit of the currency that the slug's prices are in, and only of a day or a month.
+    """
 
     REQUEST = "REQUEST"
     TOKEN = "TOKEN"
     INPUT_TOKEN = "INPUT_TOKEN"
     OUTPUT_TOKEN = "OUTPUT_TOKEN"
+    COST = "COST"
 
 
 class RateLimitUnit(StrEnum):
@@ -66,7 +70,9 @@ class RateLimit(Message):
     threshold: Threshold
 
     @model_validator(mode="after")
-    def _requests_are_in_flight(self) -> Self:
+    def _has_a_meaning(self) -> Self:
+        if self.type is LimitType.COST:
+            raise ValueError("COST is a usage limit's type: it takes the units DAY and MONTH alone")
         if self.unit is RateLimitUnit.CONCURRENT and self.type is not LimitType.REQUEST:
             raise ValueError("CONCURRENT takes the type REQUEST alone")
         return self

@@ -18,6 +18,10 @@ MOST_TOKENS = 10**9
 """The most tokens of one kind that one event may hold: far above any model, and far from overflowing a day's sum."""
 
 
+MOST_COST = 2**53
+"""The most that one event may cost, in millionths of a minor unit: what every JSON reader can hold."""
+
+
 MOST_NUMBER = 2**63 - 1
 """The largest whole number that every store of ours takes."""
 
@@ -90,6 +94,10 @@ class Kind(StrEnum):
     CORRECTION = "correction"
 
 
+def _is_nothing(cost: int) -> bool:
+    return cost == 0
+
+
 def _bounded(schema: dict[str, Any]) -> None:
     """Add to an event's JSON Schema what metering asks of one and types do not say: bounds, and no U+0000 in texts."""
     fields = schema["properties"]
@@ -160,6 +168,12 @@ class UsageDraft(InternalRecord):
     model_slug: str = Field(description="The slug at admission.")
     request_metadata: dict[str, str] | None = None
     tokens: Tokens
+    cost: Annotated[int, Field(ge=0, le=MOST_COST)] = Field(
+        default=0,
+        exclude_if=_is_nothing,
+        description="What counts against limits of the type COST, in millionths of the currency's minor unit, by the "
+        "prices at admission; absent where there are none. A bill is made from the prices, not from this.",
+    )
     usage_source: UsageSource
     outcome: Outcome
     kind: Kind = Kind.USAGE

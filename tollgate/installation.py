@@ -1,6 +1,7 @@
 """What a command or a server works on, opened: settings, database and master key, and the lock of a data directory."""
 
 import fcntl
+import logging
 import os
 import sqlite3
 import time
@@ -33,6 +34,8 @@ _LOCK_PAUSE_S = 0.05
 _NO_KEY = "TOLLGATE_MASTER_KEY is not set; every process that opens secrets needs the same one"
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 
 class InstallationError(Exception):
@@ -199,12 +202,15 @@ def _check_schema(main: engines.Database, where: str) -> None:
     try:
         postgres.check_sessions(main)
         problems = migrations.check(main)
+        newer = migrations.newer(main)
     except postgres.PooledError as error:
         raise InstallationError(str(error)) from None
     except SQLAlchemyError as error:
         raise failed(where, error) from error
     if problems:
         raise InstallationError(f"{where}: {'; '.join(problems)}")
+    if newer:
+        log.warning("%s: the schema %s is a newer release's; what that has more is not known here", where, newer)
 
 
 def shared_database(loaded: settings.Settings, closing: ExitStack) -> tuple[engines.Database, str]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from control.store.endpoints import SqlEndpoints
 from control.store.workspaces import SqlWebhooks, SqlWorkspaces
-from runtime import guard, settings
+from runtime import settings, ssrf_guard
 from runtime.settings import Settings
 
 _LISTED = 20
@@ -30,7 +30,9 @@ def read(connection: Connection) -> Sequence[Stored]:
     return list(_stored(connection))
 
 
-def refused(loaded: Settings, stored: Sequence[Stored], resolver: guard.Resolver = guard.look_up) -> Sequence[str]:
+def refused(
+    loaded: Settings, stored: Sequence[Stored], resolver: ssrf_guard.Resolver = ssrf_guard.look_up
+) -> Sequence[str]:
     """Return a line for each URL that is refused, at most 20 and one that counts the rest.
 
     A name that cannot be looked up within 5 s in all, or that comes after the first 100 names, is judged by its form.
@@ -59,14 +61,14 @@ def _stored(connection: Connection) -> Iterator[Stored]:
 
 def _form(url: str) -> str | None:
     try:
-        guard.parse_url(url, allow_private=False)
-    except guard.AddressRefusedError as error:
+        ssrf_guard.parse_url(url, allow_private=False)
+    except ssrf_guard.AddressRefusedError as error:
         return str(error)
     return None
 
 
 def _host(url: str) -> str:
-    return guard.parse_url(url, allow_private=False).host
+    return ssrf_guard.parse_url(url, allow_private=False).host
 
 
 def _line(one: Stored, reason: str) -> str:
@@ -74,14 +76,14 @@ def _line(one: Stored, reason: str) -> str:
     return f"{one.owner} is refused: {reason}; set {variable}=true wherever `tollgate` runs, or have the lab change it"
 
 
-async def _private_hosts(hosts: Sequence[str], resolver: guard.Resolver) -> Mapping[str, str]:
+async def _private_hosts(hosts: Sequence[str], resolver: ssrf_guard.Resolver) -> Mapping[str, str]:
     """Return why a host is refused, for those that are."""
     found: dict[str, str] = {}
 
     async def judge(host: str) -> None:
         try:
-            await guard.resolve(host, 443, allow_private=False, resolver=resolver)
-        except guard.AddressRefusedError as error:
+            await ssrf_guard.resolve(host, 443, allow_private=False, resolver=resolver)
+        except ssrf_guard.AddressRefusedError as error:
             found[host] = error.detail
         except OSError:
             pass  # not known here, which need not be so where the proxies run

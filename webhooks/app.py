@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from domain.sources import EventSource
 from runtime import clock as clocks
-from runtime import guard
+from runtime import ssrf_guard
 from runtime.clock import Clock
 from runtime.database.engines import Database
 from runtime.lookups import Lookups
@@ -50,7 +50,7 @@ class Dispatcher:
         settings: Settings,
         *,
         policies: Policies | None = None,
-        resolver: guard.Resolver | None = None,
+        resolver: ssrf_guard.Resolver | None = None,
         ledger: LedgerView | None = None,
         alerts: Alerts | None = None,
         spools: Collection[str] = (),
@@ -172,6 +172,6 @@ def _new_id() -> str:
     return str(uuid.uuid4())
 
 
-def _sender(settings: Settings, resolver: guard.Resolver | None) -> sender.HttpSender:
+def _sender(settings: Settings, resolver: ssrf_guard.Resolver | None) -> sender.HttpSender:
     lookups = Lookups(share=settings.share_lookups)
     return sender.HttpSender(allow_private=settings.allow_private_receivers, resolver=resolver, lookups=lookups)

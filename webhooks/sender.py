@@ -15,7 +15,7 @@ import anyio
 import httpcore
 import httpx
 
-from runtime import guard, version
+from runtime import ssrf_guard, version
 from runtime.clock import Steady
 from runtime.lookups import Lookups
 from webhooks.core.deliveries import Prepared
@@ -49,7 +49,7 @@ class HttpSender:
         self,
         *,
         allow_private: bool,
-        resolver: guard.Resolver | None = None,
+        resolver: ssrf_guard.Resolver | None = None,
         lookups: Lookups | None = None,
         ssl_context: ssl.SSLContext | None = None,
         steady: Steady = time.monotonic,
@@ -69,7 +69,7 @@ class HttpSender:
             # anyio's timeout, not asyncio's: httpcore shields its own clean-up from anyio's cancellation alone.
             with anyio.fail_after(prepared.timeout_s):
                 await self._post(prepared, answers)
-        except guard.AddressRefusedError as refusal:
+        except ssrf_guard.AddressRefusedError as refusal:
             error, final = f"refused: {refusal}", True
         except (TimeoutError, httpcore.TimeoutException):
             error = f"no answer within {prepared.timeout_s:.3g} s"
@@ -86,7 +86,7 @@ class HttpSender:
         await self._connections.aclose()
 
     async def _post(self, prepared: Prepared, answers: "list[_Answer]") -> None:
-        place = guard.parse_url(prepared.url, allow_private=self._allow_private)
+        place = ssrf_guard.parse_url(prepared.url, allow_private=self._allow_private)
         scheme, host = place.scheme.encode(), place.host.encode()
         headers = [
             ("Host", place.authority),
@@ -192,7 +192,7 @@ class _LookUpError(OSError):
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """Opens connections to checked addresses alone, each read in bounds."""
 
-    def __init__(self, *, allow_private: bool, resolver: guard.Resolver | None = None) -> None:
+    def __init__(self, *, allow_private: bool, resolver: ssrf_guard.Resolver | None = None) -> None:
         self._allow_private = allow_private
         self._resolver = resolver
         self._network = httpcore.AnyIOBackend()
@@ -207,7 +207,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Resolve, check all, connect to the first that answers. Raise RefusedError, OSError, httpcore's errors."""
         try:
-            addresses = await guard.resolve(host, port, allow_private=self._allow_private, resolver=self._resolver)
+            addresses = await ssrf_guard.resolve(host, port, allow_private=self._allow_private, resolver=self._resolver)
         except OSError as error:
             raise _LookUpError(str(error)) from error
         *others, last = addresses
@@ -225,7 +225,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Refuse: a receiver is never a local socket."""
-        raise guard.AddressRefusedError("a receiver must not be a local socket")
+        raise ssrf_guard.AddressRefusedError("a receiver must not be a local socket")
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as the pool asks."""

@@ -56,15 +56,16 @@ def update(unit: UnitOfWork, group_id: str, body: UpdateGroup) -> Chain:
     fixed.check(body, shown, free={"metadata.name", "models", "updated_at"})
     group = replace(before, updated_at=unit.now)
     renamed = body.metadata is not None and "name" in body.metadata.model_fields_set
-    if not renamed and body.models is None:
+    if not renamed and "models" not in body.model_fields_set:
         raise InvalidError("metadata.name, models: at least one of the two is required", code="nothing_to_change")
     if renamed and body.metadata is not None:
         group = replace(group, name=body.metadata.name)
-    if body.models is not None:
-        rules.check_models(body.models)
+    if "models" in body.model_fields_set:
+        models = body.models or ()
+        rules.check_models(models)
         known = {model.slug for model in group.record.models}
-        _check_slugs(unit, body.models, known)
-        record = group.record.model_copy(update={"models": body.models})
+        _check_slugs(unit, models, known)
+        record = group.record.model_copy(update={"models": models})
         _check_cascade(record, parents)
         _check_below(unit, record, before.record)
         group = replace(group, record=record)

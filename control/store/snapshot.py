@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from control.store.api_keys import SqlApiKeys
 from control.store.endpoints import SqlEndpoints
 from control.store.groups import SqlGroups
+from control.store.prices import SqlPriceLists
 from control.store.secrets import SqlSecrets
 from control.store.workspaces import SqlWebhooks, SqlWorkspaces
 from runtime.config import log as config_log
@@ -45,6 +46,8 @@ def _records(connection: Connection) -> Iterator[tuple[ConfigKind, str, ConfigRe
         yield ConfigKind.SECRET, secret.record.id, secret.record
     for endpoint in SqlEndpoints(connection).every():
         yield ConfigKind.ENDPOINT, endpoint.record.id, endpoint.record
+    for id_, price in SqlPriceLists(connection).records():
+        yield ConfigKind.PRICE, id_, price
     for group in SqlGroups(connection).records():
         yield ConfigKind.GROUP, group.id, group
     for key in SqlApiKeys(connection).records():

@@ -11,8 +11,14 @@ from infra.bench.servers import BenchError
 from infra.local import install
 from infra.local.process import LocalError
 
-NAMES = ("hot_path", "publisher", "stream", "webhooks", "management", "neighbours")
-SERVICES = {"hot_path": ["kafka"], "publisher": ["kafka"], "stream": ["kafka", "postgres"], "webhooks": ["postgres"]}
+NAMES = ("hot_path", "publisher", "stream", "webhooks", "management", "neighbours", "scale")
+SERVICES = {
+    "hot_path": ["kafka"],
+    "publisher": ["kafka"],
+    "stream": ["kafka", "postgres"],
+    "webhooks": ["postgres"],
+    "scale": ["postgres"],
+}
 
 
 def main() -> int:

@@ -78,6 +78,8 @@ def measure(folder: Path, plan: Plan) -> tuple[dict[str, Any], list[str]]:
                 _remember(each, plan.memory_after)
             rounds = [_round(plan, direct, [nginx, *gateways], number) for number in range(1, plan.rounds + 1)]
             limits = _by_limits(plan, running, nginx)
+            with _embedded(folder / "logged", access_log="true") as logged:
+                logs = {"off": _beside(nginx, plan, embedded), "on": _beside(nginx, plan, logged)}
             by_keys = {plan.keys[0]: _by_keys(plan, apart, nginx, plan.keys[0])}
             wrong = _wrong(gateways)
         for count in plan.keys[1:]:
@@ -90,6 +92,7 @@ def measure(folder: Path, plan: Plan) -> tuple[dict[str, Any], list[str]]:
         "rounds": rounds,
         "medians": table.medians(rounds),
         "limits": limits,
+        "access_log": logs,
         "keys": by_keys,
         "memory_mib": memory,
     }
@@ -203,8 +206,11 @@ def _nginx(folder: Path) -> Iterator[tuple[Subject, Watched]]:
 
 
 @contextlib.contextmanager
-def _embedded(folder: Path) -> Iterator[Watched]:
-    with _upstreams(folder) as (plain, streaming), servers.gateway(folder, plain, streaming) as gateway:
+def _embedded(folder: Path, **settings: str) -> Iterator[Watched]:
+    with (
+        _upstreams(folder) as (plain, streaming),
+        servers.gateway(folder, plain, streaming, **settings) as gateway,
+    ):
 
         def unsettled() -> str | None:
             count, input_tokens, output_tokens = gateway.ledger()

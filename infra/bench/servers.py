@@ -190,11 +190,12 @@ def reverse_proxy(folder: Path, plain: Upstream, streams: Streaming) -> Iterator
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, target: Upstream, streams: Streaming) -> Iterator[Gateway]:
+def gateway(folder: Path, target: Upstream, streams: Streaming, **settings: str) -> Iterator[Gateway]:
     """Run `tollgate serve` in front of the upstreams, with counting, day and rate limits on."""
     data_dir = folder / "data"
     port = free_port()
-    environment = os.environ | {"TOLLGATE_ALLOW_PRIVATE_UPSTREAMS": "true"}
+    given = {f"TOLLGATE_{name.upper()}": value for name, value in settings.items()}
+    environment = os.environ | {"TOLLGATE_ALLOW_PRIVATE_UPSTREAMS": "true"} | given
     tollgate = str(Path(sys.executable).parent / "tollgate")
     serve = [tollgate, "serve", "--data", str(data_dir), "--port", str(port), "--ops-port", "0"]
     with run_process(folder / "gateway.log", pinned(GATEWAY_CORE, serve), environment) as process:

@@ -64,6 +64,7 @@ def shown(found: Mapping[str, Any], connections: int, streams: int) -> str:
             line += _cell(form, table[name][figure]["median"] / unit, 14) + f"{ratio:>10}"
         lines.append(line)
     lines += _extra("`serve proxy`, by limits that hold for the key", found["limits"])
+    lines += _extra("`serve`, with TOLLGATE_ACCESS_LOG off and on", found["access_log"])
     lines += _extra("`serve proxy`, by keys that it knows, each request with one of them", found["keys"])
     for name, marks in found["memory_mib"].items():
         held = ", ".join(f"{mib:.0f} MiB after {asked:,}" for asked, mib in marks.items())
@@ -72,13 +73,12 @@ def shown(found: Mapping[str, Any], connections: int, streams: int) -> str:
     return "\n".join([*lines, "", note])
 
 
-def _extra(title: str, rows: Mapping[int, Mapping[str, float]]) -> list[str]:
+def _extra(title: str, rows: Mapping[Any, Mapping[str, float]]) -> list[str]:
     lines = ["", f"{title + ':':32}"]
     for count, row in rows.items():
         memory = f", {row['memory_mib']:,.0f} MiB" if "memory_mib" in row else ""
-        lines.append(
-            f"  {count:>9,}: {row['cpu_us']:.1f} us CPU a request, {row['to_nginx']:.1f} times nginx's{memory}"
-        )
+        named = count if isinstance(count, str) else f"{count:,}"
+        lines.append(f"  {named:>9}: {row['cpu_us']:.1f} us CPU a request, {row['to_nginx']:.1f} times nginx's{memory}")
     return lines
 
 

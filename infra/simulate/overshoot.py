@@ -12,8 +12,9 @@ from itertools import count
 
 from proxy.limits import in_flight
 from proxy.limits.counters import LanePart
-from proxy.limits.days import DayCounters, DayLimit, DayReservation
+from proxy.limits.days import DayCounters, DayLimit
 from proxy.limits.in_flight import NEAR, Amounts, CounterKey
+from proxy.limits.reservations import DayReservation
 from schemas.limits import LimitType
 
 GROUP, SLUG, DAY = "group", "lab/model", date(2025, 3, 1)

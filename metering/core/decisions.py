@@ -47,6 +47,7 @@ def decision(part: Part, first_version: int = 0) -> Decision:
         tokens=total.tokens,
         input_tokens=total.input_tokens,
         output_tokens=total.output_tokens,
+        cost=total.cost,
         used_up=part.used_up,
         reset_at=days.reset_at(counter.day, part.unit),
         version=first_version + total.version,
@@ -55,4 +56,4 @@ def decision(part: Part, first_version: int = 0) -> Decision:
 
 def used(total: LimitTotal | LimitIncrement, type_: LimitType) -> int:
     """Return what of a total counts against a limit of this type."""
-    return amounts.counted(type_, total.requests, total.tokens, total.output_tokens)
+    return amounts.counted(type_, total.requests, total.tokens, total.output_tokens, total.cost)

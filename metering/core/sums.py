@@ -18,6 +18,10 @@ from schemas.daily import DailyUsage
 from schemas.spooled import AnyEvent
 from schemas.usage import Kind
 
+MOST_COST = 2**61
+"""The most that a lane's sum of one counter and day comes to, in millionths of a minor unit: a column has no room for
+twice as much."""
+
 
 class Counter(NamedTuple):
     """What sums are kept for: a group, a slug, a UTC day. Sorts by day first, as the tables do."""
@@ -40,12 +44,13 @@ class DailyIncrement(NamedTuple):
 
 
 class LimitIncrement(NamedTuple):
-    """What events add to one counter's limit total; `tokens` is prompt plus completion."""
+    """What events add to one counter's limit total; `tokens` is prompt plus completion, `cost` as the events say."""
 
     requests: int = 0
     tokens: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cost: int = 0
 
     def plus(self, other: "LimitIncrement") -> "LimitIncrement":
         """Return both together."""
@@ -70,6 +75,7 @@ class LimitTotal:
     version: int
     input_tokens: int = 0
     output_tokens: int = 0
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,7 @@ def whole_limits(parts: Iterable[LimitTotal]) -> dict[Counter, LimitTotal]:
                 known.version + part.version,
                 known.input_tokens + part.input_tokens,
                 known.output_tokens + part.output_tokens,
+                known.cost + part.cost,
             )
         )
     return whole
@@ -191,4 +198,5 @@ def daily_of(events: Iterable[AnyEvent]) -> DailyIncrement:
 def _limit(events: list[AnyEvent]) -> LimitIncrement:
     prompt = sum(event.tokens.input_tokens for event in events)
     completion = sum(event.tokens.output_tokens for event in events)
-    return LimitIncrement(len(events), prompt + completion, prompt, completion)
+    cost = sum(event.cost for event in events)
+    return LimitIncrement(len(events), prompt + completion, prompt, completion, cost)

@@ -4,7 +4,7 @@ A row has one writer, its lane's owner. What each batch changes is in no index, 
 place. `changed_at` is the lane's next offset as the last change left it.
 """
 
-from sqlalchemy import BigInteger, Column, Date, Index, RowMapping, String, Table
+from sqlalchemy import BigInteger, Column, Date, Index, RowMapping, String, Table, text
 
 from metering.core.sums import Counter, LimitTotal
 from runtime.database.engines import METADATA, UtcDateTime
@@ -66,6 +66,7 @@ LIMIT_DAILY = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False, server_default=text("0")),
     Column("version", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
@@ -81,5 +82,5 @@ def daily_of(row: RowMapping) -> DailyUsage:
 def limit_of(row: RowMapping) -> LimitTotal:
     """Return the limit total that a whole row holds."""
     counter = Counter(row["day"], row["group_id"], row["model_slug"])
-    figures = [row[name] for name in ("requests", "tokens", "version", "input_tokens", "output_tokens")]
+    figures = [row[name] for name in ("requests", "tokens", "version", "input_tokens", "output_tokens", "cost")]
     return LimitTotal(counter, *figures)

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, case, func
 from sqlalchemy.sql.dml import ReturningInsert
 
 from domain.sources import EventBatch
@@ -39,10 +39,15 @@ def add_limits(
 ) -> tuple[LimitTotal, ...]:
     """Add to limit totals; return what was added to as it is now."""
     rows = [
-        {**_head(counter, batch, now), **increment._asdict()}
+        {**_head(counter, batch, now), **increment._asdict(), "cost": min(increment.cost, sums.MOST_COST)}
         for counter, increment in sorted(increments.limits.items())
     ]
     return tuple(map(limit_of, _add(connection, LIMIT_DAILY, rows, sums.LimitIncrement._fields)))
+
+
+def summed(column: ColumnElement[int]) -> ColumnElement[Any]:
+    """Sum a column. SQLite's sum of whole numbers raises where it overflows, which only costs can come to."""
+    return func.sum(column * 1.0) if column.key == "cost" else func.sum(column)
 
 
 def _head(counter: Counter, batch: EventBatch, now: datetime) -> dict[str, Any]:
@@ -74,10 +79,17 @@ def _adding(engine: str, table: Table, sums: tuple[str, ...]) -> ReturningInsert
     statement = statement.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
         set_={
-            **{name: table.c[name] + given[name] for name in sums},
+            **{name: _plus(table.c[name], given[name]) for name in sums},
             "version": table.c.version + 1,
             "changed_at": given.changed_at,
             "updated_at": given.updated_at,
         },
     )
     return statement.returning(*table.c)
+
+
+def _plus(kept: ColumnElement[int], given: ColumnElement[int]) -> ColumnElement[int]:
+    """Add, but no cost beyond the most that is kept: a price of a lab's may be anything, and no sum may overflow."""
+    if kept.key != "cost":
+        return kept + given
+    return case((kept > sums.MOST_COST - given, sums.MOST_COST), else_=kept + given)

@@ -182,7 +182,7 @@ def limit_totals(
     """
     columns = LIMIT_DAILY.c
     place = (columns.group_id, columns.model_slug)
-    figures = [func.sum(columns[name]) for name in LimitIncrement._fields]
+    figures = [totals.summed(columns[name]) for name in LimitIncrement._fields]
     within = (columns.group_id.in_(group_ids), columns.day.between(first, last))
     query = select(*place, *figures).where(*within).group_by(*place)
     return {(row[0], row[1]): LimitIncrement(*map(int, row[2:])) for row in connection.execute(query)}
@@ -234,7 +234,8 @@ def months(
     A month has no rows: it is the sum of its days', and its version the sum of theirs, which grows with each of them.
     """
     columns = LIMIT_DAILY.c
-    figures = [func.sum(columns[name]) for name in ("requests", "tokens", "version", "input_tokens", "output_tokens")]
+    summed = ("requests", "tokens", "version", "input_tokens", "output_tokens", "cost")
+    figures = [totals.summed(columns[name]) for name in summed]
     own: list[LimitTotal] = []
     others: list[LimitTotal] = []
     position = stored_positions.position(connection, topic, partition) or 0

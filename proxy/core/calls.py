@@ -8,6 +8,7 @@ from enum import Enum
 
 import msgspec
 
+from domain.money import Tariff, UnitCost
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit
@@ -139,6 +140,8 @@ class Route:
     dialect: Dialect = Dialect.CHAT
     name: RouteName = RouteName.CHAT_COMPLETIONS
     parent_groups: tuple[str, ...] = ()
+    tariff: Tariff | None = None
+    """What its requests cost; None where the workspace has no prices."""
     event: bytes = field(init=False, repr=False)
     """What all its usage events have in common."""
 
@@ -153,6 +156,10 @@ class Route:
             name=self.name,
         )
         object.__setattr__(self, "event", common)
+
+    def unit_cost(self, now: datetime) -> UnitCost | None:
+        """Return what a request and its tokens cost on the day of `now`; None where there is no price."""
+        return None if self.tariff is None else self.tariff.on(now.date())
 
 
 class Unserved(Enum):

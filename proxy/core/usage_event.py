@@ -68,34 +68,37 @@ def begun(
     )
 
 
-def ended(
+def ended(  # noqa: PLR0917 - what came of it
     begun: bytes,
     tokens: TokenCounts,
     source: UsageSource,
     outcome: Outcome,
     times_ms: tuple[int | None, int | None],
+    cost: int = 0,
 ) -> bytes:
     """Return the whole event; only its number is missing. `times_ms`: to the upstream's last and first byte."""
     latency_ms, first_byte_ms = times_ms
     return (
-        b'%b"tokens":{"inputTokens":%d,"outputTokens":%d,"cachedInputTokens":%d},%b"latencyMs":%b,"firstByteMs":%b,"kind":"usage","corrects":null,"reason":null}'
+        b'%b"tokens":{"inputTokens":%d,"outputTokens":%d,"cachedInputTokens":%d},%b%b"latencyMs":%b,"firstByteMs":%b,"kind":"usage","corrects":null,"reason":null}'
     ) % (
         begun,
         tokens.input_tokens,
         tokens.output_tokens,
         tokens.cached_input_tokens,
+        b'"cost":%d,' % cost if cost else b"",
         _ENDS[source, outcome],
         b"null" if latency_ms is None else b"%d" % latency_ms,
         b"null" if first_byte_ms is None else b"%d" % first_byte_ms,
     )
 
 
-def in_flight(begun: bytes, expected: TokenCounts, source: UsageSource = UsageSource.ESTIMATED) -> bytes:
+def in_flight(begun: bytes, expected: TokenCounts, source: UsageSource = UsageSource.ESTIMATED, cost: int = 0) -> bytes:
     """Return what a slot keeps: the event as it would be if the gateway died now."""
-    return ended(begun, expected, source, Outcome.GATEWAY_INTERRUPTED, (None, None))
+    return ended(begun, expected, source, Outcome.GATEWAY_INTERRUPTED, (None, None), cost)
 
 
 def interrupted(kept: bytes, *, bill: bool) -> UsageDraft:
     """Return the event of a request that was in flight when the gateway died; with zero tokens unless `bill`."""
     event = UsageDraft.model_validate_json(kept)
-    return event if bill else event.model_copy(update={"tokens": Tokens(input_tokens=0, output_tokens=0)})
+    nothing = {"tokens": Tokens(input_tokens=0, output_tokens=0), "cost": 0}
+    return event if bill else event.model_copy(update=nothing)

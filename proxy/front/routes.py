@@ -133,7 +133,9 @@ def _other_methods(answer: _AnswerNamed) -> list[Any]:
 
 
 async def _answer(send: Send, reply: Reply) -> None:
-    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    lines = [line.partition(b": ") for line in reply.lines.splitlines()]
+    headers = [*reply.headers, *((name, value) for name, _, value in lines)]
+    headers.append((b"content-length", b"%d" % len(reply.body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
 

@@ -35,17 +35,21 @@ class LanePart(NamedTuple):
     tokens: int
     output_tokens: int = 0
     """What of `tokens` are completions."""
+    cost: int = 0
 
 
 class SpooledRow:
     """One spooled request; `output_tokens` are part of `tokens`."""
 
-    __slots__ = ("counters", "offset", "output_tokens", "sequence", "tokens")
+    __slots__ = ("cost", "counters", "offset", "output_tokens", "sequence", "tokens")
 
-    def __init__(self, sequence: int, tokens: int, offset: int | None = None, output_tokens: int = 0) -> None:
+    def __init__(
+        self, sequence: int, tokens: int, offset: int | None = None, output_tokens: int = 0, cost: int = 0
+    ) -> None:
         self.sequence = sequence
         self.tokens = tokens
         self.output_tokens = output_tokens
+        self.cost = cost
         self.offset = offset
         """Where its lane has it, or an offset above that; None: not known yet."""
         self.counters: tuple[DayCounter, ...] = ()
@@ -81,6 +85,8 @@ class DayCounter:
 
     __slots__ = (
         "by_sequence",
+        "cost",
+        "in_flight_cost",
         "in_flight_output",
         "in_flight_requests",
         "in_flight_tokens",
@@ -98,10 +104,12 @@ class DayCounter:
         self.requests = 0
         self.tokens = 0
         self.output_tokens = 0
+        self.cost = 0
         """The whole sum, in flight included."""
         self.in_flight_requests = 0
         self.in_flight_tokens = 0
         self.in_flight_output = 0
+        self.in_flight_cost = 0
         self.parts: dict[Lane, LanePart] = {}
         self.pending: dict[Place, Rows] = {}
         """Rows that the sum holds beside what was told, by lane and spool."""
@@ -116,7 +124,7 @@ class DayCounter:
 
     def used(self, type_: LimitType) -> int:
         """Return the sum as a limit of this type counts it, with what other proxies told."""
-        used = amounts.counted(type_, self.requests, self.tokens, self.output_tokens)
+        used = amounts.counted(type_, self.requests, self.tokens, self.output_tokens, self.cost)
         return used if self.others is None else used + self.others.of(type_)
 
     @property
@@ -129,36 +137,46 @@ class DayCounter:
         """What of the sum is in flight here, or spooled here and in nothing that metering told."""
         told = self.by_sequence
         if told is not None:
-            return Amounts(self.requests - told.requests, self.tokens - told.tokens, self.output_tokens)
+            return Amounts(self.requests - told.requests, self.tokens - told.tokens, self.output_tokens, self.cost)
         counted = added(Amounts(*part[2:]) for part in self.parts.values())
         return Amounts(*(mine - theirs for mine, theirs in zip(self._figures(), counted, strict=True)))
 
+    def _in_flight(self) -> Amounts:
+        return Amounts(self.in_flight_requests, self.in_flight_tokens, self.in_flight_output, self.in_flight_cost)
+
     def _figures(self) -> Amounts:
-        return Amounts(self.requests, self.tokens, self.output_tokens)
+        return Amounts(self.requests, self.tokens, self.output_tokens, self.cost)
+
+    def _ended(self) -> Amounts:
+        """Return the sum without what is in flight."""
+        return Amounts(
+            self.requests - self.in_flight_requests,
+            self.tokens - self.in_flight_tokens,
+            self.output_tokens - self.in_flight_output,
+            self.cost - self.in_flight_cost,
+        )
 
     def is_held(self, type_: LimitType, threshold: int) -> bool:
         """Whether a limit that refuses would admit without what is in flight, and what other proxies told."""
-        in_flight = amounts.counted(type_, self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
-        return amounts.counted(type_, self.requests, self.tokens, self.output_tokens) - in_flight < threshold
+        return self._ended().of(type_) < threshold
 
-    def begin(self, tokens: int, output_tokens: int) -> None:
+    def begin(self, tokens: int, output_tokens: int, cost: int = 0) -> None:
         """Add a request in flight and its estimate."""
-        self.add_in_flight(1, tokens, output_tokens)
+        self.add_in_flight(1, tokens, output_tokens, cost)
 
-    def end(self, tokens: int, output_tokens: int) -> None:
+    def end(self, tokens: int, output_tokens: int, cost: int = 0) -> None:
         """Take a request that ended out again, with its estimate."""
-        self.add_in_flight(-1, -tokens, -output_tokens)
+        self.add_in_flight(-1, -tokens, -output_tokens, -cost)
 
     def join(self, over_all: "DayCounter") -> None:
         """Let what counts here count there too, from now on and what is counted already."""
-        flying = (self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
-        over_all.add_in_flight(*flying)
-        over_all.add(self.requests - flying[0], self.tokens - flying[1], self.output_tokens - flying[2])
+        over_all.add_in_flight(*self._in_flight())
+        over_all.add(*self._ended())
         self.over_all = over_all
 
     def lie_in(self, month: "DayCounter", wholes: Mapping[Lane, int]) -> None:
         """Let what counts here from now on count for the month too, and what metering has not told of it."""
-        month.add_in_flight(self.in_flight_requests, self.in_flight_tokens, self.in_flight_output)
+        month.add_in_flight(*self._in_flight())
         for place, rows in self.pending.items():
             for row in rows:
                 month.add_row(place, row, wholes.get(place[0], NOWHERE))
@@ -178,7 +196,7 @@ class DayCounter:
         if rows is None:
             rows = self.pending[place] = deque()
         if insert(rows, row):
-            self.add(1, row.tokens, row.output_tokens)
+            self.add(1, row.tokens, row.output_tokens, row.cost)
 
     def take_part(self, lane: Lane, part: LanePart, whole: int) -> None:
         """Take a lane's newest word; of several the one with the highest (version, at) is the newest."""
@@ -195,6 +213,7 @@ class DayCounter:
                 part.requests - known.requests,
                 part.tokens - known.tokens,
                 part.output_tokens - known.output_tokens,
+                part.cost - known.cost,
             )
         if self.pending or self.month is not None:
             self.drop(lane, whole)
@@ -249,9 +268,9 @@ class DayCounter:
         return whole if part is None else max(part.at, whole)
 
     def _remove(self, row: SpooledRow) -> None:
-        self.add(-1, -row.tokens, -row.output_tokens)
+        self.add(-1, -row.tokens, -row.output_tokens, -row.cost)
 
-    def add_in_flight(self, requests: int, tokens: int, output_tokens: int) -> None:
+    def add_in_flight(self, requests: int, tokens: int, output_tokens: int, cost: int = 0) -> None:
         """Add requests in flight and their estimates; or take some out again: then these are negative."""
         self.in_flight_requests += requests
         self.in_flight_tokens += tokens
@@ -259,18 +278,22 @@ class DayCounter:
         self.requests += requests
         self.tokens += tokens
         self.output_tokens += output_tokens
+        if cost:
+            self.in_flight_cost += cost
+            self.cost += cost
         if self.over_all is not None:
-            self.over_all.add_in_flight(requests, tokens, output_tokens)
+            self.over_all.add_in_flight(requests, tokens, output_tokens, cost)
         if self.month is not None:
-            self.month.add_in_flight(requests, tokens, output_tokens)
+            self.month.add_in_flight(requests, tokens, output_tokens, cost)
 
-    def add(self, requests: int, tokens: int, output_tokens: int = 0) -> None:
+    def add(self, requests: int, tokens: int, output_tokens: int = 0, cost: int = 0) -> None:
         """Add what has ended in the same way."""
         self.requests += requests
         self.tokens += tokens
         self.output_tokens += output_tokens
+        self.cost += cost
         if self.over_all is not None:
-            self.over_all.add(requests, tokens, output_tokens)
+            self.over_all.add(requests, tokens, output_tokens, cost)
 
 
 def _highest(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-import msgspec
-
 from domain.days import month_of
+from domain.money import UnitCost
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
 from proxy.limits.in_flight import CounterKey
 from proxy.limits.near import NEAR, NearLimit, NearLimits
 from proxy.limits.others import OtherProxies
 from proxy.limits.periods import CounterPeriods
+from proxy.limits.reservations import DayReservation
 from schemas.decisions import DecisionBySequence
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
@@ -64,18 +64,6 @@ class DayRefusal:
     """A month's limit that is used up, else the first day's; where none is, one that requests in flight hold."""
     rests_on_reservations: bool
     """Whether it is only held: it may admit as soon as one of them ends."""
-
-
-class DayReservation(msgspec.Struct, eq=False):
-    """One request and its estimated tokens. It ends once, by `settle` or `release`; what comes later is ignored."""
-
-    estimate: int
-    output: int
-    """What of the estimate is for the answer."""
-    root: str
-    """The last charged group, whose lane the event will lie in."""
-    counters: tuple[DayCounter, ...]
-    ended: bool = False
 
 
 class _Charged(NamedTuple):
@@ -137,10 +125,11 @@ class DayCounters:
         limits: Sequence[DayLimit],
         tokens: int,
         output_tokens: int = 0,
+        unit_cost: UnitCost | None = None,
     ) -> DayReservation | DayRefusal:
         """Add one request and `tokens` (estimated, not negative) to every charged group, or nothing to any.
 
-        `output_tokens` are what of `tokens` is for the answer.
+        `output_tokens` are what of `tokens` is for the answer. By `unit_cost` their cost is reserved too.
         """
         charged = self._charged.get(id(charged_groups)) if day == self._charged_day else None
         if charged is None or charged.limits is not limits or charged.slug != slug:
@@ -151,20 +140,22 @@ class DayCounters:
                 self._note(limit, slug, day)  # also where nothing is admitted here: others may admit
                 if used >= limit.threshold:
                     return self._refuse(day, slug, limits)
+        cost = 0 if unit_cost is None else unit_cost.of(1, tokens - output_tokens, 0, output_tokens)
         for counter in charged.counters:
-            counter.begin(tokens, output_tokens)
-        return DayReservation(tokens, output_tokens, charged_groups[-1], charged.counters)
+            counter.begin(tokens, output_tokens, cost)
+        return DayReservation(tokens, output_tokens, unit_cost, cost, charged_groups[-1], charged.counters)
 
-    def settle(self, reservation: DayReservation, sequence: int, tokens: int, output_tokens: int = 0) -> None:
+    def settle(
+        self, reservation: DayReservation, sequence: int, tokens: int, output_tokens: int = 0, cost: int = 0
+    ) -> None:
         """Replace the estimate by what was used, spooled here as `sequence`; no offset of it was told yet."""
         if reservation.ended:
             return
-        reservation.ended = True
-        for counter in reservation.counters:
-            counter.end(reservation.estimate, reservation.output)
+        self.release(reservation)
         lane = self._lane_of(reservation.root, self._instance, sequence)
         offset = sequence if lane == self._own_lane else None  # embedded, a row's sequence is its offset
-        self._await((lane, self._instance), SpooledRow(sequence, tokens, offset, output_tokens), reservation.counters)
+        row = SpooledRow(sequence, tokens, offset, output_tokens, cost)
+        self._await((lane, self._instance), row, reservation.counters)
 
     def release(self, reservation: DayReservation) -> None:
         """Give everything back: a rate limit refused, or the upstream did not answer with 2xx."""
@@ -172,7 +163,7 @@ class DayCounters:
             return
         reservation.ended = True
         for counter in reservation.counters:
-            counter.end(reservation.estimate, reservation.output)
+            counter.end(reservation.estimate, reservation.output, reservation.cost)
 
     def restore(
         self, group_ids: Sequence[str], slug: str, day: date, row: SpooledRow, *, lane: Lane, instance: str

@@ -31,6 +31,11 @@ class TokenCounts(msgspec.Struct, frozen=True):
     cached_input_tokens: int = 0
     """Part of the input, not beside it."""
 
+    @property
+    def by_price(self) -> tuple[int, int, int]:
+        """The input, what of it was cached, and the output: in the order of prices."""
+        return self.input_tokens, self.cached_input_tokens, self.output_tokens
+
 
 class Expected(msgspec.Struct, frozen=True):
     """What a request will use, as far as can be said before."""

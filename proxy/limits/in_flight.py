@@ -38,11 +38,12 @@ class CounterKey(NamedTuple):
 
 
 class Amounts(NamedTuple):
-    """Requests and tokens, of which `output_tokens` are the answers'."""
+    """Requests and tokens, of which `output_tokens` are the answers', and what they cost (`domain.amounts`)."""
 
     requests: int = 0
     tokens: int = 0
     output_tokens: int = 0
+    cost: int = 0
 
     def of(self, type_: LimitType) -> int:
         """Return what of it counts against a limit of this type."""

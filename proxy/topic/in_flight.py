@@ -1,6 +1,6 @@
 """Tells the other proxies over ``limits.inflight.v1`` what this one has in flight near a limit, and hears theirs.
 
-Never holds a request up, and never tells a total: what is lost or late makes a limit as loose as without it.
+No request waits for it: what is lost or late makes a limit as loose as without it.
 """
 
 import asyncio
@@ -87,6 +87,7 @@ class InFlightTeller:
             tokens=own.tokens,
             input_tokens=own.tokens - own.output_tokens,
             output_tokens=own.output_tokens,
+            cost=own.cost,
         )
         at = self._clock()
         headers = cloud_event(f"tollgate.{LIMITS_IN_FLIGHT}", f"{name}/{at.timestamp():.3f}", self._instance, at)
@@ -127,5 +128,5 @@ class InFlightFeed(Feed):
                 self._unreadable.skip(record.place, error)
                 continue
             key = CounterKey(told.group_id, told.model_slug, told.day)
-            amounts = Amounts(told.requests, told.tokens, told.output_tokens)
+            amounts = Amounts(told.requests, told.tokens, told.output_tokens, told.cost)
             self._days.others.take(key, told.instance, amounts, self._now_s())

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from proxy.core.calls import Failure
 from proxy.upstream.connection import UpstreamConnection
-from runtime import guard, version
+from runtime import ssrf_guard, version
 from runtime.lookups import Lookups
 
 RECHECK_S = 60
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class Origin:
     """One scheme, host and port. A lab's and the operator's are two though they be the same: other rules hold."""
 
-    place: guard.Place
+    place: ssrf_guard.Place
     by_operator: bool
     addresses: tuple[str, ...] = ()
     """In the order in which they are tried."""
@@ -142,7 +142,7 @@ class Origins:
             return None
         try:
             await asyncio.shield(check)  # others may wait for it too
-        except (guard.AddressRefusedError, ValueError):  # the latter of a name that no resolver takes
+        except (ssrf_guard.AddressRefusedError, ValueError):  # the latter of a name that no resolver takes
             return Failure.REFUSED_ADDRESS
         except OSError as error:
             return Failure.CONNECT_TOO_SLOW if isinstance(error, TimeoutError) else Failure.UNREACHABLE
@@ -178,8 +178,8 @@ class Origins:
 
     def _read(self, url: str, *, by_operator: bool) -> UrlParts | Failure:
         try:
-            place = guard.parse_url(url, allow_private=by_operator or self._allow_private)
-        except guard.AddressRefusedError as error:
+            place = ssrf_guard.parse_url(url, allow_private=by_operator or self._allow_private)
+        except ssrf_guard.AddressRefusedError as error:
             log.debug("an upstream's URL may not be called: %s", error)
             return Failure.REFUSED_ADDRESS
         key = (place.scheme, place.host, place.port, by_operator)
@@ -207,7 +207,9 @@ class Origins:
     async def _check(self, origin: Origin, workspace_id: str) -> None:
         place, resolver = origin.place, self._lookups.of(workspace_id)
         async with asyncio.timeout(self._look_up_timeout_s):
-            found = await guard.resolve(place.host, place.port, allow_private=self._allow_private, resolver=resolver)
+            found = await ssrf_guard.resolve(
+                place.host, place.port, allow_private=self._allow_private, resolver=resolver
+            )
         origin.use(found, self._monotonic())
 
     def _checked(self, origin: Origin, check: asyncio.Task[None]) -> None:
@@ -218,4 +220,4 @@ class Origins:
 
 def _said(error: BaseException) -> str:
     """Return what the operator reads in the log."""
-    return error.detail if isinstance(error, guard.AddressRefusedError) else str(error) or type(error).__name__
+    return error.detail if isinstance(error, ssrf_guard.AddressRefusedError) else str(error) or type(error).__name__

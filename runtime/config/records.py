@@ -22,12 +22,17 @@ from schemas.topics import GATEWAY_CONFIG
 HEARTBEAT_KEY = b"heartbeat"
 
 EVERY_KIND = frozenset(ConfigKind)
+_KNOWN = frozenset(kind.value.encode() for kind in ConfigKind)
 
 _SOURCE = "tollgate/control"
 _CHANGE_TYPE = f"tollgate.{GATEWAY_CONFIG}"
 _HEARTBEAT_TYPE = "tollgate.gateway.config.heartbeat.v1"
 
 OnUnreadable = Callable[[FeedRecord, Exception], None]
+
+
+class UnknownKindError(Exception):
+    """A change is of a kind that this version does not know: a newer one has it."""
 
 
 def encode(version: int, kind: str, id_: str, record: Mapping[str, Any] | None, at: datetime) -> KafkaRecord:
@@ -58,7 +63,8 @@ def decode(
 ) -> tuple[list[ConfigChange], int]:
     """Return the changes of these kinds in their order, and the newest version that was seen, 0 where none was.
 
-    `on_unreadable` gets a LeftOutError of a change that is returned without a part that this version does not know.
+    `on_unreadable` gets an UnknownKindError of a change whose kind only a newer version has, and a LeftOutError of one
+    that is returned without a part that this version does not know.
     """
     wanted = {kind.value.encode(): kind for kind in kinds}
     changes = []
@@ -72,6 +78,8 @@ def decode(
                 newest = max(newest, change.version)
             elif record.key == HEARTBEAT_KEY:
                 newest = max(newest, _version(json.loads(record.value or b"")["version"]))
+            elif record.key.partition(b"/")[0] not in _KNOWN:
+                on_unreadable(record, UnknownKindError())
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not stop every process
             on_unreadable(record, error)
     return changes, newest

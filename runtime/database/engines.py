@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import QueuePool
 
-from runtime.database import readers, replicas
+from runtime.database import locks, readers, replicas
 from runtime.database.readers import ReaderKind, ReadThreads
 
 Result = TypeVar("Result")
@@ -145,6 +145,7 @@ class Database:
         with self._writing(self.session_engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             lock(connection, "schema")
             return work(connection)
 
@@ -172,7 +173,7 @@ def lock(connection: Connection, name: str) -> None:
     Nothing to do on SQLite: the transaction of a writer is the lock.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"tollgate {name}", 0))))
+        connection.execute(select(func.pg_advisory_xact_lock(locks.number(name))))
 
 
 def now(connection: Connection, clock: Callable[[], datetime]) -> datetime:

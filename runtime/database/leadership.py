@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from runtime.database import locks
 from runtime.database.engines import Database
 
 ASK_S = 5.0
@@ -95,7 +96,7 @@ class _Session:
     def __init__(self, database: Database, name: str) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="leader")
         self._database = database
-        self._name = f"tollgate {name}"
+        self._name = name
         self._connection: Connection | None = None
 
     def take(self) -> bool:
@@ -105,7 +106,7 @@ class _Session:
             self._connection = connection
             for name, value in _KEEPALIVES.items():
                 connection.execute(select(func.set_config(name, value, False)))  # noqa: FBT003 - PostgreSQL's own
-        lock = func.pg_try_advisory_lock(func.hashtextextended(self._name, 0))
+        lock = func.pg_try_advisory_lock(locks.number(self._name))
         return bool(self._connection.scalar(select(lock)))
 
     def ask(self) -> None:

@@ -55,18 +55,12 @@ def options(where: Kafka) -> dict[str, Any]:
 
     Raise SecurityError where a certificate cannot be read any more.
     """
-    security, sasl = where.security, where.security.sasl
-    given: dict[str, Any] = {"bootstrap_servers": where.bootstrap, "security_protocol": security.protocol.value}
-    if security.has_tls:
-        given["ssl_context"] = security.tls_context()
-    if sasl is not None:
-        given["sasl_mechanism"] = sasl.mechanism.value
-        if sasl.mechanism == SaslMechanism.OAUTHBEARER:
-            from runtime.kafka.tokens import KafkaTokens  # noqa: PLC0415 - brings an HTTP client
+    given = {"bootstrap_servers": where.bootstrap, **where.security.options()}
+    sasl = where.security.sasl
+    if sasl is not None and sasl.mechanism == SaslMechanism.OAUTHBEARER:
+        from runtime.kafka.tokens import KafkaTokens  # noqa: PLC0415 - brings an HTTP client
 
-            given["sasl_oauth_token_provider"] = KafkaTokens(sasl)
-        else:
-            given |= {"sasl_plain_username": sasl.username, "sasl_plain_password": sasl.password}
+        given["sasl_oauth_token_provider"] = KafkaTokens(sasl)
     return given
 
 

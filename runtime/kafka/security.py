@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 
 class SecurityProtocol(StrEnum):
@@ -94,6 +95,17 @@ class Security:
             raise SecurityError(f"{self.sasl.mechanism} needs {', '.join(missing)} as well")
         if self.has_tls:
             self.tls_context()
+
+    def options(self) -> dict[str, Any]:
+        """Return what aiokafka's clients are told of it, but for what brings tokens. Raise SecurityError."""
+        given: dict[str, Any] = {"security_protocol": self.protocol.value}
+        if self.has_tls:
+            given["ssl_context"] = self.tls_context()
+        if self.sasl is not None:
+            given["sasl_mechanism"] = self.sasl.mechanism.value
+            if self.sasl.mechanism != SaslMechanism.OAUTHBEARER:
+                given |= {"sasl_plain_username": self.sasl.username, "sasl_plain_password": self.sasl.password}
+        return given
 
     def tls_context(self) -> ssl.SSLContext:
         """Return what TLS connections are made with: TLS 1.2 or newer. Raise SecurityError.

@@ -116,6 +116,13 @@ async def recreate_empty(where: Kafka, wanted: Sequence[Plan]) -> list[str]:
         return await asked.recreate_empty()
 
 
+async def remove(where: Kafka, name: str) -> bool:
+    """Delete a topic that nobody reads or writes any more; say whether it was there. Raise KafkaAwayError."""
+    old = Plan(name, 1, 1, {})
+    async with _asked(where, [old]) as asked:
+        return await asked.remove(old)
+
+
 @asynccontextmanager
 async def _asked(where: Kafka, wanted: Sequence[Plan]) -> AsyncIterator["_Topics"]:
     writer.hush()
@@ -166,6 +173,13 @@ class _Topics:
         if not await self._create(empty):
             await self._settled(empty)
         return [self._name(plan) for plan in empty]
+
+    async def remove(self, plan: Plan) -> bool:
+        """Delete it; say whether it was there."""
+        is_there = bool(await self._look([plan]))
+        if is_there:
+            await self._delete([plan])
+        return is_there
 
     def _name(self, plan: Plan) -> str:
         return self._where.name(plan.name)

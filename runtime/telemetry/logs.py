@@ -5,15 +5,15 @@ Text of others cannot end a line or move a terminal's cursor: what is not printa
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-Extra = dict[str, dict[str, Any]]
-"""What a record of the log carries beyond its message."""
-
 _FIELDS = "fields"
+_PLAIN = re.compile(r"[!#-<>-~]+")
+"""Printable ASCII without blank, quote and equals sign."""
 
 
 class LogFormat(StrEnum):
@@ -35,9 +35,15 @@ def configure(form: LogFormat) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def fields(**named: str | float | None) -> Extra:
-    """Return what `extra` of a log call takes, without what is None."""
-    return {_FIELDS: {name: value for name, value in named.items() if value is not None}}
+def say(log: logging.Logger, message: str, **named: str | float | None) -> None:
+    """Write what happens very often, at INFO, without the names that are None: at half of what `log.info` costs.
+
+    It does not look for who called it, which no format of ours shows.
+    """
+    if log.isEnabledFor(logging.INFO):
+        record = logging.LogRecord(log.name, logging.INFO, "", 0, message, None, None)
+        record.__dict__[_FIELDS] = {name: value for name, value in named.items() if value is not None}
+        log.handle(record)
 
 
 class _Handler(logging.StreamHandler[Any]):
@@ -75,5 +81,4 @@ def _time(record: logging.LogRecord) -> str:
 def _quoted(value: str | float) -> str:
     """Return a value as it stands, or in quotes where it holds a blank, a quote or what is not printable ASCII."""
     text = str(value)
-    plain = text.isascii() and text.isprintable() and not set(' "=') & set(text) and text
-    return text if plain else json.dumps(text)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

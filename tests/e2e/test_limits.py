@@ -222,3 +222,38 @@ async def test_a_limit_on_the_month_counts_what_the_month_had_and_binds_at_once(
     assert used(slug) == [3]
     limit_month(4)
     assert [(await storm(lab, key, 1))[0].status_code for _ in range(2)] == [200, 429]
+
+
+def cost(threshold: int, unit: str = "DAY") -> list[dict[str, Any]]:
+    return [{"type": "COST", "unit": unit, "threshold": threshold}]
+
+
+async def test_a_budget_in_cents_is_held_as_tokens_are_and_counts_what_the_month_had(lab: Lab) -> None:
+    rates = {"input": "0", "cached_input": "0", "output": "2500", "request": "0.01"}  # a cent a call, 0.25 a token
+    price = {"slug": SLUG, "external_entity_id": "budget", "from": "2026-01-01", "currency": "EUR"} | rates
+    lab.api("PUT", "/prices", [price])
+    group, key = lab.customer("budget", usage_limits=cost(6))
+    answers = await storm(lab, key, 20, max_tokens=8)  # each reserves 3 cents
+    spent = [1 + answer.json()["usage"]["completion_tokens"] / 4 for answer in answers if answer.status_code == 200]
+    assert len(spent) == 2
+    while (answer := (await storm(lab, key, 1, max_tokens=8))[0]).status_code == 200:
+        spent.append(1 + answer.json()["usage"]["completion_tokens"] / 4)
+    assert 6 <= sum(spent) < 6 + max(spent)
+    error = answer.json()["error"]
+    assert (error["code"], answer.headers["x-should-retry"]) == ("insufficient_quota", "false")
+    assert "6 COST per DAY" in error["message"]
+
+    def used(slug: str = SLUG) -> list[Any]:
+        return [limit["current_usage"] for limit in lab.api("GET", f"/groups/{group}/usage")["usage"][slug]]
+
+    eventually(lambda: used() == [int(sum(spent))])
+    assert {row["external_entity_id"] for row in lab.ledger("budget")} == {"budget"}
+    for slug, models in ((SLUG, []), ("*", [{"slug": SLUG}])):
+        limits = [*models, {"slug": slug, "usage_limits": cost(int(sum(spent)), "MONTH")}]
+        lab.api("PATCH", f"/groups/{group}", {"models": limits})
+        (refused,) = await storm(lab, key, 1)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+        assert used(slug) == [int(sum(spent))]
+    lab.api("PUT", "/prices", [])
+    lab.api("PATCH", f"/groups/{group}", {"models": [{"slug": SLUG, "usage_limits": cost(int(sum(spent)) + 1)}]})
+    assert [answer.status_code for answer in await storm(lab, key, 3)] == [200] * 3, "without a price nothing costs"

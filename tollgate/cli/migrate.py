@@ -14,6 +14,7 @@ from metering.store import day_partitions
 from runtime import settings
 from runtime.kafka import topics
 from runtime.kafka.writer import Kafka, KafkaAwayError
+from schemas.topics import LIMITS_DECISIONS_V1
 from tollgate import installation, migrations
 from tollgate.cli import commands
 from tollgate.cli.commands import Where
@@ -28,8 +29,16 @@ from tollgate.cli.commands import Where
     help="Delete the topics that are not as the settings want them and never held a record, and make them anew. "
     "Nothing may be writing to them.",
 )
-def migrate(*, where: Where, as_json: bool, recreate_empty: bool) -> None:
-    """Bring the database's schema up to date and create the topics that are missing. Safe to repeat."""
+@click.option(
+    "--finish",
+    is_flag=True,
+    help="Also remove what the release before needs: once no process of it runs, for none starts again after that.",
+)
+def migrate(*, where: Where, as_json: bool, recreate_empty: bool, finish: bool) -> None:
+    """Bring the database's schema up to date and create the topics that are missing. Safe to repeat.
+
+    It only adds: processes of the release before go on, and start again, until --finish.
+    """
     try:
         loaded = commands.load(where)
         if not as_json:
@@ -37,16 +46,19 @@ def migrate(*, where: Where, as_json: bool, recreate_empty: bool) -> None:
         migrated = _schema(loaded)
         anew = _made_anew(loaded) if recreate_empty else []
         made = _topics(loaded)
+        finished = _finished(loaded) if finish else None
     except (settings.SettingsError, installation.InstallationError, migrations.MigrationError, KafkaAwayError) as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        click.echo(json.dumps({"database": migrated, "topics": made, "recreated": anew}))
+        click.echo(json.dumps({"database": migrated, "topics": made, "recreated": anew, "finished": finished}))
         return
     click.echo(f"the schema of {migrated} is current")
     for topic in anew:
         click.echo(f"topic {topic} was empty and is made anew")
     if made:
         click.echo(f"{len(made)} topics are there")
+    if finished:
+        click.echo(f"finished: releases whose schema is older than {finished} no longer work with it")
 
 
 def _schema(loaded: settings.Settings) -> str:
@@ -63,6 +75,17 @@ def _schema(loaded: settings.Settings) -> str:
     if too_small:
         click.echo(f"Warning: {too_small}", err=True)
     return where
+
+
+def _finished(loaded: settings.Settings) -> str:
+    with installation.opened(loaded) as place:
+        try:
+            finished = migrations.finish(place.database)
+        except SQLAlchemyError as error:
+            raise installation.InstallationError(installation.unusable(place.where, error)) from error
+    if loaded.kafka_bootstrap is not None:
+        asyncio.run(topics.remove(Kafka.of(loaded), LIMITS_DECISIONS_V1))
+    return finished
 
 
 def _made_anew(loaded: settings.Settings) -> list[str]:

@@ -7,7 +7,13 @@ from alembic.config import Config
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import StaticPool
 
-TABLE_MODULES = ("runtime.config.log", "control.store.tables", "metering.store.transaction", "webhooks.store.tables")
+TABLE_MODULES = (
+    "runtime.config.log",
+    "control.store.tables",
+    "metering.store.transaction",
+    "webhooks.store.tables",
+    "tollgate.migrations",
+)
 """The modules that register the product's tables in METADATA."""
 
 _LOCATION = "tollgate:migrations"  # the installed package, wherever that is: there is no alembic.ini

@@ -184,7 +184,9 @@ class Embedded(Role):
     def _take_parts(self, parts: Sequence[Part]) -> None:
         for part in parts:
             (day, group, slug), total = part.total.counter, part.total
-            told = counters.LanePart(total.version, part.at, total.requests, total.tokens, total.output_tokens)
+            told = counters.LanePart(
+                total.version, part.at, total.requests, total.tokens, total.output_tokens, total.cost
+            )
             self._proxy.take_part(group, slug, day, part.lane, told, part.unit)
 
     async def _is_counted(self, key: str) -> bool:

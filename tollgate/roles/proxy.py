@@ -17,7 +17,8 @@ from proxy.topic import report as spool_report
 from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
 from proxy.topic.in_flight import InFlightFeed, InFlightTeller
 from proxy.topic.requests import RequestPublisher
-from runtime import clock, loops
+from runtime import clock
+from runtime.config import records as config_records
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
 from runtime.http import health
@@ -42,7 +43,7 @@ PUBLISH_GRACE_S = 10
 
 _LEAVES_WITHIN_S = 60.0
 """How long a proxy that leaves waits before it looks again whether all is published."""
-_KINDS = (ConfigKind.WORKSPACE, ConfigKind.ENDPOINT, ConfigKind.GROUP, ConfigKind.KEY, ConfigKind.SECRET)
+_KINDS = config_records.EVERY_KIND - {ConfigKind.WEBHOOK}
 
 log = logging.getLogger(__name__)
 
@@ -188,10 +189,7 @@ class LeavingRole(ProxyRole):
         """Return None: there is no public port."""
 
     async def _leave(self) -> None:
-        loops.turned(rest_s=_LEAVES_WITHIN_S, waits_for="Kafka")
-        while not await self._publisher.drain(_LEAVES_WITHIN_S):
-            loops.turned(rest_s=_LEAVES_WITHIN_S, waits_for="Kafka")
-        await self._publisher.let_go_of_all()
+        await self._publisher.leave(_LEAVES_WITHIN_S)
         signal.raise_signal(signal.SIGTERM)
         await asyncio.Event().wait()  # until that ends the process
 

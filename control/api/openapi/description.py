@@ -1,6 +1,6 @@
 """The served description: the framework's paths and parameters, with the bodies as pydantic itself describes them.
 
-Never leaves a body's schema to the framework: it loses patterns, aliases and the bounds of tuples.
+Bodies' schemas are not left to the framework: it loses patterns, aliases and the bounds of tuples.
 """
 
 import inspect

@@ -30,7 +30,7 @@ RATES = [
     (type_, unit)
     for type_ in LimitType
     for unit in RateLimitUnit
-    if unit is not RateLimitUnit.CONCURRENT or type_ is LimitType.REQUEST
+    if (unit is not RateLimitUnit.CONCURRENT or type_ is LimitType.REQUEST) and type_ is not LimitType.COST
 ]
 USAGES = list(product(LimitType, UsageLimitUnit))
 UNITS = [*RateLimitUnit, *UsageLimitUnit]

@@ -107,7 +107,7 @@ class DictLedger:
             if month in names:
                 kept = own if of == lane else others
                 known = kept.get((of, month), LimitTotal(month, 0, 0, 0))
-                figures = ("requests", "tokens", "version", "input_tokens", "output_tokens")
+                figures = ("requests", "tokens", "version", "input_tokens", "output_tokens", "cost")
                 kept[of, month] = LimitTotal(month, *(getattr(known, one) + getattr(total, one) for one in figures))
         at = self._positions.get((topic, partition), 0)
         return Totals(lane, (), tuple(own.values()), at), tuple(others.values())
@@ -135,7 +135,8 @@ class DictLedger:
         whole: dict[str, LimitIncrement] = {}
         for (_, (day, group_id, _)), total in self._limits.items():
             if group_id in group_ids and first <= day <= last:
-                more = LimitIncrement(total.requests, total.tokens, total.input_tokens, total.output_tokens)
+                figures = (total.requests, total.tokens, total.input_tokens, total.output_tokens, total.cost)
+                more = LimitIncrement(*figures)
                 whole[group_id] = whole.get(group_id, LimitIncrement()).plus(more)
         return whole
 
@@ -179,6 +180,7 @@ class DictLedger:
                 total.version,
                 total.input_tokens + tokens.input_tokens,
                 total.output_tokens + tokens.output_tokens,
+                min(total.cost + event.cost, sums.MOST_COST),
             )
 
     def _raise_versions(self, lane: str, changed: set[tuple[str, Counter]]) -> None:

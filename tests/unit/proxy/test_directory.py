@@ -1,15 +1,18 @@
 """The snapshot that requests are served from (contract 2.2, 3.1, counting 8)."""
 
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from proxy.core.calls import Key
+from proxy.directory import ConfiguredDirectory
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import WindowLimit
-from schemas.config import ConfigKind, WorkspaceState
+from schemas.config import ConfigChange, ConfigKind, PriceRecord, WorkspaceState
 from schemas.limits import LimitEnforcement, LimitType, ModelConfig, RateLimitUnit
+from schemas.money import Price
 from tests.unit.proxy import kit
 from tests.unit.proxy.directories import (
     MADE,
@@ -248,3 +251,44 @@ def test_limits_of_requests_in_flight_are_no_windows() -> None:
     assert found.concurrent == (WindowLimit(LimitType.REQUEST, unit, 3, "child", "child"),)
     assert [limit.unit for limit in found.rates.limits if limit.source_group == "child"] == [RateLimitUnit.MINUTE]
     assert the_route(directory()).concurrent == ()
+
+
+def price(slug: str = "lab/a", customer: str | None = None, from_: str = "2026-01-01", output: str = "2") -> Price:
+    given = {"input": "1", "cached_input": "1", "output": output, "request": "0"}
+    return Price(slug=slug, external_entity_id=customer, currency="EUR", **{"from": from_}, **given)
+
+
+def priced(version: int, id_: str, record: Price, workspace_id: str = "ws") -> ConfigChange:
+    told = PriceRecord(workspace_id=workspace_id, price=record)
+    return ConfigChange(version=version, kind=ConfigKind.PRICE, id=id_, record=told)
+
+
+def cost_of_two(made: ConfiguredDirectory, slug: str = "lab/a") -> int | None:
+    """Return what two output tokens cost on the day of the tests; None where there is no price."""
+    unit = the_route(made, slug).unit_cost(datetime(2026, 3, 1, tzinfo=UTC))
+    return None if unit is None else unit.of(0, 0, 0, 2)
+
+
+def test_a_route_knows_what_its_requests_cost_and_follows_each_change_of_a_price() -> None:
+    made = directory()
+    assert (the_route(made).tariff, cost_of_two(made)) == (None, None)
+    made.apply(priced(10, "p1", price()))
+    assert cost_of_two(made) == 400
+    made.apply(priced(11, "p2", price(customer="customer child", output="3")))
+    assert cost_of_two(made) == 600
+    made.apply(priced(9, "p2", price(customer="customer child", output="9")))
+    assert cost_of_two(made) == 600, "an older word"
+    made.apply(end(12, ConfigKind.PRICE, "p2"))
+    assert cost_of_two(made) == 400
+    made.apply(priced(13, "p1", price(slug="lab/other")))
+    assert cost_of_two(made) is None
+    made.apply(end(14, ConfigKind.PRICE, "p1"))
+    assert cost_of_two(made) is None
+
+
+def test_prices_of_another_workspace_and_those_that_have_not_begun_cost_nothing() -> None:
+    made = directory()
+    made.apply(priced(10, "p1", price(), workspace_id="other"))
+    assert the_route(made).tariff is None
+    made.apply(priced(11, "p2", price(from_="2026-03-02")))
+    assert cost_of_two(made) is None

@@ -166,6 +166,7 @@ async def test_complete_requests_have_a_line_where_all_are_to_have_one_and_never
     assert house.requests.take() == []
     lines = [record.__dict__["fields"]["status"] for record in caplog.records if record.name == "tollgate.requests"]
     assert lines == [200, 200, 200] * takes_all
+    assert not [record for record in caplog.records if "reason" in record.__dict__.get("fields", {})]
 
 
 @in_virtual_time
@@ -218,7 +219,7 @@ def test_a_line_is_text_or_json_and_cannot_be_ended_by_what_it_shows(
     monkeypatch.setattr(root, "level", root.level)
     logs.configure(form)
     slug = 'a b"\n\x1b[31m\u2028='
-    logging.getLogger("tollgate.requests").info("refused", extra=logs.fields(slug=slug, status=404, group=None))
+    logs.say(logging.getLogger("tollgate.requests"), "refused", slug=slug, status=404, group=None)
     line = written.getvalue()
     assert line.count("\n") == 1
     assert line.isascii()

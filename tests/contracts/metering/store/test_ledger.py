@@ -9,9 +9,10 @@ import pytest
 from domain.positions import BeyondPositionError, Progress
 from metering import ports
 from metering.core import sums
-from metering.core.sums import Counter, LimitTotal, Totals
+from metering.core.sums import Counter, LimitIncrement, LimitTotal, Totals
 from metering.store import insert, transaction
 from schemas.daily import DailyUsage
+from schemas.usage import MOST_COST
 from tests.support import engines
 from tests.unit.metering.factories import LANE, NOON, SLUG, SPOOL, HandClock, batch, correction, event
 from tests.unit.metering.fakes import DictLedger
@@ -261,12 +262,14 @@ async def test_a_month_is_the_sum_of_its_days_lane_by_lane(counted: ports.Ledger
     first = NOON.replace(day=1)
     old = event(4, timestamp=first - timedelta(seconds=43201))  # the last second of the month before
     later = first + timedelta(days=1)
-    await counted.apply(batch([event(9, timestamp=first)], 9, topic="spool-b"))
-    await counted.apply(batch([event(1, timestamp=first), event(2, timestamp=first), event(3, timestamp=later), old]))
+    await counted.apply(batch([event(9, timestamp=first, cost=7)], 9, topic="spool-b"))
+    await counted.apply(
+        batch([event(1, timestamp=first, cost=2**53), event(2, timestamp=first), event(3, timestamp=later), old])
+    )
     month = Counter(first.date(), "group-a", SLUG)
     own, (other,) = await counted.months(SPOOL, 0, LANE, {month, month._replace(group_id="nobody")})
-    assert own == Totals(LANE, (), (LimitTotal(month, 3, 45, 2, 30, 15),), 5)
-    assert other == LimitTotal(month, 1, 15, 1, 10, 5)
+    assert own == Totals(LANE, (), (LimitTotal(month, 3, 45, 2, 30, 15, 2**53),), 5)
+    assert other == LimitTotal(month, 1, 15, 1, 10, 5, 7)
     assert await counted.named_in_month(LANE, month.day, ("", "")) == [("group-a", SLUG)]
     assert await counted.named_in_month(LANE, month.day, ("group-a", SLUG)) == []
 
@@ -276,8 +279,18 @@ async def test_what_counts_over_all_slugs_and_lanes_is_summed_by_group_between_d
     await counted.apply(batch([event(3, instance="b", tokens=(4, 0, 0))], topic="spool-b"))
     await counted.apply(batch([event(4, group_id="another")], 3))
     found = await counted.over_slugs(["group-a", "nobody"], TODAY, TODAY)
-    assert dict(found) == {"group-a": (3, 22, 15, 7)}
+    assert dict(found) == {"group-a": LimitIncrement(3, 22, 15, 7)}
     assert not await counted.over_slugs(["group-a"], TODAY + timedelta(days=1), TODAY + timedelta(days=9))
+
+
+async def test_no_price_however_high_makes_a_sum_that_has_no_room(counted: ports.Ledger) -> None:
+    for first in (1, 101, 201):
+        await counted.apply(batch([event(one, cost=MOST_COST) for one in range(first, first + 100)], first))
+    (total,) = (await counted.over_slugs(["group-a"], TODAY, TODAY)).values()
+    assert (total.requests, total.cost) == (300, sums.MOST_COST)
+    month = Counter(TODAY.replace(day=1), "group-a", SLUG)
+    own, _ = await counted.months(SPOOL, 0, LANE, {month})
+    assert own.limits[0].cost == sums.MOST_COST
 
 
 async def test_over_how_many_lanes_a_tree_lies_is_the_last_that_was_noted(

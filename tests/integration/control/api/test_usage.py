@@ -1,14 +1,19 @@
 """Usage and prices over the API: sums of the daily tables, lines, pages, CSV, walls between tenants (contract 2.5)."""
 
 import csv
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from control.store import snapshot
 from metering.store import transaction
 from runtime.database.engines import Database
+from schemas.config import ConfigChange, ConfigKind, PriceRecord
+from schemas.money import Price
 from schemas.usage import UsageEvent
+from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
 from tests.unit.metering.factories import NOON, SLUG, HandClock, batch, correction, event, key
 
@@ -170,3 +175,30 @@ async def test_prices_are_kept_as_they_were_sent_and_are_the_labs_own(lab: Lab, 
     assert (await lab.client.get(PRICES)).json() == sent
     assert (await other.client.get(PRICES)).json() == []
     assert (await lab.client.put(PRICES, json=[])).json() == []
+
+
+async def test_the_proxies_are_told_of_each_price_that_came_changed_or_went_and_of_no_other(
+    lab: Lab, database: Database
+) -> None:
+    first = [price(), price(NEXT), price(customer="cust")]
+    await lab.client.put(PRICES, json=first)
+    told = [change for change in helpers.changes(database) if change.kind is ConfigKind.PRICE]
+    assert held(told) == sorted_prices(first)
+    version = max(change.version for change in told)
+
+    second = [price(), price(NEXT, input="7"), price(customer="another")]
+    await lab.client.put(PRICES, json=second)
+    later = [change for change in helpers.changes(database) if change.version > version]
+    assert held(later) == sorted_prices(second[1:])
+    (gone,) = [change.id for change in later if change.record is None]
+    assert [held([change]) for change in told if change.id == gone] == [sorted_prices(first[2:])]
+    assert database.read_now(lambda view: held(snapshot.snapshot(view)[1])) == sorted_prices(second)
+
+
+def held(changes: Iterable[ConfigChange]) -> list[Price]:
+    """Return the prices that changes bring."""
+    return sorted((change.record.price for change in changes if isinstance(change.record, PriceRecord)), key=str)
+
+
+def sorted_prices(some: list[dict[str, Any]]) -> list[Price]:
+    return sorted(map(Price.model_validate, some), key=str)

@@ -10,7 +10,7 @@ import pytest
 from proxy.core.calls import Failure, UpstreamRequest
 from proxy.upstream import origins
 from proxy.upstream.pool import HttpAnswer, Upstreams
-from runtime import guard
+from runtime import ssrf_guard
 from runtime.lookups import Lookups
 from schemas.usage import Outcome
 from tests.integration.proxy.gate import ASKED, PATH, Gate
@@ -269,7 +269,7 @@ async def test_a_kept_connection_goes_with_its_address(
 async def test_an_address_that_turns_private_is_not_called_any_more(
     names: Names, hand: Hand, upstream: TcpUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "check_address", lambda address: None if address == "127.0.0.1" else "private")
+    monkeypatch.setattr(ssrf_guard, "check_address", lambda address: None if address == "127.0.0.1" else "private")
     adapter = Upstreams(allow_private=False, connect_timeout_s=0.5, read_timeout_s=5, monotonic=hand)
     url = f"http://model.example:{upstream.port}/v1/chat/completions"
     asked = UpstreamRequest(url, b"{}", "request-1", None, by_operator=True)
@@ -287,7 +287,7 @@ async def test_a_labs_url_is_judged_by_what_labs_may_now_and_the_operators_is_no
     names: Names, upstream: TcpUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same place, named by both: each by its own rules, whoever came first."""
-    monkeypatch.setattr(guard, "check_address", lambda address: None)
+    monkeypatch.setattr(ssrf_guard, "check_address", lambda address: None)
     adapter = Upstreams(allow_private=False, connect_timeout_s=0.5, read_timeout_s=5)
     url = f"http://model.example:{upstream.port}/v1/chat/completions"
     for by_operator in (True, False, True):

@@ -31,6 +31,20 @@ async def test_one_that_is_not_there(running: Gate) -> None:
             answer = await client.get(f"/v1/models/{name}")
             assert answer.status_code == 404, name
             assert answer.json()["error"]["code"] == "model_not_found"
+            assert len(answer.headers.get_list("x-request-id")) == 1
+
+
+async def test_every_answer_has_an_id(running: Gate) -> None:
+    async with running.client() as client:
+        answers = [
+            await client.get("/v1/models"),
+            await client.get("/v1/models/lab/other"),
+            await client.post("/v1/models"),
+            await client.get("/v1/chat/completions"),
+            await client.get("/v1/models", headers={"authorization": "Api-Key nobody"}),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 404, 405, 405, 401]
+    assert len({answer.headers["x-request-id"] for answer in answers}) == len(answers)
 
 
 async def test_other_paths_are_404(running: Gate) -> None:

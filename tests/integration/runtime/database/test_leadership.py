@@ -2,14 +2,18 @@
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
 
+from metering.store import day_partitions
+from runtime.config import log as config_log
 from runtime.database import engines as databases
 from runtime.database import leadership
 from runtime.database.engines import Database
 from runtime.database.leadership import LeadershipLostError, PostgresLeadership
+from tollgate import migrations
 
 ENDED = """
     SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON pg_database.oid = database
@@ -28,6 +32,30 @@ async def taken(one: PostgresLeadership) -> None:
     async with asyncio.timeout(60):
         while not await one.take():  # noqa: ASYNC110 (the server tells nobody)
             await asyncio.sleep(0.01)
+
+
+async def test_two_installations_share_a_database_each_in_a_schema_of_its_own(postgres_url: str) -> None:
+    places = [f"{postgres_url}?options=-csearch_path%3D{schema}" for schema in ("public", "second")]
+    with databases.postgres(places[0]) as first, databases.postgres(places[1]) as second:
+        first.write_now(lambda connection: connection.execute(text("CREATE SCHEMA second")))
+        for one in (first, second):
+            assert "no schema yet" in migrations.check(one)[0]
+            migrations.upgrade(one)
+            today = datetime.now(UTC).date()
+            one.write_now(lambda connection, today=today: day_partitions.ensure(connection, today))  # type: ignore[misc]
+            assert one.read_now(day_partitions.open_days).holds(today)
+        first.write_now(lambda connection: config_log.raise_epoch(connection, 0))
+        assert second.read_now(config_log.current_version) == 0
+        leaders = [PostgresLeadership(one, "relay") for one in (first, second)]
+        assert [await one.take() for one in leaders] == [True, True]
+        with databases.postgres(places[1]) as another, databases.postgres(postgres_url) as older:
+            rival = PostgresLeadership(another, "relay")
+            assert not await rival.take()
+            await rival.release()
+            held = text("SELECT pg_try_advisory_lock(hashtextextended('tollgate relay', 0))")
+            assert not older.read_now(lambda connection: connection.scalar(held)), "the release before names it so"
+        for leader in leaders:
+            await leader.release()
 
 
 async def test_one_at_a_time(postgres: Database, postgres_migrated_url: str) -> None:

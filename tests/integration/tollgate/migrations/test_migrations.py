@@ -9,7 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, select, text
+from sqlalchemy import Connection, inspect, select, text
 
 from metering.store import day_partitions
 from runtime.config import log as config_log
@@ -112,12 +112,68 @@ def test_a_current_schema_is_seen_without_alembic(where: str, database: Database
     assert (run.stdout, run.stderr) == ("[]\n", "")
 
 
-def test_a_newer_schema_is_refused(database: Database) -> None:
+def marked(database: Database, revision: str, finished: str) -> None:
+    """Let the schema be a later program's, and say which one may still work with it."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
+        connection.execute(text("UPDATE schema_finished SET revision = :it"), {"it": finished})
+
+    database.write_now(work)
+
+
+def test_a_schema_that_a_newer_program_finished_is_refused(database: Database) -> None:
     migrations.upgrade(database)
-    database.write_now(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")))
-    assert "newer" in migrations.check(database)[0]
+    marked(database, "9999", "9998")
+    assert "9999 is newer than this program; run the program that made it" in migrations.check(database)[0]
     with pytest.raises(migrations.MigrationError, match="newer"):
         migrations.upgrade(database)
+    database.write_now(lambda connection: connection.execute(text("DROP TABLE schema_finished")))
+    assert "newer" in migrations.check(database)[0], "one that does not say who may work with it"
+
+
+def test_a_newer_schema_that_is_not_finished_is_worked_with(database: Database) -> None:
+    migrations.upgrade(database)
+    assert migrations.newer(database) is None
+    marked(database, "9999", migrations.known()[-1])
+    assert (migrations.check(database), migrations.newer(database)) == ([], "9999")
+    migrations.upgrade(database)
+    with pytest.raises(migrations.MigrationError, match="newer program's: finish it by that"):
+        migrations.finish(database)
+    marked(database, "9999", "0001")
+    assert migrations.check(database) == []
+
+
+def test_finishing_runs_what_each_migration_left_for_it_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations.upgrade(database)
+    last = importlib.import_module(f"tollgate.migrations.versions.{migrations._modules()[-1]}")
+    seen: list[bool] = []
+    monkeypatch.setattr(last, "finish", lambda connection: seen.append(connection.in_transaction()), raising=False)
+    marked(database, migrations.known()[-1], migrations.known()[-2])
+    assert migrations.finish(database) == migrations.known()[-1]
+    assert seen == [True]
+    assert migrations.finish(database) == migrations.known()[-1]
+    assert seen == [True]
+
+
+def test_an_empty_database_is_finished_at_once_and_another_is_not(database: Database) -> None:
+    migrations.upgrade(database)
+    assert finished(database) == migrations.known()[-1]
+    marked(database, migrations.known()[-1], "0018")
+    migrations.upgrade(database)
+    assert finished(database) == "0018", "the release before may still run"
+
+
+def finished(database: Database) -> str:
+    query = select(migrations.SCHEMA_FINISHED.c.revision)
+    return database.read_now(lambda connection: str(connection.execute(query).scalar_one()))
+
+
+def test_nobody_finishes_before_the_upgrade(database: Database) -> None:
+    with pytest.raises(migrations.MigrationError, match="no schema yet"):
+        migrations.finish(database)
 
 
 def test_an_upgrade_that_fails_leaves_nothing_behind(database: Database) -> None:

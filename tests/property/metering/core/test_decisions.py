@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,14 +18,15 @@ COUNTS = st.integers(0, 2**53)
 MANY_THRESHOLDS = st.lists(st.builds(Threshold, st.sampled_from(LimitType), st.integers(1, 2**53)))
 PARTS = st.integers(0, 2**52)
 TOTALS = st.builds(
-    lambda counter, requests, prompt, completion, version: LimitTotal(
-        counter, requests, prompt + completion, version, prompt, completion
+    lambda counter, requests, prompt, completion, version, cost: LimitTotal(
+        counter, requests, prompt + completion, version, prompt, completion, cost
     ),
     st.builds(Counter, st.dates(max_value=date(9999, 12, 30)), st.just("group"), st.just("org/model")),
     COUNTS,
     PARTS,
     PARTS,
     st.integers(1, 2**40),
+    st.integers(0, 2**62),
 )
 
 
@@ -35,12 +37,14 @@ def test_used_up_are_exactly_the_thresholds_that_the_total_has_reached(
     used_up = {(each.type, each.threshold) for each in decisions.used_up(total, thresholds)}
 
     for threshold in thresholds:
-        used = {
+        amounts: dict[LimitType, int | Fraction] = {
             LimitType.REQUEST: total.requests,
             LimitType.TOKEN: total.tokens,
             LimitType.INPUT_TOKEN: total.input_tokens,
             LimitType.OUTPUT_TOKEN: total.output_tokens,
-        }[threshold.type]
+            LimitType.COST: Fraction(total.cost, 1_000_000),
+        }
+        used = amounts[threshold.type]
         assert ((threshold.type, threshold.value) in used_up) == (used >= threshold.value)
     assert used_up <= {(threshold.type, threshold.value) for threshold in thresholds}
 
@@ -54,6 +58,7 @@ def test_what_is_used_up_stays_so_while_totals_grow(
         requests=total.requests + requests,
         tokens=total.tokens + tokens,
         output_tokens=total.output_tokens + tokens,
+        cost=total.cost + tokens,
         version=total.version + 1,
     )
     before, after = (decisions.used_up(each, thresholds) for each in (total, grown))

@@ -12,7 +12,7 @@ from metering.core import sums
 from metering.core.sums import Counter, DailyIncrement, Increments, LimitIncrement
 from metering.store import transaction
 from runtime.database import engines
-from schemas.usage import Kind, UsageEvent
+from schemas.usage import MOST_COST, Kind, UsageEvent
 from tests.unit.metering.factories import LANE, NOON, SPOOL, HandClock, batch, correction, event
 
 Sums = dict[tuple[date, str, str], list[int]]
@@ -37,6 +37,7 @@ def an_event(draw: st.DrawFn, sequence: int) -> UsageEvent:
         charged_groups=TREES[group_id],
         timestamp=timestamp,
         model_slug=slug,
+        cost=draw(st.integers(0, MOST_COST)),
     )
 
 
@@ -62,7 +63,7 @@ def cuts(draw: st.DrawFn, stream: Sequence[UsageEvent]) -> list[Sequence[UsageEv
 def slow_sums(stream: Sequence[UsageEvent]) -> tuple[Sums, Sums]:
     """Count event by event, each key once: daily usage and limit totals."""
     daily: Sums = defaultdict(lambda: [0] * 7)
-    limits: Sums = defaultdict(lambda: [0] * 4)
+    limits: Sums = defaultdict(lambda: [0] * 5)
     seen = set()
     for each in stream:
         if each.idempotency_key in seen:
@@ -81,6 +82,7 @@ def slow_sums(stream: Sequence[UsageEvent]) -> tuple[Sums, Sums]:
             total[1] += tokens.input_tokens + tokens.output_tokens
             total[2] += tokens.input_tokens
             total[3] += tokens.output_tokens
+            total[4] = min(total[4] + each.cost, sums.MOST_COST)
     return dict(daily), dict(limits)
 
 
@@ -120,7 +122,7 @@ def test_any_split_with_duplicates_and_redelivery_counts_like_the_slow_model(
         for usage in usages
     } == daily
     assert {
-        tuple(total.counter): [total.requests, total.tokens, total.input_tokens, total.output_tokens]
+        tuple(total.counter): [total.requests, total.tokens, total.input_tokens, total.output_tokens, total.cost]
         for total in totals_
     } == limits
 

@@ -12,13 +12,17 @@ from typing import Any
 
 import httpx2
 import openai
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from proxy.core import endings
 from proxy.dialects import answers
+from proxy.dialects.chat import Invalid
+from proxy.dialects.routes import table
+from proxy.dialects.routes.api import Stream
 from proxy.limits.estimate import TokenCounts
-from schemas.usage import Outcome, UsageSource
+from schemas.usage import Outcome, RouteName, UsageSource
 
 SLUG = "lab/model"
 LIKELY = TokenCounts(input_tokens=77, output_tokens=99)
@@ -29,6 +33,19 @@ UNREADABLE = ("unreadable", "")
 
 Read = dict[str, Any] | tuple[str, Any]
 """A chunk as a dict, or how the reading ended that was not an orderly end."""
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "chat": lambda client, **more: client.chat.completions.create(model="m", messages=[], **more),
+    "completions": lambda client, **more: client.completions.create(model="m", prompt="", **more),
+    "embeddings": lambda client: client.embeddings.create(model="m", input="", encoding_format="float"),
+}
+"""How the SDK calls each route that is tried here."""
+APIS = {
+    "chat": table.ROUTES[RouteName.CHAT_COMPLETIONS],
+    "completions": table.ROUTES[RouteName.COMPLETIONS],
+    "embeddings": table.ROUTES[RouteName.EMBEDDINGS],
+}
 
 
 class Body(httpx2.SyncByteStream):
@@ -54,12 +71,12 @@ class Sdk:
             max_retries=0,
         )
 
-    def stream(self, pieces: list[bytes]) -> list[Read]:
+    def stream(self, pieces: list[bytes], form: str = "chat") -> list[Read]:
         """Return what a client reads of a stream."""
         self._pieces = pieces
         got: list[Read] = []
         try:
-            with self._client.chat.completions.create(model="m", messages=[], stream=True) as chunks:
+            with CALLS[form](self._client, stream=True) as chunks:
                 got.extend(as_dict(chunk) for chunk in chunks)
         except openai.APIError as error:
             got.append(("error", error.code if error.code == "upstream_error" else repr(error.body)))
@@ -67,11 +84,11 @@ class Sdk:
             got.append(UNREADABLE)
         return got
 
-    def plain(self, body: bytes) -> Read:
+    def plain(self, body: bytes, form: str = "chat") -> Read:
         """Return what a client reads of a plain answer."""
         self._pieces = [body]
         try:
-            return as_dict(self._client.chat.completions.create(model="m", messages=[]))
+            return as_dict(CALLS[form](self._client))
         except ValueError:
             return UNREADABLE
 
@@ -124,9 +141,10 @@ def usages(draw: st.DrawFn) -> tuple[dict[str, Any], TokenCounts]:
 
 
 @st.composite
-def chunks(draw: st.DrawFn, name: str) -> dict[str, Any]:
+def chunks(draw: st.DrawFn, name: str, form: str) -> dict[str, Any]:
     delta = draw(st.dictionaries(st.sampled_from(["content", "reasoning", "refusal", "model"]), TEXT, max_size=2))
-    choice = {"index": draw(st.integers(0, 1)), "delta": delta, "finish_reason": None}
+    wrote: dict[str, Any] = {"delta": delta} if form == "chat" else {"text": draw(TEXT)}
+    choice = {"index": draw(st.integers(0, 1)), "finish_reason": None, **wrote}
     if draw(st.booleans()):
         choice["logprobs"] = {"content": [{"token": "a", "logprob": draw(ODD)}]}
     members: list[tuple[str, Any]] = [("id", "c1"), ("choices", [choice]), ("odd", draw(ODD))]
@@ -162,12 +180,12 @@ def written(draw: st.DrawFn, value: Any) -> str:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[bytes, TokenCounts | None]:
+def streams(draw: st.DrawFn, form: str = "chat") -> tuple[bytes, TokenCounts | None]:
     """Return a stream, and the counts at its end if it has any."""
     name = draw(NAMES)
     ending = draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
     data = draw(st.sampled_from(["data: ", "data:", "event: chunk{}data: ", "retry: 5{}data:"])).replace("{}", ending)
-    events = [data + written(draw, chunk) for chunk in draw(st.lists(chunks(name), max_size=4))]
+    events = [data + written(draw, chunk) for chunk in draw(st.lists(chunks(name, form), max_size=4))]
     for _ in range(draw(st.integers(0, 2))):
         odd = draw(st.sampled_from([": ping", "retry: 9", "unknown: x", "data: [1]", 'data: {"a":', "data\ndata: {}"]))
         events.insert(draw(st.integers(0, len(events))), odd.replace("\n", ending))
@@ -189,8 +207,11 @@ def cut(text: bytes, places: list[int]) -> list[bytes]:
     return [text[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
-def through(pieces: list[bytes], *, keep_usage: bool) -> tuple[list[bytes], endings.Billed, answers.StreamReader]:
-    stream = answers.StreamReader(SLUG, keep_usage=keep_usage)
+def through(pieces: list[bytes], form: str, *, keep_usage: bool) -> tuple[list[bytes], endings.Billed, Stream]:
+    asked = {"model": "m", "stream": True, "stream_options": {"include_usage": keep_usage}}
+    request = APIS[form].parse(json.dumps(asked).encode())
+    assert not isinstance(request, Invalid)
+    stream = APIS[form].stream(request, SLUG)
     sent = [stream.feed(piece) for piece in pieces]
     stream.finish()
     ending = endings.streamed(stream, lambda: LIKELY)
@@ -210,10 +231,21 @@ def seen(read: Read, *, keep_usage: bool) -> Read | None:
 @settings(max_examples=1000, deadline=None)
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=6), st.booleans())
 def test_a_stream(case: tuple[bytes, TokenCounts | None], places: list[int], keep_usage: bool) -> None:
+    reads_the_same(case, places, "chat", keep_usage=keep_usage)
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams("completions"), st.lists(st.integers(0, 10_000), max_size=6), st.booleans())
+def test_a_stream_of_completions(case: tuple[bytes, TokenCounts | None], places: list[int], keep_usage: bool) -> None:
+    reads_the_same(case, places, "completions", keep_usage=keep_usage)
+
+
+def reads_the_same(case: tuple[bytes, TokenCounts | None], places: list[int], form: str, *, keep_usage: bool) -> None:
+    """Compare what the SDK reads of a stream with what it reads of ours."""
     text, tokens = case
-    came = SDK.stream([text.removeprefix(BOM.encode())])
-    sent, ending, stream = through(cut(text, places), keep_usage=keep_usage)
-    got = SDK.stream(sent)
+    came = SDK.stream([text.removeprefix(BOM.encode())], form)
+    sent, ending, stream = through(cut(text, places), form, keep_usage=keep_usage)
+    got = SDK.stream(sent, form)
     wanted = [one for read in came if (one := seen(read, keep_usage=keep_usage)) is not None]
     ended = UNREADABLE in came or stream.failed
     whole = ending.outcome is Outcome.COMPLETE
@@ -233,17 +265,21 @@ def test_a_stream(case: tuple[bytes, TokenCounts | None], places: list[int], kee
 
 
 @st.composite
-def plains(draw: st.DrawFn) -> tuple[bytes, TokenCounts | None]:
+def plains(draw: st.DrawFn, form: str = "chat") -> tuple[bytes, TokenCounts | None]:
     """Return a plain answer in an encoding that Python's reader takes, and its counts if it has any."""
     message = {"role": "assistant", "content": draw(TEXT)}
-    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": draw(ODD)}
-    members: list[tuple[str, Any]] = [("id", "c1"), ("choices", [choice]), ("odd", draw(ODD))]
+    wrote: dict[str, Any] = {"message": message} if form == "chat" else {"text": draw(TEXT)}
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": draw(ODD), **wrote}
+    answer: tuple[str, Any] = ("choices", [choice])
+    if form == "embeddings":
+        answer = ("data", [{"object": "embedding", "index": 0, "embedding": draw(st.lists(st.floats(), max_size=3))}])
+    members: list[tuple[str, Any]] = [("id", "c1"), answer, ("odd", draw(ODD))]
     if draw(st.integers(0, 3)):
         members.append(("model", draw(NAMES)))
     tokens: TokenCounts | None = None
     if draw(st.booleans()):
         usage, tokens = draw(usages())
-        where = draw(st.integers(0, 2))
+        where = 0 if form == "embeddings" else draw(st.integers(0, 2))
         if where == 0:
             members.append(("usage", usage))
         elif where == 1:
@@ -260,11 +296,23 @@ def plains(draw: st.DrawFn) -> tuple[bytes, TokenCounts | None]:
 @settings(max_examples=1000, deadline=None)
 @given(plains())
 def test_a_plain_answer(case: tuple[bytes, TokenCounts | None]) -> None:
+    is_read_the_same(case, "chat")
+
+
+@pytest.mark.parametrize("form", ["completions", "embeddings"])
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_plain_answer_of_other_routes(form: str, data: st.DataObject) -> None:
+    is_read_the_same(data.draw(plains(form)), form)
+
+
+def is_read_the_same(case: tuple[bytes, TokenCounts | None], form: str) -> None:
+    """Compare what the SDK reads of a plain answer with what it reads of ours."""
     body, tokens = case
-    came = SDK.plain(body)
-    ending = endings.plain(200, [], answers.plain(body, SLUG), lambda: LIKELY)
+    came = SDK.plain(body, form)
+    ending = endings.plain(200, [], APIS[form].plain(body, SLUG), lambda: LIKELY)
     assert ending.reply is not None
-    got = SDK.plain(ending.reply.body)
+    got = SDK.plain(ending.reply.body, form)
     assert same(got, seen(came, keep_usage=True))
     assert ending.count is not None
     if tokens is not None and isinstance(came, dict):

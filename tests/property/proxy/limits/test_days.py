@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from proxy.limits.counters import LanePart, SpooledRow
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
+from proxy.limits.reservations import DayReservation
 from schemas.limits import LimitType
 
 SLUG = "lab/model"

@@ -12,8 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from domain.money import UnitCost
 from proxy.limits.counters import LanePart, SpooledRow
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
+from proxy.limits.reservations import DayReservation
 from schemas.limits import LimitType, UsageLimitUnit
 
 SLUGS = ("lab/a", "lab/b", "lab/c")
@@ -21,6 +23,11 @@ CHILD, ROOT = "child", "root"
 WAYS = ((ROOT,), (CHILD, ROOT))
 ME, PEER = "me", "peer"
 FIRST = date(2025, 2, 26)
+PRICES = {
+    "lab/a": UnitCost(300_000, 250_000, 0, 500_001, 1),
+    "lab/b": UnitCost(0, 999_999, 0, 7, 2),
+    "lab/c": None,
+}
 
 
 @dataclass
@@ -38,7 +45,14 @@ class Request:
     sequence: int | None = None
     is_gone: bool = False
 
+    @property
+    def cost(self) -> int:
+        price = PRICES[self.slug]
+        return 0 if price is None else price.of(1, self.tokens - self.output, 0, self.output)
+
     def amount(self, type_: LimitType) -> int:
+        if type_ is LimitType.COST:
+            return self.cost
         amounts = {LimitType.REQUEST: 1, LimitType.TOKEN: self.tokens, LimitType.OUTPUT_TOKEN: self.output}
         return amounts.get(type_, self.tokens - self.output)
 
@@ -49,7 +63,7 @@ PLACES = [(group, slug) for group in (CHILD, ROOT) for slug in SLUGS]
 def part_of(counted: Sequence[Request], at: int) -> LanePart:
     """Return what is told of requests that a lane has counted below the offset `at` + 1."""
     tokens, output = sum(each.tokens for each in counted), sum(each.output for each in counted)
-    return LanePart(len(counted), at + 1, len(counted), tokens, output)
+    return LanePart(len(counted), at + 1, len(counted), tokens, output, sum(each.cost for each in counted))
 
 
 def day_limits() -> st.SearchStrategy[list[DayLimit]]:
@@ -104,7 +118,7 @@ class Sums(RuleBasedStateMachine):
             self._tell_months(lane, at)
         for request in self.requests:
             if request.lane == ME and request.sequence is not None:
-                row = SpooledRow(request.sequence, request.tokens, request.sequence, request.output)
+                row = SpooledRow(request.sequence, request.tokens, request.sequence, request.output, request.cost)
                 self.days.restore(request.groups, request.slug, request.day, row, lane=ME, instance=ME)
         for lane, at in self.told.items():
             self.days.take_whole(lane, at + 1)
@@ -117,7 +131,7 @@ class Sums(RuleBasedStateMachine):
         output = round(tokens * share)
         judged = limits[: limits.index(full[0]) + 1] if full else limits
         self.asked |= {limit.counting_group for limit in judged if limit.over_all and limit.unit == "DAY"}
-        outcome = self.days.reserve(self.day, slug, way, limits, tokens, output)
+        outcome = self.days.reserve(self.day, slug, way, limits, tokens, output, PRICES[slug])
         assert isinstance(outcome, DayRefusal) is bool(full)
         if isinstance(outcome, DayRefusal):
             assert outcome.limit in (used_up or full)
@@ -136,7 +150,7 @@ class Sums(RuleBasedStateMachine):
             self._spool(request)
             request.tokens, request.output = tokens, round(tokens * share)
             assert request.sequence is not None
-            self.days.settle(request.reservation, request.sequence, tokens, request.output)
+            self.days.settle(request.reservation, request.sequence, tokens, request.output, request.cost)
         else:
             self.days.release(request.reservation)
             request.is_gone = True
@@ -192,7 +206,7 @@ class Sums(RuleBasedStateMachine):
         return (each for each in self.requests if each.reservation is not None)
 
     def _sum(self, limit: DayLimit, slug: str, *, flying: bool = True) -> int:
-        return sum(
+        summed = sum(
             each.amount(limit.type)
             for each in self.requests
             if limit.counting_group in each.groups and (limit.over_all or each.slug == slug)
@@ -200,13 +214,14 @@ class Sums(RuleBasedStateMachine):
             if each.day == self.day or (limit.unit == "MONTH" and each.day.replace(day=1) == self.day.replace(day=1))
             if each.lane == ME or (each.sequence or 0) <= self.told[PEER]
         )
+        return summed // 1_000_000 if limit.type is LimitType.COST else summed
 
     @invariant()
     def each_sum_holds_each_request_once(self) -> None:
         for group in (CHILD, ROOT):
             for slug in (*SLUGS, "*"):
                 limits = [DayLimit(type_, 0, "", group, over_all=slug == "*") for type_ in LimitType]
-                requests, tokens, _, _ = (self._sum(limit, slug) for limit in limits)
+                requests, tokens, *_ = (self._sum(limit, slug) for limit in limits)
                 if slug != "*" or group in self.asked:
                     assert self.days.total(group, slug, self.day) == (requests, tokens)
 

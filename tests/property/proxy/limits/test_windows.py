@@ -27,6 +27,9 @@ def seconds(now_us: int) -> float:
     return now_us / 1_000_000
 
 
+RATED = [type_ for type_ in LimitType if type_ is not LimitType.COST]
+
+
 def amount_of(type_: LimitType, tokens: int, output: int) -> int:
     """Return what a request takes from a limit of this type."""
     amounts = {LimitType.REQUEST: 1, LimitType.TOKEN: tokens, LimitType.OUTPUT_TOKEN: output}
@@ -97,9 +100,7 @@ def test_a_retry_exactly_at_retry_after_gets_in(
 ) -> None:
     now = round(now, 6)  # our clocks' resolution
     windows = RateWindows()
-    others = st.builds(
-        WindowLimit, st.sampled_from(list(LimitType)), units, st.integers(1, 40), st.just("source"), st.just("p")
-    )
+    others = st.builds(WindowLimit, st.sampled_from(RATED), units, st.integers(1, 40), st.just("source"), st.just("p"))
     limits = [
         request_limit(unit, threshold),
         *data.draw(st.lists(others, max_size=3, unique_by=lambda o: (o.type, o.unit))),
@@ -229,7 +230,7 @@ def test_tokens_overshoot_by_at_most_one_request_where_estimates_are_upper_bound
 @given(st.data(), starts)
 def test_a_request_takes_from_each_limit_alone_or_from_none(data: st.DataObject, now_us: int) -> None:
     windows = RateWindows()
-    kinds = st.tuples(st.sampled_from(list(LimitType)), units, st.integers(1, 4))
+    kinds = st.tuples(st.sampled_from(RATED), units, st.integers(1, 4))
     limits = [
         WindowLimit(type_, unit, threshold * (1 if type_ is LimitType.REQUEST else 20), "source", group)
         for group, (type_, unit, threshold) in zip(

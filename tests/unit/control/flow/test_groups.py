@@ -59,10 +59,18 @@ def test_a_patch_keeps_what_it_does_not_name() -> None:
     assert patch(stored, group, metadata={"name": "n"}).record == group.record
     assert patch(stored, group, models=[]).name == "n"
     assert patch(stored, group, metadata={"name": None}).name is None
-    nothings: list[dict[str, Any]] = [{}, {"metadata": {}}, {"metadata": None, "models": None}]
+    nothings: list[dict[str, Any]] = [{}, {"metadata": {}}, {"metadata": None}]
     for nothing in nothings:
         with pytest.raises(InvalidError, match="at least one"):
             patch(stored, group, **nothing)
+
+
+@pytest.mark.parametrize("models", [[], None])
+def test_a_patch_clears_what_a_group_lists(models: list[Any] | None) -> None:
+    stored = stores()
+    group = make_group(stored, "root", 5)
+    assert group.record.models
+    assert patch(stored, group, models=models).record.models == ()
 
 
 def test_where_a_group_may_hang() -> None:

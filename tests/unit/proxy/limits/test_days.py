@@ -5,7 +5,8 @@ from datetime import date, timedelta
 import pytest
 
 from proxy.limits.counters import LanePart, SpooledRow
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
+from proxy.limits.reservations import DayReservation
 from schemas.decisions import DecisionBySequence
 from schemas.limits import LimitType
 

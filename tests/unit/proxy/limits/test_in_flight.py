@@ -7,8 +7,9 @@ import pytest
 from infra.simulate.overshoot import Race
 from proxy.limits import in_flight
 from proxy.limits.counters import LanePart
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
 from proxy.limits.in_flight import NEAR, NOTHING, Amounts, CounterKey, Heard
+from proxy.limits.reservations import DayReservation
 from schemas.limits import ANY_SLUG, LimitType, UsageLimitUnit
 
 SLUG = "lab/model"

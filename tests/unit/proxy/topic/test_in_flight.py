@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.limits.days import DayCounters, DayLimit, DayRefusal, DayReservation
+from proxy.limits.days import DayCounters, DayLimit, DayRefusal
 from proxy.limits.in_flight import NEAR
+from proxy.limits.reservations import DayReservation
 from proxy.topic.in_flight import InFlightFeed, InFlightTeller
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import Kafka, KafkaAwayError, KafkaRecord, PlainRecord, Writer
@@ -82,6 +83,7 @@ async def test_what_one_proxy_has_in_flight_binds_the_other_until_it_ends() -> N
         "tokens": 70,
         "inputTokens": 40,
         "outputTokens": 30,
+        "cost": 0,
     }
     assert dict(record.headers)["ce_type"] == b"tollgate.limits.inflight.v1"
     scene.hear()

@@ -6,6 +6,7 @@ import pytest
 from runtime.config import log as config_log
 from runtime.config import records as config_records
 from runtime.config.newer import LeftOutError
+from runtime.config.records import UnknownKindError
 from runtime.kafka.feed import FeedRecord
 from runtime.kafka.writer import KafkaRecord
 from schemas.config import (
@@ -16,6 +17,7 @@ from schemas.config import (
     EndpointRecord,
     GroupRecord,
     KeyRecord,
+    PriceRecord,
     SealedSecret,
     SecretRecord,
     WebhookRecord,
@@ -23,6 +25,7 @@ from schemas.config import (
     WorkspaceState,
 )
 from schemas.limits import LimitEnforcement, ModelConfig
+from schemas.money import Price
 from schemas.targets import Target
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,6 +55,13 @@ RECORDS: dict[ConfigKind, ConfigRecord] = {
     ConfigKind.SECRET: SecretRecord(id="s", workspace_id="w", sealed="..."),
     ConfigKind.WEBHOOK: WebhookRecord(
         workspace_id="w", url="https://lab.example", enabled=True, secrets=(SealedSecret(sealed="...", expires_at=AT),)
+    ),
+    ConfigKind.PRICE: PriceRecord(
+        workspace_id="w",
+        price=Price.model_validate(
+            {"slug": "a/b", "from": "2026-01-01", "currency": "EUR"}
+            | dict.fromkeys(("input", "cached_input", "output", "request"), "0.5")
+        ),
     ),
 }
 
@@ -116,12 +126,20 @@ def test_a_heartbeat_is_no_change_and_says_the_version() -> None:
 
 
 def test_what_the_reader_does_not_ask_for_is_not_even_looked_at() -> None:
-    unknown = config_records.encode(3, "quota", "q", {"some": "thing"}, AT)
     broken = KafkaRecord(b"group/g", b"not JSON")
     skipped = Skipped()
-    given = [FeedRecord(*record) for record in (unknown, broken)]
-    assert config_records.decode(given, {ConfigKind.KEY}, skipped) == ([], 0)
+    assert config_records.decode([FeedRecord(*broken)], {ConfigKind.KEY}, skipped) == ([], 0)
     assert skipped.errors == []
+
+
+def test_a_kind_that_only_a_newer_version_has_is_told() -> None:
+    unknown = config_records.encode(3, "quota", "q", {"some": "thing"}, AT)
+    known = config_records.encode(4, "key", "sky_0123456789ab", None, AT)
+    skipped = Skipped()
+    given = [FeedRecord(*record) for record in (unknown, known)]
+    changes, newest = config_records.decode(given, {ConfigKind.KEY}, skipped)
+    assert ([change.version for change in changes], newest) == ([4], 4)
+    assert [type(error) for error in skipped.errors] == [UnknownKindError]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from proxy.core.calls import Failure, UpstreamRequest
 from proxy.upstream import origins
 from proxy.upstream.pool import HttpAnswer, Upstreams
 from runtime.lookups import Lookups
-from tests.unit.runtime.test_guard import NOT_PUBLIC, REFUSED_URLS
+from tests.unit.runtime.test_ssrf_guard import NOT_PUBLIC, REFUSED_URLS
 from webhooks.core.deliveries import Prepared
 from webhooks.sender import HttpSender
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from runtime import guard
+from runtime import ssrf_guard
 
 NOT_PUBLIC = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.1.2",
@@ -48,22 +48,22 @@ REFUSED_URLS = [
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_special_addresses_are_refused(address: str) -> None:
-    assert guard.check_address(address) is not None
+    assert ssrf_guard.check_address(address) is not None
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_not(address: str) -> None:
-    assert guard.check_address(address) is None
+    assert ssrf_guard.check_address(address) is None
 
 
 def test_the_reason_names_address_and_range() -> None:
-    assert guard.check_address("169.254.169.254") == "169.254.169.254 is not a public address (link-local)"
+    assert ssrf_guard.check_address("169.254.169.254") == "169.254.169.254 is not a public address (link-local)"
 
 
 @pytest.mark.parametrize("url", REFUSED_URLS)
 def test_urls_that_lead_elsewhere_than_they_say_are_refused(url: str) -> None:
-    with pytest.raises(guard.AddressRefusedError):
-        guard.parse_url(url, allow_private=False)
+    with pytest.raises(ssrf_guard.AddressRefusedError):
+        ssrf_guard.parse_url(url, allow_private=False)
 
 
 @pytest.mark.parametrize(
@@ -79,15 +79,15 @@ def test_urls_that_lead_elsewhere_than_they_say_are_refused(url: str) -> None:
     ],
 )
 def test_public_urls_are_taken_apart(url: str, place: tuple[str, str, int, str]) -> None:
-    assert guard.parse_url(url, allow_private=False) == place
+    assert ssrf_guard.parse_url(url, allow_private=False) == place
 
 
 def test_where_private_places_are_allowed_so_are_http_and_ports() -> None:
-    assert guard.parse_url("http://127.0.0.1:8080/x", allow_private=True) == ("http", "127.0.0.1", 8080, "/x")
-    assert guard.parse_url("http://receiver/", allow_private=True).port == 80
+    assert ssrf_guard.parse_url("http://127.0.0.1:8080/x", allow_private=True) == ("http", "127.0.0.1", 8080, "/x")
+    assert ssrf_guard.parse_url("http://receiver/", allow_private=True).port == 80
     for url in ("http://127.1/", "https://2130706433/", "http://user@127.0.0.1/", "http://[fe80::1%25lo]/", "ftp://a/"):
-        with pytest.raises(guard.AddressRefusedError):
-            guard.parse_url(url, allow_private=True)
+        with pytest.raises(ssrf_guard.AddressRefusedError):
+            ssrf_guard.parse_url(url, allow_private=True)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_where_private_places_are_allowed_so_are_http_and_ports() -> None:
     ],
 )
 def test_the_authority_names_a_port_that_is_not_the_schemes_own(url: str, authority: str) -> None:
-    assert guard.parse_url(url, allow_private=True).authority == authority
+    assert ssrf_guard.parse_url(url, allow_private=True).authority == authority
 
 
 class Resolver:
@@ -117,34 +117,36 @@ class Resolver:
 
 
 async def test_every_address_of_a_host_must_be_public() -> None:
-    assert await guard.resolve("lab.example", 443, allow_private=False, resolver=Resolver("8.8.8.8", "2600::1")) == [
+    assert await ssrf_guard.resolve(
+        "lab.example", 443, allow_private=False, resolver=Resolver("8.8.8.8", "2600::1")
+    ) == [
         "8.8.8.8",
         "2600::1",
     ]
     for bad in NOT_PUBLIC:
-        with pytest.raises(guard.AddressRefusedError, match=r"lab\.example: "):
-            await guard.resolve("lab.example", 443, allow_private=False, resolver=Resolver("8.8.8.8", bad))
+        with pytest.raises(ssrf_guard.AddressRefusedError, match=r"lab\.example: "):
+            await ssrf_guard.resolve("lab.example", 443, allow_private=False, resolver=Resolver("8.8.8.8", bad))
 
 
 async def test_an_address_is_not_looked_up() -> None:
     resolver = Resolver("8.8.8.8")
-    assert await guard.resolve("1.1.1.1", 443, allow_private=False, resolver=resolver) == ["1.1.1.1"]
-    with pytest.raises(guard.AddressRefusedError, match=r"^127\.0\.0\.1 is not a public address \(loopback\)$"):
-        await guard.resolve("127.0.0.1", 443, allow_private=False, resolver=resolver)
+    assert await ssrf_guard.resolve("1.1.1.1", 443, allow_private=False, resolver=resolver) == ["1.1.1.1"]
+    with pytest.raises(ssrf_guard.AddressRefusedError, match=r"^127\.0\.0\.1 is not a public address \(loopback\)$"):
+        await ssrf_guard.resolve("127.0.0.1", 443, allow_private=False, resolver=resolver)
     assert resolver.asked == []
 
 
 async def test_a_host_without_addresses_is_a_failed_look_up() -> None:
     with pytest.raises(OSError, match=r"lab\.example has no address"):
-        await guard.resolve("lab.example", 443, allow_private=False, resolver=Resolver())
+        await ssrf_guard.resolve("lab.example", 443, allow_private=False, resolver=Resolver())
 
 
 async def test_private_addresses_pass_where_they_are_allowed_but_odd_forms_never() -> None:
     resolver = Resolver("10.0.0.1", "10.0.0.1")
-    assert await guard.resolve("receiver", 80, allow_private=True, resolver=resolver) == ["10.0.0.1"]
+    assert await ssrf_guard.resolve("receiver", 80, allow_private=True, resolver=resolver) == ["10.0.0.1"]
     for host in ("0x7f.1", "127.1", "fe80::1%lo"):
-        with pytest.raises(guard.AddressRefusedError):
-            await guard.resolve(host, 80, allow_private=True, resolver=resolver)
+        with pytest.raises(ssrf_guard.AddressRefusedError):
+            await ssrf_guard.resolve(host, 80, allow_private=True, resolver=resolver)
 
 
 async def test_the_systems_resolver_answers_with_plain_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +155,7 @@ async def test_the_systems_resolver_answers_with_plain_addresses(monkeypatch: py
         return [(2, 1, 6, "", ("8.8.8.8", 443)), (10, 1, 6, "", ("2600::1", 443, 0, 0))]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    assert await guard.look_up("lab.example", 443) == ["8.8.8.8", "2600::1"]
+    assert await ssrf_guard.look_up("lab.example", 443) == ["8.8.8.8", "2600::1"]
 
 
 @pytest.mark.parametrize(
@@ -167,8 +169,8 @@ async def test_the_systems_resolver_answers_with_plain_addresses(monkeypatch: py
 )
 @pytest.mark.parametrize("allow_private", [True, False])
 def test_text_around_an_address_in_brackets_is_refused(url: str, allow_private: bool) -> None:
-    with pytest.raises(guard.AddressRefusedError):
-        guard.parse_url(url, allow_private=allow_private)
+    with pytest.raises(ssrf_guard.AddressRefusedError):
+        ssrf_guard.parse_url(url, allow_private=allow_private)
 
 
 @pytest.mark.parametrize(
@@ -176,10 +178,10 @@ def test_text_around_an_address_in_brackets_is_refused(url: str, allow_private: 
 )
 def test_a_label_that_claims_to_be_punycode_must_be(host: str) -> None:
     """A client of TLS or of the name service would raise what nobody expects."""
-    with pytest.raises(guard.AddressRefusedError, match="xn--"):
-        guard.parse_url(f"https://{host}/v1", allow_private=True)
+    with pytest.raises(ssrf_guard.AddressRefusedError, match="xn--"):
+        ssrf_guard.parse_url(f"https://{host}/v1", allow_private=True)
 
 
 @pytest.mark.parametrize("host", ["xn--rksmrgs-5wao1o.example", "xn--fiqs8s", "XN--MXACD.example", "axn--.example"])
 def test_names_in_punycode_pass(host: str) -> None:
-    assert guard.parse_url(f"https://{host}/v1", allow_private=False).host == host.lower()
+    assert ssrf_guard.parse_url(f"https://{host}/v1", allow_private=False).host == host.lower()
