@@ -105,11 +105,9 @@ def test_no_call_fails_and_none_counts_twice(
             replaced(order[:-1], coming)
         assert set(statuses) == {200}, statuses
         assert len(statuses) > len(order)
-        warned = [
-            name for name in ORDER if "schema 9999 is a newer release's" in (tmp_path / f"{name}.log").read_text()
-        ]
-        assert set(warned) >= {"control-1", "metering-1", "webhooks-1"}
-        assert "UnknownKindError" in (tmp_path / "proxy-1.log").read_text()
+        for name in order:
+            said = (tmp_path / f"{name}.log").read_text(encoding="utf-8")
+            assert ("UnknownKindError" if name.startswith("proxy") else "schema 9999 is a newer release's") in said
         lab.published()
         code, report = lab.reconcile()
         assert (code, report["agrees"], report["gaps"]) == (0, True, []), report
