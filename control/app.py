@@ -1,6 +1,6 @@
 """Wires the management API into one router and the console into another, to be mounted beside the proxy's handlers.
 
-Never sets anything for the whole application: authentication, errors and encoding hold on this router alone.
+Nothing is set for the whole application: authentication, errors and encoding hold on this router alone.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Removes what control keeps no longer: the audit log beyond its days, corrections beyond the ledger's and, embedded,
 the configuration's old changes.
 
-Never because a clock is far ahead: ages are counted from a week beyond the newest entry at most.
+Ages are counted from a week beyond the newest entry at most.
 """
 
 import asyncio
@@ -13,17 +13,15 @@ from functools import partial
 from sqlalchemy import Connection
 
 from control.store import audit, corrections, published, requests
-from runtime import loops
 from runtime.clock import BELIEVED, Clock
 from runtime.config import log as config_log
+from runtime.database import steps
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
 
 EVERY_S = 600.0
 STEP = 1000
 """Entries that one transaction removes."""
-
-_REST_S = 0.05
 
 _LATE = timedelta(days=7)
 """How much longer than the ledger's days corrections are kept: a ledger may be late in closing one."""
@@ -66,17 +64,12 @@ class Retention:
     async def remove_all(self) -> None:
         """Remove all that has expired by now."""
         now = self._clock()
-        while await self._database.write(partial(audit.forget, now=now, keep=self._keep, limit=STEP)) == STEP:
-            await self._rest()
-        while await self._database.write(partial(requests.forget, now=now, limit=STEP)) == STEP:
-            await self._rest()
-        while await self._database.write(partial(self._forget_corrections, now)) == STEP:
-            await self._rest()
-        if self._relayed is None:
-            return
-        before, up_to = now - config_log.KEPT, self._relayed()
-        while await self._database.write(partial(config_log.forget, before=before, up_to=up_to)):
-            await self._rest()
+        await self._all(partial(audit.forget, now=now, keep=self._keep, limit=STEP), STEP)
+        await self._all(partial(requests.forget, now=now, limit=STEP), STEP)
+        await self._all(partial(self._forget_corrections, now), STEP)
+        if self._relayed is not None:
+            before, up_to = now - config_log.KEPT, self._relayed()
+            await self._all(partial(config_log.forget, before=before, up_to=up_to), config_log.STEP)
 
     def _forget_corrections(self, now: datetime, connection: Connection) -> int:
         """What a correction corrects is older than itself, so it is gone from the ledger."""
@@ -86,6 +79,5 @@ class Retention:
         before = min(now, newest + BELIEVED) - self._keep_corrections
         return corrections.forget(connection, before, self._taken(connection), STEP)
 
-    async def _rest(self) -> None:
-        loops.turned()
-        await self._pause(_REST_S)
+    async def _all(self, step: Callable[[Connection], int], limit: int) -> None:
+        await steps.run_all(self._database, step, limit, self._pause)

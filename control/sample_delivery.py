@@ -1,6 +1,6 @@
 """Sends a lab a signed delivery that bills nothing, so that it can try its receiver.
 
-Never writes anything: a test is in no ledger, no delivery, no count.
+A test is in no ledger, no delivery and no count.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Tells of usage alerts: each the first time that a group's day or month reaches a share of a limit (contract 2.5).
 
-Never judges inside the counting transaction: two lanes that commit at once would each miss the other's addition. Judged
-are sums that were read after the commit, so of the two at least the later one sees both.
+It judges after the counting transaction: in it, two lanes that commit at once would each miss the other's addition.
+Judged are sums that were read after the commit, so of the two at least the later one sees both.
 """
 
 from collections import defaultdict

@@ -1,6 +1,6 @@
 """Which months are told beside their days, and what is told of them (counting 5).
 
-Never tells a month that no limit is compared with: its sum costs a look at all its days.
+A month is told where a limit is compared with it: its sum costs a look at all its days.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,7 +1,7 @@
 """Removes what metering keeps no longer, beside the counting (contract 4: "Kept").
 
-Never in a hurry: each step is a small transaction, with a rest before the next. Never because one machine's clock is
-far ahead: on PostgreSQL its own clock says what has expired, on SQLite what was counted last, and the time since.
+A clock that is far ahead removes no more: on PostgreSQL its own clock says what has expired, on SQLite what was
+counted last, and the time since.
 """
 
 import asyncio
@@ -14,14 +14,13 @@ from functools import partial
 from sqlalchemy import Connection
 
 from metering.store import retention
-from runtime import loops
 from runtime.clock import BelievedClock, Clock, Steady
 from runtime.database import engines as databases
+from runtime.database import steps
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
 
 EVERY_S = 600.0
-_REST_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -55,21 +54,11 @@ class LedgerRetention:
         today = await self._database.read(self._today)
         removed = {}
         for name, step in retention.steps(today, self._ledger_days, self._spools).items():
-            removed[name] = await self._all(step)
+            removed[name] = await steps.run_all(self._database, step, retention.STEP, self._pause)
         if any(removed.values()):
             _log.info(
                 "removed what has expired: %s", ", ".join(f"{count} {name}" for name, count in removed.items() if count)
             )
-
-    async def _all(self, step: retention.Step) -> int:
-        total = 0
-        while True:
-            count = await self._database.write(step)
-            total += count
-            loops.turned(count)
-            if count < retention.STEP:
-                return total
-            await self._pause(_REST_S)
 
     def _today(self, connection: Connection) -> date:
         newest = partial(retention.newest, connection)

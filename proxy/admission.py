@@ -162,9 +162,7 @@ class Admissions:
 
     async def find(self, key: Key, body: Body, api: ApiRoute, slug: str | None = None) -> tuple[Read, Route] | Reply:
         """Return what a body asks and where it goes, or the answer that refuses it. `slug`: where the path names it."""
-        read = self._large.request_at_once(api, body)
-        if read is None:
-            read = await self._large.request(api, body)
+        read = await self._large.request(api, body)
         if isinstance(read, chat.Invalid):
             return replies.bad_request(read.message, read.param)
         if slug is None:

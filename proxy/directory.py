@@ -1,6 +1,6 @@
 """The snapshot of the configuration that requests are served from.
 
-Never reads a database: it is fed changes, and one with a version lower than what it holds is ignored.
+It is fed changes, and one with a version lower than what it holds is ignored.
 """
 
 import logging

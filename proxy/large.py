@@ -54,16 +54,13 @@ class Large:
         """End the process beside."""
         await self._beside.close()
 
-    def request_at_once(self, api: ApiRoute, body: Body) -> Read | Invalid | None:
-        """Return what is known of a request, or why it is refused; None: it is too large to be read at once."""
-        return _request(api, body) if isinstance(body, bytes) and len(body) <= self._at_once_bytes else None
-
     async def request(self, api: ApiRoute, body: Body) -> Read | Invalid:
-        """Return the same of one of any size."""
+        """Return what is known of a request, or why it is refused."""
         if isinstance(body, MemoryFile):
             return await self._apart(request_apart, api.name, body.place, self.costs)
-        read = self.request_at_once(api, body)
-        return await asyncio.to_thread(_counted, api, body, self.costs) if read is None else read
+        if len(body) <= self._at_once_bytes:
+            return _request(api, body)
+        return await asyncio.to_thread(_counted, api, body, self.costs)
 
     async def for_upstream(self, api: ApiRoute, body: MemoryFile, read: Read, route: Route) -> Read:
         """Return what was read of a body with what goes upstream. Nothing more can be done with `body`."""

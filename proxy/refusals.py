@@ -23,12 +23,13 @@ class Refusals:
 
         `begun_s`: since when it was served, on the event loop's clock; infinite where it is refused at once.
         """
-        self.name(reply, key, begun_s, client.request_id)
+        client.request_id = self.name(reply, key, begun_s, client.request_id)
         await self._turns.take("" if key is None else key.workspace_id)
         await client.reply(reply)
 
-    def name(self, reply: Reply, key: Key | None = None, begun_s: float = math.inf, request_id: str = "") -> None:
-        """Put its request's id on an answer, a new one where there is none yet, and tell of it."""
+    def name(self, reply: Reply, key: Key | None = None, begun_s: float = math.inf, request_id: str = "") -> str:
+        """Put its request's id on an answer, a new one where there is none yet, tell of it, and return it."""
         request_id = request_id or self._admissions.request_id()
         reply.lines += b"x-request-id: %b\r\n" % request_id.encode()
         self._requests.refused(reply, request_id, key, begun_s)
+        return request_id

@@ -1,6 +1,6 @@
 """Tells of each request that was refused or failed: a line in the log, and a record to find it by (contract 2.5, 6).
 
-Never tells of a prompt or an answer, and never more than the log and the records can take: the rest is counted. A plain
+What is beyond what the log and the records can take is counted. Of a prompt or an answer nothing is told. A plain
 request that was complete costs two comparisons.
 """
 

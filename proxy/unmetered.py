@@ -1,6 +1,6 @@
 """The story of what is neither counted nor limited: `count_tokens`, for a key that may call the slug (contract 3.3).
 
-Never makes an event. It takes of its workspace's shares as any request does.
+They make no event. It takes of its workspace's shares as any request does.
 """
 
 from proxy import reading, shares

@@ -1,7 +1,7 @@
 """Work that keeps the interpreter to itself for long, in a process beside this one: a thread would stop the others.
 
-Never needed: until the process has begun, and where there can be none, the work is done in a thread. It ends with ours,
-also where ours is killed.
+Until the process has begun, and where there can be none, the work is done in a thread. It ends with ours, also where
+ours is killed.
 """
 
 import asyncio

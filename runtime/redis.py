@@ -1,7 +1,7 @@
 """One connection to a Redis or Valkey server, whose commands of one turn of the loop leave in one write.
 
-Never waits for an answer beyond the bound that it was made with, never asks a second time, and never checks less of a
-server than its certificate and its host's name (`rediss://`). What is asked is for the caller to know.
+An answer is waited for up to the bound that it was made with, and asked for once. Of a server behind `rediss://` the
+certificate and the host's name are checked. What is asked is for the caller to know.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Which places on the network may be called: the address check that webhooks and upstreams share (contract 5, SSRF).
 
-Never connects, and never lets an address through because only some of a host's addresses are refused.
+It connects to nothing. A host is refused where one of its addresses is.
 
 Rules, unless private places are allowed:
 

@@ -1,6 +1,6 @@
 """Configuration as it travels from control to the other processes (counting 8).
 
-A record is the whole state of one thing; a change without a record is its end. Never holds a plaintext secret.
+A record is the whole state of one thing; a change without a record is its end. Secrets stand in it sealed.
 """
 
 from enum import StrEnum

@@ -1,7 +1,7 @@
 """A usage event as a spool gives it back (contract 4): `schemas.usage.UsageEvent`, read at a sixth of the cost.
 
-Never read from anybody else's bytes: what a spool holds was written by a proxy of this installation, so its types are
-checked and its bounds are not. A test holds it against `UsageEvent`, field by field.
+What a spool holds was written by a proxy of this installation, so its types are checked and its bounds are not. A
+test holds it against `UsageEvent`, field by field.
 """
 
 from datetime import datetime

@@ -40,6 +40,7 @@ def pytest_configure() -> None:
     And have what is compiled kept, also where the environment says not to, and Kafka compiled lightly: hundreds of
     processes are started, and few live long.
     """
+    gc.disable()  # until the tests are collected: what is made till then stays
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")  # half the CPU of a broker's first ten seconds
     if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _MEMORY_NEEDED:
@@ -60,6 +61,7 @@ def pytest_collection_finish() -> None:
     """Take what the imports made out of the collector's sight, so that a collection after each test costs little."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Examines everything that an installation depends on, one by one (contract 6: `doctor`).
 
-Never changes anything, and never stops at the first problem.
+It changes nothing, and goes on after a problem.
 """
 
 import asyncio

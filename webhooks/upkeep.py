@@ -1,8 +1,7 @@
 """What dispatchers do beside delivering: redrive for receivers that are back, and remove what has expired.
 
-Never in a hurry: each step is a small transaction, with a rest before the next. Never removes anything because one
-machine's clock is far ahead: PostgreSQL's own says what has expired; on SQLite, whose machine has no other, what the
-data said when the process began, and the time since.
+A clock that is far ahead removes nothing: PostgreSQL's own says what has expired; on SQLite, whose machine has no
+other, what the data said when the process began, and the time since.
 """
 
 import asyncio
@@ -17,6 +16,7 @@ from sqlalchemy import Connection
 from runtime import loops
 from runtime.clock import BelievedClock, Clock, Steady
 from runtime.database import engines as databases
+from runtime.database import steps
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
 from webhooks.core.health import Rule
@@ -29,8 +29,6 @@ FIRST_REMOVE_S = 60.0
 
 KEYS_MARGIN = timedelta(days=7)
 """How much longer than the ledger's days their keys are kept: a ledger may be late in closing one."""
-
-_REST_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +69,7 @@ class Upkeep:
         while True:
             while await outage.ride_out(self.redrive_some):
                 loops.turned()
-                await self._pause(_REST_S)
+                await self._pause(steps.REST_S)
             loops.turned(0, rest_s=REDRIVE_EVERY_S, waits_for="receivers that are back")
             await self._pause(REDRIVE_EVERY_S)
 
@@ -115,14 +113,10 @@ class Upkeep:
             _log.info("removed %d deliveries and %d keys that had expired", removed, forgotten)
 
     async def _all(self, step: Step, limit: int) -> int:
-        total = 0
-        while True:
-            count = await self._database.write(lambda connection: step(connection, self._now(connection), limit))
-            total += count
-            loops.turned(count)
-            if count < limit:
-                return total
-            await self._pause(_REST_S)
+        def at_once(connection: Connection) -> int:
+            return step(connection, self._now(connection), limit)
+
+        return await steps.run_all(self._database, at_once, limit, self._pause)
 
     def _bring_forward(self, connection: Connection, now: datetime, limit: int) -> int:
         per_s = self._rule.redrive_per_s

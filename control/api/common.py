@@ -1,6 +1,6 @@
 """What the routes share: reading a body, one transaction for each request, and pages (contract 2).
 
-Never lets a body in that its contract does not allow: what cannot be read is refused with the field's name.
+What cannot be read is refused with the field's name.
 """
 
 import asyncio

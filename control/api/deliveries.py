@@ -1,6 +1,6 @@
 """Routes of deliveries (contract 2.5).
 
-Never puts many back in one transaction.
+Many are put back in several transactions.
 """
 
 from collections.abc import Iterator

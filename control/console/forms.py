@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -18,12 +19,19 @@ Body = TypeVar("Body", bound=BaseModel)
 
 _IN_FLIGHT = f"rate_limits:{LimitType.REQUEST}:{RateLimitUnit.CONCURRENT}"
 
+_COUNTED = {LimitType.COST: "cost in minor units, as cents,"}
+
+
+def _words(name: StrEnum) -> str:
+    return name.value.lower().replace("_", " ")
+
+
 KINDS = {
-    f"{part}:{type_.value}:{unit.value}": f"{type_.value.lower().replace('_', ' ')}s per {unit.value.lower()}"
+    f"{part}:{type_.value}:{unit.value}": f"{_COUNTED.get(type_, f'{_words(type_)}s')} per {_words(unit)}"
     for part, units in (("rate_limits", RateLimitUnit), ("usage_limits", UsageLimitUnit))
     for type_ in LimitType
     for unit in units
-    if unit is not RateLimitUnit.CONCURRENT
+    if unit is not RateLimitUnit.CONCURRENT and not (part == "rate_limits" and type_ is LimitType.COST)
 } | {_IN_FLIGHT: "requests in flight"}
 """Every kind of limit as a form names it, and as a person reads it."""
 

@@ -1,6 +1,6 @@
 """Why the management API says no (contract 2): one class for each HTTP status that control itself decides.
 
-Never carries a credential or a whole input in its message.
+Its message carries no credential and no whole input.
 
     RefusalError
       InvalidError        400

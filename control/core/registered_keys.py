@@ -1,6 +1,6 @@
 """Judges a key that a lab made itself (contract 2.3).
 
-Never puts any part of the key into a message.
+No message holds a part of the key.
 """
 
 import math

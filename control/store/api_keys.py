@@ -1,6 +1,6 @@
 """Queries of developers' keys.
 
-Never sees a plaintext, and never gives a revoked key.
+A revoked key is not among them; no plaintext comes here.
 """
 
 from collections.abc import Iterator, Sequence

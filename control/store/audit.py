@@ -1,6 +1,6 @@
 """Queries of the audit log.
 
-Never changes an entry, and removes only what has expired.
+An entry stays as it is until it has expired.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Queries of the console's sessions and of the operator's links.
 
-Never sees a token: only its SHA-256.
+Of a token only its SHA-256 comes here.
 """
 
 from datetime import datetime

@@ -211,7 +211,7 @@ class ConfigPublisher:
         self._republished = again[-1].version if len(again) == _BATCH else None
 
     async def _forget(self) -> None:
-        while await self._write(config_log.forget, self._clock() - config_log.KEPT, self._sent):
+        while await self._write(config_log.forget, self._clock() - config_log.KEPT, self._sent) == config_log.STEP:
             pass
 
     async def _take_stock(self) -> None:

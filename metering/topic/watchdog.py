@@ -1,7 +1,7 @@
 """Compares the ledger's positions with the logs' ends, and ends a worker whose stream hangs (counting 4).
 
-Never blames the stream for an outage: it judges only while the database and Kafka answer. A Faust that stops reading
-without a word is a known class of bugs (faust-streaming 175, 229, 640), and so is one that misses its assignment.
+It judges only while the database and Kafka answer. A Faust that stops reading without a word is a known class of bugs
+(faust-streaming 175, 229, 640), and so is one that misses its assignment.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Reads the JSON object of an answer or chunk, and finds its `model` in its bytes.
 
-Never re-serialises any of it.
+None of it is serialised again.
 """
 
 import re

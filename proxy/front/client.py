@@ -73,8 +73,7 @@ class MessagesClient(HttpClient):
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
         if reply.is_error:
-            request_id = reply.lines.partition(b"x-request-id: ")[2].partition(b"\r\n")[0]
-            reply.body = messages.error(reply.status, reply.body, request_id.decode())
+            reply.body = messages.error(reply.status, reply.body, self.request_id)
         await super().reply(reply)
 
 

@@ -1,6 +1,6 @@
 """Which limits are near their end, for people to see: those that admissions met above a share of the threshold.
 
-Never decides anything. At most `MOST_KNOWN` are remembered, and `MOST_SHOWN` shown, the fullest first.
+At most `MOST_KNOWN` are remembered, and `MOST_SHOWN` shown, the fullest first.
 """
 
 from collections.abc import Callable

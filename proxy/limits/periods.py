@@ -1,6 +1,6 @@
 """The counters of the days and months that are counted now.
 
-Never makes the sum over all slugs, or a month, before somebody asks for it: who asks for none pays nothing.
+The sum over all slugs, and a month, is made when somebody first asks for it: who asks for none pays nothing.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """One rolling window of one limit: what it counts now, and from when on less (the rules stand in `windows`).
 
-Never reads a clock: a window is rolled to a time, in whole microseconds, before it is asked.
+A window is rolled to a time, in whole microseconds, before it is asked.
 """
 
 from collections import deque

@@ -1,6 +1,6 @@
 """Tells the other proxies over ``limits.inflight.v1`` what this one has in flight near a limit, and hears theirs.
 
-Never holds a request up, and never tells a total: what is lost or late makes a limit as loose as without it.
+No request waits for it: what is lost or late makes a limit as loose as without it.
 """
 
 import asyncio

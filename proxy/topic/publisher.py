@@ -201,6 +201,13 @@ class SpoolPublisher:
         self._spool.acknowledge(self._sources[-1].draining.acknowledged_through)
         return all(source.is_published for source in self._sources)
 
+    async def leave(self, within_s: float) -> None:
+        """Publish all that is spooled and let go of it, however long Kafka is away. Turns every `within_s` seconds."""
+        loops.turned(rest_s=within_s, waits_for="Kafka")
+        while not await self.drain(within_s):
+            loops.turned(rest_s=within_s, waits_for="Kafka")
+        await self.let_go_of_all()
+
     async def _until_published(self, source: _Source) -> None:
         while not source.is_published:
             source.moved.clear()

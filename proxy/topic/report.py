@@ -1,6 +1,6 @@
 """Reports what this proxy has not published yet: `GET /spool` on the ops port (contract 4).
 
-Never holds up the publisher: only the removal of rows waits while the figures are made.
+The removal of rows waits while the figures are made, the publisher does not.
 """
 
 import asyncio

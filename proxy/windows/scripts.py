@@ -1,6 +1,6 @@
 """What Redis runs: `proxy/limits/windows.py` once more, over one request's whole chain and at once (ADR 47).
 
-Never derives a key inside a script: each stands in KEYS, and all bear one tree's tag, so that they lie together.
+Each key stands in KEYS, as Redis Cluster asks, and all bear one tree's tag, so that they lie together.
 
 A counter is one packed value: the newest sub-bucket, the latest time, since when its log is whole (-1: there is none),
 what each of 21 sub-buckets holds, and what of it is reserved. The log beside it is a list of admissions in

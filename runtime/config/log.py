@@ -32,8 +32,10 @@ from schemas.config import RECORD_OF, ConfigChange, ConfigKind, ConfigRecord
 KEPT = timedelta(hours=48)
 """How long a change that was sent stays here. A reader that was away for longer reloads everything."""
 
+STEP = 10_000
+"""Rows that one transaction removes."""
+
 _KINDS = [kind.value for kind in ConfigKind]
-_FORGOTTEN_AT_ONCE = 10_000
 
 _log = logging.getLogger(__name__)
 
@@ -136,17 +138,16 @@ def version_before(connection: Connection, moment: datetime) -> int:
     return connection.execute(query.order_by(CONFIG_CHANGE.c.version.desc()).limit(1)).scalar() or 0
 
 
-def forget(connection: Connection, before: datetime, up_to: int) -> bool:
-    """Remove some rows written before `before`, of those up to the version `up_to`; say whether there may be more."""
+def forget(connection: Connection, before: datetime, up_to: int) -> int:
+    """Remove at most STEP rows written before `before`, of those up to the version `up_to`; return how many."""
     columns = CONFIG_CHANGE.c
-    oldest = select(columns.version, columns.created_at).order_by(columns.version).limit(_FORGOTTEN_AT_ONCE)
+    oldest = select(columns.version, columns.created_at).order_by(columns.version).limit(STEP)
     last = 0
     for version, written_at in connection.execute(oldest):
         if version > up_to or written_at >= before:
             break
         last = version
-    removed = connection.execute(delete(CONFIG_CHANGE).where(columns.version <= last)) if last else None
-    return removed is not None and removed.rowcount == _FORGOTTEN_AT_ONCE
+    return connection.execute(delete(CONFIG_CHANGE).where(columns.version <= last)).rowcount if last else 0
 
 
 @cache

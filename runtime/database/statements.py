@@ -42,7 +42,9 @@ def removal(table: Table, before: date, limit: int) -> Delete:
     """
     key = list(table.primary_key.columns)
     old = select(*key).where(table.c.day < before).order_by(*key).limit(limit).with_for_update(skip_locked=True)
-    return delete(table).where(tuple_(*key).in_(old))
+    # As a subquery PostgreSQL may run it again for each row, and remove all: in WITH it runs once. Nested, for SQLite
+    # counts what is removed only where a statement begins with DELETE.
+    return delete(table).where(tuple_(*key).in_(select(old.cte("old", nesting=True))))
 
 
 def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

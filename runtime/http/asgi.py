@@ -1,6 +1,6 @@
 """Hands an exchange to an ASGI 3 application (asgi.readthedocs.io, HTTP contract 2.3).
 
-Never holds more of a body than is read ahead of the application.
+What it holds of a body is what is read ahead of the application.
 """
 
 import re

@@ -1,6 +1,6 @@
 """What of the public port is not shown under a lab's own host name, and to nobody's (contract 6).
 
-Never looks at X-Forwarded-Host. Whose keys work under a name is for those who know keys.
+X-Forwarded-Host is not looked at. Whose keys work under a name is for those who know keys.
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,7 @@
 """Lets a connection's transport read or not: paused by whoever reads it, held after each large piece until its turn.
 
-Never takes longer than a turn a piece: however many connections send as fast as they can, those with little to send are
-read in each round of the event loop.
+Each gets a turn for a piece: however many connections send as fast as they can, those with little to send are read in
+each round of the event loop.
 """
 
 import asyncio

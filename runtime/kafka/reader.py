@@ -1,6 +1,6 @@
 """A topic's logs, seen from outside by a connection of their own: where they begin and end, and what they hold.
 
-Never joins a consumer group, and shares nothing with the stream that it is compared with (counting 4).
+It joins no consumer group, and shares nothing with the stream that it is compared with (counting 4).
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Tokens for Kafka's OAUTHBEARER, from an authorization server by the client credentials grant (RFC 6749 4.4).
 
-Never asks twice at once, and never again while the token it has is young.
+It asks once for all who wait, and again when the token is no longer young.
 """
 
 import asyncio

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
+from tests.support.forked import Forked
+
+Process = Forked | subprocess.Popen[str]
 TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
 START_S = 120
 STOP_S = 120
@@ -32,9 +36,31 @@ def run(
     within_s: float = START_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [TOLLGATE, *words], env=environment(**settings), capture_output=True, text=True, timeout=within_s, check=check
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+        process = start(*words, settings=settings, stdout=stdout, stderr=stderr)
+        try:
+            code = process.wait(within_s)
+        finally:
+            process.kill()
+        said = stdout.read_text(encoding="utf-8"), stderr.read_text(encoding="utf-8")
+    ended = subprocess.CompletedProcess(process.args, code, *said)
+    if check:
+        ended.check_returncode()
+    return ended
+
+
+def start(*words: str, settings: Mapping[str, str], stderr: Path, stdout: Path | None = None) -> Process:
+    """Start a command; without `stdout` its output comes through a pipe.
+
+    One whose environment says where modules are found does its own imports.
+    """
+    command, given = (TOLLGATE, *words), environment(**settings)
+    if "PYTHONPATH" not in given:
+        return Forked(command, given, stdout, stderr)
+    with stderr.open("ab") as errors, (stdout or Path(os.devnull)).open("ab") as output:
+        to = subprocess.PIPE if stdout is None else output
+        return subprocess.Popen(command, env=given, stdout=to, stderr=errors, text=True)
 
 
 def answer(*words: str, settings: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
@@ -47,7 +73,7 @@ def answer(*words: str, settings: Mapping[str, str] = MappingProxyType({})) -> d
 class Server:
     """A running `tollgate` server and what it announced."""
 
-    process: subprocess.Popen[str]
+    process: Process
     log: Path
     announced: dict[str, Any] = field(default_factory=dict)
 
@@ -71,10 +97,7 @@ class Server:
 @contextmanager
 def server(log: Path, *words: str, **settings: str) -> Iterator[Server]:
     """Run a server for the length of a `with` block, its errors in `log`."""
-    with log.open("a", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            [TOLLGATE, *words, "--json"], env=environment(**settings), stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+    process = start(*words, "--json", settings=settings, stderr=log)
     started = Server(process, log)
     try:
         line = process.stdout.readline() if process.stdout else ""

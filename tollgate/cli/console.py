@@ -1,6 +1,6 @@
 """`tollgate console`: lets the operator into the console.
 
-Never logs or keeps a link's token: it is printed once, and what is stored is its SHA-256.
+A link's token is printed once, and what is stored is its SHA-256.
 """
 
 import json

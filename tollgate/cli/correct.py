@@ -1,6 +1,6 @@
 """`tollgate correct`: corrects what an event counted, by a further event (contract 4).
 
-Never changes the event itself, and never needs the server to run or to stand still.
+The event itself stays. The server may run or not.
 """
 
 import json

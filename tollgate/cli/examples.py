@@ -1,6 +1,6 @@
 """Examples that each command's help ends with, by the command's words; a test holds that their options are there.
 
-Never imports anything of the product: the whole command line waits for it.
+It imports nothing of the product: the whole command line waits for it.
 """
 
 EXAMPLES: dict[str, tuple[str, ...]] = {

@@ -1,6 +1,6 @@
 """How the help of a group of commands lists them.
 
-Never imports anything of the product: the whole command line waits for it.
+It imports nothing of the product: the whole command line waits for it.
 """
 
 import click

@@ -1,6 +1,6 @@
 """`tollgate unreadable`: the records that could not be counted, and another try of them (contract 4).
 
-Never removes a record: they stay for the topic's 35 days. Trying one twice is harmless: the ledger takes a key once.
+Records stay for the topic's 35 days. Trying one twice is harmless: the ledger takes a key once.
 """
 
 import asyncio

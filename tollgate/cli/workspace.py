@@ -1,6 +1,6 @@
 """`tollgate workspace`: onboards labs and changes what is the operator's to change (contract 6).
 
-Never prints a credential but in the answer that mints it, and never needs the server to run or to stand still.
+A credential is printed once, in the answer that mints it. The server may run or not.
 """
 
 import asyncio

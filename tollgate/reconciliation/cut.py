@@ -1,6 +1,6 @@
 """The cut of a reconciliation: how far each producer's events are compared, and what lies before it unread.
 
-Never writes to a spool or to the database, and never asks the server: it reads what lies on the disk.
+It reads what lies on the disk, and asks no server.
 """
 
 from collections.abc import Iterator, Mapping

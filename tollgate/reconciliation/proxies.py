@@ -1,6 +1,6 @@
 """Asks the proxies that the operator names what they have not published yet: `GET /spool` on their ops ports.
 
-Never asks anybody else: no redirect is followed, and no proxy of the environment is used.
+No redirect is followed, and no proxy of the environment is used.
 """
 
 import time

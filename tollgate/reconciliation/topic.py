@@ -1,6 +1,6 @@
 """The usage topic as a reconciliation reads it: where its partitions' logs begin and end, and their records.
 
-Never joins a consumer group, never writes, and never waits without a bound.
+It joins no consumer group and writes nothing; each wait has a bound.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Sums up the records of the usage topic by workspace and day, each event once however often it is there (contract 4).
 
-Never holds a day's events in memory: their keys and counts go to a temporary SQLite file of some 60 bytes an event.
+A day's keys and counts go to a temporary SQLite file of some 60 bytes an event.
 """
 
 import sqlite3

@@ -1,6 +1,6 @@
 """Pairs the upstream's own account with the usage events of the same requests (contract 4: `reconcile --upstream`).
 
-Never holds the account or the events in memory: both go to a temporary SQLite file, which pairs them.
+The account and the events go to a temporary SQLite file, which pairs them.
 
 An account's line names its request by the `x-request-id` that the upstream call carried. Lines of one request are
 summed. A line whose request is not among the events is missing there, unless the caller knows it from elsewhere

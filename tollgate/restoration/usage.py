@@ -1,6 +1,6 @@
 """The usage events after a restore: those that the topic holds above the database's positions are counted (counting 9).
 
-Never tells a total: metering does when it takes its lanes over, so that no proxy hears of one that is half counted.
+Totals are told by metering when it takes its lanes over, so that no proxy hears of one that is half counted.
 """
 
 import logging

@@ -9,7 +9,6 @@ from typing import Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from runtime import loops
 from runtime.clock import SharedClock, steady
 from runtime.database import engines as databases
 from runtime.database.engines import Database
@@ -47,13 +46,13 @@ def database_clock(database: Database) -> SharedClock:
 
 async def keep_time(clock: SharedClock, database: Database, also: Callable[[], Awaitable[None]] | None = None) -> None:
     """Set the clock anew every 10 s, for as long as the process runs, and do `also`, which may fail as one does."""
-    outage = Outage("the clock", log)
-    while True:
-        loops.turned(rest_s=_SET_EVERY_S)
-        await asyncio.sleep(_SET_EVERY_S)
-        clock.set(await outage.ride_out(lambda: database.read(_now)))
+
+    async def set_anew() -> None:
+        clock.set(await database.read(_now))
         if also is not None:
-            await outage.ride_out(also)
+            await also()
+
+    await Outage("the clock", log).repeat(_SET_EVERY_S, set_anew, did=1)
 
 
 def _now(connection: Connection) -> datetime:

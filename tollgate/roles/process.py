@@ -1,6 +1,6 @@
 """One serving process: its ports, its background work, and its orderly end (contract 6).
 
-Never knows what a role does, and never outlives a part that failed: the process ends with that part's error.
+The process ends with the error of the first part that fails.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from proxy.topic import report as spool_report
 from proxy.topic.decisions import DecisionsBySequenceFeed, DecisionsFeed
 from proxy.topic.in_flight import InFlightFeed, InFlightTeller
 from proxy.topic.requests import RequestPublisher
-from runtime import clock, loops
+from runtime import clock
 from runtime.config import records as config_records
 from runtime.config.feed import ConfigFeed
 from runtime.database.engines import Database
@@ -189,10 +189,7 @@ class LeavingRole(ProxyRole):
         """Return None: there is no public port."""
 
     async def _leave(self) -> None:
-        loops.turned(rest_s=_LEAVES_WITHIN_S, waits_for="Kafka")
-        while not await self._publisher.drain(_LEAVES_WITHIN_S):
-            loops.turned(rest_s=_LEAVES_WITHIN_S, waits_for="Kafka")
-        await self._publisher.let_go_of_all()
+        await self._publisher.leave(_LEAVES_WITHIN_S)
         signal.raise_signal(signal.SIGTERM)
         await asyncio.Event().wait()  # until that ends the process
 

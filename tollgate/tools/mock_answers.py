@@ -1,6 +1,6 @@
 """Decides what the mock upstream answers to a chat completion: text, tool call or JSON, with its token counts.
 
-Never reads a clock, draws a random number or touches a socket: the same request always costs the same.
+The same request always costs the same.
 
 The rule of the counts, for whoever compares them with a bill:
 

@@ -1,6 +1,6 @@
 """The retry rule: what becomes of a delivery after an attempt, and how long an attempt may take (contract 5).
 
-Never reads a clock and never draws: the moment and the jitter are handed in.
+The moment and the jitter are handed in.
 
 Rules, over one run (a delivery's clock starts with the run's first attempt):
 

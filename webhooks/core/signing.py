@@ -1,6 +1,6 @@
 """Signs and verifies webhook bodies, under both header sets of contract 5.
 
-Never logs, keeps or shows a secret; signatures are compared in constant time.
+Signatures are compared in constant time.
 
 Of a secret `whsec_` + base64 of 32 bytes, `X-Baseten-Signature` is keyed with the UTF-8 bytes of the whole text, and
 Standard Webhooks' `webhook-signature` with the decoded bytes. While two secrets are valid, both sign, newest first.

@@ -1,6 +1,6 @@
 """Dispatch, the second half of the dispatcher's story: claim, prepare, sign, send, finish.
 
-Never decides a wait or a share itself, and never forgets an attempt that was made: it is kept until it is settled.
+An attempt that was made is kept until it is settled, also while the database is away.
 """
 
 import logging

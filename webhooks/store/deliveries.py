@@ -1,6 +1,6 @@
 """What intake and dispatch ask of the database: deliveries, their events and attempts, the position of intake.
 
-Never changes a delivery's bytes once they are written, and never removes anything.
+A delivery's bytes stay as they were written.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Reads deliveries for people: in pages, newest first, each with its last attempts, and one alone with its bytes
 (contract 2.5).
 
-Never changes anything, and never reads bodies and answers for a page: they may be 64 KiB each.
+Bodies and answers are not read for a page: they may be 64 KiB each.
 """
 
 from collections.abc import Sequence

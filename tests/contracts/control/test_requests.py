@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 
 from control.store import requests
 from runtime import ids
-from schemas.monitoring.requests import RequestEnd, RequestRecord
-from tests.support import engines
+from schemas.monitoring.requests import RequestRecord
+from tests.support import engines, request_records
 from tests.unit.control.fakes import NOW
 
 
@@ -20,17 +20,8 @@ def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Conne
         yield begun
 
 
-def record(age_s: float, workspace_id: str | None = "lab", reason: str = "share_exceeded") -> RequestRecord:
-    at = NOW - timedelta(seconds=age_s)
-    return RequestRecord(
-        request_id=ids.request_id(at),
-        at=at,
-        ended=RequestEnd.REFUSED,
-        status=429,
-        reason=reason,
-        workspace_id=workspace_id,
-        instance="one",
-    )
+def record(age_s: float, workspace_id: str | None = "lab") -> RequestRecord:
+    return request_records.refused(NOW - timedelta(seconds=age_s), workspace_id, "share_exceeded")
 
 
 def kept(connection: Connection, records: list[RequestRecord]) -> list[bool]:

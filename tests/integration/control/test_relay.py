@@ -109,6 +109,8 @@ async def test_the_snapshot_is_what_the_whole_log_adds_up_to(lab: Lab, other: La
     await lab.client.patch(f"/v1/gateway/groups/{root['id']}", json={"models": []})
     await lab.secret("upstream", "sk-1")
     await lab.client.post(f"/v1/gateway/groups/{root['id']}/api_keys", json={})
+    price = {"slug": "acme/m", "from": "2026-01-01", "input": "1", "cached_input": "1", "output": "1", "request": "0"}
+    (await lab.client.put("/v1/gateway/prices", json=[price | {"currency": "EUR"}])).raise_for_status()
     helpers.suspend(database, other.id)
     log = {(change.kind, change.id): change.record for change in helpers.changes(database)}
     changes: list[ConfigChange] = []

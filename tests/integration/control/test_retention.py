@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import Connection
 
 from control import retention
@@ -41,7 +42,8 @@ async def test_the_audit_log_goes_beyond_its_days_however_much_there_is(database
     assert noted(database) == [8, 9, 10, 11]
 
 
-async def test_more_than_a_step_goes_too(database: Database) -> None:
+async def test_more_than_a_step_goes_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "STEP", 2)
     note(database, *[0] * (retention.STEP + 1), 10)
     await Retention(database, lambda: NOW + 10 * DAY, audit_days=5, ledger_days=100, pause=at_once).remove_all()
     assert noted(database) == [10]

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, text
 
 from domain import ledger_days
 from metering.retention import LedgerRetention
@@ -13,6 +13,7 @@ from metering.store.events import METERING_DUPLICATE, USAGE_EVENT
 from metering.store.positions import METERING_POSITION
 from metering.store.tables import KEY_DAILY, LIMIT_DAILY, USAGE_DAILY
 from runtime.database import engines as databases
+from runtime.database import statements
 from runtime.database.engines import Database
 from tests.support.engines import open_day
 from tests.unit.metering.factories import NOON, HandClock, batch, event, key
@@ -96,6 +97,19 @@ async def test_more_than_a_step_goes_with_a_rest_after_each(scene: Scene, monkey
     scene.count(0, 1, 2, 3, 4, 90)
     await scene.remove(90, ledger=100)
     assert (scene.days(LIMIT_DAILY), len(scene.pauses)) == ([90], 2)
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_a_step_removes_no_more_than_its_rows_whatever_plan_is_taken(scene: Scene) -> None:
+    scene.count(0, 1, 2, 3, 4)
+
+    def remove(connection: Connection) -> int:
+        for method in ("hashagg", "hashjoin", "material", "memoize", "mergejoin", "sort"):
+            connection.execute(text(f"SET LOCAL enable_{method} = off"))
+        return connection.execute(statements.removal(LIMIT_DAILY, TODAY + 90 * DAY, 2)).rowcount
+
+    assert scene.opened.write_now(remove) == 2
+    assert scene.days(LIMIT_DAILY) == [2, 3, 4]
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)

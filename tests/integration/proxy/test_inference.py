@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.core.calls import Key
-from runtime import version
+from runtime import ids, version
 from runtime.lookups import Lookups
 from schemas.config import ConfigKind
 from schemas.limits import LimitType, ModelConfig, UsageLimit, UsageLimitUnit
@@ -254,13 +254,14 @@ WITHOUT_A_GOOD_KEY = [
 ]
 
 
-@pytest.mark.parametrize("path", [PATH, "/v1/models", "/v1/models/lab/model"])
+@pytest.mark.parametrize("path", [PATH, "/v1/models", "/v1/models/lab/model", "/v1/usage"])
 async def test_without_a_good_key(running: Gate, upstream: TcpUpstream, path: str) -> None:
     async with running.client(headers={}) as client:
         for header, message in WITHOUT_A_GOOD_KEY:
             headers = [] if header is None else [(b"authorization", header.encode())]
             answer = await client.request("POST" if path is PATH else "GET", path, headers=headers)
             assert answer.status_code == 401, header
+            assert ids.moment_of(answer.headers["x-request-id"]) is not None
             error = answer.json()["error"]
             assert error["code"] == "invalid_api_key"
             assert message in error["message"]

@@ -51,7 +51,7 @@ async def test_a_wrong_query_is_told_what_is_allowed(lab: Lab, path: str, query:
 
 async def test_every_operation_refuses_a_name_that_its_query_does_not_know(lab: Lab) -> None:
     document = (await lab.client.get("/schema/openapi.json")).json()
-    known = dict.fromkeys(("endpoint_id", "group_id", "secret_id", "delivery_id", "api_key_prefix"), "x")
+    known = dict.fromkeys(("endpoint_id", "group_id", "secret_id", "delivery_id", "api_key_prefix", "request_id"), "x")
     for call in furnished.calls(document, known):
         query = {**QUERIES.get(call.id, {}), "limits": "1"}
         answer = await lab.client.request(call.method, call.path, params=query)

@@ -9,13 +9,13 @@ from sqlalchemy import Connection, update
 from control.console import usage
 from control.store import requests
 from metering.store import day_partitions, transaction
-from runtime import clock, ids
+from runtime import clock
 from runtime.database.engines import Database
-from schemas.monitoring.requests import RequestEnd, RequestRecord
 from tests.integration.control import furnished
 from tests.integration.control.console.people import Person, said
 from tests.integration.control.helpers import Lab, day_limit
 from tests.integration.control.rows import statuses
+from tests.support.request_records import refused
 from tests.unit.metering.factories import NOON, SLUG, HandClock, batch, event
 from webhooks.store.tables import DELIVERY
 
@@ -214,8 +214,8 @@ async def test_the_overview_compares_today_and_says_what_needs_a_look(
         event(3, timestamp=week_ago, **own),
         event(4, timestamp=today, workspace_id=other.id, group_id="theirs"),
     ]
-    failed = _failed(today, lab.id, group["id"], "tokens_per_day"), _failed(today, other.id, None, "very-secret")
-    recent = _failed(now, lab.id, group["id"], "upstream_status")
+    failed = refused(today, lab.id, "tokens_per_day", group["id"]), refused(today, other.id, "very-secret")
+    recent = refused(now, lab.id, "upstream_status", group["id"])
 
     def fill(connection: Connection) -> None:
         for moment in (week_ago, today):
@@ -237,20 +237,6 @@ async def test_the_overview_compares_today_and_says_what_needs_a_look(
     assert f"{today.date()} 1 {today.date() - timedelta(days=1)} 0" in shown
     assert "theirs" not in page.text
     assert "very-secret" not in page.text
-
-
-def _failed(at: datetime, workspace_id: str, group_id: str | None, reason: str) -> RequestRecord:
-    return RequestRecord(
-        request_id=ids.request_id(at),
-        at=at,
-        ended=RequestEnd.REFUSED,
-        status=429,
-        reason=reason,
-        workspace_id=workspace_id,
-        group_id=group_id,
-        model_slug="acme/m",
-        instance="proxy-a",
-    )
 
 
 async def test_usage_is_shown_in_pages(

@@ -31,6 +31,7 @@ async def test_one_that_is_not_there(running: Gate) -> None:
             answer = await client.get(f"/v1/models/{name}")
             assert answer.status_code == 404, name
             assert answer.json()["error"]["code"] == "model_not_found"
+            assert len(answer.headers.get_list("x-request-id")) == 1
 
 
 async def test_every_answer_has_an_id(running: Gate) -> None:

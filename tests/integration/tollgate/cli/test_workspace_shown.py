@@ -38,7 +38,7 @@ def test_list_names_every_lab_by_name(data: Path) -> None:
     assert run(data, "list").stdout == f"a lab  {other}  active\nlab    {made['workspace_id']}  suspended\n"
 
 
-def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Path) -> None:
+def test_show_gives_a_workspace_as_it_was_made(data: Path) -> None:
     made = create(data, "--operator-credential")
     assert json.loads(run(data, "show", "--workspace", "lab", "--json").stdout) == {
         "workspace_id": made["workspace_id"],
@@ -51,7 +51,12 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "public_key_set": False,
         "operator_credential": True,
         "hosts": [],
+        "usage_alerts": [],
     }
+
+
+def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Path) -> None:
+    made = create(data, "--operator-credential")
     assert run(data, "create", "--name", "other", "--org-prefix", "theirs").exit_code == 0  # not shown
     read = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "read", "--json").stdout)
     gone = json.loads(run(data, "issue-key", "--workspace", "lab", "--scope", "manage", "--json").stdout)
@@ -73,6 +78,7 @@ def test_show_gives_what_the_operator_set_and_no_secret(data: Path, tmp_path: Pa
         "public_key_set": "yes",
         "operator_credential": "yes",
         "hosts": "-",
+        "usage_alerts": "-",
     }
     whole = run(data, "show", "--workspace", "lab", "--json").stdout + shown.stdout
     secrets = [made["api_key"], read["api_key"], made["webhook_secret"], credentials.digest(made["api_key"])]

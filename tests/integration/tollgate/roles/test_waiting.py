@@ -1,8 +1,8 @@
 """A role that starts before its database or its broker waits for it, and ends when it is asked to while it waits."""
 
 import base64
+import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ NOWHERE = "127.0.0.1:1"
 class Waiting:
     """A process, and what its operator's port says."""
 
-    def __init__(self, running: subprocess.Popen[str], ops_port: int, log: Path) -> None:
+    def __init__(self, running: processes.Process, ops_port: int, log: Path) -> None:
         self.running = running
         self.log = log
         self._url = f"http://127.0.0.1:{ops_port}"
@@ -64,14 +64,7 @@ def serving(folder: Path, role: str, bootstrap: str, database_url: str) -> Itera
     settings = parts.settings(bootstrap, database_url, MASTER_KEY)
     words = parts.Part(role, role, folder / role).words(0, port)
     log = folder / f"{role}.log"
-    with log.open("a", encoding="utf-8") as errors:
-        running = subprocess.Popen(
-            [processes.TOLLGATE, *words],
-            env=processes.environment(**settings),
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            text=True,
-        )
+    running = processes.start(*words, settings=settings, stdout=Path(os.devnull), stderr=log)
     try:
         yield Waiting(running, port, log)
     finally:

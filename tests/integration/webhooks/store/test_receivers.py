@@ -67,10 +67,12 @@ async def raw(answer: bytes, context: ssl.SSLContext | None = None) -> AsyncIter
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            await writer.drain()
-            writer.close()
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(answer)
+                await writer.drain()
+            finally:
+                writer.close()  # also where the sender has given up before it asked
             await writer.wait_closed()
 
     running = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)

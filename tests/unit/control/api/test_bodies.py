@@ -49,7 +49,7 @@ def test_a_refusal_names_the_field(body: dict[str, Any], param: str) -> None:
 
 def test_what_is_allowed_is_said() -> None:
     body = {"metadata": {"external_entity_id": "a"}, "models": [{"slug": "a/m", "usage_limits": [{"type": "X"}]}]}
-    assert "'REQUEST', 'TOKEN', 'INPUT_TOKEN' or 'OUTPUT_TOKEN'" in refusal(json.dumps(body).encode()).message
+    assert "'REQUEST', 'TOKEN', 'INPUT_TOKEN', 'OUTPUT_TOKEN' or 'COST'" in refusal(json.dumps(body).encode()).message
     repeated = {"metadata": {"external_entity_id": "a"}, "models": [{"slug": "a/m"}, {"slug": "a/m"}]}
     assert refusal(json.dumps(repeated).encode()).message == "models: a slug may appear at most once"
 
