@@ -13,8 +13,9 @@ from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from runtime import loops
+from runtime import loops, outage
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.config import records as config_records
@@ -83,7 +84,7 @@ class ConfigFeed:
         )
         self._unreadable = SkippedRecords(GATEWAY_CONFIG, steady)  # what was not decoded, or not applied
         self._left_out = SkippedRecords(GATEWAY_CONFIG, steady, "limits or fields of a newer version, taking the rest")
-        self._outage = Outage("the configuration's fallback", log, pause)
+        self._outage = Outage("the configuration's fallback", log, pause, passes=_passes)
         self._known_at = steady()
         self._asked_at: float | None = None  # when the database was asked last in this silence
         self._ids: defaultdict[ConfigKind, set[str]] = defaultdict(set)  # what a receiver may hold: its own strings
@@ -222,6 +223,11 @@ class ConfigFeed:
             self._ids[kind] = reload.ids[kind]
             ends = [ConfigChange(version=reload.newest, kind=kind, id=id_, record=None) for id_ in gone]
             self._hand_over(ends, reload.newest)
+
+
+def _passes(error: BaseException) -> bool:
+    """Tell whether it came of the database, whatever it was: while that is restored, its tables or rows are missing."""
+    return isinstance(error, SQLAlchemyError) or outage.is_transient(error)
 
 
 class _Reload:
