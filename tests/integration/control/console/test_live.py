@@ -2,6 +2,7 @@
 
 import html
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -27,7 +28,7 @@ def cut_short(record: RequestRecord) -> RequestRecord:
 
 
 def counted(number: int, record: RequestRecord, **fields: str) -> UsageEvent:
-    given = {"workspace_id": str(record.workspace_id), "external_entity_id": "cust", "group_id": "g", **fields}
+    given: dict[str, Any] = {"workspace_id": str(record.workspace_id), "external_entity_id": "cust", "group_id": "g", **fields}
     return event(number, timestamp=record.at, request_id=record.request_id, **given)
 
 
