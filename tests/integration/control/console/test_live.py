@@ -28,7 +28,12 @@ def cut_short(record: RequestRecord) -> RequestRecord:
 
 
 def counted(number: int, record: RequestRecord, **fields: str) -> UsageEvent:
-    given: dict[str, Any] = {"workspace_id": str(record.workspace_id), "external_entity_id": "cust", "group_id": "g", **fields}
+    given: dict[str, Any] = {
+        "workspace_id": str(record.workspace_id),
+        "external_entity_id": "cust",
+        "group_id": "g",
+        **fields,
+    }
     return event(number, timestamp=record.at, request_id=record.request_id, **given)
 
 
