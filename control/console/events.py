@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from control.api import common
 from control.api.common import AtDesk, ManagementRequest
 from control.console import forms, live
-from control.console.live import Place, Shown
+from control.console.live import LivePlace, Shown
 from control.console.sign_in import AtPages
 from control.core.refusals import ForbiddenError, NotFoundError
 from metering.store import events as ledger
@@ -52,7 +52,7 @@ class EventPageController(Controller):
             key.strip() or None,
             customer.strip() or None,
         )
-        after = common.read_cursor(cursor, Place) if cursor else None
+        after = common.read_cursor(cursor, LivePlace) if cursor else None
         found = await desk.look(request.auth, lambda connection: live.rows(connection, window, after, ROWS + 1, shown))
         part = "events_found.html" if request.headers.get("hx-target") == "events" else "events.html"
         return templates.page(

@@ -31,7 +31,7 @@ class Shown(StrEnum):
     NOT_BILLED = "not_billed"
 
 
-class Place(NamedTuple):
+class LivePlace(NamedTuple):
     """Where a page ended: the last entry of the ledger, and the last kept request, that it or one before it showed."""
 
     moment: datetime | None
@@ -51,7 +51,7 @@ class LiveRow:
 
 
 def rows(
-    connection: Connection, window: EventQuery, after: Place | None, limit: int, shown: Shown = Shown.ALL
+    connection: Connection, window: EventQuery, after: LivePlace | None, limit: int, shown: Shown = Shown.ALL
 ) -> list[LiveRow]:
     """Return at most `limit` of the window's requests, the newest first, behind `after`."""
     before = None if after is None or after.moment is None else PageStart(after.moment, after.key)
@@ -70,15 +70,15 @@ def rows(
     return sorted(found, key=lambda row: row.at, reverse=True)[:limit]  # stable: each of the two keeps its own order
 
 
-def place(rows: Sequence[LiveRow], after: Place | None) -> Place:
+def place(rows: Sequence[LiveRow], after: LivePlace | None) -> LivePlace:
     """Return where a page that shows `rows` behind `after` ends."""
-    moment, key, request_id = after or Place(None, "", None)
+    moment, key, request_id = after or LivePlace(None, "", None)
     for row in rows:
         if row.entry is not None:
             moment, key = row.at, row.entry.event.idempotency_key
         elif row.record is not None:
             request_id = row.record.request_id
-    return Place(moment, key, request_id)
+    return LivePlace(moment, key, request_id)
 
 
 def _records(
