@@ -21,6 +21,7 @@ from runtime.config import log as config_log
 from runtime.config import records as config_records
 from runtime.config.lag import Propagation
 from runtime.config.newer import LeftOutError
+from runtime.config.restored import RestoreWatch
 from runtime.database.engines import Database
 from runtime.kafka import feed
 from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
@@ -85,6 +86,7 @@ class ConfigFeed:
         self._unreadable = SkippedRecords(GATEWAY_CONFIG, steady)  # what was not decoded, or not applied
         self._left_out = SkippedRecords(GATEWAY_CONFIG, steady, "limits or fields of a newer version, taking the rest")
         self._outage = Outage("the configuration's fallback", log, pause, passes=_passes)
+        self._restore_watch = RestoreWatch()
         self._known_at = steady()
         self._asked_at: float | None = None  # when the database was asked last in this silence
         self._ids: defaultdict[ConfigKind, set[str]] = defaultdict(set)  # what a receiver may hold: its own strings
@@ -134,6 +136,7 @@ class ConfigFeed:
         changes, newest = config_records.decode(records, self._kinds, self._skip)
         if self._reload is not None:
             self._reload.note(changes, newest)
+        self._restore_watch.heard(config_records.heartbeats(records), self.version)
         self._hand_over(changes, newest)
         self._is_whole = self._is_whole or any(record.key == config_records.HEARTBEAT_KEY for record in records)
         self._note_whole()
