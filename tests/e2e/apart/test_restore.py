@@ -3,6 +3,7 @@
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -67,14 +68,19 @@ def typed(cluster: Cluster, folder: Path, commands: list[str]) -> str:
 
 
 def called(proxy: str, key: str) -> int:
+    with httpx.Client(timeout=60) as client:
+        return called_by(client, proxy, key)
+
+
+def called_by(client: httpx.Client, proxy: str, key: str) -> int:
     headers = {"Authorization": f"Api-Key {key}"}
-    return httpx.post(f"{proxy}/v1/chat/completions", headers=headers, json=ASKING, timeout=60).status_code
+    return client.post(f"{proxy}/v1/chat/completions", headers=headers, json=ASKING).status_code
 
 
 def call(lab: Lab, key: str, times: int) -> None:
     proxies = [lab.cluster.proxies[number % 2] for number in range(times)]
-    with ThreadPoolExecutor(8) as threads:
-        assert set(threads.map(called, proxies, [key] * times)) == {200}
+    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(8) as threads:  # one client: each costs 20 ms of CPU
+        assert set(threads.map(partial(called_by, client), proxies, [key] * times)) == {200}
 
 
 async def newest_daily(where: Kafka) -> dict[bytes, DailyUsage]:
