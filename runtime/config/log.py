@@ -114,7 +114,7 @@ class ChangesRead(NamedTuple):
 
     changes: Sequence[ConfigChange]
     newest: int
-    """The version of the last row, also of one that was skipped; where there is none, the version that was asked from."""
+    """The version of the last row, also of one that was skipped; without any, the version that was asked from."""
 
 
 def read_since(connection: Connection, version: int, skip: Skip, limit: int = 1000) -> ChangesRead:
