@@ -166,7 +166,7 @@ def _chain(limits: int | str, slugs: Sequence[str]) -> Iterator[tuple[ConfigKind
 
 
 def _limited(slug: str, count: int, *, months: bool) -> ModelConfig:
-    """Return a model with so many limits that nobody reaches: first of days, then rates; those of months beside them."""
+    """Return a model with so many limits that nobody reaches: first of days, then rates; of months beside them."""
     types = (LimitType.REQUEST, LimitType.TOKEN)
     usage = [_usage(each, UsageLimitUnit.DAY) for each in types[:count]]
     by_month = [_usage(each, UsageLimitUnit.MONTH) for each in types if months]
