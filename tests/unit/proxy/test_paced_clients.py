@@ -19,7 +19,7 @@ def begun_now() -> House:
     return House(passed_s=lambda: loop.time() - begun_s)
 
 
-async def sent_at(house: House, at_s: float) -> tuple[int, float]:
+async def sent_at(house: House, at_s: float) -> tuple[int | None, float]:
     """Send a request so long after now; return its status, and how long after now its answer was there."""
     loop = asyncio.get_running_loop()
     begun_s = loop.time()
