@@ -14,6 +14,7 @@ from control import app as control_app
 from control.request_keeper import RequestKeeper
 from control.retention import Retention
 from control.store import corrections, snapshot
+from control.store.monitoring import status as statuses
 from control.store.workspaces import SqlWorkspaces
 from domain.sources import EventSource
 from metering import app as metering_app
@@ -36,6 +37,7 @@ from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
+from schemas.monitoring.status import CallCounts, ProcessStatus
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
 from tollgate.roles.process import Role, Spawn
@@ -58,6 +60,8 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
 
 class Embedded(Role):
     """The role of one process over one data directory, which the caller has locked and opened."""
+
+    name = "embedded"
 
     def __init__(self, place: Installation) -> None:
         settings = place.settings
@@ -151,6 +155,14 @@ class Embedded(Role):
             lambda: self._lag(self._metering.committed),
             "partition",
         )
+
+    def calls(self) -> Sequence[CallCounts]:
+        """Ask the tally of requests."""
+        return self._proxy.requests.tally.take()
+
+    async def tell(self, status: ProcessStatus) -> None:
+        """Keep it."""
+        await self._place.database.write(partial(statuses.keep, records=[status]))
 
     async def drain(self) -> None:
         """Let the readers take what was spooled last, and attempts end."""
