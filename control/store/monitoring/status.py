@@ -42,7 +42,7 @@ class Unit(StrEnum):
     HOUR = "hour"
 
 
-class Dimension(StrEnum):
+class CallDimension(StrEnum):
     """What calls may be told apart by."""
 
     WORKSPACE = "workspace_id"
@@ -81,7 +81,7 @@ def lags(connection: Connection, unit: Unit, since: datetime) -> list[LagPoint]:
 
 
 def calls(
-    connection: Connection, unit: Unit, since: datetime, by: Sequence[Dimension], workspace_id: str | None = None
+    connection: Connection, unit: Unit, since: datetime, by: Sequence[CallDimension], workspace_id: str | None = None
 ) -> list[CallPoint]:
     """Return the calls that ended in each period that begins at `since` or later, the oldest first, told apart by `by`.
 
@@ -89,7 +89,7 @@ def calls(
     """
     sums: dict[tuple[datetime, str, str, str], CallCounts] = {}
     for start, one in _calls(connection, unit, since, workspace_id):
-        blank = {part.value: "" for part in Dimension if part not in by}
+        blank = {part.value: "" for part in CallDimension if part not in by}
         kept = one.model_copy(update=blank)
         key = (start, kept.workspace_id, kept.group_id, kept.slug)
         sums[key] = _added(sums[key], kept) if key in sums else kept

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from control.store.monitoring import status
-from control.store.monitoring.status import Dimension, LagPoint, Unit
+from control.store.monitoring.status import CallDimension, LagPoint, Unit
 from schemas.monitoring.status import Stage
 from tests.support import engines
 from tests.support.statuses import calls, minute
@@ -51,7 +51,7 @@ def test_a_minute_is_counted_once_and_processes_are_added_up(connection: Connect
         LagPoint(HOUR, Stage.FEEDBACK, 9),
         LagPoint(HOUR, Stage.PUBLISHING, 5),
     ]
-    points = status.calls(connection, Unit.MINUTE, HOUR, [Dimension.WORKSPACE])
+    points = status.calls(connection, Unit.MINUTE, HOUR, [CallDimension.WORKSPACE])
     assert [(one.start, one.counts.workspace_id, one.counts.slug, one.counts.outcomes) for one in points] == [
         (HOUR, "v", "", {"failed": 1}),
         (HOUR, "w", "", {"complete": 5, "refused": 1}),
@@ -60,7 +60,7 @@ def test_a_minute_is_counted_once_and_processes_are_added_up(connection: Connect
     assert points[1].counts.own.sum_s == pytest.approx(0.012)
     [all_together] = status.calls(connection, Unit.MINUTE, HOUR, [])
     assert all_together.counts.outcomes == {"complete": 5, "refused": 1, "failed": 1}
-    [own] = status.calls(connection, Unit.MINUTE, HOUR, [Dimension.SLUG], "v")
+    [own] = status.calls(connection, Unit.MINUTE, HOUR, [CallDimension.SLUG], "v")
     assert (own.counts.slug, own.counts.outcomes) == ("a/b", {"failed": 1})
     assert status.calls(connection, Unit.MINUTE, HOUR + at(1), []) == []
 
@@ -73,7 +73,7 @@ def test_hours_are_the_same_before_and_after_they_are_summed(connection: Connect
     asked = (connection, Unit.HOUR, HOUR)
 
     def seen() -> tuple[object, object]:
-        return status.lags(*asked), status.calls(*asked, [Dimension.WORKSPACE, Dimension.SLUG])
+        return status.lags(*asked), status.calls(*asked, [CallDimension.WORKSPACE, CallDimension.SLUG])
 
     before = seen()
     assert before[0] == [LagPoint(HOUR, Stage.COUNTING, 59), LagPoint(HOUR + at(60), Stage.COUNTING, 60)]

@@ -1,7 +1,7 @@
 """What a process tells through Kafka is in control's database once, whichever process takes it."""
 
 from control.store.monitoring import status
-from control.store.monitoring.status import Dimension, Unit
+from control.store.monitoring.status import CallDimension, Unit
 from control.topic import status as topic
 from runtime.database.engines import Database
 from runtime.kafka.writer import Kafka, KafkaRecord, Writer
@@ -27,7 +27,7 @@ async def test_what_is_told_is_kept_once(kafka: Kafka, database: Database) -> No
         assert [one.process for one in database.read_now(status.processes)] == ["p", "q"]
         lags = database.read_now(lambda view: status.lags(view, Unit.MINUTE, start))
         assert [one.lag for one in lags] == [6]
-        [point] = database.read_now(lambda view: status.calls(view, Unit.MINUTE, start, [Dimension.WORKSPACE]))
+        [point] = database.read_now(lambda view: status.calls(view, Unit.MINUTE, start, [CallDimension.WORKSPACE]))
         assert point.counts.outcomes == {"complete": 4}
     finally:
         for each in (first, second, teller, writer):
