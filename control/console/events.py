@@ -20,7 +20,7 @@ ROWS = 50
 _SHOWN = timedelta(days=7)
 
 
-class _Place(NamedTuple):
+class _PageStart(NamedTuple):
     """Where a page ended."""
 
     moment: datetime
@@ -58,7 +58,7 @@ class EventPageController(Controller):
             key.strip() or None,
             customer.strip() or None,
         )
-        before = PageStart(*common.read_cursor(cursor, _Place)) if cursor else None
+        before = PageStart(*common.read_cursor(cursor, _PageStart)) if cursor else None
         found = await desk.look(request.auth, lambda connection: newest(connection, window, before, ROWS + 1))
         shown, following = pages.cut(found, ROWS, _place)
         live = not cursor and not asked.get("to")
@@ -83,7 +83,7 @@ class EventPageController(Controller):
 
 
 def _place(entry: LedgerEntry) -> str:
-    return common.cursor_of(_Place(entry.event.timestamp, entry.event.idempotency_key))
+    return common.cursor_of(_PageStart(entry.event.timestamp, entry.event.idempotency_key))
 
 
 def _own(connection: Connection, workspace_id: str, event_key: str) -> UsageEvent:

@@ -90,7 +90,7 @@ def find(connection: Connection, request_id: str) -> RequestRecord | None:
 
 def forget(connection: Connection, now: datetime, limit: int) -> int:
     """Remove at most `limit` of those that are older than a day; return how many went."""
-    old = select(_COLUMNS.request_id).where(_COLUMNS.request_id < ids.first_request_of(now - KEPT))
+    old = select(_COLUMNS.request_id).where(_COLUMNS.request_id < ids.first_uuid7_of(now - KEPT))
     old = old.order_by(_COLUMNS.request_id).limit(limit)
     return connection.execute(delete(REQUEST_RECORD).where(_COLUMNS.request_id.in_(old))).rowcount
 
@@ -112,7 +112,7 @@ def bound(connection: Connection, *, most: int = MOST, most_of_workspace: int = 
 
 
 def _from(workspace_id: str, since: datetime) -> tuple[ColumnElement[bool], ...]:
-    return _COLUMNS.workspace_id == workspace_id, _COLUMNS.request_id >= ids.first_request_of(since)
+    return _COLUMNS.workspace_id == workspace_id, _COLUMNS.request_id >= ids.first_uuid7_of(since)
 
 
 def taken(connection: Connection, topic: str) -> Mapping[int, int]:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class Origin:
     """One scheme, host and port. A lab's and the operator's are two though they be the same: other rules hold."""
 
-    place: ssrf_guard.Place
+    place: ssrf_guard.ParsedUrl
     by_operator: bool
     addresses: tuple[str, ...] = ()
     """In the order in which they are tried."""
