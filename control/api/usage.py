@@ -15,6 +15,8 @@ from sqlalchemy import Connection
 
 from control.api import common, errors, paging
 from control.api.common import AtDesk, CsvUsage, Limit, ManagementRequest
+from control.api.openapi import examples
+from control.api.openapi.description import ALSO_CSV
 from control.core import usage_lines
 from control.core.refusals import InvalidError
 from control.core.usage_csv import written
@@ -66,7 +68,12 @@ class UsageController(Controller):
     path = "/gateway/usage"
     tags = ("Billing",)
 
-    @get(operation_id="get_usage", summary="Get sums of usage", responses=errors.READ_ERRORS)
+    @get(
+        operation_id="get_usage",
+        summary="Get sums of usage",
+        responses=errors.READ_ERRORS,
+        opt={ALSO_CSV: examples.USAGE_AS_CSV},
+    )
     async def get_usage(
         self,
         request: ManagementRequest,

@@ -21,6 +21,8 @@ from schemas.api import ErrorBody
 
 DESCRIBED_BELOW = "described_below"
 """The option of a handler that names what a client adds to its path."""
+ALSO_CSV = "also_csv"
+"""The option of a handler that answers as CSV too, with an example of it."""
 
 _OF_PAGES = "One page of the list; `pagination.cursor` leads to the next."
 _PAGE_NAME = re.compile(r"^Page_(\w+)_$")
@@ -38,6 +40,8 @@ class _Operation(NamedTuple):
     answer: type[BaseModel]
     below: str
     """What follows the handler's own path."""
+    csv: str | None
+    """An example of the same answer as CSV, where a client may ask for that."""
 
     def contracts(self) -> Iterator[_Contract]:
         """Return what a client writes and what it reads: the same contract may look different from either side."""
@@ -130,8 +134,8 @@ def _operations(controllers: Sequence[type[Controller]]) -> Iterator[tuple[str, 
         if isinstance(handler, HTTPRouteHandler):
             named, given = get_type_hints(handler.fn), inspect.signature(handler.fn).parameters.get("data")
             required = given is not None and given.default is inspect.Parameter.empty
-            below = handler.opt.get(DESCRIBED_BELOW, "")
-            yield str(handler.operation_id), _Operation(named.get("data"), required, named["return"], below)
+            below, as_csv = handler.opt.get(DESCRIBED_BELOW, ""), handler.opt.get(ALSO_CSV)
+            yield str(handler.operation_id), _Operation(named.get("data"), required, named["return"], below, as_csv)
 
 
 def _describe(described: dict[str, Any], operation: _Operation, places: _Places) -> None:
@@ -149,6 +153,8 @@ def _describe(described: dict[str, Any], operation: _Operation, places: _Places)
         response["content"] = {"application/json": {"schema": schema, "example": example}}
         if is_success:
             response["description"] = inspect.cleandoc(operation.answer.__doc__ or _OF_PAGES)
+            if operation.csv is not None:
+                response["content"]["text/csv"] = {"schema": {"type": "string"}, "example": operation.csv}
     for parameter in described.get("parameters", ()):
         parameter["schema"] = _sayable(parameter["schema"])
         parameter.setdefault("description", examples.PARAMETERS.get(parameter["name"]))

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from control.core import usage_csv
+from schemas.money import Dimension, UsageLine
+
 _GROUP_ID, _ROOT_ID = "01KB6Z0C5W8Q4T9M2N7R3X1Y5V", "01KB6YZ3J1H2G4F5D6S7A8P9Q0"
 _AT, _LATER = "2026-11-29T09:30:00.123Z", "2026-11-29T09:30:01.456Z"
 _SLUG, _PREFIX = "your-org/small", "sky_abcdefghijkl"
@@ -185,6 +188,7 @@ ANSWERS: dict[str, Any] = {
     "get_prices": _PRICES,
     "set_prices": _PRICES,
 }
+USAGE_AS_CSV = usage_csv.written([Dimension.CUSTOMER, Dimension.MODEL], [UsageLine.model_validate(_LINE)])
 ERROR: dict[str, Any] = {
     "error": {
         "message": "slug: the prefix your-org belongs to another workspace",

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import schemathesis
+from hypothesis import Phase, settings
 from litestar import Litestar
 from schemathesis import engine
-from schemathesis.config import SchemathesisConfig
+from schemathesis.config import ProjectConfig, SchemathesisConfig
 from schemathesis.engine import events
 from schemathesis.generation import GenerationMode
 
@@ -89,6 +90,18 @@ def aim(described: Any, known: dict[str, str]) -> None:
                 target.clear()
                 target.update(provider="BASETEN_MODEL_API", target_model="m")
         return case
+
+
+@pytest.fixture(autouse=True)
+def profile_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every machine generate the same: climbing towards accepted requests takes minutes where `CI` is set."""
+    configured = ProjectConfig.get_hypothesis_settings
+
+    def without_climbing(config: ProjectConfig, **given: Any) -> settings:
+        made = configured(config, **given | {"apply_ci_profile": False})
+        return settings(made, phases=[phase for phase in made.phases if phase is not Phase.target])
+
+    monkeypatch.setattr(ProjectConfig, "get_hypothesis_settings", without_climbing)
 
 
 @pytest.mark.slow

@@ -130,6 +130,9 @@ async def test_csv_has_all_lines_and_nothing_a_spreadsheet_calculates(database: 
     assert answer.headers["content-type"].startswith("text/csv")
     (line,) = csv.DictReader(answer.text.splitlines())
     assert (line["customer"], line["requests"], line["amount"]) == ('\'=1+1,"x"', "1", "")
+    described = (await lab.client.get("/schema/openapi.json")).json()["paths"][PATH]["get"]["responses"]["200"]
+    example = described["content"]["text/csv"]["example"]
+    assert example.splitlines()[0] == answer.text.splitlines()[0].replace("customer", "customer,model")
 
 
 @pytest.mark.parametrize(
