@@ -1,7 +1,4 @@
-"""Pages of the billing webhook: its settings, test and secret, and the deliveries.
-
-Never shows a signing secret but on the one page that answers its rotation.
-"""
+"""Pages of the billing webhook: its settings, test and secret, and the deliveries."""
 
 from datetime import datetime
 from functools import partial

@@ -1,6 +1,7 @@
 """Faust, set up for one topic: whole fetches instead of single records, read from where the ledger's position says.
 
-Never creates a topic, commits an offset by itself, starts a server or a producer, writes a file or touches a signal.
+Faust makes no topic here, commits no offset by itself, starts no server and no producer, writes no file and touches no
+signal.
 
 What Faust 0.15.3 does, and is guarded against here:
 

@@ -1,6 +1,6 @@
 """Decides whether a request's day limits admit it: the proxy's sum of counting 6, per (group, slug, UTC day).
 
-Never counts an event twice once it is settled and acknowledged, never misses one, and never reads a clock.
+Never counts an event twice once it is settled and acknowledged, and never misses one. It reads no clock.
 
 Rules:
 

@@ -1,6 +1,6 @@
 """Where calls of upstreams go: URLs taken apart, the origins they name, and each origin's addresses, checked.
 
-Never lets a connection be made to, or kept at, an address that the last check did not find.
+A connection is made to, and kept at, an address that the last check found.
 """
 
 import asyncio

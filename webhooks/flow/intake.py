@@ -1,6 +1,6 @@
 """Follows one partition by pulling: reads, lingers until what all have waiting is to be cut, has it cut (counting 7).
 
-Never moves a position before what lies below it is kept, and never holds more than one read of events.
+Never reads what it holds again, and holds no more than one read of events.
 """
 
 import asyncio
