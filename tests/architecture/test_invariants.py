@@ -61,6 +61,7 @@ def test_the_rule_sees_what_is_unproved() -> None:
     known = {"tests/test_a.py": named("def test_it() -> None: ...\nTestAll = Machine.TestCase\nother = 1")}
     assert known == {"tests/test_a.py": {"test_it", "TestAll"}}
     assert unproved(["a.py"], {"a.py": ["tests/test_a.py::test_it", "tests/test_a.py::TestAll"]}, known) == []
-    for table in ({}, {"a.py": []}, {"a.py": ["tests/test_a.py::test_gone"]}, {"a.py": ["tests/test_b.py::test_it"]}):
-        assert unproved(["a.py"], table, known) != []
+    assert unproved(["a.py"], {}, known) == ["a.py: no test is named for its invariant"]
+    for ids in ([], ["tests/test_a.py::test_gone"], ["tests/test_b.py::test_it"]):
+        assert unproved(["a.py"], {"a.py": ids}, known) != []
     assert unproved([], {"a.py": ["tests/test_a.py::test_it"]}, known) == ["a.py: states no invariant"]
