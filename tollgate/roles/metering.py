@@ -54,7 +54,7 @@ class MeteringRole(Role):
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the groups' thresholds, then count."""
-        spawn("the clock", base.keep_time(self._clock, self._database, self._settle))
+        spawn("the clock", base.keep_time(self._clock, self._database, self._note_set_back))
         await base.topics_are_there(self._kafka, self._settings)
         spawn("the configuration", self._config.run())
         await base.heard(self._config, self._kafka)
@@ -82,9 +82,9 @@ class MeteringRole(Role):
         await self._status.close()
         await self._writer.close()
 
-    async def _settle(self) -> None:
+    async def _note_set_back(self) -> None:
         """Let the ledger's clock go on where the database's was set back."""
-        await self._database.write(lambda view: ledger_clock.settle(view, databases.now(view, self._clock)))
+        await self._database.write(lambda view: ledger_clock.note_set_back(view, databases.now(view, self._clock)))
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:
