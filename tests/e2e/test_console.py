@@ -180,6 +180,10 @@ def test_an_event_arrives_while_one_looks(lab: SeededLab, visitor: Visitor) -> N
     headers = {"Authorization": f"Api-Key {customer.api_key}"}
     assert httpx.post(f"{lab.url}/v1/chat/completions", json=body, headers=headers, timeout=30).status_code == 200
     expect(page.locator("#events tbody tr")).to_have_count(before + 1)
+    assert httpx.post(f"{lab.url}/v1/chat/completions", json=body | {"model": "no/such"}, headers=headers).is_error
+    expect(page.get_by_role("cell", name="not billed")).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Go on")).to_have_attribute("aria-pressed", "true")
 
 
 @pytest.mark.long
