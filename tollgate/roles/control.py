@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from litestar import Litestar
 
 from control import app as control_app
+from control.reconciliations import Reconciliations
 from control.retention import Retention
 from control.store.workspaces import SqlWorkspaces
 from control.topic.publisher import ConfigPublisher
@@ -22,6 +23,7 @@ from runtime.telemetry.metrics import Telemetry
 from schemas.topics import GATEWAY_CONFIG
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
+from tollgate.reconciliation.runs import BackgroundReconcile
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
 
@@ -53,6 +55,7 @@ class Control(Role):
             self._end_of_config,
             self._clock,
         )
+        self._reconciliations = Reconciliations(place.database, clock, BackgroundReconcile(place, clock))
 
     def is_new(self) -> bool:
         """Ask the database; no where it is away, for a hint is no reason to end."""
@@ -74,13 +77,17 @@ class Control(Role):
             self._place.database, self._clock, audit_days=settings.audit_days, ledger_days=settings.ledger_days
         )
         spawn("control's retention", kept.run())
+        spawn("the console's reconciliation", self._reconciliations.run())
         spawn("the requests that did not go well", self._follow_requests())
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return the management API."""
         place = self._place
         management = control_app.handlers(
-            control_app.desk(place.database, place.vault, self._clock, place.settings, self._publisher.in_force)
+            control_app.desk(
+                *(place.database, place.vault, self._clock, place.settings, self._publisher.in_force),
+                reconciliations=self._reconciliations,
+            )
         )
         return Litestar(
             route_handlers=[*management, *health.health_handlers(checks)],
