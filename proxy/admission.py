@@ -63,7 +63,7 @@ class Windows(Protocol):
         """Drop some of what counts nothing; to be called every few seconds."""
 
 
-class Places(Protocol):
+class ConcurrencyLimits(Protocol):
     """Places among the requests in flight that limits bound."""
 
     def __len__(self) -> int:
@@ -71,10 +71,10 @@ class Places(Protocol):
 
     async def reserve(
         self, root_group: str, slug: str, limits: Sequence[windows.WindowLimit]
-    ) -> concurrency.Places | windows.Refusal:
+    ) -> concurrency.HeldPlaces | windows.Refusal:
         """Take a place in every limit of a request, or in none."""
 
-    def release(self, places: concurrency.Places) -> None:
+    def release(self, places: concurrency.HeldPlaces) -> None:
         """Give the places back, once: what comes later is ignored."""
 
 
@@ -101,7 +101,7 @@ class Admissions:
         directory: Directory,
         day_counters: days.DayCounters,
         rate_windows: Windows,
-        places: Places,
+        places: ConcurrencyLimits,
         in_flight: InFlight,
         accept_bearer: bool,
         clock: Clock,
@@ -195,7 +195,7 @@ class Admissions:
         day = self._days.reserve(now.date(), *counted, route.unit_cost(now))
         if isinstance(day, days.DayRefusal):
             return replies.used_up(route.slug, day, now, route.group_id)
-        places: concurrency.Places = []
+        places: concurrency.HeldPlaces = []
         rate = None if route.concurrent else self._windows.reserve_at_once(route.rates, tokens, output)
         if rate is None:
             rate, places = await self._reserve(route, expected, day)
@@ -232,9 +232,9 @@ class Admissions:
 
     async def _reserve(
         self, route: Route, expected: estimate.Expected, day: reservations.DayReservation
-    ) -> tuple[windows.Reservation | windows.Refusal, concurrency.Places]:
+    ) -> tuple[windows.Reservation | windows.Refusal, concurrency.HeldPlaces]:
         """Take a place among those in flight, then in the rate windows, or in neither; where this fails, `day` goes."""
-        places: concurrency.Places = []
+        places: concurrency.HeldPlaces = []
         rate: windows.Reservation | windows.Refusal | None = None
         try:
             if route.concurrent:
@@ -271,7 +271,7 @@ class Admissions:
         self._give_back(call.day, call.rate, call.places)
 
     def _give_back(
-        self, day: reservations.DayReservation, rate: windows.Reservation, places: concurrency.Places
+        self, day: reservations.DayReservation, rate: windows.Reservation, places: concurrency.HeldPlaces
     ) -> None:
         self._days.release(day)
         self._windows.release(rate)

@@ -17,7 +17,7 @@ from schemas.spooled import AnyEvent
 from schemas.usage import Kind
 
 
-class _Place(NamedTuple):
+class _RowKey(NamedTuple):
     """A row's key, in the order of the table's: rows are locked in it, so that two workers never deadlock."""
 
     day: date
@@ -30,9 +30,9 @@ class _Place(NamedTuple):
 
 def add(connection: Connection, lane: str, new: Sequence[AnyEvent]) -> None:
     """Add `new`, events whose keys were new, to daily usage by key."""
-    alike: dict[_Place, list[AnyEvent]] = defaultdict(list)
+    alike: dict[_RowKey, list[AnyEvent]] = defaultdict(list)
     for event in new:
-        place = _Place(day_of(event), lane, event.group_id, event.api_key_prefix, event.model_slug, priced_day(event))
+        place = _RowKey(day_of(event), lane, event.group_id, event.api_key_prefix, event.model_slug, priced_day(event))
         alike[place].append(event)
     if not alike:
         return

@@ -1,6 +1,6 @@
 """The log of configuration changes: written by control, read by whoever holds a snapshot (counting 8).
 
-Never gives a version twice or out of order: one locked counter row hands them out inside the change's transaction.
+One locked counter row hands versions out inside the change's transaction, so that they appear in order.
 """
 
 import logging

@@ -5,10 +5,10 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import Column, Connection, Date, String, Table, Text, delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
+from control.store.monitoring.tables import RECONCILIATION
 from runtime.database import engines
-from runtime.database.engines import METADATA, UtcDateTime
 
 KEPT = timedelta(days=7)
 MOST = 100
@@ -18,18 +18,6 @@ LOST_AFTER = timedelta(minutes=15)
 """One that has not ended by then ended with its process; no longer does one take."""
 
 _LOCK = "reconciliations"
-
-RECONCILIATION = Table(
-    "reconciliation",
-    METADATA,
-    Column("id", String(26), primary_key=True),
-    Column("day", Date, nullable=False),
-    Column("started_at", UtcDateTime, nullable=False),
-    Column("ended_at", UtcDateTime),
-    Column("verdict", String(16)),
-    Column("text", Text),
-)
-"""An id sorts by its moment. What is not there until the end is null."""
 
 _COLUMNS = RECONCILIATION.c
 
