@@ -145,6 +145,7 @@ class Embedded(Role):
         self._proxy.register_metrics(telemetry)
         self._dispatcher.register_metrics(telemetry, lambda: self._lag(self._dispatcher.committed))
         self._propagation.register_metrics(telemetry, lambda: self._relay.version)
+        self._relay.register_metrics(telemetry)
         telemetry.counter(
             "tollgate_metering_events_total",
             "Usage events counted, repeats among them.",
