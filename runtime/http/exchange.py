@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from runtime import memory_files
 from runtime.http.answers import CONTINUE, STATUS_LINES, error_body
 from runtime.http.bounds import BodyFault
 from runtime.http.line import Line
@@ -154,8 +155,10 @@ class Exchange(msgspec.Struct, eq=False):
         for start in range(0, len(body), PIECE_BYTES):
             if start:
                 await self._line.port.turns.take(self._holder or "")
-            self.write(view[start : start + PIECE_BYTES], last=start + PIECE_BYTES >= len(body))
+            end = min(start + PIECE_BYTES, len(body))
+            self.write(view[start:end], last=end == len(body))
             await self.drained()
+            memory_files.passed(body, start, end)
 
     def begin(
         self,
