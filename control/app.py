@@ -37,6 +37,7 @@ from control.api.usage import PriceController, UsageController
 from control.console import router as console
 from control.sample_delivery import SampleDelivery
 from control.store.workspaces import SqlCredentials
+from control.trial_call import TrialCall
 from domain import hosts
 from runtime.clock import Clock
 from runtime.database import engines as databases
@@ -99,6 +100,7 @@ def desk(
         clock=clock,
         settings=settings,
         sample_delivery=SampleDelivery(vault, allow_private=settings.allow_private_receivers),
+        trial_call=TrialCall(settings),
         in_force=in_force,
         ledger_now=ledger_now or partial(databases.now, clock=clock),
     )

@@ -33,6 +33,7 @@ from control.core.refusals import ConflictError, InvalidError, UnsupportedError
 from control.flow import repeats
 from control.sample_delivery import SampleDelivery
 from control.store import units
+from control.trial_call import TrialCall
 from control.unit_of_work import UnitOfWork
 from runtime.clock import Clock
 from runtime.config import log as config_log
@@ -72,6 +73,7 @@ class Desk:
     clock: Clock
     settings: Settings
     sample_delivery: SampleDelivery
+    trial_call: TrialCall
     in_force: Callable[[], Awaitable[None]]
     """Return once what is committed is in force, as far as this process can see and wait for it."""
     ledger_now: Callable[[Connection], datetime]

@@ -22,6 +22,7 @@ from schemas.api import CreateEndpoint, CreateSecret, Endpoint, Region, UpdateEn
 from schemas.targets import Provider
 
 ROWS = 50
+_LONGEST_PROMPT = 4000
 _OFFERED_SECRETS = 1000
 
 
@@ -97,6 +98,21 @@ class ModelController(Controller):
         """Delete an endpoint; its slug is free again."""
         await desk.change(request.auth, lambda unit: flow.delete(unit, endpoint_id))
         return _list()
+
+    @post("/{endpoint_id:str}/try", status_code=200)
+    async def try_it(
+        self, request: ManagementRequest, desk: AtDesk, templates: AtPages, endpoint_id: FromPath[str]
+    ) -> Response[Any]:
+        """Call the model with a developer's key that was pasted, and show what came of it."""
+        fields = await seats.form(request)
+        endpoint = await _endpoint(request, desk, endpoint_id)
+        prompt = fields.get("prompt", "").strip()[:_LONGEST_PROMPT] or "Hello"
+        shown = {**await _offered(request, desk), **_shown(endpoint), "fields": _fields(endpoint), "prompt": prompt}
+        try:
+            answer = await desk.trial_call.make(fields.get("key", "").strip(), endpoint.slug, prompt)
+        except RefusalError as error:
+            return templates.refused(request, "model.html", error, **shown)
+        return templates.page(request, "model.html", **shown, answer=answer, said=pages.indented(answer.body))
 
     @post("/secrets", status_code=200)
     async def save_secret(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:

@@ -9,12 +9,13 @@ from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from control.api import common
-from control.api.common import AtDesk, Desk, ManagementRequest
+from control.api.common import Desk, ManagementRequest
 from control.console import errors, pages, seats
 from control.console.customers import CustomerController
 from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
+from control.console.operator.workspaces import OperatorController
 from control.console.overview import OverviewController
 from control.console.pages import Pages
 from control.console.search import RequestPageController, SearchController
@@ -22,25 +23,12 @@ from control.console.sign_in import AtPages, Attempts, SignInController
 from control.console.usage import UsagePageController
 from control.console.webhook import WebhookController
 from control.core.refusals import NotFoundError
-from control.store.workspaces import SqlWorkspaces
 
 
 @get("/", opt={"both": True})
 async def begin(request: ManagementRequest) -> Response[None]:
     """Lead to the first page of whoever is signed in."""
     return pages.moved(pages.address("operator" if request.scope["auth"].is_operator else "overview"))
-
-
-@get("/operator", opt=seats.OPERATORS)
-async def operator(request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[str]:
-    """Show every workspace with its state, by name."""
-    found = await desk.look(
-        request.auth,
-        lambda connection: [
-            (one, SqlWorkspaces(connection).org_prefixes(one.id)) for one in SqlWorkspaces(connection).every()
-        ],
-    )
-    return templates.page(request, "operator.html", workspaces=sorted(found, key=lambda one: one[0].name))
 
 
 @get("/static/{name:str}", opt=seats.OPEN)
@@ -73,7 +61,7 @@ def build(desk: Desk) -> list[ControllerRouterHandler]:
     lab += [OverviewController, UsagePageController, WebhookController, SearchController, RequestPageController]
     router = Router(
         path="/console",
-        route_handlers=[SignInController, *lab, begin, operator, static, nothing],
+        route_handlers=[SignInController, *lab, OperatorController, begin, static, nothing],
         dependencies={
             "desk": Provide(lambda: desk, sync_to_thread=False),
             "templates": Provide(lambda: made, sync_to_thread=False),

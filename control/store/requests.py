@@ -47,9 +47,15 @@ def tallies(connection: Connection, workspace_id: str, since: datetime) -> list[
     return [RequestTally._make(row) for row in connection.execute(query)]
 
 
-def newest(connection: Connection, workspace_id: str, since: datetime, limit: int) -> list[RequestRecord]:
-    """Return at most `limit` of the workspace's kept requests from `since` on, the newest first."""
-    query = select(_COLUMNS.record).where(*_from(workspace_id, since)).order_by(_COLUMNS.request_id.desc())
+def newest(
+    connection: Connection, workspace_id: str | None, since: datetime, limit: int, *, before: str | None = None
+) -> list[RequestRecord]:
+    """Return at most `limit` kept requests of a workspace, or of all, from `since` on, the newest first.
+
+    `before`: those of a lower id alone.
+    """
+    conditions = _from(workspace_id, since) + ([] if before is None else [_COLUMNS.request_id < before])
+    query = select(_COLUMNS.record).where(*conditions).order_by(_COLUMNS.request_id.desc())
     return [RequestRecord.model_validate(record) for record in connection.execute(query.limit(limit)).scalars()]
 
 
@@ -111,8 +117,9 @@ def bound(connection: Connection, *, most: int = MOST, most_of_workspace: int = 
         connection.execute(delete(REQUEST_RECORD).where(_COLUMNS.request_id <= last))
 
 
-def _from(workspace_id: str, since: datetime) -> tuple[ColumnElement[bool], ...]:
-    return _COLUMNS.workspace_id == workspace_id, _COLUMNS.request_id >= ids.first_request_of(since)
+def _from(workspace_id: str | None, since: datetime) -> list[ColumnElement[bool]]:
+    own = [] if workspace_id is None else [_COLUMNS.workspace_id == workspace_id]
+    return [*own, _COLUMNS.request_id >= ids.first_request_of(since)]
 
 
 def taken(connection: Connection, topic: str) -> Mapping[int, int]:

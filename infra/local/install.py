@@ -100,6 +100,7 @@ CHECKS: dict[str, Callable[[], list[str]]] = {
     "nginx": partial(_lacks, "nginx", "nginx-light"),
     "caddy": partial(_lacks, "caddy", "caddy"),
     "npm": _npm_lacks,
+    "chromium": partial(_lacks, "chromium", "chromium"),
     "prometheus": partial(_lacks, "promtool", "prometheus"),
 }
 """For each service, what says which packages it lacks."""

@@ -112,16 +112,26 @@ def find(connection: Connection, delivery_id: str) -> Listed | None:
 
 
 def undelivered(connection: Connection, workspace_id: str) -> Undelivered:
-    """Return how many deliveries are pending and how many dead."""
+    """Return how many of a workspace's deliveries are pending and how many dead."""
+    return _undelivered(connection, _COLUMNS.workspace_id == workspace_id).get(workspace_id, Undelivered(0, 0, None))
+
+
+def undelivered_of_all(connection: Connection) -> dict[str, Undelivered]:
+    """Return the same of every workspace that has any."""
+    return _undelivered(connection)
+
+
+def _undelivered(connection: Connection, *of: ColumnElement[bool]) -> dict[str, Undelivered]:
     sums = (func.count(), func.min(_COLUMNS.created_at))
-
-    def found(status: Status) -> tuple[int, datetime | None]:
-        own = (_COLUMNS.workspace_id == workspace_id, _COLUMNS.status == status.value)
-        count, first = connection.execute(select(*sums).where(*own)).one()
-        return count, first
-
-    pending, oldest = found(Status.PENDING)
-    return Undelivered(pending, found(Status.DEAD)[0], oldest)
+    found: dict[str, Undelivered] = {}
+    for status in (Status.PENDING, Status.DEAD):
+        query = select(_COLUMNS.workspace_id, *sums).where(_COLUMNS.status == status.value, *of)
+        for id_, count, first in connection.execute(query.group_by(_COLUMNS.workspace_id)):
+            if status is Status.PENDING:
+                found[id_] = Undelivered(count, 0, first)
+            else:
+                found[id_] = found.get(id_, Undelivered(0, 0, None))._replace(dead=count)
+    return found
 
 
 def of_event(connection: Connection, workspace_id: str, idempotency_key: str, day: date) -> Listed | None:

@@ -57,13 +57,13 @@ CASES = {
         ASKED[:-1] + b',"stream":"Say hi"}',
     ),
     "an upstream that is not there": Case(
-        {"status": 502, "reason": "upstream_unreachable", **CALLED}, failure=Failure.UNREACHABLE
+        {"status": 502, "reason": "upstream_unreachable", "is_billed": False, **CALLED}, failure=Failure.UNREACHABLE
     ),
     "an upstream that refuses": Case(
         {"status": 429, "reason": "upstream_status", "detail": None, **CALLED}, steps=(b"hello world",), status=429
     ),
     "a stream that breaks off": Case(
-        {"status": 200, "reason": "upstream_error", **CALLED}, STREAMED, steps=(HELLO,), stream=True
+        {"status": 200, "reason": "upstream_error", "is_billed": True, **CALLED}, STREAMED, steps=(HELLO,), stream=True
     ),
     "a fault of ours": Case(
         {"status": 500, "reason": "api_error", "ended": RequestEnd.FAILED, **HOLDER}, failure=RuntimeError("Say hi")
@@ -120,7 +120,7 @@ async def test_a_client_that_left_is_told_of_with_status_0(house: House) -> None
     house.upstream.answers(PLAIN, before=[client.leave, kit.DRAIN_S + 1])
     await house.serve(client)
     (record,) = house.requests.take()
-    assert (record.status, record.reason) == (0, "client_disconnected")
+    assert (record.status, record.reason, record.is_billed) == (0, "client_disconnected", True)
 
 
 @in_virtual_time

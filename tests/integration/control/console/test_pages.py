@@ -4,7 +4,7 @@ import html
 from datetime import UTC, datetime, time, timedelta
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, insert, update
 
 from control.console import usage
 from control.store import requests
@@ -16,8 +16,9 @@ from tests.integration.control.console.people import Person, said
 from tests.integration.control.helpers import Lab, day_limit
 from tests.integration.control.rows import statuses
 from tests.support.request_records import refused
+from tests.unit.metering import factories
 from tests.unit.metering.factories import NOON, SLUG, HandClock, batch, event
-from webhooks.store.tables import DELIVERY
+from webhooks.store.tables import DELIVERY, DELIVERY_EVENT
 
 
 async def test_every_page_of_an_empty_workspace_says_what_to_do(signed_in: Person) -> None:
@@ -27,7 +28,7 @@ async def test_every_page_of_an_empty_workspace_says_what_to_do(signed_in: Perso
         ("/console/customers/new", "Make the first model"),
         ("/console/models", "tollgate mock-upstream"),
         ("/console/models/new", "Base URL"),
-        ("/console/events", "No event in this window"),
+        ("/console/events", "No request in this window"),
         ("/console/webhook", "tollgate webhook listen"),
         ("/console/webhook/redrive", "Nothing was given up"),
         ("/console/usage", "tollgate usage --month"),
@@ -229,7 +230,7 @@ async def test_the_overview_compares_today_and_says_what_needs_a_look(
     shown = said(page)
     assert f"Requests 1 last {today:%A}: 2" in shown
     assert "Refused or failed 2" in shown
-    assert "Median time 120 ms" in shown
+    assert "Median time of a call 120 ms" in shown
     assert "acme/m 1 2 3 15 30 45 2" in shown
     assert "cust 1 2 3 15 30 45 2" in shown
     assert "cust acme/m 17 tokens per day 88 %" in shown
@@ -275,6 +276,12 @@ async def test_a_text_leads_to_what_it_names(signed_in: Person, lab: Lab, databa
         answer = await signed_in.client.get("/console/search", params={"q": text})
         assert answer.headers.get("location") == page, text
         assert (await signed_in.get(page.partition("#")[0])).status_code == 200, page
+    known = {"day": NOON.date(), "workspace_id": lab.id, "idempotency_key": factories.key(1), "input_tokens": 10}
+    known |= {"delivery_id": furnished.DELIVERY, "output_tokens": 5}
+    database.write_now(lambda connection: connection.execute(insert(DELIVERY_EVENT).values(known)))
+    request = said(await signed_in.get(f"/console/requests/{furnished.REQUEST}"))
+    assert f"Delivery {furnished.DELIVERY} dead" in request
+    assert "10 in, 5 out" in request
     assert "Nothing is named nobody" in said(await signed_in.get("/console/search?q=nobody"))
 
 

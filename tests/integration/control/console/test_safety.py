@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from control.console import pages, seats
+from control.trial_call import TrialAnswer, TrialCall
 from runtime.database.engines import Database
 from tests.integration.control import furnished, helpers
 from tests.integration.control.console.people import Person, said
@@ -205,6 +206,23 @@ async def _show_as_text(signed_in: Person, lab: Lab, text: str, slug: str) -> No
     refused = await signed_in.post("/console/models/new", {"slug": text, "target_model": text, "base_url": text})
     assert refused.status_code == 400
     assert runnable(refused) == []
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_what_a_trial_is_answered_is_shown_as_text(
+    signed_in: Person, lab: Lab, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    async def make(_: TrialCall, key: str, slug: str, prompt: str) -> TrialAnswer:
+        assert (key, slug, prompt) == ("sky_pasted", "acme/m", text)
+        return TrialAnswer(200, (("x-request-id", text), ("x-other", text)), text, 7)
+
+    monkeypatch.setattr(TrialCall, "make", make)
+    made = await lab.endpoint("acme/m")
+    answer = await signed_in.post(f"/console/models/{made['id']}/try", {"key": "sky_pasted", "prompt": text})
+    assert answer.status_code == 200
+    assert runnable(answer) == []
+    assert text in said(answer)
+    assert "sky_pasted" not in answer.text
 
 
 async def test_sign_in_leads_nowhere_else(person: Person, lab: Lab) -> None:

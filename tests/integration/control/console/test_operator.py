@@ -1,0 +1,109 @@
+"""The operator's pages."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+from litestar import Litestar
+from pydantic import SecretStr
+
+from control.console.operator import workspaces
+from control.store import requests
+from runtime import clock, ids
+from runtime.database.engines import Database
+from runtime.settings import Settings
+from schemas.monitoring.requests import RequestEnd, RequestRecord
+from tests.integration.control import furnished
+from tests.integration.control.console import people
+from tests.integration.control.console.people import Person, said
+from tests.integration.control.console.test_safety import HOSTILE, runnable
+from tests.integration.control.helpers import Lab
+
+
+@pytest.fixture
+async def operator(app: Litestar, database: Database) -> AsyncIterator[Person]:
+    made = Person(app)
+    async with made.client:
+        await made.follow_link(people.link(database))
+        yield made
+
+
+def refused(workspace_id: str | None, detail: str | None = None) -> RequestRecord:
+    now = clock.steady()()
+    return RequestRecord(
+        request_id=ids.request_id(now),
+        at=now,
+        ended=RequestEnd.REFUSED,
+        status=401,
+        reason="invalid_api_key",
+        detail=detail,
+        workspace_id=workspace_id,
+        instance="proxy-a",
+    )
+
+
+async def test_every_workspace_is_shown_with_what_waits(operator: Person, lab: Lab, database: Database) -> None:
+    await furnished.furnish(database, lab)
+    shown = said(await operator.get("/console/operator"))
+    assert "lab active 0 0 0 – 1 Acme" in shown  # noqa: RUF001 (the dash of tables)
+
+
+async def test_a_request_without_a_workspace_is_the_operators_to_find(
+    operator: Person, signed_in: Person, lab: Lab, database: Database
+) -> None:
+    nobodys, labs = refused(None), refused(lab.id)
+    database.write_now(lambda connection: requests.add(connection, [nobodys, labs]))
+    listed = said(await operator.get("/console/operator"))
+    assert "401 invalid_api_key none" in listed
+    assert "401 invalid_api_key lab" in listed
+    for record, own in ((nobodys, 404), (labs, 200)):
+        page = f"/console/requests/{record.request_id}"
+        found = await operator.client.get("/console/operator/search", params={"q": record.request_id.upper()})
+        assert found.headers["location"] == page
+        assert (await operator.get(page)).status_code == 200
+        assert (await signed_in.get(page)).status_code == own
+
+
+async def test_a_workspace_is_found_by_name_and_id(operator: Person, lab: Lab) -> None:
+    for text in ("lab", lab.id):
+        found = await operator.client.get("/console/operator/search", params={"q": text})
+        assert found.headers["location"] == f"/console/operator#{lab.id}"
+    assert "Nothing is named nobody" in said(await operator.get("/console/operator/search?q=nobody"))
+
+
+async def test_what_a_request_says_is_shown_as_text(operator: Person, database: Database) -> None:
+    for text in HOSTILE:
+        record = refused(None, text)
+        database.write_now(partial(requests.add, records=[record]))
+        page = await operator.get(f"/console/requests/{record.request_id}")
+        assert runnable(page) == []
+        assert text in said(page)
+        assert runnable(await operator.client.get("/console/operator/search", params={"q": text})) == []
+
+
+async def test_a_lab_sees_no_page_of_the_operators(signed_in: Person, lab: Lab) -> None:
+    for page in ("", "/settings", "/search?q=lab"):
+        answer = await signed_in.get(f"/console/operator{page}")
+        assert answer.status_code == 403
+        assert "TOLLGATE_" not in answer.text
+
+
+async def test_settings_are_shown_with_the_changed_first(operator: Person) -> None:
+    shown = said(await operator.get("/console/operator/settings"))
+    assert "TOLLGATE_ALLOW_PRIVATE_RECEIVERS true changed" in shown
+    assert shown.index("changed TOLLGATE_DATA_DIR") > 0
+
+
+def test_no_secret_is_among_the_settings_in_force() -> None:
+    secrets: dict[str, Any] = {
+        name: SecretStr(f"very-secret-{name}")
+        for name, field in Settings.model_fields.items()
+        if "SecretStr" in str(field.annotation)
+    }
+    assert len(secrets) > 5
+    given = Settings.model_construct(**secrets, openai_base_url="https://user:very-secret@up.example/v1")
+    rows = {row.variable: row for row in workspaces.in_force(given)}
+    assert "very-secret" not in repr(rows)
+    assert rows["TOLLGATE_MASTER_KEY"].value == "set, not shown"
+    assert rows["TOLLGATE_OPENAI_BASE_URL"].value == "https://up.example/v1"
