@@ -27,29 +27,29 @@ def first_of(at: datetime) -> str:
     return str(ULID.from_int(_milliseconds(at) << 80))
 
 
-def request_id(at: datetime) -> str:
-    """Return a new UUID of the millisecond of `at` (RFC 9562, version 7), as the answers' ``x-request-id``."""
-    return Minter().request_id(at)
+def uuid7(at: datetime) -> str:
+    """Return a new UUID of the millisecond of `at` (RFC 9562, version 7)."""
+    return Minter().uuid7(at)
 
 
-def moment_of(request_id: str) -> datetime | None:
-    """Return the millisecond that a request id was made in; None where the text is no UUID of version 7."""
+def moment_of(text: str) -> datetime | None:
+    """Return the millisecond that a UUID was made in; None where the text is no UUID of version 7 (RFC 9562)."""
     try:
-        read = uuid.UUID(request_id)
+        read = uuid.UUID(text)
         made = EPOCH + timedelta(milliseconds=read.int >> 80)
     except (ValueError, OverflowError):
         return None
-    return made if read.version == _VERSION and str(read) == request_id.lower() else None
+    return made if read.version == _VERSION and str(read) == text.lower() else None
 
 
-def first_request_of(at: datetime) -> str:
-    """Return the lowest request id of the millisecond of `at`: those of earlier ones are below it."""
+def first_uuid7_of(at: datetime) -> str:
+    """Return the lowest UUID of version 7 of the millisecond of `at`: those of earlier ones are below it."""
     digits = f"{_milliseconds(at):012x}"
     return f"{digits[:8]}-{digits[8:]}-0000-0000-000000000000"
 
 
 def _milliseconds(at: datetime) -> int:
-    """Return the whole milliseconds since 1970, as the times of events are written; exact to the microsecond."""
+    """Return the whole milliseconds since 1970 of a moment in microseconds."""
     return int(at.timestamp() * 1e6 + 0.5) // 1000
 
 
@@ -62,9 +62,9 @@ class Minter:
     def __init__(self) -> None:
         self._random = b""
         self._used = 0
-        self._request_ends: list[str] = []
+        self._uuid_ends: list[str] = []
         self._moment = self._millisecond = -1
-        self._begun = self._request_begun = ""
+        self._begun = self._uuid_begun = ""
 
     def mint(self, at: datetime) -> str:
         """Return a new ULID of the millisecond of `at`."""
@@ -76,20 +76,20 @@ class Minter:
             self._begun + _MILLISECONDS[millisecond] + self._take(_RANDOM_DIGITS).translate(_FIVE_BITS).decode("ascii")
         )
 
-    def request_id(self, at: datetime) -> str:
+    def uuid7(self, at: datetime) -> str:
         """Return a new UUID of the millisecond of `at` (RFC 9562, version 7)."""
         millisecond = _milliseconds(at)
         if millisecond != self._millisecond:
             digits = f"{millisecond:012x}"
-            self._millisecond, self._request_begun = millisecond, f"{digits[:8]}-{digits[8:]}-7"
-        if not self._request_ends:
+            self._millisecond, self._uuid_begun = millisecond, f"{digits[:8]}-{digits[8:]}-7"
+        if not self._uuid_ends:
             digits = os.urandom(_RANDOM_BYTES).hex()
-            self._request_ends = [
+            self._uuid_ends = [
                 f"{digits[start : start + 3]}-{_VARIANTS[digits[start + 3]]}{digits[start + 4 : start + 7]}"
                 f"-{digits[start + 7 : start + 19]}"
                 for start in range(0, len(digits) - 19, 19)
             ]
-        return self._request_begun + self._request_ends.pop()
+        return self._uuid_begun + self._uuid_ends.pop()
 
     def _take(self, size: int) -> bytes:
         start = self._used

@@ -85,7 +85,7 @@ def _records(
     connection: Connection, window: EventQuery, before: str | None, limit: int, shown: Shown
 ) -> list[RequestRecord]:
     """Return the kept requests of the window; of one that has an event, whether or not the ledger has it."""
-    end = ids.first_request_of(window.end)
+    end = ids.first_uuid7_of(window.end)
     group = None
     if window.external_entity_id is not None:
         group = SqlGroups(connection).external_id_owner(window.workspace_id, window.external_entity_id)

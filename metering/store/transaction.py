@@ -44,10 +44,10 @@ class SqlLedger:
         now_of = self._now_of
         return await self._database.write(lambda connection: apply(connection, batch, partial(now_of, connection)))
 
-    async def settle_clock(self) -> None:
-        """Run `ledger_clock.settle` as one transaction."""
+    async def note_clock_set_back(self) -> None:
+        """Run `ledger_clock.note_set_back` as one transaction."""
         now_of = self._now_of
-        await self._database.write(lambda connection: ledger_clock.settle(connection, now_of(connection)))
+        await self._database.write(lambda connection: ledger_clock.note_set_back(connection, now_of(connection)))
 
     async def position(self, topic: str, partition: int) -> int | None:
         """Return the committed next offset."""

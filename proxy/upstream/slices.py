@@ -1,6 +1,6 @@
 """Sends a large body slice by slice: the next when the system has taken the one before, and in its turn.
 
-Never takes longer than a slice: the system copies what it is given while the event loop waits.
+The system copies what it is given while the event loop waits, so a large body goes in slices.
 """
 
 import asyncio

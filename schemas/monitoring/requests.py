@@ -1,4 +1,4 @@
-"""What became of a request that was refused or failed (contract 2.5). Never holds a prompt or an answer."""
+"""What became of a request that was refused or failed (contract 2.5); no prompt and no answer."""
 
 from enum import StrEnum
 

@@ -24,7 +24,7 @@ from schemas.config import ConfigChange, ConfigKind, ConfigRecord, GroupRecord, 
 from schemas.config import WorkspaceState as State
 from schemas.topics import GATEWAY_CONFIG
 
-Place = tuple[ConfigKind, str]
+RecordId = tuple[ConfigKind, str]
 """A kind and the id of a thing of it."""
 
 
@@ -51,7 +51,7 @@ class ToldConfiguration:
     """The highest version of all records."""
     is_whole: bool = False
     """Whether the relay has said there that everything was sent."""
-    live: dict[Place, _Known] = field(default_factory=dict)
+    live: dict[RecordId, _Known] = field(default_factory=dict)
 
     def take(self, record: FeedRecord) -> None:
         """Take the next record; what this program cannot read is something that is there."""
@@ -75,7 +75,7 @@ class ToldConfiguration:
         """Whether a key has ended, or its group, or one above that."""
         group = groups.get(key.group_id)
         way = [key.group_id, *(group.ancestor_ids if group else ())]
-        places: list[Place] = [(ConfigKind.KEY, key.prefix), *((ConfigKind.GROUP, one) for one in way)]
+        places: list[RecordId] = [(ConfigKind.KEY, key.prefix), *((ConfigKind.GROUP, one) for one in way)]
         return any(place not in self.live for place in places)
 
 
@@ -113,7 +113,7 @@ def bring_together(connection: Connection, topic: ToldConfiguration, now: dateti
     before = topic.live if tells else {}
     epoch = config_log.raise_epoch(connection, topic.newest)
     published.put(connection, published.CONFIG_END, 0)
-    known, groups, changed = set[Place](), dict[str, GroupRecord](), list[Place]()
+    known, groups, changed = set[RecordId](), dict[str, GroupRecord](), list[RecordId]()
     ended: list[ConfigChange] = []
     for change in snapshot.snapshot(connection)[1]:
         place = change.kind, change.id
@@ -173,7 +173,7 @@ def _digest(record: ConfigRecord) -> bytes:
     return hashlib.blake2b(record.model_dump_json().encode(), digest_size=16).digest()
 
 
-def _by_kind(places: Sequence[Place] | Iterator[Place]) -> dict[str, list[str]]:
+def _by_kind(places: Sequence[RecordId] | Iterator[RecordId]) -> dict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for kind, id_ in places:
         found[kind.value].append(id_)

@@ -32,7 +32,7 @@ async def operator(app: Litestar, database: Database) -> AsyncIterator[Person]:
 def refused(workspace_id: str | None, detail: str | None = None) -> RequestRecord:
     now = clock.steady()()
     return RequestRecord(
-        request_id=ids.request_id(now),
+        request_id=ids.uuid7(now),
         at=now,
         ended=RequestEnd.REFUSED,
         status=401,

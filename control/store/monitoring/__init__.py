@@ -1,0 +1,1 @@
+"""What processes told of themselves. No bill rests on it."""
