@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from runtime import memory_files
 from runtime.http.answers import CONTINUE, STATUS_LINES, error_body
 from runtime.http.bounds import BodyFault
 from runtime.http.line import Line
-from runtime.memory_files import HEAP_BYTES, Content, MemoryFile, spilled
+from runtime.memory_files import HEAP_BYTES, Content, MemoryFile, passed, spilled
 from runtime.shares import Excess, Shares
 
 Headers = list[tuple[bytes, bytes]]
@@ -158,7 +157,7 @@ class Exchange(msgspec.Struct, eq=False):
             end = min(start + PIECE_BYTES, len(body))
             self.write(view[start:end], last=end == len(body))
             await self.drained()
-            memory_files.passed(body, start, end)
+            passed(body, start, end)
 
     def begin(
         self,
