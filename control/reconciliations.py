@@ -1,6 +1,6 @@
 """Runs a reconciliation that the operator asks for at the console, in the background, one at a time.
 
-Never reads an account itself: what compares is handed in.
+What reads and compares the accounts is handed in.
 """
 
 import logging
