@@ -36,6 +36,15 @@ def documented(heading: str) -> list[str]:
     return [line.partition("  #")[0].strip() for line in block[1].splitlines()]
 
 
+def restore() -> tuple[list[str], list[str], list[str], list[str]]:
+    """Return the chapter's commands: up to the emptied database, to `restore-done`, the start, and the comparison."""
+    commands = documented("### Restore")
+    emptied = 1 + next(at for at, one in enumerate(commands) if one.startswith("psql"))
+    done = 1 + commands.index("tollgate restore-done")
+    started = 1 + next(at for at, one in enumerate(commands) if one.startswith("systemctl start"))
+    return commands[:emptied], commands[emptied:done], commands[done:started], commands[started:]
+
+
 def typed(cluster: Cluster, folder: Path, commands: list[str]) -> str:
     """Type commands as the operator; `systemctl` is the test's cluster. Return what the last one printed."""
     proxies = " ".join(f"--proxy {cluster.ops_url(name)}" for name in cluster.servers if name.startswith("proxy"))
@@ -116,18 +125,15 @@ async def test_a_backup_is_restored_by_the_book(kafka: Kafka, postgres_url: str,
         lab.api("DELETE", f"/groups/{group}/api_keys/{revoked[:16]}")
         eventually(lambda: [called(proxy, made) for proxy in cluster.proxies] == [200, 200])
         lab.published()
-        commands = documented("### Restore")
-        last = commands.index("tollgate restore-done")
-        stopped = next(at for at, one in enumerate(commands) if one.startswith("systemctl start"))
-        emptied = 1 + next(at for at, one in enumerate(commands) if one.startswith("psql"))
-        typed(cluster, tmp_path, commands[:emptied])
+        empties, restores, starts, compares = restore()
+        typed(cluster, tmp_path, empties)
         if calls > 1_000:  # a restore takes long enough for the proxies to ask the database, which has no tables now
             eventually(lambda: all(asked(tmp_path / f"proxy-{number}.log") for number in (1, 2)))
-        typed(cluster, tmp_path, commands[emptied : last + 1])
+        typed(cluster, tmp_path, restores)
         call(lab, key, calls)  # proxies go on
-        typed(cluster, tmp_path, commands[stopped : stopped + 1])
+        typed(cluster, tmp_path, starts)
         lab.published()
-        typed(cluster, tmp_path, commands[stopped + 1 :])
+        typed(cluster, tmp_path, compares)
 
         eventually(lambda: [called(proxy, made) for proxy in cluster.proxies] == [401, 401])
         assert [called(proxy, one) for proxy in cluster.proxies for one in (revoked, later)] == [401, 200, 401, 200]
