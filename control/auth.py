@@ -1,6 +1,6 @@
 """Decides who calls the management API and whether they may (contract 2).
 
-Never logs a credential, and never says whether it was the prefix or the rest of one that is unknown.
+A credential that is unknown gets one answer, whether its prefix is known or not.
 """
 
 from dataclasses import dataclass

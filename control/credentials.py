@@ -1,7 +1,4 @@
-"""Mints credentials and takes the parts of them that may be kept (contract 2.3, section 5).
-
-Never stores, logs or returns a credential beyond the one call that mints it.
-"""
+"""Mints credentials and takes the parts of them that may be kept (contract 2.3, section 5)."""
 
 import base64
 import binascii

@@ -19,8 +19,7 @@ from runtime.lookups import Lookups
 from runtime.vault import Vault
 from schemas.billing import TestedWebhook
 from schemas.config import WebhookRecord
-from schemas.usage import Outcome as Ending
-from schemas.usage import Producer, Tokens, UsageEvent, UsageSource
+from schemas.usage import Outcome, Producer, Tokens, UsageEvent, UsageSource
 from webhooks.core import batching, signing
 from webhooks.core.deliveries import Prepared
 from webhooks.core.retry import AttemptResult
@@ -90,7 +89,7 @@ class SampleDelivery:
 def _event(workspace_id: str, now: datetime) -> UsageEvent:
     return UsageEvent(
         idempotency_key=ids.mint(now),
-        request_id=ids.request_id(now),
+        request_id=ids.uuid7(now),
         timestamp=now,
         workspace_id=workspace_id,
         group_id="test",
@@ -101,7 +100,7 @@ def _event(workspace_id: str, now: datetime) -> UsageEvent:
         request_metadata={"test": "true"},
         tokens=Tokens(input_tokens=1, output_tokens=1),
         usage_source=UsageSource.ESTIMATED,
-        outcome=Ending.COMPLETE,
+        outcome=Outcome.COMPLETE,
         stream=False,
         latency_ms=0,
         first_byte_ms=0,

@@ -1,6 +1,6 @@
 """Calls a model as a developer does, with a developer's key that a person pasted: an ordinary, billed call.
 
-Never keeps the key, and never calls another address than the operator's settings name.
+Never calls another address than the operator's settings name. The key is not kept.
 """
 
 import asyncio

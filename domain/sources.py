@@ -12,6 +12,9 @@ from schemas.spooled import AnyEvent
 SPOOL = "spool/"
 """Begins the topic of a spool; its instance follows."""
 
+PartitionId = tuple[str, int]
+"""A topic and a partition of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:

@@ -131,7 +131,7 @@ class EmbeddedMetering:
         place = (partition.topic, partition.index)
         outage = Outage(f"metering of {partition.topic}", _log, self._pause)
         await outage.ride_out(
-            self._ledger.settle_clock
+            self._ledger.note_clock_set_back
         )  # the machine's clock may have been set back since the last run
         known = await outage.ride_out(lambda: self._ledger.position(*place))
         offset = partition.first_offset if known is None else known

@@ -1,6 +1,6 @@
 """Metering's story: apply a batch, decide on what it names, tell it; only then is the batch acknowledged (contract 4).
 
-Never tells a total that is not committed, and never counts: the ledger's one transaction does (counting 4, 5).
+Never tells a total that is not committed. The ledger's one transaction counts (counting 4, 5).
 """
 
 from collections import Counter as Tally

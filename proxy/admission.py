@@ -3,6 +3,7 @@
 Never takes from one limit what another then refuses: all of them, over all charged groups, or none.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -23,6 +24,10 @@ from schemas.usage import UsageSource
 
 _SOURCE = (UsageSource.ESTIMATED, UsageSource.NONE)
 """Of what is billed where the process dies: of a route that is opaque to us nothing is estimated."""
+_PATIENCE_MS = 100
+"""How long a request waits for the end of a rate's refusal that ends so soon, rather than being refused (ADR 39)."""
+_ASKING_MS = 5
+"""What of its patience each wait costs besides: where others take each place first it does not ask for ever."""
 _MOST_KNOWN = 100_000
 """Authorization headers whose key is remembered, at 150 bytes each."""
 
@@ -63,7 +68,7 @@ class Windows(Protocol):
         """Drop some of what counts nothing; to be called every few seconds."""
 
 
-class Places(Protocol):
+class ConcurrencyLimits(Protocol):
     """Places among the requests in flight that limits bound."""
 
     def __len__(self) -> int:
@@ -71,10 +76,10 @@ class Places(Protocol):
 
     async def reserve(
         self, root_group: str, slug: str, limits: Sequence[windows.WindowLimit]
-    ) -> concurrency.Places | windows.Refusal:
+    ) -> concurrency.HeldPlaces | windows.Refusal:
         """Take a place in every limit of a request, or in none."""
 
-    def release(self, places: concurrency.Places) -> None:
+    def release(self, places: concurrency.HeldPlaces) -> None:
         """Give the places back, once: what comes later is ignored."""
 
 
@@ -101,7 +106,7 @@ class Admissions:
         directory: Directory,
         day_counters: days.DayCounters,
         rate_windows: Windows,
-        places: Places,
+        places: ConcurrencyLimits,
         in_flight: InFlight,
         accept_bearer: bool,
         clock: Clock,
@@ -120,6 +125,8 @@ class Admissions:
         self._large = large
         self._known: dict[bytes, Key] = {}
         """By the SHA-256 of an Authorization header the key that it was found to hold: never the key's own text."""
+        self._awaited: set[tuple[str, windows.WindowLimit]] = set()
+        """The slug and the limit of each request that waits for a refusal's end."""
         self.places = places
         self._most_output = most_output_tokens
         self._sizes = estimate.CompletionSizes()
@@ -192,16 +199,22 @@ class Admissions:
         expected = estimate.NOTHING if api.is_opaque else self._expected(read, route, api)
         tokens, output = expected.reserved, expected.reserved_output
         counted = (route.slug, route.charged_groups, route.day_limits, tokens, output)
-        day = self._days.reserve(now.date(), *counted, route.unit_cost(now))
-        if isinstance(day, days.DayRefusal):
-            return replies.used_up(route.slug, day, now, route.group_id)
-        places: concurrency.Places = []
-        rate = None if route.concurrent else self._windows.reserve_at_once(route.rates, tokens, output)
-        if rate is None:
-            rate, places = await self._reserve(route, expected, day)
-        if isinstance(rate, windows.Refusal):
+        patience_ms = _PATIENCE_MS
+        while True:
+            day = self._days.reserve(now.date(), *counted, route.unit_cost(now))
+            if isinstance(day, days.DayRefusal):
+                return replies.used_up(route.slug, day, now, route.group_id)
+            places: concurrency.HeldPlaces = []
+            rate = None if route.concurrent else self._windows.reserve_at_once(route.rates, tokens, output)
+            if rate is None:
+                rate, places = await self._reserve(route, expected, day)
+            if isinstance(rate, windows.Reservation):
+                break
             self._days.release(day)
-            return replies.rate_limited(route.slug, rate, route.group_id)
+            patience_ms -= rate.retry_after_ms + _ASKING_MS
+            if patience_ms < 0 or not await self._waited_for(route.slug, rate):
+                return replies.rate_limited(route.slug, rate, route.group_id)
+            now = self._clock()
         request_id = self._mint_request(now)
         event = self._event(key, route, request_id, now, asked)
         try:
@@ -212,6 +225,21 @@ class Admissions:
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         holds = (day, rate, places, slot, self._large.costs, envelope)
         return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
+
+    async def _waited_for(self, slug: str, refusal: windows.Refusal) -> bool:
+        """Wait until a refusal ends; return False where another request waits for the same limit.
+
+        A client that keeps exactly to a limit's pace arrives now a little later, now a little earlier than its pace.
+        """
+        limit = (slug, refusal.limit)
+        if limit in self._awaited:
+            return False
+        self._awaited.add(limit)
+        try:
+            await asyncio.sleep(refusal.retry_after_s)
+        finally:
+            self._awaited.discard(limit)
+        return True
 
     def _event(self, key: Key, route: Route, request_id: str, now: datetime, asked: chat.ChatRequest) -> bytes:
         return usage_event.begun(
@@ -232,9 +260,9 @@ class Admissions:
 
     async def _reserve(
         self, route: Route, expected: estimate.Expected, day: reservations.DayReservation
-    ) -> tuple[windows.Reservation | windows.Refusal, concurrency.Places]:
+    ) -> tuple[windows.Reservation | windows.Refusal, concurrency.HeldPlaces]:
         """Take a place among those in flight, then in the rate windows, or in neither; where this fails, `day` goes."""
-        places: concurrency.Places = []
+        places: concurrency.HeldPlaces = []
         rate: windows.Reservation | windows.Refusal | None = None
         try:
             if route.concurrent:
@@ -271,7 +299,7 @@ class Admissions:
         self._give_back(call.day, call.rate, call.places)
 
     def _give_back(
-        self, day: reservations.DayReservation, rate: windows.Reservation, places: concurrency.Places
+        self, day: reservations.DayReservation, rate: windows.Reservation, places: concurrency.HeldPlaces
     ) -> None:
         self._days.release(day)
         self._windows.release(rate)

@@ -126,7 +126,7 @@ class Proxy:
             accept_bearer=settings.accept_bearer,
             clock=self._clock,
             mint=minter.mint,
-            mint_request=minter.request_id,
+            mint_request=minter.uuid7,
             most_output_tokens=settings.default_max_output_tokens,
             large=self._large,
         )

@@ -31,7 +31,7 @@ class Call(msgspec.Struct, eq=False):
     """The estimate to bill where the process dies; else `likely` is a better one."""
     day: reservations.DayReservation
     rate: windows.Reservation
-    places: concurrency.Places
+    places: concurrency.HeldPlaces
     slot: int
     costs: media.Costs
     """Of media in its prompt."""

@@ -2,8 +2,8 @@
 
 What is larger than `HEAP_BYTES` lies in a file in memory, which that process reads and writes: none is copied here.
 
-Never lets one body hold the event loop for longer than it takes to read `AT_ONCE_BYTES`: a decoder in C keeps the
-interpreter to itself until it is done, in a thread too.
+A decoder in C keeps the interpreter to itself until it is done, in a thread too: so what is larger than `AT_ONCE_BYTES`
+is not decoded in the event loop, and what is larger than `HEAP_BYTES` not in this process.
 """
 
 import asyncio

@@ -105,7 +105,7 @@ class RequestLog:
         """Tell of a call that was admitted, unless it is complete and those have no lines."""
         self._count(call, ending)
         if isinstance(ending, Refused) or ending.outcome is not Outcome.COMPLETE:
-            self._tell(self._record(call, key, *_said(call, ending)))
+            self._tell(self._record(call, key, ending))
         elif self._takes_all:
             route = call.route
             logs.say(
@@ -169,8 +169,9 @@ class RequestLog:
         if self._takes_all:
             _say(_COMPLETE, record)
 
-    def _record(self, call: Call, key: Key, status: int, reason: str, detail: str | None) -> RequestRecord:
+    def _record(self, call: Call, key: Key, ending: Ending) -> RequestRecord:
         route, first_byte_s = call.route, call.first_byte_s
+        status, reason, detail = _said(call, ending)
         return RequestRecord(
             request_id=call.request_id,
             at=_moment(call.request_id),
@@ -187,6 +188,7 @@ class RequestLog:
             by_operator=route.by_operator,
             latency_ms=self._since_ms(call.started_s),
             first_byte_ms=None if first_byte_s is None else round((first_byte_s - call.started_s) * 1000),
+            is_billed=not isinstance(ending, Refused),
             instance=self._instance,
         )
 

@@ -1,6 +1,6 @@
 """What one workspace, and one key, may take of a proxy: requests in flight, bodies, answers, time to read bodies.
 
-Never refuses what its holder could have had alone within its share; the whole is what all of them share.
+A holder is refused beyond its share, and where all of them together have the whole.
 """
 
 from collections.abc import Callable

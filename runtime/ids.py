@@ -15,7 +15,7 @@ _FIVE_BITS = bytes(_DIGITS[byte & 31] for byte in range(256))
 _RANDOM_DIGITS = 16
 _MILLISECONDS = [chr(_DIGITS[low >> 5]) + chr(_DIGITS[low & 31]) for low in range(1024)]
 _RANDOM_BYTES = 8192
-_REQUEST_END = re.compile("(.{3})(.{3})(.{12})")
+_UUID_END = re.compile("(.{3})(.{3})(.{12})")
 """The random digits of a UUID, but for the variant's, which is 8 for all: 72 bits in each millisecond."""
 
 
@@ -29,29 +29,29 @@ def first_of(at: datetime) -> str:
     return str(ULID.from_int(_milliseconds(at) << 80))
 
 
-def request_id(at: datetime) -> str:
-    """Return a new UUID of the millisecond of `at` (RFC 9562, version 7), as the answers' ``x-request-id``."""
-    return Minter().request_id(at)
+def uuid7(at: datetime) -> str:
+    """Return a new UUID of the millisecond of `at` (RFC 9562, version 7)."""
+    return Minter().uuid7(at)
 
 
-def moment_of(request_id: str) -> datetime | None:
-    """Return the millisecond that a request id was made in; None where the text is no UUID of version 7."""
+def moment_of(text: str) -> datetime | None:
+    """Return the millisecond that a UUID was made in; None where the text is no UUID of version 7 (RFC 9562)."""
     try:
-        read = uuid.UUID(request_id)
+        read = uuid.UUID(text)
         made = EPOCH + timedelta(milliseconds=read.int >> 80)
     except (ValueError, OverflowError):
         return None
-    return made if read.version == _VERSION and str(read) == request_id.lower() else None
+    return made if read.version == _VERSION and str(read) == text.lower() else None
 
 
-def first_request_of(at: datetime) -> str:
-    """Return the lowest request id of the millisecond of `at`: those of earlier ones are below it."""
+def first_uuid7_of(at: datetime) -> str:
+    """Return the lowest UUID of version 7 of the millisecond of `at`: those of earlier ones are below it."""
     digits = f"{_milliseconds(at):012x}"
     return f"{digits[:8]}-{digits[8:]}-0000-0000-000000000000"
 
 
 def _milliseconds(at: datetime) -> int:
-    """Return the whole milliseconds since 1970, as the times of events are written; exact to the microsecond."""
+    """Return the whole milliseconds since 1970 of a moment in microseconds."""
     return int(at.timestamp() * 1e6 + 0.5) // 1000
 
 
@@ -63,10 +63,10 @@ class Minter:
     def __init__(self) -> None:
         self._at: datetime | None = None
         self._moment = -1
-        self._moment_begun = self._begun = self._request_begun = ""
+        self._moment_begun = self._begun = self._uuid_begun = ""
         self._digits = ""
         self._used = 0
-        self._request_ends: list[tuple[str, str, str]] = []
+        self._uuid_ends: list[tuple[str, str, str]] = []
 
     def mint(self, at: datetime) -> str:
         """Return a new ULID of the millisecond of `at`."""
@@ -78,13 +78,13 @@ class Minter:
         self._used = end = start + _RANDOM_DIGITS
         return self._begun + self._digits[start:end]
 
-    def request_id(self, at: datetime) -> str:
+    def uuid7(self, at: datetime) -> str:
         """Return a new UUID of the millisecond of `at` (RFC 9562, version 7)."""
         if at is not self._at:
             self._begin(at)
-        if not self._request_ends:
-            self._request_ends = _REQUEST_END.findall(os.urandom(_RANDOM_BYTES).hex())
-        return self._request_begun % self._request_ends.pop()
+        if not self._uuid_ends:
+            self._uuid_ends = _UUID_END.findall(os.urandom(_RANDOM_BYTES).hex())
+        return self._uuid_begun % self._uuid_ends.pop()
 
     def _begin(self, at: datetime) -> None:
         self._at, millisecond = at, _milliseconds(at)
@@ -93,4 +93,4 @@ class Minter:
             digits = [_DIGITS[moment >> shift & 31] for shift in range(35, -1, -5)]
             self._moment, self._moment_begun = moment, bytes(digits).decode("ascii")
         self._begun = self._moment_begun + _MILLISECONDS[low]
-        self._request_begun = f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7%s-8%s-%s"
+        self._uuid_begun = f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7%s-8%s-%s"

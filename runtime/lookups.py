@@ -33,7 +33,7 @@ NEGATIVE_S = 2.0
 _NEGATIVE_MOST = 1024
 
 Ask = Callable[[str, int], Sequence[Any]]
-_Place = tuple[str, str, int]
+_Question = tuple[str, str, int]
 
 
 class Lookups:
@@ -51,13 +51,13 @@ class Lookups:
         """`ask` blocks, and gives what `socket.getaddrinfo` does."""
         self._within_s = within_s
         self._steady = steady
-        self._failed: OrderedDict[_Place, tuple[float, OSError]] = OrderedDict()
+        self._failed: OrderedDict[_Question, tuple[float, OSError]] = OrderedDict()
         """What was not found, and until when that is believed."""
         self._at_once = at_once
         self._of_one = max(1, int(at_once * share))
         self._ask = ask or _ask
         self._busy: Counter[str] = Counter()
-        self._under_way: dict[_Place, asyncio.Future[list[str]]] = {}
+        self._under_way: dict[_Question, asyncio.Future[list[str]]] = {}
 
     def of(self, workspace_id: str) -> Callable[[str, int], Coroutine[Any, Any, list[str]]]:
         """Return a resolver (`runtime.ssrf_guard`) whose look-ups count as that workspace's.
@@ -66,7 +66,7 @@ class Lookups:
         """
         return lambda host, port: self._look_up((workspace_id, host, port))
 
-    async def _look_up(self, place: _Place) -> list[str]:
+    async def _look_up(self, place: _Question) -> list[str]:
         believed_until_s, failure = self._failed.get(place, (0.0, None))
         if failure is not None and self._steady() < believed_until_s:
             raise type(failure)(*failure.args)
@@ -75,7 +75,7 @@ class Lookups:
             raise type(late)(*late.args)  # one of its own for each, or its traceback would grow
         return await asyncio.shield(found)  # who gives up must not take the others' answer with him
 
-    def _begin(self, place: _Place) -> asyncio.Future[list[str]]:
+    def _begin(self, place: _Question) -> asyncio.Future[list[str]]:
         workspace_id = place[0]
         if self._busy[workspace_id] >= self._of_one:
             raise OSError(f"{self._of_one} look-ups of this workspace are under way already")
@@ -92,7 +92,7 @@ class Lookups:
         found.add_done_callback(lambda _: late.cancel())
         return found
 
-    def _run(self, loop: asyncio.AbstractEventLoop, place: _Place, found: asyncio.Future[list[str]]) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, place: _Question, found: asyncio.Future[list[str]]) -> None:
         addresses: list[str] = []
         failure: OSError | None = None
         try:
@@ -102,12 +102,12 @@ class Lookups:
         with suppress(RuntimeError):  # the loop is closed: the process has ended
             loop.call_soon_threadsafe(self._ended, place, found, addresses, failure)
 
-    def _is_late(self, place: _Place, found: asyncio.Future[list[str]]) -> None:
+    def _is_late(self, place: _Question, found: asyncio.Future[list[str]]) -> None:
         if not found.done():
             found.set_exception(TimeoutError(f"{place[1]} was not looked up within {self._within_s:g} s"))
 
     def _ended(
-        self, place: _Place, found: asyncio.Future[list[str]], addresses: list[str], failure: OSError | None
+        self, place: _Question, found: asyncio.Future[list[str]], addresses: list[str], failure: OSError | None
     ) -> None:
         self._busy[place[0]] -= 1
         self._busy += Counter()  # those at zero go

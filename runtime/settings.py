@@ -1,6 +1,6 @@
 """Settings: one place for every ``TOLLGATE_*`` variable and ``tollgate.toml`` name (contract 6).
 
-Never reads anything else from the environment, and never prints a secret's value.
+Never prints a secret's value.
 """
 
 import difflib

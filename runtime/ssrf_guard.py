@@ -76,7 +76,7 @@ class AddressRefusedError(Exception):
         self.detail = detail or message
 
 
-class Place(NamedTuple):
+class ParsedUrl(NamedTuple):
     """Where a URL leads. `host` is a name or an address without brackets; `target` the path with its query."""
 
     scheme: str
@@ -91,7 +91,7 @@ class Place(NamedTuple):
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def parse_url(url: str, *, allow_private: bool) -> Place:
+def parse_url(url: str, *, allow_private: bool) -> ParsedUrl:
     """Take a URL apart and check all of it that needs no look-up. Raise RefusedError."""
     if _FORBIDDEN_IN_URL.search(url):
         raise AddressRefusedError("the URL must not contain spaces, control characters or backslashes")
@@ -121,7 +121,7 @@ def parse_url(url: str, *, allow_private: bool) -> Place:
     target = quote(parts.path or "/", safe=_SAFE_IN_PATH)
     if parts.query:
         target += "?" + quote(parts.query, safe=_SAFE_IN_PATH + "?[]")
-    return Place(parts.scheme, host, port or _PORTS[parts.scheme], target)
+    return ParsedUrl(parts.scheme, host, port or _PORTS[parts.scheme], target)
 
 
 def _authorities(host: str, port: int | None) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Encrypts secrets at rest with the operator's master key (AES-256-GCM).
 
-Never prints, logs or returns the master key, and never lets a sealed text be opened under another context.
+Never lets a sealed text be opened under another context.
 """
 
 import base64

@@ -151,9 +151,9 @@ class Dispatcher:
         await self._delivering.run(beside)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Begin no more attempts, and wait until those in flight are settled; says whether they were in time.
+        """Begin no more attempts, and wait until those in flight are finished; says whether they were in time.
 
-        What is not settled in time is attempted again when its lease has ended.
+        What is not finished in time is attempted again when its lease has ended.
         """
         return await self._delivering.drain(timeout_s)
 

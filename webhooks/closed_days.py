@@ -1,6 +1,6 @@
 """Leaves out of intake what metering puts aside: events of a day that the ledger has no place for (contract 4).
 
-Never moves a position, never drops an event without a word, and never leaves one out that metering may still count.
+Never leaves out an event that metering may still count. What is left out is logged.
 
 Rules, by the day of an event:
 

@@ -1,6 +1,6 @@
 """Where each workspace's deliveries go, as the configuration feed says (contract 5).
 
-Never gives an older version's URL or secrets, and never logs a secret.
+Never returns an older version's URL or secrets, and never logs a secret.
 """
 
 import logging

@@ -35,7 +35,7 @@ MAX_AGE_S = 60.0
 _ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, OSError)
 _TEXT_LIMIT = 200
 
-Place = tuple[bytes, bytes, int]
+OriginKey = tuple[bytes, bytes, int]
 
 
 class HttpSender:
@@ -118,7 +118,7 @@ class Connections:
     def __init__(self, ssl_context: ssl.SSLContext, steady: Steady) -> None:
         self._ssl_context = ssl_context
         self._steady = steady
-        self._resting: OrderedDict[Place, list[_Aged]] = OrderedDict()
+        self._resting: OrderedDict[OriginKey, list[_Aged]] = OrderedDict()
         self._count = 0
 
     @contextlib.asynccontextmanager
@@ -147,7 +147,7 @@ class Connections:
             await self._remove(next(iter(self._resting)), 0).connection.aclose()
 
     async def _take(self, origin: httpcore.Origin, network: httpcore.AsyncNetworkBackend) -> "_Aged":
-        place = _place(origin)
+        place = _origin_key(origin)
         while place in self._resting:
             aged = self._remove(place, -1)
             if not aged.connection.has_expired() and self._steady() - aged.since_s < MAX_AGE_S:
@@ -159,7 +159,7 @@ class Connections:
         return _Aged(connection, self._steady())
 
     async def _keep(self, origin: httpcore.Origin, aged: "_Aged") -> None:
-        place = _place(origin)
+        place = _origin_key(origin)
         self._resting.setdefault(place, []).append(aged)
         self._resting.move_to_end(place)
         self._count += 1
@@ -169,7 +169,7 @@ class Connections:
                 return
             await self._remove(oldest, 0).connection.aclose()
 
-    def _remove(self, place: Place, index: int) -> "_Aged":
+    def _remove(self, place: OriginKey, index: int) -> "_Aged":
         resting = self._resting[place]
         aged = resting.pop(index)
         self._count -= 1
@@ -293,7 +293,7 @@ def _text(body: bytes | bytearray) -> str:
     return body.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
-def _place(origin: httpcore.Origin) -> Place:
+def _origin_key(origin: httpcore.Origin) -> OriginKey:
     return origin.scheme, origin.host, origin.port
 
 

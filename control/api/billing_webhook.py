@@ -1,7 +1,4 @@
-"""Routes of billing webhooks' settings (contract 2.5).
-
-Never shows a signing secret but in the answer of the rotation that makes it.
-"""
+"""Routes of billing webhooks' settings (contract 2.5)."""
 
 from datetime import timedelta
 

@@ -1,6 +1,6 @@
 """What a refusal of a body or a query says: which field, and what is allowed there (contract 2).
 
-Never repeats a value that was sent, and never speaks of Python's types.
+A value that was sent is not repeated: it may be a secret.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The error body, and which status each failure gets (contract 2).
 
-Never answers 422, never 500 to an input, and never shows a lab what went wrong inside.
+Never answers 500 to an input, and never shows a lab what went wrong inside.
 """
 
 import logging

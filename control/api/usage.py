@@ -23,7 +23,7 @@ from control.core.usage_csv import written
 from control.flow import prices as flow
 from control.store.prices import SqlPriceLists
 from domain.money import PriceBook
-from metering.core.consumed import Place
+from metering.core.consumed import GroupingKey
 from metering.store import consumption
 from metering.store.consumption import UsageQuery
 from schemas.api import Page
@@ -146,7 +146,7 @@ def csv_of(connection: Connection, workspace_id: str, asked: AskedUsage) -> str:
 class FoundLine(NamedTuple):
     """A line, the place that it is of, and its number among those of its place, from 1."""
 
-    place: Place
+    place: GroupingKey
     number: int
     line: UsageLine
 
@@ -164,7 +164,7 @@ def lines_of(connection: Connection, workspace_id: str, asked: AskedUsage) -> It
         yield dropwhile(lambda found: found.place == start and found.number <= asked.shown, lines)
 
 
-def _numbered(lines: Iterable[tuple[Place, UsageLine]]) -> Iterator[FoundLine]:
+def _numbered(lines: Iterable[tuple[GroupingKey, UsageLine]]) -> Iterator[FoundLine]:
     for place, of_it in groupby(lines, key=itemgetter(0)):
         yield from (FoundLine(place, number, line) for number, (_, line) in enumerate(of_it, 1))
 

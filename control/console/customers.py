@@ -29,7 +29,7 @@ ROWS = 50
 _OFFERED_SLUGS = 1000
 
 
-class _Place(NamedTuple):
+class _PageStart(NamedTuple):
     """Where a page of a search ended."""
 
     external_entity_id: str
@@ -65,7 +65,7 @@ class CustomerController(Controller):
         def find(connection: Connection) -> tuple[list[CustomerRow], str | None]:
             if not text:
                 return _branch(connection, desk, caller.workspace_id, None, cursor)
-            after = common.read_cursor(cursor, _Place).external_entity_id if cursor else ""
+            after = common.read_cursor(cursor, _PageStart).external_entity_id if cursor else ""
             found = SqlGroups(connection).beginning_with(caller.workspace_id, text, after, ROWS + 1)
             shown, following = pages.cut(found, ROWS, _place)
             return _rows(connection, desk, shown), following
@@ -216,7 +216,7 @@ def _branch(
 
 
 def _place(chain: Chain) -> str:
-    return common.cursor_of(_Place(chain[0].record.external_entity_id))
+    return common.cursor_of(_PageStart(chain[0].record.external_entity_id))
 
 
 def _rows(connection: Connection, desk: Desk, chains: Sequence[Chain]) -> list[CustomerRow]:

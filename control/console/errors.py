@@ -1,6 +1,6 @@
 """Answers what goes wrong at the console with a page that says what to do.
 
-Never shows a person what went wrong inside, and never names a thing of another workspace.
+Never names a thing of another workspace.
 """
 
 from typing import Any

@@ -1,7 +1,6 @@
-"""Pages of the events: the ledger's newest, filtered by what the address says, and one of them."""
+"""Pages of the events: the newest requests, billed or not, filtered by what the address says, and one event."""
 
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import timedelta
 
 from litestar import Controller, Response, get
 from litestar.params import FromPath, FromQuery
@@ -9,22 +8,16 @@ from sqlalchemy import Connection
 
 from control.api import common
 from control.api.common import AtDesk, ManagementRequest
-from control.console import forms, pages
+from control.console import forms, live
+from control.console.live import LivePlace, Shown
 from control.console.sign_in import AtPages
 from control.core.refusals import ForbiddenError, NotFoundError
 from metering.store import events as ledger
-from metering.store.pages import EventQuery, LedgerEntry, Order, PageStart, newest
+from metering.store.pages import EventQuery, Order, PageStart
 from schemas.usage import UsageEvent
 
 ROWS = 50
 _SHOWN = timedelta(days=7)
-
-
-class _Place(NamedTuple):
-    """Where a page ended."""
-
-    moment: datetime
-    key: str
 
 
 class EventPageController(Controller):
@@ -41,9 +34,10 @@ class EventPageController(Controller):
         *,
         customer: FromQuery[str] = "",
         key: FromQuery[str] = "",
+        shown: FromQuery[Shown] = Shown.ALL,
         cursor: FromQuery[str] = "",
     ) -> Response[str]:
-        """List the newest events of a window, a week where none is asked for."""
+        """List the newest requests of a window, a week where none is asked for."""
         asked = dict(request.query_params)
         now = desk.clock()
         start, end = (
@@ -58,18 +52,19 @@ class EventPageController(Controller):
             key.strip() or None,
             customer.strip() or None,
         )
-        before = PageStart(*common.read_cursor(cursor, _Place)) if cursor else None
-        found = await desk.look(request.auth, lambda connection: newest(connection, window, before, ROWS + 1))
-        shown, following = pages.cut(found, ROWS, _place)
-        live = not cursor and not asked.get("to")
+        after = common.read_cursor(cursor, LivePlace) if cursor else None
+        found = await desk.look(request.auth, lambda connection: live.rows(connection, window, after, ROWS + 1, shown))
         part = "events_found.html" if request.headers.get("hx-target") == "events" else "events.html"
         return templates.page(
             request,
             part,
-            entries=shown,
-            following=following,
+            rows=found[:ROWS],
+            following=common.cursor_of(live.place(found[:ROWS], after)) if len(found) > ROWS else None,
             fields=asked,
-            live=live,
+            shown=shown,
+            choices=list(Shown),
+            looked_at=live.LOOKED_AT,
+            is_live=not cursor and not asked.get("to"),
         )
 
     @get("/{event_key:str}")
@@ -80,10 +75,6 @@ class EventPageController(Controller):
         caller = request.auth
         found = await desk.look(request.auth, lambda connection: _own(connection, caller.workspace_id, event_key))
         return templates.page(request, "event.html", event=found)
-
-
-def _place(entry: LedgerEntry) -> str:
-    return common.cursor_of(_Place(entry.event.timestamp, entry.event.idempotency_key))
 
 
 def _own(connection: Connection, workspace_id: str, event_key: str) -> UsageEvent:

@@ -3,6 +3,7 @@
 Never shows a plaintext but on the one page that answers the minting.
 """
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -67,32 +68,30 @@ class KeyController(Controller):
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, group_id: FromPath[str]
     ) -> Response[Any]:
         """Change a key's name, its end, or whether it is disabled, if nobody changed it meanwhile."""
-        fields = await seats.form(request)
-        prefix = fields.get("prefix", "")
-        try:
+
+        async def changed(fields: forms.Fields, prefix: str) -> Response[Any]:
             values = {"name": fields.get("name", "").strip() or None, "expires_at": _end(fields)}
             wanted = forms.body(UpdateApiKey, values | {"disabled": fields.get("disabled") == "true"})
             await desk.change(
                 request.auth, lambda unit: flow.update(unit, group_id, prefix, wanted), if_match=fields.get("etag")
             )
-        except RefusalError as error:
-            return await _refused(request, desk, templates, group_id=group_id, error=error, fields=fields)
-        return pages.moved(pages.address("customers", group_id) + "#keys")
+            return pages.moved(pages.address("customers", group_id) + "#keys")
+
+        return await _done(request, desk, templates, group_id, changed)
 
     @post("/rotate", status_code=200)
     async def rotate(
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, group_id: FromPath[str]
     ) -> Response[Any]:
         """Make a key's successor and show it, this once; the old one works on until the overlap ends."""
-        fields = await seats.form(request)
-        prefix = fields.get("prefix", "")
-        try:
+
+        async def rotated(fields: forms.Fields, prefix: str) -> Response[Any]:
             overlap = forms.overlap(fields, RotateApiKey)
             made = await desk.change(request.auth, lambda unit: flow.rotate(unit, group_id, prefix, overlap))
-        except RefusalError as error:
-            return await _refused(request, desk, templates, group_id=group_id, error=error, fields=fields)
-        end = made.previous_expires_at
-        return await _once(request, desk, templates, group_id=group_id, made=made, previous_ends=end)
+            end = made.previous_expires_at
+            return await _once(request, desk, templates, group_id=group_id, made=made, previous_ends=end)
+
+        return await _done(request, desk, templates, group_id, rotated)
 
     @get("/revoke")
     async def ask(
@@ -155,17 +154,21 @@ async def _shown(request: ManagementRequest, desk: Desk, group_id: str, prefix: 
     return {**await desk.look(caller, find), "now": desk.clock(), "fields": {}}
 
 
-async def _refused(
+async def _done(
     request: ManagementRequest,
     desk: Desk,
     templates: Pages,
-    *,
     group_id: str,
-    error: RefusalError,
-    fields: forms.Fields,
-) -> Response[str]:
-    shown = await _shown(request, desk, group_id, fields.get("prefix", ""))
-    return templates.refused(request, "key.html", error, **shown | {"fields": fields})
+    act: Callable[[forms.Fields, str], Awaitable[Response[Any]]],
+) -> Response[Any]:
+    """Return what `act` returns for the form and the key's prefix in it, or the key's page with why it was refused."""
+    fields = await seats.form(request)
+    prefix = fields.get("prefix", "")
+    try:
+        return await act(fields, prefix)
+    except RefusalError as error:
+        shown = await _shown(request, desk, group_id, prefix)
+        return templates.refused(request, "key.html", error, **shown | {"fields": fields})
 
 
 def _in_use(

@@ -1,6 +1,6 @@
 """Decides who sits at the console: reads the cookie, refuses forged requests, and says what a person may do.
 
-Never takes a management key from a header, and never lets the cookie work beyond the console: its path is /console.
+Never lets the cookie work beyond the console: its path is /console.
 """
 
 from dataclasses import dataclass

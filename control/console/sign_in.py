@@ -1,6 +1,6 @@
 """Sign-in with a management key, the operator's link, and sign-out.
 
-Never tells which part of a key is wrong, never logs or keeps a key, and never signs the operator in with a lab's key.
+Never signs the operator in with a lab's key, nor a lab with the operator's link.
 """
 
 import asyncio

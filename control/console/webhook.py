@@ -1,7 +1,4 @@
-"""Pages of the billing webhook: its settings, test and secret, and the deliveries.
-
-Never shows a signing secret but on the one page that answers its rotation.
-"""
+"""Pages of the billing webhook: its settings, test and secret, and the deliveries."""
 
 from datetime import datetime
 from functools import partial
@@ -29,7 +26,7 @@ from webhooks.store.pages import DeliveryPageStart, DeliveryQuery, Listed
 ROWS = 50
 
 
-class _Place(NamedTuple):
+class _PageStart(NamedTuple):
     """Where a page ended."""
 
     moment: datetime
@@ -150,7 +147,7 @@ async def _shown(
     request: ManagementRequest, desk: Desk, status: DeliveryStatus | None = None, cursor: str = ""
 ) -> dict[str, Any]:
     caller = request.auth
-    held = common.read_cursor(cursor, _Place) if cursor else None
+    held = common.read_cursor(cursor, _PageStart) if cursor else None
     after = None if held is None else DeliveryPageStart(held.moment, held.id)
     window, now = DeliveryQuery(caller.workspace_id, status), desk.clock()
 
@@ -158,7 +155,7 @@ async def _shown(
         return flow.get(desk.unit(connection, caller)), stored.page(connection, window, after, ROWS + 1)
 
     settings, found = await desk.look(caller, find)
-    shown, following = pages.cut(found, ROWS, lambda one: common.cursor_of(_Place(*stored.place_of(one, window))))
+    shown, following = pages.cut(found, ROWS, lambda one: common.cursor_of(_PageStart(*stored.place_of(one, window))))
     return {
         "settings": settings,
         "ending": [secret.expires_at for secret in settings.secrets if secret.expires_at and secret.expires_at > now],

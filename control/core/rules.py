@@ -16,7 +16,7 @@ one that Kafka refused would be accepted here and never be in force."""
 RESERVED_PREFIX = "test"
 """No workspace's: a test delivery's event names the slug `test/test`."""
 
-Place = tuple[str, str, str]
+ThresholdKey = tuple[str, str, str]
 """Where a limit stands: slug, type, unit."""
 
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -64,7 +64,7 @@ def exceeds(child: Sequence[ModelConfig], ancestor: Sequence[ModelConfig]) -> st
     return exceeds_any(thresholds(child), thresholds(ancestor))
 
 
-def exceeds_any(child: Mapping[Place, int], allowed: Mapping[Place, int]) -> str | None:
+def exceeds_any(child: Mapping[ThresholdKey, int], allowed: Mapping[ThresholdKey, int]) -> str | None:
     """Say the same of thresholds."""
     for (slug, type_, unit), threshold in child.items():
         most = allowed.get((slug, type_, unit), threshold)
@@ -85,7 +85,7 @@ def _limits(model: ModelConfig) -> tuple[RateLimit | UsageLimit, ...]:
     return (*model.rate_limits, *model.usage_limits)
 
 
-def thresholds(models: Sequence[ModelConfig]) -> dict[Place, int]:
+def thresholds(models: Sequence[ModelConfig]) -> dict[ThresholdKey, int]:
     """Return each limit's threshold by where it stands."""
     return {
         (model.slug, limit.type.value, limit.unit.value): limit.threshold

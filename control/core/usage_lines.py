@@ -16,7 +16,7 @@ from typing import Any
 
 from domain import money
 from domain.money import PriceBook
-from metering.core.consumed import Consumed, Place
+from metering.core.consumed import Consumed, GroupingKey
 from metering.core.sums import DailyIncrement
 from schemas.money import Dimension, Price, UsageLine
 
@@ -56,7 +56,7 @@ class _Part:
             self.amount = money.plus(self.amount, _cost(price, row.figures))
 
 
-def lines(rows: Iterable[Consumed], by: Sequence[Dimension], books: Books) -> Iterator[tuple[Place, UsageLine]]:
+def lines(rows: Iterable[Consumed], by: Sequence[Dimension], books: Books) -> Iterator[tuple[GroupingKey, UsageLine]]:
     """Return each place's lines, in the order of the rows, which are sorted by place."""
     for place, of_it in groupby(rows, key=lambda row: row.place):
         book = books.get(place[0], _NO_PRICES)
@@ -79,7 +79,7 @@ def _way(row: Consumed, tree: Tree) -> Sequence[GroupOnTheWay | None]:
     return (None, *way[1:])
 
 
-def _place_of(place: Place, by: Sequence[Dimension], on_the_way: GroupOnTheWay | None) -> Place:
+def _place_of(place: GroupingKey, by: Sequence[Dimension], on_the_way: GroupOnTheWay | None) -> GroupingKey:
     if on_the_way is None:
         return place
     other = {Dimension.CUSTOMER: on_the_way.external_entity_id, Dimension.GROUP: on_the_way.id}
@@ -119,7 +119,7 @@ def _cost(price: Price, figures: DailyIncrement) -> Decimal:
     )
 
 
-def _line(place: Place, by: Sequence[Dimension], part: _Part) -> UsageLine:
+def _line(place: GroupingKey, by: Sequence[Dimension], part: _Part) -> UsageLine:
     told: dict[str, Any] = {dimension.value: value for dimension, value in zip(by, place[1:], strict=True)}
     if Dimension.KEY in by:
         told["last_used_at"] = part.last_used_at

@@ -1,6 +1,6 @@
 """Developers' keys: minting, taking over a lab's own, changing, rotating, revoking, looking one up (contract 2.3).
 
-Never keeps a plaintext: a minted one leaves here once, in the answer to the one who asked for it.
+A plaintext that is minted leaves here once, in the answer to the one who asked for it.
 """
 
 from dataclasses import replace

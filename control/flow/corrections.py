@@ -79,7 +79,7 @@ def correct(
 def _draft(event: UsageEvent, key: str, now: datetime, change: Tokens, reason: str) -> UsageDraft:
     return UsageDraft(
         idempotency_key=key,
-        request_id=ids.request_id(now),
+        request_id=ids.uuid7(now),
         timestamp=now,
         workspace_id=event.workspace_id,
         group_id=event.group_id,

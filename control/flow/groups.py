@@ -1,6 +1,6 @@
 """Groups: hanging one into its tree, changing it, deleting it, looking one up (contract 2.2).
 
-Never leaves a tree in which a CASCADING group is above an ancestor: that is judged in the change's own transaction.
+Never leaves a tree in which a CASCADING group is above an ancestor.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,7 +1,6 @@
 """Billing webhooks: where they go, and the secrets that sign them (contract 2.5, section 5).
 
-Never lets more than three secrets sign, never ends one before the time that was told for it, and never gives a secret
-back but in the answer that makes it.
+Never lets more than three secrets sign, and never ends one before the time that was told for it.
 """
 
 from datetime import timedelta

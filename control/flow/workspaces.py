@@ -1,6 +1,6 @@
 """Workspaces: onboarding a lab, its prefixes and keys, suspending it (contract 6).
 
-Never leaves half a lab: prefix, management key and signing secret come in one transaction.
+A lab is whole or not there: its prefix, management key and signing secret come in one transaction.
 """
 
 from collections.abc import Sequence

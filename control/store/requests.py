@@ -47,9 +47,15 @@ def tallies(connection: Connection, workspace_id: str, since: datetime) -> list[
     return [RequestTally._make(row) for row in connection.execute(query)]
 
 
-def newest(connection: Connection, workspace_id: str | None, since: datetime, limit: int) -> list[RequestRecord]:
-    """Return at most `limit` kept requests of a workspace, or of all, from `since` on, the newest first."""
-    query = select(_COLUMNS.record).where(*_from(workspace_id, since)).order_by(_COLUMNS.request_id.desc())
+def newest(
+    connection: Connection, workspace_id: str | None, since: datetime, limit: int, *, before: str | None = None
+) -> list[RequestRecord]:
+    """Return at most `limit` kept requests of a workspace, or of all, from `since` on, the newest first.
+
+    `before`: those of a lower id alone.
+    """
+    conditions = _from(workspace_id, since) + ([] if before is None else [_COLUMNS.request_id < before])
+    query = select(_COLUMNS.record).where(*conditions).order_by(_COLUMNS.request_id.desc())
     return [RequestRecord.model_validate(record) for record in connection.execute(query.limit(limit)).scalars()]
 
 
@@ -90,7 +96,7 @@ def find(connection: Connection, request_id: str) -> RequestRecord | None:
 
 def forget(connection: Connection, now: datetime, limit: int) -> int:
     """Remove at most `limit` of those that are older than a day; return how many went."""
-    old = select(_COLUMNS.request_id).where(_COLUMNS.request_id < ids.first_request_of(now - KEPT))
+    old = select(_COLUMNS.request_id).where(_COLUMNS.request_id < ids.first_uuid7_of(now - KEPT))
     old = old.order_by(_COLUMNS.request_id).limit(limit)
     return connection.execute(delete(REQUEST_RECORD).where(_COLUMNS.request_id.in_(old))).rowcount
 
@@ -113,7 +119,7 @@ def bound(connection: Connection, *, most: int = MOST, most_of_workspace: int = 
 
 def _from(workspace_id: str | None, since: datetime) -> list[ColumnElement[bool]]:
     own = [] if workspace_id is None else [_COLUMNS.workspace_id == workspace_id]
-    return [*own, _COLUMNS.request_id >= ids.first_request_of(since)]
+    return [*own, _COLUMNS.request_id >= ids.first_uuid7_of(since)]
 
 
 def taken(connection: Connection, topic: str) -> Mapping[int, int]:

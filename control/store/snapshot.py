@@ -1,6 +1,6 @@
 """The whole live configuration at one version, for a process that starts (counting 8).
 
-Never gives what is deleted or revoked.
+Never returns what is deleted or revoked.
 """
 
 from collections.abc import Callable, Iterator

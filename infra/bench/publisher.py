@@ -104,7 +104,7 @@ def _event(route: bytes, now: datetime) -> bytes:
     """Return an event as a proxy writes it."""
     begun = usage_event.begun(
         idempotency_key=ids.mint(),
-        request_id=ids.request_id(now),
+        request_id=ids.uuid7(now),
         admitted_at=now,
         route=route,
         api_key_prefix="sky_abcdefghijkl",

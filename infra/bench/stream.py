@@ -180,7 +180,7 @@ def _draft(number: int) -> UsageDraft:
     now = datetime.now(UTC)
     return UsageDraft(
         idempotency_key=ids.mint(now),
-        request_id=ids.request_id(now),
+        request_id=ids.uuid7(now),
         timestamp=now,
         workspace_id="bench",
         group_id=f"group-{group}",

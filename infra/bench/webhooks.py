@@ -1,4 +1,4 @@
-"""The dispatcher: events signed, delivered and settled a second, and what receivers that hang cost the others."""
+"""The dispatcher: events signed, delivered and finished a second, and what receivers that hang cost the others."""
 
 import argparse
 import asyncio
@@ -68,7 +68,7 @@ def _engine(name: str, where: str | None, folder: Path, url: str) -> bool:
     for size, count in EVENTS.items():
         took_s, cpu_s, arrived = run(_throughput, size, count)
         print(
-            f"{name}, batches of {size}: {count / took_s:,.0f} events/s signed, delivered and settled, "
+            f"{name}, batches of {size}: {count / took_s:,.0f} events/s signed, delivered and finished, "
             f"{count / size / took_s:,.0f} deliveries/s, {cpu_s / count * 1e6:.0f} us of CPU an event",
             flush=True,
         )

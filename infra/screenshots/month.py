@@ -130,7 +130,7 @@ def _call(workspace_id: str, customer: Customer, at: datetime, number: int, chan
     latency = int(_LATENCIES_MS[slug] * chance.lognormvariate(0, 0.35)) + 20
     return UsageEvent(
         idempotency_key=ids.mint(at),
-        request_id=ids.request_id(at),
+        request_id=ids.uuid7(at),
         timestamp=at,
         workspace_id=workspace_id,
         group_id=customer.group_id,

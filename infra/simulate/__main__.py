@@ -1,6 +1,6 @@
 """`./run simulate`: the walls of an installation, from costs measured in this run, and simulations of the real cores.
 
-Never loads a server: what PostgreSQL and Kafka do beside their bytes is not in it (docs/scale.md).
+No server runs: what PostgreSQL and Kafka do beside their bytes is not in it (docs/scale.md).
 """
 
 import argparse

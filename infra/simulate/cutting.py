@@ -1,6 +1,6 @@
 """How full deliveries get: the real followers and their pool, in simulated time (contract 5).
 
-Never sleeps, and gives the same for the same numbers.
+Time is simulated, so the same numbers give the same result.
 """
 
 import asyncio

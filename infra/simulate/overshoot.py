@@ -1,6 +1,6 @@
 """What proxies pass a day's limit by: the real counters, in simulated time (contract 3.1).
 
-Never sleeps, and gives the same for the same numbers.
+Time is simulated, so the same numbers give the same result.
 """
 
 import heapq

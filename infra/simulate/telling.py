@@ -1,6 +1,6 @@
 """How many decisions metering tells for the events that it counts: its real rules, in simulated time (counting 5).
 
-Never sleeps, and gives the same for the same numbers.
+Time is simulated, so the same numbers give the same result.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Where an installation stops growing, by formulas over what one event and one decision cost.
 
-Never measures. Rates are per second, costs in microseconds of CPU, sizes in bytes.
+Rates are per second, costs in microseconds of CPU, sizes in bytes.
 """
 
 import math

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 from metering.core.sums import DailyIncrement
 
-Place = tuple[Any, ...]
+GroupingKey = tuple[Any, ...]
 """The values that tell sums apart: the workspace's id, then one for each dimension, in the order asked for."""
 
 
 class Consumed(NamedTuple):
     """Sums of one place; a place may have several rows, one after the other. What was not asked for is None."""
 
-    place: Place
+    place: GroupingKey
     figures: DailyIncrement
     last_used_at: datetime | None
     model_slug: str | None

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, RowMapping, bindparam, func, select, tuple_
 
-from metering.core.consumed import Consumed, Place
+from metering.core.consumed import Consumed, GroupingKey
 from metering.core.sums import DailyIncrement
 from metering.store.tables import KEY_DAILY, USAGE_DAILY
 from runtime.database import statements
@@ -39,7 +39,7 @@ class UsageQuery:
     """Whether rows are cut by group too, so that they can be added along a tree."""
     group_id: str | None = None
     """The one group; None: all."""
-    start: Place | None = None
+    start: GroupingKey | None = None
     """The first place that is wanted, inclusive; None: from the beginning."""
 
 

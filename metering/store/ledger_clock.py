@@ -51,7 +51,7 @@ def ahead(connection: Connection, source: datetime) -> timedelta:
     return now(connection, source) - source
 
 
-def settle(connection: Connection, source: datetime) -> bool:
+def note_set_back(connection: Connection, source: datetime) -> bool:
     """Where the source was set back since a partition moved, note that its time passes from here on; tell whether so.
 
     Without it the clock would stand until each partition moves again, and what was recorded last stay held back.
@@ -60,7 +60,7 @@ def settle(connection: Connection, source: datetime) -> bool:
     behind = [place for place, one in positions.every(connection).items() if _source_of(one) > certain]
     if behind:
         moment = now(connection, source)
-        positions.settle(connection, behind, moment, moment - source)
+        positions.note_clock(connection, behind, moment, moment - source)
     return bool(behind)
 
 

@@ -1,6 +1,6 @@
 """Reads the ledger in pages, for whoever follows or exports it (contract 2.5).
 
-Never gives an event whose transaction might still be overtaken by an earlier one: `recorded_before` says what may be
+Never returns an event whose transaction might still be overtaken by an earlier one: `recorded_before` says what may be
 shown, and the caller keeps it behind every transaction that can still commit.
 """
 

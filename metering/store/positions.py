@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from domain.positions import PositionLostError, Progress
-from domain.sources import EventBatch
+from domain.sources import EventBatch, PartitionId
 from runtime.database import positions
 from runtime.database.engines import METADATA, UtcDateTime
 
@@ -53,11 +53,8 @@ _MICROSECOND = timedelta(microseconds=1)
 _COLUMNS = METERING_POSITION.c
 _EVERY = select(_COLUMNS.topic, _COLUMNS.partition, _COLUMNS.next_offset, _COLUMNS.recorded_at, _COLUMNS.ahead_us)
 
-Place = tuple[str, int]
-"""A topic and a partition of it."""
 
-
-def every(connection: Connection) -> dict[Place, Row[Any, Any, Any, Any, Any]]:
+def every(connection: Connection) -> dict[PartitionId, Row[Any, Any, Any, Any, Any]]:
     """Return `next_offset`, `recorded_at` and `ahead_us` of every partition that was begun."""
     return {(row.topic, row.partition): row for row in connection.execute(_EVERY)}
 
@@ -85,7 +82,7 @@ def move(connection: Connection, batch: EventBatch, at: int | None, now: datetim
         raise PositionLostError(batch)
 
 
-def settle(connection: Connection, places: Collection[Place], now: datetime, ahead: timedelta) -> None:
+def note_clock(connection: Connection, places: Collection[PartitionId], now: datetime, ahead: timedelta) -> None:
     """Note of partitions what the ledger's clock says, and by how much it is ahead of its source; they do not move."""
     here = tuple_(_COLUMNS.topic, _COLUMNS.partition).in_(places)
     noted = {"recorded_at": now, "ahead_us": ahead // _MICROSECOND}

@@ -1,6 +1,6 @@
 """Counts what a fetch brought, and puts aside what cannot be counted, so that nothing stops its partition for good.
 
-Never lets the position pass a record that is neither counted nor put aside for good (contract 4: unreadable).
+Never lets the position pass a record that is neither counted nor put aside (contract 4: unreadable).
 """
 
 import logging

@@ -1,6 +1,7 @@
 """Faust, set up for one topic: whole fetches instead of single records, read from where the ledger's position says.
 
-Never creates a topic, commits an offset by itself, starts a server or a producer, writes a file or touches a signal.
+Faust makes no topic here, commits no offset by itself, starts no server and no producer, writes no file and touches no
+signal.
 
 What Faust 0.15.3 does, and is guarded against here:
 
@@ -87,7 +88,7 @@ class OffsetsWentBackError(Exception):
 
 
 @dataclass(slots=True)
-class _Place:
+class _ReadState:
     generation: int
     next_offset: int
     """What the next fetch begins with."""
@@ -105,7 +106,7 @@ class _Consumer(driver.Consumer):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._source: FetchSource = cast("_App", self.app).source
-        self._places: dict[TP, _Place] = {}
+        self._places: dict[TP, _ReadState] = {}
         self._room = asyncio.Event()
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
@@ -123,7 +124,7 @@ class _Consumer(driver.Consumer):
         loops.turned(0, rest_s=timeout, waits_for="usage events")
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # as Faust itself does
-        await self._settle_places()
+        await self._begin_assigned()
         if not await self._has_room():
             return
         records, _ = await self._wait_next_records(timeout)
@@ -176,7 +177,7 @@ class _Consumer(driver.Consumer):
     def _tp(self, partition: int) -> TP:
         return TP(cast("_App", self.app).topic_name, partition)
 
-    async def _settle_places(self) -> None:
+    async def _begin_assigned(self) -> None:
         """Begin what was newly assigned at the ledger's position."""
         while not self.should_stop:
             generation = self._generation
@@ -194,7 +195,7 @@ class _Consumer(driver.Consumer):
                 await self._thread.seek_wait({tp: starts[tp.partition].offset for tp in new})
                 for tp in new:
                     position = starts[tp.partition].position
-                    self._places[tp] = _Place(generation, position, position)
+                    self._places[tp] = _ReadState(generation, position, position)
 
     async def _has_room(self) -> bool:
         """Wait while too much is fetched and not done with; False after a while, so that a rebalance is noticed."""
@@ -208,7 +209,7 @@ class _Consumer(driver.Consumer):
                 await self._room.wait()
         return False
 
-    async def _fetch(self, tp: TP, at: _Place, records: Sequence[Any]) -> Fetch:
+    async def _fetch(self, tp: TP, at: _ReadState, records: Sequence[Any]) -> Fetch:
         first, next_offset = at.next_offset, records[-1].offset + 1
         if records[0].offset < first:
             raise OffsetsWentBackError(f"{tp.topic}/{tp.partition} gave offset {records[0].offset} after {first - 1}")

@@ -1,6 +1,6 @@
 """The thread that Faust's Kafka consumer lives in: its heartbeats go on whatever the event loop is busy with.
 
-Never keeps the process alive, is never waited for without a bound, and never fails without a word.
+Never keeps the process alive, and is never waited for without a bound.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A worker's lanes: taking one over, telling `whole`, and mending what another has written late (counting 5).
 
-Never tells `whole` before every change below it was told, and never holds the counting up for more than a page.
+Never tells `whole` before every change below it was told. The counting is held up for no more than a page.
 
 A batch's counters are told right after its commit, or they wait (`metering.core.telling`). A worker may die in between,
 or find itself late and leave its totals to whoever has moved the position since. So the position's row says up to which

@@ -1,7 +1,4 @@
-"""Every answer that the proxy itself gives: OpenAI's error shape, its codes and headers (contract 3).
-
-Never names an upstream's address or credential.
-"""
+"""Every answer that the proxy itself gives: OpenAI's error shape, its codes and headers (contract 3)."""
 
 import math
 import mmap

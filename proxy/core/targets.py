@@ -1,6 +1,6 @@
 """Where the calls of a target go (contract 2.1).
 
-Never holds a lab's credential, and never lets what a lab chose change the host beyond the place that is meant for it.
+What a lab chose stands in a URL only at the place that is meant for it.
 """
 
 from dataclasses import dataclass, field

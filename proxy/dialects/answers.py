@@ -1,6 +1,6 @@
 """Reads upstream answers as their clients read them, and puts the slug where the upstream wrote its own model name.
 
-Fed bytes, gives bytes; never waits, and never holds back an event of a stream that is whole, but for `[DONE]`:
+Fed bytes, returns bytes. Never holds back an event of a stream that is whole, but for `[DONE]`:
 what follows the last content may leave only when the usage event is durable.
 
 A stream is cut at blank lines (HTML Living Standard, server-sent events). An event whose `data` is a JSON object may

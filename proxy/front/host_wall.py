@@ -1,6 +1,6 @@
 """Keeps a lab's own host names to its own keys (contract 6).
 
-Never looks at X-Forwarded-Host, and costs a call nothing where no lab has a host name.
+Never looks at X-Forwarded-Host. A call costs nothing where no lab has a host name.
 """
 
 from domain import hosts

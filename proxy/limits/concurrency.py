@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from proxy.limits.rolling import RESERVED_WAIT_US
 from proxy.limits.windows import Refusal, WindowLimit
 
-Places = list[tuple[str, str]]
+HeldPlaces = list[tuple[str, str]]
 """What one request holds; emptied by its release."""
 
 _WAIT_MS = RESERVED_WAIT_US // 1000
 
 
-def places_of(slug: str, limits: Sequence[WindowLimit]) -> Places:
+def places_of(slug: str, limits: Sequence[WindowLimit]) -> HeldPlaces:
     """Return where a request of `slug` holds places, in the order of its limits."""
     return [(limit.counting_group, limit.counted_slug(slug)) for limit in limits]
 
@@ -40,21 +40,21 @@ class Concurrency:
     def __len__(self) -> int:
         return len(self._taken)
 
-    def reserve(self, slug: str, limits: Sequence[WindowLimit]) -> Places | Refusal:
+    def reserve(self, slug: str, limits: Sequence[WindowLimit]) -> HeldPlaces | Refusal:
         """Take a place in every limit, or in none: then the refusal names the first that is full."""
         for limit, place in zip(limits, places_of(slug, limits), strict=True):
             if self._taken.get(place, 0) >= limit.threshold:
                 return full(limit)
         return self.take(slug, limits)
 
-    def take(self, slug: str, limits: Sequence[WindowLimit]) -> Places:
+    def take(self, slug: str, limits: Sequence[WindowLimit]) -> HeldPlaces:
         """Take a place in every limit, full or not: somebody else has judged them."""
         places = places_of(slug, limits)
         for place in places:
             self._taken[place] = self._taken.get(place, 0) + 1
         return places
 
-    def release(self, places: Places) -> None:
+    def release(self, places: HeldPlaces) -> None:
         """Give the places back, once: what comes later is ignored."""
         while places:
             place = places.pop()

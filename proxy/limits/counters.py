@@ -20,7 +20,7 @@ from schemas.limits import LimitType
 Lane = int | str
 """A partition of the usage topic; embedded, the instance of a spool."""
 
-Place = tuple[Lane, str]
+SpoolLane = tuple[Lane, str]
 """A lane, and the instance of a spool whose rows lie in it."""
 NOWHERE = -1
 """Below every offset."""
@@ -111,7 +111,7 @@ class DayCounter:
         self.in_flight_output = 0
         self.in_flight_cost = 0
         self.parts: dict[Lane, LanePart] = {}
-        self.pending: dict[Place, Rows] = {}
+        self.pending: dict[SpoolLane, Rows] = {}
         """Rows that the sum holds beside what was told, by lane and spool."""
         self.by_sequence: DecisionBySequence | None = None
         """The word of a metering of the version before; while it holds, `parts` are not in the sum."""
@@ -182,7 +182,7 @@ class DayCounter:
                 month.add_row(place, row, wholes.get(place[0], NOWHERE))
         self.month = month
 
-    def add_row(self, place: Place, row: SpooledRow, whole: int) -> None:
+    def add_row(self, place: SpoolLane, row: SpooledRow, whole: int) -> None:
         """Add a spooled row that what was told does not hold; `whole` is its lane's."""
         if self.month is not None:
             self.month.add_row(place, row, whole)

@@ -1,6 +1,6 @@
 """Decides whether a request's day limits admit it: the proxy's sum of counting 6, per (group, slug, UTC day).
 
-Never counts an event twice once it is settled and acknowledged, never misses one, and never reads a clock.
+Never counts an event twice once it is settled and acknowledged, and never misses one. It reads no clock.
 
 Rules:
 
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from domain.days import month_of
 from domain.money import UnitCost
-from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Place, Rows, SpooledRow, insert
+from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Rows, SpooledRow, SpoolLane, insert
 from proxy.limits.in_flight import CounterKey
 from proxy.limits.near import NEAR, NearLimit, NearLimits
 from proxy.limits.others import OtherProxies
@@ -96,9 +96,9 @@ class DayCounters:
         self._periods = CounterPeriods(self._wholes)
         self._untold: set[Lane] = set()
         """Lanes that have not told `whole`: until they have, words by sequence are taken."""
-        self._awaited: dict[Place, Rows] = {}
+        self._awaited: dict[SpoolLane, Rows] = {}
         """Rows that `whole` has not passed, by lane and spool."""
-        self._unplaced: dict[Place, dict[int, SpooledRow]] = {}
+        self._unplaced: dict[SpoolLane, dict[int, SpooledRow]] = {}
         """Those of them whose offset is not known, by sequence."""
         self._told_from = math.inf
         """From which share of a threshold on other proxies are told; infinite where there are none."""
@@ -274,7 +274,7 @@ class DayCounters:
 
         return self._near.shares(today, used)
 
-    def _await(self, place: Place, row: SpooledRow, counters: tuple[DayCounter, ...]) -> None:
+    def _await(self, place: SpoolLane, row: SpooledRow, counters: tuple[DayCounter, ...]) -> None:
         whole = self._wholes.get(place[0], NOWHERE)
         if row.is_below(whole):
             return

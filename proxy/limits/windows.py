@@ -1,6 +1,6 @@
 """Decides whether a request's rate limits admit it: rolling windows (contract 3.1).
 
-Never reads a clock and never lets a real window [t, t + unit) hold more admitted requests than the threshold.
+Never lets a real window [t, t + unit) hold more admitted requests than the threshold. It reads no clock.
 
 Rules:
 

@@ -1,6 +1,6 @@
 """How a spool lies on the disk: a folder of segments, files that only grow (counting 1).
 
-Never changes what was written, and never gives out what was written in part.
+Never returns what was written in part. What was written is not changed.
 
 A segment is named after the sequence that it begins with. A record of it is a head (sequence, length, checksum of both
 and of what follows), then an event as JSON. A record whose checksum is wrong is passed over where a whole one follows,

@@ -1,6 +1,6 @@
 """Remembers what is in flight in a memory-mapped file, so that a killed gateway's requests can still be billed.
 
-Never runs SQL or waits for the disk: the operating system keeps the pages when the process dies (counting 2).
+The operating system keeps the pages when the process dies, so nothing waits for the disk (counting 2).
 
 A slot is 24 KiB of a sparse file, of which only what is used is written: the length of what its event will need, then
 that as JSON. The length is written last and cleared first, so a slot is whole or empty.

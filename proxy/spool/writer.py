@@ -167,10 +167,10 @@ class Spool:
             return
         events = [event for event, _ in batch]
         if self._writer_thread is None:
-            self._settle(batch, self._write(events))
+            self._tell(batch, self._write(events))
         else:
             write = self._running_loop().run_in_executor(self._writer_thread, self._write, events)
-            write.add_done_callback(lambda done: self._settle(batch, done.result()))
+            write.add_done_callback(lambda done: self._tell(batch, done.result()))
 
     def _write(self, events: list[bytes]) -> OSError | None:
         """Write events behind the last one, all or none."""
@@ -202,7 +202,7 @@ class Spool:
         os.close(self._file)
         self._file, self._size = fresh, 0
 
-    def _settle(self, batch: list[tuple[bytes, Told]], error: OSError | None) -> None:
+    def _tell(self, batch: list[tuple[bytes, Told]], error: OSError | None) -> None:
         first = self.file.end
         if error is None:
             self.file.grown(first + len(batch))

@@ -1,6 +1,6 @@
 """Where calls of upstreams go: URLs taken apart, the origins they name, and each origin's addresses, checked.
 
-Never lets a connection be made to, or kept at, an address that the last check did not find.
+A connection is made to, and kept at, an address that the last check found.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class Origin:
     """One scheme, host and port. A lab's and the operator's are two though they be the same: other rules hold."""
 
-    place: ssrf_guard.Place
+    place: ssrf_guard.ParsedUrl
     by_operator: bool
     addresses: tuple[str, ...] = ()
     """In the order in which they are tried."""

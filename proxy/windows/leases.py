@@ -1,4 +1,4 @@
-"""Keeps the places among requests in flight in Redis: the proxy's `Places` port, for all (contract 2.2, ADR 39).
+"""Keeps the places among requests in flight in Redis, for all proxies: a `ConcurrencyLimits` (contract 2.2, ADR 39).
 
 Never holds a place for good: each is a lease of 30 s, renewed while its request is in flight, so that what a proxy held
 that died is free again. While Redis is away the proxy counts its own requests alone, those admitted before included.
@@ -46,7 +46,9 @@ class SharedPlaces:
     def __len__(self) -> int:
         return len(self._own)
 
-    async def reserve(self, root_group: str, slug: str, limits: Sequence[WindowLimit]) -> concurrency.Places | Refusal:
+    async def reserve(
+        self, root_group: str, slug: str, limits: Sequence[WindowLimit]
+    ) -> concurrency.HeldPlaces | Refusal:
         """Take a place in every limit of a request, or in none."""
         self._count += 1
         member = f"{self._name}-{self._count}"
@@ -69,7 +71,7 @@ class SharedPlaces:
             return concurrency.full(limits[came - 1])
         return self._hold(self._own.take(slug, limits), keys, member)
 
-    def release(self, places: concurrency.Places) -> None:
+    def release(self, places: concurrency.HeldPlaces) -> None:
         """Give the places back, once: what comes later is ignored."""
         if isinstance(places, _Leased) and self._held.pop(places.member, None) is not None:
             self.windows.run(scripts.LEAVE, places.keys, (places.member,))
@@ -89,11 +91,11 @@ class SharedPlaces:
 
     def _reserve_own(
         self, slug: str, limits: Sequence[WindowLimit], keys: Sequence[str], member: str
-    ) -> concurrency.Places | Refusal:
+    ) -> concurrency.HeldPlaces | Refusal:
         taken = self._own.reserve(slug, limits)
         return taken if isinstance(taken, Refusal) else self._hold(taken, keys, member)
 
-    def _hold(self, places: concurrency.Places, keys: Sequence[str], member: str) -> concurrency.Places:
+    def _hold(self, places: concurrency.HeldPlaces, keys: Sequence[str], member: str) -> concurrency.HeldPlaces:
         held = self._held[member] = _Leased(places, keys, member)
         return held
 

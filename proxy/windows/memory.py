@@ -44,7 +44,7 @@ class MemoryWindows:
 
 
 class MemoryPlaces:
-    """The places among requests in flight that this proxy alone counts: the `Places` port."""
+    """The places among requests in flight that this proxy alone counts: the `ConcurrencyLimits` port."""
 
     def __init__(self) -> None:
         self._own = concurrency.Concurrency()
@@ -54,10 +54,10 @@ class MemoryPlaces:
 
     async def reserve(
         self, root_group: str, slug: str, limits: Sequence[windows.WindowLimit]
-    ) -> concurrency.Places | windows.Refusal:
+    ) -> concurrency.HeldPlaces | windows.Refusal:
         """Take a place in every limit of a request, or in none."""
         return self._own.reserve(slug, limits)
 
-    def release(self, places: concurrency.Places) -> None:
+    def release(self, places: concurrency.HeldPlaces) -> None:
         """Give the places back, once."""
         self._own.release(places)

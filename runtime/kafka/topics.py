@@ -20,7 +20,7 @@ from runtime.settings import Settings
 from schemas import topics as names
 
 _WITHIN_S = 60.0
-_SETTLES_S = 20.0
+_KNOWN_WITHIN_S = 20.0
 _REQUEST_TIMEOUT_MS = 10_000
 _LOOK_AGAIN_S = 0.1
 
@@ -156,7 +156,7 @@ class _Topics:
         if missing and create and not problems:
             problems = await self._create(missing)
             if not problems:
-                found |= await self._settled(missing)
+                found |= await self._once_known(missing)
         elif not create:
             problems += [Problem(f"topic {self._name(plan)} is missing", (_MIGRATE,)) for plan in missing]
         for plan in self._wanted:
@@ -171,7 +171,7 @@ class _Topics:
             return []
         await self._delete(empty)
         if not await self._create(empty):
-            await self._settled(empty)
+            await self._once_known(empty)
         return [self._name(plan) for plan in empty]
 
     async def remove(self, plan: Plan) -> bool:
@@ -225,7 +225,7 @@ class _Topics:
             if code and for_code(code) is not UnknownTopicOrPartitionError:  # another process was faster
                 raise for_code(code)(f"{name} cannot be deleted")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _SETTLES_S
+        deadline = loop.time() + _KNOWN_WITHIN_S
         while True:
             if not await self._look(plans) or loop.time() > deadline:
                 return
@@ -246,13 +246,13 @@ class _Topics:
                 problems.append(Problem(f"topic {topic['topic']} cannot be made: {reason}", ()))
         return problems
 
-    async def _settled(self, made: Sequence[Plan]) -> dict[str, _Found]:
+    async def _once_known(self, made: Sequence[Plan]) -> dict[str, _Found]:
         """Wait until brokers know what the controller has made; return it as it is.
 
         Where another has made it otherwise meanwhile, that is returned when a broker can no longer be merely behind.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _SETTLES_S
+        deadline = loop.time() + _KNOWN_WITHIN_S
         while True:
             found = await self._look(made)
             leaders = [partition["leader"] for topic in found.values() for partition in topic.partitions]

@@ -126,7 +126,7 @@ class Writer:
     def __init__(self, kafka: Kafka, what: str) -> None:
         self._kafka = kafka
         self._what = what
-        self._lanes: defaultdict[_Place, _Lane] = defaultdict(_Lane)
+        self._lanes: defaultdict[_Partition, _Lane] = defaultdict(_Lane)
         self._entering: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By topic; held by a call until it has its place on each partition."""
         self._connecting = asyncio.Lock()
@@ -206,7 +206,7 @@ class Writer:
         except UnknownTopicOrPartitionError:
             raise KafkaAwayError(f"{self._what}: the topic {name} is not there: run `tollgate migrate`") from None
 
-    async def _send(self, place: "_Place", batches: list[BatchBuilder]) -> list[int]:
+    async def _send(self, place: "_Partition", batches: list[BatchBuilder]) -> list[int]:
         lane = self._lanes[place]
         failures = lane.failures
         async with lane.lock:
@@ -262,7 +262,7 @@ def _ended(late: asyncio.TimerHandle, ending: asyncio.Task[None]) -> None:
         log.error("a producer's connections failed while they were closed", exc_info=error)
 
 
-_Place = tuple[str, int]
+_Partition = tuple[str, int]
 """A topic's real name and a partition."""
 
 
@@ -293,7 +293,7 @@ class _Connection:
         self.heard_at = loop.time()
         """When the broker acknowledged something, in the loop's time."""
         self.ended: asyncio.Future[None] = loop.create_future()
-        self._sent: dict[_Place, asyncio.Future[Any]] = {}
+        self._sent: dict[_Partition, asyncio.Future[Any]] = {}
 
     def batches(self, name: str, records: Sequence[PlainRecord]) -> list[BatchBuilder]:
         """Build the batches of one partition. Raise RecordTooLargeError."""
@@ -310,7 +310,7 @@ class _Connection:
                 built.append(batch)
         return built
 
-    async def send(self, place: _Place, batches: list[BatchBuilder]) -> list[int]:
+    async def send(self, place: _Partition, batches: list[BatchBuilder]) -> list[int]:
         """Send to one partition; return each record's offset when all are acknowledged. Raise KafkaError."""
         if place in self._sent:  # where a write gave up on it, it is still on its way
             await self._acknowledged(self._sent[place])

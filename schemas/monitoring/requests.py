@@ -1,4 +1,4 @@
-"""What became of a request that was refused or failed (contract 2.5). Never holds a prompt or an answer."""
+"""What became of a request that was refused or failed (contract 2.5); no prompt and no answer."""
 
 from enum import StrEnum
 
@@ -43,5 +43,7 @@ class RequestRecord(InternalRecord):
     latency_ms: int = Field(default=0, ge=0)
     first_byte_ms: int | None = Field(default=None, ge=0)
     """To the upstream's first byte."""
+    is_billed: bool = False
+    """Whether it has a usage event, which may reach the ledger later than this record is read."""
     instance: str = Field(max_length=64)
     """The spool of the proxy that it came to."""

@@ -180,6 +180,10 @@ def test_an_event_arrives_while_one_looks(lab: SeededLab, visitor: Visitor) -> N
     headers = {"Authorization": f"Api-Key {customer.api_key}"}
     assert httpx.post(f"{lab.url}/v1/chat/completions", json=body, headers=headers, timeout=30).status_code == 200
     expect(page.locator("#events tbody tr")).to_have_count(before + 1)
+    assert httpx.post(f"{lab.url}/v1/chat/completions", json=body | {"model": "no/such"}, headers=headers).is_error
+    expect(page.get_by_role("cell", name="not billed")).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Go on")).to_have_attribute("aria-pressed", "true")
 
 
 @pytest.mark.long
@@ -217,6 +221,10 @@ def test_the_operator_enters_by_a_link_once_and_looks(lab: SeededLab, visitor: V
     assert visitor.violations() == []
     page.get_by_role("button", name="Enter as the operator").click()
     expect(page.get_by_role("rowheader", name="Meridian")).to_be_visible()
+    page.get_by_role("link", name="Reconcile").click()
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_text("No difference.")).to_be_visible(timeout=60_000)
+    assert visitor.violations() == []
     for name in ("Workspaces", "Settings"):
         page.get_by_role("link", name=name).click()
         expect(page.get_by_role("heading", level=1)).to_have_text(name)

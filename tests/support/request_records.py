@@ -9,7 +9,7 @@ from schemas.monitoring.requests import RequestEnd, RequestRecord
 def refused(at: datetime, workspace_id: str | None, reason: str, group_id: str | None = None) -> RequestRecord:
     """Return a request that was refused at `at`."""
     return RequestRecord(
-        request_id=ids.request_id(at),
+        request_id=ids.uuid7(at),
         at=at,
         ended=RequestEnd.REFUSED,
         status=429,

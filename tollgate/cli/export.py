@@ -1,6 +1,6 @@
 """`tollgate export`: days of the ledger as a file for finance (contract 6).
 
-Never shows what the ledger may still be writing: a day that is not over is exported as it stands.
+A day that is not over is exported as it stands.
 """
 
 import json

@@ -1,6 +1,6 @@
 """`tollgate migrate`: brings the schema and the topics to what this program needs (contract 6).
 
-Never changes a topic that has ever held a record: a mismatch is named, and changing it is the operator's.
+A topic that has held a record stays as it is: what differs is named, and changing it is the operator's.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """`tollgate serve`: runs the whole product in one process, or one role of it.
 
-Never starts over another server's data directory, and never without saying where it listens.
+Never starts over another server's data directory.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Brings the relational schema up to date, and says whether it is (contract 6: `migrate`, and at every start).
 
-Never runs two upgrades at once: the second waits for the first one's transaction and finds nothing to do. Never takes
+Two upgrades at once take turns: the second waits for the first one's transaction and finds nothing to do. Never takes
 from a program what it needs: migrations only add, until `finish` (ADR 55).
 """
 

@@ -16,7 +16,7 @@ from webhooks.core.deliveries import Status
 KEPT_DAYS = 35
 """How many days a delivery and a record of the topic are kept (contract 4, 5)."""
 
-Place = tuple[str, date]
+WorkspaceDay = tuple[str, date]
 """A workspace and a UTC day."""
 
 
@@ -107,14 +107,14 @@ class UnreadableRecord(NamedTuple):
 class TopicFigures:
     """What the topic holds, each event once."""
 
-    figures: Mapping[Place, Figures] = field(default_factory=dict)
+    figures: Mapping[WorkspaceDay, Figures] = field(default_factory=dict)
     gone_before: datetime | None = None
     """Records may be gone that were written before this moment; None: none is gone."""
     unreadable: int = 0
     named: tuple[UnreadableRecord, ...] = ()
     """The first of the unreadable records."""
 
-    def of(self, place: Place, ledger: Figures, first_day: date) -> Figures | None:
+    def of(self, place: WorkspaceDay, ledger: Figures, first_day: date) -> Figures | None:
         """Return the figures of a place; None where its records are past their retention, wholly or in part.
 
         That is so before `first_day`, and where the topic holds less than the ledger of a day since whose beginning

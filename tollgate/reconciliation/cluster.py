@@ -32,7 +32,7 @@ from schemas.topics import USAGE_EVENTS
 from schemas.usage import UsageEvent
 from tollgate.installation import Installation
 from tollgate.reconciliation import stored
-from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place, TopicFigures, starts_at
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, TopicFigures, WorkspaceDay, starts_at
 from tollgate.reconciliation.compare import ReaderPositions, ReconcileError, View
 from tollgate.reconciliation.topic import Take
 from tollgate.reconciliation.topic_sums import TopicSums
@@ -75,7 +75,7 @@ class _Marks(NamedTuple):
 class _Cut:
     logs: Mapping[int, LogBounds]
     producers: Mapping[str, _Marks]
-    unpublished: Mapping[Place, Figures]
+    unpublished: Mapping[WorkspaceDay, Figures]
     """What the producers hold between their two marks."""
 
 
@@ -206,9 +206,9 @@ class ClusterAccounts:
         return self._events.read(starts_at(max(period.first, period.whole_from)), until, sums.take)
 
 
-def _reported(rows: Sequence[SpoolFigures]) -> tuple[dict[str, _Marks], dict[Place, Figures]]:
+def _reported(rows: Sequence[SpoolFigures]) -> tuple[dict[str, _Marks], dict[WorkspaceDay, Figures]]:
     producers: dict[str, _Marks] = {}
-    unpublished: dict[Place, Figures] = {}
+    unpublished: dict[WorkspaceDay, Figures] = {}
     for row in rows:
         producers[row.instance] = _Marks(row.acknowledged_through, row.last_sequence)
         if row.workspace_id is not None and row.day is not None:
@@ -218,13 +218,13 @@ def _reported(rows: Sequence[SpoolFigures]) -> tuple[dict[str, _Marks], dict[Pla
     return producers, unpublished
 
 
-def _outbox(connection: Connection) -> tuple[dict[str, _Marks], dict[Place, Figures]]:
+def _outbox(connection: Connection) -> tuple[dict[str, _Marks], dict[WorkspaceDay, Figures]]:
     """Return the marks of the corrections' outbox, and what it holds between them."""
     last = corrections.last(connection)
     if last is None:
         return {}, {}
     acknowledged = published.read(connection, published.CORRECTIONS)
-    unpublished: dict[Place, Figures] = {}
+    unpublished: dict[WorkspaceDay, Figures] = {}
     for event in _corrections(connection, acknowledged + 1):
         place = (event.workspace_id, days.day_of(event))
         unpublished[place] = unpublished.get(place, Figures()).plus(Figures.of(event))
@@ -241,7 +241,9 @@ def _bounds(producers: Mapping[str, _Marks]) -> dict[str, tuple[int, int]]:
     return {instance: (both.acknowledged, both.last) for instance, both in producers.items()}
 
 
-def _less(figures: Mapping[Place, Figures], other: Mapping[Place, Figures], period: Period) -> dict[Place, Figures]:
+def _less(
+    figures: Mapping[WorkspaceDay, Figures], other: Mapping[WorkspaceDay, Figures], period: Period
+) -> dict[WorkspaceDay, Figures]:
     """Take `other` off the figures of the period's days; leave out what is nothing."""
     places = {place for place in figures if period.first <= place[1] <= period.last}
     left = {place: figures[place].plus(other.get(place, Figures()), -1) for place in places}

@@ -9,7 +9,15 @@ from typing import NamedTuple, Protocol
 
 from metering.store.events import Gap
 from proxy.spool.file import SpoolFileError
-from tollgate.reconciliation.accounts import AccountLine, AccountSums, Figures, Period, Place, Report, TopicFigures
+from tollgate.reconciliation.accounts import (
+    AccountLine,
+    AccountSums,
+    Figures,
+    Period,
+    Report,
+    TopicFigures,
+    WorkspaceDay,
+)
 from tollgate.reconciliation.upstream_account import Comparison, Pairing
 from webhooks.core.deliveries import Status
 
@@ -36,11 +44,11 @@ class ReaderPositions(NamedTuple):
 class View:
     """Every account as it was at one moment."""
 
-    ledger: Mapping[Place, Figures] = field(default_factory=dict)
-    daily: Mapping[Place, Figures] = field(default_factory=dict)
-    deliveries: Mapping[Place, Mapping[Status, AccountSums]] = field(default_factory=dict)
-    unpublished: Mapping[Place, Figures] = field(default_factory=dict)
-    untaken: Mapping[Place, AccountSums] = field(default_factory=dict)
+    ledger: Mapping[WorkspaceDay, Figures] = field(default_factory=dict)
+    daily: Mapping[WorkspaceDay, Figures] = field(default_factory=dict)
+    deliveries: Mapping[WorkspaceDay, Mapping[Status, AccountSums]] = field(default_factory=dict)
+    unpublished: Mapping[WorkspaceDay, Figures] = field(default_factory=dict)
+    untaken: Mapping[WorkspaceDay, AccountSums] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     waiting: int = 0
     in_flight: int = 0
@@ -134,7 +142,7 @@ class Reconciliation:
             topic=view.topic,
         )
 
-    def _line(self, place: Place, view: View) -> AccountLine:
+    def _line(self, place: WorkspaceDay, view: View) -> AccountLine:
         day = place[1]
         ledger = view.ledger.get(place, Figures())
         nothing = dict.fromkeys(Status, AccountSums())

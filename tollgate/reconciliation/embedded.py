@@ -30,7 +30,7 @@ from tollgate import installation
 from tollgate.installation import Installation
 from tollgate.reconciliation import compare, stored
 from tollgate.reconciliation import cut as cuts
-from tollgate.reconciliation.accounts import Figures, Period, Place
+from tollgate.reconciliation.accounts import Figures, Period, WorkspaceDay
 from tollgate.reconciliation.compare import ReaderPositions, ReconcileError, View
 from tollgate.reconciliation.cut import Cut, Standing
 from tollgate.reconciliation.upstream_account import Event, Pairing
@@ -42,8 +42,8 @@ _VIEWS = 40
 class _Waiting:
     """What the disk holds before the cut that metering or intake have not passed."""
 
-    unpublished: dict[Place, Figures] = field(default_factory=lambda: defaultdict(Figures))
-    untaken: dict[Place, Figures] = field(default_factory=lambda: defaultdict(Figures))
+    unpublished: dict[WorkspaceDay, Figures] = field(default_factory=lambda: defaultdict(Figures))
+    untaken: dict[WorkspaceDay, Figures] = field(default_factory=lambda: defaultdict(Figures))
     gaps: tuple[Gap, ...] = ()
     count: int = 0
 

@@ -11,7 +11,7 @@ from ulid import ULID
 from control.store import corrections
 from metering.store import events
 from metering.store.events import Gap, LedgerTally
-from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, WorkspaceDay
 from tollgate.reconciliation.upstream_account import Event, Pairing
 from webhooks.core.deliveries import Status
 from webhooks.store import deliveries as webhooks_store
@@ -19,7 +19,7 @@ from webhooks.store import deliveries as webhooks_store
 _ROWS = 1000
 
 
-def by_place(tallies: Iterable[LedgerTally]) -> dict[Place, Figures]:
+def by_place(tallies: Iterable[LedgerTally]) -> dict[WorkspaceDay, Figures]:
     """Return sums by the workspace and day they are of."""
     return {
         (tally.workspace_id, tally.day): Figures(*(getattr(tally, name) for name in Figures._fields))
@@ -50,13 +50,13 @@ def request_ids(connection: Connection, period: Period, which: ColumnElement[boo
 
 def deliveries(
     connection: Connection, period: Period, behind: ColumnElement[bool] | None = None
-) -> Mapping[Place, Mapping[Status, AccountSums]]:
+) -> Mapping[WorkspaceDay, Mapping[Status, AccountSums]]:
     """Sum the deliveries' events, without those of the ledger's rows that lie `behind` the cut."""
     first = max(period.first, period.whole_from)
     parts: list[tuple[int, Select[Any] | None]] = [(1, None)]
     if behind is not None:
         parts.append((-1, events.keys(first, period.last, behind)))
-    found: dict[Place, dict[Status, AccountSums]] = defaultdict(lambda: dict.fromkeys(Status, AccountSums()))
+    found: dict[WorkspaceDay, dict[Status, AccountSums]] = defaultdict(lambda: dict.fromkeys(Status, AccountSums()))
     for sign, only in parts:
         for tally in webhooks_store.tallies(connection, first, period.last, only):
             sums = found[tally.workspace_id, tally.day]

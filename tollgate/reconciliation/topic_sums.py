@@ -11,7 +11,7 @@ from domain import days, validity
 from domain.ledger_days import Days
 from domain.validity import UnreadableError
 from schemas.usage import Kind
-from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place, UnreadableRecord
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, UnreadableRecord, WorkspaceDay
 
 NAMED = 100
 """How many unreadable records are named; the others are only counted."""
@@ -66,7 +66,7 @@ class TopicSums:
         self._open_days = open_days
         self._counted_to = counted_to
         self._taken_to = taken_to
-        self._places: dict[Place, int] = {}
+        self._places: dict[WorkspaceDay, int] = {}
         self._scratch = sqlite3.connect("", isolation_level=None)  # a file without a name, gone when it is closed
         self._scratch.executescript(_SCHEMA)
         self.unreadable = 0
@@ -85,7 +85,7 @@ class TopicSums:
         self._scratch.executemany(_ADD, filter(None, map(self._row, records)))
         self._scratch.execute("COMMIT")
 
-    def sums(self) -> tuple[dict[Place, Figures], dict[Place, AccountSums]]:
+    def sums(self) -> tuple[dict[WorkspaceDay, Figures], dict[WorkspaceDay, AccountSums]]:
         """Return what metering has passed, and what of it intake has not (negative where intake is ahead)."""
         places = list(self._places)
         found = self._scratch.execute(_SUMS).fetchall()

@@ -1,6 +1,6 @@
 """Writes events of the ledger as CSV or Parquet (contract 6).
 
-Never holds a whole day in memory, and never leaves a half-written file under the name that was asked for.
+Never leaves a half-written file under the name that was asked for.
 """
 
 import csv

@@ -5,7 +5,7 @@ Never lets a key work again that had ended after the backup, nor goes by a topic
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from datetime import datetime
@@ -24,7 +24,7 @@ from schemas.config import ConfigChange, ConfigKind, ConfigRecord, GroupRecord, 
 from schemas.config import WorkspaceState as State
 from schemas.topics import GATEWAY_CONFIG
 
-Place = tuple[ConfigKind, str]
+RecordId = tuple[ConfigKind, str]
 """A kind and the id of a thing of it."""
 
 
@@ -51,7 +51,7 @@ class ToldConfiguration:
     """The highest version of all records."""
     is_whole: bool = False
     """Whether the relay has said there that everything was sent."""
-    live: dict[Place, _Known] = field(default_factory=dict)
+    live: dict[RecordId, _Known] = field(default_factory=dict)
 
     def take(self, record: FeedRecord) -> None:
         """Take the next record; what this program cannot read is something that is there."""
@@ -75,7 +75,7 @@ class ToldConfiguration:
         """Whether a key has ended, or its group, or one above that."""
         group = groups.get(key.group_id)
         way = [key.group_id, *(group.ancestor_ids if group else ())]
-        places: list[Place] = [(ConfigKind.KEY, key.prefix), *((ConfigKind.GROUP, one) for one in way)]
+        places: list[RecordId] = [(ConfigKind.KEY, key.prefix), *((ConfigKind.GROUP, one) for one in way)]
         return any(place not in self.live for place in places)
 
 
@@ -96,11 +96,27 @@ class Found:
 async def read(where: Kafka) -> ToldConfiguration:
     """Read the whole topic. Raise KafkaAwayError."""
     topic = ToldConfiguration()
+    await _read(where, topic.take)
+    return topic
+
+
+async def newest(where: Kafka) -> int:
+    """Return the highest version of the topic, 0 where it holds none. Raise KafkaAwayError."""
+    found = 0
+
+    def take(record: FeedRecord) -> None:
+        nonlocal found
+        found = max(found, config_records.decode([record], config_records.EVERY_KIND, lambda *_: None)[1])
+
+    await _read(where, take)
+    return found
+
+
+async def _read(where: Kafka, take: Callable[[FeedRecord], None]) -> None:
     async with LogReader(where, GATEWAY_CONFIG) as reader:
         async for records in reader.until(await reader.bounds()):
             for one in records:
-                topic.take(FeedRecord(one.key or b"", one.value, one.headers, one.partition, one.offset))
-    return topic
+                take(FeedRecord(one.key or b"", one.value, one.headers, one.partition, one.offset))
 
 
 def bring_together(connection: Connection, topic: ToldConfiguration, now: datetime) -> Found:
@@ -113,7 +129,7 @@ def bring_together(connection: Connection, topic: ToldConfiguration, now: dateti
     before = topic.live if tells else {}
     epoch = config_log.raise_epoch(connection, topic.newest)
     published.put(connection, published.CONFIG_END, 0)
-    known, groups, changed = set[Place](), dict[str, GroupRecord](), list[Place]()
+    known, groups, changed = set[RecordId](), dict[str, GroupRecord](), list[RecordId]()
     ended: list[ConfigChange] = []
     for change in snapshot.snapshot(connection)[1]:
         place = change.kind, change.id
@@ -173,7 +189,7 @@ def _digest(record: ConfigRecord) -> bytes:
     return hashlib.blake2b(record.model_dump_json().encode(), digest_size=16).digest()
 
 
-def _by_kind(places: Sequence[Place] | Iterator[Place]) -> dict[str, list[str]]:
+def _by_kind(places: Sequence[RecordId] | Iterator[RecordId]) -> dict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for kind, id_ in places:
         found[kind.value].append(id_)

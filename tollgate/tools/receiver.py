@@ -1,6 +1,6 @@
 """Serves a local receiver of billing webhooks that verifies every body and shows it.
 
-Never answers before what it received is in its file, and never shows or keeps a secret.
+Never answers before what it received is in its file.
 """
 
 import asyncio

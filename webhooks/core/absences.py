@@ -25,7 +25,7 @@ class Absences:
     def __init__(self, gap_s: float) -> None:
         self._gap = timedelta(seconds=gap_s)
         self._turned_at: datetime | None = None
-        self._settled_from: datetime | None = None
+        self._takes_over_from: datetime | None = None
         self._was_long = False
         self._since: dict[str, datetime] = {}
 
@@ -34,7 +34,7 @@ class Absences:
         rest = None if self._turned_at is None else now - self._turned_at
         is_long = rest is not None and rest > LONG
         if rest is None or (is_long and not self._was_long):  # turns that are slow one after another are no absence
-            self._settled_from = now + SETTLING
+            self._takes_over_from = now + SETTLING
         self._was_long = is_long
         before = self._since if rest is not None and rest <= self._gap else {}
         self._since = {workspace_id: before.get(workspace_id, now) for workspace_id in workspace_ids}
@@ -42,7 +42,7 @@ class Absences:
 
     def takes_over(self, now: datetime) -> bool:
         """Tell whether claims whose leases ran out may be claimed."""
-        return self._settled_from is not None and now >= self._settled_from
+        return self._takes_over_from is not None and now >= self._takes_over_from
 
     def turn(self, claim: Claim, started_at: datetime) -> Turn:
         """Return the place of an attempt that begins at `started_at` in its run."""

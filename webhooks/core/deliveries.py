@@ -149,7 +149,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class ClaimEnd:
     """A claim's end. Without an attempt the decision is Release."""
 
     claim: Claim

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from webhooks.core.deliveries import Queue, Share, WaitingQueue
 
-Place = tuple[str, Queue]
+WorkspaceQueue = tuple[str, Queue]
 """A workspace and one of its queues."""
 
 _FIRSTS = (Queue.FIRST, Queue.REDRIVEN)
@@ -33,7 +33,7 @@ class AttemptLimits:
 
 def share(
     waiting: Sequence[WaitingQueue],
-    in_flight: Mapping[Place, int],
+    in_flight: Mapping[WorkspaceQueue, int],
     failing: Collection[str],
     limits: AttemptLimits,
     left: Mapping[str, int],
@@ -64,11 +64,11 @@ def share(
     return shares
 
 
-def _rank(one: WaitingQueue, in_flight: Mapping[Place, int]) -> tuple[object, ...]:
+def _rank(one: WaitingQueue, in_flight: Mapping[WorkspaceQueue, int]) -> tuple[object, ...]:
     return (one.queue is not Queue.RETRY, _busy(one, in_flight), one.due_at, one.workspace_id)
 
 
-def _busy(one: WaitingQueue, begun: Mapping[Place, int]) -> int:
+def _busy(one: WaitingQueue, begun: Mapping[WorkspaceQueue, int]) -> int:
     """Return how much of the queue's bound is taken."""
     queues = _FIRSTS if one.queue in _FIRSTS else (one.queue,)
     return sum(begun.get((one.workspace_id, queue), 0) for queue in queues)

@@ -1,6 +1,6 @@
 """Dispatch, the second half of the dispatcher's story: claim, prepare, sign, send, finish.
 
-An attempt that was made is kept until it is settled, also while the database is away.
+An attempt that was made is kept until its result is written, also while the database is away.
 """
 
 import logging
@@ -15,9 +15,9 @@ from webhooks.core.absences import Absences
 from webhooks.core.deliveries import (
     Attempt,
     Claim,
+    ClaimEnd,
     Prepared,
     Queue,
-    Settlement,
     Status,
 )
 from webhooks.core.fairness import AttemptLimits
@@ -60,13 +60,13 @@ class Dispatch:
         self._limits = limits
         self._pace = Pace(per_s)
         self._absences = Absences(policy.away_after_s)
-        self._in_flight: Counter[fairness.Place] = Counter()
+        self._in_flight: Counter[fairness.WorkspaceQueue] = Counter()
         self._failing: set[str] = set()
         self._losing: set[str] = set()
         self._traced_at_s: float | None = None
         self.overdue_s = 0.0
         """For how long at the last look the oldest delivery had been due that may be attempted, in seconds."""
-        self._ended: list[Settlement] = []
+        self._ended: list[ClaimEnd] = []
         self.attempts: Counter[str] = Counter()
         """Attempts written since the start, by the class of their status."""
         self.ended: Counter[Status] = Counter()
@@ -88,8 +88,8 @@ class Dispatch:
         if ended:
             await self._deliveries.finish(ended, self._clock())
             del self._ended[: len(ended)]
-            for settlement in ended:
-                self._count(settlement)
+            for end in ended:
+                self._count(end)
 
     async def claim(self) -> tuple[Sequence[Claim], float | None]:
         """Claim what may be attempted now; return it, and in how many seconds the next is due of what had to wait.
@@ -124,19 +124,19 @@ class Dispatch:
             if not self._in_flight[place]:
                 del self._in_flight[place]
 
-    async def _deliver(self, claim: Claim) -> Settlement:
+    async def _deliver(self, claim: Claim) -> ClaimEnd:
         started_at = self._clock()
         turn = self._absences.turn(claim, started_at)
         try:
             prepared = self._prepare(claim, turn)
             if prepared is None or not claim.holds(started_at, prepared.timeout_s):
-                return Settlement(claim, None, retry.Release())
+                return ClaimEnd(claim, None, retry.Release())
             outcome = await self._sender.send(prepared)
         except Exception as error:  # noqa: BLE001 - one receiver's oddity must not end every lab's deliveries
             outcome = self._unexpected(claim, error, started_at)
         return self._judged(claim, turn, outcome)
 
-    def _judged(self, claim: Claim, turn: retry.Turn, outcome: retry.AttemptResult) -> Settlement:
+    def _judged(self, claim: Claim, turn: retry.Turn, outcome: retry.AttemptResult) -> ClaimEnd:
         if claim.queue is Queue.PROBE:
             decision = retry.decide_probe(outcome)
         else:
@@ -144,7 +144,7 @@ class Dispatch:
             decision = retry.decide(outcome, turn, now, self._policy, jitter, events=events)
         self._note(claim, decision)
         attempt = Attempt(turn.started_at, outcome.status_code, outcome.error, outcome.duration_ms, outcome.answer)
-        return Settlement(claim, attempt, decision)
+        return ClaimEnd(claim, attempt, decision)
 
     def _unexpected(self, claim: Claim, error: Exception, started_at: datetime) -> retry.AttemptResult:
         """Make of an error that nobody foresaw a failed attempt; its trace is logged, once a minute at most."""
@@ -156,12 +156,12 @@ class Dispatch:
         text = f"unexpected {type(error).__name__} in Tollgate; its log has the trace"
         return retry.AttemptResult(None, text, round((self._clock() - started_at).total_seconds() * 1000))
 
-    def _count(self, settlement: Settlement) -> None:
-        if settlement.attempt is not None:
-            status = settlement.attempt.status_code
+    def _count(self, end: ClaimEnd) -> None:
+        if end.attempt is not None:
+            status = end.attempt.status_code
             self.attempts["no_answer" if status is None else f"{status // 100}xx"] += 1
-        if isinstance(settlement.decision, retry.Delivered | retry.GiveUp):
-            delivered = isinstance(settlement.decision, retry.Delivered)
+        if isinstance(end.decision, retry.Delivered | retry.GiveUp):
+            delivered = isinstance(end.decision, retry.Delivered)
             self.ended[Status.DELIVERED if delivered else Status.DEAD] += 1
 
     def _note(self, claim: Claim, decision: retry.Decision) -> None:

@@ -1,19 +1,19 @@
 """Follows one partition by pulling: reads, lingers until what all have waiting is to be cut, has it cut (counting 7).
 
-Never moves a position before what lies below it is kept, and never holds more than one read of events.
+Never reads what it holds again, and holds no more than one read of events.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
-from domain.sources import EventBatch
+from domain.sources import EventBatch, PartitionId
 from runtime.clock import Clock
 from runtime.outage import Pause
 from webhooks.core import batching
 from webhooks.core.batching import CutNow, RenderedEvent
 from webhooks.core.deliveries import Draft, Receiver, Status
-from webhooks.flow.pool import Place, Pool
+from webhooks.flow.pool import Pool
 from webhooks.flow.ports import Deliveries, Receivers
 
 IDLE_WAIT_S = 5.0
@@ -68,7 +68,7 @@ class Follower:
     """
 
     def __init__(
-        self, place: Place, read: Read, wait: Wait, pool: Pool, *, offset: int, pause: Pause = asyncio.sleep
+        self, place: PartitionId, read: Read, wait: Wait, pool: Pool, *, offset: int, pause: Pause = asyncio.sleep
     ) -> None:
         self._place = place
         self._read = read
@@ -82,7 +82,7 @@ class Follower:
         """Read once; then either have cut what waits, or wait for more. Return how many events were read."""
         held = self._pool.held(self._place)
         batch = await self._read(self._next, self._pool.batching.read_limit - (len(held.events) if held else 0))
-        await self._pool.settled(self._place)  # another follower may have had it cut
+        await self._pool.kept(self._place)  # another follower may have had it cut
         if batch.next_offset != batch.first_offset:  # lower, where the log was made anew
             self._next = batch.next_offset
             self._pool.add(self._place, batch)

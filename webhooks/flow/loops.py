@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from domain.sources import EventBatch, EventSource
+from domain.sources import EventBatch, EventSource, PartitionId
 from runtime import loops
 from runtime.outage import Outage
 from webhooks.core.batching import Batching
@@ -15,7 +15,7 @@ from webhooks.core.deliveries import Claim
 from webhooks.flow import intake
 from webhooks.flow.dispatch import Dispatch
 from webhooks.flow.intake import Intake
-from webhooks.flow.pool import Place, Pool
+from webhooks.flow.pool import Pool
 from webhooks.flow.ports import Deliveries
 
 POLL_S = 0.5
@@ -38,8 +38,8 @@ class IntakeLoop:
         self._wake = wake
         self._pool = Pool(self._take_in, batching)
         self._only = only
-        self._committed: dict[Place, int] = {}
-        self._outages: dict[Place, Outage] = {}
+        self._committed: dict[PartitionId, int] = {}
+        self._outages: dict[PartitionId, Outage] = {}
 
     def committed(self, topic: str, partition: int) -> int:
         """Return the first offset that is not yet taken in for good; 0 before `follow` has read the position."""
@@ -107,9 +107,9 @@ class DispatchLoop:
             self._idle.set()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Begin no more attempts, and wait until those in flight are settled; says whether they were in time.
+        """Begin no more attempts, and wait until those in flight are finished; says whether they were in time.
 
-        What is not settled in time is attempted again when its lease has ended.
+        What is not finished in time is attempted again when its lease has ended.
         """
         self._draining = True
         self._wake.set()
@@ -132,7 +132,7 @@ class DispatchLoop:
                     await self._wake.wait()
 
     async def _turn(self, attempts: asyncio.TaskGroup) -> float:
-        """Settle what has ended, begin what is due; return how long there is nothing to do, unless woken."""
+        """Write what has ended, begin what is due; return how long there is nothing to do, unless woken."""
         await self._story.finish()
         if self._draining:
             return POLL_S

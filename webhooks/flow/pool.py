@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from domain.positions import PositionLostError
-from domain.sources import EventBatch
+from domain.sources import EventBatch, PartitionId
 from runtime import loops
 from runtime.clock import Steady
 from webhooks.core import batching
@@ -20,9 +20,6 @@ from webhooks.core.batching import Batching, CutNow, Wait
 
 MOST = 5000
 """Events of all partitions in one transaction: cut then, full deliveries or not. A read more may be in it."""
-
-Place = tuple[str, int]
-"""A topic and a partition of it."""
 
 Process = Callable[[Sequence[EventBatch]], Awaitable[None]]
 """Cuts and keeps stretches, in one transaction."""
@@ -36,28 +33,28 @@ class Pool:
         self._together = replace(batching, read_limit=max(MOST, batching.read_limit))
         self._process = process
         self._steady = steady
-        self._members: set[Place] = set()
-        self._held: dict[Place, tuple[EventBatch, float]] = {}
+        self._members: set[PartitionId] = set()
+        self._held: dict[PartitionId, tuple[EventBatch, float]] = {}
         """Each stretch, and when its first event was seen."""
-        self._under_way: dict[Place, asyncio.Future[None]] = {}
+        self._under_way: dict[PartitionId, asyncio.Future[None]] = {}
         self._cuts: set[asyncio.Task[None]] = set()
 
-    def join(self, place: Place) -> None:
+    def join(self, place: PartitionId) -> None:
         """Begin to follow a partition."""
         self._members.add(place)
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: PartitionId) -> None:
         """Forget what a partition has waiting; what is under way comes to its end."""
         self._members.discard(place)
         self._held.pop(place, None)
         self._under_way.pop(place, None)
 
-    def held(self, place: Place) -> EventBatch | None:
+    def held(self, place: PartitionId) -> EventBatch | None:
         """Return a partition's stretch; None where it has none, or that was cut."""
         found = self._held.get(place)
         return None if found is None else found[0]
 
-    def add(self, place: Place, batch: EventBatch) -> None:
+    def add(self, place: PartitionId, batch: EventBatch) -> None:
         """Keep what was read of a partition, behind what is held of it."""
         held, seen_s = self._held.get(place, (None, self._steady()))
         if held is not None:
@@ -79,7 +76,7 @@ class Pool:
             return Wait(verdict.left_s, min(room, max(1, verdict.missing // max(1, len(self._members)))))
         return verdict
 
-    async def cut(self, place: Place) -> float | None:
+    async def cut(self, place: PartitionId) -> float | None:
         """Cut all that is held; return when that of `place` is kept. Raises what became of that one.
 
         Return for how long to rest then; None: `place` gave all that it may at once, and may have more.
@@ -94,12 +91,12 @@ class Pool:
         task = asyncio.create_task(self._cut(stretches, ends), name="a cut of deliveries")
         self._cuts.add(task)
         task.add_done_callback(self._cuts.discard)
-        await self.settled(place)
+        await self.kept(place)
         if own is not None and len(own.events) >= self.batching.read_limit:
             return None
         return loops.rest_s(self._steady() - began_s, 0.0, self.batching.linger_s)
 
-    async def settled(self, place: Place) -> None:
+    async def kept(self, place: PartitionId) -> None:
         """Return when what was cut of a partition is kept. Raises what became of it."""
         ended = self._under_way.get(place)
         if ended is None:
@@ -127,7 +124,7 @@ class Pool:
                     ended.set_result(None)
 
 
-def _place(stretch: EventBatch) -> Place:
+def _place(stretch: EventBatch) -> PartitionId:
     return stretch.topic, stretch.partition
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from domain.sources import EventBatch
-from webhooks.core.deliveries import Claim, Draft, Prepared, Receiver, Settlement, Share, WaitingQueue
+from webhooks.core.deliveries import Claim, ClaimEnd, Draft, Prepared, Receiver, Share, WaitingQueue
 from webhooks.core.retry import AttemptResult
 
 
@@ -31,7 +31,7 @@ class Deliveries(Protocol):
         Unless it `takes_over`, what another has claimed stays that one's after its lease has ended.
         """
 
-    async def finish(self, settlements: Sequence[Settlement], now: datetime) -> None:
+    async def finish(self, ends: Sequence[ClaimEnd], now: datetime) -> None:
         """Write the attempts, what became of their deliveries and how their receivers do, in one transaction.
 
         Safe to repeat.

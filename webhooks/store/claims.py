@@ -1,6 +1,6 @@
 """Which deliveries wait and who may attempt them: all claims, on the table of deliveries.
 
-Never gives a delivery to two dispatchers at once: a claim holds until it is settled or its lease has ended.
+Never gives a delivery to two dispatchers at once: a claim holds until it is finished or its lease has ended.
 """
 
 from collections.abc import Sequence

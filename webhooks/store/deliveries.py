@@ -29,7 +29,7 @@ from runtime.database import positions, sqlite_rows, statements
 from runtime.database.engines import Database
 from schemas.spooled import AnyEvent
 from webhooks.core import batching
-from webhooks.core.deliveries import AlertDraft, Claim, Draft, Queue, Settlement, Share, Status, WaitingQueue
+from webhooks.core.deliveries import AlertDraft, Claim, ClaimEnd, Draft, Queue, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.core.retry import Delivered, GiveUp, Leave, RetryAt, Split
 from webhooks.store import claims, receivers, split
@@ -78,9 +78,9 @@ class StoredDeliveries:
             lambda connection: claims.claim(connection, shares, now, lease, rule, takes_over=takes_over)
         )
 
-    async def finish(self, settlements: Sequence[Settlement], now: datetime) -> None:
+    async def finish(self, ends: Sequence[ClaimEnd], now: datetime) -> None:
         """Write attempts and decisions."""
-        await self._database.write(lambda connection: finish(connection, settlements, now, self._rule))
+        await self._database.write(lambda connection: finish(connection, ends, now, self._rule))
 
 
 def position(connection: Connection, topic: str, partition: int) -> int | None:
@@ -126,35 +126,35 @@ def delivery_row(draft: Draft | AlertDraft, body: bytes, event_count: int, now: 
     }
 
 
-def finish(connection: Connection, settlements: Sequence[Settlement], now: datetime, rule: Rule) -> None:
+def finish(connection: Connection, ends: Sequence[ClaimEnd], now: datetime, rule: Rule) -> None:
     """Write attempts and decisions, and what they say of their receivers.
 
     A claim that is no longer the delivery's own changes nothing, unless it delivered. So it may be repeated after an
     error that left open whether it was committed.
     """
     column = DELIVERY.c
-    wanted = [settlement.claim.delivery_id for settlement in settlements]
-    # In one order, so that two dispatchers that settle the same deliveries wait for each other, never in a circle.
+    wanted = [end.claim.delivery_id for end in ends]
+    # In one order, so that two dispatchers that finish the same deliveries wait for each other, never in a circle.
     found = select(DELIVERY).where(column.id.in_(wanted)).order_by(column.id).with_for_update()
     rows = {row.id: row for row in connection.execute(found)}
     counted = []
-    for settlement in settlements:
-        row = rows.pop(settlement.claim.delivery_id, None)
-        if row is not None and _still_counts(row, settlement):
-            counted.append((row, settlement))
+    for end in ends:
+        row = rows.pop(end.claim.delivery_id, None)
+        if row is not None and _still_counts(row, end):
+            counted.append((row, end))
     if not counted:
         return
-    changed = [{"of_id": row.id, **_settled(row, settlement, now, rule)} for row, settlement in counted]
-    connection.execute(_SETTLE, changed)
+    changed = [{"of_id": row.id, **_changes(row, end, now, rule)} for row, end in counted]
+    connection.execute(_FINISH, changed)
     attempts = [
-        {"delivery_id": row.id, "number": row.attempt_count + 1, **asdict(settlement.attempt)}
-        for row, settlement in counted
-        if settlement.attempt is not None
+        {"delivery_id": row.id, "number": row.attempt_count + 1, **asdict(end.attempt)}
+        for row, end in counted
+        if end.attempt is not None
     ]
     if attempts:
         connection.execute(insert(ATTEMPT), attempts)
-    for row, settlement in counted:
-        if isinstance(settlement.decision, Split):
+    for row, end in counted:
+        if isinstance(end.decision, Split):
             split.split(connection, row, now)
     receivers.note(connection, [(row.workspace_id, one.decision) for row, one in counted], now, rule)
 
@@ -189,13 +189,9 @@ def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple
     at_once = connection.dialect.name == "postgresql"
     if not at_once and sqlite_rows.insert(connection, DELIVERY_EVENT, [(row[0].isoformat(), *row[1:]) for row in rows]):
         return {(row[3], row[2]) for row in rows}
-    named = [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in rows]
-    statement = _inserting_events(connection.dialect.name)
-    new = connection.execute(statement, statements.columns_of(named) if at_once else named)
+    engine = connection.dialect.name
+    new = connection.execute(_inserting_events(engine), statements.given(engine, DELIVERY_EVENT, rows))
     return {(row.delivery_id, row.idempotency_key) for row in new}
-
-
-_EVENT_COLUMNS = [column.name for column in DELIVERY_EVENT.columns]
 
 
 def _event_row(draft: Draft, event: AnyEvent) -> tuple[date, str, str, str, int, int]:
@@ -208,21 +204,15 @@ def _event_row(draft: Draft, event: AnyEvent) -> tuple[date, str, str, str, int,
 # Building a statement costs as much as running it on a small batch.
 @cache
 def _inserting_events(engine: str) -> ReturningInsert[Any]:
-    if engine == "postgresql":
-        statement: Any = statements.insert_arrays(DELIVERY_EVENT)
-    else:
-        statement = statements.insert_into(engine, DELIVERY_EVENT)
     columns = DELIVERY_EVENT.c
-    inserting: ReturningInsert[Any] = statement.on_conflict_do_nothing().returning(
-        columns.delivery_id, columns.idempotency_key
-    )
-    return inserting
+    statement = statements.insert_all(engine, DELIVERY_EVENT).on_conflict_do_nothing()
+    return statement.returning(columns.delivery_id, columns.idempotency_key)
 
 
-def _still_counts(row: Row[Any], settlement: Settlement) -> bool:
-    if isinstance(settlement.decision, Delivered):
+def _still_counts(row: Row[Any], end: ClaimEnd) -> bool:
+    if isinstance(end.decision, Delivered):
         return bool(row.status != Status.DELIVERED.value)
-    return bool(row.claim == settlement.claim.token)
+    return bool(row.claim == end.claim.token)
 
 
 _KEPT = (
@@ -230,19 +220,19 @@ _KEPT = (
     *("first_died_at", "redrive_after"),
 )
 _CHANGED = (*_KEPT, "attempt_count", "claim", "claimable_at")
-_SETTLE = (
+_FINISH = (
     update(DELIVERY)
     .where(DELIVERY.c.id == bindparam("of_id"))
     .values({name: bindparam(f"new_{name}") for name in _CHANGED})
 )
 
 
-def _settled(row: Row[Any], settlement: Settlement, now: datetime, rule: Rule) -> dict[str, Any]:
-    """Return the parameters of _SETTLE."""
+def _changes(row: Row[Any], end: ClaimEnd, now: datetime, rule: Rule) -> dict[str, Any]:
+    """Return the parameters of _FINISH."""
     values = {name: getattr(row, name) for name in _KEPT}
-    values |= {"claim": None, "attempt_count": row.attempt_count + (settlement.attempt is not None)}
+    values |= {"claim": None, "attempt_count": row.attempt_count + (end.attempt is not None)}
     ended = {"settled_at": now, "next_attempt_at": None, "run_attempts": row.run_attempts + 1}
-    match settlement.decision:
+    match end.decision:
         case Delivered():
             values |= {**ended, "status": Status.DELIVERED.value, "reason": None, "first_died_at": None}
         case GiveUp(reason, refused):

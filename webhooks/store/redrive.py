@@ -1,6 +1,6 @@
 """Puts deliveries that have ended back to `pending`, on request and by itself, at a bounded rate (contract 2.5 and 5).
 
-Never changes a delivery's bytes or id, never touches one that is pending, and never begins one that a probe has.
+Never changes a delivery's bytes or id, and never begins one that a probe has.
 
 A redrive plans a moment for each delivery, behind those that were planned before it: that is what its lab is shown.
 The rate itself is kept where they are claimed (`webhooks.store.claims`), by all dispatchers together and over

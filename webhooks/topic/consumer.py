@@ -1,6 +1,6 @@
 """The usage events' topic for intake: a consumer group shares its partitions out, each followed by a task (counting 7).
 
-Never takes the group's word for a position: the database has it, and nothing is ever committed to Kafka.
+Never takes a position from the group: the database has it, and nothing is committed to Kafka.
 
 What aiokafka 0.14 does, and is guarded against here: a member that takes no records for `max_poll_interval_ms` leaves
 its group and does not come back, one without partitions too (so the watch polls for it); the task that fetches may end

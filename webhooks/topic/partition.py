@@ -1,6 +1,6 @@
 """One partition of the usage events' topic, as intake reads it: an `EventSource` on a shared consumer (counting 7).
 
-Never holds more than READ_AHEAD records, never loses one for a seek of its own, and never skips any without a word.
+Never holds more than READ_AHEAD records, and never skips any without a line in the log.
 """
 
 import asyncio

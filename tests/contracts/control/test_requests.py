@@ -34,7 +34,7 @@ def test_each_is_kept_once_for_a_day(connection: Connection) -> None:
     requests.add(connection, [old, new])
     requests.add(connection, [new.model_copy(update={"reason": "another"}), unowned])
     assert kept(connection, [old, new, unowned]) == [True, True, True]
-    assert requests.find(connection, ids.request_id(NOW)) is None
+    assert requests.find(connection, ids.uuid7(NOW)) is None
     assert [requests.forget(connection, NOW, 10) for _ in range(2)] == [1, 0]
     assert kept(connection, [old, new, unowned]) == [False, True, True]
 

@@ -26,7 +26,7 @@ def test_a_ulid_names_its_millisecond(offsets_us: list[int]) -> None:
 def test_ids_of_one_moment_differ_and_have_their_form() -> None:
     minter = ids.Minter()
     ulids = {minter.mint(NOON) for _ in range(5000)}
-    requests = {minter.request_id(NOON) for _ in range(5000)}
+    requests = {minter.uuid7(NOON) for _ in range(5000)}
     assert len(ulids) == len(requests) == 5000
     assert {len(each) for each in ulids} == {26}
     assert {len({each[place] for each in ulids}) for place in range(10, 26)} == {32}, "every digit in every place"
@@ -38,12 +38,12 @@ def test_ids_of_one_moment_differ_and_have_their_form() -> None:
 @given(st.integers(0, 10**16).map(lambda us: NOON + timedelta(microseconds=us)))
 def test_a_request_id_and_a_key_name_the_very_millisecond_that_events_are_written_with(at: datetime) -> None:
     minter = ids.Minter()
-    request_id = minter.request_id(at)
+    request_id = minter.uuid7(at)
     moment = ids.moment_of(request_id)
     assert moment is not None
     assert rfc3339(moment) == rfc3339(at)
     assert ULID.from_str(minter.mint(at)).milliseconds == uuid.UUID(request_id).int >> 80
-    assert ids.first_request_of(at) <= request_id < ids.first_request_of(at + timedelta(milliseconds=1))
+    assert ids.first_uuid7_of(at) <= request_id < ids.first_uuid7_of(at + timedelta(milliseconds=1))
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,17 @@ from webhooks.core import batching, health
 from webhooks.core.deliveries import (
     Attempt,
     Claim,
+    ClaimEnd,
     Draft,
     Prepared,
     Queue,
     Receiver,
-    Settlement,
     Share,
     Status,
     WaitingQueue,
 )
 from webhooks.core.health import Health, Rule
-from webhooks.core.retry import AttemptResult as AttemptOutcome
-from webhooks.core.retry import Delivered, GiveUp, Leave, Release, RetryAt
+from webhooks.core.retry import AttemptResult, Delivered, GiveUp, Leave, Release, RetryAt
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -147,21 +146,21 @@ class FixedReceivers:
 class ScriptedSender:
     """Return the outcomes it was told, the last one again and again; keeps what it was asked to send."""
 
-    def __init__(self, *outcomes: AttemptOutcome) -> None:
+    def __init__(self, *outcomes: AttemptResult) -> None:
         self.outcomes = list(outcomes)
         self.sent: list[Prepared] = []
 
-    async def send(self, prepared: Prepared) -> AttemptOutcome:
+    async def send(self, prepared: Prepared) -> AttemptResult:
         self.sent.append(prepared)
         return self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
 
 
-def answered(status_code: int, retry_after: str | None = None) -> AttemptOutcome:
-    return AttemptOutcome(status_code, None, 5, retry_after)
+def answered(status_code: int, retry_after: str | None = None) -> AttemptResult:
+    return AttemptResult(status_code, None, 5, retry_after)
 
 
-def failed(error: str = "no answer within 10 s") -> AttemptOutcome:
-    return AttemptOutcome(None, error, 10_000)
+def failed(error: str = "no answer within 10 s") -> AttemptResult:
+    return AttemptResult(None, error, 10_000)
 
 
 class _Kept:
@@ -234,19 +233,19 @@ class ListDeliveries:
                 claims.append(replace(self._claim(kept, share.queue, kept.token, now), was_lost=was_lost))
         return claims
 
-    async def finish(self, settlements: Sequence[Settlement], now: datetime) -> None:
-        for settlement in settlements:
-            kept = self.kept[settlement.claim.delivery_id]
-            delivered = isinstance(settlement.decision, Delivered) and kept.status is not Status.DELIVERED
-            if not delivered and (isinstance(settlement.decision, Delivered) or kept.token != settlement.claim.token):
+    async def finish(self, ends: Sequence[ClaimEnd], now: datetime) -> None:
+        for end in ends:
+            kept = self.kept[end.claim.delivery_id]
+            delivered = isinstance(end.decision, Delivered) and kept.status is not Status.DELIVERED
+            if not delivered and (isinstance(end.decision, Delivered) or kept.token != end.claim.token):
                 continue
             kept.token = None
-            if settlement.attempt is not None:
-                kept.attempts.append(settlement.attempt)
+            if end.attempt is not None:
+                kept.attempts.append(end.attempt)
             workspace_id = kept.draft.workspace_id
             known = self.health.get(workspace_id, WELL)
-            self.health[workspace_id] = health.after(known, settlement.decision, now, self._rule)
-            match settlement.decision:
+            self.health[workspace_id] = health.after(known, end.decision, now, self._rule)
+            match end.decision:
                 case Delivered():
                     kept.status, kept.settled_at = Status.DELIVERED, now
                 case GiveUp(reason, refused):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Attempt, Claim, Queue, Settlement, Share
+from webhooks.core.deliveries import Attempt, Claim, ClaimEnd, Queue, Share
 from webhooks.core.retry import GiveUp, Release
 from webhooks.flow.ports import Deliveries
 
@@ -43,9 +43,9 @@ async def lose(deliveries: Deliveries, *delivery_ids: str, at_s: float = 0) -> N
     """Let each of these, which must be due, become a dead letter; what else is due waits on."""
     claims = {claim.delivery_id: claim for claim in await deliveries.claim([share()], kit.after(at_s))}
     for delivery_id in delivery_ids:
-        lost = Settlement(claims.pop(delivery_id), TRIED, GiveUp("answered 410"))
+        lost = ClaimEnd(claims.pop(delivery_id), TRIED, GiveUp("answered 410"))
         await deliveries.finish([lost], kit.after(at_s))
-    await deliveries.finish([Settlement(claim, None, Release()) for claim in claims.values()], kit.after(at_s))
+    await deliveries.finish([ClaimEnd(claim, None, Release()) for claim in claims.values()], kit.after(at_s))
 
 
 async def hold(deliveries: Deliveries, *, at_s: float = 0) -> None:

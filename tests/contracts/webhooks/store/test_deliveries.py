@@ -8,7 +8,7 @@ import pytest
 from domain.positions import PositionLostError
 from tests.contracts.webhooks.store.steps import LEASE_S, TRIED, Stage, claim_one, ids_due, keep, lose, share
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Attempt, Queue, Settlement, Status, WaitingQueue
+from webhooks.core.deliveries import Attempt, ClaimEnd, Queue, Status, WaitingQueue
 from webhooks.core.retry import Decision, Delivered, GiveUp, Release, RetryAt
 from webhooks.flow.ports import Deliveries
 
@@ -98,9 +98,9 @@ async def test_waiting_names_each_lane_with_its_earliest_moment(deliveries: Deli
     await keep(deliveries, "b1", workspace_id="b")
     await keep(deliveries, "c1", workspace_id="c")
     (claim,) = await deliveries.claim([share(1, "a")], kit.START)
-    await deliveries.finish([Settlement(claim, TRIED, RetryAt(kit.after(7)))], kit.START)
+    await deliveries.finish([ClaimEnd(claim, TRIED, RetryAt(kit.after(7)))], kit.START)
     (claim,) = await deliveries.claim([share(1, "c")], kit.START)
-    await deliveries.finish([Settlement(claim, TRIED, Delivered())], kit.START)
+    await deliveries.finish([ClaimEnd(claim, TRIED, Delivered())], kit.START)
     assert sorted(await deliveries.waiting(), key=repr) == sorted(
         [
             WaitingQueue("a", Queue.FIRST, kit.START),
@@ -114,13 +114,13 @@ async def test_waiting_names_each_lane_with_its_earliest_moment(deliveries: Deli
 async def test_a_retry_is_claimed_in_its_own_lane_when_it_is_planned(deliveries: Deliveries) -> None:
     await keep(deliveries, "one")
     claim = await claim_one(deliveries)
-    await deliveries.finish([Settlement(claim, TRIED, RetryAt(kit.after(3)))], kit.after(1))
+    await deliveries.finish([ClaimEnd(claim, TRIED, RetryAt(kit.after(3)))], kit.after(1))
     assert await ids_due(deliveries, 100) == []
     assert await ids_due(deliveries, 2.9, share(queue=Queue.RETRY)) == []
     again = await claim_one(deliveries, 3, queue=Queue.RETRY)
     assert (again.attempt_number, again.first_attempt_at, again.planned_at) == (2, kit.START, kit.after(3))
     assert again.body == claim.body
-    await deliveries.finish([Settlement(again, TRIED, RetryAt(kit.after(6)))], kit.after(4))
+    await deliveries.finish([ClaimEnd(again, TRIED, RetryAt(kit.after(6)))], kit.after(4))
     third = await claim_one(deliveries, 7, queue=Queue.RETRY)
     assert (third.attempt_number, third.first_attempt_at, third.planned_at) == (3, kit.START, kit.after(6))
 
@@ -129,14 +129,14 @@ async def test_a_retry_is_claimed_in_its_own_lane_when_it_is_planned(deliveries:
 async def test_what_has_ended_is_not_claimed_again(deliveries: Deliveries, decision: Delivered | GiveUp) -> None:
     await keep(deliveries, "one")
     claim = await claim_one(deliveries)
-    await deliveries.finish([Settlement(claim, TRIED, decision)], kit.START)
+    await deliveries.finish([ClaimEnd(claim, TRIED, decision)], kit.START)
     assert await ids_due(deliveries, 10_000, share(), share(queue=Queue.RETRY)) == []
 
 
 async def test_a_released_claim_waits_as_before_and_its_clock_has_not_started(deliveries: Deliveries) -> None:
     await keep(deliveries, "one")
     claim = await claim_one(deliveries, 1)
-    await deliveries.finish([Settlement(claim, None, Release())], kit.after(1))
+    await deliveries.finish([ClaimEnd(claim, None, Release())], kit.after(1))
     again = await claim_one(deliveries, 2)
     assert (again.attempt_number, again.first_attempt_at, again.planned_at) == (1, kit.after(2), kit.START)
 
@@ -160,7 +160,7 @@ async def test_who_does_not_take_over_leaves_what_another_claimed(deliveries: De
     await keep(deliveries, "two", first=2)
     claims = await deliveries.claim([share()], kit.after(LEASE_S + 1), takes_over=False)
     assert [claim.delivery_id for claim in claims] == ["two"]
-    await deliveries.finish([Settlement(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S + 1))
+    await deliveries.finish([ClaimEnd(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S + 1))
     again = await deliveries.claim([share(queue=Queue.RETRY)], kit.after(40), takes_over=False)
     assert [claim.was_lost for claim in again] == [False]
 
@@ -169,9 +169,9 @@ async def test_a_lost_claim_changes_nothing_unless_it_delivered(deliveries: Deli
     await keep(deliveries, "one")
     lost = await claim_one(deliveries)
     held = await claim_one(deliveries, LEASE_S)
-    await deliveries.finish([Settlement(lost, TRIED, GiveUp("too late"))], kit.after(LEASE_S))
-    await deliveries.finish([Settlement(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S))
-    await deliveries.finish([Settlement(lost, TRIED, Delivered())], kit.after(LEASE_S))
+    await deliveries.finish([ClaimEnd(lost, TRIED, GiveUp("too late"))], kit.after(LEASE_S))
+    await deliveries.finish([ClaimEnd(held, TRIED, RetryAt(kit.after(40)))], kit.after(LEASE_S))
+    await deliveries.finish([ClaimEnd(lost, TRIED, Delivered())], kit.after(LEASE_S))
     assert await deliveries.waiting() == []
 
 
@@ -179,12 +179,12 @@ async def test_settling_again_changes_nothing(stage: Stage) -> None:
     deliveries = stage.deliveries
     await keep(deliveries, "one", "two")
     first, second = await deliveries.claim([share()], kit.START)
-    settlements: Sequence[Settlement] = [
-        Settlement(first, TRIED, RetryAt(kit.after(3))),
-        Settlement(second, TRIED, Delivered()),
+    ends: Sequence[ClaimEnd] = [
+        ClaimEnd(first, TRIED, RetryAt(kit.after(3))),
+        ClaimEnd(second, TRIED, Delivered()),
     ]
-    await deliveries.finish(settlements, kit.START)
-    await deliveries.finish(settlements, kit.START)
+    await deliveries.finish(ends, kit.START)
+    await deliveries.finish(ends, kit.START)
     again = await claim_one(deliveries, 3, queue=Queue.RETRY)
     assert (again.delivery_id, again.attempt_number) == ("one", 2)
     assert [stage.attempts(name) for name in ("one", "two")] == [[TRIED], [TRIED]]
@@ -200,15 +200,15 @@ async def test_every_attempt_is_kept_as_it_went_and_in_its_order(stage: Stage) -
     await keep(stage.deliveries, "one")
     for number, (attempt, decision) in enumerate(zip(tried, decisions, strict=True)):
         claim = await claim_one(stage.deliveries, 4 * number, queue=Queue.RETRY if number else Queue.FIRST)
-        await stage.deliveries.finish([Settlement(claim, attempt, decision)], attempt.at)
+        await stage.deliveries.finish([ClaimEnd(claim, attempt, decision)], attempt.at)
     assert stage.attempts("one") == tried
 
 
-async def test_a_delivery_that_has_arrived_is_not_settled_again(stage: Stage) -> None:
+async def test_a_delivery_that_has_arrived_is_not_finished_again(stage: Stage) -> None:
     """Its commit was answered by nobody, so its dispatcher settles it again, whatever has happened since."""
     deliveries = stage.deliveries
     await keep(deliveries, "one")
-    arrived = Settlement(await claim_one(deliveries), TRIED, Delivered())
+    arrived = ClaimEnd(await claim_one(deliveries), TRIED, Delivered())
     await deliveries.finish([arrived], kit.START)
     await keep(deliveries, *"abcde", first=2)
     await lose(deliveries, *"abcde", at_s=1)
@@ -217,5 +217,5 @@ async def test_a_delivery_that_has_arrived_is_not_settled_again(stage: Stage) ->
     assert await deliveries.waiting() == [WaitingQueue("ws", Queue.PROBE, kit.after(31))], (
         "the receiver is held all the same"
     )
-    await deliveries.finish([Settlement(arrived.claim, TRIED, GiveUp("late"))], kit.after(2))
+    await deliveries.finish([ClaimEnd(arrived.claim, TRIED, GiveUp("late"))], kit.after(2))
     assert stage.attempts("one") == [TRIED]

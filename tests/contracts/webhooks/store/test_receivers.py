@@ -2,7 +2,7 @@
 
 from tests.contracts.webhooks.store.steps import TRIED, claim_one, hold, ids_due, keep, lose, share
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Queue, Settlement, WaitingQueue
+from webhooks.core.deliveries import ClaimEnd, Queue, WaitingQueue
 from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, Release, RetryAt
 from webhooks.flow.ports import Deliveries
 
@@ -21,7 +21,7 @@ async def test_a_delivery_that_arrives_begins_the_row_anew(deliveries: Deliverie
     await keep(deliveries, "a", "b", "c", "d", "e")
     await lose(deliveries, *"abcd")
     arrived = await claim_one(deliveries)
-    await deliveries.finish([Settlement(arrived, TRIED, Delivered())], kit.START)
+    await deliveries.finish([ClaimEnd(arrived, TRIED, Delivered())], kit.START)
     await keep(deliveries, "f", first=6)
     await lose(deliveries, *"f")
     assert await deliveries.waiting() == []
@@ -33,8 +33,8 @@ async def test_the_row_counts_what_one_settling_brings_in_its_order(deliveries: 
     await keep(deliveries, *"abcdef")
     claims = await deliveries.claim([share()], kit.START)
     decisions: list[Decision] = [Delivered(), *[GiveUp("gone")] * 5]
-    settlements = [Settlement(claim, TRIED, decision) for claim, decision in zip(claims, decisions, strict=True)]
-    await deliveries.finish(settlements, kit.START)
+    ends = [ClaimEnd(claim, TRIED, decision) for claim, decision in zip(claims, decisions, strict=True)]
+    await deliveries.finish(ends, kit.START)
     assert await deliveries.waiting() == [WaitingQueue("ws", PROBE, kit.after(30))]
 
 
@@ -53,7 +53,7 @@ async def test_a_probe_that_fails_starts_no_clock_and_leaves_the_delivery_as_it_
     for at_s in (30, 60, 90):
         probe = await claim_one(deliveries, at_s, queue=PROBE)
         assert (probe.delivery_id, probe.attempt_number, probe.first_attempt_at) == ("new", 1, kit.after(at_s))
-        await deliveries.finish([Settlement(probe, TRIED, Leave())], kit.after(at_s + 10))
+        await deliveries.finish([ClaimEnd(probe, TRIED, Leave())], kit.after(at_s + 10))
     (claim,) = await deliveries.claim([share()], kit.after(100))
     assert (claim.first_attempt_at, claim.planned_at, claim.attempt_number) == (kit.after(100), kit.START, 1)
 
@@ -62,7 +62,7 @@ async def test_where_none_waits_the_oldest_dead_letter_of_a_day_is_the_probe(del
     await hold(deliveries)
     probe = await claim_one(deliveries, 30, queue=PROBE)
     assert probe.delivery_id == "lost-0"
-    await deliveries.finish([Settlement(probe, TRIED, Leave())], kit.after(31))
+    await deliveries.finish([ClaimEnd(probe, TRIED, Leave())], kit.after(31))
     assert await deliveries.waiting() == [WaitingQueue("ws", PROBE, kit.after(60))]
     assert (await claim_one(deliveries, 86_400, queue=PROBE)).delivery_id == "lost-0"
     assert await ids_due(deliveries, 86_430.1, share(queue=PROBE)) == []
@@ -71,7 +71,7 @@ async def test_where_none_waits_the_oldest_dead_letter_of_a_day_is_the_probe(del
 async def test_a_receiver_is_probed_with_its_own_dead_letters(deliveries: Deliveries) -> None:
     await keep(deliveries, "a-lost", workspace_id="other")
     (others,) = await deliveries.claim([share(workspace_id="other")], kit.START)
-    await deliveries.finish([Settlement(others, TRIED, GiveUp("answered 410"))], kit.START)
+    await deliveries.finish([ClaimEnd(others, TRIED, GiveUp("answered 410"))], kit.START)
     await hold(deliveries, at_s=1)
     probe = await claim_one(deliveries, 31, queue=PROBE)
     assert (probe.delivery_id, probe.workspace_id) == ("lost-0", "ws")
@@ -90,7 +90,7 @@ async def test_a_probe_that_arrives_ends_the_hold(deliveries: Deliveries) -> Non
     await hold(deliveries)
     await keep(deliveries, "new", "newer", first=6)
     probe = await claim_one(deliveries, 30, queue=PROBE)
-    await deliveries.finish([Settlement(probe, TRIED, Delivered())], kit.after(31))
+    await deliveries.finish([ClaimEnd(probe, TRIED, Delivered())], kit.after(31))
     assert await deliveries.waiting() == [WaitingQueue("ws", Queue.FIRST, kit.START)]
     assert await ids_due(deliveries, 32) == ["newer"]
 
@@ -100,20 +100,20 @@ async def test_retries_of_a_receiver_that_is_held_go_on_and_one_that_arrives_end
 ) -> None:
     await keep(deliveries, "tried")
     claim = await claim_one(deliveries)
-    await deliveries.finish([Settlement(claim, TRIED, RetryAt(kit.after(1)))], kit.START)
+    await deliveries.finish([ClaimEnd(claim, TRIED, RetryAt(kit.after(1)))], kit.START)
     names = [f"lost-{number}" for number in range(5)]
     await keep(deliveries, *names, first=2)
     await lose(deliveries, *names)
     assert WaitingQueue("ws", Queue.RETRY, kit.after(1)) in await deliveries.waiting()
     again = await claim_one(deliveries, 1, queue=Queue.RETRY)
-    await deliveries.finish([Settlement(again, TRIED, Delivered())], kit.after(1))
+    await deliveries.finish([ClaimEnd(again, TRIED, Delivered())], kit.after(1))
     assert await deliveries.waiting() == []
 
 
 async def test_a_probe_whose_receiver_went_away_before_it_was_made_leaves_no_trace(deliveries: Deliveries) -> None:
     await hold(deliveries)
     probe = await claim_one(deliveries, 30, queue=PROBE)
-    await deliveries.finish([Settlement(probe, None, Release())], kit.after(30))
+    await deliveries.finish([ClaimEnd(probe, None, Release())], kit.after(30))
     assert (await claim_one(deliveries, 60, queue=PROBE)).delivery_id == "lost-0"
 
 
@@ -124,7 +124,7 @@ async def test_probes_that_are_refused_go_on_to_the_next_oldest_and_round(delive
     for number in range(1, 10):
         probe = await claim_one(deliveries, 30 * number, queue=PROBE)
         names.append(probe.delivery_id)
-        await deliveries.finish([Settlement(probe, TRIED, Leave(refused=True))], kit.after(30 * number + 1))
+        await deliveries.finish([ClaimEnd(probe, TRIED, Leave(refused=True))], kit.after(30 * number + 1))
     lost = [f"lost-{number}" for number in range(5)]
     assert names == ["a-bad", "b-good", *lost, "a-bad", "b-good"]
 
@@ -135,4 +135,4 @@ async def test_a_probe_that_failed_otherwise_begins_with_the_oldest_again(delive
     for number, refused, name in [(1, True, "a-bad"), (2, False, "b-good"), (3, True, "a-bad"), (4, True, "b-good")]:
         probe = await claim_one(deliveries, 30 * number, queue=PROBE)
         assert probe.delivery_id == name
-        await deliveries.finish([Settlement(probe, TRIED, Leave(refused=refused))], kit.after(30 * number + 1))
+        await deliveries.finish([ClaimEnd(probe, TRIED, Leave(refused=refused))], kit.after(30 * number + 1))

@@ -73,8 +73,8 @@ async def test_what_was_recorded_last_before_the_clock_was_set_back_is_shown_wit
     counter, follower = Counter(database, clock, lab.id), Follower(lab)
     counter.record(timestamp=NOON)
     clock.now -= DAY
-    assert database.write_now(lambda connection: ledger_clock.settle(connection, clock()))
-    assert not database.write_now(lambda connection: ledger_clock.settle(connection, clock()))
+    assert database.write_now(lambda connection: ledger_clock.note_set_back(connection, clock()))
+    assert not database.write_now(lambda connection: ledger_clock.note_set_back(connection, clock()))
     clock.advance(seconds=2 * HELD_S - 1)
     assert await follower.read() == 0
     clock.advance(seconds=2)

@@ -72,7 +72,7 @@ async def test_a_complete_request_is_found_with_its_event_its_delivery_and_the_a
 ) -> None:
     one = event(1, workspace_id=lab.id, request_id=REQUEST)
     taken_back = correction(3, workspace_id=lab.id, request_id=REQUEST)
-    neighbour = event(2, workspace_id=lab.id, request_id=ids.request_id(NOON))  # of the same millisecond
+    neighbour = event(2, workspace_id=lab.id, request_id=ids.uuid7(NOON))  # of the same millisecond
     stretch = batch([one, neighbour, taken_back])
     database.write_now(lambda connection: transaction.apply(connection, stretch, HandClock()))
     found = (await lab.client.get(f"{PATH}/{REQUEST}")).json()

@@ -28,7 +28,7 @@ async def test_every_page_of_an_empty_workspace_says_what_to_do(signed_in: Perso
         ("/console/customers/new", "Make the first model"),
         ("/console/models", "tollgate mock-upstream"),
         ("/console/models/new", "Base URL"),
-        ("/console/events", "No event in this window"),
+        ("/console/events", "No request in this window"),
         ("/console/webhook", "tollgate webhook listen"),
         ("/console/webhook/redrive", "Nothing was given up"),
         ("/console/usage", "tollgate usage --month"),

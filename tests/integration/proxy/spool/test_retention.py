@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from proxy.spool import file as spool_file
-from proxy.spool import writer
+from proxy.spool import retention, writer
+from proxy.spool.file import SpoolFile
+from proxy.spool.retention import SpoolRetention
 from proxy.spool.writer import Spool
 from proxy.topic import publisher
 from proxy.topic import report as spool_report
@@ -328,3 +330,21 @@ async def test_an_instance_is_noted_once_and_behind_a_torn_line(tmp_path: Path) 
         sink.file.remove()
     assert spool_file.drained_instances(tmp_path) == {"one": 7, sink.instance: 41}
     assert (tmp_path / "drained").read_text().count(sink.instance) == 2
+
+
+async def test_who_stops_waits_until_every_reader_has_passed_the_spool(sink: Spool) -> None:
+    await spooled(sink, range(3))
+    looks: list[SpoolFile] = []
+
+    def one_more_at_each_look(file: SpoolFile) -> int:
+        looks.append(file)
+        return len(looks)
+
+    await SpoolRetention(sink, [], one_more_at_each_look).read_to_end()
+    assert len(looks) == sink.file.end
+
+
+async def test_who_stops_does_not_wait_for_ever(sink: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "READ_WITHIN_S", 0)
+    await spooled(sink, range(3))
+    await SpoolRetention(sink, [], lambda _: 0).read_to_end()

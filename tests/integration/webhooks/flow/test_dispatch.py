@@ -228,7 +228,7 @@ async def test_a_restart_goes_on_from_the_position(place: Place) -> None:
         assert [one.keys for one in receiver.received] == [["key-000001"], ["key-000002"]]
 
 
-async def test_drain_settles_what_is_in_flight_and_begins_nothing_more(place: Place) -> None:
+async def test_drain_finishes_what_is_in_flight_and_begins_nothing_more(place: Place) -> None:
     async with serving(hang, status(200)) as receiver, dispatching(place, batch_size=1) as scene:
         scene.set_webhook(receiver.url)
         await scene.partition.put(kit.event(1))

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from runtime.database.engines import Database
 from tests.support.engines import Place
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Attempt, Queue, Settlement, Share, Status, WaitingQueue
+from webhooks.core.deliveries import Attempt, ClaimEnd, Queue, Share, Status, WaitingQueue
 from webhooks.core.health import Rule
 from webhooks.core.retry import Decision, Delivered, GiveUp, Leave, RetryAt
 from webhooks.store import claims, deliveries, receivers, redrive, tables
@@ -39,9 +39,9 @@ class Desk:
         """Settle an attempt at each."""
         shares = [Share("ws", queue, 100) for queue in (Queue.FIRST, Queue.REDRIVEN)]
         found = {one.delivery_id: one for one in self.write(claims.claim, shares, kit.after(at_s), LEASE, SWIFT)}
-        settlements = [Settlement(found.pop(name), TRIED, decision) for name in delivery_ids]
+        ends = [ClaimEnd(found.pop(name), TRIED, decision) for name in delivery_ids]
         assert not found
-        self.write(deliveries.finish, settlements, kit.after(at_s), RULE)
+        self.write(deliveries.finish, ends, kit.after(at_s), RULE)
 
     def lose(self, *delivery_ids: str, at_s: float = 0) -> None:
         self.keep(*delivery_ids, at_s=at_s)
@@ -140,7 +140,7 @@ def test_a_probe_that_is_under_way_is_not_begun_a_second_time_by_a_redrive(desk:
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), LEASE, RULE)
     desk.write(redrive.redeliver, "ws", "lost-0", kit.after(31))
     assert desk.due() == {"lost-0": kit.after(60)}
-    desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(40), RULE)
+    desk.write(deliveries.finish, [ClaimEnd(probe, TRIED, Delivered())], kit.after(40), RULE)
     assert desk.row("lost-0").status == "delivered"
     assert desk.due() == {}
 
@@ -162,7 +162,7 @@ def test_a_receiver_that_is_back_has_its_last_day_redriven_once(desk: Desk) -> N
     desk.keep("new", at_s=day + 6)
     shares = [Share("ws", Queue.PROBE, 1)]
     (probe,) = desk.write(claims.claim, shares, kit.after(day + 40), LEASE, RULE)
-    desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(day + 40), RULE)
+    desk.write(deliveries.finish, [ClaimEnd(probe, TRIED, Delivered())], kit.after(day + 40), RULE)
     now = kit.after(day + 41)
     counts = [desk.write(redrive.redrive_returned, now, RULE, 3) for _ in range(3)]
     assert counts == [3, 2, None]
@@ -175,7 +175,7 @@ def test_what_fails_again_is_not_redriven_without_end(desk: Desk) -> None:
         desk.lose(f"lost-{number}")
     desk.keep("new")
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), LEASE, RULE)
-    desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
+    desk.write(deliveries.finish, [ClaimEnd(probe, TRIED, Delivered())], kit.after(30), RULE)
     assert desk.write(redrive.redrive_returned, kit.after(31), SWIFT, 3) == 3
     desk.end("lost-0", "lost-1", "lost-2", decision=GiveUp("again"), at_s=32)
     assert desk.write(redrive.redrive_returned, kit.after(33), SWIFT, 3) == 2
@@ -186,20 +186,20 @@ def test_a_receiver_that_fails_again_is_held_again_and_what_is_left_waits(desk: 
     for number in range(8):
         desk.lose(f"lost-{number}")
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), LEASE, RULE)
-    desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
+    desk.write(deliveries.finish, [ClaimEnd(probe, TRIED, Delivered())], kit.after(30), RULE)
     assert desk.write(redrive.redrive_returned, kit.after(31), SWIFT, 5) == 5
     desk.end(*desk.due(), decision=GiveUp("again"), at_s=32)
     assert desk.write(redrive.redrive_returned, kit.after(33), SWIFT, 5) is None
     assert desk.queues() == {Queue.PROBE}
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(62), LEASE, RULE)
-    desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(62), RULE)
+    desk.write(deliveries.finish, [ClaimEnd(probe, TRIED, Delivered())], kit.after(62), RULE)
     assert desk.write(redrive.redrive_returned, kit.after(65), SWIFT) == 6
 
 
 def redriven(desk: Desk, at_s: float, *, rule: Rule = RULE) -> int:
     """Deliver what of the redriven may be claimed now; return how many."""
     found = desk.write(claims.claim, [Share("ws", Queue.REDRIVEN, 100)], kit.after(at_s), LEASE, rule)
-    desk.write(deliveries.finish, [Settlement(one, TRIED, Delivered()) for one in found], kit.after(at_s), rule)
+    desk.write(deliveries.finish, [ClaimEnd(one, TRIED, Delivered()) for one in found], kit.after(at_s), rule)
     return len(found)
 
 
@@ -256,7 +256,7 @@ def test_the_probe_is_found_among_the_redriven_too(desk: Desk) -> None:
     desk.write(redrive.redrive, "ws", kit.after(2), 10.0)
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(40), LEASE, RULE)
     assert (probe.delivery_id, probe.queue) == ("lost-0", Queue.PROBE)
-    desk.write(deliveries.finish, [Settlement(probe, TRIED, Leave(refused=True))], kit.after(41), RULE)
+    desk.write(deliveries.finish, [ClaimEnd(probe, TRIED, Leave(refused=True))], kit.after(41), RULE)
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(80), LEASE, RULE)
     assert probe.delivery_id == "lost-1"
 

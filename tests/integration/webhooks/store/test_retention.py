@@ -13,7 +13,7 @@ from runtime.database.engines import Database
 from tests.integration.webhooks.store.test_redrive import RULE, TRIED, Desk
 from tests.support.engines import Place
 from tests.unit.webhooks import kit
-from webhooks.core.deliveries import Queue, Settlement, Share, Status
+from webhooks.core.deliveries import ClaimEnd, Queue, Share, Status
 from webhooks.core.health import Rule
 from webhooks.core.retry import Delivered, GiveUp
 from webhooks.store import claims, deliveries, redrive, retention, tables
@@ -85,7 +85,7 @@ def test_what_an_attempt_has_is_not_given_up_under_it(desk: Desk) -> None:
     now = kit.after(EXPIRED_S + 60)
     (claim,) = desk.write(claims.claim, [Share("ws", Queue.FIRST, 1)], now, timedelta(seconds=30), RULE)
     assert desk.write(retention.give_up, "ws", now) == 0
-    desk.write(deliveries.finish, [Settlement(claim, TRIED, Delivered())], now, RULE)
+    desk.write(deliveries.finish, [ClaimEnd(claim, TRIED, Delivered())], now, RULE)
     assert desk.row("one").status == "delivered"
 
 
@@ -193,7 +193,7 @@ async def test_upkeep_redrives_for_receivers_that_are_back(desk: Desk) -> None:
     upkeep = Upkeep(desk.database, kit.HandClock(kit.after(99)), rule=Rule(), keep_days=100, longest_wait_s=30)
     assert not await upkeep.redrive_some()
     (probe,) = desk.write(claims.claim, [Share("ws", Queue.PROBE, 1)], kit.after(30), timedelta(seconds=30), RULE)
-    desk.write(deliveries.finish, [Settlement(probe, TRIED, Delivered())], kit.after(30), RULE)
+    desk.write(deliveries.finish, [ClaimEnd(probe, TRIED, Delivered())], kit.after(30), RULE)
     assert await upkeep.redrive_some()
     assert len(desk.due()) == 4
 

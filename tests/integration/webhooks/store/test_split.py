@@ -8,7 +8,7 @@ from runtime.database.engines import Database
 from tests.integration.webhooks.store.test_redrive import LEASE, RULE, Desk
 from tests.unit.webhooks import kit
 from webhooks.core import batching
-from webhooks.core.deliveries import Attempt, Queue, Settlement, Share
+from webhooks.core.deliveries import Attempt, ClaimEnd, Queue, Share
 from webhooks.core.retry import Delivered, Split
 from webhooks.store import claims, deliveries, pages, tables
 
@@ -21,9 +21,9 @@ def test_each_event_is_delivered_by_itself_in_the_bytes_it_was_frozen_in(databas
     desk.write(deliveries.enqueue, [kit.draft("whole", *events)], [kit.batch(*events)], kit.START)
     (claim,) = desk.write(claims.claim, [Share("ws", Queue.FIRST, 9)], kit.after(1), LEASE, RULE)
     assert claim.event_count == 3
-    settlement = Settlement(claim, TOO_LARGE, Split())
+    end = ClaimEnd(claim, TOO_LARGE, Split())
     for _ in range(2):  # it may be repeated
-        desk.write(deliveries.finish, [settlement], kit.after(2), RULE)
+        desk.write(deliveries.finish, [end], kit.after(2), RULE)
     parts = desk.write(claims.claim, [Share("ws", Queue.FIRST, 9)], kit.after(2), LEASE, RULE)
     assert sorted(part.body for part in parts) == sorted(batching.freeze([batching.bill(one)]) for one in events)
     assert {(part.event_count, part.attempt_number) for part in parts} == {(1, 1)}
@@ -35,7 +35,7 @@ def test_each_event_is_delivered_by_itself_in_the_bytes_it_was_frozen_in(databas
     keys = {part.delivery_id: json.loads(part.body)["data"]["events"][0]["idempotencyKey"] for part in parts}
     assert owned == {key: delivery_id for delivery_id, key in keys.items()}
     assert desk.write(pages.owner, "whole") is None
-    settled = [Settlement(part, Attempt(kit.after(3), 200, None, 1), Delivered()) for part in parts]
+    settled = [ClaimEnd(part, Attempt(kit.after(3), 200, None, 1), Delivered()) for part in parts]
     desk.write(deliveries.finish, settled, kit.after(3), RULE)
     assert desk.due() == {}
     attempts = select(tables.ATTEMPT.c.delivery_id, tables.ATTEMPT.c.status_code).order_by(tables.ATTEMPT.c.number)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.limits.concurrency import Concurrency, Places
+from proxy.limits.concurrency import Concurrency, HeldPlaces
 from proxy.limits.windows import Refusal, WindowLimit
 from schemas.limits import LimitType, RateLimitUnit
 
@@ -32,7 +32,7 @@ class Held:
 
     slug: str
     limits: list[WindowLimit]
-    places: Places
+    places: HeldPlaces
 
     def counts_for(self, slug: str, group: str) -> bool:
         return self.slug == slug and any(limit.counting_group == group for limit in self.limits)

@@ -29,7 +29,7 @@ def written(route: bytes, at: datetime = kit.NOW, **facts: Any) -> bytes:
     """Return an event as the proxy spools it."""
     given_facts: dict[str, Any] = {
         "idempotency_key": ids.mint(at),
-        "request_id": ids.request_id(at),
+        "request_id": ids.uuid7(at),
         "admitted_at": at,
         "route": route,
         "api_key_prefix": "sky_abcdefghijkl",
@@ -91,7 +91,7 @@ def test_a_row_says_what_its_event_says(
 def test_an_event_that_was_written_otherwise_is_decoded(key: str) -> None:
     draft = UsageDraft(
         idempotency_key=key,
-        request_id=ids.request_id(kit.NOW),
+        request_id=ids.uuid7(kit.NOW),
         timestamp=kit.NOW,
         workspace_id="ws",
         group_id="own",

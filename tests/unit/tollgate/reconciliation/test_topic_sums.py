@@ -10,7 +10,7 @@ from domain import ledger_days
 from schemas.usage import Kind
 from tests.unit.metering.factories import NOON, event
 from tollgate.reconciliation import topic_sums
-from tollgate.reconciliation.accounts import AccountSums, Figures, Period, Place, UnreadableRecord
+from tollgate.reconciliation.accounts import AccountSums, Figures, Period, UnreadableRecord, WorkspaceDay
 from tollgate.reconciliation.topic_sums import TopicSums
 
 DAY = NOON.date()
@@ -33,8 +33,8 @@ def record(offset: int, key: str = "", partition: int = 0, **fields: Any) -> Mad
 
 @dataclass(frozen=True)
 class Found:
-    figures: dict[Place, Figures]
-    lag: dict[Place, AccountSums]
+    figures: dict[WorkspaceDay, Figures]
+    lag: dict[WorkspaceDay, AccountSums]
     unreadable: int
     named: list[UnreadableRecord]
 

@@ -3,7 +3,7 @@
 from tests.unit.webhooks import kit
 from webhooks.core import fairness
 from webhooks.core.deliveries import Queue, Share, WaitingQueue
-from webhooks.core.fairness import AttemptLimits, Place
+from webhooks.core.fairness import AttemptLimits, WorkspaceQueue
 
 LIMITS = AttemptLimits(overall=10, first_per_receiver=4, first_per_failing_receiver=1, retries_per_receiver=3)
 
@@ -14,7 +14,7 @@ def queue(workspace_id: str, which: Queue = Queue.FIRST, *, due_s: float = 0) ->
 
 def test_each_lane_gets_what_its_bound_leaves() -> None:
     waiting = [queue("a"), queue("b"), queue("c"), queue("c", Queue.RETRY)]
-    busy: dict[Place, int] = {("a", Queue.FIRST): 3, ("c", Queue.FIRST): 1}
+    busy: dict[WorkspaceQueue, int] = {("a", Queue.FIRST): 3, ("c", Queue.FIRST): 1}
     assert fairness.share(waiting, busy, {"c"}, LIMITS, {}) == [Share("c", Queue.RETRY, 3), Share("b", Queue.FIRST, 3)]
 
 
@@ -31,7 +31,7 @@ def test_nothing_is_shared_beyond_the_overall_bound() -> None:
 
 def test_hanging_receivers_leave_room_for_the_others() -> None:
     hanging = [f"hangs-{number}" for number in range(5)]
-    busy: dict[Place, int] = {(name, Queue.FIRST): 1 for name in hanging}
+    busy: dict[WorkspaceQueue, int] = {(name, Queue.FIRST): 1 for name in hanging}
     waiting = [*(queue(name) for name in hanging), queue("well", due_s=9)]
     assert fairness.share(waiting, busy, set(hanging), LIMITS, {}) == [Share("well", Queue.FIRST, 4)]
 
@@ -40,7 +40,7 @@ def test_however_many_receivers_hang_their_retries_leave_room_for_the_others() -
     hanging = [f"hangs-{number}" for number in range(50)]
     limits = AttemptLimits(overall=10, first_per_receiver=4, retries_per_receiver=3, overall_to_failing=6)
     waiting = [*(queue(name, Queue.RETRY) for name in hanging), queue("well", due_s=9)]
-    busy: dict[Place, int] = {(hanging[0], Queue.RETRY): 3}
+    busy: dict[WorkspaceQueue, int] = {(hanging[0], Queue.RETRY): 3}
     shares = fairness.share(waiting, busy, set(hanging), limits, {})
     assert sum(share.count for share in shares if share.workspace_id in hanging) == 3
     assert Share("well", Queue.FIRST, 4) in shares

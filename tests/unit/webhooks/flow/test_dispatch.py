@@ -70,7 +70,7 @@ async def test_intake_cuts_and_keeps_and_moves_the_position() -> None:
     assert scene.deliveries.positions == {(kit.TOPIC, 0): 6}
 
 
-async def test_a_delivery_is_signed_sent_and_settled() -> None:
+async def test_a_delivery_is_signed_sent_and_finished() -> None:
     scene = Scene(kit.answered(200), a=HOOK)
     await scene.intake.process([kit.batch(kit.event(1, "a"))])
     assert await scene.turn() == 1
@@ -166,7 +166,7 @@ async def test_a_receiver_that_goes_away_after_the_claim_costs_no_attempt() -> N
     assert scene.dispatch.is_idle
 
 
-async def test_an_attempt_that_could_not_be_settled_is_settled_later() -> None:
+async def test_an_attempt_that_could_not_be_finished_is_finished_later() -> None:
     scene = Scene(kit.answered(200), a=HOOK)
     await scene.intake.process([kit.batch(kit.event(1, "a"))])
     (claim,), _ = await scene.dispatch.claim()

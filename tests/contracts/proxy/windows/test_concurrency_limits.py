@@ -1,4 +1,4 @@
-"""What every `Places` adapter must do, whoever counts the requests in flight (contract 2.2)."""
+"""What every `ConcurrencyLimits` adapter must do, whoever counts the requests in flight (contract 2.2)."""
 
 import asyncio
 import uuid
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.admission import Places
+from proxy.admission import ConcurrencyLimits
 from proxy.limits import concurrency
 from proxy.limits.windows import Refusal, WindowLimit
 from proxy.windows import redis
@@ -43,10 +43,10 @@ async def proxies(
 
 
 @pytest.fixture(params=[MemoryPlaces, SharedPlaces])
-def adapter(request: pytest.FixtureRequest) -> Places:
+def adapter(request: pytest.FixtureRequest) -> ConcurrencyLimits:
     if request.param is MemoryPlaces:
         return MemoryPlaces()
-    adapter: Places = request.getfixturevalue("proxies")[0]
+    adapter: ConcurrencyLimits = request.getfixturevalue("proxies")[0]
     return adapter
 
 
@@ -54,20 +54,20 @@ def limit(threshold: int, group: str = "root", *, over_all: bool = False) -> Win
     return WindowLimit(LimitType.REQUEST, RateLimitUnit.CONCURRENT, threshold, "source", group, over_all)
 
 
-async def admit(adapter: Places, *limits: WindowLimit, slug: str = SLUG) -> concurrency.Places:
+async def admit(adapter: ConcurrencyLimits, *limits: WindowLimit, slug: str = SLUG) -> concurrency.HeldPlaces:
     taken = await adapter.reserve("root", slug, limits)
     assert not isinstance(taken, Refusal)
     return taken
 
 
-async def refuse(adapter: Places, *limits: WindowLimit, slug: str = SLUG) -> WindowLimit:
+async def refuse(adapter: ConcurrencyLimits, *limits: WindowLimit, slug: str = SLUG) -> WindowLimit:
     refused = await adapter.reserve("root", slug, limits)
     assert isinstance(refused, Refusal)
     assert (refused.retry_after_ms, refused.standings) == (1000, ())
     return refused.limit
 
 
-async def test_as_many_are_in_flight_as_may_be(adapter: Places) -> None:
+async def test_as_many_are_in_flight_as_may_be(adapter: ConcurrencyLimits) -> None:
     held = [await admit(adapter, limit(2)) for _ in range(2)]
     assert await refuse(adapter, limit(2)) == limit(2)
     await admit(adapter, limit(2), slug="lab/other")
@@ -78,7 +78,7 @@ async def test_as_many_are_in_flight_as_may_be(adapter: Places) -> None:
     await refuse(adapter, limit(0, "another"))
 
 
-async def test_a_refusal_takes_from_no_limit_and_names_the_first_that_is_full(adapter: Places) -> None:
+async def test_a_refusal_takes_from_no_limit_and_names_the_first_that_is_full(adapter: ConcurrencyLimits) -> None:
     chain = (limit(5, "child"), limit(1, "middle"), limit(1, "root"))
     held = await admit(adapter, *chain)
     assert await refuse(adapter, *chain) == chain[1]
@@ -89,7 +89,7 @@ async def test_a_refusal_takes_from_no_limit_and_names_the_first_that_is_full(ad
     assert len(adapter) == 1
 
 
-async def test_one_limit_over_all_slugs(adapter: Places) -> None:
+async def test_one_limit_over_all_slugs(adapter: ConcurrencyLimits) -> None:
     await admit(adapter, limit(1, over_all=True))
     await refuse(adapter, limit(1, over_all=True), slug="lab/other")
     await admit(adapter, limit(1))
