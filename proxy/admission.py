@@ -286,7 +286,6 @@ class Admissions:
         self._in_flight.close_slot(call.slot)
         self._days.settle(call.day, sequence, used, output, call.day.cost_of(count.tokens))
         self._windows.settle(call.rate, used, output)
-        call.used = (used, output)
         self.places.release(call.places)
         if count.source is UsageSource.PROVIDER and call.api.has_output and call.asked.max_tokens is None:
             route = call.route  # where its client gave a bound, the answer says nothing of what one has without
@@ -295,7 +294,6 @@ class Admissions:
     def release(self, call: Call) -> None:
         """Give back what a call holds: there will be no event."""
         self._in_flight.close_slot(call.slot)
-        call.used = (0, 0)
         self._give_back(call.day, call.rate, call.places)
 
     def _give_back(

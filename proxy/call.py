@@ -45,8 +45,6 @@ class Call(msgspec.Struct, eq=False):
     """Whether the upstream's answer is a 2xx; None: it has not begun."""
     first_byte_s: float | None = None
     stream: Stream | None = None
-    used: tuple[int, int] | None = None
-    """The tokens, and those of them for the answer, that its rates were settled with; None: they hold the estimate."""
     prompt_tokens: int | None = None
     """Those of a prompt, where they were made already: of large bodies, and of those that were given up."""
 
@@ -55,9 +53,7 @@ class Call(msgspec.Struct, eq=False):
 
         A whole answer is sent after it was settled; a stream begins before, while its estimate holds the rates.
         """
-        rate = self.rate
-        standings = rate.standings if self.used is None else windows.settled(rate, *self.used)
-        return b"x-request-id: %b\r\n%b" % (self.request_id.encode(), replies.rate_lines(standings))
+        return b"x-request-id: %b\r\n%b" % (self.request_id.encode(), replies.rate_lines(self.rate.standings))
 
     def upstream_request(self) -> UpstreamRequest:
         """Return what is sent upstream."""

@@ -33,6 +33,8 @@ _MOST_PLACES = 10_000
 """Chains whose counters are remembered, until `forget_idle`."""
 _REQUEST = LimitType.REQUEST
 
+ByType = tuple[int, int, int, int, int]
+"""What counts against limits of each type, as `amounts.each` has it."""
 _Key = tuple[str, str, LimitType, RateLimitUnit]
 
 
@@ -70,8 +72,6 @@ class LimitStanding(msgspec.Struct, frozen=True):
     """What may still be taken now: the threshold less what is counted, reserved tokens included; never negative."""
     reset_s: float
     """Seconds until everything that is counted now has left the window; 0 where nothing is."""
-    beyond: int = 0
-    """By how much what is counted exceeds the threshold."""
 
 
 class Reservation(msgspec.Struct, eq=False):
@@ -79,15 +79,38 @@ class Reservation(msgspec.Struct, eq=False):
 
     slug: str
     limits: Sequence[WindowLimit]
-    estimate: int
-    """Tokens charged to each TOKEN limit, and those of its parts to the others."""
+    reserved: ByType
+    """What each limit holds of it, by its type."""
     admitted_us: int
-    standings: tuple[LimitStanding, ...]
-    """Right after the admission: of requests, and of tokens of any type, the limit with the least remaining, of equals
-    the last to reset."""
-    ended: bool = False
-    output: int = 0
-    """What of the estimate is for the answer."""
+    seen: Sequence[tuple[int, int]]
+    """Of each limit right after the admission: what was counted, and when nothing of that is any more."""
+    given_us: int
+    """When that was, by the clock as it was read."""
+    one_of_each: bool = False
+    """Whether there is nothing to choose from for the headers."""
+    used: ByType | None = None
+    """What it was settled with; None: it has not ended."""
+
+    @property
+    def standings(self) -> tuple[LimitStanding, ...]:
+        """Return how its limits stood after the admission; once it was settled, with what it used in place of the
+        estimate: of requests, and of tokens of any type, the one with the least remaining, of equals the last to reset.
+        """
+        used, reserved, seen = self.used, self.reserved, self.seen
+        if used is not None and used != reserved:
+            places = [amounts.PLACE[limit.type] for limit in self.limits]
+            seen = [
+                (counted - reserved[place] + used[place], empty_us)
+                for (counted, empty_us), place in zip(seen, places, strict=True)
+            ]
+        return _shown(self.limits, seen, self.given_us, one_of_each=self.one_of_each)
+
+    def end(self, tokens: int, output_tokens: int) -> ByType | None:
+        """Note what it used, the first time; return that, or None where it has ended before."""
+        if self.used is not None:
+            return None
+        self.used = used = amounts.each(1, tokens, output_tokens)
+        return used
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,30 +184,26 @@ class RateWindows:
 
         `output_tokens` are what of `tokens` is for the answer.
         """
+        amount = amounts.each(1, tokens, output_tokens)
         if not limits:
-            return Reservation(slug, limits, tokens, 0, ())
+            return Reservation(slug, limits, amount, 0, (), 0)
         given_us, now_us = self._read(now)
         charged = self._found(slug, limits, now_us)
         for counter, _, threshold in charged.held:
             if not counter.admits(threshold, now_us):
                 return refuse(limits, self._rolled(slug, limits, now_us), given_us)
-        amount = amounts.each(1, tokens, output_tokens)
         seen = [counter.admit(amount[place], threshold) for counter, place, threshold in charged.held]
-        shown = _shown(limits, seen, given_us, one_of_each=charged.one_of_each)
-        return Reservation(slug, limits, tokens, now_us, shown, output=output_tokens)
+        return Reservation(slug, limits, amount, now_us, seen, given_us, charged.one_of_each)
 
     def settle(self, reservation: Reservation, tokens: int, now: float, output_tokens: int = 0) -> None:
         """Replace the estimate by what was used (not negative)."""
-        if reservation.ended:
-            return
-        reservation.ended = True
-        if not reservation.limits:
+        used = reservation.end(tokens, output_tokens)
+        if used is None or not reservation.limits:
             return
         _, now_us = self._read(now)
         # Looked up again: an empty counter may have been forgotten meanwhile, and one in use never is.
         charged = self._found(reservation.slug, reservation.limits, now_us)
-        reserved = amounts.each(1, reservation.estimate, reservation.output)
-        used = amounts.each(1, tokens, output_tokens)
+        reserved = reservation.reserved
         for counter, place in charged.tokens:
             counter.roll(now_us)
             counter.settle(reservation.admitted_us, reserved[place], used[place])
@@ -270,29 +289,15 @@ def standings(limits: Sequence[WindowLimit], counters: Sequence[Counted], given_
     return _shown(limits, seen, given_us)
 
 
-def settled(reservation: Reservation, tokens: int, output_tokens: int) -> tuple[LimitStanding, ...]:
-    """Return the standings of a reservation as they are once it holds what was used in place of the estimate."""
-    if reservation.estimate == tokens and reservation.output == output_tokens:
-        return reservation.standings
-    reserved = amounts.each(1, reservation.estimate, reservation.output)
-    used = amounts.each(1, tokens, output_tokens)
-    found = []
-    for each in reservation.standings:
-        place = amounts.PLACE[each.limit.type]
-        left = each.remaining - each.beyond + reserved[place] - used[place]
-        found.append(LimitStanding(each.limit, max(0, left), each.reset_s, max(0, -left)))
-    return tuple(found)
-
-
 def _shown(
-    limits: Sequence[WindowLimit], seen: list[tuple[int, int]], given_us: int, *, one_of_each: bool = False
+    limits: Sequence[WindowLimit], seen: Sequence[tuple[int, int]], given_us: int, *, one_of_each: bool = False
 ) -> tuple[LimitStanding, ...]:
     """Return the standings to show, from what is counted of each limit and when nothing of it is any more."""
     found = []
     for limit, (counted, empty_us) in zip(limits, seen, strict=True):
         left, left_us = limit.threshold - counted, empty_us - given_us
         reset_s = left_us / 1_000_000 if left_us > 0 else 0.0
-        found.append(LimitStanding(limit, left, reset_s) if left >= 0 else LimitStanding(limit, 0, reset_s, -left))
+        found.append(LimitStanding(limit, left if left > 0 else 0, reset_s))
     if one_of_each:
         return tuple(found)
     least: dict[bool, LimitStanding] = {}

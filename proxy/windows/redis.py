@@ -138,18 +138,17 @@ class SharedWindows:
         if not isinstance(reservation, _Shared):
             self._own.settle(reservation, tokens, output_tokens)
             return
-        if reservation.ended:
+        used = reservation.end(tokens, output_tokens)
+        if used is None:
             return
-        reservation.ended = True
         limits = [limit for limit in reservation.limits if limit.type is not LimitType.REQUEST]
         if not limits or self._connection is None:  # what was reserved then counts until it has left the window
             return
         keys = [key_of(self.prefix, reservation.root_group, reservation.slug, limit) for limit in limits]
         words: list[int] = []
         for limit in limits:
-            estimate = amounts.counted(limit.type, 1, reservation.estimate, reservation.output)
-            used = amounts.counted(limit.type, 1, tokens, output_tokens)
-            words += (rolling.WIDTH_US[limit.unit], reservation.admitted_us, estimate, used)
+            place = amounts.PLACE[limit.type]
+            words += (rolling.WIDTH_US[limit.unit], reservation.admitted_us, reservation.reserved[place], used[place])
         self._connection.send(
             "EVALSHA", scripts.SETTLE.sha1, len(keys), *keys, self._now(), *words, answered=self._settled
         )
@@ -312,9 +311,12 @@ def _read(chain: RateChain, estimate: tuple[int, int], reply: Sequence[int]) -> 
     seen = [_Seen(*reply[at : at + 3]) for at in range(3, len(reply), 3)]
     if not admitted:
         return windows.refuse(chain.limits, seen, given_us)
-    stand = windows.standings(chain.limits, seen, given_us)
-    tokens, output = estimate
-    return _Shared(chain.slug, chain.limits, tokens, now_us, stand, output=output, root_group=chain.root_group)
+    counted = [
+        (each.counted(limit.threshold), each.empty_us(limit.threshold))
+        for limit, each in zip(chain.limits, seen, strict=True)
+    ]
+    reserved = amounts.each(1, *estimate)
+    return _Shared(chain.slug, chain.limits, reserved, now_us, counted, given_us, root_group=chain.root_group)
 
 
 def key_of(prefix: str, root_group: str, slug: str, limit: WindowLimit) -> str:

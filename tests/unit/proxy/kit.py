@@ -292,7 +292,7 @@ class House:
         assert not self.slots.open, "a slot was left open"
         routes = [route for route in self.directory.routes.values() if isinstance(route, Route)]
         chains = [route.rates for route in routes]
-        assert all(reservation.ended and chain in chains for chain, reservation in self.windows.taken)
+        assert all(reservation.used is not None and chain in chains for chain, reservation in self.windows.taken)
         assert len(self.windows.settled) + self.windows.released == len(self.windows.taken)
         used = [draft.tokens.input_tokens + draft.tokens.output_tokens for draft in self.sink.drafts]
         assert self.windows.settled == used

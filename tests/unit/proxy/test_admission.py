@@ -244,7 +244,7 @@ async def test_what_answers_had_is_what_the_next_one_is_expected_to_have(house: 
     await house.serve(house.client(b'{"model":"lab/model"'))  # a bad body changes nothing
     house.upstream.answers(PLAIN)
     await house.serve(house.client(ASKED))
-    assert [place.estimate for _, place in house.windows.taken] == [RESERVED + MEAN, RESERVED + 2]
+    assert [place.reserved[1] for _, place in house.windows.taken] == [RESERVED + MEAN, RESERVED + 2]
 
 
 @in_virtual_time
@@ -254,7 +254,7 @@ async def test_an_estimated_count_does_not_teach_the_mean(house: House) -> None:
     house.upstream.answers(PLAIN)
     await house.serve(house.client(ASKED))
     assert house.sink.drafts[0].usage_source is ESTIMATED
-    assert [place.estimate for _, place in house.windows.taken] == [RESERVED + MEAN, RESERVED + MEAN]
+    assert [place.reserved[1] for _, place in house.windows.taken] == [RESERVED + MEAN, RESERVED + MEAN]
 
 
 @in_virtual_time
@@ -310,4 +310,4 @@ async def test_no_choice_reserves_more_than_its_model_can_answer(house: House, m
     house.upstream.answers(PLAIN)
     body = ASKED[:-1] + b',"max_tokens":200000}'
     assert (await house.serve(house.client(body))).status == 200
-    assert [place.estimate for _, place in house.windows.taken] == [-(-len(body) // 4) + reserved]
+    assert [place.reserved[1] for _, place in house.windows.taken] == [-(-len(body) // 4) + reserved]

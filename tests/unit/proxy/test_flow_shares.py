@@ -91,6 +91,6 @@ async def test_choices_that_were_claimed_and_did_not_come_make_no_estimate_small
     await house.serve(house.client(ASKED[:-1] + b',"n":9007199254740992}'))
     house.upstream.answers(PLAIN)
     await house.serve(house.client(ASKED))
-    claimed, next_one = [place.estimate for _, place in house.windows.taken]
+    claimed, next_one = [place.reserved[1] for _, place in house.windows.taken]
     assert (claimed > 128 * 512, next_one > 3000) == (True, True)
     assert claimed < 129 * 512

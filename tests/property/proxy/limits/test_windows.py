@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain import amounts
 from proxy.limits.windows import LimitStanding, RateWindows, Refusal, Reservation, WindowLimit
 from schemas.limits import LimitType, RateLimitUnit
 
@@ -143,7 +144,7 @@ class Obvious:
     def held(self, type_: LimitType, flying: list[tuple[Reservation, int]], now_us: int) -> int:
         """Return what of it requests in flight have reserved."""
         counting = [each for each, at in flying if at // self.width > now_us // self.width - 21]
-        return sum(amount_of(type_, each.estimate, each.output) for each in counting)
+        return sum(each.reserved[amounts.PLACE[type_]] for each in counting)
 
     def settle(self, admitted_us: int, difference: int, now_us: int) -> None:
         if admitted_us // self.width > now_us // self.width - 21:
@@ -186,7 +187,7 @@ def test_tokens_against_the_obvious_implementation(
             reservation, admitted_us = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
             used = data.draw(st.integers(0, 200)) if action == "settle" else 0
             output = data.draw(st.integers(0, used))
-            estimated = amount_of(type_, reservation.estimate, reservation.output)
+            estimated = reservation.reserved[amounts.PLACE[type_]]
             model.settle(admitted_us, amount_of(type_, used, output) - estimated, latest_us)
             if action == "settle":
                 windows.settle(reservation, used, seconds(now_us), output)
