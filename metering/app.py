@@ -21,6 +21,7 @@ from runtime import loops
 from runtime.clock import Clock, Steady
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
+from runtime.telemetry.traces import Traces
 from schemas.daily import DailyUsage
 
 BATCH = 1000
@@ -68,11 +69,12 @@ class EmbeddedMetering:
         min_interval_s: float = MIN_INTERVAL_S,
         pause: Pause = asyncio.sleep,
         steady: Steady = time.monotonic,
+        traces: Traces | None = None,
     ) -> None:
         """At least `min_interval_s` lies behind a batch that was not full (`loops.rest_s`)."""
         self._database = database
         self._ledger = transaction.SqlLedger(database, lambda _: clock())
-        self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
+        self._metering = flow.Metering(self._ledger, publisher, thresholds, clock, traces)
         self._on_whole = on_whole or _nobody_hears
         self._min_interval_s = min_interval_s
         self._pause = pause

@@ -18,6 +18,7 @@ from proxy.core.calls import Key
 from proxy.core.endings import Ending, Refused
 from proxy.core.replies import Reply
 from proxy.tally import Tally
+from proxy.traces import RequestTraces
 from runtime import ids
 from runtime.deadlines import Deadlines
 from runtime.shares import Rates
@@ -64,8 +65,11 @@ class _Bounds:
 class RequestLog:
     """The requests of one proxy."""
 
-    def __init__(self, instance: str, deadlines: Deadlines, *, takes_all: bool) -> None:
+    def __init__(
+        self, instance: str, deadlines: Deadlines, *, takes_all: bool, traces: RequestTraces | None = None
+    ) -> None:
         """`takes_all`: complete requests have a line too."""
+        self._traces = traces
         self.tally = Tally()
         self._instance = instance
         self._deadlines = deadlines
@@ -104,6 +108,8 @@ class RequestLog:
     def ended(self, call: Call, ending: Ending, key: Key) -> None:
         """Tell of a call that was admitted, unless it is complete and those have no lines."""
         self._count(call, ending)
+        if self._traces is not None:
+            self._traces.ended(call, ending)
         if isinstance(ending, Refused) or ending.outcome is not Outcome.COMPLETE:
             self._tell(self._record(call, key, ending))
         elif self._takes_all:

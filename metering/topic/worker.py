@@ -45,6 +45,7 @@ from runtime.kafka.reader import LogReader
 from runtime.kafka.writer import Kafka, KafkaAwayError, Writer
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
+from runtime.telemetry.traces import Traces
 from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS
 
 GROUP = "tollgate.metering"
@@ -73,12 +74,13 @@ class MeteringWorker:
         *,
         pause: Pause = asyncio.sleep,
         stalled_s: float = STALLED_S,
+        traces: Traces | None = None,
     ) -> None:
         self._clock = clock
         self._pause = pause
         self._ledger = transaction.SqlLedger(database, partial(databases.now, clock=clock))
         self._totals = KafkaTotals(writer, clock, self._put_record_aside)
-        self._metering = flow.Metering(self._ledger, self._totals, thresholds, clock)
+        self._metering = flow.Metering(self._ledger, self._totals, thresholds, clock, traces)
         self._database = Outage("metering", log, self._rest)
         self._kafka = outages.outage("metering", log, self._rest)
         self._counting = Counting(

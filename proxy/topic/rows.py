@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from proxy.spool.spreads import Spreads
+from proxy.traces import MEMBER
 from runtime.kafka import writer
 from runtime.kafka.writer import PlainRecord
 from schemas.topics import USAGE_EVENTS
@@ -62,8 +63,11 @@ _decode_route = msgspec.json.Decoder(_Route).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
-def former(instance: str, partitions: int, spreads: Spreads) -> Callable[[int, bytes], Row]:
-    """Make what forms a row; `spreads` says which lanes the rows of busy trees lie in."""
+def former(instance: str, partitions: int, spreads: Spreads, *, is_traced: bool = False) -> Callable[[int, bytes], Row]:
+    """Make what forms a row; `spreads` says which lanes the rows of busy trees lie in.
+
+    `is_traced`: a record whose event names its trace has a header that does so too.
+    """
     headers = writer.cloud_events(EVENT_TYPE, instance)
     routes: dict[bytes, Charged | None] = {}
     """By the bytes between the fixed members and the key's prefix; None: they do not hold all of it."""
@@ -99,7 +103,10 @@ def former(instance: str, partitions: int, spreads: Spreads) -> Callable[[int, b
             whose, id_, at = charged(event), event.idempotency_key.encode(), event.timestamp.encode()
         if spreads:
             whose = _laid(whose, spreads, partitions, sequence)
-        return sequence, at[:10].decode(), whose, (whose.key, body, headers(id_, at)), len(body)
+        told = headers(id_, at)
+        if is_traced and (trace := MEMBER.search(body)) is not None:
+            told = [*told, ("traceparent", trace[1])]
+        return sequence, at[:10].decode(), whose, (whose.key, body, told), len(body)
 
     return form
 
