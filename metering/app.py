@@ -13,7 +13,7 @@ from datetime import date
 from domain import days, sources
 from domain.ledger_days import DayClosedError
 from domain.sources import EventBatch
-from metering import flow, ports
+from metering import flow, ports, traced
 from metering.core import sums
 from metering.core.decisions import Part
 from metering.store import day_partitions, transaction
@@ -73,8 +73,8 @@ class EmbeddedMetering:
     ) -> None:
         """At least `min_interval_s` lies behind a batch that was not full (`loops.rest_s`)."""
         self._database = database
-        self._ledger = transaction.SqlLedger(database, lambda _: clock())
-        self._metering = flow.Metering(self._ledger, publisher, thresholds, clock, traces)
+        self._ledger = traced.ledger(database, lambda _: clock(), traces)
+        self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
         self._on_whole = on_whole or _nobody_hears
         self._min_interval_s = min_interval_s
         self._pause = pause

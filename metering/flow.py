@@ -20,7 +20,6 @@ from metering.core.sums import Counter, LimitTotal, Totals
 from metering.core.telling import LaneTelling, ToldCounter
 from metering.ports import Ledger, Thresholds, TotalsSink
 from runtime.clock import Clock
-from runtime.telemetry.traces import SpanKind, Traces
 from schemas.daily import DailyUsage
 from schemas.decisions import UsedUp
 from schemas.limits import UsageLimitUnit
@@ -57,15 +56,7 @@ class _Told(NamedTuple):
 class Metering:
     """Turns batches of usage events into counts and decisions."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        publisher: TotalsSink,
-        thresholds: Thresholds,
-        clock: Clock,
-        traces: Traces | None = None,
-    ) -> None:
-        self._traces = traces
+    def __init__(self, ledger: Ledger, publisher: TotalsSink, thresholds: Thresholds, clock: Clock) -> None:
         self._ledger = ledger
         self._publisher = publisher
         self._thresholds = thresholds
@@ -93,13 +84,7 @@ class Metering:
     async def count(self, batch: EventBatch) -> CountedBatch:
         """Count `batch`; what it names is still to be told. Raises as the ledger does."""
         began_at = self._clock()
-        totals = await self._ledger.apply(batch)
-        if self._traces is not None:
-            parents = [event.traceparent for event in batch.events if event.traceparent]
-            times_s = began_at.timestamp(), self._clock().timestamp()
-            where = {"tollgate.lane": batch.lane}
-            self._traces.add("ledger", SpanKind.CONSUMER, parents, times_s, where)
-        return CountedBatch(batch, totals, began_at)
+        return CountedBatch(batch, await self._ledger.apply(batch), began_at)
 
     async def untold(  # noqa: PLR0917 - which rows
         self, topic: str, partition: int, lane: str, told: int, from_day: date, after: Counter | None

@@ -46,8 +46,12 @@ class RequestTraces:
             await serve
         finally:
             status = exchange.status
-            attributes = {"http.request.method": method, "http.route": path, "http.response.status_code": status}
-            attributes["tollgate.request_id"] = client.request_id
+            attributes: dict[str, str | int] = {
+                "http.request.method": method,
+                "http.route": path,
+                "http.response.status_code": status,
+                "tollgate.request_id": client.request_id,
+            }
             span.end(attributes, is_error=status >= _FAULT)
 
     def ended(self, call: Call, ending: Ending) -> None:

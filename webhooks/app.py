@@ -73,7 +73,7 @@ class Dispatcher:
         )
         self._wake = asyncio.Event()
         self._intake = IntakeLoop(
-            Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size, traces),
+            Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size, traces=traces),
             deliveries,
             self._wake,
             batching=policies.batching,

@@ -5,7 +5,9 @@ the SDK logs. A thread of the SDK sends them.
 """
 
 import asyncio
+import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -67,9 +69,16 @@ class OtlpTraces:
                 span.end(max(began_ns, ended_ns))
 
     async def close(self) -> None:
-        """Send what is left, in bounded time."""
-        try:
+        """Send what is left, in bounded time: a collector that is away keeps no process from its end."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def end() -> None:
+            self._provider.shutdown()
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=end, daemon=True, name="the end of traces").start()  # nobody waits for a daemon's end
+        with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_WITHIN_S):
-                await asyncio.to_thread(self._provider.shutdown)
-        except TimeoutError:  # the thread ends with the process
-            pass
+                await ended.wait()

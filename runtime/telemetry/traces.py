@@ -57,7 +57,6 @@ def opened(role: str) -> Traces | None:
     try:
         from runtime.telemetry.otlp import OtlpTraces  # noqa: PLC0415 - an extra
     except ImportError:
-        raise SettingsError(
-            f"{named} is set, but traces need the extra: pip install 'tollgate-gateway[otel]'"
-        ) from None
+        needed = "pip install 'tollgate-gateway[otel]'"
+        raise SettingsError(f"{named} is set, and traces need OpenTelemetry's packages: {needed}") from None
     return OtlpTraces(role)

@@ -99,7 +99,7 @@ class Dispatch:
         attempt = end.attempt
         if self._traces is not None and attempt is not None:
             began_s = attempt.at.timestamp()
-            told = {
+            told: dict[str, str | int] = {
                 "tollgate.delivery_id": end.claim.delivery_id,
                 "tollgate.attempt": end.claim.attempt_number,
                 "http.response.status_code": attempt.status_code or 0,

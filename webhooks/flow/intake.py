@@ -34,6 +34,7 @@ class Intake:
         clock: Clock,
         new_id: Callable[[], str],
         delivery_size: int,
+        *,
         traces: Traces | None = None,
     ) -> None:
         self._traces = traces
