@@ -227,13 +227,16 @@ async def test_a_silence_reads_again_what_was_lost_before_it(database: Database)
         await follower.heard.until(lambda: ("lost", 1) in follower.names())
 
 
-async def test_more_than_a_page_comes_out_of_the_log(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_a_page_comes_out_of_the_log_and_no_row_that_cannot_be_read_ends_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(config_feed, "_PAGE", 2)
     follower = Follower(database)
     async with silent(follower):
         for number in range(5):
+            scene.broken(database, f"broken{number}")
             follower.change(f"w{number}")
-        await follower.heard.version(6)
+        await follower.heard.version(11)
     assert [name for name, _ in follower.names()][-5:] == [f"w{number}" for number in range(5)]
 
 
