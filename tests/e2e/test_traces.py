@@ -74,9 +74,9 @@ def test_a_request_without_a_trace_has_one_of_its_own_and_one_that_is_not_sample
 
     eventually(lambda: len(roots()) == 2)
     assert len(set(roots())) == 2
-    for trace_id in roots():
-        eventually(lambda trace_id=trace_id: set(collector.of(trace_id)) == {ROOT, *BELOW})
-        assert collector.of(trace_id)[ROOT].parent_id == ""
+    first, second = roots()
+    eventually(lambda: {ROOT, *BELOW} == set(collector.of(first)) == set(collector.of(second)))
+    assert [collector.of(one)[ROOT].parent_id for one in (first, second)] == ["", ""]
     assert collector.of(unsampled) == {}
 
 
