@@ -15,6 +15,7 @@ from control.console.customers import CustomerController
 from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
+from control.console.operator.processes import ProcessController
 from control.console.operator.reconcile import ReconcileController
 from control.console.operator.workspaces import OperatorController
 from control.console.overview import OverviewController
@@ -60,9 +61,10 @@ def build(desk: Desk) -> list[ControllerRouterHandler]:
     made, attempts = Pages(), Attempts()
     lab: list[ControllerRouterHandler] = [CustomerController, KeyController, ModelController, EventPageController]
     lab += [OverviewController, UsagePageController, WebhookController, SearchController, RequestPageController]
+    operator: list[ControllerRouterHandler] = [OperatorController, ProcessController, ReconcileController]
     router = Router(
         path="/console",
-        route_handlers=[SignInController, *lab, OperatorController, ReconcileController, begin, static, nothing],
+        route_handlers=[SignInController, *lab, *operator, begin, static, nothing],
         dependencies={
             "desk": Provide(lambda: desk, sync_to_thread=False),
             "templates": Provide(lambda: made, sync_to_thread=False),
