@@ -20,6 +20,7 @@ from proxy.directory import ConfiguredDirectory
 from proxy.flow import Gateway
 from proxy.front import routes
 from proxy.front.host_wall import HostWall
+from proxy.front.traces import RequestTraces
 from proxy.large import Large
 from proxy.limits.counters import Lane, LanePart, SpooledRow
 from proxy.limits.days import DayCounters
@@ -33,7 +34,6 @@ from proxy.spool.file import SpoolFile
 from proxy.spool.slots import Slots
 from proxy.topic.lanes import TreeLanes
 from proxy.topic.publisher import Ends, EventWriter, SpoolPublisher
-from proxy.traces import RequestTraces
 from proxy.unmetered import Unmetered
 from proxy.upstream import wiring
 from proxy.windows import leases
@@ -91,7 +91,10 @@ class Proxy:
         self._large = Large(Beside(), Costs(settings.estimate_image_tokens, settings.estimate_media_tokens))
         self._traces = None if traces is None else RequestTraces(traces, self._deadlines)
         self.requests = RequestLog(
-            self.spool.instance, self._deadlines, takes_all=settings.access_log, traces=self._traces
+            self.spool.instance,
+            self._deadlines,
+            takes_all=settings.access_log,
+            on_ended=None if self._traces is None else self._traces.ended,
         )
         self._build(settings)
 

@@ -80,10 +80,8 @@ class Dispatcher:
             only=ClosedDays(database, clock, ledger).only if ledger else None,
         )
         self._delivering = DispatchLoop(self._dispatch, self._wake)
-        self._alerts = None
-        if alerts is not None:
-            kept = StoredAlertDeliveries(database, alerts)
-            self._alerts = AlertIntake(kept, self._receivers, clock, _new_id, self._wake)
+        kept = None if alerts is None else StoredAlertDeliveries(database, alerts)
+        self._alerts = None if kept is None else AlertIntake(kept, self._receivers, clock, _new_id, self._wake)
 
     def _dispatching(
         self,

@@ -18,9 +18,9 @@ from proxy.flow import Gateway
 from proxy.front import envelopes
 from proxy.front.client import HttpClient, MessagesClient
 from proxy.front.host_wall import HostWall
+from proxy.front.traces import RequestTraces
 from proxy.own_usage import OwnUsage
 from proxy.refusals import Refusals
-from proxy.traces import RequestTraces
 from proxy.unmetered import Unmetered
 from runtime.http.exchange import Exchange, PathRoute, Routes
 from runtime.shares import Shares

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from proxy.core.send_order import MOST_AT_ONCE, Draining
 from proxy.spool.file import SpoolFile
 from proxy.spool.writer import Spool
-from proxy.topic.rows import Charged, Head, Row, former
+from proxy.topic.rows import Charged, Head, Row, former, traced
 from runtime import loops, outage
 from runtime.kafka import writer
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, RecordTooLargeError
@@ -220,7 +220,8 @@ class SpoolPublisher:
         """Read, and hand to each partition what is its own; an older file comes to its end."""
         partitions = await self._partitions(source)
         draining, file = source.draining, source.file
-        form = source.form = former(file.instance, partitions, file.spreads, is_traced=self._is_traced)
+        form = former(file.instance, partitions, file.spreads)
+        form = source.form = traced(form) if self._is_traced else form
         while source.is_current or draining.read_through < file.end - 1:
             room = draining.room
             if not room:

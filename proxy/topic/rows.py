@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from proxy.core import usage_event
 from proxy.spool.spreads import Spreads
-from proxy.traces import MEMBER
 from runtime.kafka import writer
 from runtime.kafka.writer import PlainRecord
 from schemas.topics import USAGE_EVENTS
@@ -63,11 +63,8 @@ _decode_route = msgspec.json.Decoder(_Route).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
-def former(instance: str, partitions: int, spreads: Spreads, *, is_traced: bool = False) -> Callable[[int, bytes], Row]:
-    """Make what forms a row; `spreads` says which lanes the rows of busy trees lie in.
-
-    `is_traced`: a record whose event names its trace has a header that does so too.
-    """
+def former(instance: str, partitions: int, spreads: Spreads) -> Callable[[int, bytes], Row]:
+    """Make what forms a row; `spreads` says which lanes the rows of busy trees lie in."""
     headers = writer.cloud_events(EVENT_TYPE, instance)
     routes: dict[bytes, Charged | None] = {}
     """By the bytes between the fixed members and the key's prefix; None: they do not hold all of it."""
@@ -103,12 +100,23 @@ def former(instance: str, partitions: int, spreads: Spreads, *, is_traced: bool 
             whose, id_, at = charged(event), event.idempotency_key.encode(), event.timestamp.encode()
         if spreads:
             whose = _laid(whose, spreads, partitions, sequence)
-        told = headers(id_, at)
-        if is_traced and (trace := MEMBER.search(body)) is not None:
-            told = [*told, ("traceparent", trace[1])]
-        return sequence, at[:10].decode(), whose, (whose.key, body, told), len(body)
+        return sequence, at[:10].decode(), whose, (whose.key, body, headers(id_, at)), len(body)
 
     return form
+
+
+def traced(form: Callable[[int, bytes], Row]) -> Callable[[int, bytes], Row]:
+    """Return `form` so that a record whose event names its trace has a header that does so too."""
+
+    def with_trace(sequence: int, body: bytes) -> Row:
+        row = form(sequence, body)
+        trace = usage_event.trace_of(body)
+        if not trace:
+            return row
+        _, day, whose, (key, value, headers), size_bytes = row
+        return sequence, day, whose, (key, value, [*headers, ("traceparent", trace)]), size_bytes
+
+    return with_trace
 
 
 def _laid(whose: Charged, spreads: Spreads, partitions: int, sequence: int) -> Charged:

@@ -76,15 +76,7 @@ class Embedded(Role):
         except spool_file.SpoolFileError as error:
             raise InstallationError(f"a spool in {place.folder} cannot be read: {error}") from error
         self._thresholds = GroupThresholds()
-        self._metering = metering_app.EmbeddedMetering(
-            place.database,
-            self._thresholds,
-            metering_app.Handover(self._take_parts),
-            self._clock,
-            on_whole=self._proxy.take_whole,
-            min_interval_s=METERING_INTERVAL_S,
-            traces=self._traces,
-        )
+        self._metering = self._counting()
         spools = [file.topic for file in self._files()]
         given = (place.database, place.vault, self._clock, settings)
         self._dispatcher = webhooks_app.Dispatcher(
@@ -108,6 +100,17 @@ class Embedded(Role):
         self._spool_retention = SpoolRetention(self._proxy.spool, self._proxy.older_files, self._done_before)
         self._counted_retention = LedgerRetention(
             place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
+        )
+
+    def _counting(self) -> metering_app.EmbeddedMetering:
+        return metering_app.EmbeddedMetering(
+            self._place.database,
+            self._thresholds,
+            metering_app.Handover(self._take_parts),
+            self._clock,
+            on_whole=self._proxy.take_whole,
+            min_interval_s=METERING_INTERVAL_S,
+            traces=self._traces,
         )
 
     def is_new(self) -> bool:

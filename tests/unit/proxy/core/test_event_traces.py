@@ -10,7 +10,6 @@ from proxy.core import usage_event
 from proxy.limits.estimate import TokenCounts
 from proxy.spool.spreads import Spreads
 from proxy.topic import rows
-from proxy.traces import MEMBER
 from schemas import spooled
 from schemas.usage import Outcome, RouteName, UsageSource
 
@@ -37,7 +36,7 @@ def event(trace: str = "", metadata: dict[str, str] | None = None) -> bytes:
         request_metadata=metadata,
         stream=True,
     )
-    begun += b'"traceparent":"%b",' % trace.encode() if trace else b""
+    begun += usage_event.of_trace(trace) if trace else b""
     return usage_event.ended(begun, TokenCounts(1, 2), UsageSource.PROVIDER, Outcome.COMPLETE, (1, 1))
 
 
@@ -51,11 +50,11 @@ def event(trace: str = "", metadata: dict[str, str] | None = None) -> bytes:
     ],
 )
 def test_a_header_names_the_events_own_trace_alone(metadata: dict[str, str] | None, tmp_path: Path) -> None:
-    form = rows.former("instance", 4, Spreads(tmp_path), is_traced=True)
+    form = rows.traced(rows.former("instance", 4, Spreads(tmp_path)))
     headers = [dict(form(1, event(trace, metadata))[3][2]) for trace in (TRACE, "")]
     assert headers[0]["traceparent"] == TRACE.encode()
     assert "traceparent" not in headers[1]
-    assert MEMBER.search(event("", metadata)) is None
+    assert usage_event.trace_of(event("", metadata)) == b""
 
 
 def test_off_no_record_has_such_a_header(tmp_path: Path) -> None:

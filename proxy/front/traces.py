@@ -3,19 +3,16 @@
 No prompt, answer or key is in any of them.
 """
 
-import re
 import time
 from collections.abc import Awaitable
 from typing import Protocol
 
 from proxy.call import Call
+from proxy.core import usage_event
 from proxy.core.endings import Ending, Refused
 from runtime.deadlines import Deadlines
 from runtime.http.exchange import Exchange
 from runtime.telemetry.traces import SpanKind, Traces
-
-MEMBER = re.compile(rb'"stream":(?:true|false),"traceparent":"([^"]{55})"')
-"""Where an event's bytes name its trace. Nothing that a client sends looks like it: texts have no bare quotes."""
 
 _FAULT = 500
 _NAMES = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
@@ -41,7 +38,7 @@ class RequestTraces:
         told = {name: value.decode("latin-1") for raw, value in exchange.headers if (name := _NAMES.get(raw))}
         span = self._traces.begin(f"{method} {path}", told)
         if span.traceparent:
-            client.trace = b'"traceparent":"%b",' % span.traceparent.encode()
+            client.trace = usage_event.of_trace(span.traceparent)
         try:
             await serve
         finally:
@@ -56,10 +53,10 @@ class RequestTraces:
 
     def ended(self, call: Call, ending: Ending) -> None:
         """Add the upstream's call and the usage event of a call that has ended, the event durable."""
-        found = MEMBER.search(call.event)
-        if found is None:
+        parent = usage_event.trace_of(call.event)
+        if not parent:
             return
-        parents = (found[1].decode("ascii"),)
+        parents = (parent.decode("ascii"),)
         now_s, loop_s, route = time.time(), self._deadlines.loop.time(), call.route
         began_s = now_s - loop_s + call.started_s
         ended_s = now_s - loop_s + (call.ended_s or loop_s)
