@@ -26,7 +26,7 @@ class Stopwatch:
 
 
 def count(database: Database, number: int, workspace_id: str = "lab") -> None:
-    events = [event(number, workspace_id=workspace_id)]
+    events = [event(number, workspace_id=workspace_id, group_id=f"group of {workspace_id}")]
     database.write_now(lambda connection: transaction.apply(connection, batch(events, number), HandClock(NOON)))
 
 
