@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from control.store import audit, corrections, published, requests
-from control.store.monitoring import status
+from control.store.monitoring import reconciliations, status
 from runtime.clock import BELIEVED, Clock
 from runtime.config import log as config_log
 from runtime.database import steps
@@ -67,6 +67,7 @@ class Retention:
         now = self._clock()
         await self._all(partial(audit.forget, now=now, keep=self._keep, limit=STEP), STEP)
         await self._all(partial(requests.forget, now=now, limit=STEP), STEP)
+        await self._all(partial(reconciliations.forget, now=now, limit=STEP), STEP)
         await self._all(partial(self._forget_corrections, now), STEP)
         await self._database.write(partial(status.sum_hours, now=now))
         await self._all(partial(status.forget, now=now, limit=STEP), STEP)

@@ -13,12 +13,14 @@ from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from runtime import loops
+from runtime import loops, outage
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.config import records as config_records
 from runtime.config.lag import Propagation
+from runtime.config.restored import RestoreWatch
 from runtime.config.skipped import SkippedChanges
 from runtime.database.engines import Database
 from runtime.kafka import feed
@@ -82,7 +84,8 @@ class ConfigFeed:
             connect=connect,
         )
         self._skipped = SkippedChanges(GATEWAY_CONFIG, steady)
-        self._outage = Outage("the configuration's fallback", log, pause)
+        self._outage = Outage("the configuration's fallback", log, pause, passes=_passes)
+        self._restore_watch = RestoreWatch()
         self._known_at = steady()
         self._asked_at: float | None = None  # when the database was asked last in this silence
         self._ids: defaultdict[ConfigKind, set[str]] = defaultdict(set)  # what a receiver may hold: its own strings
@@ -133,6 +136,7 @@ class ConfigFeed:
         changes, newest = config_records.decode(records, self._kinds, self._skip)
         if self._reload is not None:
             self._reload.note(changes, newest)
+        self._restore_watch.heard(config_records.heartbeats(records), self.version)
         self._hand_over(changes, newest)
         self._is_whole = self._is_whole or any(record.key == config_records.HEARTBEAT_KEY for record in records)
         self._note_whole()
@@ -221,6 +225,11 @@ class ConfigFeed:
             self._ids[kind] = reload.ids[kind]
             ends = [ConfigChange(version=reload.newest, kind=kind, id=id_, record=None) for id_ in gone]
             self._hand_over(ends, reload.newest)
+
+
+def _passes(error: BaseException) -> bool:
+    """Tell whether it came of the database, whatever it was: while that is restored, its tables or rows are missing."""
+    return isinstance(error, SQLAlchemyError) or outage.is_transient(error)
 
 
 class _Reload:

@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Litestar
 
 from control import app as control_app
+from control.reconciliations import Reconciliations
 from control.retention import Retention
 from control.store.workspaces import SqlWorkspaces
 from control.topic import requests, status
@@ -26,6 +27,7 @@ from schemas.monitoring.status import ProcessStatus
 from schemas.topics import GATEWAY_CONFIG
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
+from tollgate.reconciliation.runs import BackgroundReconcile
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
 from tollgate.roles.status import StatusTopic
@@ -60,6 +62,7 @@ class Control(Role):
             self._end_of_config,
             self._clock,
         )
+        self._reconciliations = Reconciliations(place.database, clock, BackgroundReconcile(place, clock))
 
     def is_new(self) -> bool:
         """Ask the database; no where it is away, for a hint is no reason to end."""
@@ -81,6 +84,7 @@ class Control(Role):
             self._place.database, self._clock, audit_days=settings.audit_days, ledger_days=settings.ledger_days
         )
         spawn("control's retention", kept.run())
+        spawn("the console's reconciliation", self._reconciliations.run())
         spawn("the requests that did not go well", self._follow(requests.follower(*self._of_topics())))
         spawn("the status of all processes", self._follow(status.follower(*self._of_topics())))
 
@@ -88,7 +92,10 @@ class Control(Role):
         """Return the management API."""
         place = self._place
         management = control_app.handlers(
-            control_app.desk(place.database, place.vault, self._clock, place.settings, self._publisher.in_force)
+            control_app.desk(
+                *(place.database, place.vault, self._clock, place.settings, self._publisher.in_force),
+                reconciliations=self._reconciliations,
+            )
         )
         return Litestar(
             route_handlers=[*management, *health.health_handlers(checks)],

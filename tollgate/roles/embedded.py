@@ -10,6 +10,7 @@ from typing import Any
 from litestar import Litestar
 
 from control import app as control_app
+from control.reconciliations import Reconciliations
 from control.request_keeper import RequestKeeper
 from control.retention import Retention
 from control.store import corrections, snapshot
@@ -39,6 +40,7 @@ from runtime.telemetry.metrics import Telemetry
 from schemas.monitoring.status import CallCounts, ProcessStatus
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
+from tollgate.reconciliation.runs import BackgroundReconcile
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
 
@@ -97,6 +99,7 @@ class Embedded(Role):
             relayed=lambda: self._relay.version,
         )
         self._requests = RequestKeeper(place.database)
+        self._reconciliations = Reconciliations(place.database, self._clock, BackgroundReconcile(place, self._clock))
         self._spool_retention = SpoolRetention(self._proxy.spool, self._proxy.older_files, self._done_before)
         self._counted_retention = LedgerRetention(
             place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
@@ -120,7 +123,10 @@ class Embedded(Role):
         """Return management and inference on one port."""
         place = self._place
         management = control_app.handlers(
-            control_app.desk(place.database, place.vault, self._clock, place.settings, self._in_force)
+            control_app.desk(
+                *(place.database, place.vault, self._clock, place.settings, self._in_force),
+                reconciliations=self._reconciliations,
+            )
         )
         return Litestar(
             route_handlers=[*management, *self._proxy.handlers(), *health.health_handlers(checks)],
@@ -212,6 +218,7 @@ class Embedded(Role):
             "the spool's trimming": self._spool_retention.run,
             "control's retention": self._retention.run,
             "the requests that did not go well": partial(self._requests.run, self._proxy.requests.take),
+            "the console's reconciliation": self._reconciliations.run,
             "metering's retention": self._counted_retention.run,
             **self._proxy.background(),
         }

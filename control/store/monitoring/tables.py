@@ -1,6 +1,6 @@
-"""Tables of what processes told of themselves."""
+"""Tables of what processes told of themselves, and of the reconciliations that the console began."""
 
-from sqlalchemy import JSON, Column, String, Table
+from sqlalchemy import JSON, Column, Date, String, Table, Text
 
 from runtime.database.engines import METADATA, UtcDateTime
 
@@ -36,3 +36,15 @@ STATUS_CALLS = Table(
 
 `calls` is a list of `schemas.monitoring.status.CallCounts`, one for each group and slug.
 """
+
+RECONCILIATION = Table(
+    "reconciliation",
+    METADATA,
+    Column("id", String(26), primary_key=True),
+    Column("day", Date, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("verdict", String(16)),
+    Column("text", Text),
+)
+"""An id sorts by its moment. What is not there until the end is null."""
