@@ -93,7 +93,7 @@ async def test_a_streamed_completion_asks_for_its_counts_and_hides_them(running:
 async def test_a_prompt_that_is_echoed_is_not_what_the_model_wrote(
     running: Gate, upstream: TcpUpstream, stream: bool
 ) -> None:
-    common = {"id": "c", "object": "text_completion", "created": 1, "model": "their-model"}
+    common: dict[str, Any] = {"id": "c", "object": "text_completion", "created": 1, "model": "their-model"}
     texts = ["x" * 400, " wor", "ld"] if stream else ["x" * 400 + " world"]
     pieces = [common | {"choices": [{"index": 0, "text": text, "finish_reason": None}]} for text in texts]
     pieces[-1]["choices"][0]["finish_reason"] = "stop"
