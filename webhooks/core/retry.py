@@ -34,7 +34,7 @@ _LONGEST_RETRY_AFTER_S = 10**9  # beyond it every policy gives up; larger number
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long and how often a delivery is tried. The defaults are the spec's."""
+    """How long and how often a delivery is tried. The defaults are those of docs/settings.md."""
 
     bound_s: float = 15.0
     attempt_timeout_s: float = 10.0
