@@ -41,7 +41,7 @@ class LedgerView(Protocol):
     """What intake asks of the ledger."""
 
     def days(self, connection: Connection) -> Days:
-        """Return the days that it has; `days.NONE` before metering's first start."""
+        """Return the days that it has; `ledger_days.NONE` before metering's first start."""
 
     def counted(self, connection: Connection, batch: EventBatch, events: Sequence[AnyEvent]) -> Collection[str] | None:
         """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""

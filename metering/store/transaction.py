@@ -45,7 +45,7 @@ class SqlLedger:
         return await self._database.write(lambda connection: apply(connection, batch, partial(now_of, connection)))
 
     async def note_clock_set_back(self) -> None:
-        """Run `ledger_clock.note_set_back` as one transaction."""
+        """Note of a clock that was set back that its time passes from here on (`ledger_clock.note_set_back`)."""
         now_of = self._now_of
         await self._database.write(lambda connection: ledger_clock.note_set_back(connection, now_of(connection)))
 
