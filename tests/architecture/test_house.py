@@ -13,7 +13,7 @@ MANY_COMMANDS = "tollgate/cli"
 """A file for each command: they are found by the command's name."""
 ROLES = ("control", "embedded", "metering", "proxy", "webhooks")
 FOREIGN_TO_RUNTIME = {"event", "delivery", "usage", "ledger", "billing", "webhook", "completion", "prompt", "tenant"}
-"""Words of events and deliveries. "Request" is one more, except in `runtime/http`: HTTP's requests are any program's."""
+"""Words of events and deliveries. "Request" is one more, except in `runtime/http`: HTTP has requests too."""
 
 
 def product() -> list[Path]:
