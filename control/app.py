@@ -35,6 +35,7 @@ from control.api.requests import RequestController
 from control.api.secrets import SecretController
 from control.api.usage import PriceController, UsageController
 from control.console import router as console
+from control.reconciliations import Reconciliations
 from control.sample_delivery import SampleDelivery
 from control.store.workspaces import SqlCredentials
 from control.trial_call import TrialCall
@@ -87,11 +88,13 @@ def desk(
     in_force: Callable[[], Awaitable[None]],
     *,
     ledger_now: Callable[[Connection], datetime] | None = None,
+    reconciliations: Reconciliations | None = None,
 ) -> Desk:
     """Return what the API and the console work at. `in_force` is awaited after every committed change, before its
     answer.
 
     `ledger_now` reads the ledger's clock; None: the one that every process of the database goes by.
+    `reconciliations`, which the caller has to run, compares accounts for the operator.
     """
     _warn(settings)
     return Desk(
@@ -103,6 +106,7 @@ def desk(
         trial_call=TrialCall(settings),
         in_force=in_force,
         ledger_now=ledger_now or partial(databases.now, clock=clock),
+        reconciliations=reconciliations,
     )
 
 

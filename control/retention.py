@@ -13,6 +13,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from control.store import audit, corrections, published, requests
+from control.store.monitoring import reconciliations, status
 from runtime.clock import BELIEVED, Clock
 from runtime.config import log as config_log
 from runtime.database import steps
@@ -66,7 +67,11 @@ class Retention:
         now = self._clock()
         await self._all(partial(audit.forget, now=now, keep=self._keep, limit=STEP), STEP)
         await self._all(partial(requests.forget, now=now, limit=STEP), STEP)
+        await self._all(partial(reconciliations.forget, now=now, limit=STEP), STEP)
         await self._all(partial(self._forget_corrections, now), STEP)
+        await self._database.write(partial(status.sum_hours, now=now))
+        await self._all(partial(status.forget, now=now, limit=STEP), STEP)
+        await self._database.write(status.bound)
         if self._relayed is not None:
             before, up_to = now - config_log.KEPT, self._relayed()
             await self._all(partial(config_log.forget, before=before, up_to=up_to), config_log.STEP)

@@ -3,6 +3,7 @@
 Never takes from one limit what another then refuses: all of them, over all charged groups, or none.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -23,6 +24,10 @@ from schemas.usage import UsageSource
 
 _SOURCE = (UsageSource.ESTIMATED, UsageSource.NONE)
 """Of what is billed where the process dies: of a route that is opaque to us nothing is estimated."""
+_PATIENCE_MS = 100
+"""How long a request waits for the end of a rate's refusal that ends so soon, rather than being refused (ADR 39)."""
+_ASKING_MS = 5
+"""What of its patience each wait costs besides: where others take each place first it does not ask for ever."""
 _MOST_KNOWN = 100_000
 """Authorization headers whose key is remembered, at 150 bytes each."""
 
@@ -120,6 +125,8 @@ class Admissions:
         self._large = large
         self._known: dict[bytes, Key] = {}
         """By the SHA-256 of an Authorization header the key that it was found to hold: never the key's own text."""
+        self._awaited: set[tuple[str, windows.WindowLimit]] = set()
+        """The slug and the limit of each request that waits for a refusal's end."""
         self.places = places
         self._most_output = most_output_tokens
         self._sizes = estimate.CompletionSizes()
@@ -192,16 +199,22 @@ class Admissions:
         expected = estimate.NOTHING if api.is_opaque else self._expected(read, route, api)
         tokens, output = expected.reserved, expected.reserved_output
         counted = (route.slug, route.charged_groups, route.day_limits, tokens, output)
-        day = self._days.reserve(now.date(), *counted, route.unit_cost(now))
-        if isinstance(day, days.DayRefusal):
-            return replies.used_up(route.slug, day, now, route.group_id)
-        places: concurrency.HeldPlaces = []
-        rate = None if route.concurrent else self._windows.reserve_at_once(route.rates, tokens, output)
-        if rate is None:
-            rate, places = await self._reserve(route, expected, day)
-        if isinstance(rate, windows.Refusal):
+        patience_ms = _PATIENCE_MS
+        while True:
+            day = self._days.reserve(now.date(), *counted, route.unit_cost(now))
+            if isinstance(day, days.DayRefusal):
+                return replies.used_up(route.slug, day, now, route.group_id)
+            places: concurrency.HeldPlaces = []
+            rate = None if route.concurrent else self._windows.reserve_at_once(route.rates, tokens, output)
+            if rate is None:
+                rate, places = await self._reserve(route, expected, day)
+            if isinstance(rate, windows.Reservation):
+                break
             self._days.release(day)
-            return replies.rate_limited(route.slug, rate, route.group_id)
+            patience_ms -= rate.retry_after_ms + _ASKING_MS
+            if patience_ms < 0 or not await self._waited_for(route.slug, rate):
+                return replies.rate_limited(route.slug, rate, route.group_id)
+            now = self._clock()
         request_id = self._mint_request(now)
         event = self._event(key, route, request_id, now, asked)
         try:
@@ -212,6 +225,21 @@ class Admissions:
             return replies.full("requests in flight") if self._in_flight.is_full else replies.unavailable(str(error))
         holds = (day, rate, places, slot, self._large.costs, envelope)
         return Call(api, asked, route, request_id, event, expected.tokens, *holds, prompt_tokens=read.prompt_tokens)
+
+    async def _waited_for(self, slug: str, refusal: windows.Refusal) -> bool:
+        """Wait until a refusal ends; return False where another request waits for the same limit.
+
+        A client that keeps exactly to a limit's pace arrives now a little later, now a little earlier than its pace.
+        """
+        limit = (slug, refusal.limit)
+        if limit in self._awaited:
+            return False
+        self._awaited.add(limit)
+        try:
+            await asyncio.sleep(refusal.retry_after_s)
+        finally:
+            self._awaited.discard(limit)
+        return True
 
     def _event(self, key: Key, route: Route, request_id: str, now: datetime, asked: chat.ChatRequest) -> bytes:
         return usage_event.begun(

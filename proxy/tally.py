@@ -8,12 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from runtime.telemetry.metrics import Histogram, Telemetry
+from schemas.monitoring.status import MOST_CALLS, OUTCOMES, OWN_S, WHOLE_S, CallCounts, LatencyCounts
 
-OUTCOMES = ("complete", "client_disconnected", "upstream_error", "gateway_interrupted", "failed", "refused")
-"""Those of usage events; `failed`: the upstream gave no 2xx; `refused`: none was called."""
-WHOLE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-OWN_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
-MOST_CELLS = 1000
+MOST_CELLS = MOST_CALLS - 1
 MOST_SHOWN = 100
 """Pairs of workspace and slug that have series of their own."""
 OTHER = "other"
@@ -40,6 +37,25 @@ class Cell:
         self.first_byte.add(other.first_byte)
         self.own.add(other.own)
 
+    def since(self, before: "Cell") -> "Cell":
+        """Return what was counted after `before`, an earlier copy of this cell."""
+        outcomes = [now - then for now, then in zip(self.outcomes, before.outcomes, strict=True)]
+        parts = ((self.whole, before.whole), (self.first_byte, before.first_byte), (self.own, before.own))
+        return Cell(outcomes, *(now.since(then) for now, then in parts))
+
+    def counts(self, key: tuple[str, str, str]) -> CallCounts:
+        """Return it as other processes read it."""
+        workspace_id, group_id, slug = key
+        return CallCounts(
+            workspace_id=workspace_id,
+            group_id=group_id,
+            slug=slug[:255],
+            outcomes={outcome: count for outcome, count in zip(OUTCOMES, self.outcomes, strict=True) if count},
+            whole=_latency(self.whole),
+            first_byte=_latency(self.first_byte),
+            own=_latency(self.own),
+        )
+
 
 class Tally:
     """The cells of one proxy, by workspace, group and slug."""
@@ -47,11 +63,25 @@ class Tally:
     def __init__(self) -> None:
         self._cells: dict[tuple[str, str, str], Cell] = {}
         self._shown: dict[tuple[str, str], None] = {}
+        self._taken: dict[tuple[str, str, str], Cell] = {}
 
     def cell(self, workspace_id: str, group_id: str, slug: str) -> Cell:
         """Return the cell of a group's calls of a slug; empty texts where one is not known."""
         found = self._cells.get((workspace_id, group_id, slug))
         return self._new(workspace_id, group_id, slug) if found is None else found
+
+    def take(self) -> list[CallCounts]:
+        """Return what was counted since the last time, at most MOST_CALLS."""
+        taken = []
+        for key, cell in self._cells.items():
+            before = self._taken.get(key)
+            if before is None or before.outcomes != cell.outcomes:  # each call that ends has an outcome
+                since = cell if before is None else cell.since(before)
+                taken.append(since.counts(key))
+                copy = Cell()
+                copy.add(cell)
+                self._taken[key] = copy
+        return taken
 
     @property
     def cells(self) -> Mapping[tuple[str, str, str], Cell]:
@@ -113,3 +143,7 @@ class Tally:
 def place(outcome: str) -> int:
     """Return where an outcome stands in a cell."""
     return _PLACES[outcome]
+
+
+def _latency(histogram: Histogram) -> LatencyCounts:
+    return LatencyCounts(counts=tuple(histogram.counts), sum_s=histogram.sum)

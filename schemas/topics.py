@@ -5,6 +5,7 @@ from schemas.config import ConfigChange
 from schemas.daily import DailyUsage
 from schemas.decisions import Decision, InFlightUsage
 from schemas.monitoring.requests import RequestRecord
+from schemas.monitoring.status import ProcessStatus
 from schemas.usage import UsageEvent
 
 USAGE_EVENTS = "usage.events.v1"
@@ -20,6 +21,8 @@ LIMITS_IN_FLIGHT = "limits.inflight.v1"
 GATEWAY_CONFIG = "gateway.config.v1"
 GATEWAY_REQUESTS = "gateway.requests.v1"
 """Requests that were refused or failed, for a day, so that they can be found."""
+GATEWAY_STATUS = "gateway.status.v1"
+"""What each process tells of itself, and the sums of each minute."""
 USAGE_UNREADABLE = "usage.events.unreadable.v1"
 """Records of USAGE_EVENTS that could not be decoded or placed, as they came; the reason is in their headers."""
 
@@ -30,5 +33,6 @@ VALUES: dict[str, type[InternalRecord]] = {
     LIMITS_IN_FLIGHT: InFlightUsage,
     GATEWAY_CONFIG: ConfigChange,
     GATEWAY_REQUESTS: RequestRecord,
+    GATEWAY_STATUS: ProcessStatus,
 }
 """Topic to the contract of its values; their JSON Schemas lie in `schemas/json/`."""

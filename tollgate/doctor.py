@@ -17,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.store import day_partitions, ledger_clock
 from proxy.windows import redis
 from runtime import clock, settings
+from runtime.config import log as config_log
+from runtime.config import restored
 from runtime.database import engines as databases
 from runtime.database import postgres
 from runtime.database.engines import Database
@@ -27,6 +29,7 @@ from runtime.settings import Settings
 from runtime.vault import VaultError
 from tollgate import installation, migrations, stored_urls
 from tollgate.installation import DATABASE_FILE, InstallationError
+from tollgate.restoration import configuration
 
 _AHEAD = timedelta(seconds=5)
 """By how much the ledger's clock may be ahead before that is said."""
@@ -144,7 +147,20 @@ def _is_current(database: Database) -> bool:
 def _topics(loaded: Settings) -> Sequence[str]:
     if loaded.kafka_bootstrap is None:
         return ["TOLLGATE_KAFKA_BOOTSTRAP is not set; it names the brokers, as host:9092"]
-    return topics.report(asyncio.run(topics.ensure(Kafka.of(loaded), topics.plans(loaded), create=False)))
+    where = Kafka.of(loaded)
+    lacking = topics.report(asyncio.run(topics.ensure(where, topics.plans(loaded), create=False)))
+    return lacking or _restored(loaded, where)
+
+
+def _restored(loaded: Settings, where: Kafka) -> Sequence[str]:
+    """Say where the database is below its topic; of the two the topic is read first, for the database is ahead."""
+    with ExitStack() as closing:
+        database, _ = installation.database_as_found(loaded, closing)
+        if not _is_current(database):
+            return []  # said already
+        known = asyncio.run(configuration.newest(where))
+        told = database.read_now(config_log.current_version)
+    return [restored.advice(told, known)] if told < known else []
 
 
 async def _rate_windows(where: RedisAddress, prefix: str) -> Sequence[str]:

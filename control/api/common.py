@@ -31,6 +31,7 @@ from control.auth import Caller
 from control.core import preconditions
 from control.core.refusals import ConflictError, InvalidError, UnsupportedError
 from control.flow import repeats
+from control.reconciliations import Reconciliations
 from control.sample_delivery import SampleDelivery
 from control.store import units
 from control.trial_call import TrialCall
@@ -78,6 +79,8 @@ class Desk:
     """Return once what is committed is in force, as far as this process can see and wait for it."""
     ledger_now: Callable[[Connection], datetime]
     """The moment on the clock that every process of this database goes by."""
+    reconciliations: Reconciliations | None = None
+    """None: this process has no accounts to compare."""
     turns: ReadTurns = field(default_factory=ReadTurns)
     under_way: set[str] = field(default_factory=set)
     """The repeatable calls that this process has not answered yet."""

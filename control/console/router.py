@@ -15,6 +15,7 @@ from control.console.customers import CustomerController
 from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
+from control.console.operator.reconcile import ReconcileController
 from control.console.operator.workspaces import OperatorController
 from control.console.overview import OverviewController
 from control.console.pages import Pages
@@ -61,7 +62,7 @@ def build(desk: Desk) -> list[ControllerRouterHandler]:
     lab += [OverviewController, UsagePageController, WebhookController, SearchController, RequestPageController]
     router = Router(
         path="/console",
-        route_handlers=[SignInController, *lab, OperatorController, begin, static, nothing],
+        route_handlers=[SignInController, *lab, OperatorController, ReconcileController, begin, static, nothing],
         dependencies={
             "desk": Provide(lambda: desk, sync_to_thread=False),
             "templates": Provide(lambda: made, sync_to_thread=False),

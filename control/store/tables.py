@@ -241,7 +241,7 @@ REQUEST_POSITION = Table(
     Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("next_offset", BigInteger, nullable=False),
 )
-"""How far `gateway.requests.v1` has been taken into `request_record`."""
+"""How far `gateway.requests.v1` and `gateway.status.v1` have been taken into the database."""
 
 RELAY_MARK = Table(
     "relay_mark",

@@ -158,9 +158,9 @@ def _paced(subject: Subject, plan: Plan) -> dict[str, float]:
     }
 
 
-def _by_limits(plan: Plan, running: role.Role, nginx: Watched) -> dict[int, dict[str, float]]:
+def _by_limits(plan: Plan, running: role.Role, nginx: Watched) -> dict[int | str, dict[str, float]]:
     watched = Watched(running.subject, lambda: None)
-    return {count: _beside(nginx, plan, watched, key=running.keys[count]) for count in role.LIMITS}
+    return {name: _beside(nginx, plan, watched, key=running.keys[name]) for name in role.LIMITS}
 
 
 def _by_keys(plan: Plan, watched: Watched, nginx: Watched, count: int) -> dict[str, float]:

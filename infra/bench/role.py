@@ -32,6 +32,7 @@ from schemas.config import (
     WorkspaceState,
 )
 from schemas.limits import (
+    ANY_SLUG,
     LimitEnforcement,
     LimitType,
     ModelConfig,
@@ -43,9 +44,12 @@ from schemas.limits import (
 from schemas.targets import Provider, Target
 from schemas.topics import GATEWAY_CONFIG
 
-LIMITS = (0, 2, 4, 10)
-"""How many limits hold for a key of these groups. All keys by number are of the third: two of days, two of rates."""
 MAIN = 4
+"""How many limits hold for all keys by number: two of days, two of rates."""
+STAR, MONTH, BOTH = "4 and *", "4 and MONTH", "4 and both"
+"""Beside those of MAIN: the same four over all slugs, two of months, and both."""
+LIMITS: tuple[int | str, ...] = (0, 2, MAIN, 10, STAR, MONTH, BOTH)
+"""By how many limits or by which name: groups with a key each."""
 _PAGE = 5000
 _READY_S = 600
 """A million keys take two minutes on two busy cores."""
@@ -59,8 +63,8 @@ class Role:
 
     subject: servers.Subject
     ops_url: str
-    keys: dict[int, str]
-    """By how many limits hold for them."""
+    keys: dict[int | str, str]
+    """By the members of `LIMITS`."""
 
     def published(self) -> int:
         """Return how many usage events Kafka has from it."""
@@ -80,7 +84,7 @@ def proxy(
     shared = parts.settings(bootstrap, "", base64.b64encode(bytes(32)).decode()) | {"kafka_topic_prefix": prefix}
     del shared["database_url"]
     upstreams = {servers.SLUG: plain.port, servers.PACED: streams.paced_port, servers.BURST: streams.burst_port}
-    keys = {count: _key(10**9 + count) for count in LIMITS}
+    keys = {name: _key(10**9 + number) for number, name in enumerate(LIMITS)}
     asyncio.run(_configure(Kafka(bootstrap, prefix), upstreams, keys, key_count))
     part = parts.Part("proxy-1", "proxy", folder / "data")
     announcement = folder / "announcement"
@@ -104,14 +108,14 @@ def proxy(
         running.stop(servers.STOP_S)
 
 
-async def _configure(where: Kafka, upstreams: dict[str, int], keys: dict[int, str], key_count: int) -> None:
+async def _configure(where: Kafka, upstreams: dict[str, int], keys: dict[int | str, str], key_count: int) -> None:
     settings = Settings(kafka_partitions=4, kafka_replication=1, kafka_min_insync_replicas=1)
     problems = await topics.ensure(where, topics.plans(settings), create=True)
     if problems:
         raise servers.BenchError(topics.told(problems))
     now = datetime.now(UTC)
     writer = Writer(where, "the bench")
-    changes = [*_things(upstreams), *(_of_key(f"g-{count}-0", key) for count, key in keys.items())]
+    changes = [*_things(upstreams), *(_of_key(f"g-{name}-0", key) for name, key in keys.items())]
     try:
         await writer.write(GATEWAY_CONFIG, [config_records.of(_change(*each), now) for each in changes], _WRITE_S)
         for first in range(0, key_count, _PAGE):
@@ -136,16 +140,18 @@ def _things(upstreams: dict[str, int]) -> Iterator[tuple[ConfigKind, str, Config
         made = datetime.now(UTC)
         endpoint = EndpointRecord(id=slug, workspace_id=_WORKSPACE, slug=slug, target=target, created_at=made)
         yield ConfigKind.ENDPOINT, slug, endpoint
-    for count in LIMITS:
-        yield from _chain(count, tuple(upstreams))
+    for limits in LIMITS:
+        yield from _chain(limits, tuple(upstreams))
 
 
-def _chain(limits: int, slugs: Sequence[str]) -> Iterator[tuple[ConfigKind, str, ConfigRecord]]:
-    """Return a group for which so many limits hold, and its ancestors: four at most are a group's own."""
-    levels = max(1, -(-limits // 4))
+def _chain(limits: int | str, slugs: Sequence[str]) -> Iterator[tuple[ConfigKind, str, ConfigRecord]]:
+    """Return a group for which these limits hold, and its ancestors: by number, four at most are a group's own."""
+    count = limits if isinstance(limits, int) else MAIN
+    levels = max(1, -(-count // 4))
     names = [f"g-{limits}-{level}" for level in range(levels)]
     for level, name in enumerate(names):
-        own = min(4, limits - 4 * level)
+        own, months = min(4, count - 4 * level), limits in (MONTH, BOTH)
+        bounded = (*slugs, ANY_SLUG) if limits in (STAR, BOTH) else slugs
         ancestors = tuple(names[level + 1 :])
         group = GroupRecord(
             id=name,
@@ -154,17 +160,22 @@ def _chain(limits: int, slugs: Sequence[str]) -> Iterator[tuple[ConfigKind, str,
             parent_group_id=ancestors[0] if ancestors else None,
             ancestor_ids=ancestors,
             limit_enforcement=LimitEnforcement.CASCADING,
-            models=tuple(_limited(slug, own) for slug in slugs),
+            models=tuple(_limited(slug, own, months=months) for slug in bounded),
         )
         yield ConfigKind.GROUP, name, group
 
 
-def _limited(slug: str, count: int) -> ModelConfig:
-    """Return a model with so many limits that nobody reaches: first those of days, then the rates."""
+def _limited(slug: str, count: int, *, months: bool) -> ModelConfig:
+    """Return a model with so many limits that nobody reaches: first of days, then rates; of months beside them."""
     types = (LimitType.REQUEST, LimitType.TOKEN)
-    usage = [UsageLimit(type=each, unit=UsageLimitUnit.DAY, threshold=servers.ENOUGH) for each in types]
+    usage = [_usage(each, UsageLimitUnit.DAY) for each in types[:count]]
+    by_month = [_usage(each, UsageLimitUnit.MONTH) for each in types if months]
     rates = [RateLimit(type=each, unit=RateLimitUnit.MINUTE, threshold=servers.ENOUGH) for each in types]
-    return ModelConfig(slug=slug, usage_limits=tuple(usage[:count]), rate_limits=tuple(rates[: max(0, count - 2)]))
+    return ModelConfig(slug=slug, usage_limits=(*usage, *by_month), rate_limits=tuple(rates[: max(0, count - 2)]))
+
+
+def _usage(type_: LimitType, unit: UsageLimitUnit) -> UsageLimit:
+    return UsageLimit(type=type_, unit=unit, threshold=servers.ENOUGH)
 
 
 def _of_key(group: str, key: str) -> tuple[ConfigKind, str, ConfigRecord]:

@@ -78,7 +78,9 @@ def _extra(title: str, rows: Mapping[Any, Mapping[str, float]]) -> list[str]:
     for count, row in rows.items():
         memory = f", {row['memory_mib']:,.0f} MiB" if "memory_mib" in row else ""
         named = count if isinstance(count, str) else f"{count:,}"
-        lines.append(f"  {named:>9}: {row['cpu_us']:.1f} us CPU a request, {row['to_nginx']:.1f} times nginx's{memory}")
+        lines.append(
+            f"  {named:>11}: {row['cpu_us']:.1f} us CPU a request, {row['to_nginx']:.1f} times nginx's{memory}"
+        )
     return lines
 
 

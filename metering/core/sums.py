@@ -7,7 +7,6 @@ Rules:
 - The day is the UTC day of the event's own timestamp, however late the event comes.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -151,52 +150,38 @@ def limit_counters(event: AnyEvent) -> tuple[Counter, ...]:
 
 def increments(events: Iterable[AnyEvent]) -> Increments:
     """Sum what `events` add. The order of the events does not matter."""
-    daily: dict[Counter, DailyIncrement] = {}
-    limits: dict[Counter, LimitIncrement] = {}
-    for own, alike in _by_counter(events).items():
-        daily[own] = daily_of(alike)
-        for group_id, charging in _by_charged_group(alike).items():
-            counter = Counter(own.day, group_id, own.model_slug)
-            limits[counter] = limits.get(counter, LimitIncrement()).plus(_limit(charging))
-    return Increments(daily, limits)
-
-
-def _by_counter(events: Iterable[AnyEvent]) -> Mapping[Counter, list[AnyEvent]]:
-    alike: dict[Counter, list[AnyEvent]] = defaultdict(list)
+    daily: dict[Counter, list[int]] = {}
+    limits: dict[Counter, list[int]] = {}
     for event in events:
-        alike[daily_counter(event)].append(event)
-    return alike
-
-
-def _by_charged_group(events: Iterable[AnyEvent]) -> Mapping[str, list[AnyEvent]]:
-    charging: dict[str, list[AnyEvent]] = defaultdict(list)
-    for event in events:
+        day, slug = day_of(event), event.model_slug
+        add_daily(daily.setdefault(Counter(day, event.group_id, slug), [0] * len(DailyIncrement._fields)), event)
         if event.kind is Kind.USAGE:
             for group_id in dict.fromkeys(event.charged_groups):
-                charging[group_id].append(event)
-    return charging
+                _add_limit(limits.setdefault(Counter(day, group_id, slug), [0] * len(LimitIncrement._fields)), event)
+    return Increments(
+        {counter: DailyIncrement._make(added) for counter, added in daily.items()},
+        {counter: LimitIncrement._make(added) for counter, added in limits.items()},
+    )
 
 
-def daily_of(events: Iterable[AnyEvent]) -> DailyIncrement:
-    """Sum what events, all of one counter, add to its daily usage."""
-    requests = prompt = completion = cached = 0
-    corrections = corrected_prompt = corrected_completion = 0
-    for event in events:
-        tokens = event.tokens
-        if event.kind is Kind.CORRECTION:
-            corrections += 1
-            corrected_prompt += tokens.input_tokens
-            corrected_completion += tokens.output_tokens
-        else:
-            requests += 1
-            prompt += tokens.input_tokens
-            completion += tokens.output_tokens
-            cached += tokens.cached_input_tokens
-    return DailyIncrement(requests, prompt, completion, cached, corrections, corrected_prompt, corrected_completion)
+def add_daily(added: list[int], event: AnyEvent) -> None:
+    """Add an event to what its counter's daily usage grows by, in the order of `DailyIncrement`."""
+    tokens = event.tokens
+    if event.kind is Kind.CORRECTION:
+        added[4] += 1
+        added[5] += tokens.input_tokens
+        added[6] += tokens.output_tokens
+    else:
+        added[0] += 1
+        added[1] += tokens.input_tokens
+        added[2] += tokens.output_tokens
+        added[3] += tokens.cached_input_tokens
 
 
-def _limit(events: list[AnyEvent]) -> LimitIncrement:
-    prompt = sum(event.tokens.input_tokens for event in events)
-    completion = sum(event.tokens.output_tokens for event in events)
-    cost = sum(event.cost for event in events)
-    return LimitIncrement(len(events), prompt + completion, prompt, completion, cost)
+def _add_limit(added: list[int], event: AnyEvent) -> None:
+    prompt, completion = event.tokens.input_tokens, event.tokens.output_tokens
+    added[0] += 1
+    added[1] += prompt + completion
+    added[2] += prompt
+    added[3] += completion
+    added[4] += event.cost

@@ -1,10 +1,9 @@
 """Adds what a batch's new events count to daily usage by key, with each key's last use."""
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Insert, case, func, select
 from ulid import ULID
@@ -17,28 +16,25 @@ from schemas.spooled import AnyEvent
 from schemas.usage import Kind
 
 
-class _RowKey(NamedTuple):
-    """A row's key, in the order of the table's: rows are locked in it, so that two workers never deadlock."""
-
-    day: date
-    lane: str
-    group_id: str
-    api_key_prefix: str
-    model_slug: str
-    priced_day: date
-
-
 def add(connection: Connection, lane: str, new: Sequence[AnyEvent]) -> None:
     """Add `new`, events whose keys were new, to daily usage by key."""
-    alike: dict[_RowKey, list[AnyEvent]] = defaultdict(list)
+    added: dict[tuple[Any, ...], list[int]] = {}
+    last: dict[tuple[Any, ...], AnyEvent] = {}
+    used: dict[tuple[Any, ...], datetime] = {}
     for event in new:
-        place = _RowKey(day_of(event), lane, event.group_id, event.api_key_prefix, event.model_slug, priced_day(event))
-        alike[place].append(event)
-    if not alike:
+        place = (day_of(event), lane, event.group_id, event.api_key_prefix, event.model_slug, priced_day(event))
+        sums.add_daily(added.setdefault(place, [0] * len(sums.DailyIncrement._fields)), event)
+        last[place] = event
+        if event.kind is Kind.USAGE:
+            used[place] = max(used.get(place, event.timestamp), event.timestamp)
+    if not added:
         return
-    rows = [{**place._asdict(), **_figures(events)} for place, events in sorted(alike.items())]
+    rows = [  # locked in this order, that of the table's key, so that two workers never deadlock
+        (*place, last[place].workspace_id, last[place].external_entity_id, *figures, used.get(place))
+        for place, figures in sorted(added.items())
+    ]
     engine = connection.dialect.name
-    connection.execute(_adding(engine), statements.columns_of(rows) if engine == "postgresql" else rows)
+    connection.execute(_adding(engine), statements.given(engine, KEY_DAILY, rows))
 
 
 def last_used(connection: Connection, group_id: str, prefixes: Collection[str]) -> dict[str, datetime]:
@@ -66,20 +62,9 @@ def priced_day(event: AnyEvent) -> date:
     return day_of(event)
 
 
-def _figures(events: Sequence[AnyEvent]) -> dict[str, Any]:
-    used: list[datetime] = [event.timestamp for event in events if event.kind is Kind.USAGE]
-    return {
-        "workspace_id": events[0].workspace_id,
-        "external_entity_id": events[0].external_entity_id,
-        **sums.daily_of(events)._asdict(),
-        "last_used_at": max(used, default=None),
-    }
-
-
 @cache
 def _adding(engine: str) -> Insert:
-    arrays = engine == "postgresql"
-    statement = statements.insert_arrays(KEY_DAILY) if arrays else statements.insert_into(engine, KEY_DAILY)
+    statement = statements.insert_all(engine, KEY_DAILY)
     given, held = statement.excluded, KEY_DAILY.c
     later = held.last_used_at.is_(None) | (given.last_used_at > held.last_used_at)
     return statement.on_conflict_do_update(

@@ -4,7 +4,10 @@ A row has one writer, its lane's owner. What each batch changes is in no index, 
 place. `changed_at` is the lane's next offset as the last change left it.
 """
 
-from sqlalchemy import BigInteger, Column, Date, Index, RowMapping, String, Table, text
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Date, Index, Row, String, Table, text
 
 from metering.core.sums import Counter, LimitTotal
 from runtime.database.engines import METADATA, UtcDateTime
@@ -74,13 +77,18 @@ LIMIT_DAILY = Table(
 )
 
 
-def daily_of(row: RowMapping) -> DailyUsage:
+_DAILY = [column.name for column in USAGE_DAILY.columns if column.name not in {"lane", "changed_at"}]
+_DAILY_VALUES = itemgetter(*[USAGE_DAILY.columns.keys().index(name) for name in _DAILY])
+_COUNTER_VALUES = itemgetter(*[LIMIT_DAILY.columns.keys().index(name) for name in Counter._fields])
+_FIGURES = ("requests", "tokens", "version", "input_tokens", "output_tokens", "cost")
+_FIGURE_VALUES = itemgetter(*[LIMIT_DAILY.columns.keys().index(name) for name in _FIGURES])
+
+
+def daily_of(row: Row[Any]) -> DailyUsage:
     """Return the daily usage that a whole row holds."""
-    return DailyUsage(**{name: value for name, value in row.items() if name not in {"lane", "changed_at"}})
+    return DailyUsage(**dict(zip(_DAILY, _DAILY_VALUES(row), strict=True)))
 
 
-def limit_of(row: RowMapping) -> LimitTotal:
+def limit_of(row: Row[Any]) -> LimitTotal:
     """Return the limit total that a whole row holds."""
-    counter = Counter(row["day"], row["group_id"], row["model_slug"])
-    figures = [row[name] for name in ("requests", "tokens", "version", "input_tokens", "output_tokens", "cost")]
-    return LimitTotal(counter, *figures)
+    return LimitTotal(Counter._make(_COUNTER_VALUES(row)), *_FIGURE_VALUES(row))

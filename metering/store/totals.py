@@ -5,12 +5,12 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, case, func
+from sqlalchemy import ColumnElement, Connection, Row, Table, case, func
 from sqlalchemy.sql.dml import ReturningInsert
 
 from domain.sources import EventBatch
 from metering.core import sums
-from metering.core.sums import Counter, LimitTotal
+from metering.core.sums import LimitTotal
 from metering.store.tables import LIMIT_DAILY, USAGE_DAILY, daily_of, limit_of
 from runtime.database import statements
 from schemas.daily import DailyUsage
@@ -22,15 +22,12 @@ def add_daily(
 ) -> tuple[DailyUsage, ...]:
     """Add to daily usage; return what was added to as it is now. `new` are the events that the increments are of."""
     owners = {event.group_id: event for event in new}
-    rows = [
-        {
-            **_head(counter, batch, now),
-            "workspace_id": owners[counter.group_id].workspace_id,
-            "external_entity_id": owners[counter.group_id].external_entity_id,
-            **increment._asdict(),
-        }
-        for counter, increment in sorted(increments.daily.items())
-    ]
+    changed = (1, batch.next_offset, now)
+    rows = []
+    for (day, group_id, slug), increment in sorted(increments.daily.items()):
+        owner = owners[group_id]
+        place = (day, batch.lane, group_id, slug)
+        rows.append((*place, owner.workspace_id, owner.external_entity_id, *increment, *changed))
     return tuple(map(daily_of, _add(connection, USAGE_DAILY, rows, sums.DailyIncrement._fields)))
 
 
@@ -38,10 +35,11 @@ def add_limits(
     connection: Connection, batch: EventBatch, increments: sums.Increments, now: datetime
 ) -> tuple[LimitTotal, ...]:
     """Add to limit totals; return what was added to as it is now."""
-    rows = [
-        {**_head(counter, batch, now), **increment._asdict(), "cost": min(increment.cost, sums.MOST_COST)}
-        for counter, increment in sorted(increments.limits.items())
-    ]
+    changed = (1, batch.next_offset, now)
+    rows = []
+    for (day, group_id, slug), increment in sorted(increments.limits.items()):
+        *figures, cost = increment
+        rows.append((day, batch.lane, group_id, slug, *figures, min(cost, sums.MOST_COST), *changed))
     return tuple(map(limit_of, _add(connection, LIMIT_DAILY, rows, sums.LimitIncrement._fields)))
 
 
@@ -50,31 +48,23 @@ def summed(column: ColumnElement[int]) -> ColumnElement[Any]:
     return func.sum(column * 1.0) if column.key == "cost" else func.sum(column)
 
 
-def _head(counter: Counter, batch: EventBatch, now: datetime) -> dict[str, Any]:
-    changed = {"version": 1, "changed_at": batch.next_offset, "updated_at": now}
-    return {**counter._asdict(), "lane": batch.lane, **changed}
-
-
 def _add(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], sums: tuple[str, ...]
-) -> list[RowMapping]:
-    """Add `rows` to the rows that are there; return each as it is now, its version grown by one.
+    connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]], sums: tuple[str, ...]
+) -> Sequence[Row[Any]]:
+    """Add `rows`, in the table's columns, to the rows that are there; return each as it is now, its version grown by 1.
 
     Rows are locked in the given order, which is sorted: so two workers with the same counters never deadlock.
     """
     if not rows:
         return []
     engine = connection.dialect.name
-    given = statements.columns_of(rows) if engine == "postgresql" else rows
-    return list(connection.execute(_adding(engine, table, sums), given).mappings())
+    return connection.execute(_adding(engine, table, sums), statements.given(engine, table, rows)).all()
 
 
 # Building a statement costs as much as running it on a small batch, so those of every transaction are built once.
 @cache
 def _adding(engine: str, table: Table, sums: tuple[str, ...]) -> ReturningInsert[Any]:
-    # On PostgreSQL one text for any number of rows, so that neither side need read it each time.
-    arrays = engine == "postgresql"
-    statement = statements.insert_arrays(table) if arrays else statements.insert_into(engine, table)
+    statement = statements.insert_all(engine, table)
     given = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, func, select, tuple_
+from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select, tuple_
 
 from domain import days, positions, sources
 from domain.positions import Progress
@@ -166,8 +166,8 @@ def current(connection: Connection, of_days: Collection[date]) -> tuple[tuple[To
     """
     lanes: dict[str, list[LimitTotal]] = {}
     query = select(LIMIT_DAILY).where(LIMIT_DAILY.c.day.in_(of_days)).order_by(*LIMIT_DAILY.primary_key)
-    for row in connection.execute(query).mappings():
-        lanes.setdefault(row["lane"], []).append(limit_of(row))
+    for row in connection.execute(query):
+        lanes.setdefault(row.lane, []).append(limit_of(row))
     moved = {topic: row.next_offset for (topic, _), row in stored_positions.every(connection).items()}
     found = tuple(Totals(lane, (), tuple(limits), moved.get(lane, 0)) for lane, limits in lanes.items())
     return found, moved
@@ -283,7 +283,7 @@ def limits_behind(connection: Connection, after: Counter, to_day: date) -> tuple
     lanes: dict[str, list[LimitTotal]] = {}
     places = _behind(connection, LIMIT_DAILY, after, to_day)
     for row in _rows_of(connection, LIMIT_DAILY, places):
-        lanes.setdefault(row["lane"], []).append(limit_of(row))
+        lanes.setdefault(row.lane, []).append(limit_of(row))
     moved = {f"{topic}/{one}": row.next_offset for (topic, one), row in stored_positions.every(connection).items()}
     return tuple(Totals(lane, (), tuple(limits), moved.get(lane, 0)) for lane, limits in sorted(lanes.items()))
 
@@ -318,14 +318,14 @@ def _named(connection: Connection, events: Sequence[AnyEvent], counted: Totals) 
 
 def _rows_of(
     connection: Connection, table: Table, counters: Collection[Counter], lane: str | None = None, *, is_own: bool = True
-) -> list[RowMapping]:
+) -> list[Row[Any]]:
     """Return the rows of these counters: of all lanes, of `lane`, or of all but `lane`."""
     query = _chosen(table, None if lane is None else is_own)
     of_lane = {} if lane is None else {"lane": lane}
     return [
         row
         for some in statements.chunks(sorted(counters))
-        for row in connection.execute(query, {"places": some, **of_lane}).mappings()
+        for row in connection.execute(query, {"places": some, **of_lane})
     ]
 
 

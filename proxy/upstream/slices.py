@@ -6,23 +6,24 @@ The system copies what it is given while the event loop waits, so a large body g
 import asyncio
 from collections.abc import Callable
 
+from runtime import memory_files
 from runtime.memory_files import Content
 from runtime.turns import Turns
 
 SLICE_BYTES = 256 * 1024
-_NOTHING = memoryview(b"")
 
 
 class Slices:
     """What of one body is not sent yet. `on_sent` is called once all of it has been handed to the system."""
 
-    __slots__ = ("_holder", "_left", "_on_sent", "_transport", "_turn", "_turns")
+    __slots__ = ("_body", "_holder", "_on_sent", "_sent", "_transport", "_turn", "_turns")
 
     def __init__(
         self, transport: asyncio.Transport, body: Content, turns: Turns, holder: str, on_sent: Callable[[], None] | None
     ) -> None:
         self._transport = transport
-        self._left = memoryview(body)
+        self._body = body
+        self._sent = 0
         self._turns = turns
         self._holder = holder
         self._on_sent = on_sent
@@ -32,7 +33,7 @@ class Slices:
     @property
     def is_left(self) -> bool:
         """Whether there is some."""
-        return len(self._left) > 0
+        return self._sent < len(self._body)
 
     def go_on(self) -> None:
         """Send the next slice in its turn: the system has taken what was written before."""
@@ -47,7 +48,7 @@ class Slices:
 
     def close(self) -> None:
         """Send no more."""
-        self._left, self._on_sent = _NOTHING, None
+        self._body, self._on_sent = b"", None
         if self._turn is not None:
             self._turn.cancel()
 
@@ -55,8 +56,11 @@ class Slices:
         self._turn = None
         if turn.cancelled() or self._transport.is_closing():
             return
-        self._transport.write(self._left[:SLICE_BYTES])
-        rest = self._left[SLICE_BYTES:]
-        self._left = rest or _NOTHING  # else it would keep the body
+        start, end = self._sent, min(self._sent + SLICE_BYTES, len(self._body))
+        self._transport.write(memoryview(self._body)[start:end])
+        memory_files.passed(self._body, start, end)
+        self._sent = end
+        if not self.is_left:
+            self._body, self._sent = b"", 0  # else it would be kept until the connection's next request
         if not self._transport.get_write_buffer_size():
             self.go_on()

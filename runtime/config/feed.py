@@ -13,16 +13,18 @@ from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from runtime import loops
+from runtime import loops, outage
 from runtime.clock import Clock
 from runtime.config import log as config_log
 from runtime.config import records as config_records
 from runtime.config.lag import Propagation
-from runtime.config.newer import LeftOutError
+from runtime.config.restored import RestoreWatch
+from runtime.config.skipped import SkippedChanges
 from runtime.database.engines import Database
 from runtime.kafka import feed
-from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord, SkippedRecords
+from runtime.kafka.feed import Feed, FeedConsumer, FeedRecord
 from runtime.kafka.writer import Kafka
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
@@ -81,9 +83,9 @@ class ConfigFeed:
             pause=pause,
             connect=connect,
         )
-        self._unreadable = SkippedRecords(GATEWAY_CONFIG, steady)  # what was not decoded, or not applied
-        self._left_out = SkippedRecords(GATEWAY_CONFIG, steady, "limits or fields of a newer version, taking the rest")
-        self._outage = Outage("the configuration's fallback", log, pause)
+        self._skipped = SkippedChanges(GATEWAY_CONFIG, steady)
+        self._outage = Outage("the configuration's fallback", log, pause, passes=_passes)
+        self._restore_watch = RestoreWatch()
         self._known_at = steady()
         self._asked_at: float | None = None  # when the database was asked last in this silence
         self._ids: defaultdict[ConfigKind, set[str]] = defaultdict(set)  # what a receiver may hold: its own strings
@@ -111,6 +113,7 @@ class ConfigFeed:
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show how far the configuration is known, how long changes took, and whether the relay is heard."""
         self._propagation.register_metrics(telemetry, lambda: self.version)
+        self._skipped.register_metrics(telemetry)
         telemetry.gauge(
             "tollgate_config_silence_seconds",
             "Seconds since a change or the relay's heartbeat (every 3 s) was heard over Kafka.",
@@ -133,6 +136,7 @@ class ConfigFeed:
         changes, newest = config_records.decode(records, self._kinds, self._skip)
         if self._reload is not None:
             self._reload.note(changes, newest)
+        self._restore_watch.heard(config_records.heartbeats(records), self.version)
         self._hand_over(changes, newest)
         self._is_whole = self._is_whole or any(record.key == config_records.HEARTBEAT_KEY for record in records)
         self._note_whole()
@@ -162,13 +166,10 @@ class ConfigFeed:
         try:
             self._on_changes([change])
         except Exception as error:  # noqa: BLE001 - likewise
-            self._unreadable.skip(f"version {change.version} of a {change.kind}", error)
+            self._skipped.skip(f"version {change.version} of a {change.kind}", error)
 
     def _skip(self, record: FeedRecord, error: Exception) -> None:
-        if isinstance(error, LeftOutError):
-            self._left_out.skip(f"{record.place} ({error})", error)
-        else:
-            self._unreadable.skip(record.place, error)
+        self._skipped.skip(record.place, error)
 
     async def _fall_back(self, database: Database) -> None:
         while True:
@@ -191,12 +192,14 @@ class ConfigFeed:
         oldest, current, since = await database.read(partial(self._reach, again=again))
         if current > self.version and (oldest is None or oldest > self.version + 1):
             self._begin_reload("the database's log begins later than what is known")
-        more = True
-        while more:
-            changes = await database.read(partial(config_log.read_since, version=since, limit=_PAGE))
-            since = changes[-1].version if changes else since
-            self._hand_over([change for change in changes if change.kind in self._kinds], since)
-            more = len(changes) == _PAGE
+        while True:
+            read = await database.read(
+                partial(config_log.read_since, version=since, skip=self._skipped.skip, limit=_PAGE)
+            )
+            if read.newest == since:
+                break
+            since = read.newest
+            self._hand_over([change for change in read.changes if change.kind in self._kinds], since)
         self._known_at = self._steady()
 
     def _reach(self, connection: Connection, *, again: bool) -> tuple[int | None, int, int]:
@@ -222,6 +225,11 @@ class ConfigFeed:
             self._ids[kind] = reload.ids[kind]
             ends = [ConfigChange(version=reload.newest, kind=kind, id=id_, record=None) for id_ in gone]
             self._hand_over(ends, reload.newest)
+
+
+def _passes(error: BaseException) -> bool:
+    """Tell whether it came of the database, whatever it was: while that is restored, its tables or rows are missing."""
+    return isinstance(error, SQLAlchemyError) or outage.is_transient(error)
 
 
 class _Reload:

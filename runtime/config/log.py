@@ -3,7 +3,6 @@
 One locked counter row hands versions out inside the change's transaction, so that they appear in order.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -16,6 +15,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Integer,
+    RowMapping,
     String,
     Table,
     delete,
@@ -37,7 +37,8 @@ STEP = 10_000
 
 _KINDS = [kind.value for kind in ConfigKind]
 
-_log = logging.getLogger(__name__)
+Skip = Callable[[str, Exception], None]
+"""Takes the place of what could not be read, and why."""
 
 Result = TypeVar("Result")
 
@@ -108,16 +109,29 @@ class LoggedChange(NamedTuple):
     at: datetime
 
 
-def read_since(connection: Connection, version: int, limit: int = 1000) -> Sequence[ConfigChange]:
-    """Return at most `limit` changes newer than `version`, oldest first; kinds that we do not know are left out."""
+class ChangesRead(NamedTuple):
+    """What was read of the log."""
+
+    changes: Sequence[ConfigChange]
+    newest: int
+    """The version of the last row, also of one that was skipped; without any, the version that was asked from."""
+
+
+def read_since(connection: Connection, version: int, skip: Skip, limit: int = 1000) -> ChangesRead:
+    """Return what at most `limit` rows newer than `version` hold, oldest first; kinds that we do not know are left out.
+
+    What cannot be read is given to `skip` with its place and keeps no other from being read; of a limit or field of a
+    newer version that is told too, and the rest is taken (LeftOutError).
+    """
     columns = CONFIG_CHANGE.c
-    rows = connection.execute(
-        select(columns.version, columns.kind, columns.id, columns.record, columns.created_at)
+    query = (
+        select(columns.version, columns.kind, columns.id, columns.record, columns.created_at.label("at"))
         .where(columns.version > version, columns.kind.in_(_KINDS))
         .order_by(columns.version)
-        .limit(limit)
     )
-    return [_change(*row) for row in rows]
+    rows = connection.execute(query.limit(limit)).mappings().all()
+    changes = [change for row in rows if (change := _change(row, skip)) is not None]
+    return ChangesRead(changes, rows[-1]["version"] if rows else version)
 
 
 def rows_since(connection: Connection, version: int, limit: int = 1000) -> list[LoggedChange]:
@@ -160,12 +174,17 @@ def change_of(kind: ConfigKind) -> type[ConfigChange]:
     return create_model(f"{record.__name__}Change", __base__=ConfigChange, record=(record | None, ...))
 
 
-def _change(version: int, kind: str, id_: str, record: dict[str, Any] | None, at: datetime) -> ConfigChange:
-    model = change_of(ConfigKind(kind))
-    body = {"version": version, "kind": kind, "id": id_, "record": record, "at": at}
+def _change(row: RowMapping, skip: Skip) -> ConfigChange | None:
+    model, body = change_of(ConfigKind(row["kind"])), dict(row)
+    place = f"version {row['version']} of a {row['kind']}"
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        change, left_out = newer.read(model, body, error)
-        _log.warning("the configuration's log: version %d is read without what is unknown here: %s", version, left_out)
-        return change
+        refused = error
+    try:
+        change, left_out = newer.read(model, body, refused)
+    except ValidationError as error:
+        skip(place, error)
+        return None
+    skip(place, left_out)
+    return change

@@ -6,6 +6,7 @@ removed it (`delete.retention.ms`, 7 days), a reader that starts knows of the th
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -77,12 +78,26 @@ def decode(
                 changes.append(change)
                 newest = max(newest, change.version)
             elif record.key == HEARTBEAT_KEY:
-                newest = max(newest, _version(json.loads(record.value or b"")["version"]))
+                newest = max(newest, _heartbeat(record))
             elif record.key.partition(b"/")[0] not in _KNOWN:
                 on_unreadable(record, UnknownKindError())
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one record must not stop every process
             on_unreadable(record, error)
     return changes, newest
+
+
+def heartbeats(records: Sequence[FeedRecord]) -> list[int]:
+    """Return the versions of the relay's heartbeats among `records`; one that cannot be read is left out."""
+    versions = []
+    for record in records:
+        if record.key == HEARTBEAT_KEY:
+            with suppress(ValueError, KeyError, TypeError):
+                versions.append(_heartbeat(record))
+    return versions
+
+
+def _heartbeat(record: FeedRecord) -> int:
+    return _version(json.loads(record.value or b"")["version"])
 
 
 def _record(  # noqa: PLR0917 - a change's fields, in their order

@@ -1,17 +1,22 @@
 """Hands configuration changes to those who hold a snapshot, in order of their versions (counting 8, embedded).
 
-Never drops a change: what cannot be read now is read again, and a subscriber that fails ends the relay.
+Never drops a change that can be read: in an outage it is read again, and a subscriber that fails ends the relay. A row
+that no version could read is skipped, counted and logged, and keeps no later one from being in force.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from runtime import loops
 from runtime.config import log as config_log
+from runtime.config.log import ChangesRead
 from runtime.config.rounds import Rounds
+from runtime.config.skipped import SkippedChanges
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
+from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange
 
 POLL_S = 0.25
@@ -37,7 +42,12 @@ class Relay:
         self._database = database
         self._subscribers = tuple(subscribers)
         self._rounds = Rounds()
+        self._skipped = SkippedChanges("the configuration's log")
         self._outage = Outage("the configuration's relay", _log, pause)
+
+    def register_metrics(self, telemetry: Telemetry) -> None:
+        """Show what was skipped."""
+        self._skipped.register_metrics(telemetry)
 
     def poke(self) -> None:
         """Look at once instead of at the next poll. Called on the event loop."""
@@ -57,14 +67,15 @@ class Relay:
     async def step(self) -> None:
         """Hand over every change there is now."""
         while True:
-            changes = await self._outage.ride_out(self._read)
-            for change in changes:
+            read = await self._outage.ride_out(self._read)
+            if read.newest == self.version:
+                return
+            for change in read.changes:
                 for subscriber in self._subscribers:
                     subscriber(change)
                 self.version = change.version
-            if len(changes) < _BATCH:
-                return
+            self.version = read.newest
 
-    async def _read(self) -> Sequence[ConfigChange]:
-        version = self.version
-        return await self._database.read(lambda connection: config_log.read_since(connection, version, _BATCH))
+    async def _read(self) -> ChangesRead:
+        read = partial(config_log.read_since, version=self.version, skip=self._skipped.skip, limit=_BATCH)
+        return await self._database.read(read)

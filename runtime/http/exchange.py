@@ -12,7 +12,7 @@ import msgspec
 from runtime.http.answers import CONTINUE, STATUS_LINES, error_body
 from runtime.http.bounds import BodyFault
 from runtime.http.line import Line
-from runtime.memory_files import HEAP_BYTES, Content, MemoryFile, spilled
+from runtime.memory_files import HEAP_BYTES, Content, MemoryFile, passed, spilled
 from runtime.shares import Excess, Shares
 
 Headers = list[tuple[bytes, bytes]]
@@ -154,8 +154,10 @@ class Exchange(msgspec.Struct, eq=False):
         for start in range(0, len(body), PIECE_BYTES):
             if start:
                 await self._line.port.turns.take(self._holder or "")
-            self.write(view[start : start + PIECE_BYTES], last=start + PIECE_BYTES >= len(body))
+            end = min(start + PIECE_BYTES, len(body))
+            self.write(view[start:end], last=end == len(body))
             await self.drained()
+            passed(body, start, end)
 
     def begin(
         self,

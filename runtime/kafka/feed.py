@@ -240,6 +240,7 @@ class SkippedRecords:
     def __init__(
         self, topic: str, steady: Callable[[], float] = time.monotonic, what: str = "record(s) that cannot be used"
     ) -> None:
+        self.count = 0  # since the process began
         self._topic, self._what = topic, what
         self._steady = steady
         self._unsaid = 0
@@ -248,6 +249,7 @@ class SkippedRecords:
     def skip(self, place: str, error: Exception) -> None:
         """Count one, at `place`. Its content is not logged: it may hold what was sealed."""
         now = self._steady()
+        self.count += 1
         self._unsaid += 1
         if self._said_at is None or now - self._said_at >= _SAY_EVERY_S:
             text = "%s: skipped %d %s, the last at %s: %s"

@@ -38,6 +38,7 @@ CONFIGS: Mapping[str, Mapping[str, str]] = {
     names.USAGE_EVENTS: _KEPT,
     names.USAGE_UNREADABLE: _KEPT,
     names.GATEWAY_REQUESTS: _KEPT | {"retention.ms": _ms(timedelta(days=1)), "segment.ms": _ms(timedelta(hours=1))},
+    names.GATEWAY_STATUS: _KEPT,
     names.USAGE_DAILY: {
         **_PACKED,
         "cleanup.policy": "compact,delete",

@@ -44,6 +44,13 @@ class Histogram:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
 
+    def since(self, before: "Histogram") -> "Histogram":
+        """Return what was counted after `before`, an earlier copy by the same bounds."""
+        made = Histogram(self._bounds)
+        made.counts = [now - then for now, then in zip(self.counts, before.counts, strict=True)]
+        made.sum = self.sum - before.sum
+        return made
+
     def family(self, name: str, help_: str) -> Metric:
         """Return it as the library writes it: each bucket counts what lies below it too."""
         family = HistogramMetricFamily(name, help_)
@@ -96,6 +103,13 @@ class Telemetry(Collector):
             return made
 
         self._add(name, family)
+
+    async def sums(self, names: Iterable[str]) -> dict[str, float]:
+        """Return some gauges, each summed over its labels; those that are not shown, or fail, are absent."""
+        found = {name: await self._family(name) for name in names if name in self._readers}
+        return {
+            name: sum(sample.value for sample in family.samples) for name, family in found.items() if family is not None
+        }
 
     def collect(self) -> Iterable[Metric]:
         """Return the library what was read last."""

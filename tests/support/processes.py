@@ -17,7 +17,10 @@ from typing import IO, Any
 from tests.support.forked import Forked
 
 Process = Forked | subprocess.Popen[str]
-TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
+INSTALLED = str(Path(sys.executable).with_name("tollgate"))
+TOLLGATE = INSTALLED
+"""What is started; a test may put another release in its place."""
+
 START_S = 120
 STOP_S = 120
 
@@ -53,10 +56,10 @@ def run(
 def start(*words: str, settings: Mapping[str, str], stderr: Path, stdout: Path | None = None) -> Process:
     """Start a command; without `stdout` its output comes through a pipe.
 
-    One whose environment says where modules are found does its own imports.
+    Another release's, and one whose environment says where modules are found, does its own imports.
     """
     command, given = (TOLLGATE, *words), environment(**settings)
-    if "PYTHONPATH" not in given:
+    if TOLLGATE == INSTALLED and "PYTHONPATH" not in given:
         return Forked(command, given, stdout, stderr)
     with stderr.open("ab") as errors, (stdout or Path(os.devnull)).open("ab") as output:
         to = subprocess.PIPE if stdout is None else output

@@ -10,6 +10,7 @@ from sqlalchemy.pool import StaticPool
 TABLE_MODULES = (
     "runtime.config.log",
     "control.store.tables",
+    "control.store.monitoring.tables",
     "metering.store.transaction",
     "webhooks.store.tables",
     "tollgate.migrations",

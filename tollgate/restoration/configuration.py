@@ -5,7 +5,7 @@ Never lets a key work again that had ended after the backup, nor goes by a topic
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from datetime import datetime
@@ -96,11 +96,27 @@ class Found:
 async def read(where: Kafka) -> ToldConfiguration:
     """Read the whole topic. Raise KafkaAwayError."""
     topic = ToldConfiguration()
+    await _read(where, topic.take)
+    return topic
+
+
+async def newest(where: Kafka) -> int:
+    """Return the highest version of the topic, 0 where it holds none. Raise KafkaAwayError."""
+    found = 0
+
+    def take(record: FeedRecord) -> None:
+        nonlocal found
+        found = max(found, config_records.decode([record], config_records.EVERY_KIND, lambda *_: None)[1])
+
+    await _read(where, take)
+    return found
+
+
+async def _read(where: Kafka, take: Callable[[FeedRecord], None]) -> None:
     async with LogReader(where, GATEWAY_CONFIG) as reader:
         async for records in reader.until(await reader.bounds()):
             for one in records:
-                topic.take(FeedRecord(one.key or b"", one.value, one.headers, one.partition, one.offset))
-    return topic
+                take(FeedRecord(one.key or b"", one.value, one.headers, one.partition, one.offset))
 
 
 def bring_together(connection: Connection, topic: ToldConfiguration, now: datetime) -> Found:

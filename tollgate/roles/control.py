@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 from litestar import Litestar
 
 from control import app as control_app
+from control.reconciliations import Reconciliations
 from control.retention import Retention
 from control.store.workspaces import SqlWorkspaces
+from control.topic import requests, status
+from control.topic.follower import TopicFollower
 from control.topic.publisher import ConfigPublisher
-from control.topic.requests import RequestFollower
 from runtime import version
 from runtime.clock import SharedClock
+from runtime.database.engines import Database
 from runtime.database.leadership import PostgresLeadership
 from runtime.http import health
 from runtime.http.health import Check
@@ -19,11 +23,14 @@ from runtime.kafka import feed
 from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
+from schemas.monitoring.status import ProcessStatus
 from schemas.topics import GATEWAY_CONFIG
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
+from tollgate.reconciliation.runs import BackgroundReconcile
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
+from tollgate.roles.status import StatusTopic
 
 RELAY = "relay"
 """Names the lock of the one process that relays."""
@@ -41,11 +48,13 @@ class Control(Role):
     """The role; any number of processes may have it, and one of them at a time relays."""
 
     title = "the management API"
+    name = "control"
 
     def __init__(self, place: Installation, clock: SharedClock) -> None:
         self._place = place
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
+        self._status = StatusTopic(self._kafka)
         self._publisher = ConfigPublisher(
             place.database,
             Writer(self._kafka, "the relay"),
@@ -53,6 +62,7 @@ class Control(Role):
             self._end_of_config,
             self._clock,
         )
+        self._reconciliations = Reconciliations(place.database, clock, BackgroundReconcile(place, clock))
 
     def is_new(self) -> bool:
         """Ask the database; no where it is away, for a hint is no reason to end."""
@@ -74,13 +84,18 @@ class Control(Role):
             self._place.database, self._clock, audit_days=settings.audit_days, ledger_days=settings.ledger_days
         )
         spawn("control's retention", kept.run())
-        spawn("the requests that did not go well", self._follow_requests())
+        spawn("the console's reconciliation", self._reconciliations.run())
+        spawn("the requests that did not go well", self._follow(requests.follower(*self._of_topics())))
+        spawn("the status of all processes", self._follow(status.follower(*self._of_topics())))
 
     def public(self, checks: Mapping[str, Check]) -> Litestar:
         """Return the management API."""
         place = self._place
         management = control_app.handlers(
-            control_app.desk(place.database, place.vault, self._clock, place.settings, self._publisher.in_force)
+            control_app.desk(
+                *(place.database, place.vault, self._clock, place.settings, self._publisher.in_force),
+                reconciliations=self._reconciliations,
+            )
         )
         return Litestar(
             route_handlers=[*management, *health.health_handlers(checks)],
@@ -94,12 +109,23 @@ class Control(Role):
         """Show how the relay does."""
         self._publisher.register_metrics(telemetry)
 
+    async def tell(self, status: ProcessStatus) -> None:
+        """Write it to the topic."""
+        await self._status.tell(status)
+
+    async def close(self) -> None:
+        """Close the connections of the status."""
+        await self._status.close()
+
     async def _end_of_config(self) -> int:
         return sum((await feed.ends(self._kafka, GATEWAY_CONFIG)).values())
 
-    async def _follow_requests(self) -> None:
+    def _of_topics(self) -> tuple[Kafka, Database]:
+        return self._kafka, self._place.database
+
+    async def _follow(self, follower: TopicFollower[Any]) -> None:
         await base.topics_are_there(self._kafka, self._place.settings)
-        await RequestFollower(self._kafka, self._place.database).run()
+        await follower.run()
 
     async def _relay(self) -> None:
         await base.topics_are_there(self._kafka, self._place.settings)

@@ -10,9 +10,11 @@ from typing import Any
 from litestar import Litestar
 
 from control import app as control_app
+from control.reconciliations import Reconciliations
 from control.request_keeper import RequestKeeper
 from control.retention import Retention
 from control.store import corrections, snapshot
+from control.store.monitoring import status as statuses
 from control.store.workspaces import SqlWorkspaces
 from domain.sources import EventSource
 from metering import app as metering_app
@@ -35,8 +37,10 @@ from runtime.http.exchange import Routes
 from runtime.http.health import Check
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
+from schemas.monitoring.status import CallCounts, ProcessStatus
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
+from tollgate.reconciliation.runs import BackgroundReconcile
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
 
@@ -57,6 +61,8 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
 
 class Embedded(Role):
     """The role of one process over one data directory, which the caller has locked and opened."""
+
+    name = "embedded"
 
     def __init__(self, place: Installation) -> None:
         settings = place.settings
@@ -93,6 +99,7 @@ class Embedded(Role):
             relayed=lambda: self._relay.version,
         )
         self._requests = RequestKeeper(place.database)
+        self._reconciliations = Reconciliations(place.database, self._clock, BackgroundReconcile(place, self._clock))
         self._spool_retention = SpoolRetention(self._proxy.spool, self._proxy.older_files, self._done_before)
         self._counted_retention = LedgerRetention(
             place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
@@ -116,7 +123,10 @@ class Embedded(Role):
         """Return management and inference on one port."""
         place = self._place
         management = control_app.handlers(
-            control_app.desk(place.database, place.vault, self._clock, place.settings, self._in_force)
+            control_app.desk(
+                *(place.database, place.vault, self._clock, place.settings, self._in_force),
+                reconciliations=self._reconciliations,
+            )
         )
         return Litestar(
             route_handlers=[*management, *self._proxy.handlers(), *health.health_handlers(checks)],
@@ -135,6 +145,7 @@ class Embedded(Role):
         self._proxy.register_metrics(telemetry)
         self._dispatcher.register_metrics(telemetry, lambda: self._lag(self._dispatcher.committed))
         self._propagation.register_metrics(telemetry, lambda: self._relay.version)
+        self._relay.register_metrics(telemetry)
         telemetry.counter(
             "tollgate_metering_events_total",
             "Usage events counted, repeats among them.",
@@ -151,6 +162,14 @@ class Embedded(Role):
             lambda: self._lag(self._metering.committed),
             "partition",
         )
+
+    def calls(self) -> Sequence[CallCounts]:
+        """Ask the tally of requests."""
+        return self._proxy.requests.tally.take()
+
+    async def tell(self, status: ProcessStatus) -> None:
+        """Keep it."""
+        await self._place.database.write(partial(statuses.keep, records=[status]))
 
     async def drain(self) -> None:
         """Let the readers take what was spooled last, and attempts end."""
@@ -199,6 +218,7 @@ class Embedded(Role):
             "the spool's trimming": self._spool_retention.run,
             "control's retention": self._retention.run,
             "the requests that did not go well": partial(self._requests.run, self._proxy.requests.take),
+            "the console's reconciliation": self._reconciliations.run,
             "metering's retention": self._counted_retention.run,
             **self._proxy.background(),
         }

@@ -18,9 +18,11 @@ from runtime.kafka.writer import Kafka, Writer
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
+from schemas.monitoring.status import ProcessStatus
 from tollgate import installation
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
+from tollgate.roles.status import StatusTopic
 
 
 def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
@@ -33,7 +35,7 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
 class MeteringRole(Role):
     """The role; as many processes may have it as the topic has partitions."""
 
-    title = "metering"
+    title = name = "metering"
 
     def __init__(self, loaded: Settings, database: Database, clock: SharedClock) -> None:
         self._settings = loaded
@@ -41,6 +43,7 @@ class MeteringRole(Role):
         self._clock = clock
         self._kafka = Kafka.of(loaded)
         self._writer = Writer(self._kafka, "metering")
+        self._status = StatusTopic(self._kafka)
         self._thresholds = GroupThresholds()
         kinds = (ConfigKind.GROUP, ConfigKind.WEBHOOK)  # the latter say who asked for alerts
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=kinds)
@@ -68,12 +71,17 @@ class MeteringRole(Role):
         self._stream.register_metrics(telemetry)
         self._config.register_metrics(telemetry)
 
+    async def tell(self, status: ProcessStatus) -> None:
+        """Write it to the topic."""
+        await self._status.tell(status)
+
     async def drain(self) -> None:
         """Bring the batch under way to its end."""
         await self._stream.stop()
 
     async def close(self) -> None:
         """Close connections."""
+        await self._status.close()
         await self._writer.close()
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:

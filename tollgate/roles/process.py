@@ -18,7 +18,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.handlers import BaseRouteHandler
 
-from runtime import loops, version
+from runtime import clock, loops, version
 from runtime.http import health, server
 from runtime.http.bounds import Bounds
 from runtime.http.exchange import Routes
@@ -27,6 +27,8 @@ from runtime.loops import Loops
 from runtime.settings import Settings
 from runtime.telemetry import scrape
 from runtime.telemetry.metrics import Telemetry
+from schemas.monitoring.status import CallCounts, ProcessStatus
+from tollgate.roles.status import StatusReporter
 
 SHUTDOWN_GRACE_S = 30
 """How long open streams may go on after SIGTERM (contract 6)."""
@@ -64,6 +66,8 @@ class Role(ABC):
 
     title: str
     """Names the process to people."""
+    name = "role"
+    """Names what it does in its status, in one word."""
 
     def is_new(self) -> bool:
         """Whether nobody has been onboarded yet, so that the operator is told how; control is to say so."""
@@ -93,6 +97,13 @@ class Role(ABC):
     def register_metrics(self, telemetry: Telemetry) -> None:
         """Show what this role's parts know, at `/metrics`."""
 
+    def calls(self) -> Sequence[CallCounts]:
+        """Return the calls that ended since this was asked last, by group and slug."""
+        return ()
+
+    async def tell(self, status: ProcessStatus) -> None:  # noqa: B027 - a role of a test has nobody to tell
+        """Hand the process's status to control. May raise what `tollgate.roles.status.Tell` names."""
+
     async def drain(self) -> None:  # noqa: B027 - most have something, control has not
         """Bring what is under way to its end, in bounded time; no request comes any more."""
 
@@ -114,6 +125,7 @@ class Process:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ready = False
         self._loops = Loops()
+        self._clock = clock.steady()
 
     async def serve(self, announce: Callable[[Addresses], None]) -> None:
         """Run; `announce` is called when every port is open and traffic may come. Raises what a part failed with."""
@@ -133,6 +145,7 @@ class Process:
                     app.register(scrape.handler(telemetry))
                 public = None if app is None else self._open_public(app, Bounds(max_connections=max_connections))
                 self._ready = True
+                self.spawn("the status", self._status(telemetry, checks).run())
                 gc.freeze()  # the snapshot is never garbage: later collections need not look through it
                 gc.set_threshold(*_COLLECTING)
                 announce(Addresses(public, ops))
@@ -158,6 +171,17 @@ class Process:
         self._loops.register_metrics(telemetry)
         self._role.register_metrics(telemetry)
         return telemetry
+
+    def _status(self, telemetry: Telemetry, checks: Mapping[str, Check]) -> StatusReporter:
+        role = self._role
+        return StatusReporter(
+            *(role.name, role.tell),
+            clock=self._clock,
+            known=self._loops,
+            telemetry=telemetry,
+            checks=checks,
+            calls=role.calls,
+        )
 
     def _open_public(self, app: Litestar, bounds: Bounds) -> str:
         listener, routes = public_listener(self._settings, shared=self._shares_port), self._role.routes()

@@ -32,11 +32,13 @@ from runtime.telemetry.metrics import Telemetry
 from runtime.vault import Vault
 from schemas.config import ConfigChange, ConfigKind
 from schemas.decisions import HeardDecision, Spread, Whole
+from schemas.monitoring.status import CallCounts, ProcessStatus
 from schemas.topics import LIMITS_DECISIONS_V1, USAGE_EVENTS
 from tollgate import installation
 from tollgate.installation import InstallationError
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
+from tollgate.roles.status import StatusTopic
 
 PUBLISH_GRACE_S = 10
 """How long a stopping proxy may go on publishing; the rest waits in the spool for the next start."""
@@ -68,11 +70,14 @@ def _prepared(role: type["ProxyRole"], loaded: Settings, closing: ExitStack) -> 
 class ProxyRole(Role):
     """The role; any number of processes may have it, each with a data directory of its own."""
 
+    name = "proxy"
+
     def __init__(self, loaded: Settings, vault: Vault, database: Database | None) -> None:
         self.title = f"the inference API with its spool in {loaded.data_dir}"
         self._settings = loaded
         self._clock = clock.steady()
         self._kafka = Kafka.of(loaded)
+        self._status = StatusTopic(self._kafka)
         try:
             self._proxy = Proxy(loaded, loaded.data_dir, vault, self._clock)
         except spool_file.SpoolFileError as error:
@@ -139,6 +144,14 @@ class ProxyRole(Role):
         )
         self._config.register_metrics(telemetry)
 
+    def calls(self) -> Sequence[CallCounts]:
+        """Ask the tally of requests."""
+        return self._proxy.requests.tally.take()
+
+    async def tell(self, status: ProcessStatus) -> None:
+        """Write it to the topic."""
+        await self._status.tell(status)
+
     async def drain(self) -> None:
         """Publish what the last requests have left."""
         await self._publisher.drain(PUBLISH_GRACE_S)
@@ -146,6 +159,7 @@ class ProxyRole(Role):
     async def close(self) -> None:
         """Close connections and files."""
         try:
+            await self._status.close()
             await self._requests_writer.close()
             await self._writer.close()
         finally:  # it writes what the spool has not written yet

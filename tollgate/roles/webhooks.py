@@ -12,10 +12,12 @@ from runtime.kafka.writer import Kafka
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind
+from schemas.monitoring.status import ProcessStatus
 from tollgate import installation
 from tollgate.installation import Installation
 from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
+from tollgate.roles.status import StatusTopic
 from webhooks import app as webhooks_app
 from webhooks.topic.consumer import IntakeConsumer
 
@@ -31,13 +33,14 @@ def prepare(loaded: Settings, closing: ExitStack) -> Callable[[], Role]:
 class WebhooksRole(Role):
     """The role; any number of processes may have it, those beyond the topic's partitions only deliver."""
 
-    title = "webhooks"
+    title = name = "webhooks"
 
     def __init__(self, place: Installation, clock: SharedClock) -> None:
         self._settings = place.settings
         self._database = place.database
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
+        self._status = StatusTopic(self._kafka)
         self._dispatcher = webhooks_app.Dispatcher(
             *(place.database, place.vault, clock, place.settings),
             ledger=SqlLedgerView(),
@@ -68,13 +71,20 @@ class WebhooksRole(Role):
         self._dispatcher.register_metrics(telemetry, lambda: self._stream.lag(self._dispatcher.committed))
         self._config.register_metrics(telemetry)
 
+    async def tell(self, status: ProcessStatus) -> None:
+        """Write it to the topic."""
+        await self._status.tell(status)
+
     async def drain(self) -> None:
         """Let attempts under way end."""
         await self._dispatcher.drain(self._settings.webhook_attempt_timeout_s + 1)
 
     async def close(self) -> None:
-        """Close the connections to receivers."""
-        await self._dispatcher.close()
+        """Close the connections to receivers and to Kafka."""
+        try:
+            await self._status.close()
+        finally:
+            await self._dispatcher.close()
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:

@@ -188,13 +188,9 @@ def _insert_events(connection: Connection, drafts: Sequence[Draft]) -> set[tuple
     at_once = connection.dialect.name == "postgresql"
     if not at_once and sqlite_rows.insert(connection, DELIVERY_EVENT, [(row[0].isoformat(), *row[1:]) for row in rows]):
         return {(row[3], row[2]) for row in rows}
-    named = [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in rows]
-    statement = _inserting_events(connection.dialect.name)
-    new = connection.execute(statement, statements.columns_of(named) if at_once else named)
+    engine = connection.dialect.name
+    new = connection.execute(_inserting_events(engine), statements.given(engine, DELIVERY_EVENT, rows))
     return {(row.delivery_id, row.idempotency_key) for row in new}
-
-
-_EVENT_COLUMNS = [column.name for column in DELIVERY_EVENT.columns]
 
 
 def _event_row(draft: Draft, event: AnyEvent) -> tuple[date, str, str, str, int, int]:
@@ -207,15 +203,9 @@ def _event_row(draft: Draft, event: AnyEvent) -> tuple[date, str, str, str, int,
 # Building a statement costs as much as running it on a small batch.
 @cache
 def _inserting_events(engine: str) -> ReturningInsert[Any]:
-    if engine == "postgresql":
-        statement: Any = statements.insert_arrays(DELIVERY_EVENT)
-    else:
-        statement = statements.insert_into(engine, DELIVERY_EVENT)
     columns = DELIVERY_EVENT.c
-    inserting: ReturningInsert[Any] = statement.on_conflict_do_nothing().returning(
-        columns.delivery_id, columns.idempotency_key
-    )
-    return inserting
+    statement = statements.insert_all(engine, DELIVERY_EVENT).on_conflict_do_nothing()
+    return statement.returning(columns.delivery_id, columns.idempotency_key)
 
 
 def _still_counts(row: Row[Any], end: ClaimEnd) -> bool:

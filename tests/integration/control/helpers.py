@@ -125,7 +125,10 @@ def audited(database: Database) -> list[AuditEntry]:
 
 
 def changes(database: Database) -> list[ConfigChange]:
-    return list(database.read_now(lambda connection: config_log.read_since(connection, 0)))
+    def refuse(place: str, error: Exception) -> None:
+        raise AssertionError(place) from error
+
+    return list(database.read_now(lambda connection: config_log.read_since(connection, 0, refuse)).changes)
 
 
 def add_read_key(database: Database, workspace_id: str) -> str:

@@ -8,9 +8,11 @@ from runtime.config import log as config_log
 from runtime.config import relay
 from runtime.config.relay import Relay
 from runtime.database.engines import Database
+from runtime.telemetry.metrics import Telemetry
 from schemas.config import ConfigChange, ConfigKind, GroupRecord
 from tests.integration.control import helpers
 from tests.integration.control.helpers import Lab
+from tests.integration.runtime.config import scene
 from tests.support import engines
 from tests.support.engines import Place
 
@@ -126,6 +128,24 @@ async def test_the_snapshot_is_what_the_whole_log_adds_up_to(lab: Lab, other: La
         assert record.model_dump(mode="json") == logged.model_dump(mode="json")
     order = [change.id for change in changes if change.kind is ConfigKind.GROUP]
     assert order[0] == root["id"]
+
+
+async def test_a_change_that_cannot_be_read_keeps_no_other_from_being_in_force(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+    follower = Relay(database, 0, [lambda change: seen.append(change.id)])
+    telemetry = Telemetry()
+    follower.register_metrics(telemetry)
+    for id_ in ("a", "b"):
+        scene.broken(database, id_)
+        append(database, f"after {id_}")
+    last = scene.broken(database, "c")
+    for _ in range(2):
+        await follower.step()
+    assert (seen, follower.version) == (["after a", "after b"], last)
+    assert b"tollgate_config_unreadable_total 3.0" in await telemetry.text()
+    assert len([message for message in caplog.messages if "the configuration's log: skipped 1" in message]) == 1
 
 
 async def test_a_poke_is_not_kept_waiting_for_the_poll(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from runtime.config import log as config_log
 from runtime.database.engines import Database
 from schemas.config import ConfigKind
 from schemas.usage import UsageDraft
+from tests.integration.control import helpers
 from tests.unit.control.fakes import NOW
 from tests.unit.metering.factories import correction
 
@@ -68,13 +69,13 @@ async def test_changes_go_once_they_are_old_and_everybody_has_them_where_this_pr
         database.write_now(lambda connection: config_log.append(connection, NOW, ConfigKind.GROUP, "g", None))
     later = NOW + config_log.KEPT + DAY
     await Retention(database, lambda: later, audit_days=5, ledger_days=100).remove_all()
-    assert len(database.read_now(lambda connection: config_log.read_since(connection, 0))) == 3
+    assert len(helpers.changes(database)) == 3
     await Retention(
         database, lambda: NOW + config_log.KEPT, audit_days=5, ledger_days=100, relayed=lambda: 3
     ).remove_all()
-    assert len(database.read_now(lambda connection: config_log.read_since(connection, 0))) == 3
+    assert len(helpers.changes(database)) == 3
     await Retention(database, lambda: later, audit_days=5, ledger_days=100, relayed=lambda: 2).remove_all()
-    assert [change.version for change in database.read_now(lambda view: config_log.read_since(view, 0))] == [3]
+    assert [change.version for change in helpers.changes(database)] == [3]
 
 
 def correct(database: Database, *days: int) -> None:

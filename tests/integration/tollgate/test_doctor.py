@@ -1,5 +1,6 @@
 """`tollgate migrate` and `doctor`: what is missing is named, made, and then well."""
 
+import asyncio
 import base64
 import json
 import os
@@ -18,10 +19,12 @@ from control.core.records import StoredEndpoint
 from control.store.endpoints import SqlEndpoints
 from runtime import ids, settings
 from runtime.clock import steady
-from runtime.kafka.writer import Kafka
+from runtime.config import records as config_records
+from runtime.kafka.writer import Kafka, Writer
 from schemas.api import Region
 from schemas.config import EndpointRecord
 from schemas.targets import Provider, Target
+from schemas.topics import GATEWAY_CONFIG
 from tollgate import installation
 from tollgate.cli.main import tollgate
 
@@ -184,6 +187,31 @@ def test_what_an_installation_misses_is_named_and_migrate_makes_it(apart: dict[s
     run(apart, "workspace", "create", "--name", "lab", "--org-prefix", "org")
     assert problems(apart) == {}
     assert list(problems(apart | {"TOLLGATE_MASTER_KEY": OTHER_KEY})) == ["master key"]
+
+
+def tell(kafka: Kafka, *versions: int) -> None:
+    """Write heartbeats as a relay would."""
+
+    async def write() -> None:
+        writer = Writer(kafka, "a relay")
+        now = datetime.now(UTC)
+        await writer.write(GATEWAY_CONFIG, [config_records.heartbeat(version, now) for version in versions])
+        await writer.close()
+
+    asyncio.run(write())
+
+
+def test_a_restore_that_nobody_told_of_is_named_until_it_is_told(apart: dict[str, str], kafka: Kafka) -> None:
+    run(apart, "migrate")
+    run(apart, "workspace", "create", "--name", "lab", "--org-prefix", "org")
+    tell(kafka, 2)
+    assert problems(apart) == {}
+    tell(kafka, 9, 2)
+    (forgotten,) = problems(apart)["Kafka"]
+    assert forgotten.startswith("gateway.config.v1 holds version 9, and the database is at 2: it was restored")
+    assert "type `tollgate restore-done`" in forgotten
+    run(apart, "restore-done")
+    assert problems(apart) == {}
 
 
 def test_other_partitions_are_named_and_changed_only_where_that_is_asked_for(apart: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar, TypeVarTuple
 
 from proxy.admission import Admissions
@@ -220,14 +221,21 @@ class House:
     _minted = 0
 
     def __init__(
-        self, *, drain_max: int = 10, accept_bearer: bool = False, most_in_flight: int = 400, answer_bytes: int = 2**30
+        self,
+        *,
+        drain_max: int = 10,
+        accept_bearer: bool = False,
+        most_in_flight: int = 400,
+        answer_bytes: int = 2**30,
+        passed_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """`passed_s` is by how many seconds its clocks are beyond where they begin."""
         self.answers = Shares(answer_bytes, 0.25)
         shares = WorkspaceShares(Shares(most_in_flight, 0.25), self.answers, ReadingRates(1, 2**40, lambda: 0.0))
         self.journal: list[str] = []
         self.sink = ListSink(self.journal)
         self.upstream = ScriptedUpstream()
-        self.windows = FakeWindows()
+        self.windows = FakeWindows(lambda: 3_000_000 + passed_s())
         self.slots = FakeSlots()
         self.days = DayCounters(INSTANCE)
         self.directory = FakeDirectory({key().prefix: key()}, {(GROUP, SLUG): route(concurrent=ROOM_IN_FLIGHT)})
@@ -240,7 +248,7 @@ class House:
             places=MemoryPlaces(),
             in_flight=self.slots,
             accept_bearer=accept_bearer,
-            clock=lambda: NOW,
+            clock=lambda: NOW + timedelta(seconds=passed_s()),
             mint=lambda _: self._mint("key"),
             mint_request=lambda _: self._mint("request"),
             most_output_tokens=MOST_OUTPUT,

@@ -22,6 +22,7 @@ from runtime.telemetry.logs import LogFormat
 from runtime.telemetry.metrics import Telemetry
 from schemas.limits import LimitType
 from schemas.monitoring.requests import RequestEnd, RequestRecord
+from schemas.monitoring.status import OUTCOMES
 from tests.unit.proxy import kit
 from tests.unit.proxy.bodies import ASKED, DONE, HELLO, PLAIN, STREAMED
 from tests.unit.proxy.fakes import FakeClient
@@ -245,7 +246,7 @@ async def test_calls_are_counted_by_group_and_slug_with_the_gateways_own_time_ap
     cells = house.requests.tally.cells
     assert set(cells) == {(kit.WORKSPACE, kit.GROUP, kit.SLUG), ("", "", ""), (kit.WORKSPACE, kit.GROUP, "")}
     served = cells[kit.WORKSPACE, kit.GROUP, kit.SLUG]
-    assert dict(zip(tally.OUTCOMES, served.outcomes, strict=True)) == dict.fromkeys(tally.OUTCOMES, 0) | {
+    assert dict(zip(OUTCOMES, served.outcomes, strict=True)) == dict.fromkeys(OUTCOMES, 0) | {
         "complete": 1,
         "failed": 1,
     }
@@ -271,3 +272,28 @@ def test_series_and_cells_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counted.cells["other", "other", "other"].outcomes[0] == 5
     shown = {pair: cell.outcomes[0] for pair, cell in counted._by_pair()}
     assert shown == {("w", "slug-0"): 2, ("w", "slug-1"): 2, ("other", "other"): 5}
+
+
+def test_what_is_taken_is_what_was_counted_since_the_last_time() -> None:
+    counted = Tally()
+    cell, idle = counted.cell("w", "g", "a/b"), counted.cell("w", "h", "a/b")
+    idle.outcomes[1] += 1
+    for seconds in (0.02, 400.0):
+        cell.outcomes[0] += 1
+        cell.whole.observe(seconds)
+    first = {one.group_id: one for one in counted.take()}
+    assert first["g"].outcomes == {"complete": 2}
+    assert first["h"].outcomes == {"client_disconnected": 1}
+    assert (first["g"].whole.counts[1], first["g"].whole.counts[-1], first["g"].whole.sum_s) == (1, 1, 400.02)
+    assert counted.take() == []
+    cell.outcomes[5] += 1
+    cell.whole.observe(1.0)
+    [second] = counted.take()
+    assert (second.workspace_id, second.slug, second.outcomes) == ("w", "a/b", {"refused": 1})
+    assert (sum(second.whole.counts), round(second.whole.sum_s, 6)) == (1, 1.0)
+
+
+def test_a_slug_longer_than_any_of_an_endpoint_is_cut_where_others_read_it() -> None:
+    counted = Tally()
+    counted.cell("w", "", "a/" + "x" * 300).outcomes[5] += 1
+    assert [len(one.slug) for one in counted.take()] == [255]

@@ -51,6 +51,22 @@ def test_a_place_whose_descriptor_is_another_files_is_empty() -> None:
     assert other.content()[:] == b"of another"
 
 
+def test_what_was_passed_is_mapped_no_more_and_can_be_read_again() -> None:
+    def mapped_kib() -> int:
+        (ours,) = Path("/proc/self/smaps").read_text().split("memfd:tollgate (deleted)")[1:]
+        return int(ours.split("Rss:")[1].split()[0])
+
+    file = MemoryFile()
+    file.append(bytes(range(256)) * 4096)
+    content = file.content()
+    whole = content[:]
+    assert mapped_kib() == 1024
+    memory_files.passed(content, 0, 512 * 1024)
+    assert mapped_kib() == 512
+    assert content[:] == whole
+    memory_files.passed(whole, 0, 1024)  # what lies in the heap stays as it is
+
+
 def test_nothing_stays_open() -> None:
     def count() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))

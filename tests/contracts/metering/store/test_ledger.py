@@ -222,6 +222,32 @@ async def test_counts_far_beyond_32_bits_are_kept(counted: ports.Ledger) -> None
     assert limit_of(totals, "group-a").tokens == 2 * many
 
 
+async def test_names_are_kept_as_they_are_whatever_they_are_made_of(counted: ports.Ledger) -> None:
+    names = [
+        "NULL",
+        "null",
+        "{a,b}",
+        'a"b',
+        "a\\b",
+        '\\"',
+        "a,b",
+        " a ",
+        "a\nb",
+        "a\tb",
+        "'; --",
+        "%s $1 :x",
+        "漢字 🙂",
+        "\x7f",
+    ]
+    events = [
+        event(number, group_id=f"group {name}", charged_groups=(f"group {name}",), external_entity_id=name)
+        for number, name in enumerate(names, 1)
+    ]
+    totals = await counted.apply(batch(events))
+    assert {usage.group_id: usage.external_entity_id for usage in totals.daily} == {f"group {n}": n for n in names}
+    assert {total.counter.group_id for total in totals.limits} == {f"group {name}" for name in names}
+
+
 async def test_what_was_not_told_comes_in_pages_in_the_order_of_counters(
     counted: ports.Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

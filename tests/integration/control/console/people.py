@@ -9,6 +9,7 @@ from litestar import Litestar
 
 from control import app as control_app
 from control.flow import sessions as flow
+from control.reconciliations import Reconciliations
 from control.store.sessions import SqlSessions
 from runtime import clock
 from runtime.database.engines import Database
@@ -19,9 +20,10 @@ BASE = "https://gateway.test"
 _TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
 
 
-def application(database: Database) -> Litestar:
+def application(database: Database, reconciliations: Reconciliations | None = None) -> Litestar:
     settings = Settings(allow_private_receivers=True)
-    handlers = control_app.handlers(control_app.desk(database, VAULT, clock.steady(), settings, at_once))
+    desk = control_app.desk(database, VAULT, clock.steady(), settings, at_once, reconciliations=reconciliations)
+    handlers = control_app.handlers(desk)
     return Litestar(
         [*handlers],
         openapi_config=control_app.openapi_config("0.1.0"),

@@ -1,6 +1,7 @@
 """The operator's pages."""
 
 from collections.abc import AsyncIterator
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,9 @@ from litestar import Litestar
 from pydantic import SecretStr
 
 from control.console.operator import workspaces
+from control.reconciliations import ReconcileAnswer, ReconcileRequest, Reconciliations
 from control.store import requests
+from control.store.monitoring.reconciliations import Verdict
 from runtime import clock, ids
 from runtime.database.engines import Database
 from runtime.settings import Settings
@@ -83,10 +86,41 @@ async def test_what_a_request_says_is_shown_as_text(operator: Person, database: 
 
 
 async def test_a_lab_sees_no_page_of_the_operators(signed_in: Person, lab: Lab) -> None:
-    for page in ("", "/settings", "/search?q=lab"):
+    for page in ("", "/reconcile", "/settings", "/search?q=lab"):
         answer = await signed_in.get(f"/console/operator{page}")
         assert answer.status_code == 403
         assert "TOLLGATE_" not in answer.text
+
+
+async def test_a_day_is_reconciled_and_its_text_shown_as_text(database: Database, lab: Lab) -> None:
+    asked: list[ReconcileRequest] = []
+
+    async def reconcile(request: ReconcileRequest) -> ReconcileAnswer:
+        asked.append(request)
+        return ReconcileAnswer(Verdict.DIFFERS, HOSTILE[len(asked) - 1])
+
+    runs = Reconciliations(database, clock.steady(), reconcile)
+    app = people.application(database, runs)
+    person = Person(app)
+    async with person.client:
+        await person.follow_link(people.link(database))
+        assert "None in the last seven days" in said(await person.get("/console/operator/reconcile"))
+        for day in ("", "yesterday", "9999-01-01"):
+            wrong = await person.post("/console/operator/reconcile", {"day": day})
+            assert wrong.status_code == 400
+            assert "day: " in said(wrong)
+        for text in HOSTILE:
+            begun = await person.post("/console/operator/reconcile", {"day": "2025-03-14", "proxies": "a\nb"})
+            assert begun.status_code == 303
+            assert "under way" in said(await person.get("/console/operator/reconcile"))
+            second = await person.post("/console/operator/reconcile", {"day": "2025-03-14"})
+            assert "a reconciliation is under way" in said(second)
+            await runs.step()
+            page = await person.get("/console/operator/reconcile", **{"HX-Target": "reconciled"})
+            assert "there are differences" in said(page)
+            assert runnable(page) == []
+            assert text in said(page)
+        assert asked == [ReconcileRequest(date(2025, 3, 14), ["a", "b"])] * len(HOSTILE)
 
 
 async def test_settings_are_shown_with_the_changed_first(operator: Person) -> None:

@@ -9,8 +9,8 @@ from runtime.database.engines import Database
 from runtime.kafka.writer import KafkaAwayError
 from runtime.telemetry.metrics import Telemetry
 from tests.integration.runtime.config import scene
+from tests.integration.runtime.config.follower import Follower
 from tests.integration.runtime.config.kit import Scene
-from tests.integration.runtime.config.test_feed import Follower
 from tests.support import scraping
 from tests.support.scraping import Samples
 

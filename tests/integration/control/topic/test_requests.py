@@ -1,7 +1,7 @@
 """Control takes the topic of requests into its database, once, whoever else does so too."""
 
 from control.store import requests
-from control.topic.requests import RequestFollower
+from control.topic import requests as topic
 from runtime.database.engines import Database
 from runtime.kafka.writer import Kafka, KafkaRecord, Writer
 from schemas.topics import GATEWAY_REQUESTS
@@ -13,7 +13,7 @@ async def test_what_is_told_is_found_and_taken_once(kafka: Kafka, database: Data
     await records.make_topics(kafka, partitions=2, only=[GATEWAY_REQUESTS])
     told, later = [record(age) for age in range(9)], record(0)
     writer = Writer(kafka, "a test")
-    first, second = (RequestFollower(kafka, database) for _ in range(2))
+    first, second = (topic.follower(kafka, database) for _ in range(2))
     try:
         messages = [KafkaRecord(each.request_id.encode(), each.model_dump_json().encode()) for each in told]
         await writer.write(GATEWAY_REQUESTS, [*messages, KafkaRecord(b"broken", b"{"), KafkaRecord(b"gone", None)])
@@ -30,5 +30,5 @@ async def test_what_is_told_is_found_and_taken_once(kafka: Kafka, database: Data
         assert sum(taken.values()) == len(told) + 3
     finally:
         for each in (first, second):
-            await each._reader.close()
+            await each.close()
         await writer.close()

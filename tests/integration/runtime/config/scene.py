@@ -89,3 +89,11 @@ def change(database: Database, id_: str, name: str | None = "lab", at: datetime 
     return database.write_now(
         lambda connection: config_log.append(connection, at or now(), ConfigKind.WORKSPACE, id_, record)
     )
+
+
+def broken(database: Database, id_: str) -> int:
+    """Write a change whose record nobody can read; return its version."""
+    version = change(database, id_)
+    spoil = config_log.CONFIG_CHANGE.update().where(config_log.CONFIG_CHANGE.c.version == version)
+    database.write_now(lambda connection: connection.execute(spoil.values(record={"id": 7})))
+    return version

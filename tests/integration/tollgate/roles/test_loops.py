@@ -146,13 +146,15 @@ async def check(scene: Scene, *expected: str) -> None:
 
 
 DELIVERING = ("usage alerts", "webhook dispatch", "webhook redrive", "webhook retention")
-CONFIGURED = ("the reader of the configuration", "the configuration's fallback")
+ALWAYS = "the status"
+CONFIGURED = (ALWAYS, "the reader of the configuration", "the configuration's fallback")
 
 
 async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(embedded.prepare, settings, monkeypatch) as scene:
         await check(
             scene,
+            ALWAYS,
             "the configuration's relay",
             "control's retention",
             "the requests that did not go well",
@@ -171,9 +173,8 @@ async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_control(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(control.prepare, apart, monkeypatch) as scene:
-        await check(
-            scene, "the clock", "the relay to Kafka", "control's retention", "the requests that did not go well"
-        )
+        topics = "the requests that did not go well", "the status of all processes"
+        await check(scene, ALWAYS, "the clock", "the relay to Kafka", "control's retention", *topics)
 
 
 async def test_proxy_metering_and_webhooks(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

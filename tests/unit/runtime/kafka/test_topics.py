@@ -18,6 +18,7 @@ def test_all_are_planned_with_the_settings_replicas() -> None:
         names.GATEWAY_CONFIG,
         names.USAGE_UNREADABLE,
         names.GATEWAY_REQUESTS,
+        names.GATEWAY_STATUS,
     }
     assert {plan.replication for plan in PLANS.values()} == {3}
     assert {plan.config["min.insync.replicas"] for plan in PLANS.values()} == {"2"}
@@ -38,6 +39,7 @@ def test_what_each_keeps_and_for_how_long() -> None:
         names.USAGE_EVENTS: ({"delete"}, str(35 * DAY_MS)),
         names.USAGE_UNREADABLE: ({"delete"}, str(35 * DAY_MS)),
         names.GATEWAY_REQUESTS: ({"delete"}, str(DAY_MS)),
+        names.GATEWAY_STATUS: ({"delete"}, str(35 * DAY_MS)),
         names.USAGE_DAILY: ({"compact", "delete"}, str(400 * DAY_MS)),
         names.LIMITS_DECISIONS: ({"compact", "delete"}, str(2 * DAY_MS)),
         names.LIMITS_IN_FLIGHT: ({"delete"}, str(10 * 60 * 1000)),

@@ -1,0 +1,1 @@
+"""What processes told of themselves, and what was compared. No bill rests on it."""
