@@ -336,7 +336,7 @@ class StreamReader:
 
 
 def _estimate(size: int) -> int:
-    return -(-size // BYTES_PER_TOKEN)
+    return -(-max(0, size) // BYTES_PER_TOKEN)  # below 0: not all of an echoed prompt has come
 
 
 def _with_lf(text: bytes) -> bytes:
