@@ -13,7 +13,7 @@ from datetime import date
 from domain import days, sources
 from domain.ledger_days import DayClosedError
 from domain.sources import EventBatch, PartitionId
-from metering import flow, ports
+from metering import flow, ports, traced
 from metering.core import sums
 from metering.core.decisions import Part
 from metering.store import day_partitions, transaction
@@ -21,6 +21,7 @@ from runtime import loops
 from runtime.clock import Clock, Steady
 from runtime.database.engines import Database
 from runtime.outage import Outage, Pause
+from runtime.telemetry.traces import Traces
 from schemas.daily import DailyUsage
 
 BATCH = 1000
@@ -68,10 +69,11 @@ class EmbeddedMetering:
         min_interval_s: float = MIN_INTERVAL_S,
         pause: Pause = asyncio.sleep,
         steady: Steady = time.monotonic,
+        traces: Traces | None = None,
     ) -> None:
         """At least `min_interval_s` lies behind a batch that was not full (`loops.rest_s`)."""
         self._database = database
-        self._ledger = transaction.SqlLedger(database, lambda _: clock())
+        self._ledger = traced.ledger(database, lambda _: clock(), traces)
         self._metering = flow.Metering(self._ledger, sink, thresholds, clock)
         self._on_whole = on_whole or _nobody_hears
         self._min_interval_s = min_interval_s

@@ -123,6 +123,8 @@ class Gateway:
         call = excess or await self._admissions.admit(key, body, api, envelope)
         if isinstance(call, Call):
             call.begun_s = begun_s
+            if client.trace:
+                call.event += client.trace
         return call
 
     async def _forward(self, client: Client, call: Call, room: AnswerRoom) -> Ending:

@@ -27,9 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain import positions
 from domain.positions import BeyondPositionError, PositionLostError, Start
-from metering import flow, ports
+from metering import flow, ports, traced
 from metering.flow import CountedBatch
-from metering.store import transaction
 from metering.topic import metrics
 from metering.topic.batches import Counting, joined
 from metering.topic.faust_consumer import Fetch, Fetches
@@ -45,6 +44,7 @@ from runtime.kafka.reader import LogReader
 from runtime.kafka.writer import Kafka, KafkaAwayError, Writer
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
+from runtime.telemetry.traces import Traces
 from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS
 
 GROUP = "tollgate.metering"
@@ -73,17 +73,17 @@ class MeteringWorker:
         *,
         pause: Pause = asyncio.sleep,
         stalled_s: float = STALLED_S,
+        traces: Traces | None = None,
     ) -> None:
         self._clock = clock
         self._pause = pause
-        self._ledger = transaction.SqlLedger(database, partial(databases.now, clock=clock))
+        self._ledger = traced.ledger(database, partial(databases.now, clock=clock), traces)
         self._totals = KafkaTotals(writer, clock, self._put_record_aside)
         self._metering = flow.Metering(self._ledger, self._totals, thresholds, clock)
         self._database = Outage("metering", log, self._rest)
         self._kafka = outages.outage("metering", log, self._rest)
-        self._counting = Counting(
-            self._metering, database, writer, clock, database_outage=self._database, kafka_outage=self._kafka
-        )
+        both = {"database_outage": self._database, "kafka_outage": self._kafka}
+        self._counting = Counting(self._metering, database, writer, clock, **both)
         self._fetches = Fetches(where, USAGE_EVENTS, GROUP, self, self._take)
         self._logs = LogReader(where, USAGE_EVENTS)
         self._watchdog = Watchdog(self._position, self._logs.bounds, self._owned, stalled_s=stalled_s)

@@ -194,7 +194,12 @@ def test_the_webhook_is_tested_and_rotated_and_a_month_saved(lab: SeededLab, vis
     page.get_by_role("link", name="Webhook").click()
     page.get_by_role("button", name="Send a test").click()
     expect(page.get_by_text("answered 200")).to_be_visible()
-    page.get_by_label("Hours that both sign").fill("0")
+    page.get_by_role("button", name="Rotate the secret").click()
+    assert page.get_by_label("Signing secret").input_value().startswith("whsec_")
+    page.get_by_role("link", name="Done").click()
+    expect(page.get_by_text("secrets sign.")).to_be_visible()
+    page.get_by_role("button", name="Send a test").click()
+    expect(page.get_by_text("answered 200")).to_be_visible()  # the receiver knows the older secret
     page.get_by_role("link", name="Usage", exact=True).click()
     with page.expect_download() as saved:
         page.get_by_role("link", name="Download as CSV").click()

@@ -44,10 +44,13 @@ class MeteringRole(Role):
         self._kafka = Kafka.of(loaded)
         self._writer = Writer(self._kafka, "metering")
         self._status = StatusTopic(self._kafka)
+        self._traces = base.traces(self.name)
         self._thresholds = GroupThresholds()
         kinds = (ConfigKind.GROUP, ConfigKind.WEBHOOK)  # the latter say who asked for alerts
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=kinds)
-        self._stream = MeteringWorker(self._kafka, database, self._thresholds, self._clock, self._writer)
+        self._stream = MeteringWorker(
+            self._kafka, database, self._thresholds, self._clock, self._writer, traces=self._traces
+        )
 
     def checks(self) -> Mapping[str, Check]:
         """Ask whether the groups' thresholds are known."""
@@ -83,6 +86,7 @@ class MeteringRole(Role):
         """Close connections."""
         await self._status.close()
         await self._writer.close()
+        await base.close_traces(self._traces)
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:

@@ -104,7 +104,8 @@ def enqueue(connection: Connection, drafts: Sequence[Draft], batches: Sequence[E
     for draft in drafts:
         events = [billed for billed in draft.events if (draft.id, billed.event.idempotency_key) in new]
         if events:
-            rows.append(delivery_row(draft, batching.freeze(events), len(events), now))
+            traces = [one.event.traceparent for one in events if one.event.traceparent]
+            rows.append(delivery_row(draft, batching.freeze(events), len(events), now) | {"traces": traces or None})
     if rows:
         connection.execute(insert(DELIVERY), rows)
     return len(rows)
