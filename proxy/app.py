@@ -20,6 +20,7 @@ from proxy.directory import ConfiguredDirectory
 from proxy.flow import Gateway
 from proxy.front import routes
 from proxy.front.host_wall import HostWall
+from proxy.front.traces import RequestTraces
 from proxy.large import Large
 from proxy.limits.counters import Lane, LanePart, SpooledRow
 from proxy.limits.days import DayCounters
@@ -46,6 +47,7 @@ from runtime.http import host_wall as host_walls
 from runtime.http.exchange import Routes
 from runtime.settings import OnDisconnect, Settings
 from runtime.telemetry.metrics import Telemetry
+from runtime.telemetry.traces import Traces
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from schemas.decisions import DecisionBySequence, HeardDecision, Spread, Whole
@@ -64,7 +66,9 @@ log = logging.getLogger(__name__)
 class Proxy:
     """One proxy over a data directory that the caller has locked."""
 
-    def __init__(self, settings: Settings, data_dir: Path, vault: Vault, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, data_dir: Path, vault: Vault, clock: Clock, traces: Traces | None = None
+    ) -> None:
         self.directory = ConfiguredDirectory(wiring.places(settings), vault)
         self._spool_folder = data_dir / spool_file.FOLDER
         self.spool, older = writer.open_folder(
@@ -85,7 +89,13 @@ class Proxy:
         self._decided = 0
         self._wall = HostWall(self.directory, accept_bearer=settings.accept_bearer, is_strict=settings.strict_hosts)
         self._large = Large(Beside(), Costs(settings.estimate_image_tokens, settings.estimate_media_tokens))
-        self.requests = RequestLog(self.spool.instance, self._deadlines, takes_all=settings.access_log)
+        self._traces = None if traces is None else RequestTraces(traces, self._deadlines)
+        self.requests = RequestLog(
+            self.spool.instance,
+            self._deadlines,
+            takes_all=settings.access_log,
+            on_ended=None if self._traces is None else self._traces.ended,
+        )
         self._build(settings)
 
     def routes(self) -> Routes:
@@ -100,6 +110,7 @@ class Proxy:
             max_body_bytes=settings.max_body_bytes,
             body_within_s=settings.body_timeout_s,
             bodies=self.bodies,
+            traces=self._traces,
         )
 
     def handlers(self) -> list[Any]:
@@ -184,7 +195,8 @@ class Proxy:
         self._lanes = TreeLanes(partitions, files, self.spool.file)
         self.days.use_lanes(range(partitions), self._lanes.of)
         drained = spool_file.drained_instances(self._spool_folder)
-        return SpoolPublisher(self.spool, self.older_files, drained, writer, self.days, ends)
+        is_traced = self._traces is not None
+        return SpoolPublisher(self.spool, self.older_files, drained, writer, self.days, ends, is_traced=is_traced)
 
     def apply(self, change: ConfigChange) -> None:
         """Take a change of the configuration."""
@@ -219,7 +231,7 @@ class Proxy:
                 self.take_part(one.group_id, one.model_slug, day, one.lane, part, unit)
 
     def take_decisions_by_sequence(self, decisions: Sequence[DecisionBySequence]) -> None:
-        """Take the word of a metering of the version before."""
+        """Take what a metering of the version before tells."""
         for decision in decisions:
             self.days.take_by_sequence(decision)
 

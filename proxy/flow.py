@@ -123,6 +123,8 @@ class Gateway:
         call = excess or await self._admissions.admit(key, body, api, envelope)
         if isinstance(call, Call):
             call.begun_s = begun_s
+            if client.trace:
+                call.event += client.trace
         return call
 
     async def _forward(self, client: Client, call: Call, room: AnswerRoom) -> Ending:
@@ -170,7 +172,7 @@ class Gateway:
         if not is_stream:
             whole = await reading.whole(answer, bound, self._idle_s, hold, begun)
             told = await self._large.answer(call.api, whole, call.route.slug)
-            return endings.plain(answer.status, answer.headers, told, call.likely)
+            return endings.plain(answer.status, answer.headers, told, call.likely, call.asked.echoed_bytes)
         stream = call.stream = call.api.stream(call.asked, call.route.slug)
         ready = stream.feed(begun)
         bound.expect(self._idle_s, for_client=True)

@@ -17,6 +17,8 @@ class Client(Protocol):
     authorization: bytes | None
     request_id: str
     """Empty until the request has one."""
+    trace: bytes
+    """What its usage event says of its trace; empty: nothing."""
     envelope: Envelope | Reply | None
     """What goes on beside the body, or why it may not; None: nothing does."""
 

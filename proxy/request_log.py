@@ -64,8 +64,16 @@ class _Bounds:
 class RequestLog:
     """The requests of one proxy."""
 
-    def __init__(self, instance: str, deadlines: Deadlines, *, takes_all: bool) -> None:
-        """`takes_all`: complete requests have a line too."""
+    def __init__(
+        self,
+        instance: str,
+        deadlines: Deadlines,
+        *,
+        takes_all: bool,
+        on_ended: Callable[[Call, Ending], None] | None = None,
+    ) -> None:
+        """`takes_all`: complete requests have a line too; `on_ended` hears of each call that was admitted."""
+        self._on_ended = on_ended
         self.tally = Tally()
         self._instance = instance
         self._deadlines = deadlines
@@ -104,6 +112,8 @@ class RequestLog:
     def ended(self, call: Call, ending: Ending, key: Key) -> None:
         """Tell of a call that was admitted, unless it is complete and those have no lines."""
         self._count(call, ending)
+        if self._on_ended is not None:
+            self._on_ended(call, ending)
         if isinstance(ending, Refused) or ending.outcome is not Outcome.COMPLETE:
             self._tell(self._record(call, key, ending))
         elif self._takes_all:

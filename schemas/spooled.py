@@ -49,6 +49,7 @@ class SpooledEvent(msgspec.Struct, rename="camel", frozen=True, kw_only=True, gc
     reason: str | None = None
     route: str = RouteName.CHAT_COMPLETIONS.value
     stream: bool
+    traceparent: str = ""
     latency_ms: int | None
     first_byte_ms: int | None
     producer: SpooledProducer

@@ -36,6 +36,7 @@ LONGEST = {
     "model_slug": 255,
     "corrects": 64,
     "reason": 4096,
+    "traceparent": 55,
 }
 """The most characters of each text: what a proxy writes is shorter, and what is longer has no place in an index."""
 
@@ -94,8 +95,8 @@ class Kind(StrEnum):
     CORRECTION = "correction"
 
 
-def _is_nothing(cost: int) -> bool:
-    return cost == 0
+def _is_nothing(value: object) -> bool:
+    return not value
 
 
 def _bounded(schema: dict[str, Any]) -> None:
@@ -184,6 +185,11 @@ class UsageDraft(InternalRecord):
         description="A `RouteName`, or one of a newer version's; events from before it was told are chat completions.",
     )
     stream: bool
+    traceparent: str = Field(
+        default="",
+        exclude_if=_is_nothing,
+        description="The span of the request (W3C Trace Context), where traces are on and it is sampled; else absent.",
+    )
     latency_ms: int | None = Field(ge=0, le=MOST_NUMBER, description="Admission to the upstream's last byte.")
     first_byte_ms: int | None = Field(ge=0, le=MOST_NUMBER, description="Admission to the upstream's first byte.")
 

@@ -17,6 +17,7 @@ from runtime.database.engines import Database
 from runtime.lookups import Lookups
 from runtime.settings import Settings
 from runtime.telemetry.metrics import Telemetry
+from runtime.telemetry.traces import Traces
 from runtime.vault import Vault
 from schemas.config import ConfigChange
 from webhooks import receivers, sender
@@ -55,6 +56,7 @@ class Dispatcher:
         alerts: Alerts | None = None,
         spools: Collection[str] = (),
         present: Clock = clocks.present,
+        traces: Traces | None = None,
     ) -> None:
         """Without `policies` as the settings say; without `ledger` every day is taken. `present` is what is signed.
 
@@ -65,26 +67,29 @@ class Dispatcher:
         self._database = database
         self._receivers = receivers.ConfiguredReceivers(vault)
         self._sender = _sender(settings, resolver)
-        self._dispatch = self._dispatching(deliveries, policies, clock, present)
+        self._dispatch = self._dispatching(deliveries, policies, clock, present, traces)
         self._upkeep = Upkeep(
             *(database, clock, policies.rule, policies.keep_days), longest_wait_s=policies.longest_wait_s, spools=spools
         )
         self._wake = asyncio.Event()
         self._intake = IntakeLoop(
-            Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size),
+            Intake(deliveries, self._receivers, clock, _new_id, policies.batching.delivery_size, traces=traces),
             deliveries,
             self._wake,
             batching=policies.batching,
             only=ClosedDays(database, clock, ledger).only if ledger else None,
         )
         self._delivering = DispatchLoop(self._dispatch, self._wake)
-        self._alerts = None
-        if alerts is not None:
-            kept = StoredAlertDeliveries(database, alerts)
-            self._alerts = AlertIntake(kept, self._receivers, clock, _new_id, self._wake)
+        kept = None if alerts is None else StoredAlertDeliveries(database, alerts)
+        self._alerts = None if kept is None else AlertIntake(kept, self._receivers, clock, _new_id, self._wake)
 
     def _dispatching(
-        self, deliveries: delivery_store.StoredDeliveries, policies: Policies, clock: Clock, present: Clock
+        self,
+        deliveries: delivery_store.StoredDeliveries,
+        policies: Policies,
+        clock: Clock,
+        present: Clock,
+        traces: Traces | None,
     ) -> Dispatch:
         return Dispatch(
             deliveries,
@@ -96,6 +101,7 @@ class Dispatcher:
             policy=policies.policy,
             limits=policies.limits,
             per_s=policies.per_s,
+            traces=traces,
         )
 
     def apply(self, change: ConfigChange) -> None:

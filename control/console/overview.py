@@ -1,11 +1,14 @@
 """The page a lab begins at: today beside the same weekday of last week and the last 30 days, and what needs a look."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock_time
 from typing import Any, NamedTuple
 
 from litestar import Controller, Response, get
+from litestar.di import NamedDependency
 from sqlalchemy import Connection
 
 from control.api.common import AtDesk, ManagementRequest
@@ -21,6 +24,7 @@ from metering.core.sums import DailyIncrement
 from metering.store import consumption, transaction
 from metering.store.consumption import UsageQuery
 from metering.store.pages import EventQuery, Order, PageStart, newest
+from runtime.clock import Steady
 from schemas.api import LimitUsage
 from schemas.money import Dimension
 from schemas.monitoring.requests import RequestRecord
@@ -36,7 +40,13 @@ _NEAR = 80
 _LISTED = 8
 _TIMED = 200
 """The latency is that of the newest so many calls of today."""
+FRESH_S = 600.0
+MOST_KEPT = 100_000
+_LONG_S = 0.05
 _NOTHING = DailyIncrement()
+
+ModelDays = Mapping[tuple[date, str], DailyIncrement]
+"""Sums by day and model."""
 
 
 class Bar(NamedTuple):
@@ -91,32 +101,65 @@ class Overview:
     undelivered: Undelivered
 
 
+class PastDays:
+    """The sums of the days before today by day and model; a workspace's are read again once they are FRESH_S old.
+
+    They change where an event comes late or is corrected. Only what takes long to read is kept, within MOST_KEPT sums.
+    """
+
+    def __init__(self, steady: Steady = time.monotonic) -> None:
+        self._steady = steady
+        self._kept: dict[str, tuple[float, date, ModelDays]] = {}
+
+    def read(self, connection: Connection, workspace_id: str, today: date) -> ModelDays:
+        """Return the sums of the chart's days before `today`."""
+        began_s = self._steady()
+        known = self._kept.get(workspace_id)
+        if known is not None and known[1] == today and began_s - known[0] < FRESH_S:
+            return known[2]
+        found = _by_model(connection, workspace_id, today - _LAST, today - timedelta(days=1))
+        self._kept.pop(workspace_id, None)
+        if self._steady() - began_s > _LONG_S and len(found) <= MOST_KEPT:
+            self._kept[workspace_id] = began_s, today, found
+            while sum(len(sums) for _, _, sums in self._kept.values()) > MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return found
+
+
+AtPastDays = NamedDependency[PastDays]
+
+
 class OverviewController(Controller):
     """``/console/overview``."""
 
     path = "/overview"
 
     @get()
-    async def show(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[str]:
+    async def show(
+        self, request: ManagementRequest, desk: AtDesk, templates: AtPages, past_days: AtPastDays
+    ) -> Response[str]:
         """Show today."""
         now, workspace_id = desk.clock(), request.auth.workspace_id
-        found = await desk.look(request.auth, lambda connection: overview(connection, workspace_id, now))
+        found = await desk.look(request.auth, lambda connection: overview(connection, workspace_id, now, past_days))
         today = now.date()
         return templates.page(request, "overview.html", found=found, today=today, weekday=f"{today:%A}")
 
 
-def overview(connection: Connection, workspace_id: str, now: datetime) -> Overview:
+def overview(connection: Connection, workspace_id: str, now: datetime, past_days: PastDays) -> Overview:
     """Return what a workspace did up to `now`, from daily usage, kept requests and deliveries."""
     today = now.date()
-    midnight = datetime.combine(today, time(), UTC)
+    midnight = datetime.combine(today, clock_time(), UTC)
     tallies = requests.tallies(connection, workspace_id, midnight)
-    bars = _bars(connection, workspace_id, today)
+    days = {**past_days.read(connection, workspace_id, today), **_by_model(connection, workspace_id, today, today)}
+    by_group = [Dimension.GROUP, Dimension.CUSTOMER]
+    busiest = consumption.largest(connection, UsageQuery(today, today, by_group, workspace_id), _LOOKED_AT)
+    bars = _bars(days, today)
     return Overview(
         bars=bars,
         week_ago=next(bar.figures for bar in bars if bar.day == today - _WEEK),
-        models=_compared(connection, workspace_id, today, [Dimension.MODEL], tallies),
-        customers=_compared(connection, workspace_id, today, [Dimension.GROUP, Dimension.CUSTOMER], tallies),
-        near=_near(connection, workspace_id, today),
+        models=_models(days, today, tallies),
+        customers=_customers(connection, workspace_id, today, tallies, busiest[:_LARGEST]),
+        near=_near(connection, [row.place[1] for row in busiest], today),
         failed=requests.newest(connection, workspace_id, now - timedelta(hours=1), _LISTED),
         errors=sum(tally.requests for tally in tallies),
         latency=_latency(connection, workspace_id, midnight, now),
@@ -124,53 +167,79 @@ def overview(connection: Connection, workspace_id: str, now: datetime) -> Overvi
     )
 
 
-def _bars(connection: Connection, workspace_id: str, today: date) -> list[Bar]:
-    query = UsageQuery(today - _LAST, today, [Dimension.DAY], workspace_id)
+def _by_model(connection: Connection, workspace_id: str, first: date, last: date) -> ModelDays:
+    query = UsageQuery(first, last, [Dimension.DAY, Dimension.MODEL], workspace_id)
     with consumption.consumed(connection, query) as rows:
-        figures = {row.place[1]: row.figures for row in rows}
-    days = [today - _LAST + timedelta(days=each) for each in range(_LAST.days + 1)]
-    return [Bar(day, figures.get(day, _NOTHING)) for day in days]
+        return {(row.place[1], row.place[2]): row.figures for row in rows}
 
 
-def _compared(
-    connection: Connection, workspace_id: str, today: date, by: Sequence[Dimension], tallies: Sequence[RequestTally]
+def _bars(days: ModelDays, today: date) -> list[Bar]:
+    sums = {today - _LAST + timedelta(days=each): _NOTHING for each in range(_LAST.days + 1)}
+    for (day, _), figures in days.items():
+        sums[day] = _added(sums[day], figures)
+    return [Bar(day, figures) for day, figures in sums.items()]
+
+
+def _models(days: ModelDays, today: date, tallies: Sequence[RequestTally]) -> list[Compared]:
+    """Return the models with the most requests of today, and of the last 30 days where today has none."""
+    month: dict[str, DailyIncrement] = {}
+    for (_, slug), figures in days.items():
+        month[slug] = _added(month.get(slug, _NOTHING), figures)
+    of_today = {slug: figures for (day, slug), figures in days.items() if day == today}
+    shown = sorted((of_today or month).items(), key=lambda item: (-item[1].requests, item[0]))[:_LARGEST]
+    return [
+        Compared(
+            name=slug,
+            group_id=None,
+            today=of_today.get(slug, _NOTHING),
+            week_ago=days.get((today - _WEEK, slug), _NOTHING),
+            month=month[slug],
+            errors=sum(tally.requests for tally in tallies if tally.model_slug == slug),
+        )
+        for slug, _ in shown
+    ]
+
+
+def _customers(
+    connection: Connection,
+    workspace_id: str,
+    today: date,
+    tallies: Sequence[RequestTally],
+    of_today: Sequence[Consumed],
 ) -> list[Compared]:
     """Return the largest of today, and of the last 30 days where today has none."""
 
     def largest(first: date, last: date, among: Sequence[str] | None = None) -> Mapping[str, Consumed]:
-        query = UsageQuery(first, last, by, workspace_id)
+        query = UsageQuery(first, last, [Dimension.GROUP, Dimension.CUSTOMER], workspace_id)
         return {row.place[1]: row for row in consumption.largest(connection, query, _LARGEST, among)}
 
-    shown = largest(today, today) or largest(today - _LAST, today)
-    of_today, week_ago, month = (
-        largest(first, last, list(shown))
-        for first, last in ((today, today), (today - _WEEK, today - _WEEK), (today - _LAST, today))
+    def figures(found: Mapping[str, Consumed], id_: str) -> DailyIncrement:
+        return found[id_].figures if id_ in found else _NOTHING
+
+    known = {row.place[1]: row for row in of_today}
+    shown = known or largest(today - _LAST, today)
+    week_ago, month = (
+        largest(first, last, list(shown)) for first, last in ((today - _WEEK, today - _WEEK), (today - _LAST, today))
     )
-    is_model = by[0] is Dimension.MODEL
-
-    def errors(name: str) -> int:
-        return sum(tally.requests for tally in tallies if (tally.model_slug if is_model else tally.group_id) == name)
-
-    def figures(found: Mapping[str, Consumed], name: str) -> DailyIncrement:
-        return found[name].figures if name in found else _NOTHING
-
     return [
         Compared(
             name=row.place[-1],
-            group_id=None if is_model else id_,
-            today=figures(of_today, id_),
+            group_id=id_,
+            today=figures(known, id_),
             week_ago=figures(week_ago, id_),
             month=figures(month, id_),
-            errors=errors(id_),
+            errors=sum(tally.requests for tally in tallies if tally.group_id == id_),
         )
         for id_, row in shown.items()
     ]
 
 
-def _near(connection: Connection, workspace_id: str, today: date) -> list[NearlyUsedLimit]:
+def _added(one: DailyIncrement, other: DailyIncrement) -> DailyIncrement:
+    return DailyIncrement(*(mine + theirs for mine, theirs in zip(one, other, strict=True)))
+
+
+def _near(connection: Connection, busiest: Sequence[str], today: date) -> list[NearlyUsedLimit]:
     """Return the limits of which most is used, of the customers with the most requests of today."""
-    query = UsageQuery(today, today, [Dimension.GROUP], workspace_id)
-    busiest = [row.place[1] for row in consumption.largest(connection, query, _LOOKED_AT)]
     chains = SqlGroups(connection).chains(busiest)
     every = {group.record.id for chain in chains for group in chain}
     read: dict[tuple[date, date], Sums] = {}

@@ -15,9 +15,10 @@ from control.console.customers import CustomerController
 from control.console.events import EventPageController
 from control.console.keys import KeyController
 from control.console.models import ModelController
+from control.console.operator.processes import ProcessController
 from control.console.operator.reconcile import ReconcileController
 from control.console.operator.workspaces import OperatorController
-from control.console.overview import OverviewController
+from control.console.overview import OverviewController, PastDays
 from control.console.pages import Pages
 from control.console.search import RequestPageController, SearchController
 from control.console.sign_in import AtPages, Attempts, SignInController
@@ -57,15 +58,17 @@ async def from_the_root(request: Request[Any, Any, Any]) -> Response[None]:
 
 def build(desk: Desk) -> list[ControllerRouterHandler]:
     """Return what an application mounts to have the console: the router, and the way to it from ``/``."""
-    made, attempts = Pages(), Attempts()
+    made, attempts, past_days = Pages(), Attempts(), PastDays()
     lab: list[ControllerRouterHandler] = [CustomerController, KeyController, ModelController, EventPageController]
     lab += [OverviewController, UsagePageController, WebhookController, SearchController, RequestPageController]
+    operator: list[ControllerRouterHandler] = [OperatorController, ProcessController, ReconcileController]
     router = Router(
         path="/console",
-        route_handlers=[SignInController, *lab, OperatorController, ReconcileController, begin, static, nothing],
+        route_handlers=[SignInController, *lab, *operator, begin, static, nothing],
         dependencies={
             "desk": Provide(lambda: desk, sync_to_thread=False),
             "templates": Provide(lambda: made, sync_to_thread=False),
+            "past_days": Provide(lambda: past_days, sync_to_thread=False),
             "attempts": Provide(lambda: attempts, sync_to_thread=False),
         },
         guards=[seats.guard(desk)],

@@ -11,7 +11,7 @@ from infra.bench.servers import BenchError
 from infra.local import install
 from infra.local.process import LocalError
 
-NAMES = ("hot_path", "publisher", "stream", "webhooks", "management", "neighbours", "scale")
+NAMES = ("hot_path", "publisher", "stream", "webhooks", "management", "neighbours", "scale", "console")
 SERVICES = {
     "hot_path": ["kafka"],
     "publisher": ["kafka"],

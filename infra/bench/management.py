@@ -32,10 +32,10 @@ _CHILDREN = 9
 def bench(folder: Path) -> int:
     """Fill, serve, call; print the table. Gives 1 where a call's median is above the aim."""
     data = folder / "data"
-    made = _answer("workspace", "create", "--name", "bench", "--org-prefix", "bench", "--data", str(data))
-    group_ids = _fill(data, made["workspace_id"], GROUPS, KEYS // GROUPS)
+    made = answer("workspace", "create", "--name", "bench", "--org-prefix", "bench", "--data", str(data))
+    group_ids = fill(data, made["workspace_id"], GROUPS, KEYS // GROUPS)
     began = time.monotonic()
-    with _served(data) as (url, process):
+    with served(data) as (url, process):
         print(f"start-up: {time.monotonic() - began:.1f} s, {_resident_mib(process.pid):.0f} MiB resident")
         return _measure(url, made["api_key"], group_ids)
 
@@ -76,7 +76,7 @@ def _cursor(url: str, key: str) -> str:
     return str(page["pagination"]["cursor"])
 
 
-def _fill(data: Path, workspace_id: str, groups: int, keys_each: int) -> list[str]:
+def fill(data: Path, workspace_id: str, groups: int, keys_each: int) -> list[str]:
     """Write trees of ten groups and their keys as the API would have; return the groups' ids in order."""
     now = datetime.now(UTC)
     group_ids = sorted(ids.mint() for _ in range(groups))
@@ -131,7 +131,8 @@ def _add(connection: Connection, group_ids: list[str], numbers: range, keys_each
 
 
 @contextlib.contextmanager
-def _served(data: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served(data: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve the directory for the length of a `with` block; give its address and its process."""
     serve = [TOLLGATE, "serve", "--data", str(data), "--port", "0", "--ops-port", "0", "--json"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -147,7 +148,8 @@ def _resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _answer(*words: str) -> dict[str, Any]:
+def answer(*words: str) -> dict[str, Any]:
+    """Return what a command answers as JSON."""
     ended = subprocess.run([TOLLGATE, *words, "--json"], check=True, capture_output=True, text=True, timeout=START_S)
     made: dict[str, Any] = json.loads(ended.stdout)
     return made

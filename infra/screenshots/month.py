@@ -85,7 +85,7 @@ def onboard(api: httpx.Client, upstream: str) -> list[Customer]:
 def fill(data: Path, workspace_id: str, customers: Sequence[Customer], days: int, calls: int) -> None:
     """Count `days` of their calls, about `calls` a day, up to now: always the same for the same moment."""
     now = clock.steady()()
-    every = sorted(_calls(workspace_id, customers, now, days, calls), key=lambda event: event.timestamp)
+    every = sorted(calls_of(workspace_id, customers, now, days, calls), key=lambda event: event.timestamp)
     rest, offset = list(_admitted(every, customers)), 0
     with engines.sqlite(data / installation.DATABASE_FILE) as database:
         while rest:
@@ -106,9 +106,10 @@ def _admitted(calls: Sequence[UsageEvent], customers: Sequence[Customer]) -> Ite
             yield call
 
 
-def _calls(
+def calls_of(
     workspace_id: str, customers: Sequence[Customer], now: datetime, days: int, calls: int
 ) -> Iterator[UsageEvent]:
+    """Yield about `calls` calls of each of `days` days and of today up to `now`, in no order."""
     chance = random.Random(7)
     number = 0
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -27,9 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain import positions
 from domain.positions import BeyondPositionError, PositionLostError, Start
-from metering import flow, ports
+from metering import flow, ports, traced
 from metering.flow import CountedBatch
-from metering.store import transaction
 from metering.topic import metrics
 from metering.topic.batches import Counting, joined
 from metering.topic.faust_consumer import Fetch, Fetches
@@ -45,6 +44,7 @@ from runtime.kafka.reader import LogReader
 from runtime.kafka.writer import Kafka, KafkaAwayError, Writer
 from runtime.outage import Outage, Pause
 from runtime.telemetry.metrics import Telemetry
+from runtime.telemetry.traces import Traces
 from schemas.topics import LIMITS_DECISIONS, USAGE_EVENTS
 
 GROUP = "tollgate.metering"
@@ -73,17 +73,17 @@ class MeteringWorker:
         *,
         pause: Pause = asyncio.sleep,
         stalled_s: float = STALLED_S,
+        traces: Traces | None = None,
     ) -> None:
         self._clock = clock
         self._pause = pause
-        self._ledger = transaction.SqlLedger(database, partial(databases.now, clock=clock))
+        self._ledger = traced.ledger(database, partial(databases.now, clock=clock), traces)
         self._totals = KafkaTotals(writer, clock, self._put_record_aside)
         self._metering = flow.Metering(self._ledger, self._totals, thresholds, clock)
         self._database = Outage("metering", log, self._rest)
         self._kafka = outages.outage("metering", log, self._rest)
-        self._counting = Counting(
-            self._metering, database, writer, clock, database_outage=self._database, kafka_outage=self._kafka
-        )
+        both = {"database_outage": self._database, "kafka_outage": self._kafka}
+        self._counting = Counting(self._metering, database, writer, clock, **both)
         self._fetches = Fetches(where, USAGE_EVENTS, GROUP, self, self._take)
         self._logs = LogReader(where, USAGE_EVENTS)
         self._watchdog = Watchdog(self._position, self._logs.bounds, self._owned, stalled_s=stalled_s)
@@ -196,7 +196,7 @@ class MeteringWorker:
         if not (self._stopping.is_set() or self._failure.done()):
             try:
                 async with self._turn:
-                    await self._count_and_publish([one for one in fetches if self._fetches.consumer.is_current(one)])
+                    await self._count_and_publish([one for one in fetches if self._fetches.is_current(one)])
             except Exception as error:  # noqa: BLE001 - Faust would restart the agent behind what failed
                 self._fail(error)
         if self._stopping.is_set() or self._failure.done():
@@ -227,7 +227,7 @@ class MeteringWorker:
             else:
                 self._lanes.leave(one.batch.partition)
         for fetch in fetches:
-            self._fetches.consumer.done(fetch)
+            self._fetches.done(fetch)
 
     async def _count(self, fetches: Sequence[Fetch]) -> list[CountedBatch]:
         """Count fetches of one partition; return what is to be published."""
@@ -239,7 +239,7 @@ class MeteringWorker:
             log.info("%s; the batch is dropped", error)
             self._lanes.leave(fetches[0].partition)
         except BeyondPositionError as error:
-            if self._fetches.consumer.is_current(fetches[0]):
+            if self._fetches.is_current(fetches[0]):
                 await self._write_offsets({fetches[0].partition: error.position})
                 raise
             log.info("%s; the partition is no longer ours", error)
@@ -291,7 +291,7 @@ class MeteringWorker:
             return False
         try:
             async with asyncio.timeout(_COMMIT_WITHIN_S):
-                return await self._fetches.consumer.write_offsets(offsets)
+                return await self._fetches.write_offsets(offsets)
         except (KafkaError, TimeoutError) as error:
             log.debug("the group's offsets were not written: %r", error)
             return False

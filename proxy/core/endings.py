@@ -37,12 +37,14 @@ class Billed(msgspec.Struct):
 Ending = Refused | Billed
 
 
-def plain(status: int, headers: Headers, answer: answers.Plain, likely: Callable[[], TokenCounts]) -> Billed:
-    """End a call that has its whole unstreamed answer.
+def plain(
+    status: int, headers: Headers, answer: answers.Plain, likely: Callable[[], TokenCounts], echoed_bytes: int = 0
+) -> Billed:
+    """End a call that has its whole unstreamed answer, of whose text `echoed_bytes` are the prompt again.
 
     `likely` gives the counts to bill where nobody reports any; it costs a reading of the request's body.
     """
-    count = answers.to_bill(answer.tokens, likely, answer.content_bytes, answer.choices)
+    count = answers.to_bill(answer.tokens, likely, answer.content_bytes - echoed_bytes, answer.choices)
     outcome = Outcome.UPSTREAM_ERROR if answer.failed else Outcome.COMPLETE
     return Billed(outcome, count, Reply(status, forms.plain_headers(headers), answer.body, large=answer.large))
 

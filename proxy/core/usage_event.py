@@ -4,6 +4,7 @@ The bytes are made once: the slot takes the beginning with an estimate, the spoo
 What they hold is `schemas.usage.UsageDraft`, which a test compares.
 """
 
+import re
 from datetime import datetime
 
 import msgspec
@@ -13,6 +14,8 @@ from schemas import base
 from schemas.usage import Outcome, RouteName, Tokens, UsageDraft, UsageSource
 
 _encode = msgspec.json.encode
+_TRACE = re.compile(rb'"stream":(?:true|false),"traceparent":"([^"]{55})"')
+"""Where an event names its trace. Nothing that a client sends looks like it: texts have no bare quotes."""
 _ENDS = {
     (source, outcome): f'"usageSource":"{source}","outcome":"{outcome}",'.encode("ascii")
     for source in UsageSource
@@ -66,6 +69,17 @@ def begun(
             b"true" if stream else b"false",
         )
     )
+
+
+def of_trace(traceparent: str) -> bytes:
+    """Return the member that names the event's trace, to stand behind what `begun` returns."""
+    return b'"traceparent":"%b",' % traceparent.encode()
+
+
+def trace_of(event: bytes) -> bytes:
+    """Return the `traceparent` of an event, or of its beginning; empty: it has none."""
+    found = _TRACE.search(event)
+    return b"" if found is None else found[1]
 
 
 def ended(  # noqa: PLR0917 - what came of it

@@ -69,6 +69,8 @@ class ChatRequest(msgspec.Struct):
     """The members that were asked for beyond those of chat completions, undecoded."""
     token_ids: int = 0
     """How many of the prompt's tokens are given by their numbers."""
+    echoed_bytes: int = 0
+    """What of the answer's text is the prompt again, in UTF-8 bytes: nobody wrote it."""
     upstream_body: bytes | mmap.mmap | None = None
     """What goes upstream, where it was made already: of large ones, of which `body` holds nothing."""
 

@@ -17,13 +17,14 @@ STREAM_LINES = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 class HttpClient:
     """The `Client` port. `start`, `send` and `reply` wait while the client does not take what was sent before."""
 
-    __slots__ = ("_exchange", "authorization", "envelope", "on_gone", "release_body", "request_id")
+    __slots__ = ("_exchange", "authorization", "envelope", "on_gone", "release_body", "request_id", "trace")
 
     def __init__(self, exchange: Exchange, envelope: Envelope | Reply | None = None) -> None:
         self._exchange = exchange
         self.authorization = exchange.authorization
         self.envelope = envelope
         self.request_id = ""
+        self.trace = b""
         self.release_body: Callable[[], None] = exchange.release_body
         self.on_gone: Callable[[Callable[[], None] | None], None] = exchange.on_gone
 

@@ -18,6 +18,7 @@ from proxy.flow import Gateway
 from proxy.front import envelopes
 from proxy.front.client import HttpClient, MessagesClient
 from proxy.front.host_wall import HostWall
+from proxy.front.traces import RequestTraces
 from proxy.own_usage import OwnUsage
 from proxy.refusals import Refusals
 from proxy.unmetered import Unmetered
@@ -56,15 +57,17 @@ def metered(
     max_body_bytes: int,
     body_within_s: float,
     bodies: Shares,
+    traces: RequestTraces | None,
 ) -> Routes:
     """Return the routes that the flow serves; `answered` counts those that have ended, by status."""
 
-    def route(made: _Made, serve: _Serve) -> PathRoute:
+    def route(path: str, made: _Made, serve: _Serve) -> PathRoute:
         async def counted(exchange: Exchange) -> None:
             try:
                 client = made(exchange)
                 refusal = wall.refusal(exchange.host, client.authorization)
-                await (serve(client) if refusal is None else refusals.answer(client, refusal))
+                answering = serve(client) if refusal is None else refusals.answer(client, refusal)
+                await (answering if traces is None else traces.serve(path, exchange, client, answering))
             finally:
                 answered[exchange.status] += 1
 
@@ -74,11 +77,11 @@ def metered(
         return partial(gateway.complete, api=table.ROUTES[name])
 
     pass_on = partial(gateway.complete, api=table.ROUTES[RouteName.MESSAGES], story=unmetered.serve)
-    served = {path.encode(): {b"POST": route(HttpClient, complete(name))} for path, name in _PATHS.items()}
-    served[_MESSAGES.encode()] = {b"POST": route(_messages_client, complete(RouteName.MESSAGES))}
-    served[_COUNT_TOKENS.encode()] = {b"POST": route(_count_tokens_client, pass_on)}
+    served = {path.encode(): {b"POST": route(path, HttpClient, complete(name))} for path, name in _PATHS.items()}
+    served[_MESSAGES.encode()] = {b"POST": route(_MESSAGES, _messages_client, complete(RouteName.MESSAGES))}
+    served[_COUNT_TOKENS.encode()] = {b"POST": route(_COUNT_TOKENS, _count_tokens_client, pass_on)}
     for path, (name, methods) in _MODEL_SERVER.items():
-        served[path.encode()] = dict.fromkeys(methods, route(_model_server_client, complete(name)))
+        served[path.encode()] = dict.fromkeys(methods, route(path, _model_server_client, complete(name)))
     return served
 
 

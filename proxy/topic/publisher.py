@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from proxy.core.send_order import MOST_AT_ONCE, Draining
 from proxy.spool.file import SpoolFile
 from proxy.spool.writer import Spool
-from proxy.topic.rows import Charged, Head, Row, former
+from proxy.topic.rows import Charged, Head, Row, former, traced
 from runtime import loops, outage
 from runtime.kafka import writer
 from runtime.kafka.writer import KafkaAwayError, PlainRecord, RecordTooLargeError
@@ -136,6 +136,8 @@ class SpoolPublisher:
         writer: EventWriter,
         limits: Limits,
         ends: Ends,
+        *,
+        is_traced: bool = False,
     ) -> None:
         self.published = 0
         """Events acknowledged since the start."""
@@ -147,6 +149,7 @@ class SpoolPublisher:
         self._writer = writer
         self._limits = limits
         self._ends = ends
+        self._is_traced = is_traced
         self._sources = [_source(file, is_current=False) for file in older_files]
         self._sources.append(_source(spool.file, is_current=True))
         self._drained = [Mark(instance, last, last, None) for instance, last in drained.items()]
@@ -217,7 +220,8 @@ class SpoolPublisher:
         """Read, and hand to each partition what is its own; an older file comes to its end."""
         partitions = await self._partitions(source)
         draining, file = source.draining, source.file
-        form = source.form = former(file.instance, partitions, file.spreads)
+        form = former(file.instance, partitions, file.spreads)
+        form = source.form = traced(form) if self._is_traced else form
         while source.is_current or draining.read_through < file.end - 1:
             room = draining.room
             if not room:

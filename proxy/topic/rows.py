@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from proxy.core import usage_event
 from proxy.spool.spreads import Spreads
 from runtime.kafka import writer
 from runtime.kafka.writer import PlainRecord
@@ -102,6 +103,20 @@ def former(instance: str, partitions: int, spreads: Spreads) -> Callable[[int, b
         return sequence, at[:10].decode(), whose, (whose.key, body, headers(id_, at)), len(body)
 
     return form
+
+
+def traced(form: Callable[[int, bytes], Row]) -> Callable[[int, bytes], Row]:
+    """Return `form` so that a record whose event names its trace has a header that does so too."""
+
+    def with_trace(sequence: int, body: bytes) -> Row:
+        row = form(sequence, body)
+        trace = usage_event.trace_of(body)
+        if not trace:
+            return row
+        _, day, whose, (key, value, headers), size_bytes = row
+        return sequence, day, whose, (key, value, [*headers, ("traceparent", trace)]), size_bytes
+
+    return with_trace
 
 
 def _laid(whose: Charged, spreads: Spreads, partitions: int, sequence: int) -> Charged:

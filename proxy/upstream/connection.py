@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection to an upstream: sends a request and hands its answer over as it comes (RFC 9112).
 
 Costs a request neither a timer nor a task, and one future for each wait. Whatever an upstream sends is bounded: what is
-no body by the limits below, the body by not being read on while `MAX_BUFFERED_BYTES` of it wait to be taken.
+no body by the limits of `bounds`, the body by not being read on while `MAX_BUFFERED_BYTES` of it wait to be taken.
 """
 
 import asyncio
@@ -12,36 +12,25 @@ from typing import Protocol
 import httptools
 
 from proxy.core.calls import BrokenOffError
+from proxy.upstream import bounds
+from proxy.upstream.bounds import AnswerError
+from proxy.upstream.known_heads import WANTED, KnownHeads
 from proxy.upstream.slices import Slices
 from runtime.deadlines import Deadlines
 from runtime.memory_files import Content
 from runtime.turns import Turns
 
-MAX_HEAD_BYTES = 64 * 1024
-"""Of an answer's head, interim answers before it included."""
-MAX_HEADER_LINES = 128
-"""Of an answer, interim answers and trailers included."""
-MAX_INTERIM_ANSWERS = 8
-"""How many 1xx may come before the answer (RFC 9110 15.2). 101 may not: nobody asked for it."""
-MAX_FRAMING_BYTES = 64 * 1024
-"""Of chunk sizes, chunk extensions and trailers between two bytes of a body, and behind the last."""
-MAX_BUFFERED_BYTES = 64 * 1024
-"""Of a body, before reading pauses; one read more, as large again, may be there by then."""
 KEEP_S = 4.0
 """How long a connection is kept for the next request: below the 5 s after which common servers close."""
 REST_WITHIN_S = 1.0
 """How long, and `MAX_BUFFERED_BYTES` is how far, an answer is read on of which only the end is missing."""
 
-_READ_BYTES = 64 * 1024
-"""One read at most: of the smallest chunks there are it takes two milliseconds to tell them apart."""
 PIECE_BYTES = 16 * 1024
 """What one read hands over at most: reading its events takes about a millisecond, then others have their turn."""
 _BUSY_BYTES = 1024
 """A piece from this size on is no word of a model: whose stream has such pieces goes on in its turn only."""
 _JOINED_BYTES = 64 * 1024
 """A body up to this is copied behind its head; a larger one is sent by slices."""
-_TOLD = b"content-type content-encoding content-length transfer-encoding retry-after retry-after-ms"
-_WANTED = frozenset(_TOLD.split()) | {b"x-should-retry", b"request-id"}
 
 _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
@@ -49,20 +38,13 @@ _PARSER_ERRORS = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 class Owner(Protocol):
     """Who made a connection."""
 
+    known: KnownHeads
+
     def keep(self, connection: "UpstreamConnection") -> None:
         """Take back a connection that may be used again."""
 
     def forget(self, connection: "UpstreamConnection") -> None:
         """Note that a connection has ended."""
-
-
-def read_buffer() -> memoryview:
-    """Return what all connections of an event loop read into in turn: each read is parsed at once."""
-    return memoryview(bytearray(_READ_BYTES))
-
-
-class AnswerError(Exception):
-    """An answer breaks a rule or a bound; the message says which."""
 
 
 class UpstreamConnection(asyncio.BufferedProtocol):
@@ -132,9 +114,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.status = 0
         self.headers = {}
         self.complete = self.end_expected = self._busy = self._draining = False
-        self._left = MAX_HEAD_BYTES
-        self._header_lines_left = MAX_HEADER_LINES
-        self._interim_left = MAX_INTERIM_ANSWERS
+        self._left = bounds.MAX_HEAD_BYTES
+        self._header_lines_left = bounds.MAX_HEADER_LINES
+        self._interim_left = bounds.MAX_INTERIM_ANSWERS
         self._asked = True
         if on_sent is None and isinstance(body, bytes) and len(body) <= _JOINED_BYTES:
             self._transport.write(head + body)
@@ -227,6 +209,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if not self._asked:  # an answer before its question would be the next question's
             self.end("it sent what nobody had asked for")
             return
+        is_first = not self.status and self._left == bounds.MAX_HEAD_BYTES and not self._bodiless
+        if is_first and self._take_whole(self._owner.known.body(data)):
+            return
         try:
             if len(data) > self._left and not self.status:
                 data = self._feed_head(data)
@@ -236,11 +221,13 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self.end(f"its answer cannot be read: {error.__context__ or error}")
         else:
             if self._left < 0 and not self.complete:
-                self.end(f"more than {MAX_FRAMING_BYTES} bytes came that are no body")
-            elif self.held > MAX_BUFFERED_BYTES:
+                self.end(f"more than {bounds.MAX_FRAMING_BYTES} bytes came that are no body")
+            elif self.held > bounds.MAX_BUFFERED_BYTES:
                 self._pause()
             elif self._draining and self.complete:
                 self._give_back()
+            elif is_first and self.complete and self._reusable and self.status == 200:
+                self._owner.known.missed(data, self.headers)
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -272,8 +259,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Note a header, or count a trailer."""
         self._header_lines_left = left = self._header_lines_left - 1
         if left < 0:
-            raise AnswerError(f"it has more than {MAX_HEADER_LINES} header lines")
-        if (name := name.lower()) in _WANTED and not self.status:
+            raise AnswerError(f"it has more than {bounds.MAX_HEADER_LINES} header lines")
+        if (name := name.lower()) in WANTED and not self.status:
             self.headers.setdefault(name, value)
 
     def on_headers_complete(self) -> None:
@@ -289,12 +276,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             raise AnswerError("its transfer coding is not known")
         self.complete = self._bodiless  # the parser would wait for what the head tells of (RFC 9110 9.3.2)
         self._reusable = self._parser.should_keep_alive() and not self._bodiless
-        self._left = MAX_FRAMING_BYTES
+        self._left = bounds.MAX_FRAMING_BYTES
         self.status = status
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        self._left = MAX_FRAMING_BYTES
+        self._left = bounds.MAX_FRAMING_BYTES
         self._chunks.append(body)
         self.held += len(body)
 
@@ -304,13 +291,25 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------------------------------------------------------------
 
+    def _take_whole(self, body: bytes | None) -> bool:
+        """Take an answer whose head is known, if it is one: it has status 200, and keeps the connection."""
+        if body is None:
+            return False
+        self.status, self.headers = 200, self._owner.known.headers
+        self.complete = self._reusable = True
+        if body:
+            self._chunks.append(body)
+            self.held = len(body)
+        self._wake()
+        return True
+
     def _feed_head(self, data: memoryview) -> memoryview:
         """Feed as much as a head may still have; return the rest."""
         room = self._left
         self._parser.feed_data(data[:room])
         if not self.status:
             self._left = -1
-            raise httptools.HttpParserError(f"its head is longer than {MAX_HEAD_BYTES} bytes")
+            raise httptools.HttpParserError(f"its head is longer than {bounds.MAX_HEAD_BYTES} bytes")
         return data[room:]
 
     def _drop(self) -> None:
@@ -330,7 +329,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _give_back(self) -> None:
-        # A server that answered without reading the whole request will hardly read a next one.
+        # a server that answered without reading the whole request will hardly read a next one
         unsent = self._transport.get_write_buffer_size() or (self._slices is not None and self._slices.is_left)
         if not self._reusable or not self.is_open or unsent:
             self.end("it cannot be used again")

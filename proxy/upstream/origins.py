@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from proxy.core.calls import Failure
 from proxy.upstream.connection import UpstreamConnection
+from proxy.upstream.known_heads import KnownHeads
 from runtime import ssrf_guard, version
 from runtime.lookups import Lookups
 
@@ -43,6 +44,8 @@ class Origin:
     """Connections that wait for a request, the one used last at the end."""
     connections: set[UpstreamConnection] = field(default_factory=set)
     """All, those that are being made included."""
+    known: KnownHeads = field(default_factory=KnownHeads)
+    """How its answers begin."""
     check: asyncio.Task[None] | None = None
     """The look-up under way."""
     problem: str = ""

@@ -11,8 +11,7 @@ from typing import Any
 
 from proxy.core.calls import BrokenOffError, Failure, UpstreamRequest
 from proxy.core.replies import Headers
-from proxy.upstream import connection as connections
-from proxy.upstream import tls
+from proxy.upstream import bounds, tls
 from proxy.upstream.codings import Decoder
 from proxy.upstream.connection import PIECE_BYTES, UpstreamConnection
 from proxy.upstream.origins import RECHECK_S, Origin, Origins, UrlParts
@@ -128,7 +127,7 @@ class Upstreams:
         )
         self._deadlines = deadlines or Deadlines()
         self._turns = Turns()
-        self._buffer = connections.read_buffer()
+        self._buffer = bounds.read_buffer()
 
     async def open(self, request: UpstreamRequest) -> HttpAnswer | Failure:
         """Send a request; return the answer once its head is there.

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import httptools
 
-from runtime.http import asgi
+from runtime.http import asgi, known_head
 from runtime.http.answers import STATUS_LINES, error_body
 from runtime.http.exchange import Exchange
 from runtime.http.line import Line
@@ -48,11 +48,15 @@ class Listener(Line, Protocol):
 class Reader:
     """Reads one connection. A plain request costs one parser call and one object."""
 
-    __slots__ = ("_exchange", "_listener", "_parser", "incoming", "unframed")
+    __slots__ = ("_exchange", "_known", "_listener", "_parser", "_read", "incoming", "unframed")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._known: known_head.KnownHead | None = None
+        """The last request's head, where that request was all that was fed."""
+        self._read: Exchange | None = None
+        """The request that was read last, within `feed` alone."""
         self._exchange: Exchange
         """What the callbacks fill in; there is none between two requests."""
         self.incoming: Exchange | None = None
@@ -62,8 +66,14 @@ class Reader:
 
     def feed(self, data: bytes | memoryview) -> int:
         """Read on. Return 0, or the status with which the connection is to be ended: nothing more can be read."""
+        known, piece = self._known, data if isinstance(data, bytes) else None
+        if known is not None and piece is not None and (again := known.request(piece, self._listener)) is not None:
+            self._take(*again)
+            return 0
+        self._known = None
         if self._parser is None or (self.incoming is None and data[0] == _LF):  # passed over by the parser: half a line
             return 400
+        is_between = self.incoming is None and not self.unframed
         self.unframed += len(data)
         try:
             self._parser.feed_data(data)
@@ -71,13 +81,25 @@ class Reader:
             return self._feed_without_upgrade(data[stopped.args[0] :])
         except httptools.HttpParserError as error:
             return _status_of(error)
+        read, self._read = self._read, None
+        if read is not None and is_between and piece is not None:
+            self._known = known_head.learned(piece, read)
         return 0
+
+    def _take(self, exchange: Exchange, body: bytes) -> None:
+        """Hand on what the parser need not read."""
+        self.incoming = exchange
+        self._listener.headed(exchange)
+        if body:
+            exchange.take(body)
+        self.incoming = None
+        self._listener.completed(exchange)
 
     def close(self) -> None:
         """Let go of all that holds this, so that nothing is left for the collector. Nothing may be fed any more."""
         with contextlib.suppress(AttributeError):  # there is one within a request alone
             del self._exchange
-        self._parser = self.incoming = None
+        self._parser = self.incoming = self._known = self._read = None
         del self._listener
 
     # --- what the parser tells
@@ -122,6 +144,7 @@ class Reader:
         exchange = self._exchange
         if exchange.headed:  # else it was stopped at its head
             self.incoming = None
+            self._read = exchange
             del self._exchange
             self._listener.completed(exchange)
 

@@ -15,7 +15,9 @@ from runtime.database.engines import Database
 from runtime.kafka import outages, topics
 from runtime.kafka.writer import Kafka
 from runtime.outage import Outage
-from runtime.settings import Settings
+from runtime.settings import Settings, SettingsError
+from runtime.telemetry.traces import Traces
+from runtime.telemetry.traces import opened as opened_traces
 from schemas.topics import GATEWAY_CONFIG
 from tollgate.installation import InstallationError, failed
 
@@ -53,6 +55,20 @@ async def keep_time(clock: SharedClock, database: Database, also: Callable[[], A
             await also()
 
     await Outage("the clock", log).repeat(_SET_EVERY_S, set_anew, did=1)
+
+
+def traces(role: str) -> Traces | None:
+    """Return what makes the spans of a process; None: the environment names no collector. Raise InstallationError."""
+    try:
+        return opened_traces(role)
+    except SettingsError as error:
+        raise InstallationError(str(error)) from None
+
+
+async def close_traces(made: Traces | None) -> None:
+    """Send the spans that are left, if any are made."""
+    if made is not None:
+        await made.close()
 
 
 def _now(connection: Connection) -> datetime:

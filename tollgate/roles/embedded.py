@@ -41,6 +41,7 @@ from schemas.monitoring.status import CallCounts, ProcessStatus
 from tollgate import installation
 from tollgate.installation import Installation, InstallationError
 from tollgate.reconciliation.runs import BackgroundReconcile
+from tollgate.roles import base
 from tollgate.roles.process import Role, Spawn
 from webhooks import app as webhooks_app
 
@@ -69,22 +70,18 @@ class Embedded(Role):
         self._place = place
         self.title = place.where
         self._clock = clock.steady()
+        self._traces = base.traces(self.name)
         try:
-            self._proxy = Proxy(settings, place.folder, place.vault, self._clock)
+            self._proxy = Proxy(settings, place.folder, place.vault, self._clock, self._traces)
         except spool_file.SpoolFileError as error:
             raise InstallationError(f"a spool in {place.folder} cannot be read: {error}") from error
         self._thresholds = GroupThresholds()
-        self._metering = metering_app.EmbeddedMetering(
-            place.database,
-            self._thresholds,
-            metering_app.Handover(self._take_parts),
-            self._clock,
-            on_whole=self._proxy.take_whole,
-            min_interval_s=METERING_INTERVAL_S,
-        )
+        self._metering = self._counting()
         spools = [file.topic for file in self._files()]
         given = (place.database, place.vault, self._clock, settings)
-        self._dispatcher = webhooks_app.Dispatcher(*given, ledger=SqlLedgerView(), alerts=SqlAlerts(), spools=spools)
+        self._dispatcher = webhooks_app.Dispatcher(
+            *given, ledger=SqlLedgerView(), alerts=SqlAlerts(), spools=spools, traces=self._traces
+        )
         self._corrections = corrections.Outbox(place.database)
         subscribers = [self._proxy.apply, self._thresholds.apply, self._dispatcher.apply]
         at = place.read(lambda connection: snapshot.load(connection, *subscribers))
@@ -103,6 +100,17 @@ class Embedded(Role):
         self._spool_retention = SpoolRetention(self._proxy.spool, self._proxy.older_files, self._done_before)
         self._counted_retention = LedgerRetention(
             place.database, self._clock, ledger_days=settings.ledger_days, spools=spools
+        )
+
+    def _counting(self) -> metering_app.EmbeddedMetering:
+        return metering_app.EmbeddedMetering(
+            self._place.database,
+            self._thresholds,
+            metering_app.Handover(self._take_parts),
+            self._clock,
+            on_whole=self._proxy.take_whole,
+            min_interval_s=METERING_INTERVAL_S,
+            traces=self._traces,
         )
 
     def is_new(self) -> bool:
@@ -183,6 +191,7 @@ class Embedded(Role):
             await self._dispatcher.close()
         finally:  # it writes what the spool has not written yet
             await self._proxy.close()
+            await base.close_traces(self._traces)
 
     async def _recover(self) -> None:
         today = self._clock().date()

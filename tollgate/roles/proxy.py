@@ -76,10 +76,11 @@ class ProxyRole(Role):
         self.title = f"the inference API with its spool in {loaded.data_dir}"
         self._settings = loaded
         self._clock = clock.steady()
+        self._traces = base.traces(self.name)
         self._kafka = Kafka.of(loaded)
         self._status = StatusTopic(self._kafka)
         try:
-            self._proxy = Proxy(loaded, loaded.data_dir, vault, self._clock)
+            self._proxy = Proxy(loaded, loaded.data_dir, vault, self._clock, self._traces)
         except spool_file.SpoolFileError as error:
             raise InstallationError(f"a spool in {loaded.data_dir} cannot be read: {error}") from error
         self._config = ConfigFeed(self._kafka, self._apply, database, self._clock, kinds=_KINDS)
@@ -164,6 +165,7 @@ class ProxyRole(Role):
             await self._writer.close()
         finally:  # it writes what the spool has not written yet
             await self._proxy.close()
+            await base.close_traces(self._traces)
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:

@@ -41,11 +41,13 @@ class WebhooksRole(Role):
         self._clock = clock
         self._kafka = Kafka.of(place.settings)
         self._status = StatusTopic(self._kafka)
+        self._traces = base.traces(self.name)
         self._dispatcher = webhooks_app.Dispatcher(
             *(place.database, place.vault, clock, place.settings),
             ledger=SqlLedgerView(),
             alerts=SqlAlerts(),
             present=clock.present,
+            traces=self._traces,
         )
         self._config = ConfigFeed(self._kafka, self._apply, place.database, self._clock, kinds=(ConfigKind.WEBHOOK,))
         self._stream = IntakeConsumer(self._kafka, self._dispatcher.follow)
@@ -85,6 +87,7 @@ class WebhooksRole(Role):
             await self._status.close()
         finally:
             await self._dispatcher.close()
+            await base.close_traces(self._traces)
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:

@@ -113,6 +113,8 @@ class Claim:
     was_lost: bool = False
     """Whether an earlier claim of it ran out: its dispatcher went away."""
     event_count: int = 1
+    traces: tuple[str, ...] = ()
+    """The `traceparent` of each of its events that has one."""
 
     @property
     def is_begun(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from runtime.clock import Clock, Steady
+from runtime.telemetry.traces import SpanKind, Traces
 from webhooks.core import fairness, retry, signing
 from webhooks.core.absences import Absences
 from webhooks.core.deliveries import (
@@ -47,8 +48,10 @@ class Dispatch:
         limits: AttemptLimits,
         per_s: int | None = None,
         steady: Steady = time.monotonic,
+        traces: Traces | None = None,
     ) -> None:
         """`per_s` bounds the attempts at one receiver within a second; `present`, what is signed, may step back."""
+        self._traces = traces
         self._deliveries = deliveries
         self._receivers = receivers
         self._sender = sender
@@ -90,6 +93,19 @@ class Dispatch:
             del self._ended[: len(ended)]
             for end in ended:
                 self._count(end)
+                self._trace(end)
+
+    def _trace(self, end: ClaimEnd) -> None:
+        attempt = end.attempt
+        if self._traces is not None and attempt is not None:
+            began_s = attempt.at.timestamp()
+            told: dict[str, str | int] = {
+                "tollgate.delivery_id": end.claim.delivery_id,
+                "tollgate.attempt": end.claim.attempt_number,
+                "http.response.status_code": attempt.status_code or 0,
+            }
+            times_s = began_s, began_s + attempt.duration_ms / 1000
+            self._traces.add("webhook attempt", SpanKind.CLIENT, end.claim.traces, times_s, told)
 
     async def claim(self) -> tuple[Sequence[Claim], float | None]:
         """Claim what may be attempted now; return it, and in how many seconds the next is due of what had to wait.
@@ -131,19 +147,19 @@ class Dispatch:
             prepared = self._prepare(claim, turn)
             if prepared is None or not claim.holds(started_at, prepared.timeout_s):
                 return ClaimEnd(claim, None, retry.Release())
-            outcome = await self._sender.send(prepared)
+            result = await self._sender.send(prepared)
         except Exception as error:  # noqa: BLE001 - one receiver's oddity must not end every lab's deliveries
-            outcome = self._unexpected(claim, error, started_at)
-        return self._judged(claim, turn, outcome)
+            result = self._unexpected(claim, error, started_at)
+        return self._judged(claim, turn, result)
 
-    def _judged(self, claim: Claim, turn: retry.Turn, outcome: retry.AttemptResult) -> ClaimEnd:
+    def _judged(self, claim: Claim, turn: retry.Turn, result: retry.AttemptResult) -> ClaimEnd:
         if claim.queue is Queue.PROBE:
-            decision = retry.decide_probe(outcome)
+            decision = retry.decide_probe(result)
         else:
             now, jitter, events = self._clock(), self._jitter(), claim.event_count
-            decision = retry.decide(outcome, turn, now, self._policy, jitter, events=events)
+            decision = retry.decide(result, turn, now, self._policy, jitter, events=events)
         self._note(claim, decision)
-        attempt = Attempt(turn.started_at, outcome.status_code, outcome.error, outcome.duration_ms, outcome.answer)
+        attempt = Attempt(turn.started_at, result.status_code, result.error, result.duration_ms, result.answer)
         return ClaimEnd(claim, attempt, decision)
 
     def _unexpected(self, claim: Claim, error: Exception, started_at: datetime) -> retry.AttemptResult:

@@ -10,6 +10,7 @@ from datetime import datetime
 from domain.sources import EventBatch, PartitionId
 from runtime.clock import Clock
 from runtime.outage import Pause
+from runtime.telemetry.traces import SpanKind, Traces
 from webhooks.core import batching
 from webhooks.core.batching import CutNow, RenderedEvent
 from webhooks.core.deliveries import Draft, Receiver, Status
@@ -33,7 +34,10 @@ class Intake:
         clock: Clock,
         new_id: Callable[[], str],
         delivery_size: int,
+        *,
+        traces: Traces | None = None,
     ) -> None:
+        self._traces = traces
         self._deliveries = deliveries
         self._receivers = receivers
         self._clock = clock
@@ -49,6 +53,12 @@ class Intake:
         found = [event for batch in batches for event in batch.events]
         drafts = [self._draft(events, now) for events in batching.cut(found, self._delivery_size)]
         await self._deliveries.enqueue(drafts, batches, now)
+        if self._traces is not None:
+            times_s = now.timestamp(), self._clock().timestamp()
+            for draft in drafts:
+                parents = [one.event.traceparent for one in draft.events if one.event.traceparent]
+                where = {"tollgate.delivery_id": draft.id}
+                self._traces.add("webhook intake", SpanKind.CONSUMER, parents, times_s, where)
         return any(draft.status is Status.PENDING for draft in drafts)
 
     def _draft(self, events: tuple[RenderedEvent, ...], now: datetime) -> Draft:

@@ -172,4 +172,5 @@ def _claim(row: Row[Any], queue: Queue, first_attempt_at: datetime, planned_at: 
         lease_ends_at=mark.lease_ends_at,
         event_count=row.event_count,
         was_lost=row.claim is not None,
+        traces=tuple(row.traces or ()),
     )

@@ -1,6 +1,7 @@
 """The tables of the dispatcher: deliveries, their events, their attempts and the position of intake."""
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -40,6 +41,7 @@ DELIVERY = Table(
     Column("next_attempt_at", UtcDateTime),
     Column("claimable_at", UtcDateTime),
     Column("claim", String(26)),
+    Column("traces", JSON(none_as_null=True)),
     Index(None, "status", "workspace_id", "settled_at"),
     Index(None, "workspace_id", "created_at", "id"),
 )
@@ -49,7 +51,8 @@ DELIVERY = Table(
 so a dispatcher that died frees its claims by the passing of time alone. Both are null unless pending; a dead letter
 that is a probe has the end of its lease alone. `settled_at` is when it was delivered, given up or put aside as not due;
 `first_died_at`, when it was first given up, stands however often it is redriven. `redrive_after` is from when on its
-receiver's next success redrives a dead letter by itself; null: that never does.
+receiver's next success redrives a dead letter by itself; null: that never does. `traces` are the `traceparent`s of its
+events; null: none has one.
 """
 
 PENDING = DELIVERY.c.status == literal_column("'pending'")

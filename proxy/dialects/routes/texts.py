@@ -43,9 +43,26 @@ def prompt_tokens(body: bytes, *, otherwise: int, costs: Costs = media.USUAL) ->
     return min(max(1, _tokens(given)), MOST_TOKENS)
 
 
+def text_bytes(given: Raw) -> int:
+    """Return the UTF-8 bytes of the texts that are given; of token ids, about as many as they stand for."""
+    try:
+        texts = json_text.loads(bytes(given))
+    except json_text.UnreadableTextError:
+        return 0
+    return _bytes(texts)
+
+
+def _bytes(given: Any) -> int:
+    if isinstance(given, str):
+        return len(given.encode("utf-8", "replace"))
+    if isinstance(given, list):
+        return sum(map(_bytes, given))
+    return BYTES_PER_TOKEN if isinstance(given, int) else 0
+
+
 def _tokens(given: Any) -> int:
     if isinstance(given, str):
-        return -(-len(given.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+        return -(-_bytes(given) // BYTES_PER_TOKEN)
     if isinstance(given, list):
         return sum(map(_tokens, given))
     return 1 if isinstance(given, int) else 0

@@ -89,6 +89,46 @@ async def test_a_streamed_completion_asks_for_its_counts_and_hides_them(running:
     assert (event.route, event.stream, event.tokens) == ("completions", True, Tokens(input_tokens=2, output_tokens=1))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_that_is_echoed_is_not_what_the_model_wrote(
+    running: Gate, upstream: TcpUpstream, stream: bool
+) -> None:
+    common: dict[str, Any] = {"id": "c", "object": "text_completion", "created": 1, "model": "their-model"}
+    texts = ["x" * 400, " wor", "ld"] if stream else ["x" * 400 + " world"]
+    pieces = [common | {"choices": [{"index": 0, "text": text, "finish_reason": None}]} for text in texts]
+    pieces[-1]["choices"][0]["finish_reason"] = "stop"
+    wire = [b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces]
+    upstream.play = streaming(*wire, b"data: [DONE]\n\n") if stream else answering(pieces[0])
+    async with running.client() as client:
+        asked = {"model": SLUG, "prompt": "x" * 400, "echo": True, "stream": stream}
+        assert (await client.post("/v1/completions", json=asked)).status_code == 200
+    event = await running.event()
+    assert (event.usage_source, event.tokens) == (UsageSource.ESTIMATED, Tokens(input_tokens=100, output_tokens=2))
+
+
+async def test_counts_in_each_chunk_pass_to_who_asked_and_the_last_are_billed(
+    running: Gate, upstream: TcpUpstream
+) -> None:
+    common = {"id": "c", "object": "text_completion", "created": 1, "model": "their-model"}
+    counts = [{"prompt_tokens": 2, "completion_tokens": number, "total_tokens": 2 + number} for number in (1, 2)]
+    pieces = [
+        common | {"choices": [{"index": 0, "text": "x", "finish_reason": end}], "usage": each}
+        for end, each in zip((None, "stop"), counts, strict=True)
+    ]
+    wire = [
+        b"data: " + json.dumps(piece).encode() + b"\n\n"
+        for piece in (*pieces, common | {"choices": [], "usage": counts[-1]})
+    ]
+    upstream.play = streaming(*wire, b"data: [DONE]\n\n")
+    options: Any = {"continuous_usage_stats": True}
+    async with running.sdk() as sdk:
+        asked = sdk.completions.create(model=SLUG, prompt="Hello", stream=True, stream_options=options)
+        chunks = [each async for each in await asked]
+    assert [each.usage and each.usage.total_tokens for each in chunks] == [3, 4]
+    assert json.loads(upstream.received[0].body)["stream_options"] == options | {"include_usage": True}
+    assert (await running.event()).tokens == Tokens(input_tokens=2, output_tokens=2)
+
+
 async def test_embeddings_pass_byte_for_byte_and_have_no_output(running: Gate, upstream: TcpUpstream) -> None:
     upstream.play = answering(VECTORS)
     async with running.sdk() as sdk:

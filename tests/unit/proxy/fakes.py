@@ -24,6 +24,7 @@ class FakeClient:
     """The `Client` port: keeps what it got, and goes away or stops reading when a test says so."""
 
     def __init__(self, journal: list[str], body: bytes | Reply, authorization: bytes | None) -> None:
+        self.trace = b""
         self.authorization = authorization
         self.envelope: Envelope | Reply | None = None
         self.request_id = ""

@@ -1,7 +1,7 @@
 """The operator's pages."""
 
 from collections.abc import AsyncIterator
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,19 @@ from pydantic import SecretStr
 from control.console.operator import workspaces
 from control.reconciliations import ReconcileAnswer, ReconcileRequest, Reconciliations
 from control.store import requests
+from control.store.monitoring import status as store
 from control.store.monitoring.reconciliations import Verdict
 from runtime import clock, ids
 from runtime.database.engines import Database
 from runtime.settings import Settings
 from schemas.monitoring.requests import RequestEnd, RequestRecord
+from schemas.monitoring.status import LoopStatus
 from tests.integration.control import furnished
 from tests.integration.control.console import people
 from tests.integration.control.console.people import Person, said
 from tests.integration.control.console.test_safety import HOSTILE, runnable
 from tests.integration.control.helpers import Lab
+from tests.support.statuses import minute, status
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def refused(workspace_id: str | None, detail: str | None = None) -> RequestRecor
 async def test_every_workspace_is_shown_with_what_waits(operator: Person, lab: Lab, database: Database) -> None:
     await furnished.furnish(database, lab)
     shown = said(await operator.get("/console/operator"))
-    assert "lab active 0 0 0 – 1 Acme" in shown  # noqa: RUF001 (the dash of tables)
+    assert f"lab {lab.id} active 0 0 0 – 1 Acme" in shown  # noqa: RUF001 (the dash of tables)
 
 
 async def test_a_request_without_a_workspace_is_the_operators_to_find(
@@ -86,10 +89,32 @@ async def test_what_a_request_says_is_shown_as_text(operator: Person, database: 
 
 
 async def test_a_lab_sees_no_page_of_the_operators(signed_in: Person, lab: Lab) -> None:
-    for page in ("", "/reconcile", "/settings", "/search?q=lab"):
+    for page in ("", "/processes", "/reconcile", "/settings", "/search?q=lab"):
         answer = await signed_in.get(f"/console/operator{page}")
         assert answer.status_code == 403
         assert "TOLLGATE_" not in answer.text
+
+
+async def test_lags_and_processes_are_shown_as_they_were_told(operator: Person, database: Database) -> None:
+    assert "No process has told of itself yet" in said(await operator.get("/console/operator/processes"))
+    now = clock.steady()()
+    then = now.replace(second=0, microsecond=0) - timedelta(minutes=3)
+    loop = LoopStatus(name="the publisher", did=3, overdue_s=200, waits_for="Kafka", is_still=True)
+    told = [
+        status("a", now, minute(then, publishing=1200, feedback=3.25), lags={"publishing": 5, "feedback": 1}),
+        status("b", now, minute(then, publishing=34), lags={"publishing": 7, "feedback": 2.5}, loops=(loop,)),
+        status("c", now, role="metering", problem=HOSTILE[0]),
+        status("d", now - timedelta(minutes=2), host=HOSTILE[1], lags={"publishing": 99}),
+    ]
+    database.write_now(partial(store.keep, records=told))
+    page = await operator.get("/console/operator/processes")
+    shown = said(page)
+    assert "Publishing now 12, at most 1,234" in shown
+    assert "Feedback now 2.5 s, at most 3.2 s" in shown
+    assert "stands still the publisher" in shown
+    assert f"takes no traffic {HOSTILE[0]}" in shown
+    assert f"{HOSTILE[1]}, pid 7 silent" in shown
+    assert runnable(page) == []
 
 
 async def test_a_day_is_reconciled_and_its_text_shown_as_text(database: Database, lab: Lab) -> None:
@@ -121,6 +146,14 @@ async def test_a_day_is_reconciled_and_its_text_shown_as_text(database: Database
             assert runnable(page) == []
             assert text in said(page)
         assert asked == [ReconcileRequest(date(2025, 3, 14), ["a", "b"])] * len(HOSTILE)
+
+
+async def test_the_operators_forms_need_the_sessions_token(operator: Person, signed_in: Person) -> None:
+    page = "/console/operator/reconcile"
+    for token in ("", "wrong", signed_in.form_token):
+        assert (await operator.client.post(page, data={"form_token": token})).status_code == 403
+    assert (await operator.client.post(page, json={"form_token": operator.form_token})).status_code == 415
+    assert (await signed_in.post(page, {"day": "2025-03-14"})).status_code == 403
 
 
 async def test_settings_are_shown_with_the_changed_first(operator: Person) -> None:

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from proxy.core.calls import BrokenOffError, Failure
-from proxy.upstream import connection
+from proxy.upstream import bounds, connection
 from tests.integration.proxy.tcp import Line, Play, Received, TcpUpstream
 from tests.integration.proxy.upstream.kit import CHUNKED, HEAD, Caller, hung_up, rest, until
 
@@ -45,11 +45,11 @@ NO_ANSWERS = {
     "a header line without end": never_ends(b"HTTP/1.1 200 OK\r\nx: ", b"y" * 1000),
     "a status line without end": never_ends(b"HTTP/1.1 200 ", b"y" * 1000),
     "a head of endless lines": never_ends(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n" * 100),
-    "a long head in one piece": sends(HEAD + b"x: " + b"y" * connection.MAX_HEAD_BYTES + b"\r\n\r\n"),
+    "a long head in one piece": sends(HEAD + b"x: " + b"y" * bounds.MAX_HEAD_BYTES + b"\r\n\r\n"),
     "blank lines before the head": never_ends(b"\r\n", b"\r\n" * 500),
-    "a line too many": sends(HEAD + headers(connection.MAX_HEADER_LINES) + b"\r\n"),
+    "a line too many": sends(HEAD + headers(bounds.MAX_HEADER_LINES) + b"\r\n"),
     "interim answers without end": never_ends(CONTINUE, CONTINUE),
-    "an interim answer too many": sends(CONTINUE * (connection.MAX_INTERIM_ANSWERS + 1) + OK),
+    "an interim answer too many": sends(CONTINUE * (bounds.MAX_INTERIM_ANSWERS + 1) + OK),
     "lines of interim answers": sends((b"HTTP/1.1 103 Hints\r\n" + headers(20) + b"\r\n") * 8 + OK),
     "switching protocols": sends(b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nx"),
     "no such status": sends(b"HTTP/1.1 000 OK\r\ncontent-length: 0\r\n\r\n"),
@@ -96,9 +96,9 @@ async def test_what_is_no_body(name: str, server: TcpUpstream, caller: Caller) -
     "wire",
     [
         OK,
-        CONTINUE * connection.MAX_INTERIM_ANSWERS + OK,
-        b"HTTP/1.1 200 OK\r\n" + headers(connection.MAX_HEADER_LINES - 1) + b"content-length: 2\r\n\r\n{}",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: " + b"y" * (connection.MAX_HEAD_BYTES - 43) + b"\r\n\r\n{}",
+        CONTINUE * bounds.MAX_INTERIM_ANSWERS + OK,
+        b"HTTP/1.1 200 OK\r\n" + headers(bounds.MAX_HEADER_LINES - 1) + b"content-length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: " + b"y" * (bounds.MAX_HEAD_BYTES - 43) + b"\r\n\r\n{}",
         b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\n{}",
         CHUNKED + b'2;name="value"\r\n{}\r\n0\r\nx-trailer: y\r\n\r\n',
     ],
@@ -131,7 +131,7 @@ async def test_an_upstream_that_always_has_more_is_read_no_further_than_somebody
     answer = await caller.answer()
     (held,) = caller.connections
     await until(lambda: held._paused)
-    assert held.held <= connection.MAX_BUFFERED_BYTES + connection._READ_BYTES
+    assert held.held <= bounds.MAX_BUFFERED_BYTES + bounds.READ_BYTES
     assert not sent.is_set()
     pieces = await rest(answer)
     assert sum(map(len, pieces)) == total

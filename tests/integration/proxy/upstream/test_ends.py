@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.core.calls import BrokenOffError, Failure
-from proxy.upstream import connection
+from proxy.upstream import bounds, connection
 from proxy.upstream.pool import Upstreams
 from tests.integration.proxy.tcp import DONE, Line, Received, TcpUpstream, piece
 from tests.integration.proxy.upstream.kit import CHUNKED, HEAD, Caller, hung_up, rest, until
@@ -158,7 +158,7 @@ async def test_a_stream_that_does_not_end_after_its_last_event_is_ended(
 
 async def test_a_stream_that_goes_on_after_its_last_event_is_ended(server: TcpUpstream, caller: Caller) -> None:
     late = server.play = LateEnd()
-    late.more = bytes(connection.MAX_BUFFERED_BYTES + 1)
+    late.more = bytes(bounds.MAX_BUFFERED_BYTES + 1)
     await read_until_done(caller)
     late.end.set()
     await until(lambda: not caller.connections)

@@ -157,6 +157,7 @@ async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
             ALWAYS,
             "the configuration's relay",
             "control's retention",
+            "the console's reconciliation",
             "the requests that did not go well",
             "metering's retention",
             "the spool's upkeep",
@@ -173,7 +174,7 @@ async def test_embedded(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_control(apart: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(control.prepare, apart, monkeypatch) as scene:
-        topics = "the requests that did not go well", "the status of all processes"
+        topics = "the requests that did not go well", "the status of all processes", "the console's reconciliation"
         await check(scene, ALWAYS, "the clock", "the relay to Kafka", "control's retention", *topics)
 
 

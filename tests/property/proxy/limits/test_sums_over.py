@@ -107,7 +107,7 @@ class Sums(RuleBasedStateMachine):
 
     @rule()
     def kill_and_restart(self) -> None:
-        """What was in flight is gone; rows are in the spool, and metering's words in the topic."""
+        """What was in flight is gone; rows are in the spool, and what metering told in the topic."""
         self.days = DayCounters(ME, ME)
         self.asked.clear()
         for request in list(self._flying()):

@@ -2,7 +2,8 @@
 
 from proxy.core.calls import Failure
 from proxy.upstream import origins
-from proxy.upstream.connection import UpstreamConnection, read_buffer
+from proxy.upstream.bounds import read_buffer
+from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.origins import Origins, UrlParts
 from runtime.deadlines import Deadlines
 from runtime.lookups import Lookups

@@ -53,6 +53,7 @@ def test_what_changes_nothing_is_dropped(members: dict[str, Any]) -> None:
         ({"max_tokens": 5.0}, {"max_tokens": 5}),
         ({"stop": "END"}, {"stop_sequences": ["END"]}),
         ({"stop": ["a", "b"]}, {"stop_sequences": ["a", "b"]}),
+        ({"temperature": 0.2, "top_p": 1}, {"temperature": 0.2}),
         ({"temperature": 0, "top_p": 0.5, "top_k": 3}, {"temperature": 0, "top_p": 0.5, "top_k": 3}),
         ({"stream": True, "stream_options": {"include_usage": True}}, {"stream": True}),
         ({"service_tier": "default"}, {"service_tier": "standard_only"}),

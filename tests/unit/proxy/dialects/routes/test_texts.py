@@ -36,6 +36,22 @@ def test_choices_and_ids_of_a_completion(members: dict[str, Any], choices: int, 
     assert (found.choices, found.token_ids, found.max_tokens) == (choices, token_ids, 7)
 
 
+@pytest.mark.parametrize(
+    ("members", "echoed_bytes"),
+    [
+        ({"prompt": "é", "echo": True, "n": 3}, 6),
+        ({"prompt": ["Hi", "Hello"], "echo": True}, 7),
+        ({"prompt": [1, 2, 3], "echo": True}, 12),
+        ({"prompt": "Hi", "echo": True, "n": 1, "best_of": 5}, 2),
+        ({"prompt": "Hi", "echo": False}, 0),
+        ({"prompt": "Hi"}, 0),
+        ({"echo": True}, 0),
+    ],
+)
+def test_what_of_an_answer_is_the_prompt_again(members: dict[str, Any], echoed_bytes: int) -> None:
+    assert asked(completions.ROUTE, **members).echoed_bytes == echoed_bytes
+
+
 def test_ids_are_reserved_one_token_each_although_their_text_is_short() -> None:
     found = asked(embeddings.ROUTE, input=[1] * 4000)
     prompt = estimate.prompt_bound(found.body, found.token_ids)
