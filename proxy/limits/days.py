@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+from domain.costs import UnitCost
 from domain.days import month_of
-from domain.money import UnitCost
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Rows, SpooledRow, SpoolLane, insert
 from proxy.limits.in_flight import CounterKey
 from proxy.limits.near import NEAR, NearLimit, NearLimits

@@ -8,7 +8,7 @@ import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
-from control.console import pages, seats
+from control.console import guard, pages
 from control.trial_call import TrialAnswer, TrialCall
 from runtime.database.engines import Database
 from tests.integration.control import furnished, helpers
@@ -294,7 +294,7 @@ async def test_odd_requests_are_refused_with_a_page(signed_in: Person) -> None:
 
 
 async def test_a_token_appears_in_no_other_answer(signed_in: Person) -> None:
-    token = str(signed_in.client.cookies.get(seats.COOKIE))
+    token = str(signed_in.client.cookies.get(guard.COOKIE))
     for page in ("customers", "models", "events", "webhook"):
         answer = await signed_in.get(f"/console/{page}")
         assert token not in answer.text + str(answer.headers)

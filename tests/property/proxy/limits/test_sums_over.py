@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from domain.money import UnitCost
+from domain.costs import UnitCost
 from proxy.limits.counters import LanePart, SpooledRow
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal
 from proxy.limits.reservations import DayReservation
