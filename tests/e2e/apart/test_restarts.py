@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ from tests.support.cluster import Cluster
 
 COUNTS = {"control": 1, "proxy": 2, "metering": 1, "webhooks": 1}
 ASKING = {"model": SLUG, "messages": [{"role": "user", "content": "How are you?"}]}
-RATE = {"rate_limits": [{"type": "REQUEST", "unit": "SECOND", "threshold": 100_000}]}
+RATE: dict[str, Any] = {"rate_limits": [{"type": "REQUEST", "unit": "SECOND", "threshold": 100_000}]}
 """Never reached; it has each call ask Redis."""
 
 
@@ -66,7 +67,7 @@ def windows_are_shared(cluster: Cluster) -> bool:
 @pytest.mark.timeout(1_500)
 @pytest.mark.parametrize("calls", [210, pytest.param(20_000, marks=pytest.mark.long)])
 def test_no_call_fails_and_each_counts_once(secured: Services, tmp_path: Path, calls: int) -> None:
-    settings = dict(secured.settings)
+    settings: dict[str, Any] = dict(secured.settings)
     where, url = Kafka(settings["kafka_bootstrap"]), settings.pop("database_url")
     with (
         clusters.running(tmp_path, where, url, COUNTS, **settings) as cluster,

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -16,7 +17,7 @@ from tests.support import cluster as clusters
 
 COUNTS = {"control": 1, "proxy": 1, "metering": 1, "webhooks": 1}
 ASKING = {"model": SLUG, "messages": [{"role": "user", "content": "How are you?"}]}
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "rate_limits": [{"type": "REQUEST", "unit": "MINUTE", "threshold": 100}],
     "usage_limits": [{"type": "REQUEST", "unit": "DAY", "threshold": 30}],
 }
@@ -43,7 +44,7 @@ def test_neither_sees_anything_of_the_other(kafka: Kafka, postgres_url: str, red
         for number, (topics, database, redis_prefix) in enumerate(places):
             folder = tmp_path / str(number)
             folder.mkdir()
-            shared = {"redis_url": redis_url, "redis_key_prefix": redis_prefix}
+            shared: dict[str, Any] = {"redis_url": redis_url, "redis_key_prefix": redis_prefix}
             cluster = stack.enter_context(clusters.running(folder, topics, database, COUNTS, **shared))
             lab = stack.enter_context(labs.on(cluster, folder))
             there.append((lab, lab.customer("acme", **LIMITS)[1]))
