@@ -29,6 +29,11 @@ class EventBatch:
     """One past the last event's offset; equal to `first_offset` where there is none."""
     events: tuple[AnyEvent, ...]
 
+    @property
+    def source(self) -> PartitionId:
+        """Which topic's partition it is of."""
+        return self.topic, self.partition
+
 
 class EventSource(Protocol):
     """One ordered source of usage events that can be read again from any offset."""

@@ -7,6 +7,7 @@ import argparse
 import base64
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from control.store.workspaces import SqlWorkspaces
-from infra.local import install, kafka, parts, postgres, process, redis
+from infra.local import install, parts, process, services
 from infra.local.parts import Part
 from infra.local.process import LocalError, Process
 from runtime import settings, vault
@@ -34,6 +35,7 @@ STOP_S = 45
 _LOOK_S = 0.5
 _ON_THIS_MACHINE = {"allow_private_upstreams": "true", "allow_private_receivers": "true"}
 """Upstreams and receivers of a trial are on this machine too."""
+_PASSWORD = re.compile("//[^/]*@")
 _ENDING = (("control", "proxy"), ("metering", "webhooks"))
 """Who ends first: those that take requests, so that the others may still hear of their last ones."""
 
@@ -81,8 +83,9 @@ class Ports:
 class Cluster:
     """Everything that runs, over one folder."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, *, secure: bool = False) -> None:
         self.folder = folder
+        self._secure = secure
         self.logs = folder / "logs"
         self.environment_file = folder / "environment"
         self.members: list[Member] = []
@@ -114,19 +117,19 @@ class Cluster:
     def _start_services(self) -> None:
         for name in ("kafka", "postgres", "redis"):
             install.ensure(name, install=True)
-        say("starting Kafka, PostgreSQL and Redis")
-        database = postgres.at(self.folder / "postgres", self._ports.of("postgres"))
-        broker = kafka.at(self.folder / "kafka", self._ports.of("kafka"))
-        windows = redis.at(self.folder / "redis", self._ports.of("redis"))
-        for service in (database, broker, windows):  # all at once: each takes seconds
+        make = services.secured if self._secure else services.plain
+        made = make(self.folder, self._ports.of)
+        say(f"starting Kafka, PostgreSQL and Redis{', with TLS' if self._secure else ''}")
+        three = (made.postgres, made.kafka, made.redis)
+        for service in three:  # all at once: each takes seconds
             self._stack.callback(service.stop)
             service.launch(self.logs)
-        for service in (database, broker, windows):
+        for service in three:
             service.await_ready()
             self._services.append(service.process)
         key = base64.b64encode(vault.load_or_create_key(self.folder / installation.MASTER_KEY_FILE)).decode()
-        shared = parts.settings(broker.bootstrap, database.url, key)
-        self._settings = shared | {"redis_url": windows.url} | _ON_THIS_MACHINE
+        shared = parts.settings(made.settings["kafka_bootstrap"], made.settings["database_url"], key)
+        self._settings = shared | made.settings | _ON_THIS_MACHINE
 
     def _write_environment(self) -> None:
         """Write what a shell needs so that `tollgate` works on this installation; it holds the master key.
@@ -199,24 +202,34 @@ class Cluster:
             "ops": {name: one["ops_url"] for name, one in said.items()},
             "kafka": self._settings["kafka_bootstrap"],
             "database": self._settings["database_url"],
-            "redis": self._settings["redis_url"],
+            "redis": _PASSWORD.sub("//", self._settings["redis_url"]),
             "environment": str(self.environment_file),
             "logs": str(self.logs),
             "is_new": self._is_new(),
+            "own": {name: what for name, what in services.OWN.items() if name in self._settings}
+            if self._secure
+            else {},
         }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a cluster until Ctrl-C or SIGTERM; return the exit code: 1 where it did not start or a part ended."""
     parser = argparse.ArgumentParser(prog="./run cluster", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("data/cluster"), help="where all data and logs are kept")
+    secure = (
+        "Kafka, PostgreSQL and Redis by TLS and with passwords, in a folder of their own; say what to set elsewhere"
+    )
+    parser.add_argument("--secure", action="store_true", help=secure)
+    parser.add_argument(
+        "--data", type=Path, help="where all data and logs are kept (data/cluster, data/cluster-secure)"
+    )
     parser.add_argument("--json", action="store_true", help="print the addresses as one JSON object")
     given = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
-            run(given.data.resolve(), stack, as_json=given.json)
+            folder = given.data or Path("data/cluster-secure" if given.secure else "data/cluster")
+            run(folder.resolve(), stack, as_json=given.json, secure=given.secure)
     except KeyboardInterrupt:
         say("stopped")
         return 0
@@ -226,11 +239,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(folder: Path, stack: ExitStack, *, as_json: bool) -> None:
+def run(folder: Path, stack: ExitStack, *, as_json: bool, secure: bool = False) -> None:
     """Start a cluster, say where it is, and watch it. Raises KeyboardInterrupt when asked to end."""
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # where we are root, PostgreSQL's own user comes through
     stack.enter_context(installation.locked(folder))
-    cluster = Cluster(folder, stack)
+    cluster = Cluster(folder, stack, secure=secure)
     try:
         cluster.start()
         addresses = cluster.addresses()
@@ -276,9 +289,20 @@ def shown(addresses: Mapping[str, Any]) -> str:
             f"  . {shlex.quote(str(addresses['environment']))}; PATH={shlex.quote(str(command))}:$PATH",
             *(onboard if is_new else ["  tollgate workspace list"]),
             f"  tollgate reconcile {' '.join(proxies)}",
+            *_own(addresses["own"], addresses["environment"]),
             *(["Then README.md, \"Keep one\", shows the lab's and the developer's first calls."] if is_new else []),
         ]
     )
+
+
+def _own(settings: Mapping[str, str], environment: Any) -> list[str]:
+    """Say what stands in `environment` that others set to values of their own."""
+    if not settings:
+        return []
+    names = {f"TOLLGATE_{name.upper()}": what for name, what in settings.items()}
+    width = max(map(len, names))
+    rows = [f"  {name:<{width}}  {what}" for name, what in names.items()]
+    return [f"On your own services set, instead of what {environment} has:", *rows]
 
 
 def tollgate() -> str:

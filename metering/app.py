@@ -12,7 +12,7 @@ from datetime import date
 
 from domain import days, sources
 from domain.ledger_days import DayClosedError
-from domain.sources import EventBatch
+from domain.sources import EventBatch, PartitionId
 from metering import flow, ports, traced
 from metering.core import sums
 from metering.core.decisions import Part
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Handover:
-    """Implements metering's `TotalsSink` by calling its readers, which have what they were given for good."""
+    """Implements metering's `TotalsSink` by calling its readers: once that returns, they have it."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class EmbeddedMetering:
         self,
         database: Database,
         thresholds: ports.Thresholds,
-        publisher: ports.TotalsSink,
+        sink: ports.TotalsSink,
         clock: Clock,
         *,
         on_whole: OnWhole | None = None,
@@ -74,15 +74,15 @@ class EmbeddedMetering:
         """At least `min_interval_s` lies behind a batch that was not full (`loops.rest_s`)."""
         self._database = database
         self._ledger = traced.ledger(database, lambda _: clock(), traces)
-        self._metering = flow.Metering(self._ledger, publisher, thresholds, clock)
+        self._metering = flow.Metering(self._ledger, sink, thresholds, clock)
         self._on_whole = on_whole or _nobody_hears
         self._min_interval_s = min_interval_s
         self._pause = pause
         self._clock = clock
         self._steady = steady
-        self._committed: dict[tuple[str, int], int] = {}
+        self._committed: dict[PartitionId, int] = {}
         self._thresholds = thresholds
-        self._lanes: dict[tuple[str, int], str] = {}
+        self._lanes: dict[PartitionId, str] = {}
         self._month_changes = 0
         """How many changes of limits on months were told after."""
         self.counted = 0
@@ -132,9 +132,7 @@ class EmbeddedMetering:
         """Count everything that comes on `partition`, forever. Ends only by an error that does not pass by itself."""
         place = (partition.topic, partition.index)
         outage = Outage(f"metering of {partition.topic}", _log, self._pause)
-        await outage.ride_out(
-            self._ledger.note_clock_set_back
-        )  # the machine's clock may have been set back since the last run
+        await outage.ride_out(self._ledger.note_clock_set_back)  # it may have been since the last run
         known = await outage.ride_out(lambda: self._ledger.position(*place))
         offset = partition.first_offset if known is None else known
         self._lanes[place] = partition.lane

@@ -56,9 +56,9 @@ class _Told(NamedTuple):
 class Metering:
     """Turns batches of usage events into counts and decisions."""
 
-    def __init__(self, ledger: Ledger, publisher: TotalsSink, thresholds: Thresholds, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, sink: TotalsSink, thresholds: Thresholds, clock: Clock) -> None:
         self._ledger = ledger
-        self._publisher = publisher
+        self._sink = sink
         self._thresholds = thresholds
         self._clock = clock
         self._alerts = UsageAlerts(ledger, thresholds)
@@ -77,7 +77,7 @@ class Metering:
         """Count `batch` and tell what it names. On return it may be acknowledged, on an error it may not.
 
         A batch that comes again changes no sum, and its totals are told again: so a crash between commit and send
-        heals. Raise BeyondPositionError, PositionLostError, and whatever the ledger or the publisher raise.
+        heals. Raise BeyondPositionError, PositionLostError, and whatever the ledger or the sink raise.
         """
         await self.publish([await self.count(batch)])
 
@@ -137,7 +137,7 @@ class Metering:
             shared |= told.shared
             standings += told.standings
         if parts or daily:
-            await self._publisher.publish(parts, _newest(daily))
+            await self._sink.publish(parts, _newest(daily))
         await self._look_again(shared, {sums.counter_of(usage): usage.version for usage in _newest(daily)})
         if lost is not None:
             raise PositionLostError(lost)
@@ -155,7 +155,7 @@ class Metering:
         """Tell daily usage over all lanes, at most PAGE of it, each with the version of this worker's own part."""
         began_at = self._clock()
         found = await self._ledger.daily(own.keys())
-        await self._publisher.publish((), list(found.values()))
+        await self._sink.publish((), list(found.values()))
         told = {counter: usage.version for counter, usage in found.items()}
         is_late = self._clock() - began_at > SEND_WITHIN  # another may have told newer figures meanwhile
         await self._look_again({counter for counter, at in told.items() if is_late or at != own[counter]}, told)
@@ -205,17 +205,19 @@ class Metering:
             moved = [usage for counter, usage in now.items() if usage.version != told.get(counter)]
             if not moved:
                 return
-            await self._publisher.publish((), moved)
+            await self._sink.publish((), moved)
             told |= {sums.counter_of(usage): usage.version for usage in moved}
 
     async def _owned(self, counted: Sequence[CountedBatch]) -> tuple[list[CountedBatch], EventBatch | None]:
         """Return what may be told, and one batch of those whose partition another worker has moved."""
-        ends = {_place(one): one.totals.position for one in counted}  # several batches of one partition come in order
+        ends = {
+            one.batch.source: one.totals.position for one in counted
+        }  # several batches of one partition come in order
         owned: list[CountedBatch] = []
         lost: EventBatch | None = None
         for one in counted:
             is_late = self._clock() - one.began_at > SEND_WITHIN
-            if is_late and await self._ledger.position(*_place(one)) != ends[_place(one)]:
+            if is_late and await self._ledger.position(*one.batch.source) != ends[one.batch.source]:
                 lost = one.batch
             else:
                 owned.append(one)
@@ -224,10 +226,6 @@ class Metering:
 
 def _nothing_read(topic: str, partition: int, totals: Totals) -> EventBatch:
     return EventBatch(topic, partition, totals.lane, totals.position, totals.position, ())
-
-
-def _place(counted: CountedBatch) -> tuple[str, int]:
-    return counted.batch.topic, counted.batch.partition
 
 
 def _newest(daily: Sequence[DailyUsage]) -> list[DailyUsage]:

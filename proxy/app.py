@@ -231,7 +231,7 @@ class Proxy:
                 self.take_part(one.group_id, one.model_slug, day, one.lane, part, unit)
 
     def take_decisions_by_sequence(self, decisions: Sequence[DecisionBySequence]) -> None:
-        """Take the word of a metering of the version before."""
+        """Take what a metering of the version before tells."""
         for decision in decisions:
             self.days.take_by_sequence(decision)
 

@@ -80,7 +80,7 @@ class AnswerRoom(msgspec.Struct, eq=False):
 
 
 class WorkspaceShares:
-    """All that workspaces and keys share of one proxy, but for bodies, which the port counts while they come."""
+    """All that workspaces and keys share of one proxy, except for bodies, which the port counts while they come."""
 
     def __init__(self, in_flight: shares.Shares, answers: shares.Shares, reading: ReadingRates) -> None:
         self._in_flight = in_flight

@@ -1,6 +1,6 @@
 """The time, as every process reads it.
 
-Never steps back within the life of a process, but for `present`: a clock set back must not reopen a window or a day
+Never steps back within the life of a process, except for `present`: a clock set back must not reopen a window or a day
 (contract 7). And never stands still, or what is to be tried again or freed would wait for as long as the step was:
 where the source stepped back, the clock goes at half the speed until the source has caught up.
 """

@@ -125,7 +125,7 @@ def parse_url(url: str, *, allow_private: bool) -> ParsedUrl:
 
 
 def _authorities(host: str, port: int | None) -> tuple[str, ...]:
-    """Return what may stand between the slashes: text around an address in brackets would be dropped without a word."""
+    """Return what may stand between the slashes: text around an address in brackets would be dropped silently."""
     written = f"[{host}]" if ":" in host else host
     return (written, f"{written}:") if port is None else (f"{written}:{port}",)
 

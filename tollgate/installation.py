@@ -43,7 +43,7 @@ class InstallationError(Exception):
 
 
 class AwayError(InstallationError):
-    """The database does not answer as it should; it may by and by."""
+    """The database does not answer as it should; it may later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Rules, by the day of an event:
 
 - Before the ledger's first day: it is left out. Days are never made again, so metering puts it aside whenever it comes.
 - Up to the days that metering would make ready today: it is delivered, also while nobody is there to make them.
-- Beyond: what becomes of it depends on when metering comes to it, so its word is waited for.
+- Beyond: what becomes of it depends on when metering comes to it, so metering is waited for.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class LedgerView(Protocol):
     """What intake asks of the ledger."""
 
     def days(self, connection: Connection) -> Days:
-        """Return the days that it has; `days.NONE` before metering's first start."""
+        """Return the days that it has; `ledger_days.NONE` before metering's first start."""
 
     def counted(self, connection: Connection, batch: EventBatch, events: Sequence[AnyEvent]) -> Collection[str] | None:
         """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""

@@ -19,7 +19,7 @@ LEASE_MARGIN_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """Everything about delivering that can be chosen; the defaults are the spec's."""
+    """Everything about delivering that can be chosen; the defaults are those of docs/settings.md."""
 
     batching: Batching = field(default_factory=lambda: Batching(100, 1.0, READ_LIMIT))
     policy: Policy = field(default_factory=Policy)

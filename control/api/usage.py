@@ -22,7 +22,7 @@ from control.core.refusals import InvalidError
 from control.core.usage_csv import written
 from control.flow import prices as flow
 from control.store.prices import SqlPriceLists
-from domain.money import PriceBook
+from domain.costs import PriceBook
 from metering.core.consumed import GroupingKey
 from metering.store import consumption
 from metering.store.consumption import UsageQuery

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from control.api import common
 from control.api.common import AtDesk, Desk, ManagementRequest
-from control.console import forms, pages, seats
+from control.console import forms, guard, pages
 from control.console.sign_in import AtPages
 from control.core import bodies, preconditions
 from control.core.records import Chain
@@ -103,7 +103,7 @@ class CustomerController(Controller):
     @post("/new", status_code=200)
     async def create(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Make a group."""
-        fields = await seats.form(request)
+        fields = await guard.form(request)
         hierarchy = forms.given(fields, "limit_enforcement", "parent_group_id")
         values = {"metadata": forms.given(fields, "name", "external_entity_id"), "models": forms.models(fields)}
         try:
@@ -126,7 +126,7 @@ class CustomerController(Controller):
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, group_id: FromPath[str]
     ) -> Response[Any]:
         """Change a group's name and its whole set of models, if nobody changed it meanwhile."""
-        fields = await seats.form(request)
+        fields = await guard.form(request)
         try:
             values = {"metadata": {"name": fields.get("name", "").strip() or None}, "models": forms.models(fields)}
             wanted = forms.body(UpdateGroup, values)

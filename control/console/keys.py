@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from control.api.common import AtDesk, Desk, ManagementRequest
 from control.auth import Caller
-from control.console import customers, forms, pages, seats
+from control.console import customers, forms, guard, pages
 from control.console.pages import Pages
 from control.console.sign_in import AtPages
 from control.core import bodies, preconditions
@@ -42,7 +42,7 @@ class KeyController(Controller):
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, group_id: FromPath[str]
     ) -> Response[Any]:
         """Mint a key and show it, this once."""
-        fields = await seats.form(request)
+        fields = await guard.form(request)
         try:
             wanted = forms.body(CreateApiKey, forms.given(fields, "name") | {"expires_at": _end(fields)})
             made = await desk.change(request.auth, lambda unit: flow.mint(unit, group_id, wanted))
@@ -112,7 +112,7 @@ class KeyController(Controller):
     @post("/revoke", status_code=200)
     async def revoke(self, request: ManagementRequest, desk: AtDesk, group_id: FromPath[str]) -> Response[None]:
         """Revoke a key."""
-        prefix = (await seats.form(request)).get("prefix", "")
+        prefix = (await guard.form(request)).get("prefix", "")
         await desk.change(request.auth, lambda unit: flow.revoke(unit, group_id, prefix))
         return pages.moved(pages.address("customers", group_id) + "#keys")
 
@@ -136,7 +136,7 @@ async def _once(
     slug = next((model.slug for model in shown["group"].effective_models if model.slug != ANY_SLUG), "your-org/model")
     given = {"made": made, "group": shown["group"], "slug": slug, "previous_ends": previous_ends}
     settings = desk.settings
-    gateway = settings.inference_url or ("$GATEWAY" if settings.kafka_bootstrap else seats.origin(request))
+    gateway = settings.inference_url or ("$GATEWAY" if settings.kafka_bootstrap else guard.origin(request))
     return templates.page(request, "key_minted.html", gateway=gateway, **given)
 
 
@@ -162,7 +162,7 @@ async def _done(
     act: Callable[[forms.Fields, str], Awaitable[Response[Any]]],
 ) -> Response[Any]:
     """Return what `act` returns for the form and the key's prefix in it, or the key's page with why it was refused."""
-    fields = await seats.form(request)
+    fields = await guard.form(request)
     prefix = fields.get("prefix", "")
     try:
         return await act(fields, prefix)

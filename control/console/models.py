@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from control.api import common
 from control.api.common import AtDesk, Desk, ManagementRequest
-from control.console import forms, pages, seats
+from control.console import forms, guard, pages
 from control.console.sign_in import AtPages
 from control.core import bodies, preconditions
 from control.core.records import StoredSecret
@@ -46,7 +46,7 @@ class ModelController(Controller):
     @post("/new", status_code=200)
     async def create(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Make an endpoint."""
-        fields, private = await seats.form(request), desk.settings.allow_private_upstreams
+        fields, private = await guard.form(request), desk.settings.allow_private_upstreams
         try:
             values = forms.given(fields, "slug", "region") | {"targets": [forms.target(fields)]}
             wanted = forms.body(CreateEndpoint, values)
@@ -71,7 +71,7 @@ class ModelController(Controller):
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, endpoint_id: FromPath[str]
     ) -> Response[Any]:
         """Change an endpoint, if nobody changed it meanwhile."""
-        fields, private = await seats.form(request), desk.settings.allow_private_upstreams
+        fields, private = await guard.form(request), desk.settings.allow_private_upstreams
         try:
             values = forms.given(fields, "slug") | {"targets": [forms.target(fields)]}
             wanted = forms.body(UpdateEndpoint, values)
@@ -104,7 +104,7 @@ class ModelController(Controller):
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, endpoint_id: FromPath[str]
     ) -> Response[Any]:
         """Call the model with a developer's key that was pasted, and show what came of it."""
-        fields = await seats.form(request)
+        fields = await guard.form(request)
         endpoint = await _endpoint(request, desk, endpoint_id)
         prompt = fields.get("prompt", "").strip()[:_LONGEST_PROMPT] or "Hello"
         shown = {**await _offered(request, desk), **_shown(endpoint), "fields": _fields(endpoint), "prompt": prompt}
@@ -117,7 +117,7 @@ class ModelController(Controller):
     @post("/secrets", status_code=200)
     async def save_secret(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Keep a secret under its name, in place of the one before."""
-        fields = await seats.form(request)
+        fields = await guard.form(request)
         try:
             wanted = forms.body(CreateSecret, {name: fields.get(name, "") for name in ("name", "value")})
             await desk.change(request.auth, lambda unit: secrets.save(unit, desk.vault, wanted))

@@ -17,7 +17,7 @@ from litestar import MediaType, Response
 from litestar.plugins.jinja import JinjaTemplateEngine
 
 from control.api.common import ManagementRequest
-from control.console import seats
+from control.console import guard
 from control.core.refusals import RefusalError
 from schemas.base import rfc3339
 
@@ -61,9 +61,9 @@ class Pages:
         self._engine = JinjaTemplateEngine.from_environment(environment)
 
     def page(self, request: ManagementRequest, template: str, *, status: int = 200, **context: Any) -> Response[str]:
-        """Return a page of whoever is signed in; `seat` and `path` are there for every template."""
-        seat = request.scope.get("auth")
-        given = {"seat": seat, "path": request.url.path, "problem": None, **context}
+        """Return a page of whoever is signed in; `person` and `path` are there for every template."""
+        person = request.scope.get("auth")
+        given = {"person": person, "path": request.url.path, "problem": None, **context}
         body = self._engine.get_template(template).render(**given)
         return Response(body, status_code=status, media_type=MediaType.HTML, headers=HEADERS | KEPT_NOWHERE)
 
@@ -92,7 +92,7 @@ def cut(found: Sequence[Item], size: int, cursor: Callable[[Item], str]) -> tupl
 
 def moved(path: str) -> Response[None]:
     """Return the answer of an action that was done: look at this page."""
-    return Response(None, status_code=303, headers=HEADERS | KEPT_NOWHERE | {"location": seats.own_path(path)})
+    return Response(None, status_code=303, headers=HEADERS | KEPT_NOWHERE | {"location": guard.own_path(path)})
 
 
 def file(text: str, media_type: str, name: str) -> Response[str]:

@@ -10,7 +10,7 @@ from litestar.types import ControllerRouterHandler
 
 from control.api import common
 from control.api.common import Desk, ManagementRequest
-from control.console import errors, pages, seats
+from control.console import errors, guard, pages
 from control.console.customers import CustomerController
 from control.console.events import EventPageController
 from control.console.keys import KeyController
@@ -33,7 +33,7 @@ async def begin(request: ManagementRequest) -> Response[None]:
     return pages.moved(pages.address("operator" if request.scope["auth"].is_operator else "overview"))
 
 
-@get("/static/{name:str}", opt=seats.OPEN)
+@get("/static/{name:str}", opt=guard.OPEN)
 async def static(templates: AtPages, name: FromPath[str]) -> Response[bytes]:
     """Return a file beside the templates."""
     file = templates.file(name)
@@ -71,7 +71,7 @@ def build(desk: Desk) -> list[ControllerRouterHandler]:
             "past_days": Provide(lambda: past_days, sync_to_thread=False),
             "attempts": Provide(lambda: attempts, sync_to_thread=False),
         },
-        guards=[seats.guard(desk)],
+        guards=[guard.guard(desk)],
         exception_handlers=errors.handlers(made),
         request_class=ManagementRequest,
         request_max_body_size=common.MAX_BODY_BYTES,

@@ -52,11 +52,11 @@ class RequestPageController(Controller):
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, request_id: FromPath[str]
     ) -> Response[str]:
         """Show what became of one request."""
-        seat, asked = request.scope["auth"], api.checked(request_id)
+        person, asked = request.scope["auth"], api.checked(request_id)
         story = await desk.look(request.auth, lambda connection: requests.story(connection, asked))
-        if story is None or not (seat.is_operator or story.workspace_id == seat.workspace_id):
+        if story is None or not (person.is_operator or story.workspace_id == person.workspace_id):
             raise NotFoundError("request: none that is kept has this id", code="not_found")
-        shown = api.body(asked, story, by_operator=seat.is_operator)
+        shown = api.body(asked, story, by_operator=person.is_operator)
         return templates.page(request, "request.html", found=shown, workspace_id=story.workspace_id)
 
 

@@ -15,7 +15,7 @@ from litestar.params import FromQuery, QueryParameter
 
 from control import auth, credentials
 from control.api.common import AtDesk, Desk, ManagementRequest
-from control.console import pages, seats
+from control.console import guard, pages
 from control.console.pages import Pages
 from control.core.refusals import RefusalError, UnauthorizedError
 from control.flow import sessions as flow
@@ -57,23 +57,23 @@ AtAttempts = NamedDependency[Attempts]
 class SignInController(Controller):
     """``/console/sign-in``, ``/console/link`` and ``/console/sign-out``."""
 
-    @get("/sign-in", opt=seats.OPEN)
+    @get("/sign-in", opt=guard.OPEN)
     async def show(self, request: ManagementRequest, templates: AtPages, come_back: ComeBack = None) -> Response[str]:
         """Show the form; it carries a token of its own, whose other half is in a cookie."""
-        return _form(request, templates, "sign_in.html", next=seats.own_path(come_back))
+        return _form(request, templates, "sign_in.html", next=guard.own_path(come_back))
 
-    @post("/sign-in", opt=seats.OPEN, status_code=200)
+    @post("/sign-in", opt=guard.OPEN, status_code=200)
     async def sign_in(
         self, request: ManagementRequest, desk: AtDesk, templates: AtPages, attempts: AtAttempts
     ) -> Response[str] | Response[None]:
         """Begin a session, always with a new token; what cookie was sent means nothing."""
-        form = await seats.form(request)
+        form = await guard.form(request)
         key, now = form.get("key", "").strip(), desk.clock()
-        come_back = seats.own_path(form.get("next"))
+        come_back = guard.own_path(form.get("next"))
         try:
             async with attempts.one_of_few:
                 caller = await desk.database.read(
-                    lambda view: auth.identify(SqlCredentials(view), f"Api-Key {key}", "GET", seats.host(request)),
+                    lambda view: auth.identify(SqlCredentials(view), f"Api-Key {key}", "GET", guard.host(request)),
                     ReaderKind.SIGN_IN,
                 )
         except RefusalError as error:
@@ -92,15 +92,15 @@ class SignInController(Controller):
         )
         return await _entered(request, desk, token, come_back)
 
-    @get("/link", opt=seats.OPEN)
+    @get("/link", opt=guard.OPEN)
     async def show_link(self, request: ManagementRequest, templates: AtPages, t: FromQuery[str] = "") -> Response[str]:
         """Show a button: a link that is only looked at, by a chat's preview for one, is not used up."""
         return _form(request, templates, "link.html", t=t)
 
-    @post("/link", opt=seats.OPEN, status_code=200)
+    @post("/link", opt=guard.OPEN, status_code=200)
     async def use_link(self, request: ManagementRequest, desk: AtDesk) -> Response[None]:
         """Begin the operator's session and use the link up."""
-        form = await seats.form(request)
+        form = await guard.form(request)
         now, given = desk.clock(), form.get("t", "")
         token = await desk.database.write(lambda connection: flow.use_link(SqlSessions(connection), given, now))
         return await _entered(request, desk, token, "/console")
@@ -108,26 +108,26 @@ class SignInController(Controller):
     @post("/sign-out", opt={"both": True, "any_scope": True}, status_code=200)
     async def sign_out(self, request: ManagementRequest, desk: AtDesk) -> Response[None]:
         """End the session."""
-        seat = request.scope["auth"]
-        await desk.database.write(lambda connection: SqlSessions(connection).end(seat.sha256))
+        person = request.scope["auth"]
+        await desk.database.write(lambda connection: SqlSessions(connection).end(person.sha256))
         gone = pages.moved("/console/sign-in")
-        gone.cookies = [seats.no_cookie()]
+        gone.cookies = [guard.no_cookie()]
         return gone
 
 
 def _form(
     request: ManagementRequest, shown: Pages, template: str, *, status: int = 200, **context: object
 ) -> Response[str]:
-    token = request.cookies.get(seats.SIGN_IN_COOKIE) or secrets.token_urlsafe(32)
+    token = request.cookies.get(guard.SIGN_IN_COOKIE) or secrets.token_urlsafe(32)
     page = shown.page(request, template, status=status, form_token=flow.form_token(token), **context)
-    page.cookies = [seats.cookie(request, token, seats.SIGN_IN_COOKIE)]
+    page.cookies = [guard.cookie(request, token, guard.SIGN_IN_COOKIE)]
     return page
 
 
 async def _entered(request: ManagementRequest, desk: Desk, token: str, path: str) -> Response[None]:
-    before = request.cookies.get(seats.COOKIE)
+    before = request.cookies.get(guard.COOKIE)
     if before:  # who signs in anew leaves no session behind
         await desk.database.write(lambda connection: SqlSessions(connection).end(flow.digest(before)))
     answer = pages.moved(path)
-    answer.cookies = [seats.cookie(request, token), seats.no_cookie(seats.SIGN_IN_COOKIE)]
+    answer.cookies = [guard.cookie(request, token), guard.no_cookie(guard.SIGN_IN_COOKIE)]
     return answer

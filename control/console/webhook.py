@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from control.api import common
 from control.api import deliveries as api
 from control.api.common import AtDesk, Desk, ManagementRequest
-from control.console import forms, pages, seats
+from control.console import forms, guard, pages
 from control.console.sign_in import AtPages
 from control.core.refusals import RefusalError
 from control.flow import deliveries
@@ -54,7 +54,7 @@ class WebhookController(Controller):
     @post(status_code=200)
     async def save(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Set where the webhooks go."""
-        fields, private = await seats.form(request), desk.settings.allow_private_receivers
+        fields, private = await guard.form(request), desk.settings.allow_private_receivers
         try:
             alerts = fields.get("usage_alerts", "").replace("%", "").replace(",", " ").split()
             values = {
@@ -82,7 +82,7 @@ class WebhookController(Controller):
     @post("/rotate", status_code=200)
     async def rotate(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Make a new signing secret and show it, this once."""
-        fields = await seats.form(request)
+        fields = await guard.form(request)
         try:
             overlap = forms.overlap(fields, RotateSecret)
             made = await desk.change(request.auth, lambda unit: flow.rotate_secret(unit, desk.vault, overlap))
@@ -107,7 +107,7 @@ class WebhookController(Controller):
     @post("/redrive", status_code=200)
     async def redrive(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Put back what ended in the window."""
-        fields = await seats.form(request)
+        fields = await guard.form(request)
         try:
             bounds = {name: forms.moment(fields, name) for name in ("from", "to")}
             values = {name: None if at is None else rfc3339(at) for name, at in bounds.items()}

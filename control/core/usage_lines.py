@@ -14,8 +14,8 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
-from domain import money
-from domain.money import PriceBook
+from domain import costs
+from domain.costs import PriceBook
 from metering.core.consumed import Consumed, GroupingKey
 from metering.core.sums import DailyIncrement
 from schemas.money import Dimension, Price, UsageLine
@@ -53,7 +53,7 @@ class _Part:
         self.figures = DailyIncrement(*map(sum, zip(self.figures, row.figures, strict=True)))
         self.last_used_at = max(filter(None, (self.last_used_at, row.last_used_at)), default=None)
         if price is not None:
-            self.amount = money.plus(self.amount, _cost(price, row.figures))
+            self.amount = costs.plus(self.amount, _cost(price, row.figures))
 
 
 def lines(rows: Iterable[Consumed], by: Sequence[Dimension], books: Books) -> Iterator[tuple[GroupingKey, UsageLine]]:
@@ -110,7 +110,7 @@ def _rates(price: Price) -> tuple[str, ...]:
 
 
 def _cost(price: Price, figures: DailyIncrement) -> Decimal:
-    return money.cost(
+    return costs.cost(
         price,
         figures.requests,
         figures.input_tokens + figures.corrected_input_tokens,
@@ -126,5 +126,5 @@ def _line(place: GroupingKey, by: Sequence[Dimension], part: _Part) -> UsageLine
     if part.price is not None and Dimension.MODEL in by:
         told["price"] = part.price
     currency = None if part.price is None else part.price.currency
-    amount = None if currency is None else str(money.rounded(part.amount, currency))
+    amount = None if currency is None else str(costs.rounded(part.amount, currency))
     return UsageLine(**told, **part.figures._asdict(), currency=currency, amount=amount)

@@ -1,6 +1,6 @@
 """How far the relay has got: what Kafka has acknowledged (counting 8).
 
-Never goes back, but for the end of a topic that was lost.
+Never goes back, except for the end of a topic that was lost.
 """
 
 from sqlalchemy import Connection, select

@@ -28,6 +28,7 @@ from schemas.usage import Outcome, RouteName, UsageSource
 GROUPS = 50
 EVENTS, PARTITIONS, ROUNDS = 100_000, 12, 3
 WITHIN_S = 120.0
+_ids = ids.Minter()
 
 
 class Cost(NamedTuple):
@@ -103,8 +104,8 @@ def _route(group: str) -> bytes:
 def _event(route: bytes, now: datetime) -> bytes:
     """Return an event as a proxy writes it."""
     begun = usage_event.begun(
-        idempotency_key=ids.mint(),
-        request_id=ids.uuid7(now),
+        idempotency_key=_ids.mint(now),
+        request_id=_ids.uuid7(now),
         admitted_at=now,
         route=route,
         api_key_prefix="sky_abcdefghijkl",

@@ -1,7 +1,7 @@
 """What grows: the ledger's transactions over many spools, groups and lanes, and what retention leaves on a disk.
 
-On a PostgreSQL of its own, but for the last: that is the embedded default's file. What is compared is measured in turn,
-so that a busy machine slows both.
+On a PostgreSQL of its own, except for the last: that is the embedded default's file. What is compared is measured in
+turn, so that a busy machine slows both.
 """
 
 import threading

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, func, select
 from infra.bench import servers
 from infra.local import kafka as local_kafka
 from infra.local import parts, postgres
+from metering.store import positions
 from metering.store.events import USAGE_EVENT
 from proxy.limits.counters import Lane, LanePart
 from proxy.limits.days import DayCounters
@@ -37,12 +38,14 @@ from schemas.topics import USAGE_EVENTS
 from schemas.usage import Outcome, Tokens, UsageDraft, UsageSource
 
 PARTITIONS = 4
-GROUPS = 50
+GROUPS, MANY_GROUPS = 50, 10_000
 COUNTED = 60_000
+ROUNDS = 2
 FEEDBACK_PER_S = 2_000
 FEEDBACK_S = 10
 WITHIN_S = 120
 _TURN_S = 0.005
+_ids = ids.Minter()
 _TOLLGATE = str(Path(sys.executable).with_name("tollgate"))
 
 
@@ -61,19 +64,25 @@ def bench(folder: Path) -> int:
 
 
 async def _bench(folder: Path, where: Kafka, opened: Database, environment: dict[str, str]) -> int:
-    async with _publishing(folder / "one", where) as (made, publisher, _):
-        await _put(made, COUNTED)
-        runs = asyncio.create_task(publisher.run())
-        await publisher.drain(WITHIN_S)
-        await _cancelled(runs)
-    # control, because metering waits until the configuration is told whole
-    with _serving("control", folder, environment), _serving("metering", folder, environment) as process:
-        rate, cpu_us = await _count(opened, process, COUNTED)
+    total = 0
+    with _serving("control", folder, environment):  # because metering waits until the configuration is told whole
+        few: list[tuple[float, float]] = []
+        many: list[tuple[float, float]] = []
+        for number in range(ROUNDS):
+            for rates, groups in ((few, GROUPS), (many, MANY_GROUPS)):
+                await _published(folder / f"{number}-{groups}", where, groups)
+                with _serving("metering", folder, environment) as process:
+                    rates.append(await _count(opened, process, total, COUNTED))
+                total += COUNTED
+        rate, cpu_us = max(few)
         print(f"metering through Faust: {rate:,.0f} events/s")
         print(f"metering: {cpu_us:.0f} us of CPU an event, {1e6 / cpu_us:,.0f} events/s for each core")
+        print(f"metering, {MANY_GROUPS:,} groups to {GROUPS}, events/s: {max(many)[0] / rate:.2f}")
+    with _serving("control", folder, environment), _serving("metering", folder, environment):
         delays = await _feedback(folder / "two", where)
-        total = COUNTED + FEEDBACK_PER_S * FEEDBACK_S
-        counted = await _until_counted(opened, total)
+        total += FEEDBACK_PER_S * FEEDBACK_S
+        await _until_counted(opened, total)
+        counted = await opened.read(_rows)
     p50, p99 = statistics.quantiles(delays, n=100)[49], statistics.quantiles(delays, n=100)[98]
     print(
         f"feedback at {FEEDBACK_PER_S:,} events/s: p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms "
@@ -83,15 +92,22 @@ async def _bench(folder: Path, where: Kafka, opened: Database, environment: dict
     return 0 if counted == total else 1
 
 
-async def _count(opened: Database, process: subprocess.Popen[bytes], total: int) -> tuple[float, float]:
-    """Wait until all are counted; return events/s and CPU an event, from the first batch on."""
+async def _published(folder: Path, where: Kafka, groups: int) -> None:
+    async with _publishing(folder, where) as (made, publisher, _):
+        await _put(made, COUNTED, groups)
+        runs = asyncio.create_task(publisher.run())
+        await publisher.drain(WITHIN_S)
+        await _cancelled(runs)
+
+
+async def _count(opened: Database, process: subprocess.Popen[bytes], already: int, further: int) -> tuple[float, float]:
+    """Wait until so many further are counted; return events/s and CPU an event, from the first batch on."""
     async with asyncio.timeout(WITHIN_S):
-        while (first := await opened.read(_rows)) == 0:  # noqa: ASYNC110 (another process tells nobody)
+        while (first := await opened.read(_passed)) == already:  # noqa: ASYNC110 (another process tells nobody)
             await asyncio.sleep(0.005)
     began, cpu = time.monotonic(), _cpu_s(process.pid)
-    await _until_counted(opened, total)
-    took = time.monotonic() - began
-    return (total - first) / took, (_cpu_s(process.pid) - cpu) / (total - first) * 1e6
+    counted = await _until_counted(opened, already + further) - first
+    return counted / (time.monotonic() - began), (_cpu_s(process.pid) - cpu) / counted * 1e6
 
 
 async def _feedback(folder: Path, where: Kafka) -> Sequence[float]:
@@ -167,20 +183,20 @@ async def _publishing(
         made.close()
 
 
-async def _put(made: spool_writer.Spool, count: int) -> None:
+async def _put(made: spool_writer.Spool, count: int, groups: int) -> None:
     for start in range(0, count, 500):
-        await asyncio.gather(*[made.put(_draft(number)) for number in range(start, start + 500)])
+        await asyncio.gather(*[made.put(_draft(number, groups)) for number in range(start, start + 500)])
 
 
-def _draft(number: int) -> UsageDraft:
+def _draft(number: int, groups: int = GROUPS) -> UsageDraft:
     """Return an event of one of the groups: the first half of them alone, the others below two ancestors."""
-    group = number % GROUPS
+    group = number % groups
     tree = group // 5
-    charged = (f"group-{group}",) if group < GROUPS // 2 else (f"group-{group}", f"middle-{tree}", f"root-{tree}")
+    charged = (f"group-{group}",) if group < groups // 2 else (f"group-{group}", f"middle-{tree}", f"root-{tree}")
     now = datetime.now(UTC)
     return UsageDraft(
-        idempotency_key=ids.mint(now),
-        request_id=ids.uuid7(now),
+        idempotency_key=_ids.mint(now),
+        request_id=_ids.uuid7(now),
         timestamp=now,
         workspace_id="bench",
         group_id=f"group-{group}",
@@ -217,13 +233,18 @@ def _serving(role: str, folder: Path, environment: dict[str, str]) -> Iterator["
 
 
 async def _until_counted(opened: Database, total: int) -> int:
-    """Wait until the ledger has so many, or does not grow any more; return how many."""
+    """Wait until metering has passed so many, or goes on no more; return how many."""
     counted, since = -1, time.monotonic()
     while counted < total and time.monotonic() - since < 20:
-        before, counted = counted, await opened.read(_rows)
+        before, counted = counted, await opened.read(_passed)
         since = time.monotonic() if counted != before else since
         await asyncio.sleep(0.02)
     return counted
+
+
+def _passed(connection: Connection) -> int:
+    """Return how many events metering has passed: it is asked often, and to count the ledger's rows takes long."""
+    return sum(row.next_offset for row in positions.every(connection).values())
 
 
 def _rows(connection: Connection) -> int:

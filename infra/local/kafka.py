@@ -81,7 +81,7 @@ class Broker(Service):
 
 
 def properties(port: int, controller_port: int, listen: str = process.HOST) -> dict[str, str]:
-    """Return a single node's settings, but for where its data lie; clients reach it at 127.0.0.1:`port`.
+    """Return a single node's settings, except for where its data lie; clients reach it at 127.0.0.1:`port`.
 
     Ports, and as many replicas of Kafka's own topics as there are nodes; all else is Kafka's default.
     """

@@ -31,11 +31,13 @@ class Server(Service):
     """Whether a commit is on disk when it returns; only tests may do without."""
     more: dict[str, str] = field(default_factory=dict)
     """Further settings of the server's."""
+    options: str = ""
+    """What ends its URL: libpq's words for TLS, say."""
 
     @property
     def url(self) -> str:
         """Where clients find it, as its superuser; no password, for it listens on this machine only."""
-        return f"postgresql://postgres@{process.HOST}:{self.port}/postgres"
+        return f"postgresql://postgres@{process.HOST}:{self.port}/postgres{self.options}"
 
     def launch(self, logs: Path | None = None) -> None:
         """Start it without waiting."""

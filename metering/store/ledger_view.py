@@ -21,7 +21,7 @@ class SqlLedgerView:
 
     def counted(self, connection: Connection, batch: EventBatch, events: Sequence[AnyEvent]) -> Collection[str] | None:
         """Return the keys of those `events` of `batch` that it holds; None until metering is past the batch."""
-        at = positions.position(connection, batch.topic, batch.partition)
+        at = positions.position(connection, *batch.source)
         if at is None or at < batch.next_offset:
             return None
         wanted = {event.idempotency_key for event in events}

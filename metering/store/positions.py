@@ -77,8 +77,8 @@ def move(connection: Connection, batch: EventBatch, at: int | None, now: datetim
 
     `now` is the ledger's clock, `ahead` by how much it is ahead of its source.
     """
-    place, values = (batch.topic, batch.partition), {"recorded_at": now, "ahead_us": ahead // _MICROSECOND}
-    if not positions.move(connection, METERING_POSITION, place, at, next_offset=batch.next_offset, **values):
+    values = {"recorded_at": now, "ahead_us": ahead // _MICROSECOND}
+    if not positions.move(connection, METERING_POSITION, batch.source, at, next_offset=batch.next_offset, **values):
         raise PositionLostError(batch)
 
 

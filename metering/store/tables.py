@@ -56,7 +56,7 @@ KEY_DAILY = Table(
     Column("last_used_at", UtcDateTime),
     Index(None, "group_id", "api_key_prefix"),
 )
-"""Daily usage by key. `priced_day` is `day`, but for a correction the day of the event that it corrects."""
+"""Daily usage by key. `priced_day` is `day`, except for a correction the day of the event that it corrects."""
 
 LIMIT_DAILY = Table(
     "limit_daily",

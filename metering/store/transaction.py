@@ -45,7 +45,7 @@ class SqlLedger:
         return await self._database.write(lambda connection: apply(connection, batch, partial(now_of, connection)))
 
     async def note_clock_set_back(self) -> None:
-        """Run `ledger_clock.note_set_back` as one transaction."""
+        """Note of a clock that was set back that its time passes from here on (`ledger_clock.note_set_back`)."""
         now_of = self._now_of
         await self._database.write(lambda connection: ledger_clock.note_set_back(connection, now_of(connection)))
 
@@ -129,7 +129,7 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
     PositionLostError; the caller's transaction must then be rolled back.
     """
     moved = stored_positions.every(connection)
-    known = moved.get((batch.topic, batch.partition))
+    known = moved.get(batch.source)
     at = known.next_offset if known else None
     unseen = positions.unseen(batch, at)
     if at is not None and batch.next_offset <= at:
@@ -144,7 +144,7 @@ def apply(connection: Connection, batch: EventBatch, clock: Clock) -> Totals:
     key_usage.add(connection, batch.lane, new)
     oldest = min((counter.day for counter in increments.daily), default=date.max)
     if oldest < now.date() - timedelta(days=1):
-        stored_positions.lower_told_from(connection, batch.topic, batch.partition, oldest)
+        stored_positions.lower_told_from(connection, *batch.source, oldest)
     counted = {id(event) for event in new}
     others = [event for event in batch.events if id(event) not in counted]
     return _named(connection, others, Totals(batch.lane, daily, limits, batch.next_offset))

@@ -138,7 +138,6 @@ class _Consumer(driver.Consumer):
                 yield tp, self._message(tp, await self._fetch(tp, at, found))
 
     def done(self, fetch: Fetch) -> None:
-        """Make room: a fetch was counted, or dropped for good."""
         at = self._places.get(self._tp(fetch.partition))
         if at is not None and at.generation == fetch.generation:
             at.done = max(at.done, fetch.next_offset)
@@ -146,12 +145,10 @@ class _Consumer(driver.Consumer):
             self._room.set()
 
     def is_current(self, fetch: Fetch) -> bool:
-        """Tell whether the partition is still read in the same generation as when this was fetched."""
         at = self._places.get(self._tp(fetch.partition))
         return at is not None and at.generation == fetch.generation == self._generation
 
     def partitions(self) -> list[int]:
-        """Return the partitions that the group has assigned to this worker."""
         with suppress(ConsumerNotStarted):
             return sorted(tp.partition for tp in self.assignment())
         return []
@@ -163,7 +160,6 @@ class _Consumer(driver.Consumer):
             loop.close()
 
     async def write_offsets(self, offsets: Mapping[int, int]) -> bool:
-        """Write the group's offsets; False while the group rebalances. Raise KafkaError, TimeoutError."""
         name = cast("_App", self.app).topic_name
         places = {TopicPartition(name, partition): offset for partition, offset in offsets.items()}
         thread = cast(faust_thread.Thread, self._thread)  # Faust's own `commit` would end the app on any error
@@ -311,13 +307,24 @@ class Fetches:
         self._app.agent(raw, name=group, concurrency=1)(agent)
 
     @property
-    def consumer(self) -> _Consumer:
-        """The consumer behind it, once it was started."""
+    def _consumer(self) -> _Consumer:
         return cast(_Consumer, self._app.consumer)
 
     def partitions(self) -> list[int]:
         """Return the partitions that the group has assigned to this worker; none before it has joined."""
-        return self.consumer.partitions() if self._is_started else []
+        return self._consumer.partitions() if self._is_started else []
+
+    def is_current(self, fetch: Fetch) -> bool:
+        """Tell whether the partition is still read in the same generation as when this was fetched."""
+        return self._consumer.is_current(fetch)
+
+    def done(self, fetch: Fetch) -> None:
+        """Make room: a fetch was counted or dropped, and is not needed again."""
+        self._consumer.done(fetch)
+
+    async def write_offsets(self, offsets: Mapping[int, int]) -> bool:
+        """Write the group's offsets; False while the group rebalances. Raise KafkaError, TimeoutError."""
+        return await self._consumer.write_offsets(offsets)
 
     async def start(self) -> None:
         """Join the group. Raises what Kafka's client raises where it does not answer."""
@@ -334,7 +341,7 @@ class Fetches:
         """Leave the group."""
         if self._is_started:
             await self._app.stop()
-            self.consumer.close_loop()
+            self._consumer.close_loop()
 
 
 def _hush() -> None:

@@ -20,7 +20,7 @@ from domain import positions
 from domain.days import month_of
 from domain.positions import Progress
 from metering import flow, ports
-from metering.core import telling
+from metering.core import sums, telling
 from metering.core.spreads import BusyTrees
 from metering.core.sums import Counter
 from metering.core.telling import LaneTelling, ToldCounter
@@ -290,6 +290,4 @@ class Lanes:
 
 def _names(found: CountedBatch) -> set[Counter]:
     totals = found.totals
-    return {total.counter for total in totals.limits} | {
-        Counter(usage.day, usage.group_id, usage.model_slug) for usage in totals.daily
-    }
+    return {total.counter for total in totals.limits} | {sums.counter_of(usage) for usage in totals.daily}

@@ -1,6 +1,6 @@
 """Compares the ledger's positions with the logs' ends, and ends a worker whose stream hangs (counting 4).
 
-It judges only while the database and Kafka answer. A Faust that stops reading without a word is a known class of bugs
+It judges only while the database and Kafka answer. A Faust that stops reading and logs nothing is a known class of bugs
 (faust-streaming 175, 229, 640), and so is one that misses its assignment.
 """
 

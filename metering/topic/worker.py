@@ -196,7 +196,7 @@ class MeteringWorker:
         if not (self._stopping.is_set() or self._failure.done()):
             try:
                 async with self._turn:
-                    await self._count_and_publish([one for one in fetches if self._fetches.consumer.is_current(one)])
+                    await self._count_and_publish([one for one in fetches if self._fetches.is_current(one)])
             except Exception as error:  # noqa: BLE001 - Faust would restart the agent behind what failed
                 self._fail(error)
         if self._stopping.is_set() or self._failure.done():
@@ -227,7 +227,7 @@ class MeteringWorker:
             else:
                 self._lanes.leave(one.batch.partition)
         for fetch in fetches:
-            self._fetches.consumer.done(fetch)
+            self._fetches.done(fetch)
 
     async def _count(self, fetches: Sequence[Fetch]) -> list[CountedBatch]:
         """Count fetches of one partition; return what is to be published."""
@@ -239,7 +239,7 @@ class MeteringWorker:
             log.info("%s; the batch is dropped", error)
             self._lanes.leave(fetches[0].partition)
         except BeyondPositionError as error:
-            if self._fetches.consumer.is_current(fetches[0]):
+            if self._fetches.is_current(fetches[0]):
                 await self._write_offsets({fetches[0].partition: error.position})
                 raise
             log.info("%s; the partition is no longer ours", error)
@@ -291,7 +291,7 @@ class MeteringWorker:
             return False
         try:
             async with asyncio.timeout(_COMMIT_WITHIN_S):
-                return await self._fetches.consumer.write_offsets(offsets)
+                return await self._fetches.write_offsets(offsets)
         except (KafkaError, TimeoutError) as error:
             log.debug("the group's offsets were not written: %r", error)
             return False

@@ -8,7 +8,7 @@ from enum import Enum
 
 import msgspec
 
-from domain.money import Tariff, UnitCost
+from domain.costs import Tariff, UnitCost
 from proxy.core import usage_event
 from proxy.limits.days import DayLimit
 from proxy.limits.windows import RateChain, WindowLimit

@@ -1,6 +1,6 @@
 """The prices that labs set, as a proxy holds them: by workspace, to be asked for one slug and customer."""
 
-from domain.money import PriceBook, Tariff
+from domain.costs import PriceBook, Tariff
 from schemas.config import PriceRecord
 from schemas.money import Price
 

@@ -1,6 +1,6 @@
 """Reads upstream answers as their clients read them, and puts the slug where the upstream wrote its own model name.
 
-Fed bytes, returns bytes. Never holds back an event of a stream that is whole, but for `[DONE]`:
+Fed bytes, returns bytes. Never holds back an event of a stream that is whole, except for `[DONE]`:
 what follows the last content may leave only when the usage event is durable.
 
 A stream is cut at blank lines (HTML Living Standard, server-sent events). An event whose `data` is a JSON object may
@@ -125,7 +125,7 @@ class StreamReader:
 
     def __init__(self, slug: str, *, keep_usage: bool) -> None:
         self.tokens: TokenCounts | None = None
-        """The counts that were reported last, but for zeros."""
+        """The counts that were reported last, except for zeros."""
         self.content_bytes = 0
         """What the model wrote until now."""
         self.done = False

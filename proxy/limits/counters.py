@@ -69,7 +69,7 @@ def insert(rows: Rows, row: SpooledRow) -> bool:
         rows.append(row)
         return True
     place = len(rows)
-    while place and rows[place - 1].sequence >= row.sequence:  # rows come in order but for a rare few
+    while place and rows[place - 1].sequence >= row.sequence:  # rows come in order except for a rare few
         if rows[place - 1].sequence == row.sequence:
             return False
         place -= 1
@@ -114,7 +114,7 @@ class DayCounter:
         self.pending: dict[SpoolLane, Rows] = {}
         """Rows that the sum holds beside what was told, by lane and spool."""
         self.by_sequence: DecisionBySequence | None = None
-        """The word of a metering of the version before; while it holds, `parts` are not in the sum."""
+        """What a metering of the version before told; while it holds, `parts` are not in the sum."""
         self.over_all: DayCounter | None = None
         """The sum over all slugs of the group, where a limit asks for it."""
         self.month: DayCounter | None = None
@@ -199,7 +199,7 @@ class DayCounter:
             self.add(1, row.tokens, row.output_tokens, row.cost)
 
     def take_part(self, lane: Lane, part: LanePart, whole: int) -> None:
-        """Take a lane's newest word; of several the one with the highest (version, at) is the newest."""
+        """Take a lane's newest part; of several the one with the highest (version, at) is the newest."""
         known = self.parts.get(lane)
         if known is not None and part[:2] < known[:2]:
             return
@@ -219,7 +219,7 @@ class DayCounter:
             self.drop(lane, whole)
 
     def take_by_sequence(self, told: DecisionBySequence) -> None:
-        """Take the word of a metering of the version before, where no lane has told of this counter yet."""
+        """Take what a metering of the version before tells, where no lane has told of this counter yet."""
         known = self.by_sequence
         if self.parts and known is None:
             return

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+from domain.costs import UnitCost
 from domain.days import month_of
-from domain.money import UnitCost
 from proxy.limits.counters import NOWHERE, DayCounter, Lane, LanePart, Rows, SpooledRow, SpoolLane, insert
 from proxy.limits.in_flight import CounterKey
 from proxy.limits.near import NEAR, NearLimit, NearLimits
@@ -95,7 +95,7 @@ class DayCounters:
         self._wholes: dict[Lane, int] = {}
         self._periods = CounterPeriods(self._wholes)
         self._untold: set[Lane] = set()
-        """Lanes that have not told `whole`: until they have, words by sequence are taken."""
+        """Lanes that have not told `whole`: until they have, what the version before tells by sequence is taken."""
         self._awaited: dict[SpoolLane, Rows] = {}
         """Rows that `whole` has not passed, by lane and spool."""
         self._unplaced: dict[SpoolLane, dict[int, SpooledRow]] = {}
@@ -109,7 +109,7 @@ class DayCounters:
         return len(self._periods)
 
     def use_lanes(self, lanes: Iterable[Lane], lane_of: LaneOf) -> None:
-        """Say which lanes the usage topic has. To be called before the first row and the first word.
+        """Say which lanes the usage topic has. To be called before the first row and the first part.
 
         Until each of them has told `whole`, metering may be of the version before, which tells none.
         """
@@ -195,7 +195,7 @@ class DayCounters:
         self._pass(lane, whole)
 
     def take_part(self, group: str, slug: str, day: date, lane: Lane, part: LanePart) -> None:
-        """Take metering's newest word on one counter's part in a lane; an older one is ignored."""
+        """Take the newest part of a counter in a lane, as metering tells it; an older one is ignored."""
         if day >= self._periods.oldest:
             self._periods.counter(group, slug, day).take_part(lane, part, self._wholes.get(lane, NOWHERE))
 
@@ -205,12 +205,12 @@ class DayCounters:
             self._periods.month(group, slug, month).take_part(lane, part, self._wholes.get(lane, NOWHERE))
 
     def take_by_sequence(self, told: DecisionBySequence) -> None:
-        """Take the word of a metering of the version before, unless every lane has told `whole`."""
+        """Take what a metering of the version before tells, unless every lane has told `whole`."""
         if self._untold and told.day >= self._periods.oldest:
             self._periods.counter(told.group_id, told.model_slug, told.day).take_by_sequence(told)
 
     def take_whole(self, lane: Lane, at: int) -> None:
-        """Take it that every change of a lane below `at` was heard here: no lower word is, and nothing is missing."""
+        """Note that every change of a lane below `at` was heard here: a part that is told later lies above it."""
         if at <= self._wholes.get(lane, NOWHERE):
             return
         self._wholes[lane] = at

@@ -26,7 +26,7 @@ NEAR = 0.9
 SILENT_S = 60.0
 WORTH = 0.001
 MOST_KNOWN = 100_000
-"""Counters that are looked at, and words of others that are kept."""
+"""Counters that are looked at, and amounts of others that are kept."""
 
 
 class CounterKey(NamedTuple):
@@ -54,7 +54,7 @@ NOTHING = Amounts()
 
 
 class Seen(NamedTuple):
-    """A counter's whole sums, others' words included; and what of the day's is this proxy's and not counted."""
+    """A counter's whole sums, what others told included; and what of the day's is this proxy's and not counted."""
 
     sums: Mapping[UsageLimitUnit, Amounts]
     own: Amounts
@@ -116,7 +116,7 @@ class Heard:
         self._words: dict[CounterKey, dict[str, tuple[Amounts, float]]] = {}
 
     def take(self, key: CounterKey, instance: str, told: Amounts, now_s: float) -> None:
-        """Take one proxy's newest word."""
+        """Take what one proxy tells of a counter; it replaces what that one told before."""
         words = self._words.get(key)
         if told == NOTHING:
             if words is not None:
@@ -141,7 +141,7 @@ class Heard:
         return list(dict.fromkeys(key for key, _ in old))
 
     def sum(self, key: CounterKey) -> Amounts:
-        """Return what all words that hold of a counter are together."""
+        """Return the sum of what others told of a counter and is not void."""
         return added(told for told, _ in self._words.get(key, {}).values())
 
     def _tidy(self, key: CounterKey) -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from domain.money import UnitCost
+from domain.costs import UnitCost
 from proxy.limits.counters import DayCounter
 from proxy.limits.estimate import TokenCounts
 

@@ -22,7 +22,7 @@ from schemas.limits import UsageLimitUnit
 from schemas.topics import LIMITS_DECISIONS, LIMITS_DECISIONS_V1, SPREAD_KEY, WHOLE_KEY
 
 SILENCE_S = 60.0
-"""After so long without a word the consumer is replaced: it may have died without one. A lane in use is told of at
+"""After so long without a record the consumer is replaced: it may have died silently. A lane in use is told of at
 least every 30 s."""
 
 _DAYS = (-1, 0, 1)

@@ -21,7 +21,7 @@ from schemas.decisions import HeardDecision, InFlightUsage, Spread, Whole
 from schemas.topics import LIMITS_IN_FLIGHT
 
 SILENCE_S = 60.0
-"""After so long without a word the consumer is replaced; there is none while no limit is near."""
+"""After so long without a record the consumer is replaced; there is none while no limit is near."""
 
 _WRITE_WITHIN_S = 5.0
 

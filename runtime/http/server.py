@@ -56,7 +56,7 @@ class Server:
         self._routes = routes or {}
         self._fallback = PathRoute(asgi.AsgiHandler(app))
         self._connections: dict[Connection, None] = {}
-        """The oldest first, but for those that were looked at and had a request under way."""
+        """The oldest first, except for those that were looked at and had a request under way."""
         self._stopped = asyncio.Event()
         self._emptied = asyncio.Event()
         self._clock: asyncio.TimerHandle | None = None

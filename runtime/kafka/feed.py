@@ -2,7 +2,7 @@
 
 Never loses its place: a consumer that is replaced goes on after the last records that were handed over.
 
-What aiokafka 0.14 does, and is guarded against here: the task that fetches may end without a word, after which a
+What aiokafka 0.14 does, and is guarded against here: the task that fetches may end silently, after which a
 consumer hears nothing for ever (aiokafka issue 983); a consumer only ever asks the brokers it knew (issue 459); `stop`
 raises what its fetching task died of, and leaves its connections open then.
 """

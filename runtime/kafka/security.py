@@ -97,7 +97,7 @@ class Security:
             self.tls_context()
 
     def options(self) -> dict[str, Any]:
-        """Return what aiokafka's clients are told of it, but for what brings tokens. Raise SecurityError."""
+        """Return what aiokafka's clients are told of it, except for what brings tokens. Raise SecurityError."""
         given: dict[str, Any] = {"security_protocol": self.protocol.value}
         if self.has_tls:
             given["ssl_context"] = self.tls_context()

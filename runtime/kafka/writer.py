@@ -119,7 +119,7 @@ class Writer:
     """Writes records to any topics; `what` names the writer to the broker and in errors.
 
     Any number of calls at once: a partition's pass one at a time, partitions go side by side. They pass in the order of
-    the calls, but for calls to several partitions and to one that are made in the same turn of the loop.
+    the calls, except for calls to several partitions and to one that are made in the same turn of the loop.
     When one fails, those that already wait behind it on the same partition fail too: theirs must not come before its.
     """
 

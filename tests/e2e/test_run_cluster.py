@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
+from infra.local import kafka, redis
 from tests.architecture import sources
 from tests.support import processes, services
 
@@ -29,11 +31,11 @@ def folder(kafka_installed: None, postgres_installed: None, redis_installed: Non
 class Running:
     """`./run cluster` as a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *words: str) -> None:
         self.said = folder / "said"
         with self.said.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cluster", "--data", str(folder / "data"), "--json"],
+                [sys.executable, "-m", "infra.cluster", "--data", str(folder / "data"), "--json", *words],
                 cwd=sources.ROOT,
                 env=processes.environment(),
                 stdout=subprocess.PIPE,
@@ -104,3 +106,26 @@ def test_a_cluster_comes_up_goes_on_with_its_data_and_leaves_nothing_running(fol
     assert second.wait() == 1
     assert "proxy-2 ended with exit code -9" in second.said.read_text(encoding="utf-8")
     assert not mentioning(str(folder / "data"))
+
+
+@pytest.mark.long
+def test_a_secure_cluster_lets_nobody_in_without_a_password_and_says_what_is_its_own(folder: Path) -> None:
+    running = Running(folder, "--secure")
+    environment = running.addresses["environment"]
+    assert {"kafka_bootstrap", "kafka_sasl_password", "database_url", "redis_url", "master_key"} < set(
+        running.addresses["own"]
+    )
+    password = (folder / "data" / "certificates" / "password").read_text(encoding="ascii")
+    assert password not in json.dumps(running.addresses)
+    doctor = ["sh", "-c", f". {environment} && exec {processes.TOLLGATE} doctor --json"]
+    findings = json.loads(subprocess.check_output(doctor, env=processes.environment(), text=True))
+    assert {finding["what"]: finding["problems"] for finding in findings if finding["problems"]} == {}
+    assert not kafka.brokers(int(running.addresses["kafka"].rpartition(":")[2]))
+    assert not redis.answers(int(running.addresses["redis"].rpartition(":")[2].partition("/")[0]))
+    with pytest.raises(psycopg.OperationalError, match="no encryption"):
+        psycopg.connect(running.addresses["database"].partition("?")[0] + "?sslmode=disable")
+    assert running.end(signal.SIGTERM) == 0, running.said.read_text(encoding="utf-8")
+    plain = [sys.executable, "-m", "infra.cluster", "--data", str(folder / "data")]
+    refused = subprocess.run(plain, cwd=sources.ROOT, capture_output=True, text=True, timeout=START_S, check=False)
+    assert refused.returncode == 1
+    assert "holds services with TLS: start them with --secure" in refused.stderr

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import trustme
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from infra.local import kafka, process
+from infra.local import certificates, kafka, process
+from infra.local.certificates import Certificates
 from infra.local.kafka import Broker
 from runtime.kafka.security import Sasl, SaslMechanism, Security, SecurityProtocol, Tls
 from runtime.kafka.writer import Kafka
@@ -23,7 +21,6 @@ USER, PASSWORD = "tollgate", "swordfish"
 REAUTH_MS = 2000
 """How long a broker leaves a connection that was authenticated by a token, at most."""
 
-_PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 OTHER_NAME = "127.1"
 """This machine, by a name that no certificate of these tests has."""
 _AUTHORIZES = {
@@ -42,45 +39,6 @@ _SPEAKS = {
     "BARE": "SASL_PLAINTEXT",
     "OTHER": "SSL",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """What an authority of the tests' own has signed, as files in PEM."""
-
-    authority: Path
-    server: Path
-    """Certificate and key."""
-    client: Path
-    """Certificate and key of a client."""
-
-
-def certificates(folder: Path, *names: str) -> Certificates:
-    """Make them in `folder`; the server's is for `names`, else for this machine's."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    for name, certificate in {
-        "server": authority.issue_cert(*(names or ("localhost", process.HOST))),
-        "client": authority.issue_cert("tollgate@lab.example", common_name="tollgate"),
-    }.items():
-        key = _key(certificate.private_key_pem.bytes()).private_bytes(*_PKCS8, serialization.NoEncryption())
-        chain = b"".join(one.bytes() for one in certificate.cert_chain_pems)
-        (folder / f"{name}.pem").write_bytes(key + chain)  # Kafka reads PKCS #8 alone
-    return Certificates(folder / "ca.pem", folder / "server.pem", folder / "client.pem")
-
-
-def encrypt(file: Path, password: bytes) -> Path:
-    """Write the private key of `file` once more, encrypted; return where."""
-    encryption = serialization.BestAvailableEncryption(password)
-    encrypted = file.with_name(f"{file.stem}-key.pem")
-    encrypted.write_bytes(_key(file.read_bytes()).private_bytes(*_PKCS8, encryption))
-    return encrypted
-
-
-def _key(pem: bytes) -> EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(pem, None)
-    assert isinstance(key, EllipticCurvePrivateKey)
-    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +77,7 @@ def running(folder: Path, *users: str, authorizes: bool = False) -> Iterator[Sec
     """
     folder.mkdir(parents=True, exist_ok=True)
     broker = kafka.at(folder)
-    files = certificates(folder)
+    files = certificates.make(folder)
     ports = dict(zip(("TLS", "SASL", "BARE", "OTHER"), process.free_ports(4), strict=True))
     broker.more = _properties(broker, files, ports) | (_AUTHORIZES if authorizes else {})
     broker.scram = [f"SCRAM-SHA-{size}=[name={USER},password={PASSWORD}]" for size in (256, 512)]

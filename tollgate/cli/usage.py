@@ -22,7 +22,7 @@ from control.flow import workspaces
 from control.store.groups import SqlGroups
 from control.store.prices import SqlPriceLists
 from control.store.workspaces import SqlWorkspaces
-from domain.money import PriceBook
+from domain.costs import PriceBook
 from metering.core.consumed import Consumed
 from metering.store import consumption
 from metering.store.consumption import UsageQuery

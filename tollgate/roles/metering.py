@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from metering.retention import LedgerRetention
-from metering.store import ledger_clock
+from metering.store.transaction import SqlLedger
 from metering.thresholds import GroupThresholds
 from metering.topic.worker import MeteringWorker
 from metering.upkeep import LedgerUpkeep
@@ -57,7 +58,8 @@ class MeteringRole(Role):
 
     async def start(self, spawn: Spawn) -> None:
         """Hear of the groups' thresholds, then count."""
-        spawn("the clock", base.keep_time(self._clock, self._database, self._note_set_back))
+        ledger = SqlLedger(self._database, partial(databases.now, clock=self._clock))
+        spawn("the clock", base.keep_time(self._clock, self._database, ledger.note_clock_set_back))
         await base.topics_are_there(self._kafka, self._settings)
         spawn("the configuration", self._config.run())
         await base.heard(self._config, self._kafka)
@@ -85,10 +87,6 @@ class MeteringRole(Role):
         await self._status.close()
         await self._writer.close()
         await base.close_traces(self._traces)
-
-    async def _note_set_back(self) -> None:
-        """Let the ledger's clock go on where the database's was set back."""
-        await self._database.write(lambda view: ledger_clock.note_set_back(view, databases.now(view, self._clock)))
 
     def _apply(self, changes: Sequence[ConfigChange]) -> None:
         for change in changes:

@@ -112,7 +112,7 @@ class ReceiverApp:
 
 
 def forwarder(url: str) -> Forward:
-    """Return a `Forward` to `url`: the same bytes with the same headers, but for those of the connection.
+    """Return a `Forward` to `url`: the same bytes with the same headers, except for those of the connection.
 
     A program that does not answer is a 502, so that the delivery is tried again.
     """

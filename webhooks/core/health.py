@@ -25,7 +25,7 @@ _STEPS_PER_S = 10  # above it a rate is kept by several deliveries a step: a cla
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When receivers are held and probed. The defaults are the spec's."""
+    """When receivers are held and probed. The defaults are those of docs/labs.md."""
 
     dead_before_hold: int = 5
     probe_every_s: float = 30.0

@@ -34,7 +34,7 @@ _LONGEST_RETRY_AFTER_S = 10**9  # beyond it every policy gives up; larger number
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long and how often a delivery is tried. The defaults are the spec's."""
+    """How long and how often a delivery is tried. The defaults are those of docs/settings.md."""
 
     bound_s: float = 15.0
     attempt_timeout_s: float = 10.0
@@ -144,17 +144,17 @@ Decision = Delivered | RetryAt | GiveUp | Release | Leave | Split
 
 
 def decide(
-    outcome: AttemptResult, turn: Turn, now: datetime, policy: Policy, jitter: float, *, events: int = 1
+    result: AttemptResult, turn: Turn, now: datetime, policy: Policy, jitter: float, *, events: int = 1
 ) -> Decision:
     """Judge the attempt of `turn` at a delivery of `events`, which ended at `now`. `jitter` lies in [0, 1]."""
-    status = outcome.status_code
-    if _is_success(outcome):
+    status = result.status_code
+    if _is_success(result):
         return Delivered()
     if status == _TOO_LARGE and events > 1:
         return Split()
-    if (given_up := _at_once(outcome, turn, policy)) is not None:
+    if (given_up := _at_once(result, turn, policy)) is not None:
         return given_up
-    asked_s = retry_after_s(outcome.retry_after, now)
+    asked_s = retry_after_s(result.retry_after, now)
     when = now + timedelta(seconds=max(backoff_s(turn.number, policy, jitter), asked_s or 0.0))
     last = turn.ends_at(policy)
     if when >= last and _stood_still(turn, now, policy) and not turn.is_one_more(policy):
@@ -164,24 +164,24 @@ def decide(
         return RetryAt(when, counts=bool(policy.schedule_s) and turn.number == 1)
     bound = f"the {policy.bound_s:g} s after the first attempt"
     if asked_s is not None and now + timedelta(seconds=asked_s) >= last:
-        return GiveUp(f"{_what(outcome)}; its Retry-After lies beyond {bound}")
-    return GiveUp(f"no success within {bound}; the last: {_what(outcome)}")
+        return GiveUp(f"{_what(result)}; its Retry-After lies beyond {bound}")
+    return GiveUp(f"no success within {bound}; the last: {_what(result)}")
 
 
-def _at_once(outcome: AttemptResult, turn: Turn, policy: Policy) -> GiveUp | None:
-    status = outcome.status_code
-    if outcome.final or (status is not None and status < 500 and status not in policy.retried):
-        return GiveUp(_what(outcome), refused=is_refusal(status))
+def _at_once(result: AttemptResult, turn: Turn, policy: Policy) -> GiveUp | None:
+    status = result.status_code
+    if result.final or (status is not None and status < 500 and status not in policy.retried):
+        return GiveUp(_what(result), refused=is_refusal(status))
     if policy.schedule_s and turn.number > len(policy.schedule_s):
-        return GiveUp(f"no success in {turn.number} attempts; the last: {_what(outcome)}")
+        return GiveUp(f"no success in {turn.number} attempts; the last: {_what(result)}")
     return None
 
 
-def decide_probe(outcome: AttemptResult) -> Decision:
+def decide_probe(result: AttemptResult) -> Decision:
     """Judge an attempt that shows whether a receiver is back."""
-    if _is_success(outcome):
+    if _is_success(result):
         return Delivered()
-    return Leave(refused=is_refusal(outcome.status_code))
+    return Leave(refused=is_refusal(result.status_code))
 
 
 def is_refusal(status: int | None) -> bool:
@@ -253,9 +253,9 @@ def _stood_still(turn: Turn, now: datetime, policy: Policy) -> bool:
     return now > turn.started_at + timedelta(seconds=allowed_s)
 
 
-def _is_success(outcome: AttemptResult) -> bool:
-    return outcome.status_code is not None and 200 <= outcome.status_code < 300
+def _is_success(result: AttemptResult) -> bool:
+    return result.status_code is not None and 200 <= result.status_code < 300
 
 
-def _what(outcome: AttemptResult) -> str:
-    return outcome.error or f"answered {outcome.status_code}"
+def _what(result: AttemptResult) -> str:
+    return result.error or f"answered {result.status_code}"

@@ -147,19 +147,19 @@ class Dispatch:
             prepared = self._prepare(claim, turn)
             if prepared is None or not claim.holds(started_at, prepared.timeout_s):
                 return ClaimEnd(claim, None, retry.Release())
-            outcome = await self._sender.send(prepared)
+            result = await self._sender.send(prepared)
         except Exception as error:  # noqa: BLE001 - one receiver's oddity must not end every lab's deliveries
-            outcome = self._unexpected(claim, error, started_at)
-        return self._judged(claim, turn, outcome)
+            result = self._unexpected(claim, error, started_at)
+        return self._judged(claim, turn, result)
 
-    def _judged(self, claim: Claim, turn: retry.Turn, outcome: retry.AttemptResult) -> ClaimEnd:
+    def _judged(self, claim: Claim, turn: retry.Turn, result: retry.AttemptResult) -> ClaimEnd:
         if claim.queue is Queue.PROBE:
-            decision = retry.decide_probe(outcome)
+            decision = retry.decide_probe(result)
         else:
             now, jitter, events = self._clock(), self._jitter(), claim.event_count
-            decision = retry.decide(outcome, turn, now, self._policy, jitter, events=events)
+            decision = retry.decide(result, turn, now, self._policy, jitter, events=events)
         self._note(claim, decision)
-        attempt = Attempt(turn.started_at, outcome.status_code, outcome.error, outcome.duration_ms, outcome.answer)
+        attempt = Attempt(turn.started_at, result.status_code, result.error, result.duration_ms, result.answer)
         return ClaimEnd(claim, attempt, decision)
 
     def _unexpected(self, claim: Claim, error: Exception, started_at: datetime) -> retry.AttemptResult:

@@ -75,10 +75,9 @@ class IntakeLoop:
     async def _take_in(self, batches: Sequence[EventBatch]) -> None:
         is_due = await self._story.process(batches)
         for batch in batches:
-            place = (batch.topic, batch.partition)
-            self._committed[place] = batch.next_offset
-            if place in self._outages:
-                self._outages[place].passed()
+            self._committed[batch.source] = batch.next_offset
+            if batch.source in self._outages:
+                self._outages[batch.source].passed()
         if is_due:
             self._wake.set()
 

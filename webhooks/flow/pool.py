@@ -86,7 +86,7 @@ class Pool:
         self._held.clear()
         loop = asyncio.get_running_loop()
         ends = [loop.create_future() for _ in stretches]
-        self._under_way |= dict(zip(map(_place, stretches), ends, strict=True))
+        self._under_way |= {one.source: ended for one, ended in zip(stretches, ends, strict=True)}
         # A task of its own: this follower may be cancelled, and the others' stretches are in it too.
         task = asyncio.create_task(self._cut(stretches, ends), name="a cut of deliveries")
         self._cuts.add(task)
@@ -122,10 +122,6 @@ class Pool:
             for ended in ends:
                 if not ended.done():
                     ended.set_result(None)
-
-
-def _place(stretch: EventBatch) -> PartitionId:
-    return stretch.topic, stretch.partition
 
 
 def _fail(ends: Sequence[asyncio.Future[None]], error: Exception) -> None:

@@ -97,7 +97,7 @@ def enqueue(connection: Connection, drafts: Sequence[Draft], batches: Sequence[E
 
     Raise PositionLostError where a stored position is not its batch's first offset: another worker moved it.
     """
-    for batch in sorted(batches, key=lambda batch: (batch.topic, batch.partition)):  # two workers wait in one order
+    for batch in sorted(batches, key=lambda batch: batch.source):  # two workers wait in one order
         _move_position(connection, batch)
     new = _insert_events(connection, drafts)
     rows = []
@@ -175,9 +175,8 @@ def tallies(
 
 
 def _move_position(connection: Connection, batch: EventBatch) -> None:
-    place = (batch.topic, batch.partition)
     for at in (batch.first_offset, None):  # None: nothing of the partition was taken in yet
-        if positions.move(connection, WEBHOOK_POSITION, place, at, next_offset=batch.next_offset):
+        if positions.move(connection, WEBHOOK_POSITION, batch.source, at, next_offset=batch.next_offset):
             return
     raise PositionLostError(batch)
 

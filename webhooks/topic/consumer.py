@@ -4,7 +4,7 @@ Never takes a position from the group: the database has it, and nothing is commi
 
 What aiokafka 0.14 does, and is guarded against here: a member that takes no records for `max_poll_interval_ms` leaves
 its group and does not come back, one without partitions too (so the watch polls for it); the task that fetches may end
-without a word (issue 983); a consumer only ever asks the brokers it knew (issue 459); `stop` raises what its fetching
+silently (issue 983); a consumer only ever asks the brokers it knew (issue 459); `stop` raises what its fetching
 task died of; errors of a rebalance listener are logged and dropped.
 """
 

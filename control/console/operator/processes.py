@@ -9,7 +9,7 @@ from litestar import Controller, Response, get
 from sqlalchemy import Connection
 
 from control.api.common import AtDesk, ManagementRequest
-from control.console import seats
+from control.console import guard
 from control.console.sign_in import AtPages
 from control.store.monitoring import status
 from control.store.monitoring.status import Unit
@@ -53,7 +53,7 @@ class ProcessController(Controller):
     """``/console/operator/processes``."""
 
     path = "/operator/processes"
-    opt = seats.OPERATORS
+    opt = guard.OPERATORS
 
     @get()
     async def show(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[str]:

@@ -7,7 +7,7 @@ from litestar import Controller, Response, get, post
 from sqlalchemy import Connection
 
 from control.api.common import AtDesk, Desk, ManagementRequest
-from control.console import pages, seats
+from control.console import guard, pages
 from control.console.sign_in import AtPages
 from control.core.refusals import InvalidError, RefusalError
 from control.reconciliations import ReconcileRequest
@@ -20,7 +20,7 @@ class ReconcileController(Controller):
     """``/console/operator/reconcile``."""
 
     path = "/operator/reconcile"
-    opt = seats.OPERATORS
+    opt = guard.OPERATORS
 
     @get()
     async def show(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[str]:
@@ -31,7 +31,7 @@ class ReconcileController(Controller):
     @post(status_code=200)
     async def begin(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[Any]:
         """Begin one."""
-        fields = await seats.form(request)
+        fields = await guard.form(request)
         try:
             if desk.reconciliations is None:
                 raise InvalidError("this process cannot reconcile; type `tollgate reconcile`")

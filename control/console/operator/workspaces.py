@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection
 
 from control.api.common import AtDesk, ManagementRequest
-from control.console import pages, seats
+from control.console import guard, pages
 from control.console.sign_in import AtPages
 from control.store import requests
 from control.store.workspaces import SqlWorkspaces
@@ -56,7 +56,7 @@ class OperatorController(Controller):
     """``/console/operator``."""
 
     path = "/operator"
-    opt = seats.OPERATORS
+    opt = guard.OPERATORS
 
     @get()
     async def show(self, request: ManagementRequest, desk: AtDesk, templates: AtPages) -> Response[str]:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import process
+from infra.local import certificates, process
 from infra.local.process import Process
 from tests.architecture import sources
-from tests.support import secured, services
+from tests.support import services
 
 NAME = "api.your-lab.com"
 WITHIN_S = 60
@@ -149,7 +149,7 @@ STARTS: dict[str, Start] = {"nginx": _nginx, "caddy": _caddy}
 def front(request: pytest.FixtureRequest, front_proxies_installed: None) -> Iterator[Front]:
     """Each of the two, set up by its example; only addresses and certificates are the test's."""
     with services.folder(request.param) as folder:
-        files = secured.certificates(folder, NAME)
+        files = certificates.make(folder, NAME)
         ports = dict(zip(("443", "8080", "8082", "8083"), map(str, process.free_ports(4)), strict=True))
         running = STARTS[request.param](folder, files.server, ports)
         try:

@@ -46,8 +46,8 @@ def test_a_steady_clock_goes_at_half_the_speed_where_its_source_stepped_back_unt
 def test_no_step_of_a_source_turns_a_steady_clock_back_or_holds_it(step_s: float) -> None:
     source, passing = Source(), Source()
     clock = steady(source, passing)
-    source.seconds += step_s
     before = clock()
+    source.seconds += step_s
     for _ in range(100):
         source.seconds += 1
         passing.seconds += 1

@@ -118,7 +118,7 @@ class ListPartition:
 
 
 class FixedLedger:
-    """A ledger whose days, and whose word on what is far ahead, are as they were set."""
+    """A ledger whose days, and whose answer on what is far ahead, are as they were set."""
 
     def __init__(self, known: Days, counted: Collection[str] | None = ()) -> None:
         self.known = known

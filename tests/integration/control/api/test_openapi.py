@@ -1,4 +1,4 @@
-"""The served description says what the published document says, but for what docs/management-api.md lists."""
+"""The served description says what the published document says, except for what docs/management-api.md lists."""
 
 import base64
 import hashlib

@@ -148,6 +148,14 @@ async def test_a_day_is_reconciled_and_its_text_shown_as_text(database: Database
         assert asked == [ReconcileRequest(date(2025, 3, 14), ["a", "b"])] * len(HOSTILE)
 
 
+async def test_the_operators_forms_need_the_sessions_token(operator: Person, signed_in: Person) -> None:
+    page = "/console/operator/reconcile"
+    for token in ("", "wrong", signed_in.form_token):
+        assert (await operator.client.post(page, data={"form_token": token})).status_code == 403
+    assert (await operator.client.post(page, json={"form_token": operator.form_token})).status_code == 415
+    assert (await signed_in.post(page, {"day": "2025-03-14"})).status_code == 403
+
+
 async def test_settings_are_shown_with_the_changed_first(operator: Person) -> None:
     shown = said(await operator.get("/console/operator/settings"))
     assert "TOLLGATE_ALLOW_PRIVATE_RECEIVERS true changed" in shown

@@ -7,7 +7,7 @@ import pytest
 from litestar import Litestar
 from sqlalchemy import select, update
 
-from control.console import seats
+from control.console import guard
 from control.flow import sessions as flow
 from control.flow import workspaces
 from control.store import units
@@ -35,11 +35,11 @@ async def test_a_part_of_a_page_leads_the_whole_page_to_sign_in(person: Person) 
 
 async def test_the_cookie_is_the_consoles_alone(person: Person, lab: Lab) -> None:
     answer = await person.sign_in(lab.api_key)
-    cookie = next(one for one in answer.headers.get_list("set-cookie") if one.startswith(seats.COOKIE + "="))
+    cookie = next(one for one in answer.headers.get_list("set-cookie") if one.startswith(guard.COOKIE + "="))
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
     assert {"httponly", "samesite=strict", "path=/console", "secure"} <= attributes
     token = cookie.partition("=")[2].partition(";")[0]
-    for header in ({"cookie": f"{seats.COOKIE}={token}"}, {"authorization": f"Api-Key {token}"}):
+    for header in ({"cookie": f"{guard.COOKIE}={token}"}, {"authorization": f"Api-Key {token}"}):
         assert (await person.client.get("/v1/gateway/groups", headers=header)).status_code == 401
 
 
@@ -53,7 +53,7 @@ async def test_the_cookie_works_without_https_on_the_machine_itself(app: Litesta
 
 
 async def test_a_token_is_kept_as_its_digest_alone(signed_in: Person, database: Database) -> None:
-    token = str(signed_in.client.cookies.get(seats.COOKIE))
+    token = str(signed_in.client.cookies.get(guard.COOKIE))
     rows = database.read_now(lambda connection: connection.execute(select(CONSOLE_SESSIONS)).all())
     assert [row.sha256 for row in rows] == [flow.digest(token)]
     assert token not in repr(rows)
@@ -76,20 +76,20 @@ async def test_a_developers_key_signs_nobody_in(person: Person, lab: Lab) -> Non
 
 
 async def test_sign_in_always_makes_a_new_session(person: Person, lab: Lab) -> None:
-    person.client.cookies.set(seats.COOKIE, "planted", domain="gateway.test", path="/console")
+    person.client.cookies.set(guard.COOKIE, "planted", domain="gateway.test", path="/console")
     await person.sign_in(lab.api_key)
-    first = person.client.cookies.get(seats.COOKIE)
+    first = person.client.cookies.get(guard.COOKIE)
     assert first != "planted"
     await person.sign_in(lab.api_key)
-    assert person.client.cookies.get(seats.COOKIE) != first
-    person.client.cookies.set(seats.COOKIE, str(first), domain="gateway.test", path="/console")
+    assert person.client.cookies.get(guard.COOKIE) != first
+    person.client.cookies.set(guard.COOKIE, str(first), domain="gateway.test", path="/console")
     assert (await person.get("/console/customers")).status_code == 303
 
 
 async def test_sign_out_ends_the_session_for_whoever_copied_it(signed_in: Person) -> None:
-    token = str(signed_in.client.cookies.get(seats.COOKIE))
+    token = str(signed_in.client.cookies.get(guard.COOKIE))
     assert (await signed_in.post("/console/sign-out")).status_code == 303
-    signed_in.client.cookies.set(seats.COOKIE, token, domain="gateway.test", path="/console")
+    signed_in.client.cookies.set(guard.COOKIE, token, domain="gateway.test", path="/console")
     assert (await signed_in.get("/console/customers")).headers["location"].startswith("/console/sign-in")
 
 

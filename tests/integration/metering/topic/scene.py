@@ -181,5 +181,5 @@ def places(worker: MeteringWorker) -> list[Any]:
     """Return where a worker reads the partitions that are its own now."""
     if not worker._fetches._is_started:
         return []
-    consumer = worker._fetches.consumer
+    consumer = worker._fetches._consumer
     return [at for at in consumer._places.values() if at.generation == consumer._generation]

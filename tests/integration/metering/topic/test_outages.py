@@ -41,10 +41,10 @@ async def test_an_outage_of_the_database_is_waited_out(
         worker = scene.worker()
         async with running(worker) as run:
             await until(lambda: "metering waits for the database" in caplog.text, run)
-            generation = worker._fetches.consumer._generation
+            generation = worker._fetches._consumer._generation
             broken.undo()
             await until(lambda: scene.counted() == 1, run)
-            assert worker._fetches.consumer._generation == generation, "it was never out of its group"
+            assert worker._fetches._consumer._generation == generation, "it was never out of its group"
     assert caplog.text.count("metering waits for the database") == 1
     assert [decision.requests for decision in await scene.decisions()] == [1]
 

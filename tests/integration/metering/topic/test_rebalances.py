@@ -19,7 +19,7 @@ SESSION_S = 6.0
 def frozen(worker: MeteringWorker) -> Iterator[None]:
     """Hold up a worker's consumer, as a machine that swaps does: the group hears nothing of it any more."""
     thaw = threading.Event()
-    worker._fetches.consumer._thread.thread_loop.call_soon_threadsafe(thaw.wait, 60)
+    worker._fetches._consumer._thread.thread_loop.call_soon_threadsafe(thaw.wait, 60)
     yield
     thaw.set()
 
@@ -35,7 +35,7 @@ async def test_offsets_are_not_written_into_a_rebalance(scene: Scene, monkeypatc
     first, silent, new = scene.worker(), scene.worker(), scene.worker()
     async with running(first) as one, running(silent) as two:
         await until(lambda: len(first._owned()) == 2 == len(silent._owned()), one)
-        coordinator = first._fetches.consumer._thread._ensure_consumer()._coordinator
+        coordinator = first._fetches._consumer._thread._ensure_consumer()._coordinator
         await until(lambda: not coordinator._performed_join_prepare, one)
         before = rebalances(first)
         with frozen(silent):

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from infra.local import process
+from infra.local import certificates, process
 from infra.local import redis as local_redis
 from infra.local.redis import Server
 from proxy.limits.windows import RateChain, Refusal, Reservation, WindowLimit
@@ -16,7 +16,7 @@ from proxy.windows.redis import SharedWindows
 from runtime.redis import RedisAddress, RedisError, connect, place
 from schemas.limits import LimitType, RateLimitUnit
 from tests.integration.runtime.http.wire import until
-from tests.support import secured, services
+from tests.support import services
 
 HOUR = 1_000_000
 
@@ -182,7 +182,7 @@ async def test_a_user_without_its_password_is_told_so(server: Server, prefix: st
 @pytest.mark.usefixtures("_patient")
 async def test_tls_checks_the_certificate_and_the_name(redis_installed: None, prefix: str) -> None:
     with services.folder("redis") as folder:
-        made = secured.certificates(folder, "localhost")
+        made = certificates.make(folder, "localhost")
         (port,) = process.free_ports(1)
         tls = ["--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(made.authority)]
         tls += ["--tls-cert-file", str(made.server), "--tls-key-file", str(made.server)]

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from infra.local import postgres, process
+from infra.local import certificates, postgres, process
+from infra.local.certificates import Certificates
 from infra.local.postgres import Server
 from runtime.database import engines
-from tests.support import secured, services
-from tests.support.secured import Certificates
+from tests.support import services
 
 _USES_TLS = text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
 _HBA = "host all postgres 127.0.0.1/32 trust\nhostssl all tollgate 127.0.0.1/32 cert\n"
@@ -36,7 +36,7 @@ class Place:
 def place(postgres_installed: None) -> Iterator[Place]:
     """A server that lets the user tollgate in by certificate alone."""
     with services.folder("tls") as folder:
-        files = secured.certificates(folder)
+        files = certificates.make(folder)
         files.client.chmod(0o600)
         hba = folder / "hba.conf"
         hba.write_text(_HBA, encoding="utf-8")
@@ -76,7 +76,7 @@ def test_a_client_shows_a_certificate_of_its_own(place: Place) -> None:
 
 
 def test_another_authority_is_refused(place: Place, tmp_path: Path) -> None:
-    other = secured.certificates(tmp_path).authority
+    other = certificates.make(tmp_path).authority
     with pytest.raises(OperationalError, match="certificate verify failed"):
         _asked(place.url("postgres", sslmode="verify-full", sslrootcert=other))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.local import certificates
 from runtime.database.engines import Database
 from runtime.kafka import feed, topics
 from runtime.kafka.clients import Kafka
@@ -116,7 +117,7 @@ def _no_certificate(broker: Secured, _: Path) -> Kafka:
 
 
 def _another_authority(broker: Secured, folder: Path) -> Kafka:
-    return broker.at("SASL", _scram(Tls(secured.certificates(folder).authority)))
+    return broker.at("SASL", _scram(Tls(certificates.make(folder).authority)))
 
 
 def _tls(broker: Secured, *, check_hostname: bool = True) -> Security:

@@ -32,7 +32,7 @@ NEEDS = {
     "metering": {"TOLLGATE_KAFKA_BOOTSTRAP", "TOLLGATE_DATABASE_URL"},
     "webhooks": {"TOLLGATE_KAFKA_BOOTSTRAP", "TOLLGATE_DATABASE_URL", "TOLLGATE_MASTER_KEY"},
 }
-"""Spec section 6."""
+"""Contract 6."""
 ELSEWHERE = ("completion", "mock-upstream", "schemas", "webhook")
 """Commands that work on no installation."""
 

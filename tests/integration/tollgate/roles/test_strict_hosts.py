@@ -1,4 +1,4 @@
-"""With strict hosts nothing is served under a name that is no lab's, but for the checks."""
+"""With strict hosts nothing is served under a name that is no lab's, except for the checks."""
 
 import httpx
 import pytest

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from control.core import usage_lines
 from control.core.usage_lines import GroupOnTheWay
-from domain.money import PriceBook
+from domain.costs import PriceBook
 from metering.core.consumed import Consumed
 from metering.core.sums import DailyIncrement
 from schemas.money import Dimension, Price

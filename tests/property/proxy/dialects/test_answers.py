@@ -91,7 +91,7 @@ def test_any_cut_gives_the_same(text: bytes, places: list[int], keep_usage: bool
 
 @given(streams())
 def test_what_has_arrived_whole_has_left(text: bytes) -> None:
-    """Byte by byte: whenever an event is complete, all of it is out, but for `[DONE]`."""
+    """Byte by byte: whenever an event is complete, all of it is out, except for `[DONE]`."""
     stream = StreamReader(SLUG, keep_usage=True)
     sent = b""
     for at in range(len(text)):

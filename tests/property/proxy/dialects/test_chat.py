@@ -1,4 +1,4 @@
-"""Bodies reach the upstream byte for byte but for two fields, whatever they are made of (contract 3)."""
+"""Bodies reach the upstream byte for byte except for two fields, whatever they are made of (contract 3)."""
 
 import json
 from dataclasses import dataclass

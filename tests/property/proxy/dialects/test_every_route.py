@@ -1,6 +1,6 @@
 """Whatever clients and upstreams send on any route is read, refused by name or passed on; no reader raises.
 
-What Anthropic's SDK reads of a passed stream is what it reads of the upstream's own, but for `model`.
+What Anthropic's SDK reads of a passed stream is what it reads of the upstream's own, except for `model`.
 """
 
 import itertools

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from domain.money import UnitCost
+from domain.costs import UnitCost
 from proxy.limits.counters import LanePart, SpooledRow
 from proxy.limits.days import DayCounters, DayLimit, DayRefusal
 from proxy.limits.reservations import DayReservation
@@ -107,7 +107,7 @@ class Sums(RuleBasedStateMachine):
 
     @rule()
     def kill_and_restart(self) -> None:
-        """What was in flight is gone; rows are in the spool, and metering's words in the topic."""
+        """What was in flight is gone; rows are in the spool, and what metering told in the topic."""
         self.days = DayCounters(ME, ME)
         self.asked.clear()
         for request in list(self._flying()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control.console import pages, seats
+from control.console import guard, pages
 from tests.architecture.sources import ROOT
 
 CONSOLE = ROOT / "control" / "console"
@@ -42,7 +42,7 @@ def test_every_form_that_posts_has_the_token() -> None:
         form for path in TEMPLATES for form in re.findall(r'<form method="post".*?</form>', path.read_text(), re.DOTALL)
     ]
     assert len(forms) > 10
-    assert [form for form in forms if "form_token" not in form and "parts.token(seat)" not in form] == []
+    assert [form for form in forms if "form_token" not in form and "parts.token(person)" not in form] == []
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_every_form_that_posts_has_the_token() -> None:
     ],
 )
 def test_after_sign_in_only_the_console_is_led_to(path: str | None, own: str) -> None:
-    assert seats.own_path(path) == own
+    assert guard.own_path(path) == own
 
 
 def test_addresses_quote_what_they_are_made_of() -> None:

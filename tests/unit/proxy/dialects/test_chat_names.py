@@ -1,4 +1,4 @@
-"""Members called like ours but for their case, and repeats of what decides the price."""
+"""Members called like ours except for their case, and repeats of what decides the price."""
 
 import pytest
 

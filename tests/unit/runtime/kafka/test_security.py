@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 
+from infra.local import certificates
 from metering.topic import faust_thread
 from runtime import settings
 from runtime.kafka import clients
@@ -14,7 +15,6 @@ from runtime.kafka.clients import Kafka
 from runtime.kafka.security import Sasl, SaslMechanism, Security, SecurityError, SecurityProtocol, Tls
 from runtime.kafka.tokens import KafkaTokens
 from runtime.settings import Settings
-from tests.support import secured
 
 PASSWORD = {"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_username": "u", "kafka_sasl_password": "hush"}
 TOKENS = {
@@ -72,7 +72,7 @@ def test_what_fits_is_taken_and_not_shown(given: dict[str, Any]) -> None:
 
 
 def test_turning_the_check_of_the_host_name_off_leaves_the_authority_checked(tmp_path: Path) -> None:
-    files = secured.certificates(tmp_path)
+    files = certificates.make(tmp_path)
     checked = Security(SecurityProtocol.SSL, Tls(files.authority)).tls_context()
     less = Security(SecurityProtocol.SSL, Tls(files.authority, check_hostname=False)).tls_context()
     assert (checked.check_hostname, checked.verify_mode) == (True, ssl.CERT_REQUIRED)
@@ -81,8 +81,8 @@ def test_turning_the_check_of_the_host_name_off_leaves_the_authority_checked(tmp
 
 
 def test_an_encrypted_key_needs_its_password_and_never_the_terminal(tmp_path: Path) -> None:
-    files = secured.certificates(tmp_path)
-    key = secured.encrypt(files.client, b"hush")
+    files = certificates.make(tmp_path)
+    key = certificates.encrypt(files.client, b"hush")
     tls = Tls(files.authority, files.client, key, "hush")
     assert Security(SecurityProtocol.SSL, tls).tls_context()
     for wrong in (None, "swordfish"):
@@ -91,7 +91,7 @@ def test_an_encrypted_key_needs_its_password_and_never_the_terminal(tmp_path: Pa
 
 
 async def test_faust_gets_the_same_as_every_other_client(tmp_path: Path) -> None:
-    files = secured.certificates(tmp_path)
+    files = certificates.make(tmp_path)
     tls = Tls(files.authority, files.client)
     assert faust_thread.credentials(Kafka("b:1")) is None
     only_tls = faust_thread.credentials(Kafka("b:1", "", Security(SecurityProtocol.SSL, tls)))

@@ -68,17 +68,17 @@ async def test_other_methods_and_large_bodies_are_refused_and_not_kept() -> None
 
 async def test_the_file_has_the_receipt_before_the_answer_goes(tmp_path: Path) -> None:
     out = tmp_path / "received.jsonl"
-    shown: list[str] = []
-    keep = receiver.keeper(lambda receipt: shown.append(out.read_text()), out)
-    app = receiver.ReceiverApp([kit.SECRET], kit.HandClock(), keep)
+    shown: list[tuple[str, int]] = []
     scene = Scene()
-    scene.app = app
+    keep = receiver.keeper(lambda _: shown.append((out.read_text(), len(scene.sent))), out)
+    scene.app = receiver.ReceiverApp([kit.SECRET], kit.HandClock(), keep)
     await scene.post(BODY)
     await scene.post(b"{}")
     first, second = (json.loads(line) for line in out.read_text().splitlines())
     assert (first["body"], second["body"]) == (BODY.decode(), "{}")
     assert first.keys() >= {"headers", "body", "verified", "received_at"}
-    assert json.loads(shown[0]) == first
+    assert json.loads(shown[0][0]) == first
+    assert [sent for _, sent in shown] == [0, 2], "nothing of its own answer had gone"
 
 
 @pytest.mark.parametrize(("body", "shown"), [('{"a":"ä"}', '{\n  "a": "ä"\n}'), ("\x1b[2J", r"'\x1b[2J'")])

@@ -1,4 +1,4 @@
-"""Decides who sits at the console: reads the cookie, refuses forged requests, and says what a person may do.
+"""Guards the console: reads the cookie, refuses forged requests, and says what a person may do.
 
 Never lets the cookie work beyond the console: its path is /console.
 """
@@ -39,7 +39,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Seat(Caller):
+class SignedIn(Caller):
     """A person who is signed in. The operator has no workspace ("")."""
 
     workspace: str
@@ -71,11 +71,11 @@ def guard(desk: Desk) -> Guard:
         token = connection.cookies.get(COOKIE)
         form_of = connection.cookies.get(SIGN_IN_COOKIE)
         if not handler.opt.get("open"):
-            seat = await _seated(desk, token, host(connection))
-            connection.scope["auth"] = seat
+            person = await _signed_in(desk, token, host(connection))
+            connection.scope["auth"] = person
             form_of = token
-            _check_side(seat, handler)
-            if posted and not seat.may_change and not handler.opt.get("any_scope"):
+            _check_side(person, handler)
+            if posted and not person.may_change and not handler.opt.get("any_scope"):
                 raise ForbiddenError("this key has the scope 'read' and may only look", code="insufficient_scope")
         if posted and isinstance(connection, ManagementRequest):
             given = (await form(connection)).get(FORM_TOKEN)
@@ -145,12 +145,12 @@ def origin(connection: common.Connected) -> str:
     return f"{forwarded or connection.url.scheme}://{asked}"
 
 
-async def _seated(desk: Desk, token: str | None, under: str) -> Seat:
+async def _signed_in(desk: Desk, token: str | None, under: str) -> SignedIn:
     if not token:
         raise UnauthorizedError("sign in first")
     now = desk.clock()
 
-    def find(connection: Connection) -> tuple[Session, Seat] | None:
+    def find(connection: Connection) -> tuple[Session, SignedIn] | None:
         session = flow.alive(SqlSessions(connection), token, now)
         owner = SqlCredentials(connection).host_owner(under)  # on a lab's own host its console alone is served
         if session is None or owner not in (None, session.workspace_id):
@@ -160,24 +160,24 @@ async def _seated(desk: Desk, token: str | None, under: str) -> Seat:
     found = await desk.database.read(find, ReaderKind.SIGN_IN)
     if found is None:
         raise UnauthorizedError("your session has ended; sign in again")
-    session, seat = found
+    session, person = found
     if flow.is_to_be_noted(session, now):
         await desk.database.write(lambda connection: SqlSessions(connection).touch(session.sha256, now))
-    return seat
+    return person
 
 
-def _of(connection: Connection, session: Session, token: str) -> tuple[Session, Seat] | None:
+def _of(connection: Connection, session: Session, token: str) -> tuple[Session, SignedIn] | None:
     form_token = flow.form_token(token)
     if session.workspace_id is None:
-        return session, Seat("", OPERATOR, "", Scope.MANAGE, form_token, session.sha256)
+        return session, SignedIn("", OPERATOR, "", Scope.MANAGE, form_token, session.sha256)
     key = flow.key_of(SqlCredentials(connection), session)
     workspace = SqlWorkspaces(connection).find(session.workspace_id)
     if key is None or workspace is None:
         return None
-    return session, Seat(workspace.id, key.prefix, workspace.name, key.scope, form_token, session.sha256)
+    return session, SignedIn(workspace.id, key.prefix, workspace.name, key.scope, form_token, session.sha256)
 
 
-def _check_side(seat: Seat, handler: BaseRouteHandler) -> None:
-    if seat.is_operator != bool(handler.opt.get("operator")) and not handler.opt.get("both"):
-        whose = "a lab's" if seat.is_operator else "the operator's"
+def _check_side(person: SignedIn, handler: BaseRouteHandler) -> None:
+    if person.is_operator != bool(handler.opt.get("operator")) and not handler.opt.get("both"):
+        whose = "a lab's" if person.is_operator else "the operator's"
         raise ForbiddenError(f"this page is {whose}")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import money
-from domain.money import PriceBook
+from domain import costs
+from domain.costs import PriceBook
 from schemas.money import Price
 from schemas.usage import MOST_COST, MOST_TOKENS
 
@@ -33,8 +33,8 @@ def test_a_price_holds_from_its_first_day_on_until_a_newer_one_begins() -> None:
 
 
 def test_cached_input_is_part_of_input_and_has_its_own_price() -> None:
-    assert money.cost(price(), 1, 1_000_000, 400_000, 500_000) == Decimal("0.6") + Decimal("0.2") + 1
-    assert money.cost(price(request="0.01"), 3, 0, 0, 0) == Decimal("0.03")
+    assert costs.cost(price(), 1, 1_000_000, 400_000, 500_000) == Decimal("0.6") + Decimal("0.2") + 1
+    assert costs.cost(price(request="0.01"), 3, 0, 0, 0) == Decimal("0.03")
 
 
 @pytest.mark.parametrize(
@@ -49,22 +49,22 @@ def test_cached_input_is_part_of_input_and_has_its_own_price() -> None:
     ],
 )
 def test_rounding_is_half_even_to_the_minor_unit(amount: str, currency: str, shown: str) -> None:
-    assert str(money.rounded(Decimal(amount), currency)) == shown
+    assert str(costs.rounded(Decimal(amount), currency)) == shown
 
 
 def test_the_greatest_counts_and_prices_stay_exact() -> None:
     greatest = price(output="999999999999.999999999999")
     exact = (2**63 - 1) * (10**24 - 1)
-    assert money.cost(greatest, 0, 0, 0, 2**63 - 1).as_tuple().digits == tuple(map(int, str(exact)))
+    assert costs.cost(greatest, 0, 0, 0, 2**63 - 1).as_tuple().digits == tuple(map(int, str(exact)))
 
 
 def test_one_event_costs_whole_millionths_of_a_minor_unit_rounded_half_even() -> None:
-    unit = money.unit_cost(price(input="0.02", cached_input="0", output="0.000000000001", request="0.0000000125"))
+    unit = costs.unit_cost(price(input="0.02", cached_input="0", output="0.000000000001", request="0.0000000125"))
     assert unit.of(1, 5, 0, 0) == 11, "1.25 + 10 millionths of a cent"
     assert [unit.of(0, one, 0, 0) for one in (1, 2)] == [2, 4]
     assert unit.of(2, 0, 0, 0) == 2, "2.5 goes to the even one"
     assert unit.of(6, 0, 0, 0) == 8, "7.5 as well"
-    yen = money.unit_cost(price(input="3", output="0", request="0").model_copy(update={"currency": "JPY"}))
+    yen = costs.unit_cost(price(input="3", output="0", request="0").model_copy(update={"currency": "JPY"}))
     assert yen.of(1, 1_000_000, 0, 0) == 3_000_000
 
 
@@ -82,12 +82,12 @@ def test_a_cost_in_whole_numbers_is_the_exact_one_rounded(
     requests, prompt, output, share = used
     counts = (requests, prompt, int(prompt * share), output)
     minor = {"EUR": 2, "JPY": 0, "KWD": 3}[currency]
-    exact = money.cost(given_price, *counts).scaleb(minor + 6, Context(prec=200))
+    exact = costs.cost(given_price, *counts).scaleb(minor + 6, Context(prec=200))
     rounded = int(exact.quantize(Decimal(1), ROUND_HALF_EVEN, Context(prec=200)))
-    assert money.unit_cost(given_price).of(*counts) == min(rounded, MOST_COST)
+    assert costs.unit_cost(given_price).of(*counts) == min(rounded, MOST_COST)
 
 
 def test_a_tariff_follows_the_days_and_has_nothing_where_no_price_has_begun() -> None:
-    tariff = money.Tariff(PriceBook([price("2026-11-10"), price("2026-11-12", input="5")]), "a/m", "c")
+    tariff = costs.Tariff(PriceBook([price("2026-11-10"), price("2026-11-12", input="5")]), "a/m", "c")
     found = [tariff.on(date(2026, 11, day)) for day in (9, 10, 11, 12, 9)]
-    assert found == [None, *[money.unit_cost(price())] * 2, money.unit_cost(price(input="5")), None]
+    assert found == [None, *[costs.unit_cost(price())] * 2, costs.unit_cost(price(input="5")), None]
