@@ -297,7 +297,7 @@ def _shown(
     for limit, (counted, empty_us) in zip(limits, seen, strict=True):
         left, left_us = limit.threshold - counted, empty_us - given_us
         reset_s = left_us / 1_000_000 if left_us > 0 else 0.0
-        found.append(LimitStanding(limit, left if left > 0 else 0, reset_s))
+        found.append(LimitStanding(limit, max(0, left), reset_s))
     if one_of_each:
         return tuple(found)
     least: dict[bool, LimitStanding] = {}
