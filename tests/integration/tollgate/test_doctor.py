@@ -31,7 +31,7 @@ from tollgate.cli.main import tollgate
 URLS = "URLs of endpoints and webhooks"
 KEY, OTHER_KEY = (base64.b64encode(bytes([number] * 32)).decode() for number in (1, 2))
 
-TOPICS = 7
+TOPICS = 8
 """Those of an installation."""
 
 
