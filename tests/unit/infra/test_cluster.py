@@ -36,7 +36,7 @@ def test_a_port_that_somebody_took_is_replaced(tmp_path: Path, monkeypatch: pyte
     assert (ports.of("kafka"), ports.of("kafka")) == (5, 6)
 
 
-def shown(*, is_new: bool) -> list[str]:
+def shown(*, is_new: bool, own: dict[str, str] | None = None) -> list[str]:
     addresses = {
         "control": ["http://c"],
         "proxies": ["http://p", "http://q"],
@@ -47,6 +47,7 @@ def shown(*, is_new: bool) -> list[str]:
         "environment": str(Path.cwd() / "data/environment"),
         "logs": str(Path.cwd() / "data/logs"),
         "is_new": is_new,
+        "own": own or {},
     }
     return cluster.shown(addresses).splitlines()
 
@@ -69,3 +70,10 @@ def test_where_a_lab_is_onboarded_nobody_is_told_to_onboard_it_again() -> None:
     said = shown(is_new=False)
     assert "  tollgate workspace list" in said
     assert not [line for line in said if "create" in line]
+
+
+def test_a_secure_cluster_names_what_a_company_sets_to_values_of_its_own() -> None:
+    said = shown(is_new=False, own={"kafka_sasl_password": "the password of a user of yours"})
+    assert "On your own services set, instead of what data/environment has:" in said
+    assert "  TOLLGATE_KAFKA_SASL_PASSWORD  the password of a user of yours" in said
+    assert not any("On your own services" in line for line in shown(is_new=False))
