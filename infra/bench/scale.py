@@ -54,7 +54,7 @@ def groups(opened: Database) -> None:
     for number in range(ROUNDS):
         few.append(count(opened, "fifty", events(BATCH, groups=50), number))
         many.append(count(opened, "thousands", events(BATCH, groups=10_000), number))
-    print(f"metering, 10,000 groups to 50, events/s: {min(few) / min(many):.2f}")
+    print(f"a metering transaction alone, 10,000 groups to 50, events/s: {min(few) / min(many):.2f}")
 
 
 def trees(opened: Database) -> None:
